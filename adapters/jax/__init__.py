@@ -1,0 +1,117 @@
+"""samestep in JAX: every rule as an ``optax.GradientTransformationExtraArgs``.
+
+    from samestep.jax import Adan
+    optimizer = Adan(lr=1e-3)
+    state = optimizer.init(params)
+    updates, state = optimizer.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+
+The state is a ``samestep.State``: an int32 count, one tree shaped like the parameters per slot, and
+0-d arrays shared by all. It is a pytree whose dtypes never change. ``update`` returns differences,
+as optax wants; adding one to the parameter rounds once more, by at most 1 ULP of the larger of
+parameter and update. ``optimizer.rule.update(grads, params, state)`` returns parameters, exactly.
+
+Outside ``jit`` the count is known and scalars are computed on the host in float64. Under ``jit``
+they are traced, in a form without cancellation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as xp
+import optax
+
+from .. import native
+from .. import step as stepping
+from ..rule import Rule, State
+
+__all__ = ["RuleTransformation", "bind"]
+
+
+class RuleTransformation(optax.GradientTransformationExtraArgs):
+    """A rule as an optax transformation; see ``bind``."""
+
+    rule: Rule
+
+    def __new__(cls, rule: Rule) -> RuleTransformation:
+        """Make the ``(init, update)`` pair of a rule."""
+        if not isinstance(rule, Rule):
+            raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
+
+        def init(params: Any) -> State:
+            return _init(rule, params)
+
+        def update(grads: Any, state: State, params: Any = None, **extra: Any) -> Any:
+            return _update(rule, grads, state, params)
+
+        self = super().__new__(cls, init, update)
+        self.rule = rule
+        return self
+
+
+def bind(rule: Rule) -> RuleTransformation:
+    """A rule object (the package's, a user's own, a wrapped one) as an optax transformation."""
+    return RuleTransformation(rule)
+
+
+def _init(rule: Rule, params: Any) -> State:
+    paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    arrays = [xp.asarray(leaf) for _, leaf in paths]
+    for (path, _), array in zip(paths, arrays, strict=True):
+        stepping.check(rule, xp, jax.tree_util.keystr(path), array)
+    first = [stepping.init_slots(rule, xp, array) for array in arrays]
+    slots = {name: structure.unflatten([s[name] for s in first]) for name in rule.slots()}
+    common = stepping.init_shared(rule, xp, arrays) if arrays else {}
+    return State(xp.zeros((), xp.int32), slots, common)
+
+
+def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, State]:
+    if params is None:
+        raise ValueError(f"{rule.name}: update(grads, state, params) needs params")
+    if not isinstance(state, State):
+        raise TypeError(f"{rule.name}: state is {type(state).__name__}; it must be what init() or "
+                        "update() returned")
+    stepping.check_slots(rule, "the parameters", state.slots)
+    paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    arrays = [xp.asarray(leaf) for _, leaf in paths]
+    grads = structure.flatten_up_to(grads)
+    slots: dict[str, list[Any]] = {
+        name: structure.flatten_up_to(tree) for name, tree in state.slots.items()
+    }
+    rule = rule.map_numbers(_on_host)
+    step = _on_host(state.step)
+    entries, places = [], []
+    for place, ((path, _), array, grad) in enumerate(zip(paths, arrays, grads, strict=True)):
+        if grad is None:
+            continue
+        stepping.check(rule, xp, jax.tree_util.keystr(path), array, grad)
+        own = {name: values[place] for name, values in slots.items()}
+        entries.append(stepping.Entry(rule, step, grad, array, own))
+        places.append(place)
+    results, common = stepping.run(xp, entries, state.shared)
+    updates: list[Any] = [None] * len(arrays)
+    for place, (new_param, new_slots) in zip(places, results, strict=True):
+        updates[place] = new_param - arrays[place]
+        for name, value in new_slots.items():
+            slots[name][place] = value
+    new_slots = {name: structure.unflatten(values) for name, values in slots.items()}
+    return structure.unflatten(updates), State(state.step + 1, new_slots, common)
+
+
+def _on_host(value: Any) -> Any:
+    """A Python number where the value is known, the array itself where it is traced."""
+    known = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+    return value.item() if known else value
+
+
+def _native(rule: type[Rule]) -> type:
+    def __new__(cls: Any, *args: Any, **kwargs: Any) -> RuleTransformation:
+        return RuleTransformation.__new__(cls, rule(*args, **kwargs))
+
+    return type(rule.__name__, (RuleTransformation,),
+                {"__new__": __new__, "__signature__": native.signature(rule)})
+
+
+__getattr__, __dir__ = native.serve(__name__, _native)

@@ -1,0 +1,229 @@
+"""What a rule declares: hyperparameters, options, and the arrays it keeps.
+
+A declaration is written once, in the rule's class body. The constructor's signature, validation and
+its messages, ``repr``, the documentation table, checkpoint keys, the ranges that the tests draw from
+and the classes in every framework are derived from it.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Field", "Hyper", "Option", "Shared", "Slot", "hyper", "is_array", "option", "shared",
+           "slot"]
+
+
+def is_array(value: Any) -> bool:
+    """Whether ``value`` is a 0-d array of some framework (a traced learning rate, for example)."""
+    return hasattr(value, "dtype") and getattr(value, "shape", None) == ()
+
+
+_REFUSED = object()
+
+
+class Field:
+    """A declared value, read on an instance as ``rule.name``."""
+
+    name: str = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        object.__setattr__(self, "name", name)
+
+    def __get__(self, rule: Any, owner: type | None = None) -> Any:
+        if rule is None:
+            return self
+        try:
+            return rule._values[self.name]
+        except KeyError:
+            raise AttributeError(
+                f"{type(rule).__name__}: {self.name} is a number, and numbers do not exist inside "
+                f"the kernel; return it from scalars() and read s.{self.name}"
+            ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Hyper(Field):
+    """A number, or a tuple of numbers, that may change from one step to the next."""
+
+    default: Any
+    meaning: str
+    unit: str
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    typical: Any = None
+    """A value that switches the feature on, for tests, where the default leaves it off."""
+
+    @property
+    def range(self) -> str:
+        """The allowed range in words, such as ``in [0, 1)`` or ``>= 0``."""
+        low = self.ge if self.ge is not None else self.gt
+        high = self.le if self.le is not None else self.lt
+        if low is not None and high is not None:
+            left, right = "[" if self.ge is not None else "(", "]" if self.le is not None else ")"
+            return f"in {left}{low:g}, {high:g}{right}"
+        if low is not None:
+            return f"{'>=' if self.ge is not None else '>'} {low:g}"
+        if high is not None:
+            return f"{'<=' if self.le is not None else '<'} {high:g}"
+        return "of any size"
+
+    @property
+    def kind(self) -> str:
+        """What sort of value it takes, in words."""
+        number = "whole number" if isinstance(self.default, int) else "number"
+        if isinstance(self.default, tuple):
+            return f"{len(self.default)} {number}s"
+        return f"a {number}" + (" or None" if self.default is None else "")
+
+    def contains(self, number: float) -> bool:
+        """Whether a number lies in the allowed range; NaN lies in none."""
+        return not (
+            math.isnan(number)
+            or (self.ge is not None and number < self.ge)
+            or (self.gt is not None and number <= self.gt)
+            or (self.le is not None and number > self.le)
+            or (self.lt is not None and number >= self.lt)
+        )
+
+    def validated(self, rule: str, value: Any) -> Any:
+        """The value to store, or an error that names rule, argument, value and range."""
+        if value is None and self.default is None:
+            return None
+        if not isinstance(self.default, tuple):
+            kept = self._kept(value)
+        elif isinstance(value, (tuple, list)) and len(value) == len(self.default):
+            kept = tuple(map(self._kept, value))
+        else:
+            kept = _REFUSED
+        if kept is _REFUSED or (isinstance(kept, tuple) and any(k is _REFUSED for k in kept)):
+            raise ValueError(
+                f"{rule}({self.name}={value!r}): {self.name} must be {self._wanted(value)} "
+                f"({self.meaning})"
+            )
+        return kept
+
+    def _wanted(self, value: Any) -> str:
+        size = len(self.default) if isinstance(self.default, tuple) else None
+        values = value if isinstance(value, (tuple, list)) else (value,)
+        fits = size is None or len(values) == size
+        if fits and all(isinstance(v, float) or type(v) is int for v in values):
+            return self.range if not isinstance(self.default, int) else f"{self.kind} {self.range}"
+        return f"{self.kind} {self.range}, or a schedule (a callable of the step)"
+
+    def _kept(self, value: Any) -> Any:
+        whole = isinstance(self.default, int)
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            if not self.contains(float(value)) or (whole and value != int(value)):
+                return _REFUSED
+            return int(value) if whole else float(value)
+        return value if is_array(value) or callable(value) else _REFUSED
+
+
+@dataclass(frozen=True, eq=False)
+class Option(Field):
+    """A choice that selects an algorithm. It is fixed for the life of the rule."""
+
+    default: Any
+    meaning: str
+    choices: tuple[Any, ...] | None = None
+    ge: int | None = None
+
+    @property
+    def range(self) -> str:
+        """The allowed values in words."""
+        if self.choices is not None:
+            return "one of " + ", ".join(map(repr, self.choices))
+        if isinstance(self.default, bool):
+            return "True or False"
+        return f"a whole number >= {self.ge}"
+
+    def validated(self, rule: str, value: Any) -> Any:
+        """The value to store, or an error that names rule, argument, value and choices."""
+        if self.choices is not None:
+            valid = any(value is choice or value == choice for choice in self.choices)
+        elif isinstance(self.default, bool):
+            valid = isinstance(value, bool)
+        else:
+            valid = isinstance(value, int) and not isinstance(value, bool)
+            valid = valid and (self.ge is None or value >= self.ge)
+        if not valid:
+            raise ValueError(
+                f"{rule}({self.name}={value!r}): {self.name} must be {self.range} ({self.meaning})"
+            )
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """A state array kept for every parameter."""
+
+    meaning: str
+    init: Callable[[Any, Any], Any]
+    only_if: str | None = None
+    """Name of a hyperparameter or option; the slot exists only while that one is not zero."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """A 0-d state array kept once for all parameters."""
+
+    meaning: str
+    start: float | str
+    """Its first value: a number, or the name of the hyperparameter that gives it."""
+
+
+def hyper(
+    default: Any,
+    meaning: str,
+    *,
+    unit: str,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    typical: Any = None,
+) -> Any:
+    """Declare a hyperparameter.
+
+    Args:
+        default: a number, a tuple of numbers, or ``None`` where the rule derives the value. A
+            whole number as default admits whole numbers only.
+        meaning: what it does, in a few words; part of every message about it.
+        unit: ``"parameter"``, ``"gradient"``, ``"1/step"``, ``"steps"``, ``"1"``, ...
+        ge, gt, le, lt: the allowed range (of each element, for a tuple).
+        typical: a value that switches the feature on, where the default leaves it off.
+
+    The value given by a user may be a schedule (a callable of the 0-based step) or a 0-d array.
+    """
+    return Hyper(default, meaning, unit, ge, gt, le, lt, typical)
+
+
+def option(
+    default: Any, meaning: str, *, choices: tuple[Any, ...] | None = None, ge: int | None = None
+) -> Any:
+    """Declare an option: a bool, a whole number ``>= ge``, or one of ``choices``."""
+    return Option(default, meaning, choices, ge)
+
+
+def slot(
+    meaning: str, *, init: Callable[[Any, Any], Any] | None = None, only_if: str | None = None
+) -> Any:
+    """Declare a state array per parameter.
+
+    Args:
+        meaning: what it holds.
+        init: ``init(xp, param)`` gives the first value; zeros shaped like the parameter if absent.
+        only_if: name of a hyperparameter; the slot exists only where that one is not zero.
+    """
+    return Slot(meaning, init or (lambda xp, param: xp.zeros_like(param)), only_if)
+
+
+def shared(meaning: str, *, start: float | str) -> Any:
+    """Declare a 0-d state array for all parameters together, starting at ``start``."""
+    return Shared(meaning, start)

@@ -1,0 +1,42 @@
+"""Matrices among parameters: which axis is the output, and orthogonalisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["LAYOUTS", "as_matrix", "from_matrix", "orthogonalize"]
+
+Array = Any
+
+LAYOUTS = ("oi", "io")
+"""``oi``: output axis first (weights of torch and MLX, kernels OIHW and OHWI).
+``io``: output axis last (kernels of Flax, HWIO)."""
+
+
+def as_matrix(xp: Any, x: Array, layout: str) -> Array:
+    """``x`` as a matrix of shape (outputs, everything else)."""
+    if layout == "oi":
+        return xp.reshape(x, (x.shape[0], -1)) if x.ndim > 2 else x
+    flat = xp.reshape(x, (-1, x.shape[-1])) if x.ndim > 2 else x
+    return xp.matrix_transpose(flat)
+
+
+def from_matrix(xp: Any, matrix: Array, shape: tuple[int, ...], layout: str) -> Array:
+    """The inverse of ``as_matrix``."""
+    return xp.reshape(matrix if layout == "oi" else xp.matrix_transpose(matrix), shape)
+
+
+def orthogonalize(xp: Any, matrix: Array, steps: int, eps: float = 1e-7) -> Array:
+    """The matrix with its singular values driven towards 1 (into about 0.7 to 1.2).
+
+    Newton-Schulz iteration with the quintic of Keller Jordan's Muon (2024); it runs on whichever
+    of the matrix and its transpose has the smaller Gram matrix. Shape (rows, columns), kept.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = xp.matrix_transpose(matrix) if tall else matrix
+    x = x / (xp.sqrt(xp.sum(x * x)) + eps)
+    for _ in range(steps):
+        gram = xp.matmul(x, xp.matrix_transpose(x))
+        x = a * x + xp.matmul(b * gram + c * xp.matmul(gram, gram), x)
+    return xp.matrix_transpose(x) if tall else x

@@ -1,0 +1,56 @@
+"""Native optimizer classes, one per registered rule, made when they are asked for.
+
+An adapter says how to make the class of one rule; this module finds the rules, gives the classes
+their signatures and documentation, and serves them as attributes of the adapter's module. A rule
+that a user defines is served like the package's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .rule import Rule, registry
+
+__all__ = ["serve", "signature"]
+
+
+def serve(
+    module: str, make: Callable[[type[Rule]], type]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A module's ``__getattr__`` and ``__dir__`` that serve one native class per rule.
+
+    Args:
+        module: name of the adapter's module.
+        make: makes the native class of a rule class.
+    """
+    made: dict[type[Rule], type] = {}
+
+    def attribute(name: str) -> Any:
+        rule = registry.get(name)
+        if rule is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}; "
+                                 f"the rules are {', '.join(sorted(registry))}")
+        if rule not in made:
+            native = make(rule)
+            native.__name__ = native.__qualname__ = name
+            native.__module__ = module
+            native.__doc__ = rule.__doc__
+            made[rule] = native
+        return made[rule]
+
+    return attribute, lambda: sorted(registry)
+
+
+def signature(
+    rule: type[Rule], before: Sequence[str] = (), after: dict[str, Any] | None = None
+) -> inspect.Signature:
+    """The rule's signature with arguments ``before`` it and keywords ``after`` it."""
+    kinds = inspect.Parameter
+    return inspect.Signature([
+        *(kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in before),
+        *rule.__signature__.parameters.values(),
+        *(kinds(name, kinds.KEYWORD_ONLY, default=default)
+          for name, default in (after or {}).items()),
+    ])

@@ -1,0 +1,25 @@
+from ..vocabulary import Rule, hyper, option
+from .adamw import AdamW
+
+
+class Adam(AdamW):
+    """Adam: a step along the mean gradient, in units of its root mean square.
+
+        m     = beta1 m + (1 - beta1) grad
+        v     = beta2 v + (1 - beta2) grad^2
+        m_hat = m / (1 - beta1^t),  v_hat = v / (1 - beta2^t)
+        param = param - lr m_hat / (sqrt(v_hat) + eps)
+
+    Weight decay, if any, is coupled: weight_decay param is added to the gradient first.
+
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization", arXiv 1412.6980,
+        Algorithm 1 (eps added to the root of the corrected v).
+    Agrees with: torch.optim.Adam; optax.adam; mlx.optimizers.Adam(bias_correction=True).
+    Differs from: mlx.optimizers.Adam by default, which leaves the bias correction out (first step
+        3.16 times as long); keras.optimizers.Adam, which adds eps = 1e-7 before the correction.
+    Shapes: grad, param, m and v are equal, any shape.
+    """
+
+    weight_decay = hyper(0.0, "fraction of the parameter added to the gradient",
+                         unit="gradient/parameter", ge=0, typical=0.1)
+    decay = option("l2", "how weight decay enters", choices=Rule.decay.choices)

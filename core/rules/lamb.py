@@ -1,0 +1,51 @@
+from ..vocabulary import Rule, debias, ema, hyper, norm, option, slot, weights
+from ..weight_decay import decayed_direction
+
+
+class LAMB(Rule):
+    """LAMB: Adam's direction, rescaled for every parameter to the parameter's own norm.
+
+        m, v  = as in Adam;  m_hat, v_hat = corrected for their start at zero
+        r     = m_hat / (sqrt(v_hat) + eps) + weight_decay param
+        param = param - lr (||param|| / ||r||) r       (the ratio is 1 where a norm is zero)
+
+    Source: You et al., "Large batch optimization for deep learning: training BERT in 76 minutes",
+        arXiv 1904.00962, Algorithm 2 with phi the identity.
+    Agrees with: optax.lamb; mlx-optimizers' Lamb; timm's Lamb with always_adapt and without its
+        clipping of the global norm.
+    Differs from: pytorch_optimizer's Lamb, which corrects m after the ratio (first step 10 times
+        as long); holocron's, which corrects nothing; keras.optimizers.Lamb, which decays outside
+        the ratio (here decay="decoupled").
+    Shapes: grad, param, m and v are equal; the two norms run over the whole parameter.
+    """
+
+    needs = "tensor"
+    decays_inside = True
+
+    lr = hyper(1e-3, "step size, relative to the norm of the parameter", unit="1", ge=0)
+    betas = hyper((0.9, 0.999), "decay per step of m and v", unit="1/step", ge=0, lt=1)
+    eps = hyper(1e-6, "added to the root of v", unit="gradient", ge=0)
+    weight_decay = hyper(0.0, "fraction of the parameter added to the direction",
+                         unit="1/parameter", ge=0, typical=0.1)
+    decay = option("in_update", "how weight decay enters", choices=Rule.decay.choices)
+
+    m = slot("mean of the gradient")
+    v = slot("mean of the squared gradient")
+
+    def scalars(self, xp, t):
+        beta1, beta2 = self.betas
+        return {
+            "beta1": weights(beta1), "beta2": weights(beta2),
+            "unbias_m": 1 / debias(xp, beta1, t),
+            "unbias_root_v": 1 / xp.sqrt(debias(xp, beta2, t)),
+        }
+
+    def direction(self, xp, grad, param, state, s):
+        m = ema(state.m, grad, s.beta1)
+        v = ema(state.v, grad * grad, s.beta2)
+        r = (s.unbias_m * m) / (s.unbias_root_v * xp.sqrt(v) + s.eps)
+        r = decayed_direction(self.decay, r, param, s)
+        size, length = norm(xp, param), norm(xp, r)
+        moves = (size > 0) & (length > 0)
+        ratio = xp.where(moves, size / xp.where(moves, length, 1.0), 1.0)
+        return ratio * r, {"m": m, "v": v}

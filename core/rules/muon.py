@@ -1,0 +1,46 @@
+from ..matrix import LAYOUTS, as_matrix, from_matrix, orthogonalize
+from ..vocabulary import Rule, ema, hyper, option, slot, weights
+
+
+class Muon(Rule):
+    """Muon: momentum, orthogonalised, so that every direction of a matrix moves alike.
+
+        m     = momentum m + (1 - momentum) grad
+        look  = momentum m + (1 - momentum) grad             (m itself without nesterov)
+        param = (1 - lr weight_decay) param - lr sqrt(max(1, outputs/inputs)) NS(look)
+
+    NS is the Newton-Schulz iteration, in the compute dtype. A convolution kernel counts as a
+    matrix of (outputs, everything else).
+
+    Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, and
+        the authors' muon.py (no paper number).
+    Agrees with: mlx.optimizers.Muon and optax.contrib.muon on matrices, without decay.
+    Differs from: the authors' code and torch.optim.Muon, which iterate in bfloat16 (1 % of the
+        update); mlx.optimizers.Muon, which decays through the iteration; the authors' and MLX's
+        scale of a convolution kernel, taken from kernel height and width there.
+    Shapes: two dimensions or more; grad, param and m are equal. ``layout`` names the output axis.
+    """
+
+    needs = "matrix"
+    min_ndim = 2
+
+    lr = hyper(0.02, "step size, in spectral norm per step", unit="parameter", ge=0)
+    momentum = hyper(0.95, "decay per step of m", unit="1/step", ge=0, lt=1)
+    nesterov = option(True, "look one step of momentum ahead")
+    ns_steps = option(5, "Newton-Schulz iterations", ge=1)
+    layout = option("oi", "output axis first ('oi': torch, MLX) or last ('io': Flax)",
+                    choices=LAYOUTS)
+
+    m = slot("mean of the gradient")
+
+    def scalars(self, xp, t):
+        return {"weights": weights(self.momentum)}
+
+    def direction(self, xp, grad, param, state, s):
+        m = ema(state.m, grad, s.weights)
+        look = ema(m, grad, s.weights) if self.nesterov else m
+        matrix = as_matrix(xp, look, self.layout)
+        outputs, inputs = matrix.shape
+        scale = max(1.0, outputs / max(1, inputs)) ** 0.5
+        direction = scale * orthogonalize(xp, matrix, self.ns_steps)
+        return from_matrix(xp, direction, param.shape, self.layout), {"m": m}

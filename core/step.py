@@ -1,0 +1,269 @@
+"""One optimizer step, on flat lists of arrays: what every framework's adapter executes.
+
+    scalars     once per step and compute dtype: on the host in float64, or traced
+    local       per parameter, for rules that reduce over all parameters
+    combine     once, on 0-d arrays
+    advance     per parameter: cast to the compute dtype, run the rule, cast back
+
+``advance`` and ``local`` are pure functions of arrays and scalars; an executor may compile them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import array_api_compat.numpy as host
+import numpy
+
+from .declaration import is_array
+
+if TYPE_CHECKING:
+    from .rule import Rule
+
+__all__ = ["SHAPED", "Entry", "advance", "check", "check_slots", "compute_dtype", "init_shared",
+           "init_slots", "local", "plain", "run", "scalars", "widest"]
+
+SHAPED = ("factored", "matrix")
+"""Needs of rules that look at axes; to all others a parameter may come as a vector."""
+
+Array = Any
+Slots = dict[str, Any]
+
+
+def compute_dtype(xp: Any, dtype: Any) -> Any:
+    """The dtype that arithmetic is done in: float64 for float64, float32 for all narrower ones."""
+    return xp.float64 if dtype == xp.float64 else xp.float32
+
+
+def _cast(xp: Any, value: Any, dtype: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_cast(xp, item, dtype) for item in value)
+    if isinstance(value, numpy.generic):  # NumPy turns 0-d results into scalars
+        value = numpy.asarray(value)
+    return value if value.dtype == dtype else xp.astype(value, dtype)
+
+
+def _cast_like(xp: Any, value: Any, like: Any) -> Any:
+    if isinstance(like, tuple):
+        return tuple(_cast_like(xp, *pair) for pair in zip(value, like, strict=True))
+    return _cast(xp, value, like.dtype)
+
+
+class Record:
+    """A dict read by attribute: the ``state`` and the ``s`` that a rule's arithmetic sees."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(self, name, Record(value) if isinstance(value, dict) else value)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"there is no {name} here; there are {', '.join(vars(self))}")
+
+
+def _settled(value: Any) -> Any:
+    """A host result as a plain Python number."""
+    if isinstance(value, dict):
+        return {k: _settled(v) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_settled, value))
+    return value.item() if isinstance(value, (numpy.generic, numpy.ndarray)) else value
+
+
+def _of_dtype(xp: Any, value: Any, dtype: Any) -> Any:
+    """A traced result with its arrays in the compute dtype; plain numbers stay what they are."""
+    if isinstance(value, dict):
+        return {k: _of_dtype(xp, v, dtype) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_of_dtype(xp, v, dtype) for v in value)
+    if is_array(value) and not xp.isdtype(value.dtype, "bool"):
+        return _cast(xp, value, dtype)
+    return value
+
+
+def scalars(rule: Rule, xp: Any, step: Any, dtype: Any) -> dict[str, Any]:
+    """Everything that depends on hyperparameters and step only, for the step after ``step``.
+
+    Args:
+        rule: the rule, its hyperparameters numbers, 0-d arrays or schedules.
+        xp: namespace of the arrays that the step will run on.
+        step: how many steps have been taken: an int, or a 0-d integer array when traced.
+        dtype: compute dtype of the arrays; traced scalars come in it.
+
+    Returns:
+        Python numbers computed in float64 if all is known on the host, else 0-d arrays.
+    """
+    now = rule.at(step)
+    if isinstance(step, int) and not any(map(is_array, now.numbers())):
+        with numpy.errstate(all="ignore"):
+            settled: dict[str, Any] = _settled(now.coefficients(host, step + 1))
+        return settled
+    t = step + 1 if isinstance(step, int) else xp.astype(step + 1, dtype)
+    now = now.map_numbers(lambda value: _of_dtype(xp, value, dtype))
+    traced: dict[str, Any] = _of_dtype(xp, now.coefficients(xp, t), dtype)
+    return traced
+
+
+def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = None) -> None:
+    """Refuse a parameter, or a gradient for it, that the rule cannot take."""
+    who = f"{rule.name}: parameter {name!r}" if name else f"{rule.name}: the parameter"
+    if not xp.isdtype(param.dtype, "real floating"):
+        raise TypeError(f"{who} has dtype {param.dtype}; allowed: real floating-point dtypes")
+    if param.ndim < rule.min_ndim:
+        raise ValueError(
+            f"{who} has shape {tuple(param.shape)}; {rule.name} takes arrays with at least "
+            f"{rule.min_ndim} dimensions (give the others to another rule, such as AdamW)"
+        )
+    if grad is None:
+        return
+    if tuple(grad.shape) != tuple(param.shape):
+        raise ValueError(f"{who} has shape {tuple(param.shape)}, its gradient "
+                         f"{tuple(grad.shape)}; they must be equal")
+    if not xp.isdtype(grad.dtype, "real floating"):
+        raise TypeError(f"{who}: its gradient has dtype {grad.dtype}; "
+                        "allowed: real floating-point dtypes")
+
+
+def check_slots(rule: Rule, name: str, present: Any) -> None:
+    """Refuse a state that is not this rule's."""
+    expected = set(rule.slots())
+    if set(present) != expected:
+        raise ValueError(
+            f"{rule.name}: the state of {name or 'the parameter'!r} has slots "
+            f"{_listed(present)}; {rule.name} keeps {_listed(expected)}"
+        )
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(map(str, names))) or "none"
+
+
+def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
+    """First state of one parameter: every declared slot, in the state dtype."""
+    dtype = param.dtype
+    if rule.storage is not None:
+        dtype = getattr(xp, rule.storage, None)
+        if dtype is None:
+            raise ValueError(f"{rule.name}(state_dtype={rule.storage!r}): {xp.__name__} "
+                             f"has no dtype {rule.storage}")
+    return {name: _cast(xp, item.init(xp, param), dtype) for name, item in rule.slots().items()}
+
+
+def init_shared(rule: Rule, xp: Any, params: Sequence[Array]) -> Slots:
+    """First state kept for all parameters together, 0-d, in their widest compute dtype."""
+    if not rule.shared():
+        return {}
+    wide = widest(xp, params)
+    zero = _cast(xp, xp.sum(xp.zeros_like(params[0])), wide)
+    return {name: zero + rule.start(item) for name, item in rule.shared().items()}
+
+
+def widest(xp: Any, params: Sequence[Array]) -> Any:
+    """The widest compute dtype among arrays."""
+    return xp.float64 if any(p.dtype == xp.float64 for p in params) else xp.float32
+
+
+def advance(
+    xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: dict[str, Any]
+) -> tuple[Array, Slots]:
+    """One parameter's step. Pure; ``common`` holds the shared state and what ``combine`` added.
+
+    Shapes: ``grad`` and ``param`` equal; every slot keeps its shape and dtype.
+    """
+    dtype = compute_dtype(xp, param.dtype)
+    state = Record({k: _cast(xp, v, dtype) for k, v in {**slots, **common}.items()})
+    new_param, new_slots = rule.step(
+        xp, _cast(xp, grad, dtype), _cast(xp, param, dtype), state, Record(s)
+    )
+    if not rule.reduces and new_slots.keys() != slots.keys():
+        raise ValueError(f"{rule.name}.direction returned slots {_listed(new_slots)}; "
+                         f"{rule.name} keeps {_listed(slots)}")
+    new_slots = {name: _cast_like(xp, new_slots.get(name, old), old) for name, old in slots.items()}
+    return _cast_like(xp, new_param, param), new_slots
+
+
+def local(
+    xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: dict[str, Any]
+) -> tuple[Slots, Slots]:
+    """One parameter's share of the sums over all parameters, and its state on the way there."""
+    dtype = compute_dtype(xp, param.dtype)
+    state = Record({k: _cast(xp, v, dtype) for k, v in {**slots, **common}.items()})
+    new_slots, sums = rule.gather(
+        xp, _cast(xp, grad, dtype), _cast(xp, param, dtype), state, Record(s)
+    )
+    return {name: _cast_like(xp, new_slots.get(name, old), old) for name, old in slots.items()}, sums
+
+
+class Entry(NamedTuple):
+    """One parameter's share of a step; ``step`` is how many steps it has taken."""
+
+    rule: Rule
+    step: Any
+    grad: Array
+    param: Array
+    slots: Slots
+
+
+def plain(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
+    """The reference executor: ``advance`` or ``local``, called as it is."""
+    return partial(function, xp, rule)
+
+
+def run(
+    xp: Any,
+    entries: Sequence[Entry],
+    common: Slots,
+    kernel: Callable[[Callable[..., Any], Any, Rule], Callable[..., Any]] = plain,
+    enter: Callable[[dict[str, Any], Array], dict[str, Any]] = lambda values, param: values,
+) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
+    """One step over a list of parameters. Nothing passed in is changed.
+
+    Args:
+        xp: array namespace.
+        entries: rule, step, gradient, parameter and slots, per parameter.
+        common: shared state.
+        kernel: makes ``advance`` or ``local`` into what is executed (a compiled form, say).
+        enter: how scalars enter the kernel beside a parameter (as 0-d arrays, say).
+
+    Returns:
+        An iterator over new parameters and slots, computed one by one as it is consumed, and the
+        new shared state.
+    """
+    known: dict[Any, dict[str, Any]] = {}
+
+    def coefficients(entry: Entry) -> dict[str, Any]:
+        dtype = compute_dtype(xp, entry.param.dtype)
+        step = entry.step if isinstance(entry.step, int) else id(entry.step)
+        key = (id(entry.rule), step, str(dtype))
+        if key not in known:
+            known[key] = scalars(entry.rule, xp, entry.step, dtype)
+        return known[key]
+
+    def execute(function: Callable[..., Any], entry: Entry, visible: Slots) -> Any:
+        frozen = entry.rule.without_numbers()
+        s = enter(coefficients(entry), entry.param)
+        return kernel(function, xp, frozen)(entry.grad, entry.param, entry.slots, visible, s)
+
+    visible = common
+    if entries and entries[0].rule.reduces:
+        wide = widest(xp, [entry.param for entry in entries])
+        parts = [execute(local, entry, common) for entry in entries]
+        entries = [entry._replace(slots=slots)
+                   for entry, (slots, _) in zip(entries, parts, strict=True)]
+        sums = [{name: _cast(xp, value, wide) for name, value in part.items()}
+                for _, part in parts]
+        totals = reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)
+        rule, s = entries[0].rule, coefficients(_furthest(xp, entries, wide))
+        visible = rule.without_numbers().combine(
+            xp, Record(totals), Record(common), Record(s))
+        common = {name: _cast_like(xp, visible[name], old) for name, old in common.items()}
+    return (execute(advance, entry, visible) for entry in entries), common
+
+
+def _furthest(xp: Any, entries: Sequence[Entry], wide: Any) -> Entry:
+    """The entry of the widest dtype that has taken most steps (the first, when traced)."""
+    candidates = [e for e in entries if compute_dtype(xp, e.param.dtype) == wide]
+    if all(isinstance(entry.step, int) for entry in candidates):
+        return max(candidates, key=lambda entry: int(entry.step))
+    return candidates[0]
