@@ -1,0 +1,92 @@
+"""MLX as backends: eager, compiled kernels, and a compiled training step with captured state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as xp
+import numpy
+
+from ..backend import Arrays, Backend, Run
+from ..rule import Rule
+from . import bind
+
+__all__ = ["BACKENDS", "MLX", "MLXCaptured", "MLXCompile"]
+
+
+class _OptimizerRun(Run):
+    def __init__(self, backend: MLX, rule: Rule, params: Arrays, dtype: str) -> None:
+        self.array = lambda values: backend.array(values, dtype)
+        self._params = {path: self.array(values) for path, values in params.items()}
+        self.optimizer = bind(rule, execution=backend.execution)
+        self.optimizer.init(self._params)
+        self.update = self.optimizer.apply_gradients
+        if backend.captures:
+            state = self.optimizer.state
+            self.update = xp.compile(self.update, inputs=state, outputs=state)
+
+    def step(self, grads: Arrays) -> None:
+        native = {path: self.array(grad) for path, grad in grads.items()}
+        self._params = {**self._params, **self.update(native, self._params)}
+        xp.eval(self._params, self.optimizer.state)
+
+    def params(self) -> dict[str, Any]:
+        return self._params
+
+    def slots(self) -> dict[str, dict[str, Any]]:
+        state = self.optimizer.state
+        return {slot: {path: state[path][slot] for path in self._params}
+                for slot in self.optimizer.rule.slots()}
+
+    def shared(self) -> dict[str, Any]:
+        shared: dict[str, Any] = self.optimizer.state.get("shared_state", {})
+        return shared
+
+
+class MLX(Backend):
+    """MLX, one operation after another (lazily)."""
+
+    name = "mlx"
+    library = "mlx"
+    dtypes = ("float32", "bfloat16")
+    execution = "reference"
+    captures = False
+
+    def __init__(self) -> None:
+        if xp.default_device() == xp.Device(xp.cpu):  # Metal has no float64
+            self.dtypes = ("float32", "float64", "bfloat16")
+
+    def array(self, values: numpy.ndarray, dtype: str) -> xp.array:
+        return xp.array(numpy.asarray(values), getattr(xp, dtype))
+
+    def numpy(self, array: Any) -> numpy.ndarray:
+        wide = array if array.dtype == xp.float64 else array.astype(xp.float32)
+        return numpy.array(wide).astype(numpy.float64)
+
+    def start(self, rule: Rule, params: Arrays, dtype: str) -> Run:
+        return _OptimizerRun(self, rule, params, dtype)
+
+    def value_and_grad(
+        self, loss: Callable[..., Any], params: dict[str, Any], *data: Any
+    ) -> tuple[float, dict[str, Any]]:
+        value, grads = xp.value_and_grad(lambda p: loss(xp, p, *data))(params)
+        return float(value.item()), grads
+
+
+class MLXCompile(MLX):
+    """MLX, each parameter's step compiled by mx.compile."""
+
+    name = "mx.compile"
+    execution = "compiled"
+
+
+class MLXCaptured(MLX):
+    """MLX, the whole step compiled with its state captured: scalars are traced in float32."""
+
+    name = "mx.compile (state)"
+    exact = "bound"
+    captures = True
+
+
+BACKENDS: list[Backend] = [MLX(), MLXCompile(), MLXCaptured()]
