@@ -92,6 +92,8 @@ class Rule:
     """What the rule reads beside its own element: one of ``NEEDS``."""
     min_ndim: ClassVar[Any] = 0
     """How many dimensions a parameter must have at least."""
+    continuous: ClassVar[bool] = True
+    """Whether a tiny change of the gradient makes a tiny change of the step; not so with a sign."""
     decays_inside: ClassVar[bool] = False
     """Whether ``direction`` itself places the ``in_update`` decay (before a trust ratio, say)."""
 

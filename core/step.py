@@ -22,7 +22,7 @@ from .declaration import is_array
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["SHAPED", "Entry", "advance", "check", "check_slots", "compute_dtype", "init_shared",
+__all__ = ["SHAPED", "Entry", "advance", "as_vectors", "check", "check_slots", "compute_dtype", "init_shared",
            "init_slots", "local", "plain", "run", "scalars", "widest"]
 
 SHAPED = ("factored", "matrix")
@@ -205,6 +205,28 @@ class Entry(NamedTuple):
     slots: Slots
 
 
+def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """``advance`` or ``local`` for any shape, from a kernel that only ever sees vectors.
+
+    For rules that do not look at axes: one kernel, compiled once, then serves every shape.
+    """
+
+    def vector(array: Array) -> Array:
+        return xp.reshape(array, (-1,))
+
+    def flat(grad: Array, param: Array, slots: Slots, common: Slots, s: Any) -> Any:
+        def shaped(new: Slots) -> Slots:
+            return {name: xp.reshape(value, param.shape) for name, value in new.items()}
+
+        vectors = {name: vector(value) for name, value in slots.items()}
+        first, second = kernel(vector(grad), vector(param), vectors, common, s)
+        if isinstance(first, dict):  # local: slots and sums
+            return shaped(first), second
+        return xp.reshape(first, param.shape), shaped(second)
+
+    return flat
+
+
 def plain(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
     """The reference executor: ``advance`` or ``local``, called as it is."""
     return partial(function, xp, rule)
@@ -241,6 +263,8 @@ def run(
         return known[key]
 
     def execute(function: Callable[..., Any], entry: Entry, visible: Slots) -> Any:
+        if function is advance and 0 in entry.param.shape:
+            return entry.param, entry.slots
         frozen = entry.rule.without_numbers()
         s = enter(coefficients(entry), entry.param)
         return kernel(function, xp, frozen)(entry.grad, entry.param, entry.slots, visible, s)

@@ -51,21 +51,23 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> xp.array:
-        """The learning rate of the coming step, a float32 array in ``state``."""
+        """The learning rate of the coming step: an array in ``state``, float64 beside such parameters."""
         return self.state["learning_rate"]
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         self.rule = self.rule.replace(lr=_known(value) if isinstance(value, xp.array) else value)
-        self._show_learning_rate(self._value("step"))
+        self._show_learning_rate(self._value("step"), self.learning_rate.dtype)
 
     def init(self, parameters: Any) -> None:
         """Make the state of every parameter in a tree; state that is there already stays."""
         tree_map_with_path(lambda path, p: stepping.check(self.rule, xp, path, p), parameters)
+        arrays: list[Any] = []
+        tree_map(arrays.append, parameters)
+        if stepping.widest(xp, arrays) != self.state["learning_rate"].dtype:
+            self._show_learning_rate(self._value("step"), stepping.widest(xp, arrays))
         super().init(parameters)
         if self.rule.shared() and "shared_state" not in self.state:
-            arrays: list[Any] = []
-            tree_map(arrays.append, parameters)
             self.state["shared_state"] = stepping.init_shared(self.rule, xp, arrays)
 
     def init_single(self, parameter: xp.array, state: dict[str, Any]) -> None:
@@ -105,12 +107,12 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
     def _learning_rate(self, step: Any) -> Any:
         """The learning rate of this step: a number, or an array where it is traced."""
         if callable(self.rule.hypers["lr"]):
-            self._show_learning_rate(step)
+            self._show_learning_rate(step, self.learning_rate.dtype)
         return self._value("learning_rate")
 
-    def _show_learning_rate(self, step: Any) -> None:
+    def _show_learning_rate(self, step: Any, dtype: xp.Dtype = xp.float32) -> None:
         lr = self.rule.at(step).hypers["lr"]
-        self._store("learning_rate", lr, xp.array(lr, xp.float32))
+        self._store("learning_rate", lr, xp.array(lr, dtype))
 
     def _store(self, name: str, value: Any, array: xp.array) -> None:
         """Put an array into the state, and remember its exact value if that is known."""
@@ -170,8 +172,10 @@ def _as_arrays(values: Any, param: xp.array) -> Any:
 
 @cache
 def _compiled(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
-    compiled: Callable[..., Any] = xp.compile(partial(function, xp, rule))
-    return compiled
+    """The kernel compiled once per rule and dtype, for any length; per shape if it looks at axes."""
+    shaped = rule.needs in stepping.SHAPED
+    compiled: Callable[..., Any] = xp.compile(partial(function, xp, rule), shapeless=not shaped)
+    return compiled if shaped else stepping.as_vectors(xp, compiled)
 
 
 def _native(rule: type[Rule]) -> type:

@@ -198,21 +198,11 @@ def _compiled(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[...
 
         return shaped
 
-    def flat(grad: Any, param: Any, slots: Any, common: Any, s: Any) -> Any:
-        vectors = {name: value.reshape(-1) for name, value in slots.items()}
+    def flat(grad: Any, param: Any, *rest: Any) -> Any:
         kernel = _kernel(function, rule, param.dtype, param.device, None)
-        result = kernel(grad.reshape(-1), param.reshape(-1), vectors, common, s)
-        return _reshaped(result, param.shape)
+        return stepping.as_vectors(xp, kernel)(grad, param, *rest)
 
     return flat
-
-
-def _reshaped(result: Any, shape: Any) -> Any:
-    """What a kernel returned for vectors, with parameter and slots in the parameter's shape."""
-    first, second = result
-    if isinstance(first, dict):  # local: slots and sums
-        return {name: value.reshape(shape) for name, value in first.items()}, second
-    return first.reshape(shape), {name: value.reshape(shape) for name, value in second.items()}
 
 
 @cache

@@ -16,6 +16,8 @@ class Lion(Rule):
     Shapes: grad, param and m are equal, any shape. A NaN stays NaN.
     """
 
+    continuous = False
+
     lr = hyper(1e-4, "step size: every element moves by as much", unit="parameter", ge=0)
     betas = hyper((0.9, 0.99), "weight of m in the sign, and decay per step of m",
                   unit="1/step", ge=0, lt=1)

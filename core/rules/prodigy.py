@@ -27,7 +27,7 @@ class Prodigy(Rule):
     betas = hyper((0.9, 0.999), "decay per step of m and v", unit="1/step", ge=0, lt=1)
     beta3 = hyper(None, "decay per step of s; None is sqrt(beta2)", unit="1/step", ge=0, lt=1)
     eps = hyper(1e-8, "added to the root of v, times d", unit="gradient", ge=0)
-    d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0)
+    d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0, typical=1e-3)
     d_coef = hyper(1.0, "multiple of the estimate", unit="1", gt=0)
     growth_rate = hyper(float("inf"), "largest factor of d per step", unit="1", ge=1)
     bias_correction = option(False, "correct m and v for their start at zero")

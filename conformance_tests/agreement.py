@@ -1,0 +1,192 @@
+"""How closely backends agree, measured; ``python -m samestep.conformance.agreement`` prints it.
+
+Three figures per rule, backend and dtype, all in ULP:
+
+    one step   the largest error of one step, against the rule in float64 from the same state
+    in all     the largest error after 200 steps, against the rule in float64 from the start
+    NumPy      the largest difference from NumPy in the same dtype; 0 is equality to the last bit
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import array_api_compat.numpy as numpy_namespace
+import numpy
+
+from ..backend import Backend, NumPy, Snapshot, backends
+from ..parity import Divergence, Trajectory, compare, follow, one_step, oracle, record, ulps
+from ..rule import Rule
+from ..step import advance, scalars
+from .settings import all_rules, suited, typical
+
+__all__ = ["BOUNDS", "Agreement", "bound", "measure", "operations", "table"]
+
+STEPS = 200
+
+BOUNDS = {"element": 8, "tensor": 16, "factored": 8, "tree": 64, "matrix": 1024}
+"""ULP of the compute dtype that one step may be off, by what the rule needs: each rounding adds
+half a unit, a sum over n elements about sqrt(n) of them, and five Newton-Schulz steps multiply the
+errors in small singular values by 3.4445^5 = 485."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What was measured; see the module's documentation."""
+
+    one_step: Divergence
+    in_all: Divergence
+    numpy: Divergence | None
+    turned: int
+    """Elements left out of ``one_step``, since a change of the gradient by 1e-6 turns them."""
+
+
+def bound(rule: Rule, backend: Backend, dtype: str) -> float:
+    """How far one step may be off, in ULP of the parameter's dtype.
+
+    In a narrow dtype arithmetic is done in float32 and rounded once, so half a unit is nearly all.
+    Optax takes differences: a second rounding, of a number that is half a unit off itself.
+    """
+    limit: float = BOUNDS[rule.needs]
+    if dtype == "bfloat16":
+        limit = 0.5 + limit / 2**16
+    return limit + (2 if backend.library == "jax" and backend.exact == "bound" else 0)
+
+
+def operations(rule: Rule) -> set[str]:
+    """Names of the namespace's functions that the rule's arithmetic calls."""
+    called: set[str] = set()
+
+    class Spy:
+        def __getattr__(self, name: str) -> Any:
+            called.add(name)
+            return getattr(numpy_namespace, name)
+
+    params = trajectory_of(rule, "float64").params
+    state = rule.init(params)
+    for path, param in params.items():
+        own = {name: slots[path] for name, slots in state.slots.items()}
+        values = scalars(rule, numpy_namespace, 0, numpy.float64)
+        if rule.reduces:
+            return {"sum"}
+        advance(Spy(), rule.without_numbers(), param, param, own, {}, values)
+    return called - {"float64", "float32", "astype"}
+
+
+@cache
+def trajectory_of(rule: Rule, dtype: str) -> Trajectory:
+    """The recorded trajectory for a rule, in numbers that the dtype holds."""
+    return suited(rule, record(steps=STEPS)).rounded(dtype)
+
+
+@cache
+def _oracle(rule: Rule, dtype: str) -> list[Snapshot]:
+    return oracle(rule, trajectory_of(rule, dtype))
+
+
+@cache
+def _followed(rule: Rule, backend: Backend, dtype: str) -> list[Snapshot]:
+    trajectory = trajectory_of(rule, dtype)
+    return follow(backend.start(rule, trajectory.params, dtype), backend, trajectory)
+
+
+@cache
+def measure(rule: Rule, backend: Backend, dtype: str) -> Agreement:
+    """Run a rule on a backend over the recorded trajectory and compare."""
+    trajectory = trajectory_of(rule, dtype)
+    ours = _followed(rule, backend, dtype)
+    whole = rule.needs == "matrix"
+    expected, turned = [], 0
+    for step, grads in enumerate(trajectory.grads):
+        theirs = one_step(rule, ours[step], grads, step)
+        if not rule.continuous:
+            turned += _leave_out_turned(rule, ours, theirs, grads, step, dtype)
+        expected.append(theirs)
+    reference = None
+    if dtype in NumPy.dtypes:
+        reference = compare(ours, _followed(rule, NumPy(), dtype), dtype, whole=whole)
+    return Agreement(
+        compare(ours[1:], expected, dtype, ours[:-1], whole=whole),
+        compare(ours, _oracle(rule, dtype), dtype, whole=whole),
+        reference, turned,
+    )
+
+
+def _leave_out_turned(
+    rule: Rule, ours: list[Snapshot], theirs: Snapshot, grads: dict[str, numpy.ndarray],
+    step: int, dtype: str,
+) -> int:
+    """Overwrite, in what is expected, the elements that a tiny change of the gradient turns."""
+    turned = 0
+    for factor in (1 - 1e-6, 1 + 1e-6):
+        nearby = {path: grad * factor for path, grad in grads.items()}
+        moved = one_step(rule, ours[step], nearby, step)
+        for key, value in theirs.items():
+            if key[0] == "param":
+                jumps = ulps(moved[key], value, numpy.abs(value) + numpy.abs(moved[key]), dtype) > 8
+                turned += int(jumps.sum())
+                theirs[key] = numpy.where(jumps, ours[step + 1][key], value)
+    return turned
+
+
+def table(dtype: str = "float32") -> str:
+    """Agreement of every rule on every backend, as a Markdown table."""
+    shown = [b for b in backends().values() if isinstance(b, Backend) and dtype in b.dtypes]
+    rows = [[rule.__name__, *(_cell(typical(rule), backend, dtype) for backend in shown)]
+            for rule in all_rules() if rule.__module__.startswith("samestep.")]
+    head = ["rule", *(backend.name for backend in shown)]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(rule: Rule, backend: Backend, dtype: str) -> str:
+    measured = measure(rule, backend, dtype)
+    figure = f"{math.ceil(measured.one_step.ulp * 10) / 10:.1f}"
+    equal = measured.numpy is not None and measured.numpy.ulp == 0
+    return f"**{figure}**" if equal else figure
+
+
+def environment() -> str:
+    """Versions and machine, for the line under a table."""
+    names = sorted({b.library for b in backends().values() if isinstance(b, Backend)} - {"numpy"})
+    versions = [f"{name.replace('_', '-')} {version(name.replace('_', '-'))}"
+                for name in ("numpy", *names)]
+    return (f"{', '.join(versions)}; Python {platform.python_version()}, {platform.system()} "
+            f"{platform.machine()}, CPU")
+
+
+def between_markers(text: str, name: str, content: str) -> str:
+    """Text with what stands between the markers ``name`` replaced."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    replaced, count = re.subn(pattern, lambda m: f"{m[1]}{content}\n{m[2]}", text, flags=re.S)
+    if count != 1:
+        raise ValueError(f"expected the markers <!-- {name} --> and <!-- /{name} --> once")
+    return replaced
+
+
+def main() -> None:
+    """Print the table, or put it into a Markdown file between its markers."""
+    parser = argparse.ArgumentParser(prog="python -m samestep.conformance.agreement",
+                                     description=__doc__.splitlines()[0])
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into FILE")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64", "bfloat16"])
+    arguments = parser.parse_args()
+    content = f"{table(arguments.dtype)}\n\n{environment()}."
+    if arguments.write is None:
+        print(content)
+    else:
+        text = arguments.write.read_text(encoding="utf-8")
+        new = between_markers(text, "agreement", content)
+        arguments.write.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

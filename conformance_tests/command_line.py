@@ -1,0 +1,102 @@
+"""The ``samestep`` command.
+
+    samestep demo          train one network in every framework and show how far they agree
+    samestep list [RULE]   the rules, or everything that one of them declares
+
+What ``pip install "samestep[demo]"`` brings is imported where it is used, so that ``main`` can say
+what is missing.
+"""
+
+# ruff: noqa: PLC0415  (imports inside functions, as said above)
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import click
+
+__all__ = ["commands", "main"]
+
+PACKAGES = ("click", "jinja2", "markupsafe", "matplotlib", "rich", "sklearn")
+"""What the demonstration needs, by import name."""
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        commands()(prog_name="samestep")
+    except ModuleNotFoundError as error:
+        name = str(error.name).partition(".")[0]
+        if name not in PACKAGES:
+            raise
+        print(f'samestep needs {name}, which is not installed: pip install "samestep[demo]"',
+              file=sys.stderr)
+        sys.exit(2)
+
+
+def commands() -> click.Group:
+    """The group of all commands."""
+    import click
+
+    @click.group()
+    def samestep() -> None:
+        """The same optimizer step on every framework."""
+
+    @samestep.command("list")
+    @click.argument("rule", required=False)
+    def list_rules(rule: str | None) -> None:
+        """List the rules, or show everything that RULE declares."""
+        from rich.console import Console
+        from samestep.rule import registry
+
+        from .demo import listing
+
+        if rule is None:
+            listing.print_rules(Console())
+        elif rule in registry:
+            listing.print_rule(Console(), rule)
+        else:
+            raise click.UsageError(listing.unknown("rule", rule, sorted(registry)))
+
+    @samestep.command()
+    @click.option("--steps", default=300, show_default=True, type=click.IntRange(min=1),
+                  help="Training steps.")
+    @click.option("--out", default=Path("samestep-demo.html"), show_default=True,
+                  type=click.Path(dir_okay=False, path_type=Path), help="The page to write.")
+    @click.option("--frameworks", default=None, metavar="NAME,NAME,...",
+                  help="Which to run, next to NumPy; all if not given.")
+    @click.option("--open", "opens", is_flag=True, help="Show the page in a browser.")
+    def demo(steps: int, out: Path, frameworks: str | None, opens: bool) -> None:
+        """Train one network with one rule in every framework and compare them step by step.
+
+        NumPy is the baseline. Writes one HTML file that needs no network.
+        """
+        from rich.console import Console
+
+        from .demo import listing, measurement, page, terminal
+
+        known = [*measurement.FRAMEWORKS]
+        names = known if frameworks is None else [name.strip() for name in frameworks.split(",")]
+        for name in names:
+            if name not in known:
+                raise click.UsageError(listing.unknown("framework", name, known))
+        if not out.parent.is_dir():
+            raise click.UsageError(f"--out {out}: there is no folder {out.parent}")
+        console = Console()
+        chosen = measurement.frameworks(names)
+        with terminal.watching(console, chosen, steps) as watch:
+            measured = measurement.measure(steps, chosen, watch)
+        terminal.print_tables(console, measured)
+        page.write(measured, out)
+        click.echo(out.resolve())
+        if opens:
+            click.launch(str(out.resolve()))
+
+    return samestep
+
+
+if __name__ == "__main__":
+    main()

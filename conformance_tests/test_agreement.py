@@ -1,0 +1,34 @@
+"""Every rule on every backend and dtype against the rule in float64, and bit for bit with NumPy."""
+
+from __future__ import annotations
+
+import pytest
+
+from samestep.conformance.agreement import STEPS, bound, measure, operations
+from samestep.conformance.settings import typical
+
+
+def test_one_step_is_within_the_bound_of_float64(rule_class, backend, dtype):
+    rule = typical(rule_class)
+    measured = measure(rule, backend, dtype)
+    limit = bound(rule, backend, dtype)
+    assert measured.one_step.ulp <= limit, measured.one_step.worst
+    assert measured.turned <= 0.001 * STEPS * 447  # elements in the trajectory
+
+
+def test_errors_of_many_steps_stay_within_one_bound_per_step(rule_class, backend, dtype):
+    if dtype == "bfloat16":
+        pytest.skip("half a unit of bfloat16 per step is what storing in bfloat16 means")
+    rule = typical(rule_class)
+    measured = measure(rule, backend, dtype)
+    assert measured.in_all.ulp <= STEPS * bound(rule, backend, dtype) / 8, measured.in_all.worst
+
+
+def test_element_rules_are_bit_for_bit_what_numpy_computes(rule_class, backend, dtype):
+    rule = typical(rule_class)
+    measured = measure(rule, backend, dtype)
+    promised = backend.exact == "bit" or (backend.exact == "sqrt" and "sqrt" not in operations(rule))
+    if rule.needs != "element" or measured.numpy is None or not promised:
+        pytest.skip("equality to the last bit is promised for element rules alone, in NumPy's "
+                    "dtypes, where square roots are rounded correctly and nothing is contracted")
+    assert measured.numpy.first is None, str(measured.numpy.first)
