@@ -26,7 +26,7 @@ LEARNT = 0.9
 """Test accuracy after ``STEPS``."""
 
 # Bounds in ULP, a few times what was measured.
-TORCH_ROOT = 8  # torch's square root is not correctly rounded
+ROOT = 8  # a square root that is not correctly rounded
 ROUNDING = 100  # the same formula in another order; one step of other gradients
 FLOAT32_SCALARS = 1000  # 1 - beta^t in float32
 MANY_STEPS = 1e5  # of other gradients
@@ -92,24 +92,28 @@ def test_every_framework_learns(measured: Measured) -> None:
 
 
 def test_on_the_same_gradients_only_the_libraries_differ(measured: Measured) -> None:
-    """JAX and MLX are NumPy's bits, torch a few ULP away, other optimizers further."""
+    """Ours keep what their backends promise, bit for bit or so but for a root; others part."""
+    bounds = {"bit": 0, "sqrt": ROOT}
     for by_rule in measured.replayed.values():
-        largest = {series.name: series.largest for series in by_rule}
-        assert largest["jax"] == largest["mlx"] == 0  # bit for bit
-        assert 0 < largest["torch"] <= TORCH_ROOT
+        ours = {series.name: series.largest for series in by_rule if series.ours}
+        assert list(ours) == list(OTHERS)
+        for framework, largest in ours.items():
+            backend = backends()[framework]
+            assert isinstance(backend, Backend)
+            assert largest <= bounds[backend.exact]
     adan, adamw = ({series.name: series.largest for series in by_rule}
                    for by_rule in measured.replayed.values())
     assert adan["optax.adan"] > OTHER_FORMULA
     assert adamw["mlx.optimizers.AdamW"] > OTHER_FORMULA
-    assert 0 < adamw["torch.optim.AdamW"] < ROUNDING
-    assert 0 < adamw["optax.adamw"] < FLOAT32_SCALARS
+    assert adamw["torch.optim.AdamW"] < ROUNDING
+    assert adamw["optax.adamw"] < FLOAT32_SCALARS
 
 
 def test_gradients_differ_by_rounding_only(measured: Measured) -> None:
     """Frameworks that differentiate for themselves part slowly."""
     assert [series.name for series in measured.training] == list(OTHERS)
     for series in measured.training:
-        assert 0 < series.ulps[0] < ROUNDING
+        assert series.ulps[0] < ROUNDING
         assert series.largest < MANY_STEPS
 
 
@@ -137,7 +141,7 @@ def test_the_command_writes_a_page(tmp_path: Path) -> None:
              "optax.adamw", "mlx.optimizers.AdamW"]
     for label in shown:
         assert label in result.output
-        assert label in page
+        assert label in page.replace("<wbr>", "")
     assert page.count("<svg") == FIGURES
     assert "identical" in page
     assert "prefers-color-scheme: dark" in page

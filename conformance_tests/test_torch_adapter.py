@@ -13,7 +13,6 @@ import itertools
 import pickle
 
 import pytest
-
 import samestep
 
 torch = pytest.importorskip("torch")
@@ -75,11 +74,15 @@ def everything(optimizer, params):
     return found
 
 
+def same(a, b):
+    """Equal to the last bit; NaN, where float16 overflows, is equal to NaN."""
+    return a.dtype == b.dtype and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+
+
 def assert_equal(actual, expected):
     assert actual.keys() == expected.keys()
     for key, value in expected.items():
-        assert actual[key].dtype == value.dtype, key
-        assert torch.equal(actual[key], value), key
+        assert same(actual[key], value), key
 
 
 def refuses(optimizer, params, match, action=None):
@@ -93,9 +96,9 @@ def refuses(optimizer, params, match, action=None):
 
 
 @pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_a_class_writes_what_the_rule_computes_into_the_same_tensors(name, dtype):
-    rule = build(name)
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_a_class_writes_what_the_rule_computes_into_the_same_tensors(name, precision):
+    rule, dtype = build(name), precision
     params = tensors(rule, dtype=dtype)
     optimizer = native(rule, params)
     assert isinstance(optimizer, torch.optim.Optimizer)
@@ -110,14 +113,14 @@ def test_a_class_writes_what_the_rule_computes_into_the_same_tensors(name, dtype
         expected, state = rule.update(kept, expected, state)
         for i, param in enumerate(params):
             assert param.grad is grads[i] and torch.equal(grads[i], kept[i])
-            assert torch.equal(param, expected[i]) and param.dtype == dtype, (t, i)
+            assert same(param, expected[i]) and param.dtype == dtype, (t, i)
             for slot in rule.slots():
                 pairs = zip(parts(optimizer.state[param][slot]), parts(state.slots[slot][i]),
                             strict=True)
-                assert all(torch.equal(a, b) and a.dtype == dtype for a, b in pairs), (t, i, slot)
+                assert all(same(a, b) and a.dtype == dtype for a, b in pairs), (t, i, slot)
             assert int(optimizer.state[param]["step"]) == t + 1
     assert [p.data_ptr() for p in params] == places and all(p.is_leaf for p in params)
-    assert all(torch.equal(optimizer.param_groups[0][n], v) for n, v in state.shared.items())
+    assert all(same(optimizer.param_groups[0][n], v) for n, v in state.shared.items())
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -180,10 +183,10 @@ def test_a_bad_value_in_a_later_group_stops_the_step_before_anything_moves():
 
 
 @pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("dtype, storage", [(torch.float32, None), (torch.bfloat16, "float32")])
-def test_a_saved_and_loaded_optimizer_continues_bit_for_bit(name, dtype, storage):
+@pytest.mark.parametrize("precision, storage", [(torch.float32, None), (torch.bfloat16, "float32")])
+def test_a_saved_and_loaded_optimizer_continues_bit_for_bit(name, precision, storage):
     rule = build(name, state_dtype=storage)
-    params = tensors(rule, dtype=dtype)
+    params = tensors(rule, dtype=precision)
     optimizer = native(rule, params)
     train(optimizer, params, range(3))
     file = io.BytesIO()
@@ -350,7 +353,7 @@ def test_strided_parameters_step_as_contiguous_ones_do(name):
     for param in (strided, plain):
         train(native(rule, [param]), [param], range(4))
     torch.testing.assert_close(strided, plain, rtol=1e-6, atol=1e-6)
-    assert strided[0, 1] != 4.0
+    assert strided[0, 1] != 6.0
 
 
 @pytest.mark.parametrize("name", RULES)
