@@ -10,7 +10,7 @@ of the same rules.
 """
 
 from . import rules
-from .declaration import hyper, option, shared, slot
+from .declaration import Initial, hyper, option, shared, slot
 from .rule import Rule, State, Wrapper, registry
 from .rules import *  # noqa: F403  (the names are discovered, one per file)
 from .vocabulary import (
@@ -25,7 +25,7 @@ from .vocabulary import (
 )
 
 __all__ = [  # noqa: PLE0604
-    *rules.__all__, "Rule", "State", "Wrapper", "choose", "debias", "ema", "hyper",
+    *rules.__all__, "Initial", "Rule", "State", "Wrapper", "choose", "debias", "ema", "hyper",
     "initial_parameter", "norm", "option", "per_axis", "registry", "shared", "sign", "slot",
     "weights",
 ]

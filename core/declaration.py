@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Field", "Hyper", "Option", "Shared", "Slot", "hyper", "is_array", "option", "shared",
+__all__ = ["Field", "Hyper", "Initial", "Option", "Shared", "Slot", "hyper", "is_array", "option", "shared",
            "slot"]
 
 
@@ -159,12 +159,24 @@ class Option(Field):
         return value
 
 
+@dataclass(frozen=True)
+class Initial:
+    """How a slot starts: ``make(xp, param)`` gives its arrays, ``shapes`` says their shapes.
+
+    ``shapes`` takes the parameter's shape and returns a tuple of shapes for a slot of several
+    arrays; where it is ``None`` the shapes are not known before they are made.
+    """
+
+    make: Callable[[Any, Any], Any]
+    shapes: Callable[[tuple[int, ...]], Any] | None = lambda shape: shape
+
+
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """A state array kept for every parameter."""
+    """A state array, or a tuple of them, kept for every parameter."""
 
     meaning: str
-    init: Callable[[Any, Any], Any]
+    init: Initial
     only_if: str | None = None
     """Name of a hyperparameter or option; the slot exists only while that one is not zero."""
 
@@ -212,16 +224,21 @@ def option(
 
 
 def slot(
-    meaning: str, *, init: Callable[[Any, Any], Any] | None = None, only_if: str | None = None
+    meaning: str, *, init: Callable[[Any, Any], Any] | Initial | None = None, only_if: str | None = None
 ) -> Any:
     """Declare a state array per parameter.
 
     Args:
         meaning: what it holds.
         init: ``init(xp, param)`` gives the first value; zeros shaped like the parameter if absent.
+            An ``Initial`` says the shapes as well, so that a foreign state is noticed.
         only_if: name of a hyperparameter; the slot exists only where that one is not zero.
     """
-    return Slot(meaning, init or (lambda xp, param: xp.zeros_like(param)), only_if)
+    if init is None:
+        init = Initial(lambda xp, param: xp.zeros_like(param))
+    elif not isinstance(init, Initial):
+        init = Initial(init, shapes=None)
+    return Slot(meaning, init, only_if)
 
 
 def shared(meaning: str, *, start: float | str) -> Any:

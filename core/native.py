@@ -17,15 +17,15 @@ __all__ = ["serve", "signature"]
 
 
 def serve(
-    module: str, make: Callable[[type[Rule]], type]
+    module: str, make: Callable[[type[Rule]], Any]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """A module's ``__getattr__`` and ``__dir__`` that serve one native class per rule.
 
     Args:
         module: name of the adapter's module.
-        make: makes the native class of a rule class.
+        make: makes the native class (or function that makes one) of a rule class.
     """
-    made: dict[type[Rule], type] = {}
+    made: dict[type[Rule], Any] = {}
 
     def attribute(name: str) -> Any:
         rule = registry.get(name)

@@ -229,6 +229,10 @@ class Rule:
         """The state arrays that this instance keeps for a parameter."""
         return {n: s for n, s in self._slots.items() if s.only_if is None or self._on(s.only_if)}
 
+    def declared_slots(self) -> dict[str, Slot]:
+        """All slots, those included that hyperparameters switch off."""
+        return dict(self._slots)
+
     def _on(self, name: str) -> bool:
         value = self._values[name]
         return is_array(value) or callable(value) or bool(value)
@@ -237,9 +241,9 @@ class Rule:
         """The 0-d state arrays kept once for all parameters."""
         return dict(self._shared)
 
-    def start(self, item: Shared) -> float:
+    def start(self, item: Shared) -> Any:
         """First value of a shared state array."""
-        return float(self._values[item.start] if isinstance(item.start, str) else item.start)
+        return self._values[item.start] if isinstance(item.start, str) else item.start
 
     def replace(self, **changes: Any) -> Self:
         """The same rule with some hyperparameters changed."""
@@ -354,7 +358,7 @@ class Rule:
         for path, grad in given.items():
             stepping.check(self, xp, _dotted(path), arrays[path], grad)
         entries = [
-            stepping.Entry(self, state.step, grad, arrays[path], self._slots_of(state, path))
+            stepping.Entry(self, state.step, grad, arrays[path], self._slots_of(state, path, grad.shape))
             for path, grad in given.items()
         ]
         results, shared = stepping.run(xp, entries, state.shared)
@@ -370,12 +374,13 @@ class Rule:
             State(state.step + 1, {name: new_slot(name) for name in self.slots()}, shared),
         )
 
-    def _slots_of(self, state: State, path: tuple[Any, ...]) -> dict[str, Any]:
+    def _slots_of(self, state: State, path: tuple[Any, ...], shape: Any) -> dict[str, Any]:
         found = {name: tree.subtree(state.slots[name], path) for name in self.slots()}
         for name, value in found.items():
             if value is None:
                 raise ValueError(f"{self.name}: the state has no slot {name} for parameter "
                                  f"{_dotted(path)!r}; was it made for other parameters?")
+        stepping.check_slots(self, _dotted(path), found, shape)
         return found
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -443,11 +448,15 @@ class Wrapper(Rule, register=False):
         """The wrapped rule's slots and the wrapper's own."""
         return {**self.rule.slots(), **super().slots()}
 
+    def declared_slots(self) -> dict[str, Slot]:
+        """All slots of both."""
+        return {**self.rule.declared_slots(), **super().declared_slots()}
+
     def shared(self) -> dict[str, Shared]:
         """The wrapped rule's shared state and the wrapper's own."""
         return {**self.rule.shared(), **super().shared()}
 
-    def start(self, item: Shared) -> float:
+    def start(self, item: Shared) -> Any:
         """First value of a shared state array, the wrapped rule's or the wrapper's."""
         own = item in self._shared.values()
         return super().start(item) if own else self.rule.start(item)

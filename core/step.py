@@ -38,7 +38,7 @@ def compute_dtype(xp: Any, dtype: Any) -> Any:
 
 
 def _cast(xp: Any, value: Any, dtype: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return tuple(_cast(xp, item, dtype) for item in value)
     if isinstance(value, numpy.generic):  # NumPy turns 0-d results into scalars
         value = numpy.asarray(value)
@@ -46,7 +46,7 @@ def _cast(xp: Any, value: Any, dtype: Any) -> Any:
 
 
 def _cast_like(xp: Any, value: Any, like: Any) -> Any:
-    if isinstance(like, tuple):
+    if isinstance(like, (tuple, list)):
         return tuple(_cast_like(xp, *pair) for pair in zip(value, like, strict=True))
     return _cast(xp, value, like.dtype)
 
@@ -125,14 +125,25 @@ def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = Non
                         "allowed: real floating-point dtypes")
 
 
-def check_slots(rule: Rule, name: str, present: Any) -> None:
-    """Refuse a state that is not this rule's."""
-    expected = set(rule.slots())
-    if set(present) != expected:
+def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
+    """Refuse a state that is not this rule's, or not one for a parameter of this shape."""
+    who = f"{rule.name}: the state of {name or 'the parameter'!r}"
+    expected = rule.slots()
+    if set(slots) != set(expected):
         raise ValueError(
-            f"{rule.name}: the state of {name or 'the parameter'!r} has slots "
-            f"{_listed(present)}; {rule.name} keeps {_listed(expected)}"
+            f"{who} has slots {_listed(slots)}; {rule.name} keeps {_listed(expected)}"
         )
+    for slot, item in expected.items() if shape is not None else ():
+        wanted = item.init.shapes and item.init.shapes(tuple(shape))
+        found = _shapes(slots[slot])
+        if wanted is not None and found != wanted:
+            raise ValueError(f"{who} has a {slot} of shape {found}; it must be {wanted}")
+
+
+def _shapes(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_shapes, value))
+    return tuple(value.shape)
 
 
 def _listed(names: Any) -> str:
@@ -147,7 +158,7 @@ def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
         if dtype is None:
             raise ValueError(f"{rule.name}(state_dtype={rule.storage!r}): {xp.__name__} "
                              f"has no dtype {rule.storage}")
-    return {name: _cast(xp, item.init(xp, param), dtype) for name, item in rule.slots().items()}
+    return {name: _cast(xp, item.init.make(xp, param), dtype) for name, item in rule.slots().items()}
 
 
 def init_shared(rule: Rule, xp: Any, params: Sequence[Array]) -> Slots:
@@ -179,8 +190,12 @@ def advance(
     if not rule.reduces and new_slots.keys() != slots.keys():
         raise ValueError(f"{rule.name}.direction returned slots {_listed(new_slots)}; "
                          f"{rule.name} keeps {_listed(slots)}")
-    new_slots = {name: _cast_like(xp, new_slots.get(name, old), old) for name, old in slots.items()}
-    return _cast_like(xp, new_param, param), new_slots
+    new_param = _cast_like(xp, new_param, param)
+    taken = (grad, param, new_param)
+    return new_param, {
+        name: _owned(xp, _cast_like(xp, new_slots.get(name, old), old), taken)
+        for name, old in slots.items()
+    }
 
 
 def local(
@@ -192,7 +207,15 @@ def local(
     new_slots, sums = rule.gather(
         xp, _cast(xp, grad, dtype), _cast(xp, param, dtype), state, Record(s)
     )
-    return {name: _cast_like(xp, new_slots.get(name, old), old) for name, old in slots.items()}, sums
+    return {
+        name: _owned(xp, _cast_like(xp, new_slots.get(name, old), old), (grad, param))
+        for name, old in slots.items()
+    }, sums
+
+
+def _owned(xp: Any, value: Any, taken: tuple[Array, ...]) -> Any:
+    """A slot's new value; a copy if it is an array that a caller holds and may write into."""
+    return xp.asarray(value, copy=True) if any(value is array for array in taken) else value
 
 
 class Entry(NamedTuple):

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .declaration import hyper, option, shared, slot
+from .declaration import Initial, hyper, option, shared, slot
 from .rule import Rule, Wrapper
 
-__all__ = ["Rule", "Wrapper", "choose", "debias", "ema", "hyper", "initial_parameter", "norm",
+__all__ = ["Initial", "Rule", "Wrapper", "choose", "debias", "ema", "hyper", "initial_parameter", "norm",
            "option", "per_axis", "shared", "sign", "slot", "weights"]
 
 Array = Any
@@ -29,6 +29,8 @@ def debias(xp: Any, beta: Any, t: Any) -> Any:
 
     ``1 - 0.999**t`` in float32 is wrong in the fifth digit; ``-expm1(t log(beta))`` is not.
     """
+    if isinstance(beta, float) and isinstance(t, int):
+        return -math.expm1(t * math.log(beta)) if beta > 0 else 1.0
     if isinstance(beta, float):
         log_beta = math.log(beta) if beta > 0 else -math.inf
     else:
@@ -58,15 +60,25 @@ def sign(xp: Any, x: Array) -> Array:
     return xp.where(x > 0, 1.0, xp.where(x < 0, -1.0, x))
 
 
-def initial_parameter(xp: Any, param: Array) -> Array:
-    """Initialiser of a slot: a copy of the parameter as it is at ``init``."""
-    return xp.asarray(param, copy=True)
-
-
-def per_axis(xp: Any, param: Array) -> tuple[Array, ...]:
-    """Initialiser of a slot: one zero vector per axis, kept broadcastable to the parameter."""
+def _zeros_per_axis(xp: Any, param: Array) -> tuple[Array, ...]:
     zeros = xp.zeros_like(param)
     if param.ndim < 2:
         return (zeros,)
     others = [tuple(a for a in range(param.ndim) if a != axis) for axis in range(param.ndim)]
     return tuple(xp.sum(zeros, axis=axes, keepdims=True) for axes in others)
+
+
+def _shapes_per_axis(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    if len(shape) < 2:
+        return (shape,)
+    return tuple(
+        tuple(size if a == axis else 1 for a, size in enumerate(shape))
+        for axis in range(len(shape))
+    )
+
+
+initial_parameter = Initial(lambda xp, param: xp.asarray(param, copy=True))
+"""Initialiser of a slot: a copy of the parameter as it is at ``init``."""
+
+per_axis = Initial(_zeros_per_axis, _shapes_per_axis)
+"""Initialiser of a slot: one zero vector per axis, kept broadcastable to the parameter."""

@@ -17,6 +17,7 @@ they are traced, in a form without cancellation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,34 +32,33 @@ __all__ = ["RuleTransformation", "bind"]
 
 
 class RuleTransformation(optax.GradientTransformationExtraArgs):
-    """A rule as an optax transformation; see ``bind``."""
+    """A rule as an optax transformation, the pair ``(init, update)``; see ``bind``."""
 
-    rule: Rule
-
-    def __new__(cls, rule: Rule) -> RuleTransformation:
-        """Make the ``(init, update)`` pair of a rule."""
-        if not isinstance(rule, Rule):
-            raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
-
-        def init(params: Any) -> State:
-            return _init(rule, params)
-
-        def update(grads: Any, state: State, params: Any = None, **extra: Any) -> Any:
-            return _update(rule, grads, state, params)
-
-        self = super().__new__(cls, init, update)
-        self.rule = rule
-        return self
+    @property
+    def rule(self) -> Rule:
+        """The rule that ``update`` carries out."""
+        rule: Rule = self.update.rule  # type: ignore[attr-defined]
+        return rule
 
 
 def bind(rule: Rule) -> RuleTransformation:
     """A rule object (the package's, a user's own, a wrapped one) as an optax transformation."""
-    return RuleTransformation(rule)
+    if not isinstance(rule, Rule):
+        raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
+
+    def init(params: Any) -> State:
+        return _init(rule, params)
+
+    def update(grads: Any, state: State, params: Any = None, **extra: Any) -> Any:
+        return _update(rule, grads, state, params)
+
+    update.rule = rule  # type: ignore[attr-defined]
+    return RuleTransformation(init, update)
 
 
 def _init(rule: Rule, params: Any) -> State:
     paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    arrays = [xp.asarray(leaf) for _, leaf in paths]
+    arrays = [_strong(leaf) for _, leaf in paths]
     for (path, _), array in zip(paths, arrays, strict=True):
         stepping.check(rule, xp, jax.tree_util.keystr(path), array)
     first = [stepping.init_slots(rule, xp, array) for array in arrays]
@@ -75,7 +75,7 @@ def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, Sta
                         "update() returned")
     stepping.check_slots(rule, "the parameters", state.slots)
     paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    arrays = [xp.asarray(leaf) for _, leaf in paths]
+    arrays = [_strong(leaf) for _, leaf in paths]
     grads = structure.flatten_up_to(grads)
     slots: dict[str, list[Any]] = {
         name: structure.flatten_up_to(tree) for name, tree in state.slots.items()
@@ -86,8 +86,10 @@ def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, Sta
     for place, ((path, _), array, grad) in enumerate(zip(paths, arrays, grads, strict=True)):
         if grad is None:
             continue
+        grad = _strong(grad)
         stepping.check(rule, xp, jax.tree_util.keystr(path), array, grad)
         own = {name: values[place] for name, values in slots.items()}
+        stepping.check_slots(rule, jax.tree_util.keystr(path), own, array.shape)
         entries.append(stepping.Entry(rule, step, grad, array, own))
         places.append(place)
     results, common = stepping.run(xp, entries, state.shared)
@@ -100,18 +102,23 @@ def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, Sta
     return structure.unflatten(updates), State(state.step + 1, new_slots, common)
 
 
+def _strong(leaf: Any) -> jax.Array:
+    """A leaf as an array whose type is not weak, so that the types in a state never change."""
+    return xp.asarray(leaf, dtype=xp.result_type(leaf))
+
+
 def _on_host(value: Any) -> Any:
     """A Python number where the value is known, the array itself where it is traced."""
     known = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
     return value.item() if known else value
 
 
-def _native(rule: type[Rule]) -> type:
-    def __new__(cls: Any, *args: Any, **kwargs: Any) -> RuleTransformation:
-        return RuleTransformation.__new__(cls, rule(*args, **kwargs))
+def _native(rule: type[Rule]) -> Callable[..., RuleTransformation]:
+    def transformation(*args: Any, **kwargs: Any) -> RuleTransformation:
+        return bind(rule(*args, **kwargs))
 
-    return type(rule.__name__, (RuleTransformation,),
-                {"__new__": __new__, "__signature__": native.signature(rule)})
+    transformation.__signature__ = native.signature(rule)  # type: ignore[attr-defined]
+    return transformation
 
 
 __getattr__, __dir__ = native.serve(__name__, _native)

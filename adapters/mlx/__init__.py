@@ -51,7 +51,10 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> xp.array:
-        """The learning rate of the coming step: an array in ``state``, float64 beside such parameters."""
+        """The learning rate: an array in ``state``, float32 but beside float64 parameters.
+
+        With a schedule it is that of the step just taken, as in MLX's own optimizers.
+        """
         return self.state["learning_rate"]
 
     @learning_rate.setter
@@ -64,8 +67,9 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         tree_map_with_path(lambda path, p: stepping.check(self.rule, xp, path, p), parameters)
         arrays: list[Any] = []
         tree_map(arrays.append, parameters)
-        if stepping.widest(xp, arrays) != self.state["learning_rate"].dtype:
-            self._show_learning_rate(self._value("step"), stepping.widest(xp, arrays))
+        if xp.float64 in {array.dtype for array in arrays}:
+            rate = self._value("learning_rate")
+            self._store("learning_rate", rate, xp.array(rate, xp.float64))
         super().init(parameters)
         if self.rule.shared() and "shared_state" not in self.state:
             self.state["shared_state"] = stepping.init_shared(self.rule, xp, arrays)
@@ -88,7 +92,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
         def enter(path: str, grad: Any, param: Any, state: dict[str, Any]) -> int:
             stepping.check(rule, xp, path, param, grad)
-            stepping.check_slots(rule, path, state)
+            stepping.check_slots(rule, path, state, param.shape)
             entries.append(stepping.Entry(rule, step, grad, param, state))
             return len(entries) - 1
 
@@ -96,7 +100,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         executor = (_compiled, _as_arrays) if self.execution == "compiled" else ()
         results, common = stepping.run(xp, entries, self.state.get("shared_state", {}), *executor)
         new_params = []
-        for entry, (param, slots) in zip(entries, results, strict=True):
+        for entry, (param, slots) in zip(entries, list(results), strict=True):
             new_params.append(param)
             entry.slots.update(slots)
         if common:
@@ -124,7 +128,14 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         """The exact value of a state array if it is known, the array itself if it is traced."""
         array = self.state[name]
         held, value = self._on_host.get(name, (None, None))
-        return value if held is array else _known(array)
+        if held is not array:
+            value = _known(array)
+            exact = self.rule.hypers["lr"]
+            same = isinstance(value, float) and isinstance(exact, float)
+            if name == "learning_rate" and same and xp.array(exact, array.dtype).item() == value:
+                value = exact  # what a state that was saved and loaded has been rounded from
+            self._store(name, value, array)
+        return value
 
     def __getattr__(self, name: str) -> Any:
         hypers = self.__dict__["rule"].hypers if "rule" in self.__dict__ else {}

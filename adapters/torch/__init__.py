@@ -84,8 +84,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                                     f"{param.grad.layout}; allowed: dense (torch.strided)")
                 stepping.check(rule, xp, name, param, param.grad)
                 state = self._state_of(rule, param)
-                slots = {n: v for n, v in state.items() if n != "step"}
-                stepping.check_slots(rule, name, slots)
+                slots = self._slots_of(rule, name, param, state)
                 entries.append(stepping.Entry(rule, int(state["step"]), param.grad, param, slots))
                 states.append(state)
         common = self._shared([entry.param for entry in entries])
@@ -104,15 +103,35 @@ class RuleOptimizer(torch.optim.Optimizer):
         return self.rule.replace(**values)
 
     def _named(self, group: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-        names = group.get("param_names") or map(str, range(len(group["params"])))
+        names = group.get("param_names")
+        if names is None:
+            known = [id(other) for other in self.param_groups]
+            group_of = f" of group {known.index(id(group))}" if len(known) > 1 else ""
+            names = [f"{i}{group_of}" for i in range(len(group["params"]))]
         return zip(names, group["params"], strict=True)
 
     def _state_of(self, rule: Rule, param: torch.Tensor) -> dict[str, Any]:
         """The state of a parameter; a new one, not yet stored, where there is none."""
-        state = self.state.get(param)
-        if state:
+        state = self.state.get(param) or {}
+        if state.keys() >= {"step", *rule.slots()}:
             return state
-        return {"step": torch.tensor(0), **stepping.init_slots(rule, xp, param.detach())}
+        fresh = {"step": torch.tensor(0), **stepping.init_slots(rule, xp, param.detach())}
+        conditional = {n for n, item in rule.slots().items() if item.only_if is not None}
+        if state and not {n for n in fresh if n not in state} <= conditional:
+            return state  # somebody else's; _slots_of says so
+        return {**fresh, **state}
+
+    def _slots_of(
+        self, rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The slots that the rule keeps now; one that a change of momentum has ended stays."""
+        if "step" not in state:
+            raise ValueError(f"{rule.name}: the state of {name!r} has no step")
+        ended = {n for n, item in rule.declared_slots().items() if item.only_if is not None}
+        slots = {n: v for n, v in state.items()
+                 if n != "step" and (n in rule.slots() or n not in ended)}
+        stepping.check_slots(rule, name, slots, param.shape)
+        return slots
 
     def _shared(self, params: list[torch.Tensor]) -> dict[str, Any]:
         names = self.rule.shared()
@@ -128,14 +147,38 @@ class RuleOptimizer(torch.optim.Optimizer):
             group.update(common)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; it keeps the dtype it was saved in (torch casts it to the parameter's)."""
+        """Load a state; it keeps the dtype it was saved in (torch casts it to the parameter's).
+
+        Raises:
+            ValueError: the groups or the state are not those of this rule and these parameters;
+                nothing has been loaded then.
+        """
+        pairs = list(self._paired(state_dict))
         super().load_state_dict(state_dict)
-        saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for param, saved_id in zip(params, saved_ids, strict=True):
-            for name, value in state_dict["state"].get(saved_id, {}).items():
-                if name != "step":
-                    self.state[param][name] = _copied(value, param.device)
+        for param, saved in pairs:
+            for name, value in saved.items():
+                device = torch.device("cpu") if name == "step" else param.device
+                self.state[param][name] = _copied(value, device)
+
+    def _paired(self, state_dict: dict[str, Any]) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
+        """Every parameter with its saved state, checked."""
+        saved_groups = state_dict["param_groups"]
+        if [len(g["params"]) for g in saved_groups] != [len(g["params"]) for g in self.param_groups]:
+            raise ValueError(
+                f"{self.rule.name}: the state dict has groups of "
+                f"{[len(g['params']) for g in saved_groups]} parameters, the optimizer of "
+                f"{[len(g['params']) for g in self.param_groups]}")
+        for group, saved_group in zip(self.param_groups, saved_groups, strict=True):
+            absent = sorted({*self.rule.hypers} - {*saved_group})
+            if absent:
+                raise ValueError(f"{self.rule.name}: the state dict has no {', '.join(absent)}; "
+                                 "it is another optimizer's")
+            rule = self._rule_of(saved_group)
+            for (name, param), key in zip(self._named(group), saved_group["params"], strict=True):
+                saved = state_dict["state"].get(key)
+                if saved:
+                    self._slots_of(rule, name, param, saved)
+                    yield param, saved
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "rule": self.rule, "execution": self.execution}
