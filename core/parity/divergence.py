@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy
@@ -55,6 +55,7 @@ def compare(
     before: Sequence[Snapshot] | None = None,
     *,
     whole: bool = False,
+    alike: Collection[str] = (),
 ) -> Divergence:
     """How a run differs from what it should be, such as the oracle's.
 
@@ -67,6 +68,7 @@ def compare(
         before: what ``expected`` came from in each step; by default the expected snapshot before.
         whole: take the size of the whole array for that of every element, as fits matrix rules,
             where each element of a product gathers errors of all the others.
+        alike: slots that hold parameters, such as slow weights; they count in ULP of the parameter.
     """
     found = Divergence()
     before = before or [expected[0], *expected[:-1]]
@@ -75,11 +77,15 @@ def compare(
         if ours.keys() != theirs.keys():
             raise ValueError(f"step {step}: the runs hold {sorted(ours)} and {sorted(theirs)}")
         found.growth.append(0.0)
-        for key, value in ours.items():
+        for key in ours:
             size = numpy.fmax(numpy.abs(theirs[key]), numpy.abs(theirs[key] - old[key]))
             if whole and size.size:
                 size = numpy.full_like(size, numpy.fmax.reduce(size, axis=None))
             scales[key] = numpy.fmax(size, scales.get(key, 0.0))
+        for slot, path in ours:
+            if slot in alike:
+                scales[slot, path] = numpy.fmax(scales[slot, path], scales["param", path])
+        for key, value in ours.items():
             _note(found, step, key, value, theirs[key], scales[key], dtype)
     return found
 

@@ -1,0 +1,32 @@
+# make demo and make test do all their own set-up: a virtual environment in .venv, everything
+# installed into it at the versions of constraints.txt.
+
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test check docs stubs agreement clean
+
+demo: .venv/installed
+	$(BIN)/samestep demo $(ARGS)
+
+test: .venv/installed
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --rule examples/quasi_hyperbolic_momentum.py $(ARGS)
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m samestep.conformance.stubs --check
+
+stubs agreement: .venv/installed
+	$(BIN)/python -m samestep.conformance.$@ $(if $(filter agreement,$@),--write README.md)
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info
