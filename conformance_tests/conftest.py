@@ -68,7 +68,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                          marks=pytest.mark.xdist_group(cls.__name__))
             for cls in all_rules() for label, rule in settings(cls).items()
         ])
-    if "dtype" in names:
+    if "backend" in names and "dtype" in names:
         metafunc.parametrize("backend, dtype", [
             pytest.param(backend, dtype, id=f"{backend.name}-{dtype}")
             for backend in _chosen(metafunc.config) for dtype in backend.dtypes

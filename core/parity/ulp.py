@@ -35,7 +35,7 @@ def ulps(
     same = (actual == expected) | (numpy.isnan(actual) & numpy.isnan(expected))
     with numpy.errstate(invalid="ignore"):
         apart = numpy.abs(actual - expected) / spacing(numpy.nan_to_num(scale), dtype)
-    distance: numpy.ndarray = numpy.where(same, 0.0, numpy.nan_to_num(apart, nan=numpy.inf))
+    distance: numpy.ndarray = numpy.where(same, 0.0, numpy.nan_to_num(apart, nan=numpy.inf, posinf=numpy.inf))
     return distance
 
 

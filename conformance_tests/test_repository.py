@@ -1,0 +1,80 @@
+"""The checkout: the README's table and commands, the examples, the wheel."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import samestep
+from samestep.backend import Backend, backends
+from samestep.conformance.agreement import measure
+from samestep.conformance.settings import all_rules, typical
+
+ROOT = Path(samestep.__file__).parent.parent
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "README.md").exists(), reason="samestep is installed, not a checkout"
+)
+
+
+def shown() -> dict[tuple[str, str], str]:
+    """The cells of the README's table by rule and backend."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- agreement -->\n(.*?)\n\n", text, re.S)
+    assert table, "the README has no agreement table; make agreement writes it"
+    head, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")]
+                      for line in table[1].splitlines()]
+    return {(row[0], name): cell for row in rows
+            for name, cell in zip(head[1:], row[1:], strict=True)}
+
+
+def test_the_readme_s_table_has_every_rule_and_backend():
+    expected = {(rule.__name__, backend.name) for rule in all_rules()
+                if rule.__module__.startswith("samestep.")
+                for backend in backends().values() if isinstance(backend, Backend)}
+    assert set(shown()) == expected
+
+
+def test_the_readme_s_figures_are_what_is_measured(rule_class, backend):
+    """On another machine sums may run in another order; a figure must hold within half of it."""
+    if not rule_class.__module__.startswith("samestep."):
+        pytest.skip("not in the README")
+    cell = shown()[rule_class.__name__, backend.name]
+    figure = float(cell.strip("*"))
+    measured = measure(typical(rule_class), backend, "float32")
+    slack = 0.0 if typical(rule_class).needs == "element" else 0.5
+    assert measured.one_step.ulp <= figure * (1 + slack)
+    assert figure <= measured.one_step.ulp * (1 + slack) + 0.1
+    if typical(rule_class).needs == "element":
+        assert cell.startswith("**") == (measured.numpy.ulp == 0)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_examples_run(path):
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["torch", "jax", "mlx"]
+    assert len({line[1] for line in lines}) == 1, done.stdout
+
+
+def test_the_example_rule_is_one_file_below_sixty_lines():
+    for path in (ROOT / "examples").glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 60
+
+
+def test_the_wheel_holds_every_module_type_marker_and_licence(tmp_path):
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps",
+                    "--no-build-isolation", "--wheel-dir", tmp_path, ROOT], check=True)
+    names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
+    folders = {"core": "samestep", "conformance_tests": "samestep/conformance",
+               **{f"adapters/{b}": f"samestep/{b}" for b in ("torch", "jax", "mlx")}}
+    for folder, package in folders.items():
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".pyi", ".typed", ".html"):
+                assert f"{package}/{path.relative_to(ROOT / folder).as_posix()}" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
