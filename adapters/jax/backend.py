@@ -69,7 +69,9 @@ class _TransformationRun(Run):
 
         def update(grads: Any, state: Any, params: Any) -> Any:
             updates, state = transformation.update(grads, state, params)
-            return optax.apply_updates(params, updates), state
+            moved = {path: update for path, update in updates.items() if update is not None}
+            stepped = optax.apply_updates({path: params[path] for path in moved}, moved)
+            return {**params, **stepped}, state
 
         self.update = jax.jit(update) if backend.compiles else update
         self._params = {path: self.array(values) for path, values in params.items()}
