@@ -12,8 +12,9 @@ from typing import Any
 
 from .declaration import Initial, hyper, option, shared, slot
 from .rule import Rule, Wrapper
+from .weight_decay import decayed_direction
 
-__all__ = ["Initial", "Rule", "Wrapper", "choose", "debias", "ema", "hyper", "initial_parameter", "norm",
+__all__ = ["Initial", "Rule", "Wrapper", "choose", "debias", "decayed_direction", "ema", "hyper", "initial_parameter", "norm",
            "option", "per_axis", "shared", "sign", "slot", "weights"]
 
 Array = Any

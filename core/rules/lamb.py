@@ -1,5 +1,4 @@
-from ..vocabulary import Rule, debias, ema, hyper, norm, option, slot, weights
-from ..weight_decay import decayed_direction
+from ..vocabulary import Rule, debias, decayed_direction, ema, hyper, norm, option, slot, weights
 
 
 class LAMB(Rule):
