@@ -117,18 +117,6 @@ def test_gradients_differ_by_rounding_only(measured: Measured) -> None:
         assert series.largest < MANY_STEPS
 
 
-def test_ulps_are_counted_at_the_size_so_far() -> None:
-    """A parameter that has become small is still measured at its former size."""
-    start = {"w": float32([4.0, 0.0])}
-    path = [{"w": float32([1e-3, 1.0])}, {"w": float32([1e-6, 0.5])}]
-    (one, two) = measurement.sizes(start, path)
-    numpy.testing.assert_array_equal(one["w"], float32([4.0, 1.0]))
-    numpy.testing.assert_array_equal(two["w"], one["w"])
-    apart = {"w": path[1]["w"] + float32([0, 2**-23])}
-    assert measurement.ulp_apart(apart, path[1], two) == 1
-    assert measurement.ulp_apart(path[1], path[1], two) == 0
-
-
 def test_the_command_writes_a_page(tmp_path: Path) -> None:
     """The page holds every part, loads nothing, and is the only file left."""
     out = tmp_path / "page.html"

@@ -85,3 +85,10 @@ def test_a_run_in_float32_differs_from_the_oracle_by_rounding_alone():
     assert 0.3 < compare(run, oracle(rule, trajectory), "float32").ulp < 40
     faulty = oracle(rule.replace(betas=(0.9, 0.99)), trajectory)
     assert compare(run, faulty, "float32").ulp > 1e4
+
+
+def test_differences_count_at_the_largest_size_so_far():
+    start, far, back = ({("param", "w"): numpy.array([value])} for value in (0.5, 4.0, 1e-6))
+    off = {("param", "w"): back["param", "w"] + numpy.spacing(numpy.float32(4.0))}
+    found = compare([start, far, off], [start, far, back], "float32")
+    assert found.growth == [0, 0, 1]

@@ -12,14 +12,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy
-from samestep.backend import Backend, Missing, backends
+from samestep.backend import Backend, Missing, Snapshot, backends
+from samestep.parity import compare
 from samestep.rule import Rule, registry
 
 from .libraries import OWN, Follower
 from .network import Arrays, Problem, accuracy, backpropagation, loss, problem
 
 __all__ = ["FRAMEWORKS", "RULES", "Measured", "Series", "Step", "Trained", "Watch", "frameworks",
-           "landmarks", "measure", "replay", "runs_of", "train", "ulp_apart"]
+           "landmarks", "measure", "replay", "runs_of", "train"]
 
 BASELINE = "numpy"
 FRAMEWORKS = (BASELINE, *OWN)
@@ -103,30 +104,6 @@ def landmarks(steps: int) -> list[int]:
     return sorted({step for step in (1, 10, 100) if step < steps} | {steps})
 
 
-def ulp_apart(actual: Arrays, expected: Arrays, size: Arrays) -> float:
-    """The largest difference between parameters, in float32 ULP of their size."""
-    return max(
-        float((numpy.abs(actual[path] - expected[path]) / numpy.spacing(size[path])).max())
-        for path in expected
-    )
-
-
-def sizes(start: Arrays, path: Iterable[Arrays]) -> Iterator[Arrays]:
-    """The largest size that each parameter and its updates have had up to each step.
-
-    An error that was made while a parameter was large stays when it becomes small; counted in ULP
-    of the parameter alone, it would explode where the parameter crosses zero.
-    """
-    before, size = start, {name: numpy.abs(values) for name, values in start.items()}
-    for params in path:
-        size = {
-            name: numpy.maximum.reduce([size[name], numpy.abs(new), numpy.abs(new - before[name])])
-            for name, new in params.items()
-        }
-        before = params
-        yield size
-
-
 def train(backend: Backend, given: Problem) -> Iterator[Step]:
     """Train the network with Adan in one framework."""
     run = backend.start(RULES["Adan"], given.params, "float32")
@@ -177,9 +154,12 @@ class Baseline:
 
     def compare(self, framework: str, optimizer: Follower, run: Iterable[Arrays]) -> Series:
         """How far a run is from NumPy's."""
-        path = self.path[optimizer.rule]
-        ulps = map(ulp_apart, run, path, sizes(self.params, path))
-        return Series(optimizer.name, framework, list(ulps))
+        found = compare(
+            [_snapshot(params) for params in (self.params, *run)],
+            [_snapshot(params) for params in (self.params, *self.path[optimizer.rule])],
+            "float32",
+        )
+        return Series(optimizer.name, framework, found.growth[1:])
 
 
 def measure(
@@ -214,6 +194,10 @@ def measure(
     for by_rule in measured.replayed.values():
         by_rule.sort(key=lambda series: not series.ours)
     return measured
+
+
+def _snapshot(params: Arrays) -> Snapshot:
+    return {("param", path): array.astype(numpy.float64) for path, array in params.items()}
 
 
 def _ours(backend: Backend, rule: str) -> Follower:
