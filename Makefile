@@ -21,6 +21,10 @@ check: .venv/installed
 stubs agreement: .venv/installed
 	$(BIN)/python -m samestep.conformance.$@ $(if $(filter agreement,$@),--write README.md)
 
+docs: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/mkdocs build --quiet --config-file docs/mkdocs.yml
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
