@@ -32,8 +32,10 @@ def main() -> None:
         name = str(error.name).partition(".")[0]
         if name not in PACKAGES:
             raise
-        print(f'samestep needs {name}, which is not installed: pip install "samestep[demo]"',
-              file=sys.stderr)
+        print(
+            f'samestep needs {name}, which is not installed: pip install "samestep[demo]"',
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 
@@ -50,6 +52,7 @@ def commands() -> click.Group:
     def list_rules(rule: str | None) -> None:
         """List the rules, or show everything that RULE declares."""
         from rich.console import Console
+
         from samestep.rule import registry
 
         from .demo import listing
@@ -62,12 +65,26 @@ def commands() -> click.Group:
             raise click.UsageError(listing.unknown("rule", rule, sorted(registry)))
 
     @samestep.command()
-    @click.option("--steps", default=300, show_default=True, type=click.IntRange(min=1),
-                  help="Training steps.")
-    @click.option("--out", default=Path("samestep-demo.html"), show_default=True,
-                  type=click.Path(dir_okay=False, path_type=Path), help="The page to write.")
-    @click.option("--frameworks", default=None, metavar="NAME,NAME,...",
-                  help="Which to run, next to NumPy; all if not given.")
+    @click.option(
+        "--steps",
+        default=300,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Training steps.",
+    )
+    @click.option(
+        "--out",
+        default=Path("samestep-demo.html"),
+        show_default=True,
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="The page to write.",
+    )
+    @click.option(
+        "--frameworks",
+        default=None,
+        metavar="NAME,NAME,...",
+        help="Which to run, next to NumPy; all if not given.",
+    )
     @click.option("--open", "opens", is_flag=True, help="Show the page in a browser.")
     def demo(steps: int, out: Path, frameworks: str | None, opens: bool) -> None:
         """Train one network with one rule in every framework and compare them step by step.

@@ -12,10 +12,18 @@ from samestep.conformance.settings import all_rules, settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--backend", action="append", metavar="NAME",
-                     help="test this backend or library (repeatable); an error if it is missing")
-    parser.addoption("--rule", action="append", metavar="FILE",
-                     help="test the rules that a Python file defines as well (repeatable)")
+    parser.addoption(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help="test this backend or library (repeatable); an error if it is missing",
+    )
+    parser.addoption(
+        "--rule",
+        action="append",
+        metavar="FILE",
+        help="test the rules that a Python file defines as well (repeatable)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,8 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _requested(name: str) -> list[Backend]:
     found = backends()
-    chosen = [b for b in found.values()
-              if isinstance(b, Backend) and name in (b.name, b.library)]
+    chosen = [b for b in found.values() if isinstance(b, Backend) and name in (b.name, b.library)]
     if chosen:
         return chosen
     if isinstance(found.get(name), Missing):
@@ -59,21 +66,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Fixtures by name: ``rule_class``, ``setting``, ``backend``, ``backend`` with ``dtype``."""
     names = metafunc.fixturenames
     if "rule_class" in names:
-        rules = [pytest.param(rule, id=rule.__name__, marks=pytest.mark.xdist_group(rule.__name__))
-                 for rule in all_rules()]
+        rules = [
+            pytest.param(rule, id=rule.__name__, marks=pytest.mark.xdist_group(rule.__name__))
+            for rule in all_rules()
+        ]
         metafunc.parametrize("rule_class", rules)
     if "setting" in names:
-        metafunc.parametrize("setting", [
-            pytest.param(rule, id=f"{cls.__name__}-{label}",
-                         marks=pytest.mark.xdist_group(cls.__name__))
-            for cls in all_rules() for label, rule in settings(cls).items()
-        ])
+        metafunc.parametrize(
+            "setting",
+            [
+                pytest.param(
+                    rule, id=f"{cls.__name__}-{label}", marks=pytest.mark.xdist_group(cls.__name__)
+                )
+                for cls in all_rules()
+                for label, rule in settings(cls).items()
+            ],
+        )
     if "backend" in names and "dtype" in names:
-        metafunc.parametrize("backend, dtype", [
-            pytest.param(backend, dtype, id=f"{backend.name}-{dtype}")
-            for backend in _chosen(metafunc.config) for dtype in backend.dtypes
-        ])
+        metafunc.parametrize(
+            "backend, dtype",
+            [
+                pytest.param(backend, dtype, id=f"{backend.name}-{dtype}")
+                for backend in _chosen(metafunc.config)
+                for dtype in backend.dtypes
+            ],
+        )
     elif "backend" in names:
-        metafunc.parametrize("backend", [
-            pytest.param(backend, id=backend.name) for backend in _chosen(metafunc.config)
-        ])
+        metafunc.parametrize(
+            "backend",
+            [pytest.param(backend, id=backend.name) for backend in _chosen(metafunc.config)],
+        )

@@ -18,8 +18,11 @@ def all_rules() -> list[type[Rule]]:
 
 def typical(rule: type[Rule], **changes: Any) -> Rule:
     """The rule with every feature on that has a typical value, weight decay above all."""
-    values = {name: field.typical for name, field in rule.fields().items()
-              if isinstance(field, Hyper) and field.typical is not None}
+    values = {
+        name: field.typical
+        for name, field in rule.fields().items()
+        if isinstance(field, Hyper) and field.typical is not None
+    }
     if "weight_decay" in rule.fields():
         values.setdefault("weight_decay", 0.1)
     if issubclass(rule, Wrapper):
@@ -50,5 +53,6 @@ def suited(rule: Rule, trajectory: Trajectory) -> Trajectory:
 
 
 def _of_need(need: str) -> type[Rule]:
-    return next(rule for rule in all_rules()
-                if not issubclass(rule, Wrapper) and rule.needs == need)
+    return next(
+        rule for rule in all_rules() if not issubclass(rule, Wrapper) and rule.needs == need
+    )

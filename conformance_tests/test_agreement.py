@@ -31,6 +31,8 @@ def test_element_rules_are_bit_for_bit_what_numpy_computes(rule_class, backend, 
     )
     measured = measure(rule, backend, dtype)
     if measured.numpy is None or not promised:
-        pytest.skip("equality to the last bit is promised for element rules alone, in NumPy's "
-                    "dtypes, where square roots are rounded correctly and nothing is contracted")
+        pytest.skip(
+            "equality to the last bit is promised for element rules alone, in NumPy's "
+            "dtypes, where square roots are rounded correctly and nothing is contracted"
+        )
     assert measured.numpy.first is None, str(measured.numpy.first)

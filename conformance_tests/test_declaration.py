@@ -11,41 +11,73 @@ import numpy
 import pytest
 
 import samestep
-from samestep import Adan, AdamW, Lookahead, Muon, Prodigy, Rule, SGD, hyper, option, shared, slot
+from samestep import SGD, AdamW, Adan, Lookahead, Muon, Prodigy, Rule, hyper, option, shared, slot
 from samestep.conformance.settings import typical
 
 DECAY = "'l2', 'decoupled', 'proximal', 'in_update'"
 
 
-@pytest.mark.parametrize(("make", "error", "message"), [
-    (lambda: Adan(betas=(0.98, 1.5, 0.99)), ValueError,
-     "Adan(betas=(0.98, 1.5, 0.99)): betas must be in [0, 1) (decay per step of m, v and n)"),
-    (lambda: Adan(betas=(0.9, 0.999)), ValueError,
-     "Adan(betas=(0.9, 0.999)): betas must be 3 numbers in [0, 1), or a schedule"),
-    (lambda: AdamW(lr=-1), ValueError, "AdamW(lr=-1): lr must be >= 0 (step size)"),
-    (lambda: AdamW(lr=float("nan")), ValueError, "AdamW(lr=nan): lr must be >= 0 (step size)"),
-    (lambda: AdamW(lr="1e-3"), ValueError,
-     "AdamW(lr='1e-3'): lr must be a number >= 0, or a schedule (a callable of the step)"),
-    (lambda: AdamW(lr=True), ValueError, "AdamW(lr=True): lr must be a number >= 0"),
-    (lambda: AdamW(learning_rate=1), TypeError,
-     "AdamW(learning_rate=1): there is no learning_rate; AdamW takes lr, betas, eps, weight_decay, "
-     "decay, maximize, state_dtype. Did you mean lr?"),
-    (lambda: AdamW(weight_deacy=1), TypeError, "Did you mean weight_decay?"),
-    (lambda: AdamW(1, 2, 3, 4, 5), TypeError, "AdamW: too many positional arguments"),
-    (lambda: AdamW(decay="none"), ValueError, f"AdamW(decay='none'): decay must be one of {DECAY}"),
-    (lambda: AdamW(maximize=1), ValueError, "AdamW(maximize=1): maximize must be True or False"),
-    (lambda: Muon(ns_steps=0), ValueError,
-     "Muon(ns_steps=0): ns_steps must be a whole number >= 1 (Newton-Schulz iterations)"),
-    (lambda: Muon(layout="hwio"), ValueError, "layout must be one of 'oi', 'io'"),
-    (lambda: SGD(nesterov=True), ValueError, "nesterov needs momentum > 0 and dampening = 0"),
-    (lambda: Lookahead(3), TypeError, "Lookahead(3): the first argument must be a rule"),
-    (lambda: Lookahead(AdamW(), sync_period=2.5), ValueError,
-     "sync_period must be a whole number >= 1 (steps of the wrapped rule"),
-    (lambda: Lookahead(Lookahead(AdamW())), ValueError,
-     "both have slow, sync_period, sync_rate; Lookahead cannot wrap Lookahead"),
-    (lambda: setattr(AdamW(), "lr", 1), AttributeError, "use rule.replace(lr=1)"),
-    (lambda: AdamW().replace(foo=1), TypeError, "AdamW(foo=1): there is no foo"),
-])
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: Adan(betas=(0.98, 1.5, 0.99)),
+            ValueError,
+            "Adan(betas=(0.98, 1.5, 0.99)): betas must be in [0, 1) (decay per step of m, v and n)",
+        ),
+        (
+            lambda: Adan(betas=(0.9, 0.999)),
+            ValueError,
+            "Adan(betas=(0.9, 0.999)): betas must be 3 numbers in [0, 1), or a schedule",
+        ),
+        (lambda: AdamW(lr=-1), ValueError, "AdamW(lr=-1): lr must be >= 0 (step size)"),
+        (lambda: AdamW(lr=float("nan")), ValueError, "AdamW(lr=nan): lr must be >= 0 (step size)"),
+        (
+            lambda: AdamW(lr="1e-3"),
+            ValueError,
+            "AdamW(lr='1e-3'): lr must be a number >= 0, or a schedule (a callable of the step)",
+        ),
+        (lambda: AdamW(lr=True), ValueError, "AdamW(lr=True): lr must be a number >= 0"),
+        (
+            lambda: AdamW(learning_rate=1),
+            TypeError,
+            "AdamW(learning_rate=1): there is no learning_rate; AdamW takes lr, betas, eps, "
+            "weight_decay, decay, maximize, state_dtype. Did you mean lr?",
+        ),
+        (lambda: AdamW(weight_deacy=1), TypeError, "Did you mean weight_decay?"),
+        (lambda: AdamW(1, 2, 3, 4, 5), TypeError, "AdamW: too many positional arguments"),
+        (
+            lambda: AdamW(decay="none"),
+            ValueError,
+            f"AdamW(decay='none'): decay must be one of {DECAY}",
+        ),
+        (
+            lambda: AdamW(maximize=1),
+            ValueError,
+            "AdamW(maximize=1): maximize must be True or False",
+        ),
+        (
+            lambda: Muon(ns_steps=0),
+            ValueError,
+            "Muon(ns_steps=0): ns_steps must be a whole number >= 1 (Newton-Schulz iterations)",
+        ),
+        (lambda: Muon(layout="hwio"), ValueError, "layout must be one of 'oi', 'io'"),
+        (lambda: SGD(nesterov=True), ValueError, "nesterov needs momentum > 0 and dampening = 0"),
+        (lambda: Lookahead(3), TypeError, "Lookahead(3): the first argument must be a rule"),
+        (
+            lambda: Lookahead(AdamW(), sync_period=2.5),
+            ValueError,
+            "sync_period must be a whole number >= 1 (steps of the wrapped rule",
+        ),
+        (
+            lambda: Lookahead(Lookahead(AdamW())),
+            ValueError,
+            "both have slow, sync_period, sync_rate; Lookahead cannot wrap Lookahead",
+        ),
+        (lambda: setattr(AdamW(), "lr", 1), AttributeError, "use rule.replace(lr=1)"),
+        (lambda: AdamW().replace(foo=1), TypeError, "AdamW(foo=1): there is no foo"),
+    ],
+)
 def test_refusals_name_rule_argument_value_and_range(make, error, message):
     with pytest.raises(error, match=re.escape(message)):
         make()
@@ -55,31 +87,69 @@ W = numpy.ones((2, 3))
 STATE = AdamW().init({"w": W})
 
 
-@pytest.mark.parametrize(("make", "error", "message"), [
-    (lambda: AdamW().init(numpy.ones(3, int)), TypeError,
-     "AdamW: the parameter has dtype int64; allowed: real floating-point dtypes"),
-    (lambda: AdamW().init({"a": {"b": numpy.ones(3, complex)}}), TypeError,
-     "AdamW: parameter 'a.b' has dtype complex128"),
-    (lambda: Muon().init({"bias": numpy.ones(3)}), ValueError,
-     "Muon: parameter 'bias' has shape (3,); Muon takes arrays with at least 2 dimensions"),
-    (lambda: AdamW(state_dtype="bfloat16").init(W), ValueError, "has no dtype bfloat16"),
-    (lambda: AdamW().update({"w": W.T}, {"w": W}, STATE), ValueError,
-     "AdamW: parameter 'w' has shape (2, 3), its gradient (3, 2); they must be equal"),
-    (lambda: AdamW().update({"w": W + 1j}, {"w": W}, STATE), TypeError,
-     "AdamW: parameter 'w': its gradient has dtype complex128"),
-    (lambda: AdamW().update({"v": W}, {"w": W}, STATE), ValueError,
-     "AdamW: there is a gradient for 'v' and no such parameter"),
-    (lambda: Adan().update({"w": W}, {"w": W}, STATE), ValueError,
-     "Adan: the state of 'the parameters' has slots m, v; Adan keeps m, n, prev, v"),
-    (lambda: AdamW().update({"w": W}, {"w": W}, STATE._replace(slots={"m": STATE.slots["m"]})),
-     ValueError, "AdamW: the state of 'the parameters' has slots m; AdamW keeps m, v"),
-    (lambda: AdamW().update({"u": W}, {"u": W}, STATE), ValueError,
-     "AdamW: the state has no slot m for parameter 'u'; was it made for other parameters?"),
-    (lambda: AdamW().update({"w": W[0]}, {"w": W[0]}, STATE), ValueError,
-     "AdamW: the state of 'w' has a m of shape (2, 3); it must be (3,)"),
-    (lambda: AdamW().update(W, W, {}), TypeError,
-     "AdamW.update: state is dict; it must be what init() or update() returned"),
-])
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: AdamW().init(numpy.ones(3, int)),
+            TypeError,
+            "AdamW: the parameter has dtype int64; allowed: real floating-point dtypes",
+        ),
+        (
+            lambda: AdamW().init({"a": {"b": numpy.ones(3, complex)}}),
+            TypeError,
+            "AdamW: parameter 'a.b' has dtype complex128",
+        ),
+        (
+            lambda: Muon().init({"bias": numpy.ones(3)}),
+            ValueError,
+            "Muon: parameter 'bias' has shape (3,); Muon takes arrays with at least 2 dimensions",
+        ),
+        (lambda: AdamW(state_dtype="bfloat16").init(W), ValueError, "has no dtype bfloat16"),
+        (
+            lambda: AdamW().update({"w": W.T}, {"w": W}, STATE),
+            ValueError,
+            "AdamW: parameter 'w' has shape (2, 3), its gradient (3, 2); they must be equal",
+        ),
+        (
+            lambda: AdamW().update({"w": W + 1j}, {"w": W}, STATE),
+            TypeError,
+            "AdamW: parameter 'w': its gradient has dtype complex128",
+        ),
+        (
+            lambda: AdamW().update({"v": W}, {"w": W}, STATE),
+            ValueError,
+            "AdamW: there is a gradient for 'v' and no such parameter",
+        ),
+        (
+            lambda: Adan().update({"w": W}, {"w": W}, STATE),
+            ValueError,
+            "Adan: the state of 'the parameters' has slots m, v; Adan keeps m, n, prev, v",
+        ),
+        (
+            lambda: AdamW().update(
+                {"w": W}, {"w": W}, STATE._replace(slots={"m": STATE.slots["m"]})
+            ),
+            ValueError,
+            "AdamW: the state of 'the parameters' has slots m; AdamW keeps m, v",
+        ),
+        (
+            lambda: AdamW().update({"u": W}, {"u": W}, STATE),
+            ValueError,
+            "AdamW: the state has no slot m for parameter 'u'; was it made for other parameters?",
+        ),
+        (
+            lambda: AdamW().update({"w": W[0]}, {"w": W[0]}, STATE),
+            ValueError,
+            "AdamW: the state of 'w' has a m of shape (2, 3); it must be (3,)",
+        ),
+        (
+            lambda: AdamW().update(W, W, {}),
+            TypeError,
+            "AdamW.update: state is dict; it must be what init() or update() returned",
+        ),
+    ],
+)
 def test_arrays_and_states_that_do_not_fit_are_refused_by_path(make, error, message):
     with pytest.raises(error, match=re.escape(message)):
         make()
@@ -117,7 +187,7 @@ def test_a_rule_that_forgets_a_slot_is_refused():
             return grad, {}
 
     rule = Forgets()
-    with pytest.raises(ValueError, match="Forgets.direction returned slots none; Forgets keeps m"):
+    with pytest.raises(ValueError, match=r"Forgets\.direction returned slots none; Forgets keeps m"):
         rule.update(W, W, rule.init(W))
 
 
@@ -131,7 +201,8 @@ def test_everything_comes_from_the_declaration():
 
     assert str(Declared.__signature__) == (
         "(lr=0.5, pair=(0.1, 0.2), mode='a', weight_decay=0.0, *, decay='decoupled', "
-        "maximize=False, state_dtype=None)")
+        "maximize=False, state_dtype=None)"
+    )
     rule = Declared(0.25, mode="b", maximize=True)
     assert repr(rule) == "Declared(lr=0.25, mode='b', maximize=True)"
     assert rule == Declared(lr=0.25, mode="b", maximize=True) != Declared(0.25)
@@ -162,7 +233,8 @@ def test_a_wrapper_has_the_hyperparameters_and_slots_of_both():
     assert [*rule.slots()] == ["m", "v", "s", "p0", "slow"]
     assert [*rule.shared()] == ["d", "d_max", "numerator"]
     assert rule.replace(lr=2.0, sync_period=3) == Lookahead(
-        Prodigy(lr=2.0), sync_period=3, sync_rate=0.25)
+        Prodigy(lr=2.0), sync_period=3, sync_rate=0.25
+    )
     assert repr(rule) == "Lookahead(Prodigy(lr=0.5), sync_rate=0.25)"
     assert rule.needs == "tree"
 
@@ -184,6 +256,9 @@ def test_no_array_of_the_callers_is_kept(rule_class):
     state = rule.init(param)
     for _ in range(7):
         param, state = rule.update(grad, param, state)
-    held = [a for value in state.slots.values()
-            for a in (value if isinstance(value, tuple) else [value])]
+    held = [
+        a
+        for value in state.slots.values()
+        for a in (value if isinstance(value, tuple) else [value])
+    ]
     assert not any(numpy.shares_memory(a, b) for a in held for b in (grad, param))

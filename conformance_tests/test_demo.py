@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 import pytest
 from click.testing import CliRunner, Result
+
 from samestep import rules
 from samestep.backend import Backend, Missing, backends
 from samestep.conformance.command_line import commands
@@ -101,8 +102,10 @@ def test_on_the_same_gradients_only_the_libraries_differ(measured: Measured) -> 
             backend = backends()[framework]
             assert isinstance(backend, Backend)
             assert largest <= bounds[backend.exact]
-    adan, adamw = ({series.name: series.largest for series in by_rule}
-                   for by_rule in measured.replayed.values())
+    adan, adamw = (
+        {series.name: series.largest for series in by_rule}
+        for by_rule in measured.replayed.values()
+    )
     assert adan["optax.adan"] > OTHER_FORMULA
     assert adamw["mlx.optimizers.AdamW"] > OTHER_FORMULA
     assert adamw["torch.optim.AdamW"] < ROUNDING
@@ -125,8 +128,13 @@ def test_the_command_writes_a_page(tmp_path: Path) -> None:
     assert result.output.rstrip().endswith(str(out))
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     page = out.read_text(encoding="utf-8")
-    shown = [*(f"samestep on {name}" for name in OTHERS), "optax.adan", "torch.optim.AdamW",
-             "optax.adamw", "mlx.optimizers.AdamW"]
+    shown = [
+        *(f"samestep on {name}" for name in OTHERS),
+        "optax.adan",
+        "torch.optim.AdamW",
+        "optax.adamw",
+        "mlx.optimizers.AdamW",
+    ]
     for label in shown:
         assert label in result.output
         assert label in page.replace("<wbr>", "")
@@ -162,15 +170,20 @@ def test_a_missing_framework_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "samestep on mlx" in page
 
 
-@pytest.mark.parametrize("arguments, sentence", [
-    (["demo", "--frameworks", "pytorch"],
-     "there is no framework 'pytorch'. Did you mean torch? "
-     "The known ones are numpy, torch, jax, mlx."),
-    (["demo", "--steps", "0"], "0 is not in the range x>=1"),
-    (["demo", "--out", "nowhere/page.html"], "there is no folder nowhere"),
-    (["list", "adan"], "there is no rule 'adan'. Did you mean Adan"),
-    (["list", "xyz"], "there is no rule 'xyz'. The known ones are Adam, AdamW, Adan"),
-])
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (
+            ["demo", "--frameworks", "pytorch"],
+            "there is no framework 'pytorch'. Did you mean torch? "
+            "The known ones are numpy, torch, jax, mlx.",
+        ),
+        (["demo", "--steps", "0"], "0 is not in the range x>=1"),
+        (["demo", "--out", "nowhere/page.html"], "there is no folder nowhere"),
+        (["list", "adan"], "there is no rule 'adan'. Did you mean Adan"),
+        (["list", "xyz"], "there is no rule 'xyz'. The known ones are Adam, AdamW, Adan"),
+    ],
+)
 def test_mistakes_are_refused(arguments: list[str], sentence: str) -> None:
     """A mistake gives a sentence and exit code 2."""
     result = samestep(*arguments)
@@ -181,13 +194,17 @@ def test_mistakes_are_refused(arguments: list[str], sentence: str) -> None:
 @pytest.mark.parametrize("package", ["click", "rich", "jinja2", "matplotlib", "sklearn"])
 def test_a_missing_package_is_a_sentence(package: str) -> None:
     """Without the packages of the demonstration there is no traceback."""
-    code = (f"import sys; sys.modules[{package!r}] = None; sys.argv = ['samestep', 'demo']\n"
-            "from samestep.conformance.command_line import main; main()")
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                            check=False)
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; sys.argv = ['samestep', 'demo']\n"
+        "from samestep.conformance.command_line import main; main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert result.returncode == REFUSED
-    assert result.stderr == (f"samestep needs {package}, which is not installed: "
-                             'pip install "samestep[demo]"\n')
+    assert result.stderr == (
+        f'samestep needs {package}, which is not installed: pip install "samestep[demo]"\n'
+    )
 
 
 def test_list_shows_every_rule() -> None:
@@ -198,13 +215,25 @@ def test_list_shows_every_rule() -> None:
         assert f" {name} " in result.output
 
 
-@pytest.mark.parametrize("name, parts", [
-    ("Adan", ["adaptive Nesterov momentum", "arXiv 2208.06677", "(0.98, 0.92", "in [0, 1)",
-              "'proximal'", "gradient of the step before"]),
-    ("SGD", ["only with"]),
-    ("Prodigy", ["once for all", "estimated step size"]),
-    ("Lookahead", ["sync_period", "slow weights"]),
-])
+@pytest.mark.parametrize(
+    "name, parts",
+    [
+        (
+            "Adan",
+            [
+                "adaptive Nesterov momentum",
+                "arXiv 2208.06677",
+                "(0.98, 0.92",
+                "in [0, 1)",
+                "'proximal'",
+                "gradient of the step before",
+            ],
+        ),
+        ("SGD", ["only with"]),
+        ("Prodigy", ["once for all", "estimated step size"]),
+        ("Lookahead", ["sync_period", "slow weights"]),
+    ],
+)
 def test_list_shows_what_a_rule_declares(name: str, parts: list[str]) -> None:
     """Documentation, hyperparameters, options and state of one rule are shown."""
     result = samestep("list", name)

@@ -4,13 +4,13 @@ Expected values are those of the rule, stepped by ``rule.update`` on arrays. ``u
 differences, ``jit`` contracts operations and traced coefficients are float32, so values are
 compared in ULP, per step, of the largest value that parameter and update have in the array.
 """
-# ruff: noqa: D103, PLR2004
 
 import copy
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+
 import samestep
 
 jax = pytest.importorskip("jax")

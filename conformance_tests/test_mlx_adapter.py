@@ -4,12 +4,12 @@ The expected values are those of the rule stepped on NumPy arrays, within ``ULP`
 step of the largest value in the array, or those of an optimizer that must be the same
 to the last bit.
 """
-# ruff: noqa: D102, D103, D107, PLR2004
 
 from functools import partial
 
 import numpy as np
 import pytest
+
 import samestep
 
 mx = pytest.importorskip("mlx.core")

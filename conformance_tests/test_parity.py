@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import samestep
 from samestep.backend import NumPy
+from samestep.conformance.settings import suited, typical
 from samestep.parity import compare, follow, one_step, oracle, record, rounded, spacing, ulps
 
 NARROW = {"float32": numpy.float32, "float16": numpy.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -28,8 +29,9 @@ def test_a_trajectory_tells_rules_apart():
     assert (grads[100] == 0).all() and (grads[1:, 0, 0] == 0).all()
     assert (trajectory.params["matrix"] == 0).any()
     again = record(seed=0)
-    assert all((a[path] == b[path]).all() for a, b in zip(trajectory.grads, again.grads)
-               for path in a)
+    assert all(
+        (a[path] == b[path]).all() for a, b in zip(trajectory.grads, again.grads, strict=True) for path in a
+    )
 
 
 @pytest.mark.parametrize("dtype", NARROW)
@@ -69,8 +71,6 @@ def test_the_first_difference_is_found_with_its_step_and_slot():
 
 
 def test_one_step_of_the_oracle_is_a_step_of_the_rule(rule_class):
-    from samestep.conformance.settings import suited, typical
-
     rule = typical(rule_class)
     trajectory = suited(rule, record(seed=2, steps=7))
     snapshots = oracle(rule, trajectory)

@@ -31,12 +31,19 @@ def test_shapes_dtypes_and_devices_are_kept(rule_class, backend, dtype):
     started = backend.start(rule, trajectory.params, dtype)
 
     def described(running):
-        slots = {f"{name}/{path}": value for name, by_path in running.slots().items()
-                 for path, value in by_path.items()}
+        slots = {
+            f"{name}/{path}": value
+            for name, by_path in running.slots().items()
+            for path, value in by_path.items()
+        }
         parts = {**running.params(), **slots, **running.shared()}
-        return {key: [(tuple(a.shape), str(a.dtype), str(getattr(a, "device", "")))
-                      for a in (value if isinstance(value, (tuple, list)) else [value])]
-                for key, value in parts.items()}
+        return {
+            key: [
+                (tuple(a.shape), str(a.dtype), str(getattr(a, "device", "")))
+                for a in (value if isinstance(value, (tuple, list)) else [value])
+            ]
+            for key, value in parts.items()
+        }
 
     first = described(started)
     assert all(dtype in kind[1] for path in trajectory.params for kind in first[path])
@@ -56,8 +63,10 @@ def test_state_dtype_is_what_was_asked_for(rule_class, backend):
     assert all("bfloat16" in str(p.dtype) for p in started.params().values())
     for by_path in started.slots().values():
         for value in by_path.values():
-            assert all("float32" in str(a.dtype)
-                       for a in (value if isinstance(value, (tuple, list)) else [value]))
+            assert all(
+                "float32" in str(a.dtype)
+                for a in (value if isinstance(value, (tuple, list)) else [value])
+            )
 
 
 def test_inputs_are_untouched(rule_class):
@@ -65,9 +74,17 @@ def test_inputs_are_untouched(rule_class):
     params, state = trajectory.params, None
     for grads in trajectory.grads:
         state = state or rule.init(params)
-        held = [*params.values(), *grads.values(), *state.shared.values(),
-                *(a for by_path in state.slots.values() for v in by_path.values()
-                  for a in (v if isinstance(v, tuple) else [v]))]
+        held = [
+            *params.values(),
+            *grads.values(),
+            *state.shared.values(),
+            *(
+                a
+                for by_path in state.slots.values()
+                for v in by_path.values()
+                for a in (v if isinstance(v, tuple) else [v])
+            ),
+        ]
         copies = [array.copy() for array in held]
         params, state = rule.update(grads, params, state)
         for array, copy in zip(held, copies, strict=True):
@@ -121,12 +138,8 @@ def test_every_number_may_be_a_schedule_of_the_step(rule_class):
         if not isinstance(field, Hyper) or rule.hypers[name] is None or name == "d0":
             continue
 
-        def falling(value):
-            whole = isinstance(value, int)
-            return lambda step: value + (step if whole else 0) if whole else value * 0.5**step
-
         value = rule.hypers[name]
-        scheduled = tuple(map(falling, value)) if isinstance(value, tuple) else falling(value)
+        scheduled = tuple(map(_falling, value)) if isinstance(value, tuple) else _falling(value)
         found = oracle(rule.replace(**{name: scheduled}), trajectory)
         params, state = trajectory.params, rule.init(trajectory.params)
         for step, grads in enumerate(trajectory.grads):
@@ -149,8 +162,9 @@ def test_needs_are_declared_truly(rule_class):
     alone = {path: run(rule, NumPy(), both.taken({path})) for path in shapes}
     together, concatenated = run(rule, NumPy(), both), run(rule, NumPy(), joined)
     pieces = numpy.concatenate([alone[path][-1]["param", path] for path in shapes])
-    independent = all((together[-1]["param", path] == alone[path][-1]["param", path]).all()
-                      for path in shapes)
+    independent = all(
+        (together[-1]["param", path] == alone[path][-1]["param", path]).all() for path in shapes
+    )
     assert independent == (rule.needs != "tree")
     assert (concatenated[-1]["param", "ab"] == pieces).all() == (rule.needs == "element")
 
@@ -158,8 +172,9 @@ def test_needs_are_declared_truly(rule_class):
 def test_rules_that_do_not_look_at_axes_take_any_shape_alike(rule_class):
     rule = typical(rule_class)
     tall = record(seed=5, steps=12, shapes={"a": (4, 6)})
-    flat = Trajectory({"a": tall.params["a"].reshape(3, 8)},
-                      [{"a": g["a"].reshape(3, 8)} for g in tall.grads])
+    flat = Trajectory(
+        {"a": tall.params["a"].reshape(3, 8)}, [{"a": g["a"].reshape(3, 8)} for g in tall.grads]
+    )
     one, two = run(rule, NumPy(), tall), run(rule, NumPy(), flat)
     same = numpy.array_equal(one[-1]["param", "a"].ravel(), two[-1]["param", "a"].ravel())
     assert same == (rule.needs not in SHAPED)
@@ -169,8 +184,10 @@ def test_layout_says_where_the_output_axis_is(rule_class):
     if "layout" not in rule_class.fields():
         pytest.skip("looks at no axis by name")
     tall = record(seed=5, steps=12, shapes={"w": (6, 5, 3, 3)})
-    last = Trajectory({"w": numpy.moveaxis(tall.params["w"], 0, -1)},
-                      [{"w": numpy.moveaxis(g["w"], 0, -1)} for g in tall.grads])
+    last = Trajectory(
+        {"w": numpy.moveaxis(tall.params["w"], 0, -1)},
+        [{"w": numpy.moveaxis(g["w"], 0, -1)} for g in tall.grads],
+    )
     first = run(typical(rule_class, layout="oi"), NumPy(), tall, "float64")
     moved = run(typical(rule_class, layout="io"), NumPy(), last, "float64")
     back = numpy.moveaxis(moved[-1]["param", "w"], -1, 0)
@@ -203,9 +220,8 @@ def test_state_is_all_there_is_to_resume_from(rule_class, backend):
     params = {path: numpy.float32(p) for path, p in params.items()}
     state = rule.init(params)
     for grads in trajectory.rounded("float32").grads:
-        fresh = rule.replace()
-        grads = {path: numpy.float32(g) for path, g in grads.items()}
-        params, state = fresh.update(grads, dict(params), samestep.State(*state))
+        narrow = {path: numpy.float32(g) for path, g in grads.items()}
+        params, state = rule.replace().update(narrow, dict(params), samestep.State(*state))
     for path, param in params.items():
         numpy.testing.assert_array_equal(param, through[-1]["param", path])
 
@@ -218,7 +234,8 @@ def test_any_hyperparameters_in_range_give_finite_numbers(rule_class, data):
     scale = data.draw(st.sampled_from([1e-12, 1e-3, 1.0, 1e3]))
     trajectory = suited(rule, record(seed=data.draw(st.integers(0, 9)), steps=steps))
     trajectory = Trajectory(
-        trajectory.params, [{p: scale * g for p, g in step.items()} for step in trajectory.grads])
+        trajectory.params, [{p: scale * g for p, g in step.items()} for step in trajectory.grads]
+    )
     for (slot, path), value in run(rule, NumPy(), trajectory)[-1].items():
         assert numpy.isfinite(value).all(), f"{rule}: {slot} of {path}"
 
@@ -230,21 +247,34 @@ def test_any_hyperparameters_in_range_agree_with_the_reference(rule_class, data)
         pytest.skip("a rule from outside the package brings no reference")
     rule = _drawn(rule_class, data)
     trajectory = suited(rule, record(seed=7, steps=12)).taken({"matrix", "kernel"})
-    found = compare(oracle(rule, trajectory), follow_reference(rule, trajectory), "float64",
-                    whole=rule.needs == "matrix")
+    found = compare(
+        oracle(rule, trajectory),
+        follow_reference(rule, trajectory),
+        "float64",
+        whole=rule.needs == "matrix",
+    )
     worst = found.worst
     if rule.reduces:  # sums of grad (p0 - param) cancel: a small d0 leaves them few digits
         worst = {"param": worst["param"]} if "param" in worst else {}
     assert all(difference.ulp < 1e5 for difference in worst.values()), (rule, worst)
 
 
+def _falling(value):
+    """A schedule that starts at a value; whole numbers rise."""
+    return lambda step: value + step if isinstance(value, int) else value * 0.5**step
+
+
 def _drawn(rule_class, data):
     """A rule with hyperparameters drawn from their declared ranges."""
     if issubclass(rule_class, samestep.Wrapper):
         return typical(rule_class)
-    return rule_class(**{name: data.draw(_numbers(field))
-                         for name, field in rule_class.fields().items()
-                         if isinstance(field, Hyper)})
+    return rule_class(
+        **{
+            name: data.draw(_numbers(field))
+            for name, field in rule_class.fields().items()
+            if isinstance(field, Hyper)
+        }
+    )
 
 
 def _numbers(field):

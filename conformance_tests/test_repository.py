@@ -26,16 +26,22 @@ def shown() -> dict[tuple[str, str], str]:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     table = re.search(r"<!-- agreement -->\n(.*?)\n\n", text, re.S)
     assert table, "the README has no agreement table; make agreement writes it"
-    head, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")]
-                      for line in table[1].splitlines()]
-    return {(row[0], name): cell for row in rows
-            for name, cell in zip(head[1:], row[1:], strict=True)}
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("| ").split("|")] for line in table[1].splitlines()
+    ]
+    return {
+        (row[0], name): cell for row in rows for name, cell in zip(head[1:], row[1:], strict=True)
+    }
 
 
 def test_the_readme_s_table_has_every_rule_and_backend():
-    expected = {(rule.__name__, backend.name) for rule in all_rules()
-                if rule.__module__.startswith("samestep.")
-                for backend in backends().values() if isinstance(backend, Backend)}
+    expected = {
+        (rule.__name__, backend.name)
+        for rule in all_rules()
+        if rule.__module__.startswith("samestep.")
+        for backend in backends().values()
+        if isinstance(backend, Backend)
+    }
     assert set(shown()) == expected
 
 
@@ -55,7 +61,7 @@ def test_the_readme_s_figures_are_what_is_measured(rule_class, backend):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_examples_run(path):
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, path], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
     assert [line[0] for line in lines] == ["torch", "jax", "mlx"]
@@ -68,11 +74,27 @@ def test_the_example_rule_is_one_file_below_sixty_lines():
 
 
 def test_the_wheel_holds_every_module_type_marker_and_licence(tmp_path):
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps",
-                    "--no-build-isolation", "--wheel-dir", tmp_path, ROOT], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            tmp_path,
+            ROOT,
+        ],
+        check=True,
+    )
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
-    folders = {"core": "samestep", "conformance_tests": "samestep/conformance",
-               **{f"adapters/{b}": f"samestep/{b}" for b in ("torch", "jax", "mlx")}}
+    folders = {
+        "core": "samestep",
+        "conformance_tests": "samestep/conformance",
+        **{f"adapters/{b}": f"samestep/{b}" for b in ("torch", "jax", "mlx")},
+    }
     for folder, package in folders.items():
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".pyi", ".typed", ".html"):

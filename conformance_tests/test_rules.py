@@ -22,6 +22,10 @@ def test_parameters_and_state_are_the_reference_s(setting):
         pytest.skip("a rule from outside the package brings no reference")
     trajectory = suited(setting, record(seed=1))
     trajectory = trajectory.taken({path for path, p in trajectory.params.items() if p.size})
-    found = compare(oracle(setting, trajectory), follow_reference(setting, trajectory), "float64",
-                    whole=setting.needs == "matrix")
+    found = compare(
+        oracle(setting, trajectory),
+        follow_reference(setting, trajectory),
+        "float64",
+        whole=setting.needs == "matrix",
+    )
     assert found.ulp < ROUNDING, found.worst

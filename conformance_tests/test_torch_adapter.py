@@ -3,7 +3,6 @@
 The expected values are those of the rule itself, stepped by ``rule.update`` on tensors: an adapter
 adds no arithmetic, so everything is equal to the last bit unless a compiler rearranges it.
 """
-# ruff: noqa: D103, PLR2004
 
 import copy
 import functools
@@ -13,6 +12,7 @@ import itertools
 import pickle
 
 import pytest
+
 import samestep
 
 torch = pytest.importorskip("torch")

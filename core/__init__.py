@@ -25,8 +25,23 @@ from .vocabulary import (
 )
 
 __all__ = [  # noqa: PLE0604
-    *rules.__all__, "Initial", "Rule", "State", "Wrapper", "choose", "debias", "ema", "hyper",
-    "initial_parameter", "norm", "option", "per_axis", "registry", "shared", "sign", "slot",
+    *rules.__all__,
+    "Initial",
+    "Rule",
+    "State",
+    "Wrapper",
+    "choose",
+    "debias",
+    "ema",
+    "hyper",
+    "initial_parameter",
+    "norm",
+    "option",
+    "per_axis",
+    "registry",
+    "shared",
+    "sign",
+    "slot",
     "weights",
 ]
 __version__ = "0.1.0"

@@ -16,8 +16,17 @@ import numpy
 
 from .rule import Rule, State
 
-__all__ = ["BACKENDS", "Backend", "Missing", "NumPy", "NumPyReadOnly", "Run", "Snapshot",
-           "backends", "from_state"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Missing",
+    "NumPy",
+    "NumPyReadOnly",
+    "Run",
+    "Snapshot",
+    "backends",
+    "from_state",
+]
 
 Arrays = Mapping[str, numpy.ndarray]
 Snapshot = dict[tuple[str, str], numpy.ndarray]
@@ -130,9 +139,7 @@ class _RuleRun(Run):
         return self.state.shared
 
 
-def from_state(
-    rule: Rule, params: Arrays, array: Callable[[numpy.ndarray], Any]
-) -> Run:
+def from_state(rule: Rule, params: Arrays, array: Callable[[numpy.ndarray], Any]) -> Run:
     """A run that calls ``rule.update`` on arrays made by ``array``."""
     return _RuleRun(rule, {path: array(values) for path, values in params.items()}, array)
 
@@ -164,8 +171,11 @@ class NumPyReadOnly(NumPy):
         return array
 
     def start(self, rule: Rule, params: Arrays, dtype: str) -> Run:
-        return _Locked(rule, {p: self.array(v, dtype) for p, v in params.items()},
-                       lambda values: self.array(values, dtype))
+        return _Locked(
+            rule,
+            {p: self.array(v, dtype) for p, v in params.items()},
+            lambda values: self.array(values, dtype),
+        )
 
 
 class _Locked(_RuleRun):

@@ -1,8 +1,8 @@
 """What a rule declares: hyperparameters, options, and the arrays it keeps.
 
-A declaration is written once, in the rule's class body. The constructor's signature, validation and
-its messages, ``repr``, the documentation table, checkpoint keys, the ranges that the tests draw from
-and the classes in every framework are derived from it.
+A declaration is written once, in the rule's class body. From it are derived the constructor's
+signature, validation and its messages, ``repr``, the documentation table, checkpoint keys, the
+ranges that the tests draw from, and the classes in every framework.
 """
 
 from __future__ import annotations
@@ -13,8 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Field", "Hyper", "Initial", "Option", "Shared", "Slot", "hyper", "is_array", "option", "shared",
-           "slot"]
+__all__ = [
+    "Field",
+    "Hyper",
+    "Initial",
+    "Option",
+    "Shared",
+    "Slot",
+    "hyper",
+    "is_array",
+    "option",
+    "shared",
+    "slot",
+]
 
 
 def is_array(value: Any) -> bool:
@@ -224,7 +235,10 @@ def option(
 
 
 def slot(
-    meaning: str, *, init: Callable[[Any, Any], Any] | Initial | None = None, only_if: str | None = None
+    meaning: str,
+    *,
+    init: Callable[[Any, Any], Any] | Initial | None = None,
+    only_if: str | None = None,
 ) -> Any:
     """Declare a state array per parameter.
 

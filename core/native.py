@@ -30,8 +30,10 @@ def serve(
     def attribute(name: str) -> Any:
         rule = registry.get(name)
         if rule is None:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}; "
-                                 f"the rules are {', '.join(sorted(registry))}")
+            raise AttributeError(
+                f"module {module!r} has no attribute {name!r}; "
+                f"the rules are {', '.join(sorted(registry))}"
+            )
         if rule not in made:
             native = make(rule)
             native.__name__ = native.__qualname__ = name
@@ -48,9 +50,13 @@ def signature(
 ) -> inspect.Signature:
     """The rule's signature with arguments ``before`` it and keywords ``after`` it."""
     kinds = inspect.Parameter
-    return inspect.Signature([
-        *(kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in before),
-        *rule.__signature__.parameters.values(),
-        *(kinds(name, kinds.KEYWORD_ONLY, default=default)
-          for name, default in (after or {}).items()),
-    ])
+    return inspect.Signature(
+        [
+            *(kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in before),
+            *rule.__signature__.parameters.values(),
+            *(
+                kinds(name, kinds.KEYWORD_ONLY, default=default)
+                for name, default in (after or {}).items()
+            ),
+        ]
+    )

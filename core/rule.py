@@ -10,7 +10,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 import array_api_compat
 
 from . import step as stepping
-from . import tree, weight_decay as decay_families
+from . import tree
+from . import weight_decay as decay_families
 from .declaration import Hyper, Option, Shared, Slot, hyper, is_array, option
 
 __all__ = ["Rule", "State", "Wrapper", "registry"]
@@ -19,8 +20,15 @@ registry: dict[str, type[Rule]] = {}
 """Every rule class by name: those of the package and those that a user has defined."""
 
 ELSEWHERE = {
-    "learning_rate": "lr", "epsilon": "eps", "beta1": "betas", "beta2": "betas", "beta_1": "betas",
-    "beta_2": "betas", "b1": "betas", "b2": "betas", "wd": "weight_decay",
+    "learning_rate": "lr",
+    "epsilon": "eps",
+    "beta1": "betas",
+    "beta2": "betas",
+    "beta_1": "betas",
+    "beta_2": "betas",
+    "b1": "betas",
+    "b2": "betas",
+    "wd": "weight_decay",
 }
 """How other libraries spell our hyperparameters; used in messages only."""
 
@@ -46,8 +54,9 @@ def _listed(names: Any) -> str:
 def _refuse_unknown(rule: Rule, grads: Any, arrays: Mapping[tuple[Any, ...], Any]) -> None:
     for path, _ in tree.leaves(grads):
         if path not in arrays:
-            raise ValueError(f"{rule.name}: there is a gradient for {_dotted(path)!r} "
-                             "and no such parameter")
+            raise ValueError(
+                f"{rule.name}: there is a gradient for {_dotted(path)!r} and no such parameter"
+            )
 
 
 def _refuse_clashes(cls: type[Rule]) -> None:
@@ -81,12 +90,20 @@ class Rule:
     ``scalars`` where it has coefficients to prepare. Instances are immutable.
     """
 
-    weight_decay = hyper(0.0, "fraction of the parameter removed per step, times lr",
-                         unit="1/step", ge=0, typical=0.1)
+    weight_decay = hyper(
+        0.0,
+        "fraction of the parameter removed per step, times lr",
+        unit="1/step",
+        ge=0,
+        typical=0.1,
+    )
     decay = option("decoupled", "how weight decay enters", choices=decay_families.FAMILIES)
     maximize = option(False, "ascend instead of descend")
-    state_dtype = option(None, "dtype of the state; None is the parameter's",
-                         choices=(None, "float32", "float64", "bfloat16", "float16"))
+    state_dtype = option(
+        None,
+        "dtype of the state; None is the parameter's",
+        choices=(None, "float32", "float64", "bfloat16", "float16"),
+    )
 
     needs: ClassVar[Any] = "element"
     """What the rule reads beside its own element: one of ``NEEDS``."""
@@ -112,8 +129,10 @@ class Rule:
         if register:
             known = registry.get(cls.__name__)
             if known is not None and known.__module__ != cls.__module__:
-                raise ValueError(f"a rule named {cls.__name__} exists already, in "
-                                 f"{known.__module__}; choose another name")
+                raise ValueError(
+                    f"a rule named {cls.__name__} exists already, in "
+                    f"{known.__module__}; choose another name"
+                )
             registry[cls.__name__] = cls
 
     @classmethod
@@ -129,16 +148,20 @@ class Rule:
     @classmethod
     def _derived_signature(cls) -> inspect.Signature:
         common = set(vars(Rule))
-        return inspect.Signature([
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY if name in common and name != "weight_decay"
-                else inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                default=field.default,
-            )
-            for name, field in sorted(cls._fields.items(),
-                                      key=lambda item: item[0] in common - {"weight_decay"})
-        ])
+        return inspect.Signature(
+            [
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY
+                    if name in common and name != "weight_decay"
+                    else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    default=field.default,
+                )
+                for name, field in sorted(
+                    cls._fields.items(), key=lambda item: item[0] in common - {"weight_decay"}
+                )
+            ]
+        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         bound = self._bind(args, kwargs)
@@ -148,20 +171,21 @@ class Rule:
 
     @classmethod
     def _bind(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        for name in kwargs:
+        for name, value in kwargs.items():
             if name not in cls.__signature__.parameters:
                 near = difflib.get_close_matches(name, cls.__signature__.parameters, 1)
                 near = [ELSEWHERE[name]] if name in ELSEWHERE else near
                 raise TypeError(
-                    f"{cls.__name__}({name}={kwargs[name]!r}): there is no {name}; {cls.__name__} "
+                    f"{cls.__name__}({name}={value!r}): there is no {name}; {cls.__name__} "
                     f"takes {', '.join(cls.__signature__.parameters)}"
                     + (f". Did you mean {near[0]}?" if near else "")
                 )
         try:
             return dict(cls.__signature__.bind(*args, **kwargs).arguments)
         except TypeError as error:
-            raise TypeError(f"{cls.__name__}: {error}; the signature is "
-                            f"{cls.__name__}{cls.__signature__}") from None
+            raise TypeError(
+                f"{cls.__name__}: {error}; the signature is {cls.__name__}{cls.__signature__}"
+            ) from None
 
     def _store(self, values: dict[str, Any]) -> None:
         object.__setattr__(self, "_values", values)
@@ -266,8 +290,9 @@ class Rule:
         for name, field in self._fields.items():
             if isinstance(field, Hyper):
                 value = values[name]
-                values[name] = (tuple(map(function, value)) if isinstance(value, tuple)
-                                else function(value))
+                values[name] = (
+                    tuple(map(function, value)) if isinstance(value, tuple) else function(value)
+                )
         return self._copy(values)
 
     def without_numbers(self) -> Self:
@@ -282,8 +307,11 @@ class Rule:
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """Everything the kernel reads as ``s``: numbers, decay coefficients, ``scalars()``."""
-        numbers = {n: self._values[n] for n, f in self._fields.items()
-                   if isinstance(f, Hyper) and self._values[n] is not None}
+        numbers = {
+            n: self._values[n]
+            for n, f in self._fields.items()
+            if isinstance(f, Hyper) and self._values[n] is not None
+        }
         decay = {}
         if "decay" in self._fields:
             decay = decay_families.scalars(self.decay, self.lr, self.weight_decay)
@@ -345,20 +373,23 @@ class Rule:
             TypeError, ValueError: arrays or a state that do not fit, named by their path.
         """
         if not isinstance(state, State):
-            raise TypeError(f"{self.name}.update: state is {type(state).__name__}; "
-                            "it must be what init() or update() returned")
+            raise TypeError(
+                f"{self.name}.update: state is {type(state).__name__}; "
+                "it must be what init() or update() returned"
+            )
         stepping.check_slots(self, "the parameters", state.slots)
         arrays = dict(tree.leaves(params))
         _refuse_unknown(self, grads, arrays)
-        given = {path: grad for path in arrays
-                 if (grad := tree.subtree(grads, path)) is not None}
+        given = {path: grad for path in arrays if (grad := tree.subtree(grads, path)) is not None}
         if not given:
             return params, state._replace(step=state.step + 1)
         xp = array_api_compat.array_namespace(arrays[next(iter(given))])
         for path, grad in given.items():
             stepping.check(self, xp, _dotted(path), arrays[path], grad)
         entries = [
-            stepping.Entry(self, state.step, grad, arrays[path], self._slots_of(state, path, grad.shape))
+            stepping.Entry(
+                self, state.step, grad, arrays[path], self._slots_of(state, path, grad.shape)
+            )
             for path, grad in given.items()
         ]
         results, shared = stepping.run(xp, entries, state.shared)
@@ -366,8 +397,10 @@ class Rule:
 
         def new_slot(name: str) -> Any:
             old = state.slots[name]
-            return tree.rebuild(params, lambda path, _: new[path][1][name] if path in new
-                                else tree.subtree(old, path))
+            return tree.rebuild(
+                params,
+                lambda path, _: new[path][1][name] if path in new else tree.subtree(old, path),
+            )
 
         return (
             tree.rebuild(params, lambda path, old: new[path][0] if path in new else old),
@@ -378,8 +411,10 @@ class Rule:
         found = {name: tree.subtree(state.slots[name], path) for name in self.slots()}
         for name, value in found.items():
             if value is None:
-                raise ValueError(f"{self.name}: the state has no slot {name} for parameter "
-                                 f"{_dotted(path)!r}; was it made for other parameters?")
+                raise ValueError(
+                    f"{self.name}: the state has no slot {name} for parameter "
+                    f"{_dotted(path)!r}; was it made for other parameters?"
+                )
         stepping.check_slots(self, _dotted(path), found, shape)
         return found
 
@@ -408,13 +443,17 @@ class Wrapper(Rule, register=False):
 
     def __init__(self, rule: Rule, *args: Any, **kwargs: Any) -> None:
         if not isinstance(rule, Rule):
-            raise TypeError(f"{self.name}({rule!r}): the first argument must be a rule, "
-                            f"such as {self.name}(AdamW(lr=1e-3))")
+            raise TypeError(
+                f"{self.name}({rule!r}): the first argument must be a rule, "
+                f"such as {self.name}(AdamW(lr=1e-3))"
+            )
         object.__setattr__(self, "rule", rule)
         taken = {*rule.hypers, *rule.slots(), *rule.shared()} & {*self._fields, *self._slots}
         if taken:
-            raise ValueError(f"{self.name}({rule!r}): both have {_listed(taken)}; "
-                             f"{self.name} cannot wrap {rule.name}")
+            raise ValueError(
+                f"{self.name}({rule!r}): both have {_listed(taken)}; "
+                f"{self.name} cannot wrap {rule.name}"
+            )
         super().__init__(*args, **kwargs)
 
     rule: Rule

@@ -22,8 +22,22 @@ from .declaration import is_array
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["SHAPED", "Entry", "advance", "as_vectors", "check", "check_slots", "compute_dtype", "init_shared",
-           "init_slots", "local", "plain", "run", "scalars", "widest"]
+__all__ = [
+    "SHAPED",
+    "Entry",
+    "advance",
+    "as_vectors",
+    "check",
+    "check_slots",
+    "compute_dtype",
+    "init_shared",
+    "init_slots",
+    "local",
+    "plain",
+    "run",
+    "scalars",
+    "widest",
+]
 
 SHAPED = ("factored", "matrix")
 """Needs of rules that look at axes; to all others a parameter may come as a vector."""
@@ -118,11 +132,14 @@ def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = Non
     if grad is None:
         return
     if tuple(grad.shape) != tuple(param.shape):
-        raise ValueError(f"{who} has shape {tuple(param.shape)}, its gradient "
-                         f"{tuple(grad.shape)}; they must be equal")
+        raise ValueError(
+            f"{who} has shape {tuple(param.shape)}, its gradient "
+            f"{tuple(grad.shape)}; they must be equal"
+        )
     if not xp.isdtype(grad.dtype, "real floating"):
-        raise TypeError(f"{who}: its gradient has dtype {grad.dtype}; "
-                        "allowed: real floating-point dtypes")
+        raise TypeError(
+            f"{who}: its gradient has dtype {grad.dtype}; allowed: real floating-point dtypes"
+        )
 
 
 def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
@@ -130,9 +147,7 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
     who = f"{rule.name}: the state of {name or 'the parameter'!r}"
     expected = rule.slots()
     if set(slots) != set(expected):
-        raise ValueError(
-            f"{who} has slots {_listed(slots)}; {rule.name} keeps {_listed(expected)}"
-        )
+        raise ValueError(f"{who} has slots {_listed(slots)}; {rule.name} keeps {_listed(expected)}")
     for slot, item in expected.items() if shape is not None else ():
         wanted = item.init.shapes and item.init.shapes(tuple(shape))
         found = _shapes(slots[slot])
@@ -156,9 +171,13 @@ def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
     if rule.storage is not None:
         dtype = getattr(xp, rule.storage, None)
         if dtype is None:
-            raise ValueError(f"{rule.name}(state_dtype={rule.storage!r}): {xp.__name__} "
-                             f"has no dtype {rule.storage}")
-    return {name: _cast(xp, item.init.make(xp, param), dtype) for name, item in rule.slots().items()}
+            raise ValueError(
+                f"{rule.name}(state_dtype={rule.storage!r}): {xp.__name__} "
+                f"has no dtype {rule.storage}"
+            )
+    return {
+        name: _cast(xp, item.init.make(xp, param), dtype) for name, item in rule.slots().items()
+    }
 
 
 def init_shared(rule: Rule, xp: Any, params: Sequence[Array]) -> Slots:
@@ -188,8 +207,10 @@ def advance(
         xp, _cast(xp, grad, dtype), _cast(xp, param, dtype), state, Record(s)
     )
     if not rule.reduces and new_slots.keys() != slots.keys():
-        raise ValueError(f"{rule.name}.direction returned slots {_listed(new_slots)}; "
-                         f"{rule.name} keeps {_listed(slots)}")
+        raise ValueError(
+            f"{rule.name}.direction returned slots {_listed(new_slots)}; "
+            f"{rule.name} keeps {_listed(slots)}"
+        )
     new_param = _cast_like(xp, new_param, param)
     taken = (grad, param, new_param)
     return new_param, {
@@ -296,14 +317,13 @@ def run(
     if entries and entries[0].rule.reduces:
         wide = widest(xp, [entry.param for entry in entries])
         parts = [execute(local, entry, common) for entry in entries]
-        entries = [entry._replace(slots=slots)
-                   for entry, (slots, _) in zip(entries, parts, strict=True)]
-        sums = [{name: _cast(xp, value, wide) for name, value in part.items()}
-                for _, part in parts]
+        entries = [
+            entry._replace(slots=slots) for entry, (slots, _) in zip(entries, parts, strict=True)
+        ]
+        sums = [{name: _cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
         totals = reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)
         rule, s = entries[0].rule, coefficients(_furthest(xp, entries, wide))
-        visible = rule.without_numbers().combine(
-            xp, Record(totals), Record(common), Record(s))
+        visible = rule.without_numbers().combine(xp, Record(totals), Record(common), Record(s))
         common = {name: _cast_like(xp, visible[name], old) for name, old in common.items()}
     return (execute(advance, entry, visible) for entry in entries), common
 

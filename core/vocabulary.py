@@ -1,8 +1,8 @@
 """The operations that update rules are written in, on arrays of any framework.
 
-Everything a rule file imports comes from here. Functions take the array namespace ``xp`` where they
-need one; in ``Rule.scalars`` it is NumPy on the host when the step is known, and the framework's own
-namespace when the step is traced.
+Everything a rule file imports comes from here. Functions take the array namespace ``xp`` where
+they need one; in ``Rule.scalars`` it is NumPy on the host when the step is known, and the
+framework's own namespace when the step is traced.
 """
 
 from __future__ import annotations
@@ -14,8 +14,24 @@ from .declaration import Initial, hyper, option, shared, slot
 from .rule import Rule, Wrapper
 from .weight_decay import decayed_direction
 
-__all__ = ["Initial", "Rule", "Wrapper", "choose", "debias", "decayed_direction", "ema", "hyper", "initial_parameter", "norm",
-           "option", "per_axis", "shared", "sign", "slot", "weights"]
+__all__ = [
+    "Initial",
+    "Rule",
+    "Wrapper",
+    "choose",
+    "debias",
+    "decayed_direction",
+    "ema",
+    "hyper",
+    "initial_parameter",
+    "norm",
+    "option",
+    "per_axis",
+    "shared",
+    "sign",
+    "slot",
+    "weights",
+]
 
 Array = Any
 

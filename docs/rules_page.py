@@ -1,4 +1,4 @@
-"""Pages that are derived: the overview from the README, one section per rule from its declaration."""
+"""Derived pages: the overview from the README, a section per rule from its declaration."""
 
 import inspect
 import re
@@ -22,16 +22,33 @@ def on_files(files, config):
 
 def rules():
     """Every rule: its docstring, hyperparameters and state."""
-    return "# Rules\n\n" + "\n\n".join(section(samestep.registry[n]) for n in sorted(samestep.registry))
+    return "# Rules\n\n" + "\n\n".join(
+        section(samestep.registry[n]) for n in sorted(samestep.registry)
+    )
 
 
 def section(rule):
     """One rule's section."""
-    rows = [f"| `{name}` | `{field.default!r}` | {field.range} | {getattr(field, 'unit', '')} "
-            f"| {field.meaning} |" for name, field in rule.fields().items()]
+    rows = [
+        f"| `{name}` | `{field.default!r}` | {field.range} | {getattr(field, 'unit', '')} "
+        f"| {field.meaning} |"
+        for name, field in rule.fields().items()
+    ]
     slots = [f"- `{name}`: {slot.meaning}" for name, slot in (rule._slots | rule._shared).items()]
-    return "\n".join([
-        f"## {rule.__name__}", "", "```text", inspect.cleandoc(rule.__doc__ or ""), "```", "",
-        "| hyperparameter | default | allowed | unit | meaning |", "|---|---|---|---|---|", *rows,
-        "", "State:", "", *slots,
-    ])
+    return "\n".join(
+        [
+            f"## {rule.__name__}",
+            "",
+            "```text",
+            inspect.cleandoc(rule.__doc__ or ""),
+            "```",
+            "",
+            "| hyperparameter | default | allowed | unit | meaning |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+            "State:",
+            "",
+            *slots,
+        ]
+    )

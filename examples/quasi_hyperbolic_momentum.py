@@ -47,7 +47,10 @@ if __name__ == "__main__":
         for _ in range(200):
             loss, grads = backend.value_and_grad(
                 lambda xp, p, x, y: xp.mean((xp.matmul(x, p["w"]) + p["b"] - y) ** 2),
-                run.params(), x, y)
+                run.params(),
+                x,
+                y,
+            )
             run.step({path: backend.numpy(grad) for path, grad in grads.items()})
         w, b = (backend.numpy(run.params()[path]).item() for path in ("w", "b"))
         print(f"{library:6} loss {loss:.2e}  y = {w:.4f} x + {b:.4f}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as xp
 import numpy
 import optax
+
+import jax
+import jax.numpy as xp
 
 from ..backend import Arrays, Backend, Run, from_state
 from ..rule import Rule
@@ -78,8 +79,7 @@ class _TransformationRun(Run):
         self.state = transformation.init(self._params)
 
     def step(self, grads: Arrays) -> None:
-        native = {path: self.array(grads[path]) if path in grads else None
-                  for path in self._params}
+        native = {path: self.array(grads[path]) if path in grads else None for path in self._params}
         self._params, self.state = self.update(native, self.state, self._params)
 
     def params(self) -> dict[str, Any]:

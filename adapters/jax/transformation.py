@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import optax
+
 import jax
 import jax.numpy as xp
-import optax
 
 from .. import step as stepping
 from ..rule import Rule, State
@@ -69,11 +70,10 @@ def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, Sta
     for place, ((path, _), array, grad) in enumerate(zip(paths, arrays, grads, strict=True)):
         if grad is None:
             continue
-        grad = _strong(grad)
         stepping.check(rule, xp, jax.tree_util.keystr(path), array, grad)
         own = {name: values[place] for name, values in slots.items()}
         stepping.check_slots(rule, jax.tree_util.keystr(path), own, array.shape)
-        entries.append(stepping.Entry(rule, step, grad, array, own))
+        entries.append(stepping.Entry(rule, step, _strong(grad), array, own))
         places.append(place)
     results, common = stepping.run(xp, entries, state.shared)
     updates: list[Any] = [None] * len(arrays)

@@ -6,8 +6,8 @@
 
 ``state`` is MLX's: ``step``, ``learning_rate``, and under every parameter's path a dict of the
 rule's slots; what a rule keeps for all parameters together is under ``shared_state``. State is made
-from the parameters, never from gradients. Other hyperparameters are attributes (``optimizer.betas``)
-and, as with MLX's own, constants inside ``mx.compile``.
+from the parameters, never from gradients. Other hyperparameters are attributes, such as
+``optimizer.betas``, and as with MLX's own they are constants inside ``mx.compile``.
 
 Outside ``mx.compile`` the step is known and scalars are computed on the host in float64. In a
 training step compiled with ``inputs=state, outputs=state`` they are traced, in a form without
@@ -26,11 +26,11 @@ __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
 
 def _native(rule: type[Rule]) -> type:
-    def __init__(self: Any, *args: Any, execution: str = "reference", **kwargs: Any) -> None:
+    def init(self: Any, *args: Any, execution: str = "reference", **kwargs: Any) -> None:
         RuleOptimizer.__init__(self, rule(*args, **kwargs), execution=execution)
 
     derived = native.signature(rule, after={"execution": "reference"})
-    return type(rule.__name__, (RuleOptimizer,), {"__init__": __init__, "__signature__": derived})
+    return type(rule.__name__, (RuleOptimizer,), {"__init__": init, "__signature__": derived})
 
 
 __getattr__, __dir__ = native.serve(__name__, _native)

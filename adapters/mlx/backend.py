@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import mlx.core as xp
 import numpy
+
+import mlx.core as xp
 
 from ..backend import Arrays, Backend, Run
 from ..rule import Rule
@@ -36,8 +37,10 @@ class _OptimizerRun(Run):
 
     def slots(self) -> dict[str, dict[str, Any]]:
         state = self.optimizer.state
-        return {slot: {path: state[path][slot] for path in self._params}
-                for slot in self.optimizer.rule.slots()}
+        return {
+            slot: {path: state[path][slot] for path in self._params}
+            for slot in self.optimizer.rule.slots()
+        }
 
     def shared(self) -> dict[str, Any]:
         shared: dict[str, Any] = self.optimizer.state.get("shared_state", {})

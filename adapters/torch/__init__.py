@@ -22,13 +22,13 @@ __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
 
 def _native(rule: type[Rule]) -> type:
-    def __init__(
+    def init(
         self: Any, params: Any, *args: Any, execution: str = "reference", **kwargs: Any
     ) -> None:
         RuleOptimizer.__init__(self, rule(*args, **kwargs), params, execution=execution)
 
     derived = native.signature(rule, before=["params"], after={"execution": "reference"})
-    return type(rule.__name__, (RuleOptimizer,), {"__init__": __init__, "__signature__": derived})
+    return type(rule.__name__, (RuleOptimizer,), {"__init__": init, "__signature__": derived})
 
 
 __getattr__, __dir__ = native.serve(__name__, _native)

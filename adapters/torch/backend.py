@@ -7,6 +7,7 @@ from typing import Any
 
 import array_api_compat.torch as xp
 import numpy
+
 import torch
 
 from ..backend import Arrays, Backend, Run
@@ -34,8 +35,10 @@ class _OptimizerRun(Run):
 
     def slots(self) -> dict[str, dict[str, Any]]:
         state = self.optimizer.state
-        return {slot: {path: state[param][slot] for path, param in self._params.items()}
-                for slot in self.optimizer.rule.slots()}
+        return {
+            slot: {path: state[param][slot] for path, param in self._params.items()}
+            for slot in self.optimizer.rule.slots()
+        }
 
     def shared(self) -> dict[str, Any]:
         group = self.optimizer.param_groups[0]
@@ -43,7 +46,7 @@ class _OptimizerRun(Run):
 
 
 class Torch(Backend):
-    """PyTorch, one operation after another. Its CPU square root is off by 1 ULP on 1 in 6 inputs."""
+    """PyTorch, one operation after another. One CPU square root in six is off by 1 ULP."""
 
     name = "torch"
     library = "torch"

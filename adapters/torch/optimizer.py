@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import array_api_compat.torch as xp
+
 import torch
 
 from .. import step as stepping
@@ -152,11 +153,11 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _paired(self, state_dict: dict[str, Any]) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
         """Every parameter with its saved state, checked."""
         saved_groups = state_dict["param_groups"]
-        if [len(g["params"]) for g in saved_groups] != [len(g["params"]) for g in self.param_groups]:
-            raise ValueError(
-                f"{self.rule.name}: the state dict has groups of "
-                f"{[len(g['params']) for g in saved_groups]} parameters, the optimizer of "
-                f"{[len(g['params']) for g in self.param_groups]}")
+        saved_sizes = [len(group["params"]) for group in saved_groups]
+        sizes = [len(group["params"]) for group in self.param_groups]
+        if saved_sizes != sizes:
+            raise ValueError(f"{self.rule.name}: the state dict has groups of {saved_sizes} "
+                             f"parameters, the optimizer of {sizes}")
         for group, saved_group in zip(self.param_groups, saved_groups, strict=True):
             absent = sorted({*self.rule.hypers} - {*saved_group})
             if absent:
@@ -213,7 +214,7 @@ def _as_tensors(values: Any, param: torch.Tensor) -> Any:
         return {name: _as_tensors(value, param) for name, value in values.items()}
     if isinstance(values, tuple):
         return tuple(_as_tensors(value, param) for value in values)
-    if isinstance(values, bool) or isinstance(values, torch.Tensor):
+    if isinstance(values, (bool, torch.Tensor)):
         return torch.as_tensor(values)
     return torch.tensor(values, dtype=stepping.compute_dtype(xp, param.dtype))
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy
+
 from samestep.rule import Rule
 
 from .network import Arrays
@@ -33,8 +34,9 @@ def _torch_adamw(rule: Any, params: Arrays, grads: Iterable[Arrays]) -> Iterator
     import torch
 
     tensors = {path: torch.tensor(values) for path, values in params.items()}
-    optimizer = torch.optim.AdamW(tensors.values(), lr=rule.lr, betas=rule.betas, eps=rule.eps,
-                                  weight_decay=rule.weight_decay)
+    optimizer = torch.optim.AdamW(
+        tensors.values(), lr=rule.lr, betas=rule.betas, eps=rule.eps, weight_decay=rule.weight_decay
+    )
     for given in grads:
         for path, tensor in tensors.items():
             tensor.grad = torch.tensor(given[path])
@@ -44,8 +46,9 @@ def _torch_adamw(rule: Any, params: Arrays, grads: Iterable[Arrays]) -> Iterator
 
 def _optax_adan(optax: Any, rule: Any) -> Any:
     beta1, beta2, beta3 = rule.betas
-    return optax.adan(rule.lr, beta1, beta2, beta3, rule.eps, eps_root=0.0,
-                      weight_decay=rule.weight_decay)
+    return optax.adan(
+        rule.lr, beta1, beta2, beta3, rule.eps, eps_root=0.0, weight_decay=rule.weight_decay
+    )
 
 
 def _optax_adamw(optax: Any, rule: Any) -> Any:
@@ -82,8 +85,10 @@ def _mlx_adamw(rule: Any, start: Arrays, grads: Iterable[Arrays]) -> Iterator[Ar
 
 OWN = {
     "torch": [Follower("torch.optim.AdamW", "AdamW", _torch_adamw)],
-    "jax": [Follower("optax.adan", "Adan", partial(_optax, _optax_adan)),
-            Follower("optax.adamw", "AdamW", partial(_optax, _optax_adamw))],
+    "jax": [
+        Follower("optax.adan", "Adan", partial(_optax, _optax_adan)),
+        Follower("optax.adamw", "AdamW", partial(_optax, _optax_adamw)),
+    ],
     "mlx": [Follower("mlx.optimizers.AdamW", "AdamW", _mlx_adamw)],
 }
 """By framework. ``eps_root`` of optax.adan, which Adan does not have, is set to 0."""

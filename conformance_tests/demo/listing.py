@@ -9,6 +9,7 @@ from typing import Any
 import numpy
 from rich.console import Console
 from rich.table import Table
+
 from samestep import rules, tree
 from samestep.declaration import Hyper, Shared, Slot
 from samestep.rule import Rule, Wrapper, registry
@@ -29,14 +30,25 @@ def unknown(kind: str, name: str, known: list[str]) -> str:
 
 def print_rules(console: Console) -> None:
     """Print a table of the rules that come with samestep."""
-    table = Table("rule", "needs", "hyperparameters", "slots", show_lines=True,
-                  caption="state: array elements kept per element of a 256 x 256 parameter")
+    table = Table(
+        "rule",
+        "needs",
+        "hyperparameters",
+        "slots",
+        show_lines=True,
+        caption="state: array elements kept per element of a 256 x 256 parameter",
+    )
     table.add_column("state", justify="right")
     for name in rules.__all__:
         rule = _example(registry[name])
         hypers = (f"{n}={f.default}" for n, f in rule.fields().items() if isinstance(f, Hyper))
-        table.add_row(name, _needs(rule), ", ".join(hypers), ", ".join(rule.slots()),
-                      f"{_state_size(rule):.3g}")
+        table.add_row(
+            name,
+            _needs(rule),
+            ", ".join(hypers),
+            ", ".join(rule.slots()),
+            f"{_state_size(rule):.3g}",
+        )
     console.print(table)
 
 
@@ -71,7 +83,8 @@ def _kept(declared: Slot | Shared) -> str:
 def _example(rule: type[Rule], typical: bool = False) -> Rule:
     """A rule at its defaults, or with every feature switched on; wrappers go around SGD."""
     switched_on = {
-        name: field.typical for name, field in rule.fields().items()
+        name: field.typical
+        for name, field in rule.fields().items()
         if typical and isinstance(field, Hyper) and field.typical is not None
     }
     wrapped: tuple[Any, ...] = (registry["SGD"](),) if issubclass(rule, Wrapper) else ()

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy
+
 from samestep.backend import Backend, Missing, Snapshot, backends
 from samestep.parity import compare
 from samestep.rule import Rule, registry
@@ -19,8 +20,21 @@ from samestep.rule import Rule, registry
 from .libraries import OWN, Follower
 from .network import Arrays, Problem, accuracy, backpropagation, loss, problem
 
-__all__ = ["FRAMEWORKS", "RULES", "Measured", "Series", "Step", "Trained", "Watch", "frameworks",
-           "landmarks", "measure", "replay", "runs_of", "train"]
+__all__ = [
+    "FRAMEWORKS",
+    "RULES",
+    "Measured",
+    "Series",
+    "Step",
+    "Trained",
+    "Watch",
+    "frameworks",
+    "landmarks",
+    "measure",
+    "replay",
+    "runs_of",
+    "train",
+]
 
 BASELINE = "numpy"
 FRAMEWORKS = (BASELINE, *OWN)

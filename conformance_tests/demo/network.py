@@ -46,7 +46,7 @@ def problem(steps: int, seed: int = 0) -> Problem:
         while True:
             order = rng.permutation(len(images))
             for start in range(0, len(order) - BATCH + 1, BATCH):
-                batch = order[start:start + BATCH]
+                batch = order[start : start + BATCH]
                 yield images[batch], labels[batch]
 
     return Problem(params, list(islice(batches(), steps)), (test_images, test_labels))
@@ -87,8 +87,10 @@ def backpropagation(
     d_z = (softmax - labels) / numpy.float32(len(images))
     d_hidden = (d_z @ params["output.weight"].T) * (hidden > 0)
     return float(loss(numpy, params, images, labels)), {
-        "hidden.weight": images.T @ d_hidden, "hidden.bias": d_hidden.sum(axis=0),
-        "output.weight": hidden.T @ d_z, "output.bias": d_z.sum(axis=0),
+        "hidden.weight": images.T @ d_hidden,
+        "hidden.bias": d_hidden.sum(axis=0),
+        "output.weight": hidden.T @ d_z,
+        "output.bias": d_z.sum(axis=0),
     }
 
 

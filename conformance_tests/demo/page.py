@@ -23,17 +23,41 @@ from .terminal import in_ulp
 
 __all__ = ["headline", "write"]
 
-COLOURS = {"numpy": ("#64748b", "#94a3b8"), "torch": ("#c2410c", "#fb923c"),
-           "jax": ("#6d28d9", "#a78bfa"), "mlx": ("#047857", "#34d399")}
+COLOURS = {
+    "numpy": ("#64748b", "#94a3b8"),
+    "torch": ("#c2410c", "#fb923c"),
+    "jax": ("#6d28d9", "#a78bfa"),
+    "mlx": ("#047857", "#34d399"),
+}
 """Light and dark. Figures are drawn in the light ones, which the page makes into variables."""
 INK, GRID = "#010101", "#020202"
 """Drawn in these, shown in the page's colours for text and rules."""
-STYLE: Any = {"svg.fonttype": "none", "font.size": 12, "text.color": INK, "axes.edgecolor": GRID,
-         "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "grid.color": GRID,
-         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.size": 12,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
 SIZE = (5.2, 4.0)
-PACKAGES = ("samestep", "numpy", "array-api-compat", "torch", "jax", "jaxlib", "optax", "mlx",
-            "scikit-learn", "matplotlib")
+PACKAGES = (
+    "samestep",
+    "numpy",
+    "array-api-compat",
+    "torch",
+    "jax",
+    "jaxlib",
+    "optax",
+    "mlx",
+    "scikit-learn",
+    "matplotlib",
+)
 
 
 def write(measured: Measured, out: Path) -> None:
@@ -53,16 +77,27 @@ def headline(measured: Measured) -> list[str]:
     if not ours:
         return ["Only NumPy was run, so there is nothing to compare."]
     same = [series.framework for series in ours if series.largest == 0]
-    apart = [f"on {series.framework} it differs by at most {in_ulp(series.largest)} ULP"
-             for series in ours if series.largest > 0]
+    apart = [
+        f"on {series.framework} it differs by at most {in_ulp(series.largest)} ULP"
+        for series in ours
+        if series.largest > 0
+    ]
     equal = [f"on {_listed(same)} it has NumPy's parameters bit for bit"] if same else []
-    sentences = [f"samestep's Adan, {measured.steps} steps on the same gradients: "
-                 f"{'; '.join(equal + apart)}."]
-    own = [f"{series.name} by up to {in_ulp(series.largest)} ULP"
-           for by_rule in measured.replayed.values() for series in by_rule if not series.ours]
+    sentences = [
+        f"samestep's Adan, {measured.steps} steps on the same gradients: "
+        f"{'; '.join(equal + apart)}."
+    ]
+    own = [
+        f"{series.name} by up to {in_ulp(series.largest)} ULP"
+        for by_rule in measured.replayed.values()
+        for series in by_rule
+        if not series.ours
+    ]
     if own:
-        sentences.append("The libraries' own optimizers, compared with the same rule in samestep, "
-                         f"differ: {_listed(own)}.")
+        sentences.append(
+            "The libraries' own optimizers, compared with the same rule in samestep, "
+            f"differ: {_listed(own)}."
+        )
     return sentences
 
 
@@ -72,23 +107,36 @@ def _listed(words: Iterable[str]) -> str:
 
 
 def _render(measured: Measured) -> str:
-    environment = Environment(loader=PackageLoader(__package__, "."), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     names = [run.framework for run in measured.trained]
     return environment.get_template("report.html").render(
-        measured=measured, headline=headline(measured), rules=RULES, colours=COLOURS,
-        landmarks=landmarks(measured.steps), in_ulp=in_ulp, versions=_versions(),
+        measured=measured,
+        headline=headline(measured),
+        rules=RULES,
+        colours=COLOURS,
+        landmarks=landmarks(measured.steps),
+        in_ulp=in_ulp,
+        versions=_versions(),
         command=f"samestep demo --steps {measured.steps} --frameworks {','.join(names)}",
-        replayed={rule: _divergence(series) for rule, series in measured.replayed.items()
-                  if series},
+        replayed={
+            rule: _divergence(series) for rule, series in measured.replayed.items() if series
+        },
         training=_divergence(measured.training) if measured.training else None,
         losses=_losses(measured),
     )
 
 
 def _versions() -> dict[str, str]:
-    found = {"Python": platform.python_version(),
-             "platform": f"{platform.system()} {platform.machine()}"}
+    found = {
+        "Python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -107,14 +155,21 @@ def _divergence(series: list[Series]) -> Markup:
         axes.axhspan(identical / 3, identical * 3, color=GRID, alpha=0.35, linewidth=0)
         for place, one in enumerate(series):
             shown = [ulps or identical for ulps in one.ulps]
-            axes.plot(range(1, len(shown) + 1), shown, label=one.label,
-                      color=COLOURS[one.framework][0], linestyle="-" if one.ours else "--",
-                      linewidth=_width(place) if one.ours else 2)
+            axes.plot(
+                range(1, len(shown) + 1),
+                shown,
+                label=one.label,
+                color=COLOURS[one.framework][0],
+                linestyle="-" if one.ours else "--",
+                linewidth=_width(place) if one.ours else 2,
+            )
         top = math.ceil(math.log10(max(positive, default=1)) + 0.3)
-        decades = range(int(math.log10(identical)) + 1, top + 1, 2 if top > 4 else 1)  # noqa: PLR2004
+        decades = range(int(math.log10(identical)) + 1, top + 1, 2 if top > 4 else 1)
         number = EngFormatter(sep="")
-        axes.set_yticks([identical, *(10.0**n for n in decades)],
-                        ["identical", *(number(10.0**n) for n in decades)])
+        axes.set_yticks(
+            [identical, *(10.0**n for n in decades)],
+            ["identical", *(number(10.0**n) for n in decades)],
+        )
         axes.set_ylim(identical / 3, 10.0**top)
         axes.minorticks_off()
         axes.set_ylabel("ULP from NumPy")
@@ -126,8 +181,13 @@ def _losses(measured: Measured) -> Markup:
     def draw(axes: Axes) -> None:
         axes.set_yscale("log")
         for place, run in enumerate(measured.trained):
-            axes.plot(range(1, measured.steps + 1), run.losses, label=run.framework,
-                      linewidth=_width(place), color=COLOURS[run.framework][0])
+            axes.plot(
+                range(1, measured.steps + 1),
+                run.losses,
+                label=run.framework,
+                linewidth=_width(place),
+                color=COLOURS[run.framework][0],
+            )
         axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.set_ylabel("loss of the batch")
@@ -149,10 +209,14 @@ def _figure(draw: Callable[[Axes], None], title: str) -> Markup:
         axes.set_xlabel("step")
         figure.legend(loc="outside lower center", ncols=2)
         written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True,
-                       metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(
+            written,
+            format="svg",
+            transparent=True,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
     svg = written.getvalue()
-    svg = svg[svg.index("<svg"):].replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
     svg = svg.replace(INK, "currentColor").replace(GRID, "var(--rule)")
     for framework, (colour, _) in COLOURS.items():
         svg = svg.replace(colour, f"var(--{framework})")

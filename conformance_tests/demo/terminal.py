@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
 from samestep.backend import Backend, Missing
 
 from .measurement import Measured, Series, Step, Watch, landmarks, runs_of
@@ -21,12 +22,22 @@ def watching(
     console: Console, frameworks: Mapping[str, Backend | Missing], steps: int
 ) -> Iterator[Watch]:
     """A progress bar per framework, with the loss and what is being done."""
-    columns = (TextColumn("{task.description:6}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn(), TextColumn("{task.fields[loss]}  {task.fields[doing]}"))
+    columns = (
+        TextColumn("{task.description:6}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[loss]}  {task.fields[doing]}"),
+    )
     with Progress(*columns, console=console) as progress:
         tasks = {
-            name: progress.add_task(name, start=False, total=runs_of(name) * steps, loss="",
-                                    doing="missing" if isinstance(backend, Missing) else "")
+            name: progress.add_task(
+                name,
+                start=False,
+                total=runs_of(name) * steps,
+                loss="",
+                doing="missing" if isinstance(backend, Missing) else "",
+            )
             for name, backend in frameworks.items()
         }
 
@@ -46,9 +57,9 @@ def watching(
 
 def in_ulp(ulps: float) -> str:
     """A distance, short enough for a table: 0, 0.5, 12, 1,054, 41.8M."""
-    if ulps >= 1e6:  # noqa: PLR2004
+    if ulps >= 1e6:
         return f"{ulps / 1e6:,.3g}M"
-    return f"{ulps:.2g}" if ulps < 10 else f"{ulps:,.0f}"  # noqa: PLR2004
+    return f"{ulps:.2g}" if ulps < 10 else f"{ulps:,.0f}"
 
 
 def print_tables(console: Console, measured: Measured) -> None:
@@ -58,8 +69,13 @@ def print_tables(console: Console, measured: Measured) -> None:
         if series:
             console.print(_differences(f"{rule} on NumPy's gradients", series, measured.steps))
     if measured.training:
-        console.print(_differences("Adan, training: each framework computes its own gradients",
-                                   measured.training, measured.steps))
+        console.print(
+            _differences(
+                "Adan, training: each framework computes its own gradients",
+                measured.training,
+                measured.steps,
+            )
+        )
 
 
 def _trained(measured: Measured) -> Table:

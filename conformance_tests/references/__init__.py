@@ -60,8 +60,11 @@ def _built(rule: Rule, params: list[numpy.ndarray]) -> tuple[Any, dict[str, Any]
 def _arguments(rule: Rule, cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Constructor arguments of the reference, and the decay that it does not know itself."""
     known = inspect.signature(cls.__init__).parameters
-    values = {name: value for name, value in rule.hypers.items()
-              if name not in ("maximize", "state_dtype", "decay", "weight_decay")}
+    values = {
+        name: value
+        for name, value in rule.hypers.items()
+        if name not in ("maximize", "state_dtype", "decay", "weight_decay")
+    }
     family, amount = rule.hypers["decay"], rule.hypers["weight_decay"]
     inside = "weight_decay" in known and family == type(rule).fields()["decay"].default
     if "weight_decay" in known:
@@ -84,8 +87,9 @@ def _decayed_step(reference: Any, grads: list[numpy.ndarray], decay: dict[str, A
 
 
 def _taken(reference: Any, rule: Rule, paths: list[str]) -> Snapshot:
-    taken = {("param", path): numpy.array(p)
-             for path, p in zip(paths, reference.params, strict=True)}
+    taken = {
+        ("param", path): numpy.array(p) for path, p in zip(paths, reference.params, strict=True)
+    }
     for slot in rule.slots():
         for path, value in zip(paths, reference.state[slot], strict=True):
             if isinstance(value, tuple):

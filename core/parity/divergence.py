@@ -91,8 +91,13 @@ def compare(
 
 
 def _note(
-    found: Divergence, step: int, key: tuple[str, str], actual: numpy.ndarray,
-    expected: numpy.ndarray, scale: numpy.ndarray, dtype: str,
+    found: Divergence,
+    step: int,
+    key: tuple[str, str],
+    actual: numpy.ndarray,
+    expected: numpy.ndarray,
+    scale: numpy.ndarray,
+    dtype: str,
 ) -> None:
     if numpy.array_equal(actual, expected, equal_nan=True):
         return

@@ -27,9 +27,7 @@ def oracle(rule: Rule, trajectory: Trajectory) -> list[Snapshot]:
     return follow(NumPy().start(rule, trajectory.params, "float64"), NumPy(), trajectory)
 
 
-def one_step(
-    rule: Rule, before: Snapshot, grads: dict[str, numpy.ndarray], step: int
-) -> Snapshot:
+def one_step(rule: Rule, before: Snapshot, grads: dict[str, numpy.ndarray], step: int) -> Snapshot:
     """What the rule does in float64 in one step, from the parameters and the state of a snapshot.
 
     Args:

@@ -12,7 +12,11 @@ from .ulp import rounded
 __all__ = ["SHAPES", "Trajectory", "record"]
 
 SHAPES: Mapping[str, tuple[int, ...]] = {
-    "scalar": (), "single": (1,), "empty": (0, 3), "bias": (33,), "matrix": (16, 9),
+    "scalar": (),
+    "single": (1,),
+    "empty": (0, 3),
+    "bias": (33,),
+    "matrix": (16, 9),
     "kernel": (6, 5, 3, 3),
 }
 
@@ -69,10 +73,12 @@ def record(
     grads = []
     for step in range(steps):
         drift = random.uniform(-1, 1)
-        grads.append({
-            path: _gradient(random, shape, scales[path] + drift, zero=step == steps // 2)
-            for path, shape in shapes.items()
-        })
+        grads.append(
+            {
+                path: _gradient(random, shape, scales[path] + drift, zero=step == steps // 2)
+                for path, shape in shapes.items()
+            }
+        )
     for path, first in (grads[0] if grads else {}).items():
         grads[0][path] = numpy.copysign(first, params[path])
     return Trajectory(params, grads)

@@ -10,8 +10,12 @@ import numpy
 
 __all__ = ["rounded", "spacing", "ulps"]
 
-FORMATS = {"float64": (53, -1022), "float32": (24, -126), "bfloat16": (8, -126),
-           "float16": (11, -14)}
+FORMATS = {
+    "float64": (53, -1022),
+    "float32": (24, -126),
+    "bfloat16": (8, -126),
+    "float16": (11, -14),
+}
 """Bits of precision and smallest normal exponent."""
 
 
@@ -35,7 +39,9 @@ def ulps(
     same = (actual == expected) | (numpy.isnan(actual) & numpy.isnan(expected))
     with numpy.errstate(invalid="ignore"):
         apart = numpy.abs(actual - expected) / spacing(numpy.nan_to_num(scale), dtype)
-    distance: numpy.ndarray = numpy.where(same, 0.0, numpy.nan_to_num(apart, nan=numpy.inf, posinf=numpy.inf))
+    distance: numpy.ndarray = numpy.where(
+        same, 0.0, numpy.nan_to_num(apart, nan=numpy.inf, posinf=numpy.inf)
+    )
     return distance
 
 

@@ -8,6 +8,6 @@ from ..rule import registry
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = sorted(name for name, rule in registry.items() if rule.__module__.startswith(__name__))
+__all__ = [name for name in sorted(registry) if registry[name].__module__.startswith(__name__)]
 
 globals().update({name: registry[name] for name in __all__})

@@ -54,10 +54,9 @@ class Adam(AdamW):
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
         weight_decay: fraction of the parameter added to the gradient [gradient/parameter]; >= 0.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'proximal', 'in_update'.
-        maximize: ascend instead of descend; True or False.
-        state_dtype: dtype of the state; None is the parameter's; one of None, 'float32', 'float64',
-            'bfloat16', 'float16'.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state; None is the parameter's.
     """
 
     def __init__(
@@ -93,10 +92,9 @@ class AdamW(Rule):
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
         weight_decay: fraction of the parameter removed per step, times lr [1/parameter]; >= 0.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'proximal', 'in_update'.
-        maximize: ascend instead of descend; True or False.
-        state_dtype: dtype of the state; None is the parameter's; one of None, 'float32', 'float64',
-            'bfloat16', 'float16'.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state; None is the parameter's.
     """
 
     lr: Any
@@ -138,11 +136,10 @@ class Adan(Rule):
         lr: step size [parameter]; >= 0.
         betas: decay per step of m, v and n [1/step]; in [0, 1).
         eps: added to the root of n [gradient]; >= 0.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'proximal', 'in_update'.
         weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
-        maximize: ascend instead of descend; True or False.
-        state_dtype: dtype of the state; None is the parameter's; one of None, 'float32', 'float64',
-            'bfloat16', 'float16'.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state; None is the parameter's.
     """
 
     lr: Any
@@ -182,10 +179,9 @@ class LAMB(Rule):
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
         weight_decay: fraction of the parameter added to the direction [1/parameter]; >= 0.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'proximal', 'in_update'.
-        maximize: ascend instead of descend; True or False.
-        state_dtype: dtype of the state; None is the parameter's; one of None, 'float32', 'float64',
-            'bfloat16', 'float16'.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state; None is the parameter's.
     """
 
     lr: Any
@@ -222,10 +218,9 @@ class Lion(Rule):
         lr: step size: every element moves by as much [parameter]; >= 0.
         betas: weight of m in the sign, and decay per step of m [1/step]; in [0, 1).
         weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'proximal', 'in_update'.
-        maximize: ascend instead of descend; True or False.
-        state_dtype: dtype of the state; None is the parameter's; one of None, 'float32', 'float64',
-            'bfloat16', 'float16'.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state; None is the parameter's.
     """
 
     lr: Any
@@ -291,14 +286,13 @@ class Muon(Rule):
     Args:
         lr: step size, in spectral norm per step [parameter]; >= 0.
         momentum: decay per step of m [1/step]; in [0, 1).
-        nesterov: look one step of momentum ahead; True or False.
-        ns_steps: Newton-Schulz iterations; a whole number >= 1.
-        layout: output axis first ('oi': torch, MLX) or last ('io': Flax); one of 'oi', 'io'.
+        nesterov: look one step of momentum ahead.
+        ns_steps: Newton-Schulz iterations.
+        layout: output axis first ('oi': torch, MLX) or last ('io': Flax).
         weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'proximal', 'in_update'.
-        maximize: ascend instead of descend; True or False.
-        state_dtype: dtype of the state; None is the parameter's; one of None, 'float32', 'float64',
-            'bfloat16', 'float16'.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state; None is the parameter's.
     """
 
     lr: Any
@@ -340,16 +334,15 @@ class Prodigy(Adam):
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
         weight_decay: fraction of the parameter added to the gradient [gradient/parameter]; >= 0.
-        decay: how weight decay enters; one of 'l2', 'in_update'.
         beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1).
         d0: first estimate of d [parameter]; > 0.
         d_coef: multiple of the estimate [1]; > 0.
         growth_rate: largest factor of d per step [1]; >= 1.
-        bias_correction: correct m and v for their start at zero; True or False.
-        safeguard_warmup: leave lr out of s, for long warm-ups; True or False.
-        maximize: ascend instead of descend; True or False.
-        state_dtype: dtype of the state; None is the parameter's; one of None, 'float32', 'float64',
-            'bfloat16', 'float16'.
+        bias_correction: correct m and v for their start at zero.
+        safeguard_warmup: leave lr out of s, for long warm-ups.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state; None is the parameter's.
     """
 
     lr: Any
@@ -395,12 +388,11 @@ class SGD(Rule):
         lr: step size [parameter/gradient]; >= 0.
         momentum: decay per step of m [1/step]; in [0, 1).
         dampening: part of the gradient kept out of m [1]; in [0, 1].
-        nesterov: step along grad + momentum m; True or False.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'proximal', 'in_update'.
+        nesterov: step along grad + momentum m.
         weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
-        maximize: ascend instead of descend; True or False.
-        state_dtype: dtype of the state; None is the parameter's; one of None, 'float32', 'float64',
-            'bfloat16', 'float16'.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state; None is the parameter's.
     """
 
     lr: Any
@@ -441,10 +433,9 @@ class SM3(Rule):
         lr: step size [parameter]; >= 0.
         momentum: decay per step of m [1/step]; in [0, 1).
         weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'proximal', 'in_update'.
-        maximize: ascend instead of descend; True or False.
-        state_dtype: dtype of the state; None is the parameter's; one of None, 'float32', 'float64',
-            'bfloat16', 'float16'.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state; None is the parameter's.
     """
 
     lr: Any

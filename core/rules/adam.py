@@ -20,6 +20,11 @@ class Adam(AdamW):
     Shapes: grad, param, m and v are equal, any shape.
     """
 
-    weight_decay = hyper(0.0, "fraction of the parameter added to the gradient",
-                         unit="gradient/parameter", ge=0, typical=0.1)
+    weight_decay = hyper(
+        0.0,
+        "fraction of the parameter added to the gradient",
+        unit="gradient/parameter",
+        ge=0,
+        typical=0.1,
+    )
     decay = option("l2", "how weight decay enters", choices=Rule.decay.choices)

@@ -21,8 +21,9 @@ class AdamW(Rule):
     lr = hyper(1e-3, "step size", unit="parameter", ge=0)
     betas = hyper((0.9, 0.999), "decay per step of m and v", unit="1/step", ge=0, lt=1)
     eps = hyper(1e-8, "added to the root of v", unit="gradient", ge=0)
-    weight_decay = hyper(1e-2, "fraction of the parameter removed per step, times lr",
-                         unit="1/parameter", ge=0)
+    weight_decay = hyper(
+        1e-2, "fraction of the parameter removed per step, times lr", unit="1/parameter", ge=0
+    )
 
     m = slot("mean of the gradient")
     v = slot("mean of the squared gradient")
@@ -30,7 +31,8 @@ class AdamW(Rule):
     def scalars(self, xp, t):
         beta1, beta2 = self.betas
         return {
-            "beta1": weights(beta1), "beta2": weights(beta2),
+            "beta1": weights(beta1),
+            "beta2": weights(beta2),
             "unbias_m": 1 / debias(xp, beta1, t),
             "unbias_root_v": 1 / xp.sqrt(debias(xp, beta2, t)),
         }

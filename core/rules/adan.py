@@ -35,7 +35,9 @@ class Adan(Rule):
         beta1, beta2, beta3 = self.betas
         return {
             "first": t == 1,
-            "beta1": weights(beta1), "beta2": weights(beta2), "beta3": weights(beta3),
+            "beta1": weights(beta1),
+            "beta2": weights(beta2),
+            "beta3": weights(beta3),
             "unbias_m": 1 / debias(xp, beta1, t),
             "unbias_v": beta2 / debias(xp, beta2, t),
             "unbias_root_n": 1 / xp.sqrt(debias(xp, beta3, t)),

@@ -24,8 +24,13 @@ class LAMB(Rule):
     lr = hyper(1e-3, "step size, relative to the norm of the parameter", unit="1", ge=0)
     betas = hyper((0.9, 0.999), "decay per step of m and v", unit="1/step", ge=0, lt=1)
     eps = hyper(1e-6, "added to the root of v", unit="gradient", ge=0)
-    weight_decay = hyper(0.0, "fraction of the parameter added to the direction",
-                         unit="1/parameter", ge=0, typical=0.1)
+    weight_decay = hyper(
+        0.0,
+        "fraction of the parameter added to the direction",
+        unit="1/parameter",
+        ge=0,
+        typical=0.1,
+    )
     decay = option("in_update", "how weight decay enters", choices=Rule.decay.choices)
 
     m = slot("mean of the gradient")
@@ -34,7 +39,8 @@ class LAMB(Rule):
     def scalars(self, xp, t):
         beta1, beta2 = self.betas
         return {
-            "beta1": weights(beta1), "beta2": weights(beta2),
+            "beta1": weights(beta1),
+            "beta2": weights(beta2),
             "unbias_m": 1 / debias(xp, beta1, t),
             "unbias_root_v": 1 / xp.sqrt(debias(xp, beta2, t)),
         }

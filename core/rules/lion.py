@@ -19,8 +19,9 @@ class Lion(Rule):
     continuous = False
 
     lr = hyper(1e-4, "step size: every element moves by as much", unit="parameter", ge=0)
-    betas = hyper((0.9, 0.99), "weight of m in the sign, and decay per step of m",
-                  unit="1/step", ge=0, lt=1)
+    betas = hyper(
+        (0.9, 0.99), "weight of m in the sign, and decay per step of m", unit="1/step", ge=0, lt=1
+    )
 
     m = slot("mean of the gradient")
 

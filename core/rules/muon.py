@@ -28,8 +28,9 @@ class Muon(Rule):
     momentum = hyper(0.95, "decay per step of m", unit="1/step", ge=0, lt=1)
     nesterov = option(True, "look one step of momentum ahead")
     ns_steps = option(5, "Newton-Schulz iterations", ge=1)
-    layout = option("oi", "output axis first ('oi': torch, MLX) or last ('io': Flax)",
-                    choices=LAYOUTS)
+    layout = option(
+        "oi", "output axis first ('oi': torch, MLX) or last ('io': Flax)", choices=LAYOUTS
+    )
 
     m = slot("mean of the gradient")
 
