@@ -130,9 +130,9 @@ class Hyper(Field):
     def _kept(self, value: Any) -> Any:
         whole = isinstance(self.default, int)
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
-            if not self.contains(float(value)) or (whole and value != int(value)):
+            if not self.contains(float(value)) or (whole and value % 1 != 0):
                 return _REFUSED
-            return int(value) if whole else float(value)
+            return math.trunc(value) if whole else float(value)
         return value if is_array(value) or callable(value) else _REFUSED
 
 

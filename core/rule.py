@@ -114,6 +114,8 @@ class Rule:
     decays_inside: ClassVar[bool] = False
     """Whether ``direction`` itself places the ``in_update`` decay (before a trust ratio, say)."""
 
+    lr: Any
+    _values: dict[str, Any]
     _fields: ClassVar[dict[str, Hyper | Option]] = {}
     _slots: ClassVar[dict[str, Slot]] = {}
     _shared: ClassVar[dict[str, Shared]] = {}
@@ -351,10 +353,11 @@ class Rule:
         for path, array in arrays.items():
             stepping.check(self, xp, _dotted(path), array)
         first = {path: stepping.init_slots(self, xp, array) for path, array in arrays.items()}
-        slots = {
-            name: tree.rebuild(params, lambda path, _, name=name: first[path][name])
-            for name in self.slots()
-        }
+
+        def first_slot(name: str) -> Any:
+            return tree.rebuild(params, lambda path, _: first[path][name])
+
+        slots = {name: first_slot(name) for name in self.slots()}
         return State(0, slots, stepping.init_shared(self, xp, list(arrays.values())))
 
     def update(self, grads: Any, params: Any, state: State) -> tuple[Any, State]:
@@ -469,12 +472,12 @@ class Wrapper(Rule, register=False):
         return {name: value for name, value in bound.items() if name != "rule"}
 
     @property
-    def needs(self) -> str:  # type: ignore[override]
+    def needs(self) -> str:
         """What the wrapped rule needs."""
         return str(self.rule.needs)
 
     @property
-    def min_ndim(self) -> int:  # type: ignore[override]
+    def min_ndim(self) -> int:
         """What the wrapped rule takes."""
         return int(self.rule.min_ndim)
 

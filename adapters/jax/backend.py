@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy
-import optax
+import optax  # type: ignore[import-untyped]  # ships no types
 
 import jax
 import jax.numpy as xp
 
 from ..backend import Arrays, Backend, Run, from_state
-from ..rule import Rule
+from ..rule import Rule, State
 from . import bind
 
 __all__ = ["BACKENDS", "Jax", "JaxJit", "Optax"]
@@ -65,7 +65,7 @@ class _Wide(Run):
 
 class _TransformationRun(Run):
     def __init__(self, backend: Optax, rule: Rule, params: Arrays, dtype: str) -> None:
-        self.array = lambda values: backend.array(values, dtype)
+        self.array: Callable[[Any], Any] = lambda values: backend.array(values, dtype)
         transformation = bind(rule)
 
         def update(grads: Any, state: Any, params: Any) -> Any:
@@ -75,8 +75,8 @@ class _TransformationRun(Run):
             return {**params, **stepped}, state
 
         self.update = jax.jit(update) if backend.compiles else update
-        self._params = {path: self.array(values) for path, values in params.items()}
-        self.state = transformation.init(self._params)
+        self._params: dict[str, Any] = {path: self.array(v) for path, v in params.items()}
+        self.state: State = transformation.init(self._params)
 
     def step(self, grads: Arrays) -> None:
         native = {path: self.array(grads[path]) if path in grads else None for path in self._params}

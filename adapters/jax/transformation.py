@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import optax
+import optax  # type: ignore[import-untyped]  # ships no types
 
 import jax
 import jax.numpy as xp
@@ -15,13 +15,13 @@ from ..rule import Rule, State
 __all__ = ["RuleTransformation", "bind"]
 
 
-class RuleTransformation(optax.GradientTransformationExtraArgs):
+class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
     """A rule as an optax transformation, the pair ``(init, update)``; see ``bind``."""
 
     @property
     def rule(self) -> Rule:
         """The rule that ``update`` carries out."""
-        rule: Rule = self.update.rule  # type: ignore[attr-defined]
+        rule: Rule = self.update.rule
         return rule
 
 
@@ -41,7 +41,7 @@ def bind(rule: Rule) -> RuleTransformation:
 
 
 def _init(rule: Rule, params: Any) -> State:
-    paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    paths, structure = _flattened(params)
     arrays = [_strong(leaf) for _, leaf in paths]
     for (path, _), array in zip(paths, arrays, strict=True):
         stepping.check(rule, xp, jax.tree_util.keystr(path), array)
@@ -58,7 +58,7 @@ def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, Sta
         raise TypeError(f"{rule.name}: state is {type(state).__name__}; it must be what init() or "
                         "update() returned")
     stepping.check_slots(rule, "the parameters", state.slots)
-    paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    paths, structure = _flattened(params)
     arrays = [_strong(leaf) for _, leaf in paths]
     grads = structure.flatten_up_to(grads)
     slots: dict[str, list[Any]] = {
@@ -83,6 +83,11 @@ def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, Sta
             slots[name][place] = value
     new_slots = {name: structure.unflatten(values) for name, values in slots.items()}
     return structure.unflatten(updates), State(state.step + 1, new_slots, common)
+
+
+def _flattened(params: Any) -> tuple[list[tuple[Any, Any]], Any]:
+    """Every leaf with its path, and the structure, whose class has no stub."""
+    return jax.tree_util.tree_flatten_with_path(params)
 
 
 def _strong(leaf: Any) -> jax.Array:

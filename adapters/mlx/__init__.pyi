@@ -7,8 +7,8 @@
 
 ``state`` is MLX's: ``step``, ``learning_rate``, and under every parameter's path a dict of the
 rule's slots; what a rule keeps for all parameters together is under ``shared_state``. State is made
-from the parameters, never from gradients. Other hyperparameters are attributes (``optimizer.betas``)
-and, as with MLX's own, constants inside ``mx.compile``.
+from the parameters, never from gradients. Other hyperparameters are attributes, such as
+``optimizer.betas``, and as with MLX's own they are constants inside ``mx.compile``.
 
 Outside ``mx.compile`` the step is known and scalars are computed on the host in float64. In a
 training step compiled with ``inputs=state, outputs=state`` they are traced, in a form without

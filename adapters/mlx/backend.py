@@ -18,11 +18,11 @@ __all__ = ["BACKENDS", "MLX", "MLXCaptured", "MLXCompile"]
 
 class _OptimizerRun(Run):
     def __init__(self, backend: MLX, rule: Rule, params: Arrays, dtype: str) -> None:
-        self.array = lambda values: backend.array(values, dtype)
+        self.array: Callable[[Any], Any] = lambda values: backend.array(values, dtype)
         self._params = {path: self.array(values) for path, values in params.items()}
         self.optimizer = bind(rule, execution=backend.execution)
         self.optimizer.init(self._params)
-        self.update = self.optimizer.apply_gradients
+        self.update: Any = self.optimizer.apply_gradients
         if backend.captures:
             state = self.optimizer.state
             self.update = xp.compile(self.update, inputs=state, outputs=state)
@@ -52,7 +52,7 @@ class MLX(Backend):
 
     name = "mlx"
     library = "mlx"
-    dtypes = ("float32", "bfloat16")
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
     execution = "reference"
     captures = False
 

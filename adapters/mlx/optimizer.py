@@ -28,7 +28,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         if execution not in EXECUTIONS:
             raise ValueError(f"{rule.name}(execution={execution!r}): execution must be one of "
                              + ", ".join(map(repr, EXECUTIONS)))
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.rule = rule
         self.execution = execution
         self._on_host: dict[str, tuple[xp.array, float]] = {}
@@ -40,7 +40,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
         With a schedule it is that of the step just taken, as in MLX's own optimizers.
         """
-        return self.state["learning_rate"]
+        rate: xp.array = self.state["learning_rate"]
+        return rate
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import array_api_compat.torch as xp
 import numpy
@@ -51,7 +51,7 @@ class Torch(Backend):
     name = "torch"
     library = "torch"
     dtypes = ("float32", "float64", "bfloat16")
-    exact = "sqrt"
+    exact: ClassVar[Literal["bit", "sqrt"]] = "sqrt"
     execution = "reference"
 
     def array(self, values: numpy.ndarray, dtype: str) -> torch.Tensor:

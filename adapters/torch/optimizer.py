@@ -41,7 +41,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                       if n in self.param_groups[0]}
             self.param_groups[-1].update(shared)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. ``closure``, if given, re-evaluates the model and its loss is returned."""
         loss = None
         if closure is not None:

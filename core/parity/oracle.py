@@ -48,7 +48,7 @@ def one_step(rule: Rule, before: Snapshot, grads: dict[str, numpy.ndarray], step
 def _slot(snapshot: Snapshot, name: str, path: str) -> Any:
     if (name, path) in snapshot:
         return snapshot[name, path]
-    parts = []
+    parts: list[numpy.ndarray] = []
     while (f"{name}.{len(parts)}", path) in snapshot:
         parts.append(snapshot[f"{name}.{len(parts)}", path])
     return tuple(parts)

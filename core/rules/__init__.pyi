@@ -158,7 +158,7 @@ class Adan(Rule):
         state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
     ) -> None: ...
 
-class LAMB(Rule):
+class LAMB(AdamW):
     """LAMB: Adam's direction, rescaled for every parameter to the parameter's own norm.
 
         m, v  = as in Adam;  m_hat, v_hat = corrected for their start at zero
@@ -185,7 +185,6 @@ class LAMB(Rule):
     """
 
     lr: Any
-    betas: Any
     eps: Any
 
     def __init__(
@@ -318,11 +317,9 @@ class Muon(Rule):
 class Prodigy(Adam):
     """Prodigy: Adam that finds its own step size d, from how far the parameters have come.
 
-        m, v  = beta1 m + (1 - beta1) d grad,  beta2 v + (1 - beta2) (d grad)^2
-        s     = beta3 s + (d/d0) d lr grad
-        d_hat = d_coef (beta3 numerator + sum of (d/d0) d lr grad (p0 - param)) / ||s||_1
-        d     = max(d, d_hat), as d_max and growth_rate allow; all but eps use the old d
-        param = param - lr d (m / (sqrt(v) + d eps) + weight_decay param)
+        m, v  = as in Adam, but of d grad;  s = beta3 s + (d/d0) d lr grad
+        d     = max(d, d_coef (beta3 numerator + sum of (d/d0) d lr grad (p0 - param)) / ||s||_1)
+        param = param - lr d (m / (sqrt(v) + d eps) + weight_decay param)      (eps: the new d)
 
     Source: Mishchenko and Defazio, arXiv 2306.06101, the Adam version, as in prodigyopt 1.1.2.
     Agrees with: prodigyopt; optax.contrib.prodigy with bias_correction=True.

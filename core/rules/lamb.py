@@ -1,7 +1,8 @@
-from ..vocabulary import Rule, debias, decayed_direction, ema, hyper, norm, option, slot, weights
+from ..vocabulary import Rule, decayed_direction, hyper, norm, option
+from .adamw import AdamW
 
 
-class LAMB(Rule):
+class LAMB(AdamW):
     """LAMB: Adam's direction, rescaled for every parameter to the parameter's own norm.
 
         m, v  = as in Adam;  m_hat, v_hat = corrected for their start at zero
@@ -22,7 +23,6 @@ class LAMB(Rule):
     decays_inside = True
 
     lr = hyper(1e-3, "step size, relative to the norm of the parameter", unit="1", ge=0)
-    betas = hyper((0.9, 0.999), "decay per step of m and v", unit="1/step", ge=0, lt=1)
     eps = hyper(1e-6, "added to the root of v", unit="gradient", ge=0)
     weight_decay = hyper(
         0.0,
@@ -33,24 +33,10 @@ class LAMB(Rule):
     )
     decay = option("in_update", "how weight decay enters", choices=Rule.decay.choices)
 
-    m = slot("mean of the gradient")
-    v = slot("mean of the squared gradient")
-
-    def scalars(self, xp, t):
-        beta1, beta2 = self.betas
-        return {
-            "beta1": weights(beta1),
-            "beta2": weights(beta2),
-            "unbias_m": 1 / debias(xp, beta1, t),
-            "unbias_root_v": 1 / xp.sqrt(debias(xp, beta2, t)),
-        }
-
     def direction(self, xp, grad, param, state, s):
-        m = ema(state.m, grad, s.beta1)
-        v = ema(state.v, grad * grad, s.beta2)
-        r = (s.unbias_m * m) / (s.unbias_root_v * xp.sqrt(v) + s.eps)
+        r, slots = super().direction(xp, grad, param, state, s)
         r = decayed_direction(self.decay, r, param, s)
         size, length = norm(xp, param), norm(xp, r)
         moves = (size > 0) & (length > 0)
         ratio = xp.where(moves, size / xp.where(moves, length, 1.0), 1.0)
-        return ratio * r, {"m": m, "v": v}
+        return ratio * r, slots

@@ -5,11 +5,9 @@ from .adam import Adam
 class Prodigy(Adam):
     """Prodigy: Adam that finds its own step size d, from how far the parameters have come.
 
-        m, v  = beta1 m + (1 - beta1) d grad,  beta2 v + (1 - beta2) (d grad)^2
-        s     = beta3 s + (d/d0) d lr grad
-        d_hat = d_coef (beta3 numerator + sum of (d/d0) d lr grad (p0 - param)) / ||s||_1
-        d     = max(d, d_hat), as d_max and growth_rate allow; all but eps use the old d
-        param = param - lr d (m / (sqrt(v) + d eps) + weight_decay param)
+        m, v  = as in Adam, but of d grad;  s = beta3 s + (d/d0) d lr grad
+        d     = max(d, d_coef (beta3 numerator + sum of (d/d0) d lr grad (p0 - param)) / ||s||_1)
+        param = param - lr d (m / (sqrt(v) + d eps) + weight_decay param)      (eps: the new d)
 
     Source: Mishchenko and Defazio, arXiv 2306.06101, the Adam version, as in prodigyopt 1.1.2.
     Agrees with: prodigyopt; optax.contrib.prodigy with bias_correction=True.
