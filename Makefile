@@ -10,7 +10,9 @@ demo: .venv/installed
 	$(BIN)/samestep demo $(ARGS)
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --rule examples/quasi_hyperbolic_momentum.py $(ARGS)
+	SAMESTEP_RULES=examples/quasi_hyperbolic_momentum.py \
+	SAMESTEP_BACKENDS=numpy,array_api_strict,torch,jax,mlx \
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

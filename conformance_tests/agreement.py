@@ -121,23 +121,17 @@ def measure(rule: Rule, backend: Backend, dtype: str) -> Agreement:
     reference = None
     if dtype in NumPy.dtypes:
         reference = compare(ours, _followed(rule, NumPy(), dtype), dtype, **how)
-    return Agreement(
-        compare(
-            [ours[step + 1] for step in looked_at],
-            expected,
-            dtype,
-            [ours[step] for step in looked_at],
-            **how,
-        ),
-        compare(
-            [ours[step + 1] for step in looked_at],
-            [_oracle(rule, dtype)[step + 1] for step in looked_at],
-            dtype,
-            **how,
-        ),
-        reference,
-        turned,
+    before = [ours[step] for step in looked_at]
+    after = [ours[step + 1] for step in looked_at]
+    wanted = _oracle(rule, dtype)
+    in_all = compare(
+        after,
+        [wanted[step + 1] for step in looked_at],
+        dtype,
+        [wanted[step] for step in looked_at],
+        **how,
     )
+    return Agreement(compare(after, expected, dtype, before, **how), in_all, reference, turned)
 
 
 def _leave_out_turned(

@@ -1,8 +1,14 @@
-"""Finds rules and backends, and says what is tested and what is missing. Nothing is listed here."""
+"""Finds rules and backends, and says what is tested and what is missing. Nothing is listed here.
+
+``SAMESTEP_RULES``: Python files whose rules are tested as well, separated like ``PATH``.
+``SAMESTEP_BACKENDS``: names of backends or libraries to test, separated by commas; one that is
+missing is an error. Without it all that are installed are tested.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -11,29 +17,14 @@ from samestep.backend import Backend, Missing, backends
 from samestep.conformance.settings import all_rules, settings
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--backend",
-        action="append",
-        metavar="NAME",
-        help="test this backend or library (repeatable); an error if it is missing",
-    )
-    parser.addoption(
-        "--rule",
-        action="append",
-        metavar="FILE",
-        help="test the rules that a Python file defines as well (repeatable)",
-    )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    for path in map(Path, config.getoption("--rule") or ()):
+def pytest_configure() -> None:
+    """Load the rules named by ``SAMESTEP_RULES``, and see that ``SAMESTEP_BACKENDS`` are there."""
+    for path in map(Path, filter(None, os.environ.get("SAMESTEP_RULES", "").split(os.pathsep))):
         spec = importlib.util.spec_from_file_location(path.stem, path)
         if spec is None or spec.loader is None or not path.exists():
-            raise pytest.UsageError(f"--rule {path}: there is no such Python file")
+            raise pytest.UsageError(f"SAMESTEP_RULES={path}: there is no such Python file")
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    for name in config.getoption("--backend") or ():
-        _requested(name)
+    _chosen()
 
 
 def _requested(name: str) -> list[Backend]:
@@ -42,22 +33,22 @@ def _requested(name: str) -> list[Backend]:
     if chosen:
         return chosen
     if isinstance(found.get(name), Missing):
-        raise pytest.UsageError(f"--backend {name} is missing: {found[name].reason}")
-    raise pytest.UsageError(f"--backend {name} is unknown; there are {', '.join(found)}")
+        raise pytest.UsageError(f"SAMESTEP_BACKENDS={name} is missing: {found[name].reason}")
+    raise pytest.UsageError(f"SAMESTEP_BACKENDS={name} is unknown; there are {', '.join(found)}")
 
 
-def _chosen(config: pytest.Config) -> list[Backend]:
-    names = config.getoption("--backend")
+def _chosen() -> list[Backend]:
+    names = [name for name in os.environ.get("SAMESTEP_BACKENDS", "").split(",") if name]
     if names:
         return [backend for name in names for backend in _requested(name)]
     return [b for b in backends().values() if isinstance(b, Backend)]
 
 
-def pytest_report_header(config: pytest.Config) -> list[str]:
+def pytest_report_header() -> list[str]:
     missing = [f"{m.name} ({m.reason})" for m in backends().values() if isinstance(m, Missing)]
     return [
         "samestep rules: " + ", ".join(rule.__name__ for rule in all_rules()),
-        "samestep backends: " + ", ".join(backend.name for backend in _chosen(config)),
+        "samestep backends: " + ", ".join(backend.name for backend in _chosen()),
         "samestep backends missing: " + (", ".join(missing) or "none"),
     ]
 
@@ -87,12 +78,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             "backend, dtype",
             [
                 pytest.param(backend, dtype, id=f"{backend.name}-{dtype}")
-                for backend in _chosen(metafunc.config)
+                for backend in _chosen()
                 for dtype in backend.dtypes
             ],
         )
     elif "backend" in names:
         metafunc.parametrize(
             "backend",
-            [pytest.param(backend, id=backend.name) for backend in _chosen(metafunc.config)],
+            [pytest.param(backend, id=backend.name) for backend in _chosen()],
         )

@@ -1,4 +1,4 @@
-"""Planted faults: other code for a function, for as long as it takes to see whether a test fails."""
+"""Planted faults: other code for a function, while a test is to notice that it is wrong."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-__all__ = ["Fault", "edited", "faults_in", "planted"]
+from ..rule import Rule
 
-NARROWED = ("(tuple(xp.astype(x, xp.float32) for x in {0}) if isinstance({0}, tuple) "
-            "else xp.astype({0}, xp.float32))")
+__all__ = ["Fault", "arithmetic_of", "edited", "faults_in", "planted"]
+
+NARROWED = (
+    "(tuple(xp.astype(x, xp.float32) for x in {0}) if isinstance({0}, tuple) "
+    "else xp.astype({0}, xp.float32))"
+)
 SPOILT = """
 try: pass
 finally:
@@ -47,16 +51,30 @@ def edited(function: Any, what: str, old: str, new: str) -> Fault:
     """A fault by replacing a piece of the source, which must be there once."""
     source = _source(function)
     if source.count(old) != 1:
-        raise LookupError(f"{function.__qualname__} holds {old!r} {source.count(old)} times; "
-                          f"the fault {what!r} must be planted elsewhere")
+        raise LookupError(
+            f"{function.__qualname__} holds {old!r} {source.count(old)} times; "
+            f"the fault {what!r} must be planted elsewhere"
+        )
     line = source[: source.index(old)].count("\n") + 1
     return _fault(function, what, ast.parse(source.replace(old, new)), line)
+
+
+def arithmetic_of(rule: type[Rule]) -> Iterator[FunctionType]:
+    """What the authors of a rule wrote: its methods, and those beneath that they call or leave."""
+    for name in ("scalars", "direction", "local", "combine", "step"):
+        for function in [vars(base)[name] for base in rule.__mro__ if name in vars(base)]:
+            if function.__module__ == Rule.__module__:
+                break
+            yield function
+            if "__class__" not in function.__code__.co_freevars:  # it does not call super()
+                break
 
 
 def faults_in(function: FunctionType, slots: Iterable[str] = ()) -> Iterator[Fault]:
     """Every single fault of the kinds known here; ``slots`` are those of the function's rule."""
     tree = ast.parse(_source(function))
-    for place, node in enumerate(ast.walk(tree)):
+    nodes: Iterator[Any] = ast.walk(tree)
+    for place, node in enumerate(nodes):
         for number, (what, *_) in enumerate(_changes(node, function.__name__, slots)):
             copy = deepcopy(tree)
             twin = list(ast.walk(copy))[place]
@@ -65,7 +83,7 @@ def faults_in(function: FunctionType, slots: Iterable[str] = ()) -> Iterator[Fau
 
 
 def _changes(
-    node: ast.AST, function: str, slots: Iterable[str]
+    node: Any, function: str, slots: Iterable[str]
 ) -> Iterator[tuple[str, ast.AST, ast.AST]]:
     """What is wrong, the part of the node that is replaced, and what replaces it."""
 
@@ -91,9 +109,10 @@ def _changes(
         case ast.Dict(keys, values):
             held = "shared" if function == "combine" else "state"
             for key, value in zip(keys, values, strict=True):
-                if isinstance(key, ast.Constant) and key.value in slots:
-                    yield change(f"{key.value} stale", value, f"{held}.{key.value}")
-                    yield change(f"{key.value} in float32", value, NARROWED)
+                slot = ast.literal_eval(key) if isinstance(key, ast.Constant) else None
+                if slot in slots:
+                    yield change(f"{slot} stale", value, f"{held}.{slot}")
+                    yield change(f"{slot} in float32", value, NARROWED)
         case ast.Return(ast.Tuple([first, _])) if function in ("direction", "step"):
             yield change("negated", first, "-{}")
             yield change("in float32", first, NARROWED)

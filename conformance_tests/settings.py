@@ -12,7 +12,7 @@ __all__ = ["all_rules", "settings", "suited", "typical"]
 
 
 def all_rules() -> list[type[Rule]]:
-    """Every registered rule: the package's and those of files given with ``--rule``."""
+    """Every registered rule: the package's and those of ``SAMESTEP_RULES``."""
     return [registry[name] for name in sorted(registry)]
 
 

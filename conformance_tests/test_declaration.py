@@ -187,7 +187,9 @@ def test_a_rule_that_forgets_a_slot_is_refused():
             return grad, {}
 
     rule = Forgets()
-    with pytest.raises(ValueError, match=r"Forgets\.direction returned slots none; Forgets keeps m"):
+    with pytest.raises(
+        ValueError, match=r"Forgets\.direction returned slots none; Forgets keeps m"
+    ):
         rule.update(W, W, rule.init(W))
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import samestep
 from samestep import matrix, step, vocabulary, weight_decay
 from samestep.conformance import agreement, test_agreement, test_properties, test_rules
-from samestep.conformance.faults import edited, faults_in, planted
+from samestep.conformance.faults import arithmetic_of, edited, faults_in, planted
 from samestep.conformance.references import reference_for
 from samestep.conformance.settings import settings, typical
 from samestep.parity import record
@@ -42,44 +42,99 @@ COUNT = 'self._store("step", step + 1, self.state["step"] + 1)'
 IN_BACKENDS = {
     "samestep": [
         ("float32", *LR),
-        ("float32", "betas swapped", "step.scalars", AT,
-         f"{AT}.replace(betas={AT}.hypers['betas'][::-1])"),
+        (
+            "float32",
+            "betas swapped",
+            "step.scalars",
+            AT,
+            f"{AT}.replace(betas={AT}.hypers['betas'][::-1])",
+        ),
         ("float64", "computed in float32", "step.compute_dtype", WIDE, "xp.float32"),
         ("bfloat16", "computed in bfloat16", "step.compute_dtype", WIDE, "dtype"),
         ("bfloat16", "scalars in bfloat16", "step._settled", HOST, EIGHT_BITS),
-        ("float32", "traced scalars in bfloat16", "step._of_dtype", "_cast(xp, value, dtype)",
-         "_cast(xp, _cast(xp, value, xp.bfloat16), dtype)"),
-        ("float32", "bias correction with cancellation", "vocabulary.debias",
-         "-xp.expm1(t * log_beta)", "1 - beta**t"),
-        ("float32", "parameters of one shape mixed up", "step.run", ADVANCE,
-         ADVANCE.replace("entry", "[e for e in entries if e.param.shape == entry.param.shape][-1]")),
-        ("float32", "slots start elsewhere", "step.init_slots",
-         "item.init.make(xp, param)", "item.init.make(xp, 0 * param)"),
-        ("float32", "state stale", "rule.Rule.update", "new[path][1][name]",
-         "tree.subtree(old, path)"),
+        (
+            "float32",
+            "traced scalars in bfloat16",
+            "step._of_dtype",
+            "_cast(xp, value, dtype)",
+            "_cast(xp, _cast(xp, value, xp.bfloat16), dtype)",
+        ),
+        (
+            "float32",
+            "bias correction with cancellation",
+            "vocabulary.debias",
+            "-xp.expm1(t * log_beta)",
+            "1 - beta**t",
+        ),
+        (
+            "float32",
+            "parameters of one shape mixed up",
+            "step.run",
+            ADVANCE,
+            ADVANCE.replace("entry", "[e for e in entries if e[3].shape == entry.param.shape][-1]"),
+        ),
+        (
+            "float32",
+            "slots start elsewhere",
+            "step.init_slots",
+            "item.init.make(xp, param)",
+            "item.init.make(xp, 0 * param)",
+        ),
+        (
+            "float32",
+            "state stale",
+            "rule.Rule.update",
+            "new[path][1][name]",
+            "tree.subtree(old, path)",
+        ),
         ("float32", "step not counted", "rule.Rule.update", "state.step, grad", "0, grad"),
     ],
     "torch": [
         ("float32", "state stale", "RuleOptimizer._advance", "_write(state[name], new)", "pass"),
         ("float32", "step not counted", "RuleOptimizer._advance", 'state["step"] += 1', "pass"),
-        ("float32", "gradient written in place", "RuleOptimizer._advance",
-         "entry.param.copy_(param)", "entry.param.copy_(param); entry.grad.neg_()"),
+        (
+            "float32",
+            "gradient written in place",
+            "RuleOptimizer._advance",
+            "entry.param.copy_(param)",
+            "entry.param.copy_(param); entry.grad.neg_()",
+        ),
         ("bfloat16", "scalars in bfloat16", "_as_tensors", COMPUTE, "param.dtype"),
     ],
     "jax": [
         ("float32", "state stale", "_update", "slots[name][place] = value", "pass"),
         ("float32", "step not counted", "_update", "state.step + 1", "state.step"),
-        ("float32", "sign flipped", "_update", "new_param - arrays[place]",
-         "arrays[place] - new_param"),
+        (
+            "float32",
+            "sign flipped",
+            "_update",
+            "new_param - arrays[place]",
+            "arrays[place] - new_param",
+        ),
     ],
     "mlx": [
-        ("float32", "state stale", "RuleOptimizer.apply_gradients", "entry.slots.update(slots)",
-         "pass"),
+        (
+            "float32",
+            "state stale",
+            "RuleOptimizer.apply_gradients",
+            "entry.slots.update(slots)",
+            "pass",
+        ),
         ("float32", "step not counted", "RuleOptimizer.apply_gradients", COUNT, "pass"),
-        ("float32", "gradient written in place", "RuleOptimizer.apply_gradients",
-         "new_params.append(param)", "new_params.append(param); entry.grad[...] = 0"),
-        ("float32", "state started at the gradient", "RuleOptimizer.apply_gradients",
-         "lambda _, parameter: parameter", "lambda gradient, _: gradient"),
+        (
+            "float32",
+            "gradient written in place",
+            "RuleOptimizer.apply_gradients",
+            "new_params.append(param)",
+            "new_params.append(param); entry.grad[...] = 0",
+        ),
+        (
+            "float32",
+            "state started at the gradient",
+            "RuleOptimizer.apply_gradients",
+            "lambda _, parameter: parameter",
+            "lambda gradient, _: gradient",
+        ),
         ("bfloat16", "scalars in bfloat16", "_as_arrays", COMPUTE, "param.dtype"),
     ],
 }
@@ -87,8 +142,10 @@ IN_BACKENDS = {
 
 BESIDE_AGREEMENT = {
     "torch": ["test_a_class_writes_what_the_rule_computes_into_the_same_tensors"],
-    "mlx": ["test_an_optimizer_computes_what_the_rule_does_and_changes_nothing_it_is_given",
-            "test_state_starts_at_the_parameters_whether_or_not_init_is_called"],
+    "mlx": [
+        "test_an_optimizer_computes_what_the_rule_does_and_changes_nothing_it_is_given",
+        "test_state_starts_at_the_parameters_whether_or_not_init_is_called",
+    ],
 }
 """Tests of an adapter that look at what a recorded run does not: its inputs, and no ``init``."""
 
@@ -127,8 +184,14 @@ def few_steps(monkeypatch):
 
 
 @given(data=st.data())
-@examples(max_examples=15, phases=[Phase.generate], derandomize=True, database=None, deadline=None,
-          suppress_health_check=list(HealthCheck))
+@examples(
+    max_examples=15,
+    phases=[Phase.generate],
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 def drawn(rule_class, data):
     """The suite's test on hyperparameters drawn at random; always the same ones, none shrunk."""
     check = test_properties.test_any_hyperparameters_in_range_agree_with_the_reference
@@ -137,11 +200,15 @@ def drawn(rule_class, data):
 
 def rule_fails(rule_class):
     """Whether the suite notices something wrong with a rule on NumPy."""
-    checks = (test_rules.test_parameters_and_state_are_the_reference_s,
-              test_properties.test_inputs_are_untouched)
-    return (any(fails(check, rule_class=rule_class, setting=setting)
-                for setting in settings(rule_class).values() for check in checks)
-            or fails(partial(drawn, rule_class)))
+    checks = (
+        test_rules.test_parameters_and_state_are_the_reference_s,
+        test_properties.test_inputs_are_untouched,
+    )
+    return any(
+        fails(check, rule_class=rule_class, setting=setting)
+        for setting in settings(rule_class).values()
+        for check in checks
+    ) or fails(partial(drawn, rule_class))
 
 
 def survivors_of(faults, notices):
@@ -154,13 +221,10 @@ def survivors_of(faults, notices):
 def test_faults_in_a_rule_are_caught(rule_class):
     if reference_for(rule_class.__name__) is None:
         pytest.skip("a rule from outside the package brings no reference")
-    arithmetic = [getattr(rule_class, name)
-                  for name in ("scalars", "direction", "local", "combine", "step")]
     slots = [*rule_class._slots, *rule_class._shared]
     faults = [planting(LR), planting(DECAY)]
     faults += [planting(MAXIMIZE)] if "maximize" in rule_class.fields() else []
-    faults += [fault for function in arithmetic if function.__module__ != samestep.Rule.__module__
-               for fault in faults_in(function, slots)]
+    faults += [f for function in arithmetic_of(rule_class) for f in faults_in(function, slots)]
     assert not rule_fails(rule_class)
     assert_none_survives(len(faults), [*survivors_of(faults, lambda: rule_fails(rule_class))])
 
@@ -168,12 +232,21 @@ def test_faults_in_a_rule_are_caught(rule_class):
 def test_faults_in_what_rules_share_are_caught():
     """One rule that notices is enough: none uses everything."""
     faults = [planting(IN_PLACE)]
-    faults += [fault for module in (vocabulary, weight_decay, matrix)
-               for _, function in getmembers(module, isfunction) if getmodule(function) is module
-               for fault in faults_in(function)]
-    check = test_rules.test_parameters_and_state_are_the_reference_s
-    assert_none_survives(len(faults), [*survivors_of(faults, lambda: (
-        any(fails(check, setting=typical(rule)) for rule in RULES) or any(map(rule_fails, RULES))))])
+    faults += [
+        fault
+        for module in (vocabulary, weight_decay, matrix)
+        for _, function in getmembers(module, isfunction)
+        if getmodule(function) is module
+        for fault in faults_in(function)
+    ]
+    quick = test_rules.test_parameters_and_state_are_the_reference_s
+
+    def noticed():
+        return any(fails(quick, setting=typical(rule)) for rule in RULES) or any(
+            map(rule_fails, RULES)
+        )
+
+    assert_none_survives(len(faults), [*survivors_of(faults, noticed)])
 
 
 def forget(module):
@@ -184,9 +257,16 @@ def forget(module):
 
 
 def test_faults_on_a_backend_are_caught(backend):
-    rules = [next(rule for rule in RULES if rule.needs == "element" and "betas" in rule.fields()),
-             next(rule for rule in RULES if any(slot.init is vocabulary.initial_parameter
-                                                for slot in typical(rule).slots().values()))]
+    rules = [
+        next(rule for rule in RULES if rule.needs == "element" and "betas" in rule.fields()),
+        next(
+            rule
+            for rule in RULES
+            if any(
+                slot.init is vocabulary.initial_parameter for slot in typical(rule).slots().values()
+            )
+        ),
+    ]
     adapter = step
     if backend.library in IN_BACKENDS:
         adapter = getmodule(import_module(f"samestep.{backend.library}").bind)
@@ -197,17 +277,25 @@ def test_faults_on_a_backend_are_caught(backend):
         agreement._followed(typical(rule), backend, dtype)
 
     def differs(rule, dtype):
-        return any(fails(check, rule_class=rule, backend=backend, dtype=dtype)
-                   for name, check in getmembers(test_agreement, isfunction)
-                   if name.startswith("test_"))
+        return any(
+            fails(check, rule_class=rule, backend=backend, dtype=dtype)
+            for name, check in getmembers(test_agreement, isfunction)
+            if name.startswith("test_")
+        )
 
     def beside(dtype):
         names = BESIDE_AGREEMENT.get(backend.library, ())
         tests = names and import_module(f"samestep.conformance.test_{backend.library}_adapter")
-        return any(fails(getattr(tests, name), name=rule.__name__,
-                         precision=backend.array(numpy.zeros(1), dtype).dtype,
-                         execution=getattr(backend, "execution", None))
-                   for name in names for rule in rules)
+        return any(
+            fails(
+                getattr(tests, name),
+                name=rule.__name__,
+                precision=backend.array(numpy.zeros(1), dtype).dtype,
+                execution=getattr(backend, "execution", None),
+            )
+            for name in names
+            for rule in rules
+        )
 
     def runs(fault, dtype):
         """Whether the backend runs the piece of source where the fault is to be planted."""
@@ -228,7 +316,7 @@ def test_faults_on_a_backend_are_caught(backend):
             return beside(dtype)
 
     for dtype in backend.dtypes:
-        for rule in rules:
+        for rule in rules if dtype == "float32" else rules[:1]:
             follow(rule, dtype)
             assert not differs(rule, dtype)
     assert not beside("float32")

@@ -158,8 +158,12 @@ def test_learning_rates_may_be_mapped_over(name):
 def test_a_chain_passes_what_comes_before_and_after(name):
     rule = build(name)
     params, grads = tree(rule, 0), tree(rule, 1)
-    chained = optax.chain(optax.clip_by_global_norm(0.1), optax.add_decayed_weights(0.5),
-                          native(rule), optax.scale(-3.0))
+    chained = optax.chain(
+        optax.clip_by_global_norm(0.1),
+        optax.add_decayed_weights(0.5),
+        native(rule),
+        optax.scale(-3.0),
+    )
     updates, _ = chained.update(grads, chained.init(params), params)
     shrink = jnp.minimum(1.0, 0.1 / optax.tree.norm(grads))
     prepared = jax.tree.map(lambda g, p: g * shrink + 0.5 * p, grads, params)
@@ -238,8 +242,11 @@ def test_nothing_stays_nothing_and_what_has_no_gradient_stays_as_it_is(name):
     updates, after = optimizer.update({**grads, "b": (None, Pair(None, None))}, state, full)
     assert jax.tree.leaves(updates["b"]) == []
     for slot in rule.slots():
-        for old, new in zip(jax.tree.leaves(state.slots[slot]["b"]),
-                            jax.tree.leaves(after.slots[slot]["b"]), strict=True):
+        for old, new in zip(
+            jax.tree.leaves(state.slots[slot]["b"]),
+            jax.tree.leaves(after.slots[slot]["b"]),
+            strict=True,
+        ):
             assert (old == new).all()
     if not rule.reduces:
         assert_close(updates["a"], expected, full["a"])
@@ -355,8 +362,11 @@ def test_a_transformation_is_a_pytree_and_may_be_copied(name):
     params, grads, optimizer = tree(rule, 0), tree(rule, 1), native(rule)
     expected, _ = optimizer.update(grads, optimizer.init(params), params)
     leaves, structure = jax.tree.flatten(optimizer)
-    for other in (structure.unflatten(leaves), copy.deepcopy(optimizer),
-                  optimizer._replace(init=optimizer.init)):
+    for other in (
+        structure.unflatten(leaves),
+        copy.deepcopy(optimizer),
+        optimizer._replace(init=optimizer.init),
+    ):
         assert type(other) is type(optimizer) and other.rule == optimizer.rule
         updates, _ = other.update(grads, other.init(params), params)
         assert_close(updates, expected, params, (ULP, rule))

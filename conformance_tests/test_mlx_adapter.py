@@ -79,8 +79,10 @@ def assert_close(rule, actual, expected, start, steps=1):
     actual, expected, start = flat(actual), flat(expected), flat(start)
     ulp = MATRIX if rule.needs == "matrix" else ULP
     for path, value in expected.items():
-        a, b, p = (np.array(x.astype(mx.float32) if isinstance(x, mx.array) else x, np.float64)
-                   for x in (actual[path], value, start[path]))
+        a, b, p = (
+            np.array(x.astype(mx.float32) if isinstance(x, mx.array) else x, np.float64)
+            for x in (actual[path], value, start[path])
+        )
         scale = max(np.abs(p).max(), np.abs(b).max())
         assert np.abs(a - b).max() <= ulp * steps * 2.0**-23 * scale, path
 
@@ -90,8 +92,9 @@ class Net(nn.Module):
 
     def __init__(self, rule, seed=0):
         super().__init__()
-        self.layers = [{"w": arrays(rule, seed + i)["layers"][1]["w"].reshape(-1, 2)}
-                       for i in range(2)]
+        self.layers = [
+            {"w": arrays(rule, seed + i)["layers"][1]["w"].reshape(-1, 2)} for i in range(2)
+        ]
 
     def __call__(self, x):
         return sum((mx.sin(x * layer["w"]) ** 2).sum() for layer in self.layers)
@@ -113,9 +116,10 @@ def test_an_optimizer_computes_what_the_rule_does_and_changes_nothing_it_is_give
         grads = arrays(rule, 100 + t)
         kept = numpy((grads, params))
         new = optimizer.apply_gradients(grads, params)
-        assert all((a == b).all() for a, b in zip(flat(kept).values(),
-                                                  flat(numpy((grads, params))).values(),
-                                                  strict=True))
+        assert all(
+            (a == b).all()
+            for a, b in zip(flat(kept).values(), flat(numpy((grads, params))).values(), strict=True)
+        )
         expected, state = rule.update(kept[0], expected, state)
         assert_close(rule, new, expected, start, t + 1)
         assert optimizer.state["step"].item() == t + 1
@@ -256,7 +260,8 @@ SCHEDULES = {
     "cosine": optimizers.cosine_decay(0.5, 5),
     "step": optimizers.step_decay(0.5, 0.5, 2),
     "joined": optimizers.join_schedules(
-        [optimizers.linear_schedule(0.125, 0.5, 2), optimizers.step_decay(0.5, 0.25, 1)], [2]),
+        [optimizers.linear_schedule(0.125, 0.5, 2), optimizers.step_decay(0.5, 0.25, 1)], [2]
+    ),
     "python": lambda step: 0.5 / (1 + step),
 }
 

@@ -30,7 +30,9 @@ def test_a_trajectory_tells_rules_apart():
     assert (trajectory.params["matrix"] == 0).any()
     again = record(seed=0)
     assert all(
-        (a[path] == b[path]).all() for a, b in zip(trajectory.grads, again.grads, strict=True) for path in a
+        (a[path] == b[path]).all()
+        for a, b in zip(trajectory.grads, again.grads, strict=True)
+        for path in a
     )
 
 

@@ -115,8 +115,9 @@ def test_a_class_writes_what_the_rule_computes_into_the_same_tensors(name, preci
             assert param.grad is grads[i] and torch.equal(grads[i], kept[i])
             assert same(param, expected[i]) and param.dtype == dtype, (t, i)
             for slot in rule.slots():
-                pairs = zip(parts(optimizer.state[param][slot]), parts(state.slots[slot][i]),
-                            strict=True)
+                pairs = zip(
+                    parts(optimizer.state[param][slot]), parts(state.slots[slot][i]), strict=True
+                )
                 assert all(same(a, b) and a.dtype == dtype for a, b in pairs), (t, i, slot)
             assert int(optimizer.state[param]["step"]) == t + 1
     assert [p.data_ptr() for p in params] == places and all(p.is_leaf for p in params)
@@ -234,8 +235,18 @@ def foreign(name):
     return saved
 
 
-@pytest.mark.parametrize("name", ["torch.optim", "another rule", "other shapes", "a slot missing",
-                                  "a slot too many", "no step", "a bad value"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch.optim",
+        "another rule",
+        "other shapes",
+        "a slot missing",
+        "a slot too many",
+        "no step",
+        "a bad value",
+    ],
+)
 def test_a_foreign_state_is_refused_and_changes_nothing(name):
     params = [torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)]
     optimizer = adapter.AdamW(params)
@@ -379,9 +390,12 @@ def test_dtypes_may_be_mixed_in_one_optimizer(name):
         train(optimizer, params, [t])
         expected, state = rule.update([p.grad for p in params], expected, state)
     assert all(torch.equal(a, b) for a, b in zip(params, expected, strict=True))
-    assert [optimizer.state[p][n].dtype for p in params for n in rule.slots()
-            if torch.is_tensor(optimizer.state[p][n])] == [
-        p.dtype for p in params for n in rule.slots() if torch.is_tensor(optimizer.state[p][n])]
+    assert [
+        optimizer.state[p][n].dtype
+        for p in params
+        for n in rule.slots()
+        if torch.is_tensor(optimizer.state[p][n])
+    ] == [p.dtype for p in params for n in rule.slots() if torch.is_tensor(optimizer.state[p][n])]
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -408,8 +422,10 @@ def test_values_that_change_every_step_are_no_reason_to_compile_again(name, monk
     counter = testing.CompileCounter()
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
     base = build(name)
-    rule = Own(*([base.rule] if hasattr(base, "rule") else []),
-               **{n: v for n, v in base.hypers.items() if n in Own.fields()})
+    rule = Own(
+        *([base.rule] if hasattr(base, "rule") else []),
+        **{n: v for n, v in base.hypers.items() if n in Own.fields()},
+    )
     shapes = [(4, 5), (3, 2), (6, 7)]
     params, copies = tensors(rule, shapes=shapes), tensors(rule, shapes=shapes)
     compiled = adapter.bind(rule, params[:2], execution="compiled")

@@ -1,7 +1,7 @@
 """A rule of your own: one file, outside the package, native in every framework.
 
 Run it to train the same line in torch, JAX and MLX. Put it before the whole conformance suite with
-``pytest --pyargs samestep.conformance --rule quasi_hyperbolic_momentum.py -k QHM``.
+``SAMESTEP_RULES=quasi_hyperbolic_momentum.py pytest --pyargs samestep.conformance -k QHM``.
 """
 
 from samestep import Rule, ema, hyper, slot, weights
