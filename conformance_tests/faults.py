@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -70,7 +70,7 @@ def arithmetic_of(rule: type[Rule]) -> Iterator[FunctionType]:
                 break
 
 
-def faults_in(function: FunctionType, slots: Iterable[str] = ()) -> Iterator[Fault]:
+def faults_in(function: FunctionType, slots: Collection[Any] = ()) -> Iterator[Fault]:
     """Every single fault of the kinds known here; ``slots`` are those of the function's rule."""
     tree = ast.parse(_source(function))
     nodes: Iterator[Any] = ast.walk(tree)
@@ -83,7 +83,7 @@ def faults_in(function: FunctionType, slots: Iterable[str] = ()) -> Iterator[Fau
 
 
 def _changes(
-    node: Any, function: str, slots: Iterable[str]
+    node: Any, function: str, slots: Collection[Any]
 ) -> Iterator[tuple[str, ast.AST, ast.AST]]:
     """What is wrong, the part of the node that is replaced, and what replaces it."""
 

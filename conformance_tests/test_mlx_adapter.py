@@ -307,6 +307,28 @@ def test_a_compiled_training_step_is_the_eager_one_and_is_traced_once(name, kind
 
 
 @pytest.mark.parametrize("name", RULES)
+def test_a_compiled_kernel_is_traced_once_whatever_the_numbers(name, monkeypatch):
+    rule, traces = build(name), []
+    advance = samestep.step.advance
+
+    def counted(xp, rule, grad, *rest):
+        traces.append(grad.shape)
+        return advance(xp, rule, grad, *rest)
+
+    monkeypatch.setattr(samestep.step, "advance", counted)
+    optimizer, params = native(rule, execution="compiled"), arrays(rule, 0)
+    for t in range(6):
+        optimizer.learning_rate = 0.1 / (t + 1)
+        if "betas" in rule.hypers:
+            optimizer.betas = tuple(beta - 0.01 * t for beta in optimizer.betas)
+        params = train(optimizer, rule, params, [t])
+        mx.eval(params, optimizer.state)
+        if t == 1:
+            first = len(traces)
+    assert 0 < first == len(traces) <= 2 * len({shape for shape in traces})
+
+
+@pytest.mark.parametrize("name", RULES)
 def test_a_multi_optimizer_gives_each_its_own_part(name):
     rule = build(name)
     params, grads = arrays(rule, 0), arrays(rule, 1)
