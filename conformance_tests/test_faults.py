@@ -39,105 +39,52 @@ EIGHT_BITS = "(lambda m, e: float(numpy.ldexp(numpy.rint(256 * m), e - 8)))(*num
 COMPUTE = "stepping.compute_dtype(xp, param.dtype)"
 ADVANCE = "execute(advance, entry, visible)"
 COUNT = 'self._store("step", step + 1, self.state["step"] + 1)'
+# fmt: off
 IN_BACKENDS = {
     "samestep": [
         ("float32", *LR),
-        (
-            "float32",
-            "betas swapped",
-            "step.scalars",
-            AT,
-            f"{AT}.replace(betas={AT}.hypers['betas'][::-1])",
-        ),
+        ("float32", "betas swapped", "step.scalars", AT,
+         f"{AT}.replace(betas={AT}.hypers['betas'][::-1])"),
         ("float64", "computed in float32", "step.compute_dtype", WIDE, "xp.float32"),
         ("bfloat16", "computed in bfloat16", "step.compute_dtype", WIDE, "dtype"),
         ("bfloat16", "scalars in bfloat16", "step._settled", HOST, EIGHT_BITS),
-        (
-            "float32",
-            "traced scalars in bfloat16",
-            "step._of_dtype",
-            "_cast(xp, value, dtype)",
-            "_cast(xp, _cast(xp, value, xp.bfloat16), dtype)",
-        ),
-        (
-            "float32",
-            "bias correction with cancellation",
-            "vocabulary.debias",
-            "-xp.expm1(t * log_beta)",
-            "1 - beta**t",
-        ),
-        (
-            "float32",
-            "parameters of one shape mixed up",
-            "step.run",
-            ADVANCE,
-            ADVANCE.replace("entry", "[e for e in entries if e[3].shape == entry.param.shape][-1]"),
-        ),
-        (
-            "float32",
-            "slots start elsewhere",
-            "step.init_slots",
-            "item.init.make(xp, param)",
-            "item.init.make(xp, 0 * param)",
-        ),
-        (
-            "float32",
-            "state stale",
-            "rule.Rule.update",
-            "new[path][1][name]",
-            "tree.subtree(old, path)",
-        ),
+        ("float32", "traced scalars in bfloat16", "step._of_dtype", "_cast(xp, value, dtype)",
+         "_cast(xp, _cast(xp, value, xp.bfloat16), dtype)"),
+        ("float32", "bias correction with cancellation", "vocabulary.debias",
+         "-xp.expm1(t * log_beta)", "1 - beta**t"),
+        ("float32", "parameters of one shape mixed up", "step.run", ADVANCE,
+         ADVANCE.replace("entry", "[e for e in entries if e[3].shape == entry.param.shape][-1]")),
+        ("float32", "slots start elsewhere", "step.init_slots",
+         "item.init.make(xp, param)", "item.init.make(xp, 0 * param)"),
+        ("float32", "state stale", "rule.Rule.update", "new[path][1][name]",
+         "tree.subtree(old, path)"),
         ("float32", "step not counted", "rule.Rule.update", "state.step, grad", "0, grad"),
     ],
     "torch": [
         ("float32", "state stale", "RuleOptimizer._advance", "_write(state[name], new)", "pass"),
         ("float32", "step not counted", "RuleOptimizer._advance", 'state["step"] += 1', "pass"),
-        (
-            "float32",
-            "gradient written in place",
-            "RuleOptimizer._advance",
-            "entry.param.copy_(param)",
-            "entry.param.copy_(param); entry.grad.neg_()",
-        ),
+        ("float32", "gradient written in place", "RuleOptimizer._advance",
+         "entry.param.copy_(param)", "entry.param.copy_(param); entry.grad.neg_()"),
         ("bfloat16", "scalars in bfloat16", "_as_tensors", COMPUTE, "param.dtype"),
     ],
     "jax": [
         ("float32", "state stale", "_update", "slots[name][place] = value", "pass"),
         ("float32", "step not counted", "_update", "state.step + 1", "state.step"),
-        (
-            "float32",
-            "sign flipped",
-            "_update",
-            "new_param - arrays[place]",
-            "arrays[place] - new_param",
-        ),
+        ("float32", "sign flipped", "_update", "new_param - arrays[place]",
+         "arrays[place] - new_param"),
     ],
     "mlx": [
-        (
-            "float32",
-            "state stale",
-            "RuleOptimizer.apply_gradients",
-            "entry.slots.update(slots)",
-            "pass",
-        ),
+        ("float32", "state stale", "RuleOptimizer.apply_gradients", "entry.slots.update(slots)",
+         "pass"),
         ("float32", "step not counted", "RuleOptimizer.apply_gradients", COUNT, "pass"),
-        (
-            "float32",
-            "gradient written in place",
-            "RuleOptimizer.apply_gradients",
-            "new_params.append(param)",
-            "new_params.append(param); entry.grad[...] = 0",
-        ),
-        (
-            "float32",
-            "state started at the gradient",
-            "RuleOptimizer.apply_gradients",
-            "lambda _, parameter: parameter",
-            "lambda gradient, _: gradient",
-        ),
+        ("float32", "gradient written in place", "RuleOptimizer.apply_gradients",
+         "new_params.append(param)", "new_params.append(param); entry.grad[...] = 0"),
+        ("float32", "state started at the gradient", "RuleOptimizer.apply_gradients",
+         "lambda _, parameter: parameter", "lambda gradient, _: gradient"),
         ("bfloat16", "scalars in bfloat16", "_as_arrays", COMPUTE, "param.dtype"),
     ],
 }
+# fmt: on
 """Likewise by the package or adapter that has the fault; first the dtype in which it must show."""
 
 BESIDE_AGREEMENT = {
