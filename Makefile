@@ -10,6 +10,7 @@ demo: .venv/installed
 	$(BIN)/samestep demo $(ARGS)
 
 test: .venv/installed
+	OMP_NUM_THREADS=1 \
 	SAMESTEP_RULES=examples/quasi_hyperbolic_momentum.py \
 	SAMESTEP_BACKENDS=numpy,array_api_strict,torch,jax,mlx \
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)

@@ -31,7 +31,7 @@ def typical(rule: type[Rule], **changes: Any) -> Rule:
 
 
 def settings(rule: type[Rule]) -> dict[str, Rule]:
-    """The typical instance, and one for every other choice of every option."""
+    """The typical instance, one for every other choice of every option, one without each slot."""
     found = {"typical": typical(rule)}
     for name, field in rule.fields().items():
         if isinstance(field, Option) and name != "state_dtype":
@@ -39,6 +39,8 @@ def settings(rule: type[Rule]) -> dict[str, Rule]:
             for choice in choices:
                 if choice != field.default:
                     found[f"{name}={choice}"] = typical(rule, **{name: choice})
+    for name in {slot.only_if for slot in typical(rule).slots().values()} & {*rule.fields()}:
+        found[f"{name}=0"] = typical(rule, **{name: type(rule.fields()[name].default)(0)})
     if issubclass(rule, Wrapper):
         for need in ("tensor", "tree"):
             found[f"around {need}"] = rule(typical(_of_need(need)))

@@ -69,8 +69,8 @@ def test_state_dtype_is_what_was_asked_for(rule_class, backend):
             )
 
 
-def test_inputs_are_untouched(rule_class):
-    rule, trajectory = typical(rule_class), suited(typical(rule_class), SHORT)
+def test_inputs_are_untouched(setting):
+    rule, trajectory = setting, suited(setting, SHORT)
     params, state = trajectory.params, None
     for grads in trajectory.grads:
         state = state or rule.init(params)
@@ -278,10 +278,10 @@ def _drawn(rule_class, data):
 
 
 def _numbers(field):
-    """Numbers within a declared range: from a hundredth of the default to its end, or to 2."""
+    """Numbers within a declared range: from a hundredth of the usual to its end, or to 2."""
     if isinstance(field.default, tuple):
         return st.tuples(*[_numbers(dataclasses.replace(field, default=d)) for d in field.default])
-    default = 0.99 if field.default is None else min(field.default, 2.0)
+    default = 0.99 if field.default is None else min(field.typical or field.default, 2.0)
     high = min(end for end in (field.le, field.lt, max(2.0, default)) if end is not None)
     if default < 2e-3:
         high = min(high, 1e-2)  # a step size or an eps: small numbers, since large ones overflow

@@ -18,6 +18,7 @@ from .rule import Rule, State
 
 __all__ = [
     "BACKENDS",
+    "NUMPY",
     "Backend",
     "Missing",
     "NumPy",
@@ -187,4 +188,5 @@ class _Locked(_RuleRun):
                     array.flags.writeable = False
 
 
-BACKENDS: list[Backend] = [NumPy(), NumPyReadOnly()]
+NUMPY = NumPy()
+BACKENDS: list[Backend] = [NUMPY, NumPyReadOnly()]

@@ -17,6 +17,7 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "empty": (0, 3),
     "bias": (33,),
     "matrix": (16, 9),
+    "twin": (16, 9),
     "kernel": (6, 5, 3, 3),
 }
 
