@@ -93,7 +93,7 @@ STATE = AdamW().init({"w": W})
         (
             lambda: AdamW().init(numpy.ones(3, int)),
             TypeError,
-            "AdamW: the parameter has dtype int64; allowed: real floating-point dtypes",
+            "AdamW: the parameter has dtype int64; allowed: bfloat16, float16, float32, float64",
         ),
         (
             lambda: AdamW().init({"a": {"b": numpy.ones(3, complex)}}),

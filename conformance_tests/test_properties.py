@@ -212,7 +212,7 @@ def test_non_contiguous_arrays_give_the_same(rule_class):
         numpy.testing.assert_allclose(params["a"], plain, rtol=1e-4, atol=1e-6)
 
 
-def test_state_is_all_there_is_to_resume_from(rule_class, backend):
+def test_state_is_all_there_is_to_resume_from(rule_class):
     rule = typical(rule_class)
     trajectory = suited(rule, SHORT)
     through = run(rule, NumPy(), trajectory)
@@ -286,4 +286,6 @@ def _numbers(field):
     if default < 2e-3:
         high = min(high, 1e-2)  # a step size or an eps: small numbers, since large ones overflow
     low = max(field.ge or field.gt or 0.0, default / 100)
+    if isinstance(field.default, int):
+        return st.integers(field.ge or 0, field.le or 10)
     return st.floats(low, high, exclude_max=field.lt is not None)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
+
 __all__ = [
     "Field",
     "Hyper",
@@ -128,6 +130,8 @@ class Hyper(Field):
         return f"{self.kind} {self.range}, or a schedule (a callable of the step)"
 
     def _kept(self, value: Any) -> Any:
+        if isinstance(value, numpy.ndarray) and value.shape == ():
+            value = value.item()
         whole = isinstance(self.default, int)
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
             if not self.contains(float(value)) or (whole and value % 1 != 0):

@@ -14,7 +14,7 @@ from . import tree
 from . import weight_decay as decay_families
 from .declaration import Hyper, Option, Shared, Slot, hyper, is_array, option
 
-__all__ = ["Rule", "State", "Wrapper", "registry"]
+__all__ = ["ELSEWHERE", "Rule", "State", "Wrapper", "registry"]
 
 registry: dict[str, type[Rule]] = {}
 """Every rule class by name: those of the package and those that a user has defined."""
@@ -36,10 +36,10 @@ NEEDS = ("element", "tensor", "factored", "matrix", "tree")
 
 
 def _number(value: Any) -> Any:
-    """What a schedule returned: a Python number if its value is known, else the traced array."""
+    """What a schedule returned: a Python number if its value is known, else as it is."""
     try:
-        return float(value)
-    except Exception:
+        return float(value) if is_array(value) else value
+    except Exception:  # every framework has its own error for a value that is being traced
         return value
 
 
@@ -48,7 +48,7 @@ def _dotted(path: tuple[Any, ...]) -> str:
 
 
 def _listed(names: Any) -> str:
-    return ", ".join(sorted(names))
+    return ", ".join(sorted(names)) or "nothing"
 
 
 def _refuse_unknown(rule: Rule, grads: Any, arrays: Mapping[tuple[Any, ...], Any]) -> None:
@@ -63,7 +63,9 @@ def _refuse_clashes(cls: type[Rule]) -> None:
     """A name may stand for one thing only: all of them become keys of one flat record."""
     names = [*cls._fields, *cls._slots, *cls._shared]
     for name in names:
-        if names.count(name) > 1 or name in ("step", "params", "inner"):
+        own = inspect.getattr_static(Rule, name, None)
+        shadows = own is not None and not isinstance(own, (Hyper, Option))
+        if names.count(name) > 1 or shadows or name in ("params", "inner", "rule"):
             raise TypeError(f"{cls.__name__} declares {name!r} twice, or it is a reserved name")
     if not isinstance(cls.needs, property) and "lr" not in cls._fields:
         raise TypeError(f"{cls.__name__} declares no lr; every rule has a step size")
@@ -92,8 +94,8 @@ class Rule:
 
     weight_decay = hyper(
         0.0,
-        "fraction of the parameter removed per step, times lr",
-        unit="1/step",
+        "strength of weight decay, which enters as decay says",
+        unit="1/lr, or gradient/parameter with l2",
         ge=0,
         typical=0.1,
     )
@@ -276,8 +278,22 @@ class Rule:
         return type(self)(**{**self._values, **changes})
 
     def at(self, step: Any) -> Self:
-        """The rule as it is after ``step`` steps: schedules resolved to numbers."""
-        return self.map_numbers(lambda value: _number(value(step)) if callable(value) else value)
+        """The rule as it is after ``step`` steps: schedules resolved to numbers.
+
+        Raises:
+            ValueError: a schedule gave what its hyperparameter may not be.
+        """
+        values = dict(self._values)
+        for name, field in self._fields.items():
+            value = values[name]
+            parts = value if isinstance(value, tuple) else (value,)
+            if isinstance(field, Hyper) and any(map(callable, parts)):
+                now = tuple(_number(part(step)) if callable(part) else part for part in parts)
+                try:
+                    values[name] = field.validated(self.name, now if parts is value else now[0])
+                except ValueError as error:
+                    raise ValueError(f"{error}; the schedule gave it for step {step}") from None
+        return self._copy(values)
 
     def numbers(self) -> Iterator[Any]:
         """Every hyperparameter that is no option, tuples taken apart."""
@@ -327,6 +343,11 @@ class Rule:
     def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
         """Prepare the gradient, take the direction, descend; arrays in the compute dtype."""
         direction, slots = self.direction(xp, self.prepared(grad, param, s), param, state, s)
+        if tuple(direction.shape) != tuple(param.shape):
+            raise ValueError(
+                f"{self.name}.direction returned an array of shape {tuple(direction.shape)} for a "
+                f"parameter of shape {tuple(param.shape)}; they must be equal"
+            )
         if not self.decays_inside:
             direction = decay_families.decayed_direction(self.decay, direction, param, s)
         return decay_families.descend(self.decay, param, direction, s), slots
@@ -381,6 +402,11 @@ class Rule:
                 "it must be what init() or update() returned"
             )
         stepping.check_slots(self, "the parameters", state.slots)
+        if state.slots and set(state.shared) != set(self.shared()):
+            raise ValueError(
+                f"{self.name}: the shared state has {_listed(state.shared)}; "
+                f"{self.name} keeps {_listed(self.shared())}"
+            )
         arrays = dict(tree.leaves(params))
         _refuse_unknown(self, grads, arrays)
         given = {path: grad for path in arrays if (grad := tree.subtree(grads, path)) is not None}
@@ -435,6 +461,16 @@ class Rule:
         return hash((type(self), tuple(sorted(self.hypers.items(), key=lambda item: item[0]))))
 
 
+class _Wrapped:
+    """A hyperparameter that a wrapper leaves to the rule inside."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, wrapper: Any, owner: type) -> Any:
+        return self if wrapper is None else wrapper.rule.hypers[self.name]
+
+
 class Wrapper(Rule, register=False):
     """A rule around another rule. It has the wrapped rule's hyperparameters beside its own.
 
@@ -442,7 +478,7 @@ class Wrapper(Rule, register=False):
     ``s.inner``.
     """
 
-    weight_decay = decay = maximize = state_dtype = None
+    weight_decay = decay = maximize = state_dtype = _Wrapped()
 
     def __init__(self, rule: Rule, *args: Any, **kwargs: Any) -> None:
         if not isinstance(rule, Rule):
@@ -460,6 +496,15 @@ class Wrapper(Rule, register=False):
         super().__init__(*args, **kwargs)
 
     rule: Rule
+
+    def at(self, step: Any) -> Self:
+        """Both rules as they are after ``step`` steps."""
+        return super().at(step)._around(self.rule.at(step))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._fields or name.startswith("_") or name == "rule":
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.rule, name)
 
     @classmethod
     def _derived_signature(cls) -> inspect.Signature:

@@ -42,6 +42,9 @@ __all__ = [
 SHAPED = ("factored", "matrix")
 """Needs of rules that look at axes; to all others a parameter may come as a vector."""
 
+FLOATING = ("bfloat16", "float16", "float32", "float64")
+"""Names of the dtypes that parameters and gradients may have."""
+
 Array = Any
 Slots = dict[str, Any]
 
@@ -122,8 +125,8 @@ def scalars(rule: Rule, xp: Any, step: Any, dtype: Any) -> dict[str, Any]:
 def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = None) -> None:
     """Refuse a parameter, or a gradient for it, that the rule cannot take."""
     who = f"{rule.name}: parameter {name!r}" if name else f"{rule.name}: the parameter"
-    if not xp.isdtype(param.dtype, "real floating"):
-        raise TypeError(f"{who} has dtype {param.dtype}; allowed: real floating-point dtypes")
+    if not _floating(param):
+        raise TypeError(f"{who} has dtype {param.dtype}; allowed: {', '.join(FLOATING)}")
     if param.ndim < rule.min_ndim:
         raise ValueError(
             f"{who} has shape {tuple(param.shape)}; {rule.name} takes arrays with at least "
@@ -136,10 +139,14 @@ def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = Non
             f"{who} has shape {tuple(param.shape)}, its gradient "
             f"{tuple(grad.shape)}; they must be equal"
         )
-    if not xp.isdtype(grad.dtype, "real floating"):
+    if not _floating(grad):
         raise TypeError(
-            f"{who}: its gradient has dtype {grad.dtype}; allowed: real floating-point dtypes"
+            f"{who}: its gradient has dtype {grad.dtype}; allowed: {', '.join(FLOATING)}"
         )
+
+
+def _floating(array: Array) -> bool:
+    return str(array.dtype).rpartition(".")[2] in FLOATING
 
 
 def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
@@ -158,7 +165,7 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
 def _shapes(value: Any) -> tuple[Any, ...]:
     if isinstance(value, (tuple, list)):
         return tuple(map(_shapes, value))
-    return tuple(value.shape)
+    return tuple(getattr(value, "shape", (type(value).__name__,)))
 
 
 def _listed(names: Any) -> str:
@@ -325,6 +332,8 @@ def run(
         rule, s = entries[0].rule, coefficients(_furthest(xp, entries, wide))
         visible = rule.without_numbers().combine(xp, Record(totals), Record(common), Record(s))
         common = {name: _cast_like(xp, visible[name], old) for name, old in common.items()}
+    for entry in entries:  # a schedule that fails does so before anything has been computed
+        coefficients(entry)
     return (execute(advance, entry, visible) for entry in entries), common
 
 

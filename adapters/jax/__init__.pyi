@@ -44,7 +44,8 @@ def Adam(
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter added to the gradient [gradient/parameter]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -68,7 +69,7 @@ def AdamW(
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter removed per step, times lr [1/parameter]; >= 0.
+        weight_decay: fraction of the parameter removed per step, times lr [1/lr]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -92,7 +93,8 @@ def Adan(
         lr: step size [parameter]; >= 0.
         betas: decay per step of m, v and n [1/step]; in [0, 1).
         eps: added to the root of n [gradient]; >= 0.
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -116,7 +118,8 @@ def LAMB(
         lr: step size, relative to the norm of the parameter [1]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter added to the direction [1/parameter]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -138,7 +141,8 @@ def Lion(
     Args:
         lr: step size: every element moves by as much [parameter]; >= 0.
         betas: weight of m in the sign, and decay per step of m [1/step]; in [0, 1).
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -180,7 +184,8 @@ def Muon(
         nesterov: look one step of momentum ahead.
         ns_steps: Newton-Schulz iterations.
         layout: output axis first ('oi': torch, MLX) or last ('io': Flax).
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -210,7 +215,8 @@ def Prodigy(
         lr: multiple of the estimated step size [1]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter added to the gradient [gradient/parameter]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1).
         d0: first estimate of d [parameter]; > 0.
         d_coef: multiple of the estimate [1]; > 0.
@@ -242,7 +248,8 @@ def SGD(
         momentum: decay per step of m [1/step]; in [0, 1).
         dampening: part of the gradient kept out of m [1]; in [0, 1].
         nesterov: step along grad + momentum m.
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -264,7 +271,8 @@ def SM3(
     Args:
         lr: step size [parameter]; >= 0.
         momentum: decay per step of m [1/step]; in [0, 1).
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.

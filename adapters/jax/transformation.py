@@ -55,8 +55,10 @@ def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, Sta
     if params is None:
         raise ValueError(f"{rule.name}: update(grads, state, params) needs params")
     if not isinstance(state, State):
-        raise TypeError(f"{rule.name}: state is {type(state).__name__}; it must be what init() or "
-                        "update() returned")
+        raise TypeError(
+            f"{rule.name}: state is {type(state).__name__}; it must be what init() or "
+            "update() returned"
+        )
     stepping.check_slots(rule, "the parameters", state.slots)
     paths, structure = _flattened(params)
     arrays = [_strong(leaf) for _, leaf in paths]

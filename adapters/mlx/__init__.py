@@ -29,6 +29,7 @@ def _native(rule: type[Rule]) -> type:
     def init(self: Any, *args: Any, execution: str = "reference", **kwargs: Any) -> None:
         RuleOptimizer.__init__(self, rule(*args, **kwargs), execution=execution)
 
+    init.__qualname__ = rule.__name__
     derived = native.signature(rule, after={"execution": "reference"})
     return type(rule.__name__, (RuleOptimizer,), {"__init__": init, "__signature__": derived})
 

@@ -26,8 +26,10 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         if not isinstance(rule, Rule):
             raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
         if execution not in EXECUTIONS:
-            raise ValueError(f"{rule.name}(execution={execution!r}): execution must be one of "
-                             + ", ".join(map(repr, EXECUTIONS)))
+            raise ValueError(
+                f"{rule.name}(execution={execution!r}): execution must be one of "
+                + ", ".join(map(repr, EXECUTIONS))
+            )
         super().__init__()  # type: ignore[no-untyped-call]
         self.rule = rule
         self.execution = execution
@@ -71,13 +73,17 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             gradients: a tree of arrays.
             parameters: a tree that holds at least the gradients' parameters.
         """
+        tree_map_with_path(
+            lambda path, grad, param: stepping.check(self.rule, xp, path, param, grad),
+            gradients,
+            parameters,
+        )
         self.init(tree_map(lambda _, parameter: parameter, gradients, parameters))
         step = self._value("step")
         rule = self.rule.replace(lr=self._learning_rate(step))
         entries: list[stepping.Entry] = []
 
         def enter(path: str, grad: Any, param: Any, state: dict[str, Any]) -> int:
-            stepping.check(rule, xp, path, param, grad)
             stepping.check_slots(rule, path, state, param.shape)
             entries.append(stepping.Entry(rule, step, grad, param, state))
             return len(entries) - 1
@@ -126,7 +132,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
     def __getattr__(self, name: str) -> Any:
         hypers = self.__dict__["rule"].hypers if "rule" in self.__dict__ else {}
         if name in hypers:
-            return hypers[name]
+            return self._value("learning_rate") if name == "lr" else hypers[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -27,6 +27,7 @@ def _native(rule: type[Rule]) -> type:
     ) -> None:
         RuleOptimizer.__init__(self, rule(*args, **kwargs), params, execution=execution)
 
+    init.__qualname__ = rule.__name__
     derived = native.signature(rule, before=["params"], after={"execution": "reference"})
     return type(rule.__name__, (RuleOptimizer,), {"__init__": init, "__signature__": derived})
 

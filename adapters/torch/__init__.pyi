@@ -33,7 +33,8 @@ class Adam(RuleOptimizer):
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter added to the gradient [gradient/parameter]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -62,7 +63,7 @@ class AdamW(RuleOptimizer):
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter removed per step, times lr [1/parameter]; >= 0.
+        weight_decay: fraction of the parameter removed per step, times lr [1/lr]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -91,7 +92,8 @@ class Adan(RuleOptimizer):
         lr: step size [parameter]; >= 0.
         betas: decay per step of m, v and n [1/step]; in [0, 1).
         eps: added to the root of n [gradient]; >= 0.
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -120,7 +122,8 @@ class LAMB(RuleOptimizer):
         lr: step size, relative to the norm of the parameter [1]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter added to the direction [1/parameter]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -148,7 +151,8 @@ class Lion(RuleOptimizer):
     Args:
         lr: step size: every element moves by as much [parameter]; >= 0.
         betas: weight of m in the sign, and decay per step of m [1/step]; in [0, 1).
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -198,7 +202,8 @@ class Muon(RuleOptimizer):
         nesterov: look one step of momentum ahead.
         ns_steps: Newton-Schulz iterations.
         layout: output axis first ('oi': torch, MLX) or last ('io': Flax).
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -229,7 +234,8 @@ class Prodigy(RuleOptimizer):
         lr: multiple of the estimated step size [1]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter added to the gradient [gradient/parameter]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1).
         d0: first estimate of d [parameter]; > 0.
         d_coef: multiple of the estimate [1]; > 0.
@@ -271,7 +277,8 @@ class SGD(RuleOptimizer):
         momentum: decay per step of m [1/step]; in [0, 1).
         dampening: part of the gradient kept out of m [1]; in [0, 1].
         nesterov: step along grad + momentum m.
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -300,7 +307,8 @@ class SM3(RuleOptimizer):
     Args:
         lr: step size [parameter]; >= 0.
         momentum: decay per step of m [1/step]; in [0, 1).
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.

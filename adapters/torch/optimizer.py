@@ -11,7 +11,7 @@ import array_api_compat.torch as xp
 import torch
 
 from .. import step as stepping
-from ..rule import Rule
+from ..rule import ELSEWHERE, Rule
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
@@ -26,19 +26,28 @@ class RuleOptimizer(torch.optim.Optimizer):
         if not isinstance(rule, Rule):
             raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
         if execution not in EXECUTIONS:
-            raise ValueError(f"{rule.name}(execution={execution!r}): execution must be one of "
-                             + ", ".join(map(repr, EXECUTIONS)))
+            raise ValueError(
+                f"{rule.name}(execution={execution!r}): execution must be one of "
+                + ", ".join(map(repr, EXECUTIONS))
+            )
         self.rule = rule
         self.execution = execution
         super().__init__(params, rule.hypers)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves out is taken from the optimizer's rule."""
+        for name in param_group:
+            if name in ELSEWHERE:
+                raise TypeError(
+                    f"{self.rule.name}: a parameter group has {name!r}; it is called "
+                    f"{ELSEWHERE[name]!r} here"
+                )
         self._rule_of({**self.rule.hypers, **param_group})
         super().add_param_group(param_group)
         if len(self.param_groups) > 1:
-            shared = {n: self.param_groups[0][n] for n in self.rule.shared()
-                      if n in self.param_groups[0]}
+            shared = {
+                n: self.param_groups[0][n] for n in self.rule.shared() if n in self.param_groups[0]
+            }
             self.param_groups[-1].update(shared)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -70,8 +79,10 @@ class RuleOptimizer(torch.optim.Optimizer):
                 if param.grad is None:
                     continue
                 if param.grad.layout != torch.strided:
-                    raise TypeError(f"{rule.name}: parameter {name!r} has a gradient of layout "
-                                    f"{param.grad.layout}; allowed: dense (torch.strided)")
+                    raise TypeError(
+                        f"{rule.name}: parameter {name!r} has a gradient of layout "
+                        f"{param.grad.layout}; allowed: dense (torch.strided)"
+                    )
                 stepping.check(rule, xp, name, param, param.grad)
                 state = self._state_of(rule, param)
                 slots = self._slots_of(rule, name, param, state)
@@ -115,11 +126,16 @@ class RuleOptimizer(torch.optim.Optimizer):
         self, rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]
     ) -> dict[str, Any]:
         """The slots that the rule keeps now; one that a change of momentum has ended stays."""
-        if "step" not in state:
-            raise ValueError(f"{rule.name}: the state of {name!r} has no step")
+        count = state.get("step")
+        if not isinstance(count, torch.Tensor) or count.ndim or not count >= 0:
+            raise ValueError(
+                f"{rule.name}: the state of {name!r} has step {count!r}; "
+                "it must be a 0-d tensor >= 0"
+            )
         ended = {n for n, item in rule.declared_slots().items() if item.only_if is not None}
-        slots = {n: v for n, v in state.items()
-                 if n != "step" and (n in rule.slots() or n not in ended)}
+        slots = {
+            n: v for n, v in state.items() if n != "step" and (n in rule.slots() or n not in ended)
+        }
         stepping.check_slots(rule, name, slots, param.shape)
         return slots
 
@@ -156,14 +172,26 @@ class RuleOptimizer(torch.optim.Optimizer):
         saved_sizes = [len(group["params"]) for group in saved_groups]
         sizes = [len(group["params"]) for group in self.param_groups]
         if saved_sizes != sizes:
-            raise ValueError(f"{self.rule.name}: the state dict has groups of {saved_sizes} "
-                             f"parameters, the optimizer of {sizes}")
+            raise ValueError(
+                f"{self.rule.name}: the state dict has groups of {saved_sizes} "
+                f"parameters, the optimizer of {sizes}"
+            )
         for group, saved_group in zip(self.param_groups, saved_groups, strict=True):
             absent = sorted({*self.rule.hypers} - {*saved_group})
             if absent:
-                raise ValueError(f"{self.rule.name}: the state dict has no {', '.join(absent)}; "
-                                 "it is another optimizer's")
+                raise ValueError(
+                    f"{self.rule.name}: the state dict has no {', '.join(absent)}; "
+                    "it is another optimizer's"
+                )
             rule = self._rule_of(saved_group)
+            if rule.without_numbers() != self._rule_of(group).without_numbers():
+                raise ValueError(
+                    f"{self.rule.name}: the state dict is that of {rule!r}, "
+                    f"the optimizer is {self._rule_of(group)!r}; options must be equal"
+                )
+            missing = {*self.rule.shared()} - {*saved_group}
+            if missing and state_dict["state"]:
+                raise ValueError(f"{self.rule.name}: the state dict has no {', '.join(missing)}")
             for (name, param), key in zip(self._named(group), saved_group["params"], strict=True):
                 saved = state_dict["state"].get(key)
                 if saved:
@@ -225,6 +253,7 @@ def _compiled(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[...
     Every other rule sees a parameter as a vector, of a length that may change without a new kernel.
     """
     if rule.needs in stepping.SHAPED:
+
         def shaped(grad: Any, param: Any, *rest: Any) -> Any:
             key = param.dtype, param.device, tuple(param.shape)
             return _kernel(function, rule, *key)(grad, param, *rest)

@@ -53,7 +53,8 @@ class Adam(AdamW):
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter added to the gradient [gradient/parameter]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -84,14 +85,14 @@ class AdamW(Rule):
     Agrees with: torch.optim.AdamW; optax.adamw; mlx.optimizers.AdamW(bias_correction=True).
     Differs from: mlx.optimizers.AdamW by default, which leaves the bias correction out;
         keras.optimizers.AdamW, which adds eps before the correction of v. optax and MLX take
-        1 - beta^t in float32 (59 ULP of the first update); weight_decay is 1e-4 in optax.
+        1 - beta^t in float32 (58 ULP of the first update); weight_decay is 1e-4 in optax.
     Shapes: grad, param, m and v are equal, any shape.
 
     Args:
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter removed per step, times lr [1/parameter]; >= 0.
+        weight_decay: fraction of the parameter removed per step, times lr [1/lr]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -136,7 +137,8 @@ class Adan(Rule):
         lr: step size [parameter]; >= 0.
         betas: decay per step of m, v and n [1/step]; in [0, 1).
         eps: added to the root of n [gradient]; >= 0.
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -178,7 +180,8 @@ class LAMB(AdamW):
         lr: step size, relative to the norm of the parameter [1]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter added to the direction [1/parameter]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -216,7 +219,8 @@ class Lion(Rule):
     Args:
         lr: step size: every element moves by as much [parameter]; >= 0.
         betas: weight of m in the sign, and decay per step of m [1/step]; in [0, 1).
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -276,10 +280,11 @@ class Muon(Rule):
 
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, and
         the authors' muon.py (no paper number).
-    Agrees with: mlx.optimizers.Muon and optax.contrib.muon on matrices, without decay.
+    Agrees with: mlx.optimizers.Muon without decay; optax.contrib.muon(nesterov=False).
     Differs from: the authors' code and torch.optim.Muon, which iterate in bfloat16 (1 % of the
-        update); mlx.optimizers.Muon, which decays through the iteration; the authors' and MLX's
-        scale of a convolution kernel, taken from kernel height and width there.
+        update); mlx.optimizers.Muon, which decays through the iteration; optax's nesterov, which
+        corrects both terms for their start; the authors' and MLX's scale of a convolution kernel,
+        taken from kernel height and width there.
     Shapes: two dimensions or more; grad, param and m are equal. ``layout`` names the output axis.
 
     Args:
@@ -288,7 +293,8 @@ class Muon(Rule):
         nesterov: look one step of momentum ahead.
         ns_steps: Newton-Schulz iterations.
         layout: output axis first ('oi': torch, MLX) or last ('io': Flax).
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -330,7 +336,8 @@ class Prodigy(Adam):
         lr: multiple of the estimated step size [1]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v [gradient]; >= 0.
-        weight_decay: fraction of the parameter added to the gradient [gradient/parameter]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1).
         d0: first estimate of d [parameter]; > 0.
         d_coef: multiple of the estimate [1]; > 0.
@@ -386,7 +393,8 @@ class SGD(Rule):
         momentum: decay per step of m [1/step]; in [0, 1).
         dampening: part of the gradient kept out of m [1]; in [0, 1].
         nesterov: step along grad + momentum m.
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.
@@ -429,7 +437,8 @@ class SM3(Rule):
     Args:
         lr: step size [parameter]; >= 0.
         momentum: decay per step of m [1/step]; in [0, 1).
-        weight_decay: fraction of the parameter removed per step, times lr [1/step]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
         state_dtype: dtype of the state; None is the parameter's.

@@ -1,4 +1,4 @@
-from ..vocabulary import Rule, hyper, option
+from ..vocabulary import Rule, option
 from .adamw import AdamW
 
 
@@ -20,11 +20,5 @@ class Adam(AdamW):
     Shapes: grad, param, m and v are equal, any shape.
     """
 
-    weight_decay = hyper(
-        0.0,
-        "fraction of the parameter added to the gradient",
-        unit="gradient/parameter",
-        ge=0,
-        typical=0.1,
-    )
+    weight_decay = Rule.weight_decay
     decay = option("l2", "how weight decay enters", choices=Rule.decay.choices)

@@ -14,7 +14,7 @@ class AdamW(Rule):
     Agrees with: torch.optim.AdamW; optax.adamw; mlx.optimizers.AdamW(bias_correction=True).
     Differs from: mlx.optimizers.AdamW by default, which leaves the bias correction out;
         keras.optimizers.AdamW, which adds eps before the correction of v. optax and MLX take
-        1 - beta^t in float32 (59 ULP of the first update); weight_decay is 1e-4 in optax.
+        1 - beta^t in float32 (58 ULP of the first update); weight_decay is 1e-4 in optax.
     Shapes: grad, param, m and v are equal, any shape.
     """
 
@@ -22,7 +22,7 @@ class AdamW(Rule):
     betas = hyper((0.9, 0.999), "decay per step of m and v", unit="1/step", ge=0, lt=1)
     eps = hyper(1e-8, "added to the root of v", unit="gradient", ge=0)
     weight_decay = hyper(
-        1e-2, "fraction of the parameter removed per step, times lr", unit="1/parameter", ge=0
+        1e-2, "fraction of the parameter removed per step, times lr", unit="1/lr", ge=0, typical=0.1
     )
 
     m = slot("mean of the gradient")

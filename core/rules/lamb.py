@@ -24,13 +24,7 @@ class LAMB(AdamW):
 
     lr = hyper(1e-3, "step size, relative to the norm of the parameter", unit="1", ge=0)
     eps = hyper(1e-6, "added to the root of v", unit="gradient", ge=0)
-    weight_decay = hyper(
-        0.0,
-        "fraction of the parameter added to the direction",
-        unit="1/parameter",
-        ge=0,
-        typical=0.1,
-    )
+    weight_decay = Rule.weight_decay
     decay = option("in_update", "how weight decay enters", choices=Rule.decay.choices)
 
     def direction(self, xp, grad, param, state, s):

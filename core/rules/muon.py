@@ -14,10 +14,11 @@ class Muon(Rule):
 
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, and
         the authors' muon.py (no paper number).
-    Agrees with: mlx.optimizers.Muon and optax.contrib.muon on matrices, without decay.
+    Agrees with: mlx.optimizers.Muon without decay; optax.contrib.muon(nesterov=False).
     Differs from: the authors' code and torch.optim.Muon, which iterate in bfloat16 (1 % of the
-        update); mlx.optimizers.Muon, which decays through the iteration; the authors' and MLX's
-        scale of a convolution kernel, taken from kernel height and width there.
+        update); mlx.optimizers.Muon, which decays through the iteration; optax's nesterov, which
+        corrects both terms for their start; the authors' and MLX's scale of a convolution kernel,
+        taken from kernel height and width there.
     Shapes: two dimensions or more; grad, param and m are equal. ``layout`` names the output axis.
     """
 
