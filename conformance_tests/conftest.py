@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ def pytest_configure() -> None:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         if spec is None or spec.loader is None or not path.exists():
             raise pytest.UsageError(f"SAMESTEP_RULES={path}: there is no such Python file")
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
     _chosen()
 
 
