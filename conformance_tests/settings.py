@@ -39,8 +39,10 @@ def settings(rule: type[Rule]) -> dict[str, Rule]:
             for choice in choices:
                 if choice != field.default:
                     found[f"{name}={choice}"] = typical(rule, **{name: choice})
-    for name in {slot.only_if for slot in typical(rule).slots().values()} & {*rule.fields()}:
-        found[f"{name}=0"] = typical(rule, **{name: type(rule.fields()[name].default)(0)})
+    switches = {slot.only_if for slot in typical(rule).slots().values()}
+    for name, field in rule.fields().items():
+        if name in switches:
+            found[f"{name}=0"] = typical(rule, **{name: type(field.default)(0)})
     if issubclass(rule, Wrapper):
         for need in ("tensor", "tree"):
             found[f"around {need}"] = rule(typical(_of_need(need)))
