@@ -584,3 +584,31 @@ def test_state_made_ahead_is_the_state_made_at_the_first_gradient(name):
     train(ahead, a, range(3))
     train(lazy, b, range(3))
     assert_equal(everything(ahead, a), everything(lazy, b))
+
+
+def test_a_step_that_fails_for_one_parameter_changes_none():
+    class FailsOnVectors(samestep.Rule, register=False):
+        lr = samestep.hyper(0.1, "step size", unit="1")
+
+        def direction(self, xp, grad, param, state, s):
+            return grad if param.ndim > 1 else xp.sum(grad), {}
+
+    params = [torch.ones(2, 2), torch.ones(3)]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer = samestep.torch.bind(FailsOnVectors(), params)
+    with pytest.raises(ValueError, match=r"FailsOnVectors.direction returned an array of shape"):
+        optimizer.step()
+    assert all((param == 1).all() for param in params) and not optimizer.state
+
+
+def test_a_schedule_is_held_to_its_range_before_anything_moves():
+    params = [torch.ones(2), torch.ones(3)]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer = samestep.torch.AdamW(
+        [{"params": params[:1]}, {"params": params[1:], "lr": lambda step: -1.0}]
+    )
+    with pytest.raises(ValueError, match=r"AdamW\(lr=-1.0\): lr must be >= 0 .*; the schedule"):
+        optimizer.step()
+    assert all((param == 1).all() for param in params) and not optimizer.state

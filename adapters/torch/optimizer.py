@@ -91,7 +91,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         common = self._shared([entry.param for entry in entries])
         executor = (_compiled, _as_tensors) if self.execution == "compiled" else ()
         results, common = stepping.run(xp, entries, common, *executor)
-        for entry, state, (param, slots) in zip(entries, states, results, strict=True):
+        computed = list(
+            results
+        )  # all of it before anything is written: a failed step changes nothing
+        for entry, state, (param, slots) in zip(entries, states, computed, strict=True):
             entry.param.copy_(param)
             for name, new in slots.items():
                 _write(state[name], new)
