@@ -264,3 +264,27 @@ def test_no_array_of_the_callers_is_kept(rule_class):
         for a in (value if isinstance(value, tuple) else [value])
     ]
     assert not any(numpy.shares_memory(a, b) for a in held for b in (grad, param))
+
+
+def test_what_a_schedule_gives_is_held_to_the_range():
+    message = r"AdamW\(lr=-1.0\): lr must be >= 0 \(step size\); the schedule gave it for step 0"
+    with pytest.raises(ValueError, match=message):
+        AdamW(lr=lambda step: -1.0).update({"w": W}, {"w": W}, STATE)
+    with pytest.raises(ValueError, match=r"AdamW\(betas=\(1.5, 0.9\)\): betas must be in \[0, 1\)"):
+        AdamW(betas=(lambda step: 1.5, 0.9)).update({"w": W}, {"w": W}, STATE)
+    with pytest.raises(ValueError, match=r"lr must be a number >= 0"):
+        AdamW(lr=lambda step: None).update({"w": W}, {"w": W}, STATE)
+
+
+def test_shared_state_of_another_rule_is_refused():
+    rule = Prodigy()
+    with pytest.raises(
+        ValueError, match="Prodigy: the shared state has nothing; Prodigy keeps d, "
+    ):
+        rule.update(W, W, rule.init(W)._replace(shared={}))
+
+
+def test_a_wrapper_shows_the_hyperparameters_of_the_rule_inside():
+    rule = Lookahead(AdamW(lr=0.5, weight_decay=0.25))
+    assert (rule.lr, rule.weight_decay, rule.decay) == (0.5, 0.25, "decoupled")
+    assert rule.sync_period == Lookahead.sync_period.default

@@ -478,7 +478,8 @@ class Wrapper(Rule, register=False):
     ``s.inner``.
     """
 
-    weight_decay = decay = maximize = state_dtype = _Wrapped()
+    weight_decay, decay = _Wrapped(), _Wrapped()
+    maximize, state_dtype = _Wrapped(), _Wrapped()
 
     def __init__(self, rule: Rule, *args: Any, **kwargs: Any) -> None:
         if not isinstance(rule, Rule):

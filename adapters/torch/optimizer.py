@@ -91,9 +91,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         common = self._shared([entry.param for entry in entries])
         executor = (_compiled, _as_tensors) if self.execution == "compiled" else ()
         results, common = stepping.run(xp, entries, common, *executor)
-        computed = list(
-            results
-        )  # all of it before anything is written: a failed step changes nothing
+        computed = list(results)  # before anything is written: a failed step changes nothing
         for entry, state, (param, slots) in zip(entries, states, computed, strict=True):
             entry.param.copy_(param)
             for name, new in slots.items():
