@@ -54,8 +54,8 @@ class Agreement:
     one_step: Divergence
     in_all: Divergence
     numpy: Divergence | None
-    turned: int
-    """Elements left out of ``one_step``, since a change of the gradient by 1e-6 turns them."""
+    turned: float
+    """Share of elements left out of ``one_step``: a change of the gradient by 1e-6 turns them."""
 
 
 def steps_of(dtype: str) -> int:
@@ -144,7 +144,9 @@ def measure(rule: Rule, backend: Backend, dtype: str) -> Agreement:
         [wanted[step] for step in looked_at],
         **how,
     )
-    return Agreement(compare(after, expected, dtype, before, **how), in_all, reference, turned)
+    looked_over = steps_of(dtype) * sum(param.size for param in trajectory.params.values())
+    share = turned / looked_over
+    return Agreement(compare(after, expected, dtype, before, **how), in_all, reference, share)
 
 
 def _leave_out_turned(
