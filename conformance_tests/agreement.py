@@ -78,7 +78,7 @@ def bound(rule: Rule, backend: Backend, dtype: str, slot: str = "param") -> floa
 
 
 def operations(rule: Rule) -> set[str]:
-    """Names of the namespace's functions that the rule's arithmetic calls."""
+    """Names of the namespace's functions that an element rule's arithmetic calls."""
     called: set[str] = set()
 
     class Spy:
@@ -88,11 +88,9 @@ def operations(rule: Rule) -> set[str]:
 
     params = trajectory_of(rule, "float64").params
     state = rule.init(params)
+    values = scalars(rule, numpy_namespace, 0, numpy.float64)
     for path, param in params.items():
         own = {name: slots[path] for name, slots in state.slots.items()}
-        values = scalars(rule, numpy_namespace, 0, numpy.float64)
-        if rule.reduces:
-            return {"sum"}
         advance(Spy(), rule.without_numbers(), param, param, own, {}, values)
     return called - {"float64", "float32", "astype"}
 

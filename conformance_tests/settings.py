@@ -23,8 +23,6 @@ def typical(rule: type[Rule], **changes: Any) -> Rule:
         for name, field in rule.fields().items()
         if isinstance(field, Hyper) and field.typical is not None
     }
-    if "weight_decay" in rule.fields():
-        values.setdefault("weight_decay", 0.1)
     if issubclass(rule, Wrapper):
         return rule(typical(_of_need("element")), **{**values, **changes})
     return rule(**{**values, **changes})
