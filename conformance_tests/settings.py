@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..declaration import Hyper, Option
+from ..declaration import Hyper, Option, Storage
 from ..parity import Trajectory
-from ..rule import Rule, Wrapper, registry
+from ..rule import Rule, registry
+from ..wrapper import Wrapper
+
+OFF_BY_DEFAULT = 2**-6
+"""What a number is set to that is zero by default."""
 
 __all__ = ["all_rules", "settings", "suited", "typical"]
 
@@ -29,22 +33,39 @@ def typical(rule: type[Rule], **changes: Any) -> Rule:
 
 
 def settings(rule: type[Rule]) -> dict[str, Rule]:
-    """The typical instance, one for every other choice of every option, one without each slot."""
+    """The typical instance, and one more for every other choice that its fields offer.
+
+    For an option that is every other value; for a number that is off by default and has no typical
+    value a small one; and for what switches a slot on, zero. What the rule refuses is left out.
+    """
     found = {"typical": typical(rule)}
-    for name, field in rule.fields().items():
-        if isinstance(field, Option) and name != "state_dtype":
-            choices = field.choices or ((True, False) if isinstance(field.default, bool) else ())
-            for choice in choices:
-                if choice != field.default:
-                    found[f"{name}={choice}"] = typical(rule, **{name: choice})
     switches = {slot.only_if for slot in typical(rule).slots().values()}
     for name, field in rule.fields().items():
-        if name in switches:
-            found[f"{name}=0"] = typical(rule, **{name: type(field.default)(0)})
+        for value in _others(field, name in switches):
+            try:
+                found[f"{name}={value}"] = typical(rule, **{name: value})
+            except ValueError:
+                continue
     if issubclass(rule, Wrapper):
         for need in ("tensor", "tree"):
-            found[f"around {need}"] = rule(typical(_of_need(need)))
+            try:
+                found[f"around {need}"] = rule(typical(_of_need(need)))
+            except ValueError:
+                continue
     return found
+
+
+def _others(field: Hyper | Option, switches: bool) -> list[Any]:
+    """Values of a field to try beside the typical one."""
+    if isinstance(field, Storage):
+        return []
+    if isinstance(field, Option):
+        choices = field.choices or ((True, False) if isinstance(field.default, bool) else ())
+        return [choice for choice in choices if choice != field.default]
+    if switches:
+        return [0.0]
+    off = isinstance(field.default, float) and field.default == 0 and field.typical is None
+    return [OFF_BY_DEFAULT] if off else []
 
 
 def suited(rule: Rule, trajectory: Trajectory) -> Trajectory:

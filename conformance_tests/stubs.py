@@ -22,7 +22,7 @@ from typing import Any
 
 import samestep
 from samestep import rules
-from samestep.declaration import Hyper, Option
+from samestep.declaration import Hyper, Option, Storage
 from samestep.rule import Rule, registry
 
 __all__ = ["adapters", "folder", "main", "stale", "stubs"]
@@ -47,13 +47,20 @@ _Whole: TypeAlias = int | _Array | _Schedule
 
 SOURCES = {
     "Callable": "collections.abc",
+    "Mapping": "collections.abc",
+    "Sequence": "collections.abc",
     "Any": "typing",
     "Literal": "typing",
     "Protocol": "typing",
     "TypeAlias": "typing",
     "ParamsT": "torch.optim.optimizer",
     "Rule": "..rule",
-    "Wrapper": "..rule",
+    "Wrapper": "..wrapper",
+    "Predicate": "..groups",
+    "Layerwise": "..parts.layerwise",
+    "Moments": "..parts.moments",
+    "Rooted": "..parts.moments",
+    "Momentum": "..parts.momentum",
     "_Scalar": "..rules",
     "_Whole": "..rules",
 }
@@ -160,7 +167,7 @@ def _class(rule: type[Rule]) -> str:
     own = [name for name in rule.fields() if name in vars(rule) and name not in vars(Rule)]
     text = inspect.getdoc(rule) or rule.__name__
     return (
-        f"class {rule.__name__}({rule.__bases__[0].__name__}):\n"
+        f"class {rule.__name__}({', '.join(base.__name__ for base in rule.__bases__)}):\n"
         + _docstring(f"{text}\n\n{_arguments(rule)}")
         + "".join(f"\n    {name}: Any" for name in own)
         + ("\n\n" if own else "\n")
@@ -194,18 +201,26 @@ def _function(name: str, native: Any, rule: type[Rule], package: ModuleType) -> 
             keyword_only = True
             lines.append("*")
         field = fields.get(parameter.name)
-        kind = _type(field) if field else _added(parameter.name, package)
+        kind = _type(field) if field else _added(parameter.name, package, rule)
         default = parameter.default
         value = "" if default is parameter.empty else f" = {_literal(default)}"
         lines.append(f"{parameter.name}: {kind}{value}")
     return f"def {name}(\n" + "".join(f"    {line},\n" for line in lines) + f") -> {returns}: ...\n"
 
 
-def _added(argument: str, package: ModuleType) -> str:
-    """The type of an argument that wrappers and adapters have beside the rule's own."""
+def _added(argument: str, package: ModuleType, rule: type[Rule]) -> str:
+    """The type of an argument that a rule has beside its fields."""
     if argument == "execution":
         return f"Literal[{', '.join(map(_literal, package.EXECUTIONS))}]"
-    return {"rule": "Rule", "params": "ParamsT"}[argument]
+    if argument == "like":
+        names = ", ".join(map(_literal, rule.dialects))
+        return f"Literal[{names}] | None" if names else "None"
+    return {
+        "rule": "Rule",
+        "params": "ParamsT",
+        "mask": "Predicate | None",
+        "groups": "Sequence[tuple[Predicate, Mapping[str, Any]]]",
+    }[argument]
 
 
 def _type(field: Hyper | Option) -> str:
@@ -219,7 +234,8 @@ def _type(field: Hyper | Option) -> str:
     if field.choices is None:
         return type(default).__name__
     values = ", ".join(_literal(choice) for choice in field.choices if choice is not None)
-    return f"Literal[{values}]" + (" | None" if None in field.choices else "")
+    kinds = f"Literal[{values}]" + (" | None" if None in field.choices else "")
+    return f"{kinds} | Mapping[str, str]" if isinstance(field, Storage) else kinds
 
 
 def _literal(value: Any) -> str:
@@ -240,11 +256,20 @@ def _arguments(rule: type[Rule]) -> str:
     fields, lines = rule.fields(), ["Args:"]
     for name in inspect.signature(rule).parameters:
         field = fields.get(name)
-        if field is not None:
-            detail = f" [{field.unit}]; {field.range}" if isinstance(field, Hyper) else ""
-            line = f"{name}: {field.meaning}{detail}."
+        detail = f" [{field.unit}]; {field.range}" if isinstance(field, Hyper) else ""
+        meaning = field.meaning if field is not None else CHOOSING.get(name)
+        if meaning is not None:
+            line = f"{name}: {meaning}{detail}."
             lines += textwrap.wrap(line, 96, initial_indent="    ", subsequent_indent="        ")
     return "\n".join(lines)
+
+
+CHOOSING = {
+    "like": "a library whose numbers to give; what it sets goes behind what is given here",
+    "mask": "predicate of a parameter's path, shape and ndim: where weight decay applies",
+    "groups": "pairs of such a predicate and the hyperparameters that are different there",
+}
+"""What the arguments of every rule do that choose values of its fields."""
 
 
 def _docstring(text: str, indent: str = "    ") -> str:

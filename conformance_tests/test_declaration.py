@@ -14,7 +14,7 @@ import samestep
 from samestep import SGD, AdamW, Adan, Lookahead, Muon, Prodigy, Rule, hyper, option, shared, slot
 from samestep.conformance.settings import typical
 
-DECAY = "'l2', 'decoupled', 'proximal', 'in_update'"
+DECAY = "'l2', 'decoupled', 'absolute', 'proximal', 'in_update', 'l2+proximal'"
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,11 @@ DECAY = "'l2', 'decoupled', 'proximal', 'in_update'"
             lambda: AdamW(learning_rate=1),
             TypeError,
             "AdamW(learning_rate=1): there is no learning_rate; AdamW takes lr, betas, eps, "
-            "weight_decay, decay, maximize, state_dtype. Did you mean lr?",
+            "eps_root, weight_decay, eps_at, bias_correction, start, amsgrad, decay, maximize, "
+            "state_dtype, like, mask, groups. Did you mean lr?",
         ),
         (lambda: AdamW(weight_deacy=1), TypeError, "Did you mean weight_decay?"),
-        (lambda: AdamW(1, 2, 3, 4, 5), TypeError, "AdamW: too many positional arguments"),
+        (lambda: AdamW(1, 2, 3, 4, 5, 6), TypeError, "AdamW: too many positional arguments"),
         (
             lambda: AdamW(decay="none"),
             ValueError,
@@ -202,15 +203,15 @@ def test_everything_comes_from_the_declaration():
         total = shared("sum of all", start="lr")
 
     assert str(Declared.__signature__) == (
-        "(lr=0.5, pair=(0.1, 0.2), mode='a', weight_decay=0.0, *, decay='decoupled', "
-        "maximize=False, state_dtype=None)"
+        "(lr=0.5, pair=(0.1, 0.2), weight_decay=0.0, *, mode='a', decay='decoupled', "
+        "maximize=False, state_dtype=None, like=None, mask=None, groups=())"
     )
     rule = Declared(0.25, mode="b", maximize=True)
     assert repr(rule) == "Declared(lr=0.25, mode='b', maximize=True)"
     assert rule == Declared(lr=0.25, mode="b", maximize=True) != Declared(0.25)
     assert hash(rule) == hash(Declared(0.25, mode="b", maximize=True))
     assert [*rule.slots()] == ["m"]
-    assert rule.start(rule.shared()["total"]) == 0.25
+    assert rule.first_value(rule.shared()["total"]) == 0.25
     assert Declared.pair.range == "in (0, 1]"
 
 

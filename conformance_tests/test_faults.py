@@ -17,7 +17,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import samestep
-from samestep import matrix, step, vocabulary, weight_decay
+from samestep import step, vocabulary, weight_decay
+from samestep.parts import matrix
 from samestep.conformance import agreement, test_agreement, test_properties, test_rules
 from samestep.conformance.faults import arithmetic_of, edited, faults_in, planted
 from samestep.conformance.references import reference_for

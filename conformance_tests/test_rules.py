@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 
 from samestep.conformance.references import follow_reference, reference_for
 from samestep.conformance.settings import suited
-from samestep.parity import compare, oracle, record
+from samestep.parity import Trajectory, compare, oracle, record
+from samestep.rule import Rule
+
+ROUNDINGS = 32
+"""Operations in a step, about, each of which rounds."""
 
 ROUNDING = 2e4
 """ULP of float64 over 200 steps; two orders of the same sums differ by about 1e-12."""
@@ -28,4 +33,23 @@ def test_parameters_and_state_are_the_reference_s(setting):
         "float64",
         whole=setting.needs == "matrix",
     )
-    assert found.ulp < ROUNDING, found.worst
+    assert found.ulp < ROUNDING or found.ulp < 4 * _sensitivity(setting, trajectory), found.worst
+
+
+def _sensitivity(rule: Rule, trajectory: Trajectory) -> float:
+    """ULP that the rule moves by if its parameters and gradients are rounded a little otherwise.
+
+    Where decay nearly cancels a gradient, or a cosine nearly reaches its threshold, the last bits
+    decide; no two implementations agree further than that.
+    """
+    random = numpy.random.default_rng(0)
+
+    def otherwise(arrays: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+        return {
+            path: array * (1 + ROUNDINGS * numpy.finfo(float).eps * random.choice([-1, 1], array.shape))
+            for path, array in arrays.items()
+        }
+
+    start = otherwise(trajectory.params)
+    moved = oracle(rule, Trajectory(start, [otherwise(step) for step in trajectory.grads]))
+    return compare(oracle(rule, trajectory), moved, "float64").ulp

@@ -411,7 +411,7 @@ def test_sums_run_over_all_groups(name):
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     for (n, item), group in itertools.product(rule.shared().items(), split.param_groups):
         assert torch.equal(group[n], whole.param_groups[0][n])
-        assert float(group[n]) != rule.start(item)
+        assert float(group[n]) != rule.first_value(item)
 
 
 @pytest.mark.parametrize("name", RULES)

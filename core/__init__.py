@@ -9,9 +9,13 @@ Array API standard. ``samestep.torch``, ``samestep.jax`` and ``samestep.mlx`` ma
 of the same rules.
 """
 
-from . import rules
+from . import rules, schedules
 from .declaration import Initial, hyper, option, shared, slot
-from .rule import Rule, State, Wrapper, registry
+from .dialects import preset
+from .functional import Triple, TripleState, pack_state, triple, unpack_state
+from .gradients import clip_grads, l2_norm
+from .groups import Parameter
+from .rule import Rule, State, registry
 from .rules import *  # noqa: F403  (the names are discovered, one per file)
 from .vocabulary import (
     choose,
@@ -23,25 +27,36 @@ from .vocabulary import (
     sign,
     weights,
 )
+from .wrapper import Wrapper
 
 __all__ = [  # noqa: PLE0604
     *rules.__all__,
     "Initial",
+    "Parameter",
     "Rule",
     "State",
+    "Triple",
+    "TripleState",
     "Wrapper",
     "choose",
+    "clip_grads",
     "debias",
     "ema",
     "hyper",
     "initial_parameter",
+    "l2_norm",
     "norm",
     "option",
+    "pack_state",
     "per_axis",
+    "preset",
     "registry",
+    "schedules",
     "shared",
     "sign",
     "slot",
+    "triple",
+    "unpack_state",
     "weights",
 ]
 __version__ = "0.1.0"

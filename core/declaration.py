@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
@@ -22,6 +22,7 @@ __all__ = [
     "Option",
     "Shared",
     "Slot",
+    "Storage",
     "hyper",
     "is_array",
     "option",
@@ -45,6 +46,10 @@ class Field:
 
     def __set_name__(self, owner: type, name: str) -> None:
         object.__setattr__(self, "name", name)
+
+    def replaced(self, **changes: Any) -> Any:
+        """The same declaration with some of it changed, such as its default."""
+        return replace(self, **changes)  # type: ignore[type-var]
 
     def __get__(self, rule: Any, owner: type | None = None) -> Any:
         if rule is None:
@@ -174,16 +179,43 @@ class Option(Field):
         return value
 
 
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, eq=False)
+class Storage(Option):
+    """The option that says in which dtype slots are kept: one for all, or a dict by slot."""
+
+    choices: tuple[Any, ...] | None = (None, *DTYPES)
+
+    @property
+    def range(self) -> str:
+        """The allowed values in words."""
+        return f"{super().range}, or a dict of slot and one of them"
+
+    def validated(self, rule: str, value: Any) -> Any:
+        """The value to store: a dict as pairs, so that rules stay hashable."""
+        try:
+            pairs = tuple(sorted(dict(value).items()))
+        except (TypeError, ValueError):
+            return super().validated(rule, value)
+        for _, dtype in pairs:
+            super().validated(rule, dtype)
+        return pairs
+
+
 @dataclass(frozen=True)
 class Initial:
-    """How a slot starts: ``make(xp, param)`` gives its arrays, ``shapes`` says their shapes.
+    """How a slot starts: ``make(xp, param, rule)`` gives its arrays, ``shapes`` says their shapes.
 
-    ``shapes`` takes the parameter's shape and returns a tuple of shapes for a slot of several
-    arrays; where it is ``None`` the shapes are not known before they are made.
+    ``shapes`` takes the parameter's shape and the rule, and returns a tuple of shapes for a slot
+    of several arrays; where it is ``None`` the shapes are not known before they are made.
+    ``precise`` slots hold parameters: they keep the parameter's dtype whatever the state's is.
     """
 
-    make: Callable[[Any, Any], Any]
-    shapes: Callable[[tuple[int, ...]], Any] | None = lambda shape: shape
+    make: Callable[[Any, Any, Any], Any]
+    shapes: Callable[[tuple[int, ...], Any], Any] | None = lambda shape, rule: shape
+    precise: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +274,7 @@ def slot(
     meaning: str,
     *,
     init: Callable[[Any, Any], Any] | Initial | None = None,
+    start: float | str | Callable[[Any], Any] = 0.0,
     only_if: str | None = None,
 ) -> Any:
     """Declare a state array per parameter.
@@ -250,13 +283,27 @@ def slot(
         meaning: what it holds.
         init: ``init(xp, param)`` gives the first value; zeros shaped like the parameter if absent.
             An ``Initial`` says the shapes as well, so that a foreign state is noticed.
+        start: added to the first value: a number, the name of the hyperparameter that gives it,
+            or a function of the rule, whose schedules have been resolved at step 0.
         only_if: name of a hyperparameter; the slot exists only where that one is not zero.
     """
     if init is None:
-        init = Initial(lambda xp, param: xp.zeros_like(param))
+        init = Initial(lambda xp, param, rule: xp.zeros_like(param))
     elif not isinstance(init, Initial):
-        init = Initial(init, shapes=None)
-    return Slot(meaning, init, only_if)
+        given = init
+        init = Initial(lambda xp, param, rule: given(xp, param), shapes=None)
+    return Slot(meaning, init if start == 0.0 else _raised(init, start), only_if)
+
+
+def _raised(init: Initial, start: float | str | Callable[[Any], Any]) -> Initial:
+    def make(xp: Any, param: Any, rule: Any) -> Any:
+        first = rule.at(0)
+        value = start(first) if callable(start) else start
+        return init.make(xp, param, rule) + (
+            first.hypers[value] if isinstance(value, str) else value
+        )
+
+    return Initial(make, init.shapes, init.precise)
 
 
 def shared(meaning: str, *, start: float | str) -> Any:

@@ -12,9 +12,11 @@ import array_api_compat
 from . import step as stepping
 from . import tree
 from . import weight_decay as decay_families
-from .declaration import Hyper, Option, Shared, Slot, hyper, is_array, option
+from .declaration import Hyper, Option, Shared, Slot, Storage, hyper, is_array, option
+from .dialects import Preset
+from .groups import Groups
 
-__all__ = ["ELSEWHERE", "Rule", "State", "Wrapper", "registry"]
+__all__ = ["ELSEWHERE", "Rule", "State", "registry"]
 
 registry: dict[str, type[Rule]] = {}
 """Every rule class by name: those of the package and those that a user has defined."""
@@ -32,7 +34,16 @@ ELSEWHERE = {
 }
 """How other libraries spell our hyperparameters; used in messages only."""
 
-NEEDS = ("element", "tensor", "factored", "matrix", "tree")
+NEEDS = ("element", "tensor", "axes", "factored", "matrix", "tree")
+
+
+FIRST = ("lr", "betas")
+"""What a rule's signature begins with."""
+LAST = ("weight_decay", "decay", "maximize", "state_dtype")
+"""What it ends with, numbers and options each."""
+
+RESERVED = ("inner", "keep", "params", "rate", "rule", "shrink")
+"""Names that mean something else where a rule's own names are used."""
 
 
 def _number(value: Any) -> Any:
@@ -65,12 +76,24 @@ def _refuse_clashes(cls: type[Rule]) -> None:
     for name in names:
         own = inspect.getattr_static(Rule, name, None)
         shadows = own is not None and not isinstance(own, (Hyper, Option))
-        if names.count(name) > 1 or shadows or name in ("params", "inner", "rule"):
+        if names.count(name) > 1 or shadows or name in RESERVED:
             raise TypeError(f"{cls.__name__} declares {name!r} twice, or it is a reserved name")
-    if not isinstance(cls.needs, property) and "lr" not in cls._fields:
+    wraps = "rule" in cls.__signature__.parameters
+    if not (wraps or cls._shared_part or "lr" in cls._fields):
         raise TypeError(f"{cls.__name__} declares no lr; every rule has a step size")
     if not isinstance(cls.needs, property) and cls.needs not in NEEDS:
         raise TypeError(f"{cls.__name__}.needs is {cls.needs!r}; it must be one of {NEEDS}")
+
+
+def _refuse_presets(cls: type[Rule]) -> None:
+    """A dialect is made of values that the rule's own fields take."""
+    for dialect, item in cls.dialects.items():
+        for name, value in item.values.items():
+            if name not in cls._fields:
+                raise TypeError(
+                    f"{cls.__name__}: dialect {dialect!r} sets {name}, which is no field"
+                )
+            cls._fields[name].validated(f"{cls.__name__}(like={dialect!r})", value)
 
 
 class State(NamedTuple):
@@ -101,11 +124,7 @@ class Rule:
     )
     decay = option("decoupled", "how weight decay enters", choices=decay_families.FAMILIES)
     maximize = option(False, "ascend instead of descend")
-    state_dtype = option(
-        None,
-        "dtype of the state; None is the parameter's",
-        choices=(None, "float32", "float64", "bfloat16", "float16"),
-    )
+    state_dtype = Storage(None, "dtype of the state, or of single slots; None is the parameter's")
 
     needs: ClassVar[Any] = "element"
     """What the rule reads beside its own element: one of ``NEEDS``."""
@@ -115,9 +134,15 @@ class Rule:
     """Whether a tiny change of the gradient makes a tiny change of the step; not so with a sign."""
     decays_inside: ClassVar[bool] = False
     """Whether ``direction`` itself places the ``in_update`` decay (before a trust ratio, say)."""
+    dialects: ClassVar[dict[str, Preset]] = {}
+    """What libraries compute under this rule's name: presets of its fields, for ``like=``."""
 
     lr: Any
+    groups: Groups
+    """Which parameters have other numbers, and which do not decay."""
+    _shared_part: ClassVar[bool] = False
     _values: dict[str, Any]
+    _variants: dict[Any, Rule]
     _fields: ClassVar[dict[str, Hyper | Option]] = {}
     _slots: ClassVar[dict[str, Slot]] = {}
     _shared: ClassVar[dict[str, Shared]] = {}
@@ -125,11 +150,15 @@ class Rule:
 
     def __init_subclass__(cls, register: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._shared_part = not register
         cls._fields = cls._declared((Hyper, Option))
         cls._slots = cls._declared(Slot)
         cls._shared = cls._declared(Shared)
+        own = vars(cls).get("dialects", {})
+        cls.dialects = {name: item.named(name, cls.__name__) for name, item in own.items()}
         cls.__signature__ = cls._derived_signature()
         _refuse_clashes(cls)
+        _refuse_presets(cls)
         if register:
             known = registry.get(cls.__name__)
             if known is not None and known.__module__ != cls.__module__:
@@ -141,9 +170,15 @@ class Rule:
 
     @classmethod
     def _declared(cls, kind: Any) -> dict[str, Any]:
-        bases = [base for base in reversed(cls.__mro__) if base not in (object, Rule)]
+        """What the class and its bases declare, in the order of the signature."""
+        bases = [base for base in reversed(cls.__mro__) if issubclass(base, Rule)]
+        if kind is not Slot:  # a rule's own fields stand before those of the parts it shares
+            bases.sort(key=lambda base: (base is Rule, base._shared_part))
+        names = [name for base in bases for name in vars(base)]
+        places = {name: place for place, name in enumerate((*FIRST, None, *LAST))}
+        names.sort(key=lambda name: places.get(name, places[None]))
         found: dict[str, Any] = {}
-        for name in [name for base in (*bases, Rule) for name in vars(base)]:
+        for name in names:
             value = inspect.getattr_static(cls, name)
             if isinstance(value, kind):
                 found.setdefault(name, value)
@@ -151,27 +186,36 @@ class Rule:
 
     @classmethod
     def _derived_signature(cls) -> inspect.Signature:
-        common = set(vars(Rule))
+        """Numbers first, which may be given by position; then options, and what chooses them."""
+        kinds = inspect.Parameter
+        numbers = {n: f.default for n, f in cls._fields.items() if isinstance(f, Hyper)}
+        options = {n: f.default for n, f in cls._fields.items() if isinstance(f, Option)}
+        chosen = {"like": None, "mask": None, "groups": ()}
         return inspect.Signature(
-            [
-                inspect.Parameter(
-                    name,
-                    inspect.Parameter.KEYWORD_ONLY
-                    if name in common and name != "weight_decay"
-                    else inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                    default=field.default,
-                )
-                for name, field in sorted(
-                    cls._fields.items(), key=lambda item: item[0] in common - {"weight_decay"}
-                )
-            ]
+            [kinds(n, kinds.POSITIONAL_OR_KEYWORD, default=value) for n, value in numbers.items()]
+            + [kinds(n, kinds.KEYWORD_ONLY, default=v) for n, v in {**options, **chosen}.items()]
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         bound = self._bind(args, kwargs)
-        values = {name: field.default for name, field in self._fields.items()} | bound
-        self._store({n: f.validated(self.name, values[n]) for n, f in self._fields.items()})
+        like = bound.pop("like", None)
+        groups = Groups(self.name, bound.pop("mask", None), bound.pop("groups", ()))
+        values = {n: f.default for n, f in self._fields.items()} | self._dialect(like) | bound
+        self._store({n: f.validated(self.name, values[n]) for n, f in self._fields.items()}, groups)
         self.validate()
+        groups.check(self)
+        self._refuse_stray_dtypes()
+
+    @classmethod
+    def _dialect(cls, like: str | None) -> dict[str, Any]:
+        if like is None:
+            return {}
+        if like not in cls.dialects:
+            raise ValueError(
+                f"{cls.__name__}(like={like!r}): there is no such dialect; {cls.__name__} has "
+                + (", ".join(map(repr, sorted(cls.dialects))) or "none")
+            )
+        return cls.dialects[like].values
 
     @classmethod
     def _bind(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -191,8 +235,19 @@ class Rule:
                 f"{cls.__name__}: {error}; the signature is {cls.__name__}{cls.__signature__}"
             ) from None
 
-    def _store(self, values: dict[str, Any]) -> None:
+    def _store(self, values: dict[str, Any], groups: Groups) -> None:
         object.__setattr__(self, "_values", values)
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "_variants", {})
+
+    def _refuse_stray_dtypes(self) -> None:
+        dtype = self.hypers["state_dtype"]
+        for slot in dict(dtype) if isinstance(dtype, tuple) else ():
+            if slot not in self.declared_slots():
+                raise ValueError(
+                    f"{self.name}(state_dtype={dict(dtype)!r}): there is no slot {slot}; "
+                    f"{self.name} keeps {_listed(self.slots())}"
+                )
 
     # What an author defines.
 
@@ -237,11 +292,10 @@ class Rule:
         """Every hyperparameter and option by name."""
         return dict(self._values)
 
-    @property
-    def storage(self) -> str | None:
-        """Name of the state's dtype; ``None`` is the parameter's."""
-        dtype: str | None = self.hypers["state_dtype"]
-        return dtype
+    def storage(self, slot: str) -> str | None:
+        """Name of a slot's dtype; ``None`` is the parameter's."""
+        dtype: Any = self.hypers["state_dtype"]
+        return dict(dtype).get(slot) if isinstance(dtype, tuple) else dtype
 
     @property
     def reduces(self) -> bool:
@@ -253,6 +307,10 @@ class Rule:
         """The declared hyperparameters and options by name."""
         return dict(cls._fields)
 
+    def all_fields(self) -> dict[str, Hyper | Option]:
+        """The declared fields, those of a wrapped rule included."""
+        return dict(self._fields)
+
     def slots(self) -> dict[str, Slot]:
         """The state arrays that this instance keeps for a parameter."""
         return {n: s for n, s in self._slots.items() if s.only_if is None or self._on(s.only_if)}
@@ -262,20 +320,37 @@ class Rule:
         return dict(self._slots)
 
     def _on(self, name: str) -> bool:
-        value = self._values[name]
+        value = getattr(self, name)
         return is_array(value) or callable(value) or bool(value)
 
     def shared(self) -> dict[str, Shared]:
         """The 0-d state arrays kept once for all parameters."""
         return dict(self._shared)
 
-    def start(self, item: Shared) -> Any:
+    def first_value(self, item: Shared) -> Any:
         """First value of a shared state array."""
         return self._values[item.start] if isinstance(item.start, str) else item.start
 
     def replace(self, **changes: Any) -> Self:
         """The same rule with some hyperparameters changed."""
-        return type(self)(**{**self._values, **changes})
+        return type(self)(**{**self._values, **self.groups.arguments(), **changes})
+
+    def of(self, path: str, shape: Any) -> Rule:
+        """The rule for one parameter: with its group's numbers, and decay only where it applies."""
+        place = self.groups.place(path, tuple(shape))
+        if place == (None, True):
+            return self
+        if place not in self._variants:
+            self._variants[place] = self.groups.applied(self, place)
+        return self._variants[place]
+
+    @property
+    def dialect(self) -> str | None:
+        """Name of a dialect whose values are the rule's, or ``None``."""
+        for name, item in self.dialects.items():
+            if all(self.hypers[field] == value for field, value in item.values.items()):
+                return name
+        return None
 
     def at(self, step: Any) -> Self:
         """The rule as it is after ``step`` steps: schedules resolved to numbers.
@@ -288,12 +363,20 @@ class Rule:
             value = values[name]
             parts = value if isinstance(value, tuple) else (value,)
             if isinstance(field, Hyper) and any(map(callable, parts)):
-                now = tuple(_number(part(step)) if callable(part) else part for part in parts)
+                steps = [self.schedule_step(name, place, step) for place in range(len(parts))]
+                now = tuple(
+                    _number(part(seen)) if callable(part) else part
+                    for part, seen in zip(parts, steps, strict=True)
+                )
                 try:
                     values[name] = field.validated(self.name, now if parts is value else now[0])
                 except ValueError as error:
                     raise ValueError(f"{error}; the schedule gave it for step {step}") from None
         return self._copy(values)
+
+    def schedule_step(self, name: str, place: int, step: Any) -> Any:
+        """What a schedule of element ``place`` of a hyperparameter is called with at ``step``."""
+        return step
 
     def numbers(self) -> Iterator[Any]:
         """Every hyperparameter that is no option, tuples taken apart."""
@@ -316,24 +399,25 @@ class Rule:
     def without_numbers(self) -> Self:
         """A copy with options only: what a kernel may know, and what it is compiled for."""
         options = {n: self._values[n] for n, f in self._fields.items() if isinstance(f, Option)}
-        return self._copy(options)
+        return self._copy(options, Groups(self.name))
 
-    def _copy(self, values: dict[str, Any]) -> Self:
+    def _copy(self, values: dict[str, Any], groups: Groups | None = None) -> Self:
         copy = object.__new__(type(self))
-        copy._store(values)
+        copy._store(values, self.groups if groups is None else groups)
         return copy
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """Everything the kernel reads as ``s``: numbers, decay coefficients, ``scalars()``."""
-        numbers = {
-            n: self._values[n]
-            for n, f in self._fields.items()
-            if isinstance(f, Hyper) and self._values[n] is not None
-        }
-        decay = {}
-        if "decay" in self._fields:
-            decay = decay_families.scalars(self.decay, self.lr, self.weight_decay)
-        return numbers | decay | self.scalars(xp, t)
+        own = self.scalars(xp, t)
+        family = self.decay
+        if family == "in_update" and "rate" in own and not self.decays_inside:
+            family = "decoupled"  # the same where lr does not multiply the direction
+        decay = decay_families.scalars(family, self.lr, self.weight_decay)
+        return self._numbers() | decay | own
+
+    def _numbers(self) -> dict[str, Any]:
+        fields = {n: self._values[n] for n, f in self._fields.items() if isinstance(f, Hyper)}
+        return {name: value for name, value in fields.items() if value is not None}
 
     def prepared(self, grad: Any, param: Any, s: Any) -> Any:
         """The gradient as the rule sees it: sign and coupled decay applied."""
@@ -350,7 +434,7 @@ class Rule:
             )
         if not self.decays_inside:
             direction = decay_families.decayed_direction(self.decay, direction, param, s)
-        return decay_families.descend(self.decay, param, direction, s), slots
+        return decay_families.descend(param, direction, s), slots
 
     def gather(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
         """``local`` on the prepared gradient."""
@@ -417,7 +501,11 @@ class Rule:
             stepping.check(self, xp, _dotted(path), arrays[path], grad)
         entries = [
             stepping.Entry(
-                self, state.step, grad, arrays[path], self._slots_of(state, path, grad.shape)
+                self.of(_dotted(path), grad.shape),
+                state.step,
+                grad,
+                arrays[path],
+                self._slots_of(state, path, grad.shape),
             )
             for path, grad in given.items()
         ]
@@ -451,146 +539,16 @@ class Rule:
         raise AttributeError(f"{self.name} is immutable; use rule.replace({name}={value!r})")
 
     def __repr__(self) -> str:
-        shown = [f"{n}={v!r}" for n, v in self._values.items() if v != self._fields[n].default]
-        return f"{self.name}({', '.join(shown)})"
+        shown = {n: v for n, v in self._values.items() if v != self._fields[n].default}
+        shown |= {n: v for n, v in self.groups.arguments().items() if v}
+        return f"{self.name}({', '.join(f'{n}={v!r}' for n, v in shown.items())})"
 
     def __eq__(self, other: Any) -> bool:
-        return type(self) is type(other) and self.hypers == other.hypers
+        return (
+            type(self) is type(other)
+            and self.hypers == other.hypers
+            and self.groups == other.groups
+        )
 
     def __hash__(self) -> int:
         return hash((type(self), tuple(sorted(self.hypers.items(), key=lambda item: item[0]))))
-
-
-class _Wrapped:
-    """A hyperparameter that a wrapper leaves to the rule inside."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, wrapper: Any, owner: type) -> Any:
-        return self if wrapper is None else wrapper.rule.hypers[self.name]
-
-
-class Wrapper(Rule, register=False):
-    """A rule around another rule. It has the wrapped rule's hyperparameters beside its own.
-
-    A subclass declares its own and defines ``step``, which calls ``self.rule.step`` with
-    ``s.inner``.
-    """
-
-    weight_decay, decay = _Wrapped(), _Wrapped()
-    maximize, state_dtype = _Wrapped(), _Wrapped()
-
-    def __init__(self, rule: Rule, *args: Any, **kwargs: Any) -> None:
-        if not isinstance(rule, Rule):
-            raise TypeError(
-                f"{self.name}({rule!r}): the first argument must be a rule, "
-                f"such as {self.name}(AdamW(lr=1e-3))"
-            )
-        object.__setattr__(self, "rule", rule)
-        taken = {*rule.hypers, *rule.slots(), *rule.shared()} & {*self._fields, *self._slots}
-        if taken:
-            raise ValueError(
-                f"{self.name}({rule!r}): both have {_listed(taken)}; "
-                f"{self.name} cannot wrap {rule.name}"
-            )
-        super().__init__(*args, **kwargs)
-
-    rule: Rule
-
-    def at(self, step: Any) -> Self:
-        """Both rules as they are after ``step`` steps."""
-        return super().at(step)._around(self.rule.at(step))
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self._fields or name.startswith("_") or name == "rule":
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return getattr(self.rule, name)
-
-    @classmethod
-    def _derived_signature(cls) -> inspect.Signature:
-        first = inspect.Parameter("rule", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        return inspect.Signature([first, *super()._derived_signature().parameters.values()])
-
-    @classmethod
-    def _bind(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        bound = super()._bind((None, *args), kwargs)
-        return {name: value for name, value in bound.items() if name != "rule"}
-
-    @property
-    def needs(self) -> str:
-        """What the wrapped rule needs."""
-        return str(self.rule.needs)
-
-    @property
-    def min_ndim(self) -> int:
-        """What the wrapped rule takes."""
-        return int(self.rule.min_ndim)
-
-    @property
-    def hypers(self) -> dict[str, Any]:
-        """The wrapped rule's hyperparameters and the wrapper's own."""
-        return {**self.rule.hypers, **self._values}
-
-    def slots(self) -> dict[str, Slot]:
-        """The wrapped rule's slots and the wrapper's own."""
-        return {**self.rule.slots(), **super().slots()}
-
-    def declared_slots(self) -> dict[str, Slot]:
-        """All slots of both."""
-        return {**self.rule.declared_slots(), **super().declared_slots()}
-
-    def shared(self) -> dict[str, Shared]:
-        """The wrapped rule's shared state and the wrapper's own."""
-        return {**self.rule.shared(), **super().shared()}
-
-    def start(self, item: Shared) -> Any:
-        """First value of a shared state array, the wrapped rule's or the wrapper's."""
-        own = item in self._shared.values()
-        return super().start(item) if own else self.rule.start(item)
-
-    def replace(self, **changes: Any) -> Self:
-        """The same rule with some hyperparameters changed, its own or the wrapped rule's."""
-        own = {name: changes.pop(name) for name in [*changes] if name in self._fields}
-        return type(self)(self.rule.replace(**changes), **{**self._values, **own})
-
-    def numbers(self) -> Iterator[Any]:
-        """The numbers of both."""
-        yield from self.rule.numbers()
-        yield from super().numbers()
-
-    def map_numbers(self, function: Callable[[Any], Any]) -> Self:
-        """A copy with ``function`` applied to every number of both."""
-        return super().map_numbers(function)._around(self.rule.map_numbers(function))
-
-    def without_numbers(self) -> Self:
-        """A copy of both with options only."""
-        return super().without_numbers()._around(self.rule.without_numbers())
-
-    def _around(self, rule: Rule) -> Self:
-        object.__setattr__(self, "rule", rule)
-        return self
-
-    def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
-        """The wrapper's ``s``, with the wrapped rule's as ``s.inner``."""
-        return {**super().coefficients(xp, t), "inner": self.rule.coefficients(xp, t)}
-
-    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
-        """The wrapped rule's step."""
-        return self.rule.step(xp, grad, param, state, s.inner)
-
-    def gather(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
-        """The wrapped rule's share of the sums."""
-        return self.rule.gather(xp, grad, param, state, s.inner)
-
-    def combine(self, xp: Any, sums: Any, shared: Any, s: Any) -> dict[str, Any]:
-        """The wrapped rule's shared state."""
-        return self.rule.combine(xp, sums, shared, s.inner)
-
-    def __repr__(self) -> str:
-        return super().__repr__().replace("(", f"({self.rule!r}, ", 1).replace(", )", ")")
-
-    def __eq__(self, other: Any) -> bool:
-        return super().__eq__(other) and self.rule == other.rule
-
-    __hash__ = Rule.__hash__

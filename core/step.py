@@ -39,7 +39,7 @@ __all__ = [
     "widest",
 ]
 
-SHAPED = ("factored", "matrix")
+SHAPED = ("axes", "factored", "matrix")
 """Needs of rules that look at axes; to all others a parameter may come as a vector."""
 
 FLOATING = ("bfloat16", "float16", "float32", "float64")
@@ -156,7 +156,7 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
     if set(slots) != set(expected):
         raise ValueError(f"{who} has slots {_listed(slots)}; {rule.name} keeps {_listed(expected)}")
     for slot, item in expected.items() if shape is not None else ():
-        wanted = item.init.shapes and item.init.shapes(tuple(shape))
+        wanted = item.init.shapes and item.init.shapes(tuple(shape), rule)
         found = _shapes(slots[slot])
         if wanted is not None and found != wanted:
             raise ValueError(f"{who} has a {slot} of shape {found}; it must be {wanted}")
@@ -174,17 +174,22 @@ def _listed(names: Any) -> str:
 
 def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
     """First state of one parameter: every declared slot, in the state dtype."""
-    dtype = param.dtype
-    if rule.storage is not None:
-        dtype = getattr(xp, rule.storage, None)
-        if dtype is None:
-            raise ValueError(
-                f"{rule.name}(state_dtype={rule.storage!r}): {xp.__name__} "
-                f"has no dtype {rule.storage}"
-            )
     return {
-        name: _cast(xp, item.init.make(xp, param), dtype) for name, item in rule.slots().items()
+        name: _cast(xp, item.init.make(xp, param, rule), _stored(rule, xp, name, param.dtype))
+        for name, item in rule.slots().items()
     }
+
+
+def _stored(rule: Rule, xp: Any, slot: str, own: Any) -> Any:
+    """The dtype that a slot is kept in; ``own`` is the parameter's."""
+    name = None if rule.slots()[slot].init.precise else rule.storage(slot)
+    dtype = own if name is None else getattr(xp, name, None)
+    if dtype is None:
+        raise ValueError(
+            f"{rule.name}(state_dtype={rule.hypers['state_dtype']!r}): {xp.__name__} has no dtype "
+            f"{name}"
+        )
+    return dtype
 
 
 def init_shared(rule: Rule, xp: Any, params: Sequence[Array]) -> Slots:
@@ -193,7 +198,7 @@ def init_shared(rule: Rule, xp: Any, params: Sequence[Array]) -> Slots:
         return {}
     wide = widest(xp, params)
     zero = _cast(xp, xp.sum(xp.zeros_like(params[0])), wide)
-    return {name: zero + rule.start(item) for name, item in rule.shared().items()}
+    return {name: zero + rule.first_value(item) for name, item in rule.shared().items()}
 
 
 def widest(xp: Any, params: Sequence[Array]) -> Any:
@@ -243,6 +248,8 @@ def local(
 
 def _owned(xp: Any, value: Any, taken: tuple[Array, ...]) -> Any:
     """A slot's new value; a copy if it is an array that a caller holds and may write into."""
+    if isinstance(value, tuple):
+        return tuple(_owned(xp, item, taken) for item in value)
     return xp.asarray(value, copy=True) if any(value is array for array in taken) else value
 
 
@@ -267,7 +274,7 @@ def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
 
     def flat(grad: Array, param: Array, slots: Slots, common: Slots, s: Any) -> Any:
         def shaped(new: Slots) -> Slots:
-            return {name: xp.reshape(value, param.shape) for name, value in new.items()}
+            return {name: xp.reshape(value, slots[name].shape) for name, value in new.items()}
 
         vectors = {name: vector(value) for name, value in slots.items()}
         first, second = kernel(vector(grad), vector(param), vectors, common, s)

@@ -11,25 +11,36 @@ import math
 from typing import Any
 
 from .declaration import Initial, hyper, option, shared, slot
-from .rule import Rule, Wrapper
-from .weight_decay import decayed_direction
+from .dialects import preset
+from .rule import Rule
+from .weight_decay import decayed_direction, decayed_parameter
+from .wrapper import Wrapper
 
 __all__ = [
     "Initial",
     "Rule",
     "Wrapper",
     "choose",
+    "count",
     "debias",
     "decayed_direction",
+    "decayed_parameter",
     "ema",
+    "expm1",
     "hyper",
     "initial_parameter",
+    "log",
     "norm",
     "option",
     "per_axis",
+    "preset",
+    "scalar",
     "shared",
     "sign",
     "slot",
+    "smaller",
+    "sqrt",
+    "trust_ratio",
     "weights",
 ]
 
@@ -46,13 +57,24 @@ def debias(xp: Any, beta: Any, t: Any) -> Any:
 
     ``1 - 0.999**t`` in float32 is wrong in the fifth digit; ``-expm1(t log(beta))`` is not.
     """
-    if isinstance(beta, float) and isinstance(t, int):
-        return -math.expm1(t * math.log(beta)) if beta > 0 else 1.0
-    if isinstance(beta, float):
-        log_beta = math.log(beta) if beta > 0 else -math.inf
-    else:
-        log_beta = xp.log(beta)
-    return -xp.expm1(t * log_beta)
+    return -expm1(xp, t * log(xp, beta))
+
+
+def log(xp: Any, x: Any) -> Any:
+    """Natural logarithm of a coefficient, in float64 where it is known; -inf for 0."""
+    if isinstance(x, float):
+        return math.log(x) if x > 0 else -math.inf
+    return xp.log(x)
+
+
+def expm1(xp: Any, x: Any) -> Any:
+    """``exp(x) - 1`` of a coefficient, in float64 where it is known."""
+    return math.expm1(x) if isinstance(x, float) else xp.expm1(x)
+
+
+def sqrt(xp: Any, x: Any) -> Any:
+    """Square root of a coefficient, in float64 where it is known."""
+    return math.sqrt(x) if isinstance(x, (int, float)) else xp.sqrt(x)
 
 
 def ema(old: Array, new: Array, pair: tuple[Any, Any]) -> Array:
@@ -67,6 +89,16 @@ def choose(xp: Any, condition: Any, yes: Array, no: Array) -> Array:
     return xp.where(condition, yes, no)
 
 
+def smaller(xp: Any, a: Any, b: Any) -> Any:
+    """The smaller of two coefficients."""
+    return choose(xp, a < b, a, b)
+
+
+def count(xp: Any, x: Array) -> Array:
+    """Number of elements, 0-d: an operation, so that a kernel made for any shape has it right."""
+    return xp.sum(xp.ones_like(x))
+
+
 def norm(xp: Any, x: Array) -> Array:
     """Euclidean norm over all elements, 0-d."""
     return xp.sqrt(xp.sum(x * x))
@@ -77,7 +109,13 @@ def sign(xp: Any, x: Array) -> Array:
     return xp.where(x > 0, 1.0, xp.where(x < 0, -1.0, x))
 
 
-def _zeros_per_axis(xp: Any, param: Array) -> tuple[Array, ...]:
+def trust_ratio(xp: Any, size: Array, length: Array) -> Array:
+    """``size / length``, and 1 where one of them is 0; both 0-d."""
+    moves = (size > 0) & (length > 0)
+    return xp.where(moves, size / xp.where(moves, length, 1.0), 1.0)
+
+
+def _zeros_per_axis(xp: Any, param: Array, rule: Rule) -> tuple[Array, ...]:
     zeros = xp.zeros_like(param)
     if param.ndim < 2:
         return (zeros,)
@@ -85,7 +123,7 @@ def _zeros_per_axis(xp: Any, param: Array) -> tuple[Array, ...]:
     return tuple(xp.sum(zeros, axis=axes, keepdims=True) for axes in others)
 
 
-def _shapes_per_axis(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def _shapes_per_axis(shape: tuple[int, ...], rule: Rule) -> tuple[tuple[int, ...], ...]:
     if len(shape) < 2:
         return (shape,)
     return tuple(
@@ -94,8 +132,11 @@ def _shapes_per_axis(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     )
 
 
-initial_parameter = Initial(lambda xp, param: xp.asarray(param, copy=True))
-"""Initialiser of a slot: a copy of the parameter as it is at ``init``."""
+initial_parameter = Initial(lambda xp, param, rule: xp.asarray(param, copy=True), precise=True)
+"""Initialiser of a slot: a copy of the parameter as it is at ``init``, in its dtype."""
+
+scalar = Initial(lambda xp, param, rule: xp.sum(xp.zeros_like(param)), lambda shape, rule: ())
+"""Initialiser of a slot: one 0-d zero per parameter."""
 
 per_axis = Initial(_zeros_per_axis, _shapes_per_axis)
 """Initialiser of a slot: one zero vector per axis, kept broadcastable to the parameter."""

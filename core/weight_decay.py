@@ -4,43 +4,57 @@
 |---|---|
 | ``l2`` | ``grad + weight_decay param`` before anything else (coupled) |
 | ``decoupled`` | ``param (1 - lr weight_decay)``, then the step |
+| ``absolute`` | ``param (1 - weight_decay)``, then the step |
 | ``proximal`` | the step, then ``/ (1 + lr weight_decay)`` |
 | ``in_update`` | ``direction + weight_decay param``, before a trust ratio where there is one |
+| ``l2+proximal`` | both; what one library does by mistake |
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["FAMILIES", "decayed_direction", "decayed_gradient", "descend", "scalars"]
+__all__ = [
+    "FAMILIES",
+    "decayed_direction",
+    "decayed_gradient",
+    "decayed_parameter",
+    "descend",
+    "scalars",
+]
 
-FAMILIES = ("l2", "decoupled", "proximal", "in_update")
+FAMILIES = ("l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal")
 
 
 def scalars(family: str | None, lr: Any, weight_decay: Any) -> dict[str, Any]:
-    """The coefficients that a family needs, once per step."""
+    """The coefficients that a family needs, once per step; ``rate`` multiplies the direction."""
+    found = {"rate": lr}
     if family == "decoupled":
-        return {"keep": 1 - lr * weight_decay}
-    if family == "proximal":
-        return {"shrink": 1 / (1 + lr * weight_decay)}
-    return {}
+        found["keep"] = 1 - lr * weight_decay
+    if family == "absolute":
+        found["keep"] = 1 - weight_decay
+    if family in ("proximal", "l2+proximal"):
+        found["shrink"] = 1 / (1 + lr * weight_decay)
+    return found
 
 
 def decayed_gradient(family: str | None, grad: Any, param: Any, s: Any) -> Any:
-    """The gradient, with the decay of the coupled family."""
-    return grad + s.weight_decay * param if family == "l2" else grad
+    """The gradient, with the decay of the coupled families."""
+    return grad + s.weight_decay * param if family in ("l2", "l2+proximal") else grad
 
 
 def decayed_direction(family: str | None, direction: Any, param: Any, s: Any) -> Any:
     """The direction, with the decay of the in-update family."""
-    return direction + s.weight_decay * param if family == "in_update" else direction
+    inside = family == "in_update" and not hasattr(s, "keep")
+    return direction + s.weight_decay * param if inside else direction
 
 
-def descend(family: str | None, param: Any, direction: Any, s: Any) -> Any:
-    """The parameter after a step of ``lr`` against the direction, with decoupled decay."""
-    step = s.lr * direction
-    if family == "decoupled":
-        return s.keep * param - step
-    if family == "proximal":
-        return s.shrink * (param - step)
-    return param - step
+def decayed_parameter(param: Any, s: Any) -> Any:
+    """The parameter that the step starts from: smaller where the decay comes before the step."""
+    return s.keep * param if hasattr(s, "keep") else param
+
+
+def descend(param: Any, direction: Any, s: Any) -> Any:
+    """The parameter after a step of ``s.rate`` against the direction, with the decay around it."""
+    param = decayed_parameter(param, s) - s.rate * direction
+    return s.shrink * param if hasattr(s, "shrink") else param

@@ -75,7 +75,8 @@ def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, Sta
         stepping.check(rule, xp, jax.tree_util.keystr(path), array, grad)
         own = {name: values[place] for name, values in slots.items()}
         stepping.check_slots(rule, jax.tree_util.keystr(path), own, array.shape)
-        entries.append(stepping.Entry(rule, step, _strong(grad), array, own))
+        chosen = rule.of(_dotted(path), array.shape)
+        entries.append(stepping.Entry(chosen, step, _strong(grad), array, own))
         places.append(place)
     results, common = stepping.run(xp, entries, state.shared)
     updates: list[Any] = [None] * len(arrays)
@@ -90,6 +91,11 @@ def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, Sta
 def _flattened(params: Any) -> tuple[list[tuple[Any, Any]], Any]:
     """Every leaf with its path, and the structure, whose class has no stub."""
     return jax.tree_util.tree_flatten_with_path(params)
+
+
+def _dotted(path: Any) -> str:
+    """A path as predicates see it in every framework: names joined by dots."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _strong(leaf: Any) -> jax.Array:

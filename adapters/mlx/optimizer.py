@@ -85,7 +85,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
         def enter(path: str, grad: Any, param: Any, state: dict[str, Any]) -> int:
             stepping.check_slots(rule, path, state, param.shape)
-            entries.append(stepping.Entry(rule, step, grad, param, state))
+            own = rule.of(path, param.shape)
+            entries.append(stepping.Entry(own, step, grad, param, state))
             return len(entries) - 1
 
         places = tree_map_with_path(enter, gradients, parameters, self.state)

@@ -37,6 +37,11 @@ class RuleOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves out is taken from the optimizer's rule."""
         for name in param_group:
+            if name in ("like", "mask", "groups"):
+                raise TypeError(
+                    f"{self.rule.name}: a parameter group has {name!r}; it is for the whole "
+                    "optimizer, give it to the constructor"
+                )
             if name in ELSEWHERE:
                 raise TypeError(
                     f"{self.rule.name}: a parameter group has {name!r}; it is called "
@@ -86,7 +91,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                 stepping.check(rule, xp, name, param, param.grad)
                 state = self._state_of(rule, param)
                 slots = self._slots_of(rule, name, param, state)
-                entries.append(stepping.Entry(rule, int(state["step"]), param.grad, param, slots))
+                own = rule.of(name, param.shape)
+                entries.append(stepping.Entry(own, int(state["step"]), param.grad, param, slots))
                 states.append(state)
         common = self._shared([entry.param for entry in entries])
         executor = (_compiled, _as_tensors) if self.execution == "compiled" else ()

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from samestep import rules, tree
 from samestep.declaration import Hyper, Shared, Slot
-from samestep.rule import Rule, Wrapper, registry
+from samestep.rule import Rule, registry
+from samestep.wrapper import Wrapper
 
 __all__ = ["print_rule", "print_rules", "unknown"]
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from functools import partial
 from typing import Any
 
 import numpy
 
 from ...backend import Snapshot
 from ...parity import Trajectory
-from ...rule import Rule, Wrapper
+from ...rule import Rule
+from ...wrapper import Wrapper
 
 __all__ = ["follow_reference", "reference_for"]
 
@@ -34,31 +36,67 @@ def follow_reference(rule: Rule, trajectory: Trajectory) -> list[Snapshot]:
         TypeError: the reference does not know an option that the rule has set.
     """
     paths = list(trajectory.params)
-    reference, outside = _built(rule, [trajectory.params[path].copy() for path in paths])
+    reference = _built(rule, [trajectory.params[path].copy() for path in paths])
     snapshots = [_taken(reference, rule, paths)]
     for step in trajectory.grads:
         grads = [step[path] for path in paths]
-        _decayed_step(reference, [-g for g in grads] if rule.hypers["maximize"] else grads, outside)
+        reference.step([-g for g in grads] if rule.hypers["maximize"] else grads)
         snapshots.append(_taken(reference, rule, paths))
     return snapshots
 
 
-def _built(rule: Rule, params: list[numpy.ndarray]) -> tuple[Any, dict[str, Any]]:
-    """The reference, and the weight decay that is to be done around it."""
+class Decayed:
+    """A reference with weight decay done around it, as the family's definition says."""
+
+    def __init__(
+        self,
+        params: list[numpy.ndarray],
+        inner_class: type,
+        family: str,
+        amount: float,
+        **values: Any,
+    ) -> None:
+        self.inner: Any = inner_class(params, **values)
+        self.params: list[numpy.ndarray] = self.inner.params
+        self.state: dict[str, Any] = self.inner.state
+        self.family = family
+        self.amount = amount
+        self.lr = values["lr"]
+
+    def step(self, grads: list[numpy.ndarray]) -> None:
+        """Take one step."""
+        before = [param.copy() for param in self.params]
+        if self.family in ("l2", "l2+proximal"):
+            grads = [g + self.amount * p for g, p in zip(grads, before, strict=True)]
+        for param in self.params:
+            if self.family == "decoupled":
+                param[...] = param - self.lr * self.amount * param
+            if self.family == "absolute":
+                param[...] = param - self.amount * param
+        self.inner.step(grads)
+        for param, old in zip(self.params, before, strict=True):
+            if self.family == "in_update":
+                param[...] = param - self.lr * self.amount * old
+            if self.family in ("proximal", "l2+proximal"):
+                param[...] = param / (1 + self.lr * self.amount)
+
+
+def _built(rule: Rule, params: list[numpy.ndarray]) -> Any:
+    """The reference of the rule; a wrapper's has weight decay around the rule inside."""
     cls = reference_for(rule.name)
-    if cls is None:
-        raise LookupError(f"there is no reference for {rule.name}")
     inner = rule.rule if isinstance(rule, Wrapper) else rule
-    inner_class = reference_for(inner.name) if isinstance(rule, Wrapper) else cls
-    values, outside = _arguments(inner, inner_class)
+    inner_class = reference_for(inner.name)
+    if cls is None or inner_class is None:
+        raise LookupError(f"there is no reference for {rule.name if cls is None else inner.name}")
+    arguments = _arguments(inner, inner_class)
     if isinstance(rule, Wrapper):
         own = {name: rule.hypers[name] for name in rule.fields()}
-        return cls(params, inner_class, **own, **values), outside
-    return cls(params, **values), outside
+        return cls(params, partial(Decayed, inner_class=inner_class), **own, **arguments)
+    return Decayed(params, inner_class, **arguments)
 
 
-def _arguments(rule: Rule, cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Constructor arguments of the reference, and the decay that it does not know itself."""
+def _arguments(rule: Rule, cls: Any) -> dict[str, Any]:
+    """Constructor arguments of the reference, and the decay to do around it."""
     known = inspect.signature(cls.__init__).parameters
     values = {
         name: value
@@ -66,24 +104,16 @@ def _arguments(rule: Rule, cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if name not in ("maximize", "state_dtype", "decay", "weight_decay")
     }
     family, amount = rule.hypers["decay"], rule.hypers["weight_decay"]
-    inside = "weight_decay" in known and family == type(rule).fields()["decay"].default
+    # A reference does its rule's own family itself, and those it lists.
+    own = getattr(cls, "DECAYS", (type(rule).fields()["decay"].default,))
+    inside = "weight_decay" in known and family in own
     if "weight_decay" in known:
         values["weight_decay"] = amount if inside else 0.0
-    return values, {"family": family, "amount": 0.0 if inside else amount, "lr": values["lr"]}
-
-
-def _decayed_step(reference: Any, grads: list[numpy.ndarray], decay: dict[str, Any]) -> None:
-    """A step with weight decay done around the reference, as the family's definition says."""
-    family, amount, lr = decay["family"], decay["amount"], decay["lr"]
-    before = [param.copy() for param in reference.params]
-    if family == "l2":
-        grads = [g + amount * p for g, p in zip(grads, before, strict=True)]
-    reference.step(grads)
-    for i, old in enumerate(before):
-        if family in ("decoupled", "in_update"):
-            reference.params[i] = numpy.asarray(reference.params[i] - lr * amount * old)
-        if family == "proximal":
-            reference.params[i] = numpy.asarray(reference.params[i] / (1 + lr * amount))
+    if hasattr(cls, "DECAYS") and inside:
+        values["decay"] = family
+    if not values.get("bare_decay", True) and values["momentum"] == 0:
+        amount = 0.0  # SGD's option that leaves decay out where there is no momentum
+    return values | {"family": family, "amount": 0.0 if inside else amount}
 
 
 def _taken(reference: Any, rule: Rule, paths: list[str]) -> Snapshot:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from ._adaptive import check_adaptive, corrected, denominator, quotient
 
 
 class LAMB:
     """Adam's direction plus decay, rescaled per parameter to the norm of that parameter.
 
-    Source: You et al., arXiv 1904.00962, Algorithm 2, with phi the identity and a ratio of 1
-    where the parameter or the direction has norm zero.
+    Source: You et al., arXiv 1904.00962, Algorithm 2, with phi the clipping to `scale_clip` (the
+    identity by default) and a ratio of 1 where phi or the direction's norm is zero.
     """
 
     def __init__(
@@ -20,32 +25,54 @@ class LAMB:
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.01,
+        scale_clip: tuple[float, float] = (0.0, math.inf),
+        eps_root: float = 0.0,
+        eps_at: str = "outside",
+        bias_correction: bool = True,
+        start: str = "zero",
+        amsgrad: bool | str = False,
     ) -> None:
+        check_adaptive(eps_at, start, amsgrad)
         self.params = [np.array(p, dtype=np.float64) for p in params]
-        self.state = {
+        self.state: dict[str, list[Any]] = {
             "m": [np.zeros_like(p) for p in self.params],
             "v": [np.zeros_like(p) for p in self.params],
         }
+        if amsgrad:
+            self.state["v_max"] = [np.zeros_like(p) for p in self.params]
         self.lr = lr
         self.betas = betas
         self.eps = eps
         self.weight_decay = weight_decay
+        self.scale_clip = scale_clip
+        self.eps_root = eps_root
+        self.eps_at = eps_at
+        self.bias_correction = bias_correction
+        self.start = start
+        self.amsgrad = amsgrad
         self.t = 0
 
     def step(self, grads: list[NDArray[np.float64]]) -> None:
         """Take one step."""
         beta1, beta2 = self.betas
         self.t += 1
+        debias1 = 1 - beta1**self.t if self.bias_correction else 1.0
+        debias2 = 1 - beta2**self.t if self.bias_correction else 1.0
         for i in range(len(self.params)):
             p, m, v = self.params[i], self.state["m"][i], self.state["v"][i]
+            v_max = self.state["v_max"][i] if self.amsgrad else None
             g = np.asarray(grads[i], dtype=np.float64)
+            if self.t == 1 and self.start == "gradient":
+                m[...] = g
+                v[...] = g**2
             m[...] = beta1 * m + (1 - beta1) * g
             v[...] = beta2 * v + (1 - beta2) * g**2
-            m_hat = m / (1 - beta1**self.t)
-            v_hat = v / (1 - beta2**self.t)
-            r = m_hat / (np.sqrt(v_hat) + self.eps)
-            u = r + self.weight_decay * p
-            p_norm = np.sqrt(np.sum(p**2))
-            u_norm = np.sqrt(np.sum(u**2))
-            ratio = p_norm / u_norm if p_norm > 0 and u_norm > 0 else 1.0
+            m_hat = m / debias1
+            v_hat = corrected(v, v_max, debias2, self.amsgrad)
+            root = denominator(v_hat, debias2, self.eps, self.eps_root, self.eps_at)
+            u = quotient(m_hat, root) + self.weight_decay * p
+            low, high = self.scale_clip
+            scale = min(max(math.sqrt(np.sum(p**2)), low), high)
+            size = math.sqrt(np.sum(u**2))
+            ratio = scale / size if scale > 0 and size > 0 else 1.0
             p[...] = p - self.lr * ratio * u

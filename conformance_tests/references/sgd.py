@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from ._momentum import check_momentum, displacement, momentum_state
+
 
 class SGD:
-    """Gradient descent with momentum, as `torch.optim.SGD` defines it.
+    """Gradient descent with momentum, by default as `torch.optim.SGD` defines it.
 
     Source: pytorch/pytorch, torch/optim/sgd.py; Nesterov's form follows Sutskever et al.,
     "On the importance of initialization and momentum in deep learning" (ICML 2013).
-    With momentum 0 there is no buffer: m stays zero and dampening has no effect.
+    With momentum 0 there is no buffer and dampening has no effect; nor has decay then with
+    `bare_decay=False`, as in ml-explore/mlx before its #473.
     """
 
     def __init__(
@@ -22,14 +27,22 @@ class SGD:
         dampening: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        momentum_start: str = "gradient",
+        momentum_form: str = "sum",
+        lr_at: str = "outside",
+        bare_decay: bool = True,
     ) -> None:
+        check_momentum(dampening, momentum_start, momentum_form, lr_at)
         self.params = [np.array(p, dtype=np.float64) for p in params]
-        self.state = {"m": [np.zeros_like(p) for p in self.params]}
+        self.state: dict[str, list[Any]] = momentum_state(self.params, momentum)
         self.lr = lr
         self.momentum = momentum
         self.dampening = dampening
         self.nesterov = nesterov
-        self.weight_decay = weight_decay
+        self.weight_decay = weight_decay if bare_decay or momentum != 0 else 0.0
+        self.momentum_start = momentum_start
+        self.momentum_form = momentum_form
+        self.lr_at = lr_at
         self.t = 0
 
     def step(self, grads: list[NDArray[np.float64]]) -> None:
@@ -38,12 +51,15 @@ class SGD:
         for i in range(len(self.params)):
             p = self.params[i]
             g = np.asarray(grads[i], dtype=np.float64) + self.weight_decay * p
-            d = g
-            if self.momentum != 0:
-                m = self.state["m"][i]
-                if self.t == 1:
-                    m[...] = g  # the first gradient enters undampened
-                else:
-                    m[...] = self.momentum * m + (1 - self.dampening) * g
-                d = g + self.momentum * m if self.nesterov else m
-            p[...] = p - self.lr * d
+            p[...] = p - displacement(
+                np.asarray(g),
+                self.state["m"][i] if "m" in self.state else None,
+                self.lr,
+                self.t,
+                self.momentum,
+                self.dampening,
+                self.nesterov,
+                self.momentum_start,
+                self.momentum_form,
+                self.lr_at,
+            )

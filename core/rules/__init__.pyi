@@ -1,9 +1,14 @@
 # Written by python -m samestep.conformance.stubs from the declarations of the rules.
 """The update rules, one file each. Every module here is imported; none is listed by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
-from ..rule import Rule, Wrapper
+from ..rule import Rule
+from ..wrapper import Wrapper
+from ..groups import Predicate
+from ..parts.layerwise import Layerwise
+from ..parts.moments import Moments, Rooted
+from ..parts.momentum import Momentum
 
 class _Array(Protocol):
     """A 0-d array of any framework, for values that are traced."""
@@ -20,17 +25,411 @@ _Scalar: TypeAlias = float | _Array | _Schedule
 _Whole: TypeAlias = int | _Array | _Schedule
 
 __all__ = [
+    "AMSGrad",
+    "AdEMAMix",
+    "AdaBelief",
+    "AdaDelta",
+    "Adafactor",
+    "Adagrad",
     "Adam",
+    "AdamP",
     "AdamW",
+    "Adamax",
     "Adan",
     "LAMB",
+    "LARS",
     "Lion",
     "Lookahead",
     "Muon",
+    "NAdam",
     "Prodigy",
+    "RAdam",
+    "RMSprop",
+    "RaLars",
+    "Rprop",
     "SGD",
     "SM3",
+    "Scout",
+    "SignSGD",
+    "Signum",
+    "TAdam",
+    "Yogi",
 ]
+
+class AMSGrad(Adam):
+    """AMSGrad: Adam that divides by the largest mean square so far.
+
+        v_max = max(v_max, v)
+        param = param - lr m_hat / (sqrt(v_max_hat) + eps)
+
+    with m, v and the corrections (of v_max by 1 - beta2^t) as in Adam. amsgrad="corrected" takes
+    the maximum of the corrected v instead; then v_max needs no correction.
+
+    Source: Reddi, Kale and Kumar, "On the convergence of Adam and beyond", arXiv 1904.09237,
+        Algorithm 2, with Adam's bias correction, which the paper leaves out.
+    Agrees with: torch.optim.Adam(amsgrad=True); optax.amsgrad with amsgrad="corrected".
+    Differs from: optax.amsgrad, which takes the other reading (optax#1389); keras and labml in the
+        place and size of eps.
+    Shapes: grad, param, m, v and v_max are equal, any shape.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        betas: decay per step of m and v [1/step]; in [0, 1).
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        amsgrad: take the maximum before the correction of v, or after.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        bias_correction: correct m and v for their start at zero.
+        start: m and v before the first step: zero, or the first gradient and its square.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    amsgrad: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.001,
+        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        amsgrad: Literal[True, "corrected"] = True,
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        bias_correction: bool = True,
+        start: Literal["zero", "gradient"] = "zero",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax", "keras", "paper", "labml"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class AdEMAMix(Rooted):
+    """AdEMAMix: Adam with a second, much slower mean of the gradient beside the first.
+
+        m1    = beta1 m1 + (1 - beta1) grad
+        m2    = beta3 m2 + (1 - beta3) grad
+        v     = beta2 v + (1 - beta2) grad^2
+        param = (1 - lr weight_decay) param - lr (m1_hat + alpha m2) / (sqrt(v_hat) + eps)
+
+    The paper raises alpha and beta3 over T steps: alpha=schedules.Linear(0, 5, T) and
+    betas=(0.9, 0.999, schedules.HalfLife(0.9, 0.9999, T)). They count from step slow_start, at
+    which m2 begins.
+
+    Source: Pagliardini, Ablin and Grangier, "The AdEMAMix optimizer: better, faster, older",
+        arXiv 2409.03137, Algorithm 1 (m2 is not corrected).
+    Agrees with: apple/ml-ademamix (both versions); optax.contrib.ademamix; pytorch_optimizer's.
+    Differs from: holocron's, which couples the decay, and whose text averages (grad - m)^2; apple's
+        torch version in alpha by default (2); optax's, whose mu_dtype holds for one step only.
+    Shapes: grad, param and every slot are equal, any shape.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        betas: decay per step of m1, v and m2 [1/step]; in [0, 1).
+        alpha: weight of m2 [1]; >= 0.
+        slow_start: step from which alpha's and beta3's schedules count [steps]; >= 0.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        bias_correction: correct m and v for their start at zero.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+    betas: Any
+    alpha: Any
+    slow_start: Any
+    bias_correction: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.001,
+        betas: tuple[_Scalar, _Scalar, _Scalar] = (0.9, 0.999, 0.9999),
+        alpha: _Scalar = 5.0,
+        slow_start: _Whole = 0,
+        eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        bias_correction: bool = True,
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax", "paper", "holocron", "xlstm"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class AdaBelief(RAdam):
+    """AdaBelief: Adam that divides by the spread of the gradient around its mean.
+
+        m     = beta1 m + (1 - beta1) grad
+        v     = beta2 v + (1 - beta2) (grad - m)^2 + eps_root
+        param = param - lr m_hat / (sqrt(v_hat) + eps)       (rectify: as in RAdam)
+
+    Source: Zhuang et al., "AdaBelief optimizer: adapting stepsizes by the belief in observed
+        gradients", arXiv 2010.07468, Algorithm 2 (one eps for both, 1e-16 in the authors' code).
+    Agrees with: optax.adabelief; adabelief-pytorch with rectify=False.
+    Differs from: adabelief-pytorch and timm, which rectify by default; holocron's, which adds
+        nothing to v and couples the decay; labml's, whose constructor passes its arguments one
+        place on, so that it always takes the largest v and stands still until it rectifies.
+    Shapes: grad, param, m and v are equal, any shape.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        betas: decay per step of m and v [1/step]; in [0, 1).
+        threshold: rho from which the divisor is trusted [steps]; >= 4.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added to v at every step [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        below: the step before that.
+        keep_eps: what is added to v stays there, or is added where v is read.
+        rectify: rectify as RAdam does.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        bias_correction: correct m and v for their start at zero.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    eps: Any
+    eps_root: Any
+    keep_eps: Any
+    rectify: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.001,
+        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        threshold: _Scalar = 4.0,
+        eps: _Scalar = 1e-16,
+        eps_root: _Scalar = 1e-16,
+        weight_decay: _Scalar = 0.0,
+        *,
+        below: Literal["momentum", "adam", "skip"] = "momentum",
+        keep_eps: bool = True,
+        rectify: bool = False,
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        bias_correction: bool = True,
+        amsgrad: Literal[False, True, "corrected"] = False,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax", "paper", "labml", "holocron"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class AdaDelta(Rule):
+    """AdaDelta: steps in units of the steps before, so that no step size is needed.
+
+        v     = rho v + (1 - rho) grad^2
+        delta = sqrt(u + eps) / sqrt(v + eps) grad
+        u     = rho u + (1 - rho) delta^2
+        param = param - lr delta
+
+    Source: Zeiler, "ADADELTA: an adaptive learning rate method", arXiv 1212.5701, Algorithm 1.
+    Agrees with: torch.optim.Adadelta; optax.adadelta; mlx.optimizers.AdaDelta.
+    Differs from: keras.optimizers.Adadelta, whose lr is 1e-3; MLX 0.0, which never read u back.
+    Shapes: grad, param, v and u are equal, any shape.
+
+    Args:
+        lr: multiple of the step [1]; >= 0.
+        rho: decay per step of v and u [1/step]; in [0, 1).
+        eps: added under both roots [gradient^2]; > 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        accumulate: u is read back; if not, it counts as zero at every step.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+    rho: Any
+    eps: Any
+    accumulate: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 1.0,
+        rho: _Scalar = 0.9,
+        eps: _Scalar = 1e-06,
+        weight_decay: _Scalar = 0.0,
+        *,
+        accumulate: bool = True,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class Adafactor(Momentum):
+    """Adafactor: the mean square kept as one vector per row and one per column.
+
+        rho   = min(lr, 1 / sqrt(t)),  scale = max(eps2, RMS(param)),  beta = 1 - t^-decay_rate
+        row   = beta row + (1 - beta) mean over columns of (grad^2 + eps1);  col = likewise
+        u     = grad / sqrt(row col / mean(row));  u = u / max(1, RMS(u) / clip_threshold)
+        param = (1 - lr weight_decay) param - scale rho u
+
+    Source: Shazeer and Stern, "Adafactor: adaptive learning rates with sublinear memory cost",
+        arXiv 1804.04235, Algorithms 4 and 5.
+    Agrees with: torch.optim.Adafactor but for eps1; mlx.optimizers.Adafactor.
+    Differs from: torch, which bounds v from below by eps1^2 instead; optax.adafactor, which factors
+        the two largest axes, of 128 at least, has no relative step, and decays without lr; MLX,
+        which decays by the scaled step; keras, which keeps the whole v as well.
+    Shapes: grad and param are equal; v is (row, col), with size 1 along one axis each, or (v,).
+
+    Args:
+        lr: largest step, relative to the parameter [1]; >= 0.
+        eps: least v, and least RMS(param) [gradient^2, parameter]; >= 0.
+        decay_rate: v forgets as 1 - t^-decay_rate [1]; in (0, 1].
+        clip_threshold: largest RMS of u [1]; > 0.
+        momentum: decay per step of m [1/step]; in [0, 1).
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        relative_step: shrink the step as 1 / sqrt(t).
+        warmup_init: let the relative step begin at 1e-6 t.
+        scale_parameter: multiply the step by RMS(param).
+        eps_at: eps1 is added to grad^2, or bounds v.
+        scale_at: RMS(param) before decay or after.
+        axes: axes that are factored.
+        min_dim: least size of both axes for them to be factored.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+    eps: Any
+    decay_rate: Any
+    clip_threshold: Any
+    relative_step: Any
+    warmup_init: Any
+    scale_parameter: Any
+    eps_at: Any
+    scale_at: Any
+    axes: Any
+    min_dim: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.01,
+        eps: tuple[_Scalar, _Scalar] = (1e-30, 0.001),
+        decay_rate: _Scalar = 0.8,
+        clip_threshold: _Scalar = 1.0,
+        momentum: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        relative_step: bool = True,
+        warmup_init: bool = False,
+        scale_parameter: bool = True,
+        eps_at: Literal["added", "clamped"] = "added",
+        scale_at: Literal["before", "after"] = "before",
+        axes: Literal["last", "largest"] = "last",
+        min_dim: int = 1,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class Adagrad(Rooted, Momentum):
+    """Adagrad: the gradient in units of the root of all its squares so far.
+
+        v     = v + grad^2
+        param = param - lr / (1 + (t - 1) lr_decay) grad / (sqrt(v) + eps)
+
+    Source: Duchi, Hazan and Singer, "Adaptive subgradient methods", JMLR 12, 2011, Figure 1.
+    Agrees with: torch.optim.Adagrad; mlx.optimizers.Adagrad.
+    Differs from: optax.adagrad and keras's, which start v at 0.1 and add eps under the root.
+    Shapes: grad, param and every slot are equal, any shape. A quotient 0/0 counts as 0.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        lr_decay: lr is divided by 1 + (t - 1) lr_decay [1/step]; >= 0.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        initial_v: v before the first step [gradient^2]; >= 0.
+        momentum: decay per step of m [1/step]; in [0, 1).
+        dampening: part of a step kept out of m [1]; in [0, 1].
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        momentum_form: m is a decaying sum of steps, or their mean.
+        nesterov: look one step of momentum ahead.
+        momentum_start: m before the first step is zero, or the first step.
+        lr_at: lr multiplies m, or what goes into m.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+    lr_decay: Any
+    eps: Any
+    initial_v: Any
+    eps_at: Any
+    momentum_form: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.01,
+        lr_decay: _Scalar = 0.0,
+        eps: _Scalar = 1e-10,
+        initial_v: _Scalar = 0.0,
+        momentum: _Scalar = 0.0,
+        dampening: _Scalar = 0.0,
+        eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        eps_at: Literal["outside", "inside"] = "outside",
+        momentum_form: Literal["sum", "mean"] = "mean",
+        nesterov: bool = False,
+        momentum_start: Literal["zero", "gradient"] = "zero",
+        lr_at: Literal["outside", "inside"] = "outside",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
 
 class Adam(AdamW):
     """Adam: a step along the mean gradient, in units of its root mean square.
@@ -46,18 +445,28 @@ class Adam(AdamW):
         Algorithm 1 (eps added to the root of the corrected v).
     Agrees with: torch.optim.Adam; optax.adam; mlx.optimizers.Adam(bias_correction=True).
     Differs from: mlx.optimizers.Adam by default, which leaves the bias correction out (first step
-        3.16 times as long); keras.optimizers.Adam, which adds eps = 1e-7 before the correction.
+        3.16 times as long); keras.optimizers.Adam, which adds eps = 1e-7 before the correction;
+        labml's Adam, where optimized_update=True adds 1e-16 there (False: eps_at="outside"). MLX
+        0.0 says it follows the paper, which corrects the bias and starts at zero.
     Shapes: grad, param, m and v are equal, any shape.
 
     Args:
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v [gradient]; >= 0.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        bias_correction: correct m and v for their start at zero.
+        start: m and v before the first step: zero, or the first gradient and its square.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
-        state_dtype: dtype of the state; None is the parameter's.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
     """
 
     def __init__(
@@ -65,14 +474,95 @@ class Adam(AdamW):
         lr: _Scalar = 0.001,
         betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0,
         *,
-        decay: Literal["l2", "decoupled", "proximal", "in_update"] = "l2",
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        bias_correction: bool = True,
+        start: Literal["zero", "gradient"] = "zero",
+        amsgrad: Literal[False, True, "corrected"] = False,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
         maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example", "labml"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...
 
-class AdamW(Rule):
+class AdamP(Adam):
+    """AdamP: Adam without the part that only makes scale-invariant weights grow.
+
+        u     = m_hat / (sqrt(v_hat) + eps)
+        u     = u - <p, u> p,  p = param / ||param||     where |cos(param, grad)| < delta / sqrt(n)
+        param = param - lr (u + weight_decay (wd_ratio where projected, else 1) param)
+
+    tried on every output channel of n elements, then on the whole parameter; never on vectors.
+    projection="signed" tries the whole parameter alone, of any shape, with the cosine's sign, and
+    leaves the decay as it is.
+
+    Source: Heo et al., "AdamP: slowing down the slowdown for momentum optimizers on
+        scale-invariant weights", arXiv 2006.08217, Algorithm 2, as in clovaai/AdamP.
+    Agrees with: clovaai/AdamP; timm's AdamP.
+    Differs from: holocron's, which projects wherever the cosine is negative, vectors too, and whose
+        text starts m at the first gradient.
+    Shapes: grad, param, m and v are equal. ``layout`` names the output axis.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        betas: decay per step of m and v [1/step]; in [0, 1).
+        delta: largest cosine that is taken for a right angle [1]; >= 0.
+        wd_ratio: share of the decay where projected [1]; in [0, 1].
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        nesterov: look one step of momentum ahead.
+        projection: the authors', or holocron's.
+        layout: output axis first ('oi') or last ('io').
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        bias_correction: correct m and v for their start at zero.
+        start: m and v before the first step: zero, or the first gradient and its square.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    delta: Any
+    wd_ratio: Any
+    nesterov: Any
+    projection: Any
+    layout: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.001,
+        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        delta: _Scalar = 0.1,
+        wd_ratio: _Scalar = 0.1,
+        eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        nesterov: bool = False,
+        projection: Literal["channel", "signed"] = "channel",
+        layout: Literal["oi", "io"] = "oi",
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        bias_correction: bool = True,
+        start: Literal["zero", "gradient"] = "zero",
+        amsgrad: Literal[False, True, "corrected"] = False,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "in_update",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["paper", "holocron"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class AdamW(Moments):
     """Adam with weight decay kept apart from the gradient.
 
         m     = beta1 m + (1 - beta1) grad
@@ -91,30 +581,95 @@ class AdamW(Rule):
     Args:
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v [gradient]; >= 0.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
         weight_decay: fraction of the parameter removed per step, times lr [1/lr]; >= 0.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        bias_correction: correct m and v for their start at zero.
+        start: m and v before the first step: zero, or the first gradient and its square.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
-        state_dtype: dtype of the state; None is the parameter's.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
     """
-
-    lr: Any
-    betas: Any
-    eps: Any
 
     def __init__(
         self,
         lr: _Scalar = 0.001,
         betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0,
         weight_decay: _Scalar = 0.01,
         *,
-        decay: Literal["l2", "decoupled", "proximal", "in_update"] = "decoupled",
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        bias_correction: bool = True,
+        start: Literal["zero", "gradient"] = "zero",
+        amsgrad: Literal[False, True, "corrected"] = False,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
         maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...
 
-class Adan(Rule):
+class Adamax(Moments):
+    """Adamax: Adam with the largest decayed gradient in place of the root mean square.
+
+        m     = beta1 m + (1 - beta1) grad
+        u     = max(beta2 u, |grad| + eps)
+        param = param - lr m / (1 - beta1^t) / u
+
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization", arXiv 1412.6980,
+        Algorithm 2, with eps against division by zero, which the paper leaves out.
+    Agrees with: torch.optim.Adamax; optax.adamax.
+    Differs from: keras.optimizers.Adamax and jax.example_libraries, which add eps to u where it is
+        read; mlx.optimizers.Adamax, which does so and leaves the correction of m out, so that the
+        first step is a tenth as long.
+    Shapes: grad, param, m and u are equal, any shape.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        betas: decay per step of m and u [1/step]; in [0, 1).
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        bias_correction: correct m for its start at zero.
+        eps_at: eps is added to |grad| inside the maximum, or to u where it is read.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+    betas: Any
+    bias_correction: Any
+    eps_at: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.002,
+        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 1e-08,
+        weight_decay: _Scalar = 0.0,
+        *,
+        bias_correction: bool = True,
+        eps_at: Literal["inside", "outside"] = "inside",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class Adan(Rooted):
     """Adan: adaptive Nesterov momentum, from the difference of successive gradients.
 
         diff  = grad - prev                            (zero at the first step)
@@ -130,61 +685,97 @@ class Adan(Rule):
         betas are 1 minus the paper's; decay="decoupled" is their no_prox.
     Agrees with: sail-sg/Adan; the copies in timm, pytorch_optimizer and torch-optimi.
     Differs from: optax.adan (0.2.8), which weights diff and v_hat by 1 - beta2 = 0.08 instead of
-        beta2 = 0.92 (optax#1715); holocron's Adan, which never stores the previous gradient.
+        beta2 = 0.92 (optax#1715); holocron's, which never stores the previous gradient and whose
+        text weights v_hat by 1 - beta2; the paper, without correction, from m = grad, n = grad^2.
     Shapes: grad, param and every slot are equal, any shape.
 
     Args:
         lr: step size [parameter]; >= 0.
         betas: decay per step of m, v and n [1/step]; in [0, 1).
-        eps: added to the root of n [gradient]; >= 0.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
+        bias_correction: correct m and v for their start at zero.
+        start: m and v before the first step: zero, or the first gradient and its square.
+        amsgrad: divide by the largest n so far.
+        difference_weight: weight of diff and v_hat.
+        keep_previous: prev is kept; if not, it is zero at every step.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
-        state_dtype: dtype of the state; None is the parameter's.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
     """
 
     lr: Any
     betas: Any
-    eps: Any
+    bias_correction: Any
+    start: Any
+    amsgrad: Any
+    difference_weight: Any
+    keep_previous: Any
 
     def __init__(
         self,
         lr: _Scalar = 0.001,
         betas: tuple[_Scalar, _Scalar, _Scalar] = (0.98, 0.92, 0.99),
         eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0,
         *,
-        decay: Literal["l2", "decoupled", "proximal", "in_update"] = "proximal",
+        bias_correction: bool = True,
+        start: Literal["zero", "gradient"] = "zero",
+        amsgrad: bool = False,
+        difference_weight: Literal["beta2", "1-beta2"] = "beta2",
+        keep_previous: bool = True,
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "proximal",
         maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax", "paper", "holocron"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...
 
-class LAMB(AdamW):
+class LAMB(Layerwise, AdamW):
     """LAMB: Adam's direction, rescaled for every parameter to the parameter's own norm.
 
         m, v  = as in Adam;  m_hat, v_hat = corrected for their start at zero
         r     = m_hat / (sqrt(v_hat) + eps) + weight_decay param
         param = param - lr (||param|| / ||r||) r       (the ratio is 1 where a norm is zero)
 
+    ||param|| is clipped to scale_clip, the phi of the paper.
+
     Source: You et al., "Large batch optimization for deep learning: training BERT in 76 minutes",
         arXiv 1904.00962, Algorithm 2 with phi the identity.
     Agrees with: optax.lamb; mlx-optimizers' Lamb; timm's Lamb with always_adapt and without its
         clipping of the global norm.
     Differs from: pytorch_optimizer's Lamb, which corrects m after the ratio (first step 10 times
-        as long); holocron's, which corrects nothing; keras.optimizers.Lamb, which decays outside
-        the ratio (here decay="decoupled").
+        as long); holocron's, which corrects nothing, and whose text divides by the norm of
+        r + param; keras.optimizers.Lamb, which decays outside the ratio.
     Shapes: grad, param, m and v are equal; the two norms run over the whole parameter.
 
     Args:
         lr: step size, relative to the norm of the parameter [1]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v [gradient]; >= 0.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        bias_correction: correct m and v for their start at zero.
+        start: m and v before the first step: zero, or the first gradient and its square.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
-        state_dtype: dtype of the state; None is the parameter's.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
     """
 
     lr: Any
@@ -195,11 +786,90 @@ class LAMB(AdamW):
         lr: _Scalar = 0.001,
         betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-06,
+        eps_root: _Scalar = 0.0,
+        scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")),
         weight_decay: _Scalar = 0.0,
         *,
-        decay: Literal["l2", "decoupled", "proximal", "in_update"] = "in_update",
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        bias_correction: bool = True,
+        start: Literal["zero", "gradient"] = "zero",
+        amsgrad: Literal[False, True, "corrected"] = False,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "in_update",
         maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax", "keras", "paper", "holocron"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class LARS(Momentum):
+    """LARS: momentum whose steps are, for every parameter, a fraction of its own norm.
+
+        ratio = trust_coefficient ||param|| / (||grad|| + weight_decay ||param|| + eps)
+        m     = momentum m + lr ratio (grad + weight_decay param)
+        param = param - m
+
+    The ratio is 1 where ||param|| or the divisor is zero; ||param|| is clipped to scale_clip.
+
+    Source: You, Gitman and Ginsburg, "Large batch training of convolutional networks",
+        arXiv 1708.03888, Algorithm 1 and equation 6.
+    Agrees with: optax.lars with decay="l2", whose divisor is ||grad + weight_decay param||.
+    Differs from: timm's and pytorch_optimizer's, which keep lr outside m; holocron's, which has no
+        trust coefficient (its steps are 1,000 times as long), applies the ratio after the momentum
+        and never uses scale_clip.
+    Shapes: grad, param and m are equal; the two norms run over the whole parameter.
+
+    Args:
+        lr: step size, in units of the parameter's norm [1/trust_coefficient]; >= 0.
+        momentum: decay per step of m [1/step]; in [0, 1).
+        trust_coefficient: norm of a step over that of the parameter [1]; > 0.
+        eps: added to the divisor of the ratio [gradient]; >= 0.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0.
+        dampening: part of a step kept out of m [1]; in [0, 1].
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        ratio_at: the ratio goes into m, or multiplies m.
+        lr_at: lr multiplies m, or what goes into m.
+        nesterov: look one step of momentum ahead.
+        momentum_form: m is a decaying sum of steps, or their mean.
+        momentum_start: m before the first step is zero, or the first step.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+    momentum: Any
+    trust_coefficient: Any
+    eps: Any
+    scale_clip: Any
+    ratio_at: Any
+    lr_at: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 1.0,
+        momentum: _Scalar = 0.9,
+        trust_coefficient: _Scalar = 0.001,
+        eps: _Scalar = 0.0,
+        scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")),
+        dampening: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        ratio_at: Literal["inside", "outside"] = "inside",
+        lr_at: Literal["outside", "inside"] = "inside",
+        nesterov: bool = False,
+        momentum_form: Literal["sum", "mean"] = "sum",
+        momentum_start: Literal["zero", "gradient"] = "zero",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "in_update",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax", "paper", "holocron"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...
 
 class Lion(Rule):
@@ -213,7 +883,7 @@ class Lion(Rule):
         Algorithm 2, as in the authors' code (google/automl, lion).
     Agrees with: lion-pytorch; optax.lion; mlx.optimizers.Lion.
     Differs from: optax.lion in weight_decay by default (1e-3), keras.optimizers.Lion in lr by
-        default (1e-3); early MLX, which started m at the first gradient.
+        default (1e-3); MLX 0.0, which started m at the first gradient.
     Shapes: grad, param and m are equal, any shape. A NaN stays NaN.
 
     Args:
@@ -221,13 +891,18 @@ class Lion(Rule):
         betas: weight of m in the sign, and decay per step of m [1/step]; in [0, 1).
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
+        start: m before the first step.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
-        state_dtype: dtype of the state; None is the parameter's.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
     """
 
     lr: Any
     betas: Any
+    start: Any
 
     def __init__(
         self,
@@ -235,9 +910,13 @@ class Lion(Rule):
         betas: tuple[_Scalar, _Scalar] = (0.9, 0.99),
         weight_decay: _Scalar = 0.0,
         *,
-        decay: Literal["l2", "decoupled", "proximal", "in_update"] = "decoupled",
+        start: Literal["zero", "gradient"] = "zero",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
         maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...
 
 class Lookahead(Wrapper):
@@ -256,6 +935,9 @@ class Lookahead(Wrapper):
     Args:
         sync_period: steps of the wrapped rule between synchronisations [steps]; >= 1.
         sync_rate: how far slow follows fast [1]; in [0, 1].
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
     """
 
     sync_period: Any
@@ -266,6 +948,10 @@ class Lookahead(Wrapper):
         rule: Rule,
         sync_period: _Whole = 6,
         sync_rate: _Scalar = 0.5,
+        *,
+        like: Literal["optax", "paper", "holocron"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...
 
 class Muon(Rule):
@@ -290,14 +976,17 @@ class Muon(Rule):
     Args:
         lr: step size, in spectral norm per step [parameter]; >= 0.
         momentum: decay per step of m [1/step]; in [0, 1).
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         nesterov: look one step of momentum ahead.
         ns_steps: Newton-Schulz iterations.
         layout: output axis first ('oi': torch, MLX) or last ('io': Flax).
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
-        state_dtype: dtype of the state; None is the parameter's.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
     """
 
     lr: Any
@@ -310,14 +999,79 @@ class Muon(Rule):
         self,
         lr: _Scalar = 0.02,
         momentum: _Scalar = 0.95,
+        weight_decay: _Scalar = 0.0,
+        *,
         nesterov: bool = True,
         ns_steps: int = 5,
         layout: Literal["oi", "io"] = "oi",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class NAdam(Adam):
+    """NAdam: Adam with Nesterov momentum, and a momentum that grows over the first steps.
+
+        mu_t  = beta1 (1 - 0.96^(t momentum_decay) / 2)
+        ahead = (1 - mu_t) grad / (1 - mu_1 ... mu_t) + mu_(t+1) m / (1 - mu_1 ... mu_(t+1))
+        param = param - lr ahead / (sqrt(v_hat) + eps)
+
+    Without momentum_schedule mu is beta1, and m is corrected by 1 - beta1^(t+1). The product is
+    taken in closed form from t, so that no state holds it; a schedule of beta1 counts as if it had
+    always been what it is now, as in Adam's corrections.
+
+    Source: Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016, Algorithm 2
+        (which multiplies v_hat by beta2, as no library does).
+    Agrees with: torch.optim.NAdam.
+    Differs from: optax.nadam, which has no schedule; keras.optimizers.Nadam, whose momentum_decay
+        is 1, so that the schedule is over 250 times as soon; timm's NAdamW, which corrects both
+        terms alike.
+    Shapes: grad, param, m and v are equal, any shape.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        betas: decay per step of m and v [1/step]; in [0, 1).
+        momentum_decay: pace of the momentum's schedule [1/step]; > 0.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        momentum_schedule: let the momentum grow from beta1 / 2 to beta1.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        bias_correction: correct m and v for their start at zero.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+    momentum_decay: Any
+    momentum_schedule: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.002,
+        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        momentum_decay: _Scalar = 0.004,
+        eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0,
         *,
-        decay: Literal["l2", "decoupled", "proximal", "in_update"] = "decoupled",
+        momentum_schedule: bool = True,
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        bias_correction: bool = True,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
         maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax", "keras"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...
 
 class Prodigy(Adam):
@@ -335,18 +1089,21 @@ class Prodigy(Adam):
     Args:
         lr: multiple of the estimated step size [1]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v [gradient]; >= 0.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
         beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1).
         d0: first estimate of d [parameter]; > 0.
         d_coef: multiple of the estimate [1]; > 0.
         growth_rate: largest factor of d per step [1]; >= 1.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
         bias_correction: correct m and v for their start at zero.
         safeguard_warmup: leave lr out of s, for long warm-ups.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
-        state_dtype: dtype of the state; None is the parameter's.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
     """
 
     lr: Any
@@ -361,21 +1118,267 @@ class Prodigy(Adam):
         self,
         lr: _Scalar = 1.0,
         betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        eps: _Scalar = 1e-08,
-        weight_decay: _Scalar = 0.0,
         beta3: _Scalar | None = None,
         d0: _Scalar = 1e-06,
         d_coef: _Scalar = 1.0,
         growth_rate: _Scalar = float("inf"),
+        eps: _Scalar = 1e-08,
+        weight_decay: _Scalar = 0.0,
+        *,
         bias_correction: bool = False,
         safeguard_warmup: bool = False,
-        *,
         decay: Literal["l2", "in_update"] = "in_update",
         maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...
 
-class SGD(Rule):
+class RAdam(Adam):
+    """RAdam: Adam rectified for the variance of its divisor in the first steps.
+
+        rho_inf = 2 / (1 - beta2) - 1,  rho = rho_inf - 2 t beta2^t / (1 - beta2^t)
+        param   = param - lr r m_hat / (sqrt(v_hat) + eps)       where rho > threshold
+        param   = param - lr m_hat            before that (below="adam": with the divisor)
+        r^2     = (rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho)
+
+    Source: Liu et al., "On the variance of the adaptive learning rate and beyond",
+        arXiv 1908.03265, Algorithm 2 (threshold 4; without eps).
+    Agrees with: optax.radam(threshold=4).
+    Differs from: torch.optim.RAdam, optax.radam and labml's, whose threshold is 5 (one step more
+        without divisor at beta2 = 0.999); torch and labml add eps before the correction of v.
+    Shapes: grad, param, m and v are equal, any shape.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        betas: decay per step of m and v [1/step]; in [0, 1).
+        threshold: rho from which the divisor is trusted [steps]; >= 4.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        below: the step before that.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        bias_correction: correct m and v for their start at zero.
+        start: m and v before the first step: zero, or the first gradient and its square.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    threshold: Any
+    below: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.001,
+        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        threshold: _Scalar = 4.0,
+        eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        below: Literal["momentum", "adam", "skip"] = "momentum",
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        bias_correction: bool = True,
+        start: Literal["zero", "gradient"] = "zero",
+        amsgrad: Literal[False, True, "corrected"] = False,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax", "paper", "labml"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class RMSprop(Rooted, Momentum):
+    """RMSprop: the gradient in units of its root mean square.
+
+        v     = alpha v + (1 - alpha) grad^2
+        param = param - lr grad / (sqrt(v) + eps)       (centered: sqrt(v - g^2), g the mean)
+
+    Source: Tieleman and Hinton, "Lecture 6.5-rmsprop", Coursera 2012 (alpha = 0.9 there), in the
+        form that torch.optim.RMSprop gives it; centered: Graves, arXiv 1308.0850, equation 40.
+    Agrees with: torch.optim.RMSprop; mlx.optimizers.RMSprop.
+    Differs from: optax.rmsprop, keras.optimizers.RMSprop and jax.example_libraries, which add eps
+        under the root, keep lr inside the momentum, and have alpha = 0.9.
+    Shapes: grad, param and every slot are equal, any shape.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        alpha: decay per step of v and g [1/step]; in [0, 1).
+        initial_v: v before the first step [gradient^2]; >= 0.
+        momentum: decay per step of m [1/step]; in [0, 1).
+        dampening: part of a step kept out of m [1]; in [0, 1].
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        centered: divide by the standard deviation, not the root mean square.
+        bias_correction: correct v and g for their start.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        nesterov: look one step of momentum ahead.
+        momentum_form: m is a decaying sum of steps, or their mean.
+        momentum_start: m before the first step is zero, or the first step.
+        lr_at: lr multiplies m, or what goes into m.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+    alpha: Any
+    initial_v: Any
+    centered: Any
+    bias_correction: Any
+    eps_at: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.01,
+        alpha: _Scalar = 0.99,
+        initial_v: _Scalar = 0.0,
+        momentum: _Scalar = 0.0,
+        dampening: _Scalar = 0.0,
+        eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        centered: bool = False,
+        bias_correction: bool = False,
+        eps_at: Literal["outside", "inside"] = "outside",
+        nesterov: bool = False,
+        momentum_form: Literal["sum", "mean"] = "sum",
+        momentum_start: Literal["zero", "gradient"] = "zero",
+        lr_at: Literal["outside", "inside"] = "outside",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class RaLars(Layerwise, RAdam):
+    """RaLars: RAdam's direction, rescaled for every parameter to the parameter's own norm.
+
+        r     = RAdam's direction + weight_decay param
+        param = param - lr (||param|| / ||r||) r       (the ratio is 1 where a norm is zero)
+
+    ||param|| is clipped to scale_clip. force_adaptive_momentum takes Adam's direction, in place of
+    m_hat, until rho exceeds the threshold.
+
+    Source: Brain's and Howard's combination of RAdam (arXiv 1908.03265) with LARS
+        (arXiv 1708.03888), 2019, as holocron.optim.RaLars has it; there is no paper.
+    Agrees with: holocron.optim.RaLars.
+    Differs from: LARS in the ratio, which has no trust coefficient here.
+    Shapes: grad, param, m and v are equal; the two norms run over the whole parameter.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        betas: decay per step of m and v [1/step]; in [0, 1).
+        threshold: rho from which the divisor is trusted [steps]; >= 4.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        force_adaptive_momentum: Adam's direction until rho exceeds the threshold.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        bias_correction: correct m and v for their start at zero.
+        start: m and v before the first step: zero, or the first gradient and its square.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    force_adaptive_momentum: Any
+    scale_clip: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.001,
+        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        threshold: _Scalar = 4.0,
+        scale_clip: tuple[_Scalar, _Scalar] = (0.0, 10.0),
+        eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        force_adaptive_momentum: bool = False,
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        bias_correction: bool = True,
+        start: Literal["zero", "gradient"] = "zero",
+        amsgrad: Literal[False, True, "corrected"] = False,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "in_update",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["holocron"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class Rprop(Rule):
+    """Rprop: the sign of the gradient, times a step size that every element finds for itself.
+
+        size  = size eta_plus where grad keeps its sign, size eta_minus where it changes
+        grad  = 0 where it has changed
+        param = param - sign(grad) size,  prev = grad
+
+    Source: Riedmiller and Braun, ICNN 1993, in the variant iRprop- of Igel and Huesken, 2000.
+    Agrees with: torch.optim.Rprop.
+    Differs from: optax.rprop (0.2.8), which applies the update of the step before (optax#1725).
+    Shapes: grad, param and every slot are equal, any shape.
+
+    Args:
+        lr: first step size [parameter]; > 0.
+        etas: factors of the step size: sign changed, sign kept [1]; > 0.
+        step_sizes: bounds of the step size [parameter]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        lag: apply the update of the step before.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+    etas: Any
+    step_sizes: Any
+    lag: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.01,
+        etas: tuple[_Scalar, _Scalar] = (0.5, 1.2),
+        step_sizes: tuple[_Scalar, _Scalar] = (1e-06, 50.0),
+        weight_decay: _Scalar = 0.0,
+        *,
+        lag: bool = False,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class SGD(Momentum):
     """Stochastic gradient descent, with momentum, dampening and Nesterov's look ahead.
 
         m     = momentum m + (1 - dampening) grad      (m = grad at the first step)
@@ -385,45 +1388,58 @@ class SGD(Rule):
         in deep learning", ICML 2013, in the form that torch.optim.SGD gives it.
     Agrees with: torch.optim.SGD; optax.sgd and mlx.optimizers.SGD without dampening.
     Differs from: mlx.optimizers.SGD with dampening, which starts m at zero and so dampens the
-        first gradient too; keras.optimizers.SGD, which keeps lr inside m.
+        first gradient too; keras.optimizers.SGD, which keeps lr inside m, as the paper does.
     Shapes: grad, param and m are equal, any shape. m exists only with momentum.
 
     Args:
         lr: step size [parameter/gradient]; >= 0.
         momentum: decay per step of m [1/step]; in [0, 1).
-        dampening: part of the gradient kept out of m [1]; in [0, 1].
-        nesterov: step along grad + momentum m.
+        dampening: part of a step kept out of m [1]; in [0, 1].
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
+        momentum_start: m before the first step is zero, or the first step.
+        bare_decay: weight decay applies without momentum too.
+        nesterov: look one step of momentum ahead.
+        momentum_form: m is a decaying sum of steps, or their mean.
+        lr_at: lr multiplies m, or what goes into m.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
-        state_dtype: dtype of the state; None is the parameter's.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
     """
 
     lr: Any
-    momentum: Any
-    dampening: Any
-    nesterov: Any
+    momentum_start: Any
+    bare_decay: Any
 
     def __init__(
         self,
         lr: _Scalar = 0.001,
         momentum: _Scalar = 0.0,
         dampening: _Scalar = 0.0,
-        nesterov: bool = False,
         weight_decay: _Scalar = 0.0,
         *,
-        decay: Literal["l2", "decoupled", "proximal", "in_update"] = "l2",
+        momentum_start: Literal["zero", "gradient"] = "gradient",
+        bare_decay: bool = True,
+        nesterov: bool = False,
+        momentum_form: Literal["sum", "mean"] = "sum",
+        lr_at: Literal["outside", "inside"] = "outside",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
         maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...
 
-class SM3(Rule):
+class SM3(Rooted, Momentum):
     """SM3: Adagrad with one accumulator per row, column, ... in place of one per element.
 
         nu    = min over axes of mu + grad^2
         mu    = for every axis, the maximum of nu along all the others
-        m     = momentum m + (1 - momentum) grad / sqrt(nu)      (0 where nu is 0)
+        m     = momentum m + (1 - momentum) grad / sqrt(nu + eps)      (0 where nu is 0)
         param = param - lr m
 
     Source: Anil, Gupta, Koren and Singer, "Memory-efficient adaptive optimization",
@@ -437,11 +1453,154 @@ class SM3(Rule):
     Args:
         lr: step size [parameter]; >= 0.
         momentum: decay per step of m [1/step]; in [0, 1).
+        eps: added to the root of nu, or under it [gradient]; >= 0.
+        dampening: part of a step kept out of m [1]; in [0, 1].
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        momentum_form: m is a decaying sum of steps, or their mean.
+        nesterov: look one step of momentum ahead.
+        momentum_start: m before the first step is zero, or the first step.
+        lr_at: lr multiplies m, or what goes into m.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+    momentum: Any
+    eps: Any
+    eps_at: Any
+    momentum_form: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.1,
+        momentum: _Scalar = 0.9,
+        eps: _Scalar = 0.0,
+        dampening: _Scalar = 0.0,
+        eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        eps_at: Literal["inside", "outside"] = "inside",
+        momentum_form: Literal["sum", "mean"] = "mean",
+        nesterov: bool = False,
+        momentum_start: Literal["zero", "gradient"] = "zero",
+        lr_at: Literal["outside", "inside"] = "outside",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax", "paper", "jax-example"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class Scout(Wrapper):
+    """Scout: Lookahead that follows further where the steps of a period disagree.
+
+        fast  = the wrapped rule's step
+        every sync_period steps:  rate = max(1 - coherence, sync_rate)
+                                  slow = slow + rate (fast - slow),  fast = slow
+
+    coherence is the mean, over the elements of a parameter and then over parameters, of the
+    standard deviation of a period's steps over the largest deviation from their mean (1 where that
+    is zero).
+
+    Source: holocron.optim.wrapper.Scout, pylocron 0.3.0, 2026, built on Lookahead
+        (arXiv 1907.08610); there is no paper.
+    Agrees with: holocron's Scout.
+    Differs from: holocron's where an element stands still: 0/0 makes the rate NaN there, and the
+        whole period is thrown away.
+    Shapes: slow and each of the sync_period arrays of history are shaped like param.
+
+    Args:
+        sync_rate: least that slow follows fast [1]; in [0, 1].
+        sync_period: steps of the wrapped rule between synchronisations.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    sync_rate: Any
+    sync_period: Any
+
+    def __init__(
+        self,
+        rule: Rule,
+        sync_rate: _Scalar = 0.5,
+        *,
+        sync_period: int = 6,
+        like: Literal["holocron"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class SignSGD(Rule):
+    """signSGD: the sign of the gradient.
+
+        param = param - lr sign(grad)
+
+    Source: Bernstein, Wang, Azizzadenesheli and Anandkumar, "signSGD: compressed optimisation for
+        non-convex problems", arXiv 1802.04434, Algorithm 1.
+    Agrees with: optax.sign_sgd.
+    Differs from: nothing known.
+    Shapes: grad and param are equal, any shape; there is no state. A NaN stays NaN.
+
+    Args:
+        lr: step size: every element moves by as much [parameter]; >= 0.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
         decay: how weight decay enters.
         maximize: ascend instead of descend.
-        state_dtype: dtype of the state; None is the parameter's.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.0001,
+        weight_decay: _Scalar = 0.0,
+        *,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax", "paper"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class Signum(Momentum):
+    """Signum: the sign of the momentum.
+
+        m     = momentum m + (1 - momentum) grad
+        param = param - lr sign(m)
+
+    Source: Bernstein, Wang, Azizzadenesheli and Anandkumar, "signSGD: compressed optimisation for
+        non-convex problems", arXiv 1802.04434, Algorithm 2.
+    Agrees with: optax.signum.
+    Differs from: nothing known.
+    Shapes: grad, param and m are equal, any shape. A NaN stays NaN.
+
+    Args:
+        lr: step size: every element moves by as much [parameter]; >= 0.
+        momentum: decay per step of m [1/step]; in [0, 1).
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        momentum_start: m before the first step is zero, or the first step.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
     """
 
     lr: Any
@@ -449,11 +1608,133 @@ class SM3(Rule):
 
     def __init__(
         self,
-        lr: _Scalar = 0.1,
+        lr: _Scalar = 0.0001,
         momentum: _Scalar = 0.9,
         weight_decay: _Scalar = 0.0,
         *,
-        decay: Literal["l2", "decoupled", "proximal", "in_update"] = "decoupled",
+        momentum_start: Literal["zero", "gradient"] = "zero",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
         maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax", "paper"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class TAdam(Adam):
+    """TAdam: Adam whose mean gradient gives outliers little weight.
+
+        w     = (dof + n) / (dof + sum of (grad - m)^2 / (v + eps))       (n elements)
+        m     = (w_sum m + w grad) / (w_sum + w)
+        w_sum = (2 - 1 / beta1) w_sum + w                  (beta1 / (1 - beta1) at first)
+        v     = beta2 v + (1 - beta2) grad^2
+        param = param - lr m_hat / (sqrt(v_hat) + eps)
+
+    with the m and v of the step before in w. dof is n if it is not given.
+
+    Source: Ilboudo, Kobayashi and Sugimoto, "TAdam: a robust stochastic gradient optimizer",
+        arXiv 2003.00179, Algorithm 1, as in the authors' code.
+    Agrees with: holocron.optim.TAdam.
+    Differs from: holocron's text, which averages grad - prev into v and has no line for w_sum.
+    Shapes: grad, param, m and v are equal; w_sum is 0-d; the sum runs over the whole parameter.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        betas: decay per step of m and v [1/step]; in [0, 1).
+        dof: degrees of freedom of the t-distribution [1]; > 0.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        bias_correction: correct m and v for their start at zero.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    betas: Any
+    dof: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.001,
+        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        dof: _Scalar | None = None,
+        eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        bias_correction: bool = True,
+        amsgrad: Literal[False, True, "corrected"] = False,
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["holocron"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class Yogi(Moments):
+    """Yogi: Adam whose v moves by at most (1 - beta2) grad^2 in one step.
+
+        m     = beta1 m + (1 - beta1) grad
+        v     = v - (1 - beta2) sign(v - grad^2) grad^2
+        param = param - lr m / (sqrt(v) + eps)
+
+    Source: Zaheer, Reddi, Sachan, Kale and Kumar, "Adaptive methods for nonconvex optimization",
+        NeurIPS 2018, Algorithm 2 (v starts at 1e-6, no correction).
+    Agrees with: the paper.
+    Differs from: optax.yogi and pytorch_optimizer's, which start m at 1e-6 too and correct both for
+        a start at zero that they did not have.
+    Shapes: grad, param, m and v are equal, any shape.
+
+    Args:
+        lr: step size [parameter]; >= 0.
+        betas: decay per step of m and v [1/step]; in [0, 1).
+        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        initial_m: m before the first step [gradient]; of any size.
+        initial_v: v before the first step [gradient^2]; >= 0.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
+            gradient/parameter with l2]; >= 0.
+        bias_correction: correct m and v for their start at zero.
+        eps_at: eps is added to the root, to the root before its correction, or under it.
+        decay: how weight decay enters.
+        maximize: ascend instead of descend.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    lr: Any
+    eps: Any
+    initial_m: Any
+    initial_v: Any
+    bias_correction: Any
+
+    def __init__(
+        self,
+        lr: _Scalar = 0.01,
+        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 0.001,
+        initial_m: _Scalar = 0.0,
+        initial_v: _Scalar = 1e-06,
+        eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0,
+        *,
+        bias_correction: bool = False,
+        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
+        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
+        maximize: bool = False,
+        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax", "paper"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...

@@ -1,4 +1,4 @@
-from ..vocabulary import Rule, option
+from ..vocabulary import Rule, preset
 from .adamw import AdamW
 
 
@@ -16,9 +16,21 @@ class Adam(AdamW):
         Algorithm 1 (eps added to the root of the corrected v).
     Agrees with: torch.optim.Adam; optax.adam; mlx.optimizers.Adam(bias_correction=True).
     Differs from: mlx.optimizers.Adam by default, which leaves the bias correction out (first step
-        3.16 times as long); keras.optimizers.Adam, which adds eps = 1e-7 before the correction.
+        3.16 times as long); keras.optimizers.Adam, which adds eps = 1e-7 before the correction;
+        labml's Adam, where optimized_update=True adds 1e-16 there (False: eps_at="outside"). MLX
+        0.0 says it follows the paper, which corrects the bias and starts at zero.
     Shapes: grad, param, m and v are equal, any shape.
     """
 
     weight_decay = Rule.weight_decay
-    decay = option("l2", "how weight decay enters", choices=Rule.decay.choices)
+    decay = Rule.decay.replaced(default="l2")
+    dialects = {
+        "torch": preset(),
+        "optax": preset(),
+        "mlx": preset("no bias correction", bias_correction=False),
+        "keras": preset(eps=1e-7, eps_at="uncorrected", decay="decoupled"),
+        "paper": preset(),
+        "mlx-0.0": preset("no bias correction", bias_correction=False, start="gradient"),
+        "jax-example": preset(),
+        "labml": preset(eps=1e-16, eps_at="uncorrected", decay="decoupled"),
+    }

@@ -1,7 +1,8 @@
-from ..vocabulary import Rule, debias, ema, hyper, slot, weights
+from ..parts.moments import Moments
+from ..vocabulary import hyper, preset
 
 
-class AdamW(Rule):
+class AdamW(Moments):
     """Adam with weight decay kept apart from the gradient.
 
         m     = beta1 m + (1 - beta1) grad
@@ -18,28 +19,14 @@ class AdamW(Rule):
     Shapes: grad, param, m and v are equal, any shape.
     """
 
-    lr = hyper(1e-3, "step size", unit="parameter", ge=0)
-    betas = hyper((0.9, 0.999), "decay per step of m and v", unit="1/step", ge=0, lt=1)
-    eps = hyper(1e-8, "added to the root of v", unit="gradient", ge=0)
     weight_decay = hyper(
         1e-2, "fraction of the parameter removed per step, times lr", unit="1/lr", ge=0, typical=0.1
     )
-
-    m = slot("mean of the gradient")
-    v = slot("mean of the squared gradient")
-
-    def scalars(self, xp, t):
-        beta1, beta2 = self.betas
-        return {
-            "beta1": weights(beta1),
-            "beta2": weights(beta2),
-            "unbias_m": 1 / debias(xp, beta1, t),
-            "unbias_root_v": 1 / xp.sqrt(debias(xp, beta2, t)),
-        }
-
-    def direction(self, xp, grad, param, state, s):
-        m = ema(state.m, grad, s.beta1)
-        v = ema(state.v, grad * grad, s.beta2)
-        m_hat = s.unbias_m * m
-        root_v_hat = s.unbias_root_v * xp.sqrt(v)
-        return m_hat / (root_v_hat + s.eps), {"m": m, "v": v}
+    dialects = {
+        "torch": preset(),
+        "optax": preset(decay="in_update", weight_decay=1e-4),
+        "mlx": preset("no bias correction", bias_correction=False),
+        "keras": preset(eps=1e-7, eps_at="uncorrected", weight_decay=4e-3),
+        "paper": preset("decay not times lr", of="Algorithm 2", decay="absolute", weight_decay=0.0),
+        "mlx-0.0": preset("no bias correction", bias_correction=False, start="gradient"),
+    }

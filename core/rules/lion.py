@@ -1,4 +1,5 @@
-from ..vocabulary import Rule, ema, hyper, sign, slot, weights
+from ..parts.moments import begun
+from ..vocabulary import Rule, ema, hyper, option, preset, sign, slot, weights
 
 
 class Lion(Rule):
@@ -12,7 +13,7 @@ class Lion(Rule):
         Algorithm 2, as in the authors' code (google/automl, lion).
     Agrees with: lion-pytorch; optax.lion; mlx.optimizers.Lion.
     Differs from: optax.lion in weight_decay by default (1e-3), keras.optimizers.Lion in lr by
-        default (1e-3); early MLX, which started m at the first gradient.
+        default (1e-3); MLX 0.0, which started m at the first gradient.
     Shapes: grad, param and m are equal, any shape. A NaN stays NaN.
     """
 
@@ -22,13 +23,22 @@ class Lion(Rule):
     betas = hyper(
         (0.9, 0.99), "weight of m in the sign, and decay per step of m", unit="1/step", ge=0, lt=1
     )
+    start = option("zero", "m before the first step", choices=("zero", "gradient"))
+    dialects = {
+        "optax": preset(decay="in_update", weight_decay=1e-3),
+        "mlx": preset(),
+        "keras": preset(lr=1e-3),
+        "paper": preset(),
+        "mlx-0.0": preset(start="gradient"),
+    }
 
     m = slot("mean of the gradient")
 
     def scalars(self, xp, t):
         beta1, beta2 = self.betas
-        return {"beta1": weights(beta1), "beta2": weights(beta2)}
+        first = {"first": t == 1} if self.start == "gradient" else {}
+        return {"beta1": weights(beta1), "beta2": weights(beta2), **first}
 
     def direction(self, xp, grad, param, state, s):
-        c = ema(state.m, grad, s.beta1)
-        return sign(xp, c), {"m": ema(state.m, grad, s.beta2)}
+        m = begun(xp, s, grad, state.m)
+        return sign(xp, ema(m, grad, s.beta1)), {"m": ema(m, grad, s.beta2)}

@@ -1,4 +1,4 @@
-from ..matrix import LAYOUTS, as_matrix, from_matrix, orthogonalize
+from ..parts.matrix import LAYOUTS, as_matrix, from_matrix, orthogonalize
 from ..vocabulary import Rule, ema, hyper, option, slot, weights
 
 

@@ -1,4 +1,15 @@
-from ..vocabulary import decayed_direction, ema, hyper, initial_parameter, option, shared, slot
+from ..vocabulary import (
+    debias,
+    decayed_direction,
+    ema,
+    hyper,
+    initial_parameter,
+    option,
+    preset,
+    shared,
+    slot,
+    sqrt,
+)
 from .adam import Adam
 
 
@@ -21,8 +32,10 @@ class Prodigy(Adam):
     d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0, typical=1e-3)
     d_coef = hyper(1.0, "multiple of the estimate", unit="1", gt=0)
     growth_rate = hyper(float("inf"), "largest factor of d per step", unit="1", ge=1)
-    decay = option("in_update", "how weight decay enters", choices=("l2", "in_update"))
-    bias_correction = option(False, "correct m and v for their start at zero")
+    eps_root, eps_at, start, amsgrad, v_max = 0.0, "outside", "zero", False, None
+    decay = Adam.decay.replaced(default="in_update", choices=("l2", "in_update"))
+    dialects = {"optax": preset(of="optax.contrib.prodigy", bias_correction=True)}
+    bias_correction = Adam.bias_correction.replaced(default=False)
     safeguard_warmup = option(False, "leave lr out of s, for long warm-ups")
     s = slot("decaying sum of weighted gradients")
     p0 = slot("parameter as it was at init", init=initial_parameter)
@@ -31,17 +44,18 @@ class Prodigy(Adam):
     numerator = shared("decaying sum of weighted grad (p0 - param)", start=0.0)
 
     def scalars(self, xp, t):
-        adam = super().scalars(xp, t)
-        corrected = adam["unbias_m"] / adam["unbias_root_v"] if self.bias_correction else 1.0
+        m, v = (debias(xp, b, t) if self.bias_correction else 1.0 for b in self.betas)
+        corrected = sqrt(xp, v) / m
         beta3 = self.betas[1] ** 0.5 if self.beta3 is None else self.beta3
         rate = 1.0 if self.safeguard_warmup else self.lr * corrected
-        return adam | {"beta3": beta3, "corrected": corrected, "rate": rate, "per_d0": 1 / self.d0}
+        own = {"beta3": beta3, "corrected": corrected, "s_rate": rate, "per_d0": 1 / self.d0}
+        return super().scalars(xp, t) | own
 
     def local(self, xp, grad, param, state, s):
         scaled = state.d * grad
         weighted = (s.per_d0 * state.d) * scaled
         m, v = ema(state.m, scaled, s.beta1), ema(state.v, scaled * scaled, s.beta2)
-        total = s.beta3 * state.s + s.rate * weighted
+        total = s.beta3 * state.s + s.s_rate * weighted
         progress = s.lr * (s.corrected * xp.sum(weighted * (state.p0 - param)))
         return {"m": m, "v": v, "s": total}, {"up": progress, "down": xp.sum(xp.abs(total))}
 

@@ -1,7 +1,8 @@
-from ..vocabulary import Rule, choose, hyper, option, slot
+from ..parts.momentum import Momentum
+from ..vocabulary import Rule, hyper, option, preset
 
 
-class SGD(Rule):
+class SGD(Momentum):
     """Stochastic gradient descent, with momentum, dampening and Nesterov's look ahead.
 
         m     = momentum m + (1 - dampening) grad      (m = grad at the first step)
@@ -11,30 +12,29 @@ class SGD(Rule):
         in deep learning", ICML 2013, in the form that torch.optim.SGD gives it.
     Agrees with: torch.optim.SGD; optax.sgd and mlx.optimizers.SGD without dampening.
     Differs from: mlx.optimizers.SGD with dampening, which starts m at zero and so dampens the
-        first gradient too; keras.optimizers.SGD, which keeps lr inside m.
+        first gradient too; keras.optimizers.SGD, which keeps lr inside m, as the paper does.
     Shapes: grad, param and m are equal, any shape. m exists only with momentum.
     """
 
     lr = hyper(1e-3, "step size", unit="parameter/gradient", ge=0)
-    momentum = hyper(0.0, "decay per step of m", unit="1/step", ge=0, lt=1, typical=0.9)
-    dampening = hyper(0.0, "part of the gradient kept out of m", unit="1", ge=0, le=1)
-    nesterov = option(False, "step along grad + momentum m")
-    decay = option("l2", "how weight decay enters", choices=Rule.decay.choices)
-
-    m = slot("momentum: decaying sum of gradients", only_if="momentum")
-
-    def validate(self):
-        if self.nesterov and not (self._on("momentum") and self.dampening == 0):
-            raise ValueError(
-                f"SGD(nesterov=True, momentum={self.momentum!r}, dampening={self.dampening!r}): "
-                "nesterov needs momentum > 0 and dampening = 0"
-            )
+    momentum_start = Momentum.momentum_start.replaced(default="gradient")
+    bare_decay = option(True, "weight decay applies without momentum too")
+    decay = Rule.decay.replaced(default="l2")
+    dialects = {
+        "torch": preset(),
+        "optax": preset(momentum_start="zero"),
+        "mlx": preset(momentum_start="zero"),
+        "keras": preset(lr=1e-2, momentum_start="zero", lr_at="inside", decay="decoupled"),
+        "paper": preset(of="equations 1 and 2", momentum_start="zero", lr_at="inside"),
+        "mlx-0.0": preset("decays only with momentum", momentum_start="zero", bare_decay=False),
+        "jax-example": preset(
+            of="jax.example_libraries.optimizers.sgd, momentum and nesterov", momentum_start="zero"
+        ),
+    }
 
     def scalars(self, xp, t):
-        return {"first": t == 1, "fresh": 1 - self.dampening}
+        ignored = not self.bare_decay and not self._on("momentum")
+        return super().scalars(xp, t) | ({"weight_decay": 0.0} if ignored else {})
 
     def direction(self, xp, grad, param, state, s):
-        if not hasattr(state, "m"):
-            return grad, {}
-        m = choose(xp, s.first, grad, s.momentum * state.m + s.fresh * grad)
-        return (grad + s.momentum * m if self.nesterov else m), {"m": m}
+        return self.accelerated(xp, grad, state, s)

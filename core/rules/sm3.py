@@ -1,12 +1,14 @@
-from ..vocabulary import Rule, ema, hyper, per_axis, slot, weights
+from ..parts.moments import Rooted, over_root
+from ..parts.momentum import Momentum
+from ..vocabulary import hyper, per_axis, preset, slot
 
 
-class SM3(Rule):
+class SM3(Rooted, Momentum):
     """SM3: Adagrad with one accumulator per row, column, ... in place of one per element.
 
         nu    = min over axes of mu + grad^2
         mu    = for every axis, the maximum of nu along all the others
-        m     = momentum m + (1 - momentum) grad / sqrt(nu)      (0 where nu is 0)
+        m     = momentum m + (1 - momentum) grad / sqrt(nu + eps)      (0 where nu is 0)
         param = param - lr m
 
     Source: Anil, Gupta, Koren and Singer, "Memory-efficient adaptive optimization",
@@ -21,13 +23,20 @@ class SM3(Rule):
     needs = "factored"
 
     lr = hyper(0.1, "step size", unit="parameter", ge=0)
-    momentum = hyper(0.9, "decay per step of m", unit="1/step", ge=0, lt=1)
+    momentum = Momentum.momentum.replaced(default=0.9)
+    eps = hyper(0.0, "added to the root of nu, or under it", unit="gradient", ge=0, typical=1e-8)
+    eps_at = Rooted.eps_at.replaced(default="inside", choices=("inside", "outside"))
+    momentum_form = Momentum.momentum_form.replaced(default="mean")
+    dialects = {
+        "optax": preset(eps=1e-8),
+        "paper": preset(of="Algorithm SM3-II"),
+        "jax-example": preset(),
+    }
 
     mu = slot("per axis, upper bound on the sum of squared gradients", init=per_axis)
-    m = slot("mean of the scaled gradient", only_if="momentum")
 
     def scalars(self, xp, t):
-        return {"weights": weights(self.momentum)}
+        return super().scalars(xp, t) | {"root": self.root(xp)}
 
     def direction(self, xp, grad, param, state, s):
         bound = state.mu[0]
@@ -36,11 +45,8 @@ class SM3(Rule):
         nu = bound + grad * grad
         axes = range(param.ndim)
         mu = tuple(_max_beside(xp, nu, axis, axes) for axis, _ in enumerate(state.mu))
-        scaled = grad / xp.where(nu == 0, 1.0, xp.sqrt(nu))
-        if not hasattr(state, "m"):
-            return scaled, {"mu": mu}
-        m = ema(state.m, scaled, s.weights)
-        return m, {"mu": mu, "m": m}
+        step, momentum = self.accelerated(xp, over_root(xp, grad, nu, s.root), state, s)
+        return step, {"mu": mu} | momentum
 
 
 def _max_beside(xp, nu, axis, axes):

@@ -14,7 +14,9 @@ LAYOUTS = ("oi", "io")
 
 
 def as_matrix(xp: Any, x: Array, layout: str) -> Array:
-    """``x`` as a matrix of shape (outputs, everything else)."""
+    """``x`` as a matrix of shape (outputs, everything else); layout ``"whole"`` has one row."""
+    if layout == "whole":
+        return xp.reshape(x, (1, -1))
     if layout == "oi":
         return xp.reshape(x, (x.shape[0], -1)) if x.ndim > 2 else x
     flat = xp.reshape(x, (-1, x.shape[-1])) if x.ndim > 2 else x
@@ -23,7 +25,7 @@ def as_matrix(xp: Any, x: Array, layout: str) -> Array:
 
 def from_matrix(xp: Any, matrix: Array, shape: tuple[int, ...], layout: str) -> Array:
     """The inverse of ``as_matrix``."""
-    return xp.reshape(matrix if layout == "oi" else xp.matrix_transpose(matrix), shape)
+    return xp.reshape(xp.matrix_transpose(matrix) if layout == "io" else matrix, shape)
 
 
 def orthogonalize(xp: Any, matrix: Array, steps: int, eps: float = 1e-7) -> Array:

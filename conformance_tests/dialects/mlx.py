@@ -1,0 +1,153 @@
+"""The optimizers of MLX, which has float64 on the CPU only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy
+
+from samestep.backend import Snapshot
+from samestep.conformance.dialects import Peer, nested
+
+NAME = "mlx"
+LIBRARIES = ("mlx.core", "mlx.optimizers")
+
+Hypers = Mapping[str, Any]
+
+
+def run(
+    peer: Peer, hypers: Hypers, params: Mapping[str, Any], grads: Sequence[Mapping[str, Any]]
+) -> list[Snapshot]:
+    """Step an optimizer of MLX in float64.
+
+    ``make`` gets the module ``mlx.optimizers`` and our hyperparameters. A slot is the name of an
+    entry of a parameter's state, the first that exists of several.
+    """
+    import mlx.core as mx  # noqa: PLC0415
+    import mlx.optimizers as optimizers  # noqa: PLC0415, PLR0402
+
+    def snapshot() -> Snapshot:
+        taken = {"param": {path: numpy.array(value) for path, value in values.items()}}
+        for slot, read in peer.slots.items():
+            names = (read,) if isinstance(read, str) else read
+            by_path: dict[str, Any] = {}
+            for path in values:
+                kept = optimizer.state[path]
+                found = next((kept[name] for name in names if name in kept), None)
+                by_path[path] = None if found is None else numpy.array(found)
+            taken[slot] = by_path
+        return nested(taken)
+
+    with mx.stream(mx.cpu):
+        values = {path: mx.array(array, dtype=mx.float64) for path, array in params.items()}
+        optimizer = peer.make(optimizers, hypers)
+        optimizer.init(values)
+        snapshots = [snapshot()]
+        for step in grads:
+            native = {path: mx.array(grad, dtype=mx.float64) for path, grad in step.items()}
+            values = optimizer.apply_gradients(native, values)
+            mx.eval(values, optimizer.state)
+            snapshots.append(snapshot())
+    return snapshots
+
+
+def _adafactor(optimizers: Any, h: Hypers) -> Any:
+    return optimizers.Adafactor(
+        None if h["relative_step"] else h["lr"],
+        eps=h["eps"],
+        clip_threshold=h["clip_threshold"],
+        decay_rate=-h["decay_rate"],
+        beta_1=h["momentum"] or None,
+        weight_decay=h["weight_decay"],
+        scale_parameter=h["scale_parameter"],
+        relative_step=h["relative_step"],
+        warmup_init=h["warmup_init"],
+    )
+
+
+def _sgd(optimizers: Any, h: Hypers) -> Any:
+    names = ("momentum", "weight_decay", "dampening", "nesterov")
+    return optimizers.SGD(h["lr"], **{name: h[name] for name in names})
+
+
+def _adam(optimizers: Any, h: Hypers) -> Any:
+    names = ("betas", "eps", "bias_correction")
+    return optimizers.Adam(h["lr"], **{name: h[name] for name in names})
+
+
+def _adamw(optimizers: Any, h: Hypers) -> Any:
+    names = ("betas", "eps", "weight_decay", "bias_correction")
+    return optimizers.AdamW(h["lr"], **{name: h[name] for name in names})
+
+
+LR = {"lr": 2.0**-6}  # MLX holds the rate in float32, which must not round it
+LARGE = {**LR, "eps": 1e-2}
+
+PEERS = [
+    Peer(
+        "SGD",
+        _sgd,
+        {"m": "v"},
+        [
+            {**LR, "weight_decay": 0.1},
+            {**LR, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
+            {**LR, "momentum": 0.9, "nesterov": True},
+        ],
+    ),
+    Peer(
+        "RMSprop",
+        lambda optimizers, h: optimizers.RMSprop(h["lr"], h["alpha"], h["eps"]),
+        {"v": "v"},
+        [LR, {**LARGE, "alpha": 0.9}],
+    ),
+    Peer(
+        "Adagrad",
+        lambda optimizers, h: optimizers.Adagrad(h["lr"], h["eps"]),
+        {"v": "v"},
+        [LR, LARGE],
+    ),
+    Peer(
+        "AdaDelta",
+        lambda optimizers, h: optimizers.AdaDelta(h["lr"], h["rho"], h["eps"]),
+        {"v": "v", "u": "u"},
+        [LR, {**LARGE, "rho": 0.8}],
+    ),
+    Peer("Adam", _adam, {"m": "m", "v": "v"}, [LR, {**LARGE, "betas": (0.8, 0.99)}]),
+    Peer("AdamW", _adamw, {"m": "m", "v": "v"}, [LR, {**LARGE, "weight_decay": 0.1}]),
+    Peer(
+        "AdamW",
+        _adamw,
+        {"m": "m", "v": "v"},
+        [{**LARGE, "bias_correction": True, "betas": (0.9, 0.99)}],
+        tolerance=6e-6,
+        because="MLX computes 1 - beta**t in float32: at t = 1 that is wrong by 6e-8 / 0.01",
+    ),
+    Peer(
+        "Adamax",
+        lambda optimizers, h: optimizers.Adamax(h["lr"], h["betas"], h["eps"]),
+        {"m": "m", "u": "v"},
+        [LR, {**LARGE, "betas": (0.8, 0.99)}],
+    ),
+    Peer(
+        "Lion",
+        lambda optimizers, h: optimizers.Lion(h["lr"], h["betas"], h["weight_decay"]),
+        {"m": "m"},
+        [LR, {**LR, "weight_decay": 0.1}],
+    ),
+    Peer(
+        "Adafactor",
+        _adafactor,
+        {"v.0": ("exp_avg_sq_row", "exp_avg_sq"), "v.1": "exp_avg_sq_col", "m": "exp_avg"},
+        [
+            {},
+            {"momentum": 0.9, "clip_threshold": 1.5},
+            {"warmup_init": True, "eps": (1e-6, 1e-2)},
+            {**LR, "relative_step": False, "scale_parameter": False},
+            {"weight_decay": 0.1, "momentum": 0.9},
+        ],
+        without={"empty": "no mean over no elements"},
+        tolerance=1e-6,
+        because="MLX computes t**-0.8 and the step size in float32, which rounds by 6e-8",
+    ),
+]

@@ -1,0 +1,334 @@
+"""The optimizers of Optax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy
+
+from samestep.backend import Snapshot
+from samestep.conformance.dialects import RECTIFIED, Peer, nested
+
+NAME = "optax"
+LIBRARIES = ("jax", "optax")
+
+Hypers = Mapping[str, Any]
+
+
+def run(
+    peer: Peer, hypers: Hypers, params: Mapping[str, Any], grads: Sequence[Mapping[str, Any]]
+) -> list[Snapshot]:
+    """Step a transformation of optax in float64.
+
+    ``make`` gets the module ``optax`` and our hyperparameters. A slot is the name of a part of the
+    state, or a function of state and parameters.
+    """
+    import jax  # noqa: PLC0415
+    import optax  # noqa: PLC0415
+
+    with jax.enable_x64(True):
+        values: Any = {path: jax.numpy.asarray(array) for path, array in params.items()}
+        if peer.rule == "Lookahead":
+            values = optax.LookaheadParams.init_synced(values)
+        optimizer = peer.make(optax, hypers)
+        state = optimizer.init(values)
+
+        def one(step: Any, state: Any, values: Any) -> Any:
+            updates, state = optimizer.update(step, state, values)
+            return optax.apply_updates(values, updates), state
+
+        def snapshot() -> Snapshot:
+            taken = {"param": getattr(values, "fast", values)}
+            for slot, read in peer.slots.items():
+                named = isinstance(read, str)
+                taken[slot] = optax.tree.get(state, read) if named else read(state, values)
+            return nested({slot: {} if found is None else found for slot, found in taken.items()})
+
+        compiled = jax.jit(one)
+        snapshots = [snapshot()]
+        for step in grads:
+            native = {path: jax.numpy.asarray(grad) for path, grad in step.items()}
+            values, state = compiled(native, state, values)
+            snapshots.append(snapshot())
+    return snapshots
+
+
+def negative(name: str) -> Callable[[Any, Any], Any]:
+    """A reader for what optax keeps with the sign of an update, not of a gradient."""
+
+    def read(state: Any, _: Any) -> Any:
+        import optax  # noqa: PLC0415
+
+        found = optax.tree.get(state, name)
+        return found and {path: -numpy.asarray(array) for path, array in found.items()}
+
+    return read
+
+
+def _last(state: Any, _: Any) -> dict[str, Any]:
+    return dict(state[0].prev_updates)
+
+
+def _factors(state: Any, values: Any) -> dict[str, Any]:
+    """Rows and columns of what is factored, and the full average of what is not."""
+    kept = state[0]
+    return {
+        path: [kept.v[path]]
+        if kept.v[path].shape == value.shape
+        else [kept.v_row[path], kept.v_col[path]]
+        for path, value in values.items()
+    }
+
+
+def _betas(h: Hypers, *names: str) -> dict[str, Any]:
+    """Betas, rate, and the named numbers, under optax's names for them."""
+    betas = {f"b{i}": beta for i, beta in enumerate(h["betas"], 1)}
+    return {"learning_rate": h["lr"], **betas, **{name: h[name] for name in names}}
+
+
+def _sgd(optax: Any, h: Hypers) -> Any:
+    return optax.chain(
+        optax.add_decayed_weights(h["weight_decay"]),
+        optax.sgd(h["lr"], momentum=h["momentum"] or None, nesterov=h["nesterov"]),
+    )
+
+
+def _rmsprop(optax: Any, h: Hypers) -> Any:
+    return optax.rmsprop(
+        h["lr"],
+        decay=h["alpha"],
+        eps=h["eps"],
+        initial_scale=h["initial_v"],
+        eps_in_sqrt=h["eps_at"] == "inside",
+        centered=h["centered"],
+        momentum=h["momentum"] or None,
+        nesterov=h["nesterov"],
+        bias_correction=h["bias_correction"],
+    )
+
+
+def _adagrad(optax: Any, h: Hypers) -> Any:
+    return optax.adagrad(h["lr"], initial_accumulator_value=h["initial_v"], eps=h["eps"])
+
+
+def _adadelta(optax: Any, h: Hypers) -> Any:
+    return optax.adadelta(h["lr"], rho=h["rho"], eps=h["eps"], weight_decay=h["weight_decay"])
+
+
+def _adamw(optax: Any, h: Hypers) -> Any:
+    return optax.adamw(**_betas(h, "eps", "eps_root", "weight_decay"))
+
+
+def _amsgrad(optax: Any, h: Hypers) -> Any:
+    corrected = h["bias_correction"]
+    return optax.amsgrad(
+        bias_correction_mu=corrected,
+        bias_correction_nu=corrected,
+        **_betas(h, "eps", "eps_root"),
+    )
+
+
+def _lars(optax: Any, h: Hypers) -> Any:
+    names = ("weight_decay", "trust_coefficient", "eps", "momentum", "nesterov")
+    return optax.lars(h["lr"], **{name: h[name] for name in names})
+
+
+def _sm3(optax: Any, h: Hypers) -> Any:
+    if h["eps"] == 1e-8:  # optax.sm3 lets nothing else be chosen
+        return optax.sm3(h["lr"], h["momentum"])
+    scaled = optax.scale_by_sm3(b1=h["momentum"], b2=1.0, eps=h["eps"])
+    return optax.chain(scaled, optax.scale(-h["lr"]))
+
+
+def _rprop(optax: Any, h: Hypers) -> Any:
+    return optax.rprop(h["lr"], *h["etas"], *h["step_sizes"])
+
+
+def _adafactor(optax: Any, h: Hypers) -> Any:
+    return optax.adafactor(
+        h["lr"],
+        min_dim_size_to_factor=h["min_dim"],
+        decay_rate=h["decay_rate"],
+        multiply_by_parameter_scale=h["scale_parameter"],
+        clipping_threshold=h["clip_threshold"],
+        momentum=h["momentum"] or None,
+        dtype_momentum="float64",
+        weight_decay_rate=h["weight_decay"] or None,
+        eps=h["eps"][0],
+    )
+
+
+def _prodigy(optax: Any, h: Hypers) -> Any:
+    names = ("betas", "beta3", "eps", "weight_decay", "safeguard_warmup")
+    return optax.contrib.prodigy(
+        h["lr"],
+        estim_lr0=h["d0"],
+        estim_lr_coef=h["d_coef"],
+        **{name: h[name] for name in names},
+    )
+
+
+def _lookahead(optax: Any, h: Hypers) -> Any:
+    inner = {"SGD": _sgd, "AdamW": _adamw}[h["inner"]]
+    return optax.lookahead(inner(optax, h), h["sync_period"], h["sync_rate"])
+
+
+ADAM = {"m": "mu", "v": "nu"}
+LARGE = {"lr": 0.01, "eps": 1e-2}
+ROOT = {"lr": 0.01, "eps": 1e-3, "eps_root": 1e-3}
+DECAY = {"weight_decay": 0.1}
+
+PEERS = [
+    Peer(
+        "SGD",
+        _sgd,
+        {"m": "trace"},
+        [{}, {"momentum": 0.9, **DECAY}, {"momentum": 0.9, "nesterov": True, **DECAY}],
+    ),
+    Peer(
+        "RMSprop",
+        _rmsprop,
+        {"v": "nu", "g": "mu", "m": negative("trace")},
+        [
+            {},
+            {"centered": True, "momentum": 0.9, **LARGE},
+            {"eps_at": "outside", "momentum": 0.9, "nesterov": True, "initial_v": 0.3, **LARGE},
+            {"bias_correction": True, **LARGE},
+            {"bias_correction": True, "centered": True, **LARGE},
+        ],
+    ),
+    Peer("Adagrad", _adagrad, {"v": "sum_of_squares"}, [{}, {"initial_v": 0.0, **LARGE}]),
+    Peer("AdaDelta", _adadelta, {"v": "e_g", "u": "e_x"}, [{}, {**LARGE, **DECAY}]),
+    Peer(
+        "Adam",
+        lambda optax, h: optax.adam(**_betas(h, "eps", "eps_root")),
+        ADAM,
+        [{}, {**ROOT, "betas": (0.8, 0.99)}],
+    ),
+    Peer("AdamW", _adamw, ADAM, [{}, {**ROOT, **DECAY}]),
+    Peer("AMSGrad", _amsgrad, {**ADAM, "v_max": "nu_max"}, [{}, ROOT, {"bias_correction": False}]),
+    Peer(
+        "Adamax",
+        lambda optax, h: optax.adamaxw(**_betas(h, "eps", "weight_decay")),
+        {"m": "mu", "u": "nu"},
+        [{}, {**LARGE, **DECAY, "decay": "in_update"}],
+    ),
+    Peer(
+        "Lion",
+        lambda optax, h: optax.lion(**_betas(h, "weight_decay")),
+        {"m": "mu"},
+        [{}, {"lr": 0.01, **DECAY}],
+    ),
+    Peer(
+        "SM3",
+        _sm3,
+        {"m": lambda state, _: state[0].nu, "mu": lambda state, _: state[0].mu},
+        [{}, {"lr": 0.01, "momentum": 0.5, "eps": 1e-2}],
+        without={"scalar": "it looks for a first axis", "empty": "no maximum over no elements"},
+    ),
+    Peer(
+        "LARS",
+        _lars,
+        {"m": negative("trace")},
+        [{}, {**DECAY, "eps": 1e-2, "nesterov": True, "trust_coefficient": 0.1}],
+    ),
+    Peer(
+        "LAMB",
+        lambda optax, h: optax.lamb(**_betas(h, "eps", "eps_root", "weight_decay")),
+        ADAM,
+        [{}, {**ROOT, **DECAY}],
+    ),
+    Peer(
+        "AdaBelief",
+        lambda optax, h: optax.adabelief(**_betas(h, "eps", "eps_root")),
+        ADAM,
+        [{}, ROOT],
+    ),
+    Peer(
+        "Adan",
+        lambda optax, h: optax.adan(**_betas(h, "eps", "eps_root", "weight_decay")),
+        {"m": "m", "v": "v", "n": "n", "prev": "g"},
+        [{}, {**ROOT, **DECAY}],
+    ),
+    Peer(
+        "AdEMAMix",
+        lambda optax, h: optax.contrib.ademamix(
+            **_betas(h, "alpha", "eps", "eps_root", "weight_decay")
+        ),
+        {"m1": "m1", "m2": "m2", "v": "nu"},
+        [{}, {**ROOT, **DECAY, "alpha": 2.0, "betas": (0.8, 0.99, 0.999)}],
+    ),
+    Peer(
+        "NAdam",
+        lambda optax, h: optax.nadamw(**_betas(h, "eps", "eps_root", "weight_decay")),
+        ADAM,
+        [{}, {**ROOT, **DECAY}],
+    ),
+    Peer(
+        "RAdam",
+        lambda optax, h: optax.radam(**_betas(h, "eps", "eps_root", "threshold")),
+        ADAM,
+        [{}, {**ROOT, "threshold": 10.0}, {**ROOT, "betas": (0.8, 0.9)}],
+        tolerance=RECTIFIED,
+        because="the library finds rho by cancellation",
+    ),
+    Peer(
+        "Rprop",
+        _rprop,
+        {"size": "step_sizes", "last": _last},
+        [{}, {"lr": 0.5, "etas": (0.4, 1.5), "step_sizes": (1e-2, 0.6)}],
+        left_out={"prev": "optax compares the signs of gradient and kept update"},
+    ),
+    Peer(
+        "Yogi",
+        lambda optax, h: optax.yogi(**_betas(h, "eps")),
+        ADAM,
+        [{}, {"lr": 0.1, "eps": 1e-2, "betas": (0.8, 0.9)}],
+    ),
+    Peer(
+        "Signum",
+        lambda optax, h: optax.signum(h["lr"], h["momentum"]),
+        {"m": "ema"},
+        [{}, {"lr": 0.01, "momentum": 0.5}],
+    ),
+    Peer("SignSGD", lambda optax, h: optax.sign_sgd(h["lr"]), {}, [{}, {"lr": 0.01}]),
+    Peer(
+        "Adafactor",
+        _adafactor,
+        {"v": _factors, "m": "ema"},
+        [
+            {},
+            {"lr": 0.1, "min_dim": 2, "momentum": 0.9, **DECAY},
+            {"lr": 0.1, "min_dim": 4, "scale_parameter": False, "clip_threshold": 1.5},
+        ],
+        tolerance=1e-6,
+        because="optax computes 1 - t**-0.8 in float32, which rounds by 6e-8",
+    ),
+    Peer(
+        "Prodigy",
+        _prodigy,
+        {
+            "m": "exp_avg",
+            "v": "exp_avg_sq",
+            "s": "grad_sum",
+            "p0": "params0",
+            "d": "estim_lr",
+            "numerator": "numerator_weighted",
+        },
+        [
+            {"d0": 1e-2},
+            {"d0": 1e-2, "lr": 0.5, "d_coef": 2.0, "safeguard_warmup": True, **DECAY},
+        ],
+        left_out={"d_max": "without a limit to its growth, d is its own maximum"},
+    ),
+    Peer(
+        "Lookahead",
+        _lookahead,
+        {"m": "trace", "slow": lambda _, values: values.slow},
+        [
+            {"inner": "SGD", "momentum": 0.9, "sync_period": 7, "sync_rate": 0.3, **DECAY},
+            {"inner": "SGD", "sync_period": 3, "sync_rate": 0.8},
+        ],
+    ),
+]

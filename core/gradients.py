@@ -1,0 +1,105 @@
+"""What is done to gradients before a rule sees them: the norm over all of them, and clipping."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import array_api_compat
+
+from . import step as stepping
+from . import tree
+from .declaration import is_array
+
+__all__ = ["clip_grads", "l2_norm"]
+
+Array = Any
+
+
+def l2_norm(arrays: Any) -> Any:
+    """Euclidean norm over all elements of all arrays.
+
+    Args:
+        arrays: an array of any Array API library, or a tree (dicts, lists, tuples) of them;
+            ``None`` counts for nothing.
+
+    Returns:
+        A 0-d array in the widest compute dtype: float64 if an array is, else float32, in which
+        squares overflow above 1.8e19. For a tree without arrays the number 0.0.
+
+    Raises:
+        TypeError: something in the tree is no array of a floating dtype.
+
+    torch, MLX and optax agree but for the order of the sums, and for float16 and bfloat16, which
+    torch and optax square in their own dtype.
+    """
+    found = _floating("l2_norm", arrays)
+    if not found:
+        return 0.0
+    xp = array_api_compat.array_namespace(found[0])
+    wide = stepping.widest(xp, found)
+    squares = (stepping._cast(xp, _sum_of_squares(xp, array), wide) for array in found)
+    return xp.sqrt(reduce(lambda a, b: a + b, squares))
+
+
+def clip_grads(grads: Any, max_norm: Any) -> Any:
+    """Gradients scaled so that their norm over all arrays is ``max_norm``, if it is not below.
+
+        grad = grad * (max_norm / norm)    where norm >= max_norm
+
+    Args:
+        grads: an array or a tree of arrays; ``None`` stays.
+        max_norm: largest norm, > 0, in the unit of the gradient: a number or a 0-d array.
+
+    Returns:
+        New arrays of the same shapes and dtypes. Below ``max_norm`` their values are those of
+        ``grads`` to the last bit. A norm that is NaN makes all of them NaN; one that is infinite
+        makes finite values 0 and infinite ones NaN.
+
+    Raises:
+        TypeError: something in the tree is no array of a floating dtype.
+        ValueError: ``max_norm`` is not a number > 0.
+
+    Agrees with ``jax.example_libraries.optimizers.clip_grads``, and with
+    ``optax.clip_by_global_norm``, which divides first and multiplies then. Differs from
+    ``torch.nn.utils.clip_grad_norm_`` and ``mlx.optimizers.clip_grad_norm``, which scale by
+    ``min(1, max_norm / (norm + 1e-6))`` and so shrink gradients of norm ``max_norm``, by half if
+    that is 1e-6; the former writes into the gradients and returns the norm.
+    """
+    if not is_array(max_norm) and not (isinstance(max_norm, (int, float)) and max_norm > 0):
+        raise ValueError(f"clip_grads(max_norm={max_norm!r}): max_norm must be a number > 0")
+    found = _floating("clip_grads", grads)
+    if not found:
+        return grads
+    xp = array_api_compat.array_namespace(found[0])
+    norm = l2_norm(grads)
+    if is_array(max_norm):
+        max_norm = stepping._cast(xp, xp.asarray(max_norm), norm.dtype)
+    scale = max_norm / xp.where(norm < max_norm, max_norm, norm)  # exactly 1 below
+
+    def clipped(path: Any, grad: Array) -> Array:
+        dtype = stepping.compute_dtype(xp, grad.dtype)
+        product = stepping._cast(xp, grad, dtype) * stepping._cast(xp, scale, dtype)
+        return stepping._cast_like(xp, product, grad)
+
+    return tree.rebuild(grads, clipped)
+
+
+def _sum_of_squares(xp: Any, array: Array) -> Array:
+    array = stepping._cast(xp, array, stepping.compute_dtype(xp, array.dtype))
+    return xp.sum(array * array)
+
+
+def _floating(function: str, arrays: Any) -> list[Array]:
+    """The arrays of a tree, all of a dtype that a gradient may have."""
+    found = []
+    for path, array in tree.leaves(arrays):
+        dtype = str(getattr(array, "dtype", type(array).__name__)).rpartition(".")[2]
+        if dtype not in stepping.FLOATING:
+            where = ".".join(map(str, path)) or "the argument"
+            raise TypeError(
+                f"{function}: {where} is of {dtype}; allowed: arrays of "
+                f"{', '.join(stepping.FLOATING)}"
+            )
+        found.append(array)
+    return found

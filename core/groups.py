@@ -1,0 +1,109 @@
+"""Groups of parameters with numbers of their own, chosen by path, shape and number of dimensions.
+
+    AdamW(weight_decay=0.1, mask=lambda p: p.ndim > 1)
+    AdamW(groups=[(lambda p: p.path.startswith("embed"), {"lr": 1e-4})])
+
+The same predicate serves every framework: a path is the parameter's names joined by dots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .declaration import Hyper
+
+if TYPE_CHECKING:
+    from .rule import Rule
+
+__all__ = ["Groups", "Parameter", "Predicate"]
+
+
+class Parameter(NamedTuple):
+    """What a predicate is told about a parameter."""
+
+    path: str
+    """Its names joined by dots: ``"encoder.0.weight"``. torch: the name given to the optimizer in
+    ``named_parameters()``, else its index."""
+    shape: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+
+Predicate = Callable[[Parameter], bool]
+
+
+class Groups:
+    """The first group whose predicate holds gives a parameter its numbers; others keep the rule's.
+
+    Args:
+        rule: name of the rule, for messages.
+        mask: weight decay applies to the parameters for which it holds; to all if absent.
+        groups: pairs of a predicate and the hyperparameters that are different there.
+    """
+
+    def __init__(
+        self,
+        rule: str,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None:
+        if not (mask is None or callable(mask)):
+            raise TypeError(
+                f"{rule}(mask={mask!r}): mask must be a predicate of a parameter's path, shape and "
+                "ndim, such as lambda p: p.ndim > 1"
+            )
+        for pair in groups:
+            fits = isinstance(pair, tuple) and len(pair) == 2 and callable(pair[0])
+            if not fits or not isinstance(pair[1], Mapping):
+                raise TypeError(
+                    f"{rule}(groups=...): {pair!r} must be a pair of a predicate and a dict of "
+                    'hyperparameters, such as (lambda p: p.ndim < 2, {"weight_decay": 0.0})'
+                )
+        self.mask = mask
+        self.groups = tuple(groups)
+
+    def arguments(self) -> dict[str, Any]:
+        """As a rule's constructor takes them."""
+        return {"mask": self.mask, "groups": self.groups}
+
+    def check(self, rule: Rule) -> None:
+        """Refuse a group that changes what cannot differ between parameters of one rule."""
+        fields = rule.all_fields()
+        numbers = ", ".join(n for n, field in fields.items() if isinstance(field, Hyper))
+        for place, (_, changes) in enumerate(self.groups):
+            where = f"{rule.name}: group {place}"
+            for name in changes:
+                if not isinstance(fields.get(name), Hyper):
+                    raise ValueError(f"{where} changes {name}; a group may change {numbers}")
+            if self._changed(rule, dict(changes)).slots().keys() != rule.slots().keys():
+                raise ValueError(
+                    f"{where} changes {', '.join(changes)} so that other slots are needed; all "
+                    "parameters of a rule have the same"
+                )
+
+    def place(self, path: str, shape: tuple[int, ...]) -> tuple[int | None, bool]:
+        """Which group a parameter belongs to, if any, and whether weight decay applies to it."""
+        if self.mask is None and not self.groups:
+            return None, True
+        parameter = Parameter(path, shape)
+        matching = (i for i, (holds, _) in enumerate(self.groups) if holds(parameter))
+        return next(matching, None), self.mask is None or bool(self.mask(parameter))
+
+    def applied(self, rule: Rule, place: tuple[int | None, bool]) -> Rule:
+        """The rule with the numbers of a place."""
+        group, decays = place
+        changes = {} if group is None else dict(self.groups[group][1])
+        return self._changed(rule, changes if decays else changes | {"weight_decay": 0.0})
+
+    @staticmethod
+    def _changed(rule: Rule, changes: dict[str, Any]) -> Rule:
+        return rule.replace(mask=None, groups=(), **changes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Groups) and self.arguments() == other.arguments()
+
+    __hash__ = None  # type: ignore[assignment]

@@ -1,0 +1,44 @@
+from ..vocabulary import Rule, ema, hyper, option, preset, slot, weights
+
+
+class AdaDelta(Rule):
+    """AdaDelta: steps in units of the steps before, so that no step size is needed.
+
+        v     = rho v + (1 - rho) grad^2
+        delta = sqrt(u + eps) / sqrt(v + eps) grad
+        u     = rho u + (1 - rho) delta^2
+        param = param - lr delta
+
+    Source: Zeiler, "ADADELTA: an adaptive learning rate method", arXiv 1212.5701, Algorithm 1.
+    Agrees with: torch.optim.Adadelta; optax.adadelta; mlx.optimizers.AdaDelta.
+    Differs from: keras.optimizers.Adadelta, whose lr is 1e-3; MLX 0.0, which never read u back.
+    Shapes: grad, param, v and u are equal, any shape.
+    """
+
+    lr = hyper(1.0, "multiple of the step", unit="1", ge=0)
+    rho = hyper(0.9, "decay per step of v and u", unit="1/step", ge=0, lt=1)
+    eps = hyper(1e-6, "added under both roots", unit="gradient^2", gt=0)
+    accumulate = option(True, "u is read back; if not, it counts as zero at every step")
+    decay = Rule.decay.replaced(default="l2")
+    dialects = {
+        "torch": preset(of="torch.optim.Adadelta"),
+        "optax": preset("ascends if no learning rate is given"),
+        "mlx": preset(),
+        "keras": preset(
+            of="keras.optimizers.Adadelta", lr=1e-3, rho=0.95, eps=1e-7, decay="decoupled"
+        ),
+        "paper": preset(of="Algorithm 1", rho=0.95),
+        "mlx-0.0": preset("u is never read back", accumulate=False),
+    }
+
+    v = slot("mean of the squared gradient")
+    u = slot("mean of the squared step")
+
+    def scalars(self, xp, t):
+        return {"weights": weights(self.rho)}
+
+    def direction(self, xp, grad, param, state, s):
+        u = state.u if self.accumulate else xp.zeros_like(state.u)
+        v = ema(state.v, grad * grad, s.weights)
+        delta = xp.sqrt(u + s.eps) / xp.sqrt(v + s.eps) * grad
+        return delta, {"v": v, "u": ema(u, delta * delta, s.weights)}

@@ -1,0 +1,62 @@
+import math
+
+from ..parts.momentum import Momentum
+from ..vocabulary import Rule, decayed_direction, decayed_parameter, hyper, norm, option, preset
+
+
+class LARS(Momentum):
+    """LARS: momentum whose steps are, for every parameter, a fraction of its own norm.
+
+        ratio = trust_coefficient ||param|| / (||grad|| + weight_decay ||param|| + eps)
+        m     = momentum m + lr ratio (grad + weight_decay param)
+        param = param - m
+
+    The ratio is 1 where ||param|| or the divisor is zero; ||param|| is clipped to scale_clip.
+
+    Source: You, Gitman and Ginsburg, "Large batch training of convolutional networks",
+        arXiv 1708.03888, Algorithm 1 and equation 6.
+    Agrees with: optax.lars with decay="l2", whose divisor is ||grad + weight_decay param||.
+    Differs from: timm's and pytorch_optimizer's, which keep lr outside m; holocron's, which has no
+        trust coefficient (its steps are 1,000 times as long), applies the ratio after the momentum
+        and never uses scale_clip.
+    Shapes: grad, param and m are equal; the two norms run over the whole parameter.
+    """
+
+    needs = "tensor"
+    decays_inside = True
+
+    lr = hyper(1.0, "step size, in units of the parameter's norm", unit="1/trust_coefficient", ge=0)
+    momentum = Momentum.momentum.replaced(default=0.9)
+    trust_coefficient = hyper(1e-3, "norm of a step over that of the parameter", unit="1", gt=0)
+    eps = hyper(0.0, "added to the divisor of the ratio", unit="gradient", ge=0, typical=1e-8)
+    scale_clip = hyper((0.0, math.inf), "bounds of the parameter's norm", unit="parameter", ge=0)
+    ratio_at = option(
+        "inside", "the ratio goes into m, or multiplies m", choices=("inside", "outside")
+    )
+    lr_at = Momentum.lr_at.replaced(default="inside")
+    decay = Rule.decay.replaced(default="in_update")
+    dialects = {
+        "optax": preset(decay="l2"),
+        "paper": preset(),
+        "holocron": preset(
+            "no trust coefficient",
+            lr=1e-3,
+            momentum=0.0,
+            trust_coefficient=1.0,
+            ratio_at="outside",
+            lr_at="outside",
+            momentum_start="gradient",
+        ),
+    }
+
+    def direction(self, xp, grad, param, state, s):
+        size, divisor = norm(xp, decayed_parameter(param, s)), norm(xp, grad)
+        size = xp.clip(size, s.scale_clip[0], s.scale_clip[1])
+        divisor = decayed_direction(self.decay, divisor, size, s) + s.eps
+        moves = (size > 0) & (divisor > 0)
+        ratio = xp.where(moves, s.trust_coefficient * size / xp.where(moves, divisor, 1.0), 1.0)
+        total = decayed_direction(self.decay, grad, param, s)
+        if self.ratio_at == "inside":
+            return self.accelerated(xp, ratio * total, state, s)
+        step, slots = self.accelerated(xp, total, state, s)
+        return ratio * step, slots

@@ -1,0 +1,165 @@
+"""A rule around another rule."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+from .declaration import Hyper, Option, Shared, Slot
+from .rule import Rule
+
+__all__ = ["Wrapper"]
+
+
+class _Wrapped:
+    """A hyperparameter that a wrapper leaves to the rule inside."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, wrapper: Any, owner: type) -> Any:
+        return self if wrapper is None else wrapper.rule.hypers[self.name]
+
+
+class Wrapper(Rule, register=False):
+    """A rule around another rule. It has the wrapped rule's hyperparameters beside its own.
+
+    A subclass declares its own and defines ``step``, which calls ``self.rule.step`` with
+    ``s.inner``.
+    """
+
+    weight_decay, decay = _Wrapped(), _Wrapped()
+    maximize, state_dtype = _Wrapped(), _Wrapped()
+
+    def __init__(self, rule: Rule, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(rule, Rule):
+            raise TypeError(
+                f"{self.name}({rule!r}): the first argument must be a rule, "
+                f"such as {self.name}(AdamW(lr=1e-3))"
+            )
+        object.__setattr__(self, "rule", rule)
+        taken = {*rule.hypers, *rule.slots(), *rule.shared()} & {*self._fields, *self._slots}
+        if taken:
+            raise ValueError(
+                f"{self.name}({rule!r}): both have {', '.join(sorted(taken))}; "
+                f"{self.name} cannot wrap {rule.name}"
+            )
+        super().__init__(*args, **kwargs)
+
+    rule: Rule
+
+    def at(self, step: Any) -> Self:
+        """Both rules as they are after ``step`` steps."""
+        return super().at(step)._around(self.rule.at(step))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._fields or name.startswith("_") or name == "rule":
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.rule, name)
+
+    @classmethod
+    def _derived_signature(cls) -> inspect.Signature:
+        first = inspect.Parameter("rule", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return inspect.Signature([first, *super()._derived_signature().parameters.values()])
+
+    @classmethod
+    def _bind(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        bound = super()._bind((None, *args), kwargs)
+        return {name: value for name, value in bound.items() if name != "rule"}
+
+    @property
+    def needs(self) -> str:
+        """What the wrapped rule needs."""
+        return str(self.rule.needs)
+
+    @property
+    def min_ndim(self) -> int:
+        """What the wrapped rule takes."""
+        return int(self.rule.min_ndim)
+
+    @property
+    def hypers(self) -> dict[str, Any]:
+        """The wrapped rule's hyperparameters and the wrapper's own."""
+        return {**self.rule.hypers, **self._values}
+
+    def slots(self) -> dict[str, Slot]:
+        """The wrapped rule's slots and the wrapper's own."""
+        return {**self.rule.slots(), **super().slots()}
+
+    def declared_slots(self) -> dict[str, Slot]:
+        """All slots of both."""
+        return {**self.rule.declared_slots(), **super().declared_slots()}
+
+    def shared(self) -> dict[str, Shared]:
+        """The wrapped rule's shared state and the wrapper's own."""
+        return {**self.rule.shared(), **super().shared()}
+
+    def first_value(self, item: Shared) -> Any:
+        """First value of a shared state array, the wrapped rule's or the wrapper's."""
+        own = item in self._shared.values()
+        return super().first_value(item) if own else self.rule.first_value(item)
+
+    def replace(self, **changes: Any) -> Self:
+        """The same rule with some hyperparameters changed, its own or the wrapped rule's."""
+        mine = {*self._fields, "mask", "groups"}
+        own = {name: changes.pop(name) for name in [*changes] if name in mine}
+        own = {**self._values, **self.groups.arguments(), **own}
+        return type(self)(self.rule.replace(**changes), **own)
+
+    def of(self, path: str, shape: Any) -> Rule:
+        """The wrapper around the rule for one parameter."""
+        chosen: Self = super().of(path, shape)  # type: ignore[assignment]
+        inner = chosen.rule.of(path, shape)
+        if inner is chosen.rule:
+            return chosen
+        key = id(chosen), id(inner)
+        if key not in self._variants:
+            self._variants[key] = chosen._copy(chosen._values)._around(inner)
+        return self._variants[key]
+
+    def all_fields(self) -> dict[str, Hyper | Option]:
+        """The fields of both."""
+        return {**self.rule.all_fields(), **super().all_fields()}
+
+    def numbers(self) -> Iterator[Any]:
+        """The numbers of both."""
+        yield from self.rule.numbers()
+        yield from super().numbers()
+
+    def map_numbers(self, function: Callable[[Any], Any]) -> Self:
+        """A copy with ``function`` applied to every number of both."""
+        return super().map_numbers(function)._around(self.rule.map_numbers(function))
+
+    def without_numbers(self) -> Self:
+        """A copy of both with options only."""
+        return super().without_numbers()._around(self.rule.without_numbers())
+
+    def _around(self, rule: Rule) -> Self:
+        object.__setattr__(self, "rule", rule)
+        return self
+
+    def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
+        """The wrapper's ``s``, with the wrapped rule's as ``s.inner``."""
+        own = {**self._numbers(), **self.scalars(xp, t)}
+        return {**own, "inner": self.rule.coefficients(xp, t)}
+
+    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
+        """The wrapped rule's step."""
+        return self.rule.step(xp, grad, param, state, s.inner)
+
+    def gather(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
+        """The wrapped rule's share of the sums."""
+        return self.rule.gather(xp, grad, param, state, s.inner)
+
+    def combine(self, xp: Any, sums: Any, shared: Any, s: Any) -> dict[str, Any]:
+        """The wrapped rule's shared state."""
+        return self.rule.combine(xp, sums, shared, s.inner)
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("(", f"({self.rule!r}, ", 1).replace(", )", ")")
+
+    def __eq__(self, other: Any) -> bool:
+        return super().__eq__(other) and self.rule == other.rule
+
+    __hash__ = Rule.__hash__
