@@ -1,5 +1,6 @@
 # make demo and make test do all their own set-up: a virtual environment in .venv, everything
-# installed into it at the versions of constraints.txt.
+# installed into it at the versions of constraints.txt. Of pylocron and labml-nn only the optimizers
+# are used, beside ours; what else they need is left out.
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -32,6 +33,7 @@ docs: .venv/installed
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps pylocron labml-nn
 	touch $@
 
 clean:

@@ -1,7 +1,8 @@
 """The ``samestep`` command.
 
     samestep demo          train one network in every framework and show how far they agree
-    samestep list [RULE]   the rules, or everything that one of them declares
+    samestep list [RULE]   the rules, everything that one of them declares, or with --differences
+                           how it differs from library to library
 
 What ``pip install "samestep[demo]"`` brings is imported where it is used, so that ``main`` can say
 what is missing.
@@ -49,7 +50,10 @@ def commands() -> click.Group:
 
     @samestep.command("list")
     @click.argument("rule", required=False)
-    def list_rules(rule: str | None) -> None:
+    @click.option(
+        "--differences", is_flag=True, help="Show what each library does under RULE's name instead."
+    )
+    def list_rules(rule: str | None, differences: bool) -> None:
         """List the rules, or show everything that RULE declares."""
         from rich.console import Console
 
@@ -57,12 +61,16 @@ def commands() -> click.Group:
 
         from .demo import listing
 
+        if rule is None and differences:
+            raise click.UsageError("--differences needs a rule: samestep list Adam --differences")
         if rule is None:
             listing.print_rules(Console())
-        elif rule in registry:
-            listing.print_rule(Console(), rule)
+        elif rule not in registry:
+            raise click.UsageError(listing.unknown("rule", rule, listing.rules()))
+        elif differences:
+            listing.print_differences(Console(), rule)
         else:
-            raise click.UsageError(listing.unknown("rule", rule, sorted(registry)))
+            listing.print_rule(Console(), rule)
 
     @samestep.command()
     @click.option(

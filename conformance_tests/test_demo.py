@@ -12,7 +12,6 @@ import numpy
 import pytest
 from click.testing import CliRunner, Result
 
-from samestep import rules
 from samestep.backend import Backend, Missing, backends
 from samestep.conformance.command_line import commands
 from samestep.conformance.demo import measurement, network
@@ -180,8 +179,6 @@ def test_a_missing_framework_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         ),
         (["demo", "--steps", "0"], "0 is not in the range x>=1"),
         (["demo", "--out", "nowhere/page.html"], "there is no folder nowhere"),
-        (["list", "adan"], "there is no rule 'adan'. Did you mean Adan"),
-        (["list", "xyz"], "there is no rule 'xyz'. The known ones are Adam, AdamW, Adan"),
     ],
 )
 def test_mistakes_are_refused(arguments: list[str], sentence: str) -> None:
@@ -205,38 +202,3 @@ def test_a_missing_package_is_a_sentence(package: str) -> None:
     assert result.stderr == (
         f'samestep needs {package}, which is not installed: pip install "samestep[demo]"\n'
     )
-
-
-def test_list_shows_every_rule() -> None:
-    """The table has a row for every rule."""
-    result = samestep("list")
-    assert result.exit_code == 0, result.output
-    for name in rules.__all__:
-        assert f" {name} " in result.output
-
-
-@pytest.mark.parametrize(
-    "name, parts",
-    [
-        (
-            "Adan",
-            [
-                "adaptive Nesterov momentum",
-                "arXiv 2208.06677",
-                "(0.98, 0.92",
-                "in [0, 1)",
-                "'proximal'",
-                "gradient of the step before",
-            ],
-        ),
-        ("SGD", ["only with"]),
-        ("Prodigy", ["once for all", "estimated step size"]),
-        ("Lookahead", ["sync_period", "slow weights"]),
-    ],
-)
-def test_list_shows_what_a_rule_declares(name: str, parts: list[str]) -> None:
-    """Documentation, hyperparameters, options and state of one rule are shown."""
-    result = samestep("list", name)
-    assert result.exit_code == 0, result.output
-    for part in parts:
-        assert part in result.output

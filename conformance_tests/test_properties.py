@@ -6,19 +6,29 @@ import dataclasses
 
 import numpy
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import samestep
-from samestep.backend import NumPy
+from samestep.backend import NumPy, NumPyReadOnly
 from samestep.conformance.references import follow_reference
-from samestep.conformance.settings import suited, typical
-from samestep.declaration import Hyper
+from samestep.conformance.settings import all_rules, suited, typical
+from samestep.declaration import Hyper, Storage
 from samestep.parity import Trajectory, compare, follow, oracle, record
 from samestep.step import SHAPED
 
 SHORT = record(seed=3, steps=8)
+
+LIGHT = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+"""Every example is a few milliseconds; the same ones in every run."""
+
+OTHER_UNITS = {
+    "AdaDelta": "eps is added to the squared step as well",
+    "AdamP": "eps is the least norm of a parameter as well",
+    "TAdam": "eps is added to v itself, in the weight of a gradient",
+}
+"""Rules that use a number in units of the gradient in another sense too, and where."""
 
 
 def run(rule, backend, trajectory, dtype="float32"):
@@ -78,17 +88,16 @@ def test_inputs_are_untouched(setting):
             *params.values(),
             *grads.values(),
             *state.shared.values(),
-            *(
-                a
-                for by_path in state.slots.values()
-                for v in by_path.values()
-                for a in (v if isinstance(v, tuple) else [v])
-            ),
+            *(a for by_path in state.slots.values() for v in by_path.values() for a in _parts(v)),
         ]
         copies = [array.copy() for array in held]
+        given = [*params.values(), *grads.values()]
         params, state = rule.update(grads, params, state)
         for array, copy in zip(held, copies, strict=True):
             numpy.testing.assert_array_equal(array, copy)
+        slots = [value for by_path in state.slots.values() for value in by_path.values()]
+        for array in [*params.values(), *(a for v in slots for a in _parts(v))]:
+            assert not any(numpy.shares_memory(array, other) for other in given)
 
 
 @pytest.mark.parametrize("bad", [numpy.nan, numpy.inf, -numpy.inf])
@@ -124,11 +133,46 @@ def test_parameters_without_a_gradient_stay(rule_class, backend):
     assert (after["param", "kernel"] != before["param", "kernel"]).any()
 
 
-def test_maximize_is_the_negated_gradient(rule_class):
-    rule = typical(rule_class)
-    negated = Trajectory(SHORT.params, [{p: -g for p, g in step.items()} for step in SHORT.grads])
-    inner = rule.replace(maximize=True)
-    assert compare(run(inner, NumPy(), SHORT), run(rule, NumPy(), negated), "float32").first is None
+@given(data=st.data())
+@examples(max_examples=10, **LIGHT)
+def test_maximize_is_the_negated_gradient(rule_class, data):
+    rule = _drawn(rule_class, data).replace(maximize=False)
+    trajectory = _trajectory(rule, data)
+    found = run(rule.replace(maximize=True), NumPy(), trajectory)
+    assert compare(found, run(rule, NumPy(), _times(-1, trajectory)), "float32").first is None
+
+
+@given(data=st.data())
+@examples(max_examples=10, **LIGHT)
+def test_weight_decay_enters_as_its_family_says(rule_class, data):
+    """Every step with decay is the step without it, moved as the table of families says."""
+    if issubclass(rule_class, samestep.Wrapper):
+        pytest.skip("decay is the wrapped rule's")
+    rule = _drawn(rule_class, data)
+    family, lr, strength = rule.decay, rule.lr, data.draw(st.floats(1e-3, 0.5))
+    if rule.hypers.get("bare_decay") is False and not rule.hypers["momentum"]:
+        rule, family = rule.replace(weight_decay=strength), "none"
+    elif rule.needs != "element":  # the norm is one of the decayed parameter
+        assume(family == "l2")
+    rule, plain = rule.replace(weight_decay=strength), rule.replace(weight_decay=0)
+    sign = -1 if rule.maximize else 1
+    trajectory = _trajectory(rule, data)
+    params, state = trajectory.params, rule.init(trajectory.params)
+    for grads in trajectory.grads:
+        coupled = family in ("l2", "l2+proximal")
+        seen = {p: sign * g + coupled * strength * params[p] for p, g in grads.items()}
+        expected, _ = plain.replace(maximize=False).update(seen, params, state)
+        new, state = rule.update(grads, params, state)
+        for path, param in params.items():
+            moved = expected[path]
+            if family in ("decoupled", "in_update"):
+                moved = moved - lr * strength * param
+            if family == "absolute":
+                moved = moved - strength * param
+            if family in ("proximal", "l2+proximal"):
+                moved = moved / (1 + lr * strength)
+            numpy.testing.assert_allclose(new[path], moved, rtol=1e-9, atol=1e-12, err_msg=rule)
+        params = new
 
 
 def test_every_number_may_be_a_schedule_of_the_step(rule_class):
@@ -227,21 +271,79 @@ def test_state_is_all_there_is_to_resume_from(rule_class):
 
 
 @given(data=st.data())
-@examples(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(max_examples=40, **LIGHT)
 def test_any_hyperparameters_in_range_give_finite_numbers(rule_class, data):
+    """From gradients of any size whose squares are finite, zeros among them; nothing is written."""
     rule = _drawn(rule_class, data)
-    steps = data.draw(st.integers(1, 6))
-    scale = data.draw(st.sampled_from([1e-12, 1e-3, 1.0, 1e3]))
-    trajectory = suited(rule, record(seed=data.draw(st.integers(0, 9)), steps=steps))
-    trajectory = Trajectory(
-        trajectory.params, [{p: scale * g for p, g in step.items()} for step in trajectory.grads]
-    )
-    for (slot, path), value in run(rule, NumPy(), trajectory)[-1].items():
+    trajectory = _trajectory(rule, data, scales=[0.0, 1e-30, 1e-12, 1e-3, 1.0, 1e3, 1e15])
+    with numpy.errstate(all="ignore"):  # what overflows on the way may vanish in a quotient
+        last = run(rule, NumPyReadOnly(), trajectory)[-1]
+    for (slot, path), value in last.items():
         assert numpy.isfinite(value).all(), f"{rule}: {slot} of {path}"
 
 
 @given(data=st.data())
-@examples(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(max_examples=25, **LIGHT)
+def test_gradients_in_other_units_move_the_parameters_alike(rule_class, data):
+    """To the last bit, if every number whose unit has the gradient in it changes with them.
+
+    With eps = 0 no number of the Adam family or of the signs has it: their steps do not depend on
+    the size of the gradients at all. The lr of SGD has it.
+    """
+    rule = _drawn(rule_class, data)
+    fields = rule.all_fields()
+    decays = rule.decay not in ("in_update", "l2+proximal")
+    rule = rule if decays else rule.replace(weight_decay=0)
+    if data.draw(st.booleans()) or rule_class.__name__ in OTHER_UNITS:
+        rule = rule.replace(**_without_size(rule))
+    powers = {name: _powers(rule, name) for name in fields if isinstance(fields[name], Hyper)}
+    if any(None in power for power in powers.values()):
+        pytest.skip(OTHER_UNITS[rule_class.__name__])
+    dtype = data.draw(st.sampled_from(["float32", "float64"]))
+    # Large gradients: a matrix rule's iteration adds a small number of its own to a norm.
+    large = 2.0**10 if dtype == "float32" else 2.0**40
+    trajectory = _times(large, _trajectory(rule, data).rounded("float32"))
+    factor = 2.0 ** data.draw(st.integers(1, 20))
+    changed = {
+        name: _scaled(rule.hypers[name], [factor**power for power in power_of])
+        for name, power_of in powers.items()
+        if any(power_of) and rule.hypers[name] is not None
+    }
+    with numpy.errstate(all="ignore"):
+        found = run(rule.replace(**changed), NumPy(), _times(factor, trajectory), dtype)
+        expected = run(rule, NumPy(), trajectory, dtype)
+    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        for path in trajectory.params:
+            key = "param", path
+            numpy.testing.assert_array_equal(ours[key], theirs[key], err_msg=f"{rule}, step {step}")
+
+
+@given(data=st.data())
+@examples(max_examples=10, **LIGHT)
+def test_element_rules_see_no_order_and_no_boundaries(rule_class, data):
+    """Elements in another order and in other pieces: the same numbers, to the last bit."""
+    rule = _drawn(rule_class, data)
+    if rule.needs != "element":
+        pytest.skip("looks at more than an element")
+    size = data.draw(st.integers(1, 40))
+    whole = _trajectory(rule, data, shapes={"a": (size,)}).rounded("float32")
+    order = numpy.array(data.draw(st.permutations(range(size))))
+    ends = sorted({0, *data.draw(st.lists(st.integers(0, size), max_size=3)), size})
+    cuts = [order[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+
+    def apart(arrays):
+        return {str(i): arrays["a"][cut] for i, cut in enumerate(cuts)}
+
+    pieces = Trajectory(apart(whole.params), [apart(step) for step in whole.grads])
+    together, alone = run(rule, NumPy(), whole), run(rule, NumPy(), pieces)
+    for ours, theirs in zip(alone, together, strict=True):
+        for slot in {slot for slot, _ in theirs}:
+            for i, cut in enumerate(cuts):
+                numpy.testing.assert_array_equal(ours[slot, str(i)], theirs[slot, "a"][cut])
+
+
+@given(data=st.data())
+@examples(max_examples=15, **LIGHT)
 def test_any_hyperparameters_in_range_agree_with_the_reference(rule_class, data):
     if not rule_class.__module__.startswith("samestep."):
         pytest.skip("a rule from outside the package brings no reference")
@@ -264,21 +366,62 @@ def _falling(value):
     return lambda step: value + step if isinstance(value, int) else value * 0.5**step
 
 
-def _drawn(rule_class, data):
-    """A rule with hyperparameters drawn from their declared ranges."""
-    if issubclass(rule_class, samestep.Wrapper):
-        return typical(rule_class)
-    return rule_class(
-        **{
-            name: data.draw(_numbers(field))
-            for name, field in rule_class.fields().items()
-            if isinstance(field, Hyper)
-        }
+def _parts(value):
+    return value if isinstance(value, (tuple, list)) else [value]
+
+
+def _times(factor, trajectory):
+    """The trajectory with every gradient multiplied."""
+    grads = [{path: factor * g for path, g in step.items()} for step in trajectory.grads]
+    return Trajectory(trajectory.params, grads)
+
+
+def _trajectory(rule, data, scales=(1.0,), shapes=None):
+    """A few steps for one to three parameters of any shapes, each step of some scale."""
+    if shapes is None:
+        sizes = st.lists(st.integers(1, 5), min_size=rule.min_ndim, max_size=3)
+        drawn = data.draw(st.lists(sizes, min_size=1, max_size=3))
+        shapes = {str(place): tuple(shape) for place, shape in enumerate(drawn)}
+    steps = data.draw(st.integers(1, 8))
+    found = record(seed=data.draw(st.integers(0, 99)), steps=steps, shapes=shapes)
+    factors = data.draw(st.lists(st.sampled_from(scales), min_size=steps, max_size=steps))
+    grads = zip(factors, found.grads, strict=True)
+    return Trajectory(
+        found.params, [{path: k * g for path, g in step.items()} for k, step in grads]
     )
 
 
+def _drawn(rule_class, data, options=True):
+    """A rule with hyperparameters drawn from their declared ranges, and options too."""
+    values = {}
+    for name, field in rule_class.fields().items():
+        if isinstance(field, Hyper):
+            values[name] = data.draw(_numbers(field), label=name)
+        elif options and not isinstance(field, Storage):
+            values[name] = data.draw(_choices(field), label=name)
+        if name in values:
+            field.validated(rule_class.__name__, values[name])
+    inner = []
+    if issubclass(rule_class, samestep.Wrapper):
+        plain = [rule for rule in all_rules() if not issubclass(rule, samestep.Wrapper)]
+        inner = [_drawn(data.draw(st.sampled_from(plain)), data, options)]
+    try:
+        return rule_class(*inner, **values)
+    except ValueError:  # each is in its range: a combination that means nothing
+        assume(False)
+
+
+def _choices(option):
+    """What an option may be: for a whole number the three least values."""
+    if option.choices is not None:
+        return st.sampled_from(option.choices)
+    if isinstance(option.default, bool):
+        return st.booleans()
+    return st.integers(option.ge, option.ge + 2)
+
+
 def _numbers(field):
-    """Numbers within a declared range: from a hundredth of the usual to its end, or to 2."""
+    """Numbers within a declared range: its ends, or from a hundredth of the usual up to 2."""
     if isinstance(field.default, tuple):
         return st.tuples(*[_numbers(dataclasses.replace(field, default=d)) for d in field.default])
     default = 0.99 if field.default is None else min(field.typical or field.default, 2.0)
@@ -288,4 +431,48 @@ def _numbers(field):
     low = max(field.ge or field.gt or 0.0, default / 100)
     if isinstance(field.default, int):
         return st.integers(field.ge or 0, field.le or 10)
-    return st.floats(low, high, exclude_max=field.lt is not None)
+    ends = [float(end) for end in (field.ge, field.le) if end is not None]
+    inside = st.floats(low, high, exclude_max=field.lt is not None)
+    return st.one_of(inside, st.sampled_from(ends)) if ends else inside
+
+
+def _powers(rule, name):
+    """The powers of the gradient in a number's unit, element by element; None where unclear."""
+    field, value = rule.all_fields()[name], rule.hypers[name]
+    count = len(value) if isinstance(value, tuple) else 1
+    if name == "weight_decay":
+        of_lr = _powers(rule, "lr")[0]
+        return [{"l2": 1, "decoupled": -of_lr, "proximal": -of_lr}.get(rule.decay, 0)]
+    units = field.unit.split(", ")
+    known = {"gradient": 1, "gradient^2": 2, "parameter/gradient": -1}
+    powers = [known.get(unit, 0) for unit in (units * count)[:count]]
+    if name == "eps" and rule.hypers.get("eps_at") == "inside" and "eps_root" in rule.hypers:
+        powers = [2]  # under a root
+    if name == "eps" and rule.hypers.get("eps_at") == "clamped":
+        powers = [None, 0]  # bounds a root in one place and a square in another
+    zero = [v == 0 for v in (value if isinstance(value, tuple) else (value,))]
+    lost = rule.name in OTHER_UNITS
+    return [
+        0 if nothing else None if lost and power else power
+        for power, nothing in zip(powers, zero, strict=True)
+    ]
+
+
+def _without_size(rule):
+    """Every number in units of the gradient that may be 0, as 0: eps, above all."""
+    return {
+        name: _scaled(rule.hypers[name], [0.0 if "gradient" in u else 1.0 for u in _units(field)])
+        for name, field in rule.all_fields().items()
+        if isinstance(field, Hyper) and field.ge is not None and name not in ("lr", "weight_decay")
+        if any(unit.startswith("gradient") for unit in _units(field))
+    }
+
+
+def _units(field):
+    return field.unit.split(", ")
+
+
+def _scaled(value, factors):
+    if isinstance(value, tuple):
+        return tuple(v * factor for v, factor in zip(value, factors, strict=True))
+    return value * factors[0]

@@ -1,24 +1,33 @@
-"""The rules in the terminal: a table of all, or everything that one of them declares."""
+"""The rules in the terminal: a table of all, what one of them declares, how its dialects differ."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from samestep import rules, tree
-from samestep.declaration import Hyper, Shared, Slot
+from samestep import tree
+from samestep.declaration import Hyper, Option, Shared, Slot
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
-__all__ = ["print_rule", "print_rules", "unknown"]
+from .differences import STEPS, Distance, alike, changed, differences, wrapped
+
+__all__ = ["print_differences", "print_rule", "print_rules", "rules", "state_bytes", "unknown"]
 
 SHAPE = (256, 256)
 """Of the parameter whose state is counted; what a factored rule keeps depends on it."""
+
+
+def rules() -> list[str]:
+    """Names of all registered rules, as a reader sorts them."""
+    return sorted(registry, key=lambda name: (name.casefold(), name))
 
 
 def unknown(kind: str, name: str, known: list[str]) -> str:
@@ -30,49 +39,139 @@ def unknown(kind: str, name: str, known: list[str]) -> str:
 
 
 def print_rules(console: Console) -> None:
-    """Print a table of the rules that come with samestep."""
+    """Print a table of all rules."""
+    common = _common()
     table = Table(
         "rule",
         "needs",
-        "hyperparameters",
-        "slots",
+        box=box.HORIZONTALS,
         show_lines=True,
-        caption="state: array elements kept per element of a 256 x 256 parameter",
+        caption=f"Every rule takes {_assigned(common)} too. bytes: of state, per element of a "
+        f"{SHAPE[0]} x {SHAPE[1]} float32 parameter, with defaults; a wrapper's own.",
+        caption_justify="left",
     )
-    table.add_column("state", justify="right")
-    for name in rules.__all__:
+    table.add_column("bytes", justify="right")
+    table.add_column("takes and keeps")
+    for name in rules():
         rule = _example(registry[name])
-        hypers = (f"{n}={f.default}" for n, f in rule.fields().items() if isinstance(f, Hyper))
-        table.add_row(
-            name,
-            _needs(rule),
-            ", ".join(hypers),
-            ", ".join(rule.slots()),
-            f"{_state_size(rule):.3g}",
-        )
-    console.print(table)
+        hypers, options = _by_kind(rule)
+        own = {n: f.default for n, f in options.items() if n not in common}
+        parts = {
+            "numbers": _assigned({n: f.default for n, f in hypers.items()}),
+            "options": _assigned(own),
+            "like": ", ".join(rule.dialects),
+            "slots": ", ".join([*rule.slots(), *rule.shared()]),
+        }
+        cell = Table.grid("", "", padding=(0, 2, 0, 0))
+        for label, text in parts.items():
+            if text:
+                cell.add_row(label, text)
+        table.add_row(name, _needs(rule), f"{sum(state_bytes(rule).values()):.3g}", cell)
+    console.print(table, markup=False)
 
 
 def print_rule(console: Console, name: str) -> None:
-    """Print the documentation of one rule and everything that it declares."""
+    """Print the documentation of one rule, everything that it declares, and its dialects."""
     rule = _example(registry[name], typical=True)
     text = inspect.cleandoc(rule.__doc__ or "")
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print()
     hypers = Table("hyperparameter", "default", "range", "unit", "meaning")
     options = Table("option", "default", "range", "meaning")
-    for field in rule.fields().values():
-        if isinstance(field, Hyper):
-            hypers.add_row(field.name, str(field.default), field.range, field.unit, field.meaning)
-        else:
-            options.add_row(field.name, repr(field.default), field.range, field.meaning)
+    numbers, choices = _by_kind(rule)
+    for number in numbers.values():
+        hypers.add_row(number.name, str(number.default), number.range, number.unit, number.meaning)
+    for choice in choices.values():
+        options.add_row(choice.name, repr(choice.default), choice.range, choice.meaning)
     state = Table("state", "meaning", "kept")
+    state.add_column("bytes per element", justify="right")
+    sizes = state_bytes(rule)
     kept: dict[str, Slot | Shared] = {**rule.slots(), **rule.shared()}
     for slot, declared in kept.items():
-        state.add_row(slot, declared.meaning, _kept(declared))
-    for table in (hypers, options, state):
+        size = f"{sizes[slot]:.3g}" if slot in sizes else ""
+        state.add_row(slot, declared.meaning, _kept(declared), size)
+    dialects = Table("like", "computes what this does", "values that differ", "note")
+    for dialect, preset in rule.dialects.items():
+        values = _assigned(changed(type(rule), dialect))
+        dialects.add_row(dialect, preset.of, values or "none", preset.note)
+    for table in (hypers, options, state, dialects):
         if table.row_count:
-            console.print(table)
+            console.print(table, markup=False)
+
+
+def print_differences(console: Console, name: str) -> None:
+    """Print what every dialect of a rule does, and by how much its steps differ."""
+    rule = registry[name]
+    if not rule.dialects:
+        console.print(f"{name} has no dialects, so there is nothing to compare.", markup=False)
+        return
+    around = f" Around {wrapped()!r}." if issubclass(rule, Wrapper) else ""
+    table = Table(
+        "like",
+        "what differs",
+        "with",
+        "1 step",
+        f"{STEPS} steps",
+        show_lines=True,
+        title=f"{name}: its dialects beside its default",
+        caption=f"Length of the way that the parameters go, over the default's (x), and the "
+        f"largest difference of an element, relative to the default's largest (%), in float64 on "
+        f"recorded gradients. own: nothing is set; alike: {_assigned(alike(rule))} for all. "
+        f"same: but for rounding; what is off by default here may still make a difference where "
+        f"it is on.{around}",
+        caption_justify="left",
+    )
+    for row in differences(rule):
+        values = _assigned(row.values, "\n") or "nothing"
+        settings = {"own": row.own, "alike": row.alike}
+        steps = ("\n".join(map(_distance, column)) for column in zip(*settings.values()))
+        table.add_row(row.name, values, "\n".join(settings), *steps)
+    console.print(table, markup=False)
+
+
+def state_bytes(rule: Rule) -> dict[str, float]:
+    """Bytes of each slot per element of a float32 parameter; a wrapper's own slots only."""
+    param = numpy.zeros(SHAPE, numpy.float32)
+    inside = rule.rule.slots() if isinstance(rule, Wrapper) else {}
+    return {
+        name: sum(array.nbytes for _, array in tree.leaves(value)) / param.size
+        for name, value in rule.init(param).slots.items()
+        if name not in inside
+    }
+
+
+def _distance(distance: Distance) -> str:
+    if distance.same:
+        return "same"
+    return f"{distance.length:.3g} x, {_percent(distance.largest)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
+
+
+def _assigned(values: Mapping[str, Any], separator: str = ", ") -> str:
+    return separator.join(f"{name}={value!r}" for name, value in values.items())
+
+
+def _by_kind(rule: Rule) -> tuple[dict[str, Hyper], dict[str, Option]]:
+    fields = rule.fields()
+    return (
+        {name: field for name, field in fields.items() if isinstance(field, Hyper)},
+        {name: field for name, field in fields.items() if isinstance(field, Option)},
+    )
+
+
+def _common() -> dict[str, Any]:
+    """The options of every rule whose default is the same in all; wrappers hand them on."""
+    found = [registry[name] for name in registry if not issubclass(registry[name], Wrapper)]
+    declared = ((n, inspect.getattr_static(Rule, n)) for n in vars(Rule))
+    return {
+        name: field.default
+        for name, field in declared
+        if isinstance(field, Option)
+        and all(rule.fields()[name].default == field.default for rule in found)
+    }
 
 
 def _kept(declared: Slot | Shared) -> str:
@@ -88,17 +187,9 @@ def _example(rule: type[Rule], typical: bool = False) -> Rule:
         for name, field in rule.fields().items()
         if typical and isinstance(field, Hyper) and field.typical is not None
     }
-    wrapped: tuple[Any, ...] = (registry["SGD"](),) if issubclass(rule, Wrapper) else ()
-    return rule(*wrapped, **switched_on)
+    around: Iterable[Rule] = (registry["SGD"](),) if issubclass(rule, Wrapper) else ()
+    return rule(*around, **switched_on)
 
 
 def _needs(rule: Rule) -> str:
     return "a rule" if isinstance(rule, Wrapper) else str(rule.needs)
-
-
-def _state_size(rule: Rule) -> float:
-    """Elements of state per element of the parameter."""
-    param = numpy.zeros(SHAPE, numpy.float32)
-    slots = rule.init(param).slots
-    sizes = (array.size for value in slots.values() for _, array in tree.leaves(value))
-    return float(sum(sizes) / param.size)

@@ -25,7 +25,7 @@ def run(
     state, or a function of state and parameters.
     """
     import jax  # noqa: PLC0415
-    import optax  # noqa: PLC0415
+    import optax  # type: ignore[import-untyped]  # noqa: PLC0415
 
     with jax.enable_x64(True):
         values: Any = {path: jax.numpy.asarray(array) for path, array in params.items()}

@@ -1,3 +1,4 @@
+from ..parts.moments import Moments
 from ..vocabulary import Rule, ema, hyper, option, preset
 from .radam import RAdam
 
@@ -50,5 +51,5 @@ class AdaBelief(RAdam):
         return v + s.eps_root if self.keep_eps else v
 
     def divided(self, xp, grad, m, v, state, s):
-        rule = super() if self.rectify else super(RAdam, self)
-        return rule.divided(xp, grad, m, v, state, s)
+        family = RAdam if self.rectify else Moments
+        return family.divided(self, xp, grad, m, v, state, s)

@@ -64,11 +64,10 @@ class Adafactor(Momentum):
                 for old, axis in zip(state.v, axes, strict=True)
             )
             mean = xp.mean(row, axis=axes[1], keepdims=True)
-            slots = {"v": (row, col)}
-            full = row / (mean if added else _least(xp, mean, s.eps[0])) * col
+            means, full = [row, col], row / (mean if added else _least(xp, mean, s.eps[0])) * col
         else:
             full = ema(state.v[0], square, s.weights)
-            slots = {"v": (full,)}
+            means = [full]
         u = grad / xp.sqrt(full if added else _least(xp, full, s.eps[0] * s.eps[0]))
         u = u / _least(xp, _rms(xp, u) / s.clip_threshold, 1.0)
         scaled = param if self.scale_at == "before" else decayed_parameter(param, s)
@@ -76,7 +75,7 @@ class Adafactor(Momentum):
         step, momentum = self.accelerated(xp, scale * u, state, s)
         if self.decay == "in_update":
             step = step + (s.lr * s.weight_decay * scale) * param
-        return step, slots | momentum
+        return step, {"v": tuple(means)} | momentum
 
 
 def _rms(xp, x):
