@@ -93,7 +93,7 @@ def test_every_rule_is_listed_with_all_that_it_takes(width: int) -> None:
         for dialect in rule.dialects:
             assert dialect in entry
         for slot in (n for n, item in rule._slots.items() if item.only_if is None):
-            assert slot in entry
+            assert slot in entry.rpartition("state")[2]
 
 
 def test_what_every_rule_takes_is_said_once() -> None:
@@ -116,7 +116,8 @@ def test_what_every_rule_takes_is_said_once() -> None:
 def test_state_is_counted_in_bytes_per_element(name: str, expected: float) -> None:
     rule = registry[name]
     instance = rule(registry["SGD"](momentum=0.9)) if name == "Lookahead" else rule()
-    assert sum(listing.state_bytes(instance).values()) == expected
+    sizes = listing.state_bytes(instance)
+    assert sum(sizes[slot] for slot in instance.slots() if slot in sizes) == expected
     line = re.search(rf"^  {name}\s+(?:a )?\w+\s+(\S+)", printed(100, listing.print_rules), re.M)
     assert line is not None
     assert float(line[1]) == pytest.approx(expected, rel=0.005)
@@ -131,7 +132,7 @@ def test_a_rule_shows_everything_that_it_declares(rule: type[Rule], width: int) 
     text = joined(printed(width, listing.print_rule, rule.__name__))
     for field in rule.fields().values():
         assert field.name in text
-    for slot, item in (rule._slots | rule._shared).items():
+    for slot in rule._slots | rule._shared:
         assert slot in text
     for name in rule.dialects:
         assert name in text
@@ -250,34 +251,33 @@ def test_the_distances_of_every_dialect_are_numbers(rule: type[Rule]) -> None:
                 assert distance.largest < 1e-6
 
 
-@pytest.mark.parametrize("width", WIDTHS)
 @named(RULES)
-def test_the_differences_of_every_rule_can_be_printed(rule: type[Rule], width: int) -> None:
-    name = rule.__name__
-    text = printed(width, listing.print_differences, name)
-    assert max(map(len, text.splitlines())) <= width
+def test_the_differences_of_every_rule_can_be_printed(rule: type[Rule]) -> None:
+    name, narrow = rule.__name__, min(WIDTHS)
+    text = printed(narrow, listing.print_differences, name)
+    assert max(map(len, text.splitlines())) <= narrow
     if not rule.dialects:
         assert text == f"{name} has no dialects, so there is nothing to compare.\n"
     for dialect in rule.dialects:
-        assert f"│ {dialect} " in text
+        assert re.search(rf"^ {dialect}  ", text, re.M)
         for field, value in changed(rule, dialect).items():
-            assert joined(f"{field}={value!r}") in joined(text)
+            assert f"{field}={value!r}"[:24] in text
 
 
 def test_the_table_of_differences_shows_values_and_figures() -> None:
     result = command("Adam", "--differences")
     assert result.exit_code == 0, result.output
-    lines = [line.split("│")[1:-1] for line in result.output.splitlines() if "│" in line]
-    cells = [[cell.strip() for cell in line] for line in lines]
+    cells = [re.split(r"\s{2,}", line.strip()) for line in result.output.splitlines()]
     assert ["default", "eps=1e-08", "own", "1 x", "1 x"] in cells
     assert ["torch", "nothing", "own", "same", "same"] in cells
     mlx = next(cell for cell in cells if cell[0] == "mlx")
-    assert mlx[1:4] == ["bias_correction=False", "own", "3.16 x, 216 %"]
+    assert mlx[1:4] == ["bias_correction=False", "own", "3.16 x, 216%"]
     assert "alike: lr=0.001, weight_decay=0.1" in " ".join(result.output.split())
 
 
 def test_a_wrapper_says_what_it_is_compared_around() -> None:
-    assert "Around SGD(momentum=0.9)." in printed(200, listing.print_differences, "Lookahead")
+    text = printed(120, listing.print_differences, "Lookahead")
+    assert "Around SGD(momentum=0.9)." in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,10 @@ def test_the_documentation_has_every_dialect_and_choice(
     rules_page: dict[str, Any], rule: type[Rule]
 ) -> None:
     lines = rules_page["section"](rule).splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    cells = [
+        [cell.strip().replace("\\|", "|") for cell in line.strip("|").split(" | ")]
+        for line in lines
+    ]
     for name, preset in rule.dialects.items():
         (row,) = [row for row in cells if row[0] == f"`{name}`" and row[1] == preset.of]
         values = [f"`{field}={value!r}`" for field, value in changed(rule, name).items()]

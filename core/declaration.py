@@ -210,12 +210,13 @@ class Initial:
 
     ``shapes`` takes the parameter's shape and the rule, and returns a tuple of shapes for a slot
     of several arrays; where it is ``None`` the shapes are not known before they are made.
-    ``precise`` slots hold parameters: they keep the parameter's dtype whatever the state's is.
+    ``dtype`` is the ``"state"``'s, unless the slot holds what must not be rounded to it: values of
+    the ``"parameter"``, or a coefficient in the ``"compute"`` dtype.
     """
 
     make: Callable[[Any, Any, Any], Any]
     shapes: Callable[[tuple[int, ...], Any], Any] | None = lambda shape, rule: shape
-    precise: bool = False
+    dtype: str = "state"
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,7 +304,7 @@ def _raised(init: Initial, start: float | str | Callable[[Any], Any]) -> Initial
             first.hypers[value] if isinstance(value, str) else value
         )
 
-    return Initial(make, init.shapes, init.precise)
+    return Initial(make, init.shapes, init.dtype)
 
 
 def shared(meaning: str, *, start: float | str) -> Any:

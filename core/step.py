@@ -182,8 +182,11 @@ def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
 
 def _stored(rule: Rule, xp: Any, slot: str, own: Any) -> Any:
     """The dtype that a slot is kept in; ``own`` is the parameter's."""
-    name = None if rule.slots()[slot].init.precise else rule.storage(slot)
+    kind = rule.slots()[slot].init.dtype
+    name = rule.storage(slot) if kind == "state" else None
     dtype = own if name is None else getattr(xp, name, None)
+    if kind == "compute":
+        return compute_dtype(xp, own)
     if dtype is None:
         raise ValueError(
             f"{rule.name}(state_dtype={rule.hypers['state_dtype']!r}): {xp.__name__} has no dtype "
@@ -269,12 +272,17 @@ def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
     For rules that do not look at axes: one kernel, compiled once, then serves every shape.
     """
 
-    def vector(array: Array) -> Array:
-        return xp.reshape(array, (-1,))
+    def vector(value: Any) -> Any:
+        return tuple(map(vector, value)) if isinstance(value, tuple) else xp.reshape(value, (-1,))
+
+    def like(value: Any, old: Any) -> Any:
+        if isinstance(old, tuple):
+            return tuple(like(*pair) for pair in zip(value, old, strict=True))
+        return xp.reshape(value, old.shape)
 
     def flat(grad: Array, param: Array, slots: Slots, common: Slots, s: Any) -> Any:
         def shaped(new: Slots) -> Slots:
-            return {name: xp.reshape(value, slots[name].shape) for name, value in new.items()}
+            return {name: like(value, slots[name]) for name, value in new.items()}
 
         vectors = {name: vector(value) for name, value in slots.items()}
         first, second = kernel(vector(grad), vector(param), vectors, common, s)

@@ -132,11 +132,13 @@ def _shapes_per_axis(shape: tuple[int, ...], rule: Rule) -> tuple[tuple[int, ...
     )
 
 
-initial_parameter = Initial(lambda xp, param, rule: xp.asarray(param, copy=True), precise=True)
+initial_parameter = Initial(lambda xp, param, rule: xp.asarray(param, copy=True), dtype="parameter")
 """Initialiser of a slot: a copy of the parameter as it is at ``init``, in its dtype."""
 
-scalar = Initial(lambda xp, param, rule: xp.sum(xp.zeros_like(param)), lambda shape, rule: ())
-"""Initialiser of a slot: one 0-d zero per parameter."""
+scalar = Initial(
+    lambda xp, param, rule: xp.sum(xp.zeros_like(param)), lambda shape, rule: (), dtype="compute"
+)
+"""Initialiser of a slot: one 0-d zero per parameter, in the compute dtype."""
 
 per_axis = Initial(_zeros_per_axis, _shapes_per_axis)
 """Initialiser of a slot: one zero vector per axis, kept broadcastable to the parameter."""

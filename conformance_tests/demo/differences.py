@@ -127,9 +127,9 @@ def _walk(rule: Rule) -> list[numpy.ndarray]:
 def _distance(moved: numpy.ndarray, default: numpy.ndarray, start: numpy.ndarray) -> Distance:
     apart = numpy.abs(moved - default)
     largest = float(numpy.max(numpy.abs(default)))
-    lengths = (float(numpy.linalg.norm(vector)) for vector in (moved, default))
+    length, usual = (float(numpy.linalg.norm(vector)) for vector in (moved, default))
     return Distance(
-        length=_over(*lengths, standing=1.0),
+        length=_over(length, usual, standing=1.0),
         largest=_over(float(numpy.max(apart)), largest, standing=0.0),
         same=bool(numpy.all(apart <= ROUNDING * (numpy.abs(start) + largest))),
     )

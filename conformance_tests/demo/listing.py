@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy
@@ -17,7 +17,7 @@ from samestep.declaration import Hyper, Option, Shared, Slot
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
-from .differences import STEPS, Distance, alike, changed, differences, wrapped
+from .differences import DEFAULT, STEPS, Distance, alike, changed, differences, wrapped
 
 __all__ = ["print_differences", "print_rule", "print_rules", "rules", "state_bytes", "unknown"]
 
@@ -41,17 +41,17 @@ def unknown(kind: str, name: str, known: list[str]) -> str:
 def print_rules(console: Console) -> None:
     """Print a table of all rules."""
     common = _common()
-    table = Table(
+    table = _table(
         "rule",
         "needs",
+        "bytes",
+        "takes and keeps",
+        right=("bytes",),
         box=box.HORIZONTALS,
         show_lines=True,
         caption=f"Every rule takes {_assigned(common)} too. bytes: of state, per element of a "
         f"{SHAPE[0]} x {SHAPE[1]} float32 parameter, with defaults; a wrapper's own.",
-        caption_justify="left",
     )
-    table.add_column("bytes", justify="right")
-    table.add_column("takes and keeps")
     for name in rules():
         rule = _example(registry[name])
         hypers, options = _by_kind(rule)
@@ -60,37 +60,36 @@ def print_rules(console: Console) -> None:
             "numbers": _assigned({n: f.default for n, f in hypers.items()}),
             "options": _assigned(own),
             "like": ", ".join(rule.dialects),
-            "slots": ", ".join([*rule.slots(), *rule.shared()]),
+            "state": ", ".join(n for n in _kept(rule) if n not in _switched_off(rule)),
         }
         cell = Table.grid("", "", padding=(0, 2, 0, 0))
         for label, text in parts.items():
             if text:
                 cell.add_row(label, text)
-        table.add_row(name, _needs(rule), f"{sum(state_bytes(rule).values()):.3g}", cell)
+        size = sum(size for slot, size in state_bytes(rule).items() if slot in rule.slots())
+        table.add_row(name, _needs(rule), f"{size:.3g}", cell)
     console.print(table, markup=False)
 
 
 def print_rule(console: Console, name: str) -> None:
     """Print the documentation of one rule, everything that it declares, and its dialects."""
-    rule = _example(registry[name], typical=True)
+    rule = _example(registry[name])
     text = inspect.cleandoc(rule.__doc__ or "")
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print()
-    hypers = Table("hyperparameter", "default", "range", "unit", "meaning")
-    options = Table("option", "default", "range", "meaning")
+    hypers = _table("hyperparameter", "default", "range", "unit", "meaning")
+    options = _table("option", "default", "range", "meaning")
     numbers, choices = _by_kind(rule)
     for number in numbers.values():
         hypers.add_row(number.name, str(number.default), number.range, number.unit, number.meaning)
     for choice in choices.values():
         options.add_row(choice.name, repr(choice.default), choice.range, choice.meaning)
-    state = Table("state", "meaning", "kept")
-    state.add_column("bytes per element", justify="right")
+    state = _table("state", "meaning", "kept", "bytes per element", right=("bytes per element",))
     sizes = state_bytes(rule)
-    kept: dict[str, Slot | Shared] = {**rule.slots(), **rule.shared()}
-    for slot, declared in kept.items():
+    for slot, declared in _kept(rule).items():
         size = f"{sizes[slot]:.3g}" if slot in sizes else ""
-        state.add_row(slot, declared.meaning, _kept(declared), size)
-    dialects = Table("like", "computes what this does", "values that differ", "note")
+        state.add_row(slot, declared.meaning, _when(declared), size)
+    dialects = _table("like", "computes what this does", "values that differ", "note")
     for dialect, preset in rule.dialects.items():
         values = _assigned(changed(type(rule), dialect))
         dialects.add_row(dialect, preset.of, values or "none", preset.note)
@@ -106,48 +105,62 @@ def print_differences(console: Console, name: str) -> None:
         console.print(f"{name} has no dialects, so there is nothing to compare.", markup=False)
         return
     around = f" Around {wrapped()!r}." if issubclass(rule, Wrapper) else ""
-    table = Table(
+    table = _table(
         "like",
         "what differs",
         "with",
         "1 step",
         f"{STEPS} steps",
+        box=box.HORIZONTALS,
+        pad_edge=False,
         show_lines=True,
         title=f"{name}: its dialects beside its default",
-        caption=f"Length of the way that the parameters go, over the default's (x), and the "
-        f"largest difference of an element, relative to the default's largest (%), in float64 on "
-        f"recorded gradients. own: nothing is set; alike: {_assigned(alike(rule))} for all. "
-        f"same: but for rounding; what is off by default here may still make a difference where "
-        f"it is on.{around}",
-        caption_justify="left",
+        caption="How far the parameters have moved, as a multiple of the default (x), and the "
+        "largest difference of an element, relative to the default's largest (%); in float64, on "
+        f"recorded gradients. own: nothing is set. alike: {_assigned(alike(rule))} for all. "
+        "same: but for rounding; what is off here, such as momentum, may differ where it is "
+        f"on.{around}",
     )
     for row in differences(rule):
         values = _assigned(row.values, "\n") or "nothing"
         settings = {"own": row.own, "alike": row.alike}
-        steps = ("\n".join(map(_distance, column)) for column in zip(*settings.values()))
+        columns = zip(*settings.values(), strict=True)
+        steps = ("\n".join(_distance(d, row.name) for d in column) for column in columns)
         table.add_row(row.name, values, "\n".join(settings), *steps)
     console.print(table, markup=False)
 
 
 def state_bytes(rule: Rule) -> dict[str, float]:
-    """Bytes of each slot per element of a float32 parameter; a wrapper's own slots only."""
+    """Bytes of each of a rule's own slots per element of a float32 parameter."""
     param = numpy.zeros(SHAPE, numpy.float32)
-    inside = rule.rule.slots() if isinstance(rule, Wrapper) else {}
+    made = {
+        name: item.init.make(numpy, param, rule)
+        for name, item in _kept(rule).items()
+        if isinstance(item, Slot)
+    }
     return {
-        name: sum(array.nbytes for _, array in tree.leaves(value)) / param.size
-        for name, value in rule.init(param).slots.items()
-        if name not in inside
+        name: sum(array.size for _, array in tree.leaves(value)) * param.itemsize / param.size
+        for name, value in made.items()
     }
 
 
-def _distance(distance: Distance) -> str:
-    if distance.same:
+def _table(*columns: str, right: Collection[str] = (), **settings: Any) -> Table:
+    """A table that breaks long names rather than cutting them off."""
+    table = Table(caption_justify="left", **settings)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def _distance(distance: Distance, name: str) -> str:
+    if distance.same and name != DEFAULT:
         return "same"
-    return f"{distance.length:.3g} x, {_percent(distance.largest)}"
+    apart = f", {_percent(distance.largest)}" if name != DEFAULT else ""
+    return f"{distance.length:.3g} x{apart}"
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
+    return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
 def _assigned(values: Mapping[str, Any], separator: str = ", ") -> str:
@@ -165,30 +178,35 @@ def _by_kind(rule: Rule) -> tuple[dict[str, Hyper], dict[str, Option]]:
 def _common() -> dict[str, Any]:
     """The options of every rule whose default is the same in all; wrappers hand them on."""
     found = [registry[name] for name in registry if not issubclass(registry[name], Wrapper)]
-    declared = ((n, inspect.getattr_static(Rule, n)) for n in vars(Rule))
     return {
         name: field.default
-        for name, field in declared
+        for name, field in vars(Rule).items()
         if isinstance(field, Option)
         and all(rule.fields()[name].default == field.default for rule in found)
     }
 
 
-def _kept(declared: Slot | Shared) -> str:
+def _kept(rule: Rule) -> dict[str, Slot | Shared]:
+    """All state that a rule declares; of a wrapper what it keeps itself."""
+    kept: dict[str, Slot | Shared] = {**rule.declared_slots(), **rule.shared()}
+    inside = _kept(rule.rule) if isinstance(rule, Wrapper) else {}
+    return {name: item for name, item in kept.items() if name not in inside}
+
+
+def _switched_off(rule: Rule) -> set[str]:
+    return {*rule.declared_slots()} - {*rule.slots()}
+
+
+def _when(declared: Slot | Shared) -> str:
     if isinstance(declared, Shared):
         return "once for all parameters"
     return f"only with {declared.only_if}" if declared.only_if else "per parameter"
 
 
-def _example(rule: type[Rule], typical: bool = False) -> Rule:
-    """A rule at its defaults, or with every feature switched on; wrappers go around SGD."""
-    switched_on = {
-        name: field.typical
-        for name, field in rule.fields().items()
-        if typical and isinstance(field, Hyper) and field.typical is not None
-    }
+def _example(rule: type[Rule]) -> Rule:
+    """A rule at its defaults; wrappers go around SGD."""
     around: Iterable[Rule] = (registry["SGD"](),) if issubclass(rule, Wrapper) else ()
-    return rule(*around, **switched_on)
+    return rule(*around)
 
 
 def _needs(rule: Rule) -> str:

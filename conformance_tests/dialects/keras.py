@@ -181,6 +181,7 @@ PEERS = [
         lambda optimizers, h: optimizers.Nadam(**_betas(h, epsilon="eps")),
         ADAM,
         [{}, LARGE],
+        left_out={"product": "one for all parameters there"},
     ),
     Peer(
         "Lion",

@@ -169,7 +169,12 @@ PEERS = [
         {"m": "exp_avg", "u": "exp_inf"},
         [{}, LARGE],
     ),
-    Peer("NAdam", _nadam, ADAM, [{}, LARGE, {**LARGE, "decay": "decoupled"}]),
+    Peer(
+        "NAdam",
+        _nadam,
+        {**ADAM, "product": "mu_product"},
+        [{}, LARGE, {**LARGE, "decay": "decoupled"}],
+    ),
     Peer(
         "RAdam",
         _radam,

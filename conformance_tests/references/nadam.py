@@ -37,6 +37,8 @@ class NAdam:
             "m": [np.zeros_like(p) for p in self.params],
             "v": [np.zeros_like(p) for p in self.params],
         }
+        if momentum_schedule:
+            self.state["product"] = [np.array(1.0) for p in self.params]
         self.lr = lr
         self.betas = betas
         self.eps = eps
@@ -75,3 +77,5 @@ class NAdam:
             root = denominator(v_hat, debias2, self.eps, self.eps_root, self.eps_at)
             u = quotient((1 - now) * g / debias_g + following * m / debias_m, root)
             p[...] = p - self.lr * u
+            if self.momentum_schedule:
+                self.state["product"][i][...] = self.mu_product

@@ -43,7 +43,8 @@ class AdamP(Adam):
         u, slots = super().direction(xp, grad, param, state, s)
         signed = self.projection == "signed"
         both = ("whole", self.layout) if param.ndim > 1 else ()
-        moved, ratio = u, 1.0
+        decays = self.decay == "in_update"
+        moved = u + s.weight_decay * param if decays else u
         for layout in ("whole",) if signed else both:  # the last one that fits wins
             p, g, along = (as_matrix(xp, x, layout) for x in (param, grad, u))
             size, cosine = _norm(xp, p), xp.sum(p * g, axis=1, keepdims=True)
@@ -52,10 +53,9 @@ class AdamP(Adam):
             fits = xp.max(cosine if signed else xp.abs(cosine)) < s.delta / p.shape[1] ** 0.5
             p = p / (size + s.eps)
             tangent = along - p * xp.sum(p * along, axis=1, keepdims=True)
-            moved = xp.where(fits, from_matrix(xp, tangent, param.shape, layout), moved)
-            ratio = ratio if signed else xp.where(fits, s.wd_ratio, ratio)
-        if self.decay == "in_update":
-            moved = moved + (s.weight_decay * ratio) * param
+            tangent = from_matrix(xp, tangent, param.shape, layout)
+            share = s.weight_decay if signed else s.weight_decay * s.wd_ratio
+            moved = xp.where(fits, tangent + share * param if decays else tangent, moved)
         return moved, slots
 
 

@@ -1,7 +1,8 @@
-import math
-
-from ..vocabulary import expm1, hyper, log, option, preset
+from ..parts.moments import over_root
+from ..vocabulary import expm1, hyper, option, preset, scalar, slot
 from .adam import Adam
+
+LOG_096 = -0.040821994520255166
 
 
 class NAdam(Adam):
@@ -11,9 +12,7 @@ class NAdam(Adam):
         ahead = (1 - mu_t) grad / (1 - mu_1 ... mu_t) + mu_(t+1) m / (1 - mu_1 ... mu_(t+1))
         param = param - lr ahead / (sqrt(v_hat) + eps)
 
-    Without momentum_schedule mu is beta1, and m is corrected by 1 - beta1^(t+1). The product is
-    taken in closed form from t, so that no state holds it; a schedule of beta1 counts as if it had
-    always been what it is now, as in Adam's corrections.
+    Without momentum_schedule mu is beta1, and m is corrected by 1 - beta1^(t+1).
 
     Source: Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016, Algorithm 2
         (which multiplies v_hat by beta2, as no library does).
@@ -21,8 +20,10 @@ class NAdam(Adam):
     Differs from: optax.nadam, which has no schedule; keras.optimizers.Nadam, whose momentum_decay
         is 1, so that the schedule is over 250 times as soon; timm's NAdamW, which corrects both
         terms alike.
-    Shapes: grad, param, m and v are equal, any shape.
+    Shapes: grad, param, m and v are equal, any shape; product is 0-d.
     """
+
+    needs = "tensor"
 
     lr = hyper(2e-3, "step size", unit="parameter", ge=0)
     momentum_decay = hyper(4e-3, "pace of the momentum's schedule", unit="1/step", gt=0)
@@ -36,29 +37,23 @@ class NAdam(Adam):
         ),
     }
 
+    product = slot("mu_1 ... mu_t", init=scalar, start=1.0, only_if="momentum_schedule")
+
     def scalars(self, xp, t):
         beta1 = self.betas[0]
-        now, after = (1 - self._slack(xp, step) for step in (t, t + 1))
-        fresh, kept = (1 - beta1 * now), beta1 * after
-        gathered = self._gathered(xp, t), self._gathered(xp, t + 1)
-        if not self.bias_correction:
-            gathered = 1.0, 1.0
-        own = {"of_grad": fresh / gathered[0], "of_m": kept / gathered[1]}
-        return super().scalars(xp, t) | own
+        if not self.momentum_schedule:
+            fresh, ahead = self.gathered(xp, beta1, t), self.gathered(xp, beta1, t + 1)
+            return super().scalars(xp, t) | {"of_grad": (1 - beta1) / fresh, "of_m": beta1 / ahead}
+        pace = self.momentum_decay * LOG_096
+        mu, ahead = (beta1 * (0.5 - 0.5 * expm1(xp, step * pace)) for step in (t, t + 1))
+        return super().scalars(xp, t) | {"mu": mu, "of_grad": 1 - mu, "of_m": ahead}
 
-    def _slack(self, xp, t):
-        """What the momentum lacks of beta1, as a share, at step t."""
-        pace = self.momentum_decay * math.log(0.96)
-        return 0.5 * (expm1(xp, t * pace) + 1) if self.momentum_schedule else 0.0
-
-    def _gathered(self, xp, t):
-        """1 - mu_1 ... mu_t: log(1 - q^i / 2), summed over i, as a series in powers of a half."""
-        product = t * log(xp, self.betas[0])
-        pace = self.momentum_decay * math.log(0.96)
-        for n in range(1, 50) if self.momentum_schedule else ():
-            powers = expm1(xp, n * t * pace) / expm1(xp, n * pace)  # 1 + q^n + ... + q^(n(t-1))
-            product = product - 0.5**n / n * (expm1(xp, n * pace) + 1) * powers
-        return -expm1(xp, product)
-
-    def numerator(self, grad, m, s):
-        return s.of_grad * grad + s.of_m * m
+    def direction(self, xp, grad, param, state, s):
+        m, v = self.mean(xp, grad, state, s), self.square(xp, grad, None, state, s)
+        of_grad, of_m, slots = s.of_grad, s.of_m, {"m": m, "v": v}
+        if self.momentum_schedule:
+            product = s.mu * state.product
+            slots = {**slots, "product": product}
+            if self.bias_correction:
+                of_grad, of_m = of_grad / (1 - product), of_m / (1 - of_m * product)
+        return over_root(xp, of_grad * grad + of_m * m, v, s.root), slots

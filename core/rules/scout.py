@@ -42,9 +42,11 @@ class Scout(Wrapper):
     history = slot(
         "fast weights after every step of the period",
         init=Initial(
-            lambda xp, param, rule: (initial_parameter.make(xp, param, rule),) * rule.sync_period,
+            lambda xp, param, rule: tuple(
+                initial_parameter.make(xp, param, rule) for _ in range(rule.sync_period)
+            ),
             lambda shape, rule: (shape,) * rule.sync_period,
-            precise=True,
+            dtype="parameter",
         ),
     )
 
@@ -73,7 +75,7 @@ class Scout(Wrapper):
         spread = xp.sqrt(square / (len(steps) - 1)) / xp.where(moves, widest, 1.0)
         elements = count(xp, param)
         coherence = xp.sum(xp.where(moves, spread, 1.0)) / xp.where(elements > 0, elements, 1.0)
-        sums = {"coherence": coherence, "parameters": xp.where(elements > 0, 1.0, 0.0)}
+        sums = {"coherence": coherence, "parameters": xp.clip(elements, 0.0, 1.0)}
         return {**slots, "history": history}, sums
 
     def combine(self, xp, sums, shared, s):
