@@ -37,9 +37,9 @@ __all__ = ["BOUNDS", "Agreement", "bound", "measure", "operations", "table"]
 STEPS = 200
 STEPS_ELSEWHERE = 60
 
-BOUNDS = {"element": 6, "tensor": 8, "factored": 6, "tree": 16, "matrix": 4}
+BOUNDS = {"element": 6, "tensor": 8, "axes": 10, "factored": 16, "tree": 16, "matrix": 4}
 """ULP of the compute dtype that one step may be off, by what the rule needs: each rounding adds
-half a unit, and a sum over n elements about sqrt(n) of them. Errors of a matrix rule count in ULP
+half a unit, and a sum over n elements about sqrt(n) of them (a factored rule takes four). Errors of a matrix rule count in ULP
 of the array's largest element: each element of a product gathers the errors of all others."""
 
 
@@ -70,7 +70,7 @@ def bound(rule: Rule, backend: Backend, dtype: str, slot: str = "param") -> floa
     a rule that sums over all parameters has its state rounded on the way, between the two phases.
     Optax takes differences: a second rounding, of a number that is half a unit off itself.
     """
-    limit: float = BOUNDS[rule.needs]
+    limit = BOUNDS[rule.needs] * rule.amplifies
     if dtype == "bfloat16":
         limit = (2 if rule.reduces else 0.5) + limit / 2**16
     differenced = slot == "param" and backend.library == "jax" and backend.exact == "bound"

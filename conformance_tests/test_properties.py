@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 
 import numpy
 import pytest
@@ -143,8 +145,10 @@ def test_parameters_without_a_gradient_stay(rule_class, backend):
 def test_maximize_is_the_negated_gradient(rule_class, data):
     rule = _drawn(rule_class, data).replace(maximize=False)
     trajectory = _trajectory(rule, data)
-    found = run(rule.replace(maximize=True), NumPy(), trajectory)
-    assert compare(found, run(rule, NumPy(), _times(-1, trajectory)), "float32").first is None
+    with numpy.errstate(all="ignore"):
+        found = run(rule.replace(maximize=True), NumPy(), trajectory)
+        expected = run(rule, NumPy(), _times(-1, trajectory))
+    assert compare(found, expected, "float32").first is None
 
 
 @given(data=st.data())
@@ -166,8 +170,9 @@ def test_weight_decay_enters_as_its_family_says(rule_class, data):
     for grads in trajectory.grads:
         coupled = family in ("l2", "l2+proximal")
         seen = {p: sign * g + coupled * strength * params[p] for p, g in grads.items()}
-        expected, _ = plain.replace(maximize=False).update(seen, params, state)
-        new, state = rule.update(grads, params, state)
+        with numpy.errstate(all="ignore"):
+            expected, _ = plain.replace(maximize=False).update(seen, params, state)
+            new, state = rule.update(grads, params, state)
         for path, param in params.items():
             moved = expected[path]
             if family in ("decoupled", "in_update"):
@@ -276,7 +281,7 @@ def test_state_is_all_there_is_to_resume_from(rule_class):
 
 
 @given(data=st.data())
-@examples(max_examples=25, **LIGHT)
+@examples(max_examples=20, **LIGHT)
 def test_any_hyperparameters_in_range_give_finite_numbers(rule_class, data):
     """From gradients of any size whose squares are finite, zeros among them; nothing is written."""
     rule = _drawn(rule_class, data)
@@ -296,19 +301,28 @@ def test_gradients_in_other_units_move_the_parameters_alike(rule_class, data):
     the size of the gradients at all. The lr of SGD has it.
     """
     rule = _drawn(rule_class, data)
+    inner = rule.rule if isinstance(rule, samestep.Wrapper) else rule
     fields = rule.all_fields()
-    decays = rule.decay not in ("in_update", "l2+proximal")
-    rule = rule if decays else rule.replace(weight_decay=0)
-    if data.draw(st.booleans()) or rule_class.__name__ in OTHER_UNITS:
+    if rule.decay in ("in_update", "l2+proximal"):
+        rule = rule.replace(weight_decay=0)
+    if "below" in fields:  # until it divides, RAdam's step is as long as the gradient
+        rule = rule.replace(below="adam")
+    if "scale_clip" in fields:  # one that makes a norm 0 makes the ratio 1
+        rule = rule.replace(scale_clip=(0.0, math.inf))
+    clamped = rule.hypers.get("eps_at") == "clamped"  # bounds a root here and a square there
+    if data.draw(st.booleans()) or inner.name in OTHER_UNITS or clamped:
         rule = rule.replace(**_without_size(rule))
     powers = {name: _powers(rule, name) for name in fields if isinstance(fields[name], Hyper)}
     if any(None in power for power in powers.values()):
-        pytest.skip(OTHER_UNITS[rule_class.__name__])
+        assume(rule_class is type(inner))  # another rule may be drawn into a wrapper
+        pytest.skip(OTHER_UNITS[inner.name])
     dtype = data.draw(st.sampled_from(["float32", "float64"]))
     # Large gradients: a matrix rule's iteration adds a small number of its own to a norm.
-    large = 2.0**10 if dtype == "float32" else 2.0**40
-    trajectory = _times(large, _trajectory(rule, data).rounded("float32"))
-    factor = 2.0 ** data.draw(st.integers(1, 20))
+    large = 2.0**24 if dtype == "float32" else 2.0**48
+    trajectory = _times(large, _trajectory(rule, data, decades=(-2, 1)).rounded("float32"))
+    if rule.needs == "tensor":  # a ratio with a norm of zero in it counts as 1, in any units
+        trajectory = _without_zeros(trajectory)
+    factor = 2.0 ** data.draw(st.integers(1, 12))
     changed = {
         name: _scaled(rule.hypers[name], [factor**power for power in power_of])
         for name, power_of in powers.items()
@@ -334,13 +348,14 @@ def test_element_rules_see_no_order_and_no_boundaries(rule_class, data):
     whole = _trajectory(rule, data, shapes={"a": (size,)}).rounded("float32")
     order = numpy.array(data.draw(st.permutations(range(size))))
     ends = sorted({0, *data.draw(st.lists(st.integers(0, size), max_size=3)), size})
-    cuts = [order[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    cuts = [order[start:end] for start, end in itertools.pairwise(ends)]
 
     def apart(arrays):
         return {str(i): arrays["a"][cut] for i, cut in enumerate(cuts)}
 
     pieces = Trajectory(apart(whole.params), [apart(step) for step in whole.grads])
-    together, alone = run(rule, NumPy(), whole), run(rule, NumPy(), pieces)
+    with numpy.errstate(all="ignore"):
+        together, alone = run(rule, NumPy(), whole), run(rule, NumPy(), pieces)
     for ours, theirs in zip(alone, together, strict=True):
         for slot in {slot for slot, _ in theirs}:
             for i, cut in enumerate(cuts):
@@ -381,15 +396,25 @@ def _times(factor, trajectory):
     return Trajectory(trajectory.params, grads)
 
 
-def _trajectory(rule, data, scales=(1.0,), shapes=None):
-    """A few steps for one to three parameters of any shapes, each step of some scale."""
+def _without_zeros(trajectory):
+    def filled(arrays):
+        return {path: numpy.where(array == 0, 2.0**-6, array) for path, array in arrays.items()}
+
+    return Trajectory(filled(trajectory.params), [filled(step) for step in trajectory.grads])
+
+
+def _trajectory(rule, data, scales=(1.0,), shapes=None, decades=(-5, 1)):
+    """A few steps for one to three parameters of any shapes, each step of some scale, rising.
+
+    Falling, a mean of what was large over one of what is small would truly have no bound.
+    """
     if shapes is None:
         sizes = st.lists(st.integers(1, 5), min_size=rule.min_ndim, max_size=3)
         drawn = data.draw(st.lists(sizes, min_size=1, max_size=3))
         shapes = {str(place): tuple(shape) for place, shape in enumerate(drawn)}
     steps = data.draw(st.integers(1, 8))
-    found = record(seed=data.draw(st.integers(0, 99)), steps=steps, shapes=shapes)
-    factors = data.draw(st.lists(st.sampled_from(scales), min_size=steps, max_size=steps))
+    found = record(data.draw(st.integers(0, 99)), steps, shapes, decades)
+    factors = sorted(data.draw(st.lists(st.sampled_from(scales), min_size=steps, max_size=steps)))
     grads = zip(factors, found.grads, strict=True)
     return Trajectory(
         found.params, [{path: k * g for path, g in step.items()} for k, step in grads]
@@ -409,7 +434,7 @@ def _drawn(rule_class, data, options=True):
     inner = []
     if issubclass(rule_class, samestep.Wrapper):
         plain = [rule for rule in all_rules() if not issubclass(rule, samestep.Wrapper)]
-        inner = [_drawn(data.draw(st.sampled_from(plain)), data, options)]
+        inner = [typical(data.draw(st.sampled_from(plain)))]
     try:
         return rule_class(*inner, **values)
     except ValueError:  # each is in its range: a combination that means nothing
@@ -430,10 +455,10 @@ def _numbers(field):
     if isinstance(field.default, tuple):
         return st.tuples(*[_numbers(dataclasses.replace(field, default=d)) for d in field.default])
     default = 0.99 if field.default is None else min(field.typical or field.default, 2.0)
-    high = min(end for end in (field.le, field.lt, max(2.0, default)) if end is not None)
+    low = max(field.ge or field.gt or 0.0, default / 100)
+    high = min(end for end in (field.le, field.lt, max(2.0, 2 * low)) if end is not None)
     if default < 2e-3:
         high = min(high, 1e-2)  # a step size or an eps: small numbers, since large ones overflow
-    low = max(field.ge or field.gt or 0.0, default / 100)
     if isinstance(field.default, int):
         return st.integers(field.ge or 0, field.le or 10)
     ends = [float(end) for end in (field.ge, field.le) if end is not None]
@@ -453,10 +478,8 @@ def _powers(rule, name):
     powers = [known.get(unit, 0) for unit in (units * count)[:count]]
     if name == "eps" and rule.hypers.get("eps_at") == "inside" and "eps_root" in rule.hypers:
         powers = [2]  # under a root
-    if name == "eps" and rule.hypers.get("eps_at") == "clamped":
-        powers = [None, 0]  # bounds a root in one place and a square in another
     zero = [v == 0 for v in (value if isinstance(value, tuple) else (value,))]
-    lost = rule.name in OTHER_UNITS
+    lost = (rule.rule if isinstance(rule, samestep.Wrapper) else rule).name in OTHER_UNITS
     return [
         0 if nothing else None if lost and power else power
         for power, nothing in zip(powers, zero, strict=True)

@@ -76,12 +76,16 @@ class Hyper(Field):
     lt: float | None = None
     typical: Any = None
     """A value that switches the feature on, for tests, where the default leaves it off."""
+    ordered: bool = False
+    """Whether the numbers are a lower and an upper bound."""
 
     @property
     def range(self) -> str:
         """The allowed range in words, such as ``in [0, 1)`` or ``>= 0``."""
         low = self.ge if self.ge is not None else self.gt
         high = self.le if self.le is not None else self.lt
+        if self.ordered:
+            return f">= {low:g} and in ascending order"
         if low is not None and high is not None:
             left, right = "[" if self.ge is not None else "(", "]" if self.le is not None else ")"
             return f"in {left}{low:g}, {high:g}{right}"
@@ -118,6 +122,9 @@ class Hyper(Field):
         elif isinstance(value, (tuple, list)) and len(value) == len(self.default):
             kept = tuple(map(self._kept, value))
         else:
+            kept = _REFUSED
+        known = isinstance(kept, tuple) and all(isinstance(k, (int, float)) for k in kept)
+        if self.ordered and known and list(kept) != sorted(kept):
             kept = _REFUSED
         if kept is _REFUSED or (isinstance(kept, tuple) and any(k is _REFUSED for k in kept)):
             raise ValueError(
@@ -248,6 +255,7 @@ def hyper(
     le: float | None = None,
     lt: float | None = None,
     typical: Any = None,
+    ordered: bool = False,
 ) -> Any:
     """Declare a hyperparameter.
 
@@ -258,10 +266,11 @@ def hyper(
         unit: ``"parameter"``, ``"gradient"``, ``"1/step"``, ``"steps"``, ``"1"``, ...
         ge, gt, le, lt: the allowed range (of each element, for a tuple).
         typical: a value that switches the feature on, where the default leaves it off.
+        ordered: the numbers are a lower and an upper bound.
 
     The value given by a user may be a schedule (a callable of the 0-based step) or a 0-d array.
     """
-    return Hyper(default, meaning, unit, ge, gt, le, lt, typical)
+    return Hyper(default, meaning, unit, ge, gt, le, lt, typical, ordered)
 
 
 def option(

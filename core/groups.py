@@ -56,6 +56,11 @@ class Groups:
                 f"{rule}(mask={mask!r}): mask must be a predicate of a parameter's path, shape and "
                 "ndim, such as lambda p: p.ndim > 1"
             )
+        if not isinstance(groups, Sequence):
+            raise TypeError(
+                f"{rule}(groups={groups!r}): groups must be a list of pairs of a predicate and a "
+                "dict of hyperparameters"
+            )
         for pair in groups:
             fits = isinstance(pair, tuple) and len(pair) == 2 and callable(pair[0])
             if not fits or not isinstance(pair[1], Mapping):

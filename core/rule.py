@@ -132,6 +132,8 @@ class Rule:
     """How many dimensions a parameter must have at least."""
     continuous: ClassVar[bool] = True
     """Whether a tiny change of the gradient makes a tiny change of the step; not so with a sign."""
+    amplifies: ClassVar[float] = 1
+    """How much more than others the rule may make of a rounding error in its gradient."""
     decays_inside: ClassVar[bool] = False
     """Whether ``direction`` itself places the ``in_update`` decay (before a trust ratio, say)."""
     dialects: ClassVar[dict[str, Preset]] = {}
@@ -342,7 +344,14 @@ class Rule:
             return self
         if place not in self._variants:
             self._variants[place] = self.groups.applied(self, place)
+            object.__setattr__(self._variants[place], "_whole", self)
         return self._variants[place]
+
+    @property
+    def whole(self) -> Rule:
+        """The rule of all parameters, of which this may be one group's."""
+        rule: Rule = vars(self).get("_whole", self)
+        return rule
 
     @property
     def dialect(self) -> str | None:
@@ -412,7 +421,7 @@ class Rule:
         family = self.decay
         if family == "in_update" and "rate" in own and not self.decays_inside:
             family = "decoupled"  # the same where lr does not multiply the direction
-        decay = decay_families.scalars(family, self.lr, self.weight_decay)
+        decay = decay_families.scalars(family, self.lr, own.get("weight_decay", self.weight_decay))
         return self._numbers() | decay | own
 
     def _numbers(self) -> dict[str, Any]:
@@ -457,7 +466,10 @@ class Rule:
         xp = array_api_compat.array_namespace(next(iter(arrays.values())))
         for path, array in arrays.items():
             stepping.check(self, xp, _dotted(path), array)
-        first = {path: stepping.init_slots(self, xp, array) for path, array in arrays.items()}
+        first = {
+            path: stepping.init_slots(self.of(_dotted(path), array.shape), xp, array)
+            for path, array in arrays.items()
+        }
 
         def first_slot(name: str) -> Any:
             return tree.rebuild(params, lambda path, _: first[path][name])

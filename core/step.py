@@ -344,7 +344,9 @@ def run(
         ]
         sums = [{name: _cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
         totals = reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)
-        rule, s = entries[0].rule, coefficients(_furthest(xp, entries, wide))
+        first = _furthest(xp, entries, wide)
+        first = first._replace(rule=first.rule.whole)
+        rule, s = first.rule, coefficients(first)
         visible = rule.without_numbers().combine(xp, Record(totals), Record(common), Record(s))
         common = {name: _cast_like(xp, visible[name], old) for name, old in common.items()}
     for entry in entries:  # a schedule that fails does so before anything has been computed

@@ -14,6 +14,8 @@ __all__ = ["leaves", "rebuild", "subtree"]
 def _children(tree: Any) -> Iterator[tuple[Any, Any]] | None:
     if isinstance(tree, dict):
         return iter(tree.items())
+    if hasattr(tree, "_fields"):  # a NamedTuple
+        return iter(zip(tree._fields, tree, strict=True))
     if isinstance(tree, (list, tuple)):
         return iter(enumerate(tree))
     return None
@@ -33,8 +35,8 @@ def subtree(tree: Any, path: tuple[Any, ...]) -> Any:
     """What a tree holds at ``path``; ``None`` where it holds nothing."""
     for key in path:
         try:
-            tree = tree[key]
-        except (KeyError, IndexError, TypeError):
+            tree = getattr(tree, key) if hasattr(tree, "_fields") else tree[key]
+        except (AttributeError, KeyError, IndexError, TypeError):
             return None
     return tree
 
@@ -45,7 +47,8 @@ def rebuild(
     """A tree of the same structure with ``leaf(path, array)`` in place of each array."""
     if isinstance(tree, dict):
         return type(tree)({k: rebuild(v, leaf, (*path, k)) for k, v in tree.items()})
+    if hasattr(tree, "_fields"):
+        return type(tree)(*(rebuild(v, leaf, (*path, k)) for k, v in _children(tree) or ()))
     if isinstance(tree, (list, tuple)):
-        items = [rebuild(v, leaf, (*path, i)) for i, v in enumerate(tree)]
-        return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+        return type(tree)(rebuild(v, leaf, (*path, i)) for i, v in enumerate(tree))
     return None if tree is None else leaf(path, tree)

@@ -109,13 +109,15 @@ class Wrapper(Rule, register=False):
 
     def of(self, path: str, shape: Any) -> Rule:
         """The wrapper around the rule for one parameter."""
-        chosen: Self = super().of(path, shape)  # type: ignore[assignment]
-        inner = chosen.rule.of(path, shape)
-        if inner is chosen.rule:
-            return chosen
-        key = id(chosen), id(inner)
+        inner = self.rule.of(path, shape)
+        place = self.groups.place(path, tuple(shape))
+        if inner is self.rule and place == (None, True):
+            return self
+        key = place, id(inner)
         if key not in self._variants:
-            self._variants[key] = chosen._copy(chosen._values)._around(inner)
+            around = self._copy(self._values)._around(inner)
+            self._variants[key] = self.groups.applied(around, place)
+            object.__setattr__(self._variants[key], "_whole", self)
         return self._variants[key]
 
     def all_fields(self) -> dict[str, Hyper | Option]:

@@ -45,7 +45,10 @@ def _init(rule: Rule, params: Any) -> State:
     arrays = [_strong(leaf) for _, leaf in paths]
     for (path, _), array in zip(paths, arrays, strict=True):
         stepping.check(rule, xp, jax.tree_util.keystr(path), array)
-    first = [stepping.init_slots(rule, xp, array) for array in arrays]
+    first = [
+        stepping.init_slots(rule.of(_dotted(path), array.shape), xp, array)
+        for (path, _), array in zip(paths, arrays, strict=True)
+    ]
     slots = {name: structure.unflatten([s[name] for s in first]) for name in rule.slots()}
     common = stepping.init_shared(rule, xp, arrays) if arrays else {}
     return State(xp.zeros((), xp.int32), slots, common)

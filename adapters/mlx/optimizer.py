@@ -52,7 +52,13 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
     def init(self, parameters: Any) -> None:
         """Make the state of every parameter in a tree; state that is there already stays."""
-        tree_map_with_path(lambda path, p: stepping.check(self.rule, xp, path, p), parameters)
+        self._paths: dict[int, str] = {}
+
+        def check(path: str, parameter: xp.array) -> None:
+            stepping.check(self.rule, xp, path, parameter)
+            self._paths[id(parameter)] = path
+
+        tree_map_with_path(check, parameters)
         arrays: list[Any] = []
         tree_map(arrays.append, parameters)
         if xp.float64 in {array.dtype for array in arrays}:
@@ -64,7 +70,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
     def init_single(self, parameter: xp.array, state: dict[str, Any]) -> None:
         """Make the state of one parameter."""
-        state.update(stepping.init_slots(self.rule, xp, parameter))
+        rule = self.rule.of(self._paths[id(parameter)], parameter.shape)
+        state.update(stepping.init_slots(rule, xp, parameter))
 
     def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
         """The parameters after one step, in a tree shaped like the gradients.
@@ -80,6 +87,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         )
         self.init(tree_map(lambda _, parameter: parameter, gradients, parameters))
         step = self._value("step")
+        if isinstance(step, xp.array):  # MLX counts in an unsigned type, where 0 - 1 is not -1
+            step = step.astype(xp.int64)
         rule = self.rule.replace(lr=self._learning_rate(step))
         entries: list[stepping.Entry] = []
 

@@ -73,7 +73,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 rule = self._rule_of(group)
                 for name, param in self._named(group):
                     stepping.check(rule, xp, name, param)
-                    self.state[param] = self._state_of(rule, param)
+                    self.state[param] = self._state_of(rule.of(name, param.shape), param)
             self._share(self._shared(params))
 
     def _advance(self) -> None:
@@ -89,7 +89,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                         f"{param.grad.layout}; allowed: dense (torch.strided)"
                     )
                 stepping.check(rule, xp, name, param, param.grad)
-                state = self._state_of(rule, param)
+                state = self._state_of(rule.of(name, param.shape), param)
                 slots = self._slots_of(rule, name, param, state)
                 own = rule.of(name, param.shape)
                 entries.append(stepping.Entry(own, int(state["step"]), param.grad, param, slots))

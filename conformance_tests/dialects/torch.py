@@ -174,6 +174,7 @@ PEERS = [
         _nadam,
         {**ADAM, "product": "mu_product"},
         [{}, LARGE, {**LARGE, "decay": "decoupled"}],
+        without={"empty": "the rule does nothing for it, so that its product stays 1"},
     ),
     Peer(
         "RAdam",

@@ -68,13 +68,16 @@ class Decayed:
         before = [param.copy() for param in self.params]
         if self.family in ("l2", "l2+proximal"):
             grads = [g + self.amount * p for g, p in zip(grads, before, strict=True)]
-        for param in self.params:
-            if self.family == "decoupled":
-                param[...] = param - self.lr * self.amount * param
-            if self.family == "absolute":
-                param[...] = param - self.amount * param
+        removed = {"decoupled": self.lr * self.amount, "absolute": self.amount}.get(
+            self.family, 0.0
+        )
+        if not getattr(self.inner, "SEES_OLD", False):  # a norm is that of the decayed parameter
+            for param in self.params:
+                param[...] = param - removed * param
+            removed = 0.0
         self.inner.step(grads)
         for param, old in zip(self.params, before, strict=True):
+            param[...] = param - removed * old
             if self.family == "in_update":
                 param[...] = param - self.lr * self.amount * old
             if self.family in ("proximal", "l2+proximal"):

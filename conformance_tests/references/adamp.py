@@ -23,6 +23,9 @@ class AdamP:
     The code decays the parameter before the step, which is decay inside the direction.
     """
 
+    SEES_OLD = True
+    """The projection is that of the parameter before it decays."""
+
     def __init__(
         self,
         params: list[NDArray[np.float64]],

@@ -19,7 +19,9 @@ class Layerwise(Rule, register=False):
     decays_inside = True
 
     weight_decay = Rule.weight_decay
-    scale_clip = hyper((0.0, math.inf), "bounds of the parameter's norm", unit="parameter", ge=0)
+    scale_clip = hyper(
+        (0.0, math.inf), "bounds of the parameter's norm", unit="parameter", ge=0, ordered=True
+    )
     decay = Rule.decay.replaced(default="in_update")
 
     def rescaled(self, xp: Any, direction: Any, param: Any, s: Any) -> Any:

@@ -22,7 +22,7 @@ class AdamP(Adam):
     Shapes: grad, param, m and v are equal. ``layout`` names the output axis.
     """
 
-    needs, decays_inside, continuous = "axes", True, False
+    needs, decays_inside = "axes", True
 
     delta = hyper(0.1, "largest cosine that is taken for a right angle", unit="1", ge=0)
     wd_ratio = hyper(0.1, "share of the decay where projected", unit="1", ge=0, le=1)

@@ -12,7 +12,7 @@ class AdEMAMix(Rooted):
 
     The paper raises alpha and beta3 over T steps: alpha=schedules.Linear(0, 5, T) and
     betas=(0.9, 0.999, schedules.HalfLife(0.9, 0.9999, T)). They count from step slow_start, at
-    which m2 begins.
+    which m2 was last set to zero.
 
     Source: Pagliardini, Ablin and Grangier, "The AdEMAMix optimizer: better, faster, older",
         arXiv 2409.03137, Algorithm 1 (m2 is not corrected).
@@ -40,7 +40,7 @@ class AdEMAMix(Rooted):
 
     def schedule_step(self, name, place, step):
         slow = name == "alpha" or (name == "betas" and place == 2)
-        return step - self.slow_start if slow else step
+        return (step > self.slow_start) * (step - self.slow_start) if slow else step
 
     def scalars(self, xp, t):
         pairs = [weights(beta) for beta in self.betas]

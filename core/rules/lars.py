@@ -1,5 +1,4 @@
-import math
-
+from ..parts.layerwise import Layerwise
 from ..parts.momentum import Momentum
 from ..vocabulary import Rule, decayed_direction, decayed_parameter, hyper, norm, option, preset
 
@@ -29,7 +28,7 @@ class LARS(Momentum):
     momentum = Momentum.momentum.replaced(default=0.9)
     trust_coefficient = hyper(1e-3, "norm of a step over that of the parameter", unit="1", gt=0)
     eps = hyper(0.0, "added to the divisor of the ratio", unit="gradient", ge=0, typical=1e-8)
-    scale_clip = hyper((0.0, math.inf), "bounds of the parameter's norm", unit="parameter", ge=0)
+    scale_clip = Layerwise.scale_clip
     ratio_at = option(
         "inside", "the ratio goes into m, or multiplies m", choices=("inside", "outside")
     )

@@ -20,9 +20,10 @@ class TAdam(Adam):
     Shapes: grad, param, m and v are equal; w_sum is 0-d; the sum runs over the whole parameter.
     """
 
-    needs = "tensor"
+    needs, amplifies = "tensor", 4  # one element with a tiny v decides w, for all
 
     betas = hyper((0.9, 0.999), "decay per step of m and v", unit="1/step", ge=0, lt=1)
+    eps = Adam.eps.replaced(ge=None, gt=0)
     dof = hyper(None, "degrees of freedom of the t-distribution", unit="1", gt=0, typical=7.0)
     start = "zero"
     dialects = {"holocron": preset()}

@@ -17,8 +17,6 @@ class Yogi(Moments):
     Shapes: grad, param, m and v are equal, any shape.
     """
 
-    continuous = False
-
     lr = hyper(1e-2, "step size", unit="parameter", ge=0)
     eps = Moments.eps.replaced(default=1e-3)
     initial_m = hyper(0.0, "m before the first step", unit="gradient")
