@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test check docs stubs agreement clean
+.PHONY: demo test thorough check docs stubs agreement clean
 
 demo: .venv/installed
 	$(BIN)/samestep demo $(ARGS)
@@ -14,7 +14,11 @@ test: .venv/installed
 	OMP_NUM_THREADS=1 \
 	SAMESTEP_RULES=examples/quasi_hyperbolic_momentum.py \
 	SAMESTEP_BACKENDS=numpy,array_api_strict,torch,jax,mlx \
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not thorough" $(ARGS)
+
+# Every rule through every compiler and in every dtype; make test has one rule of each kind.
+thorough: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m thorough $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

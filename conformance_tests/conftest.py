@@ -16,10 +16,17 @@ import pytest
 
 from samestep.backend import Backend, Missing, backends
 from samestep.conformance.settings import all_rules, settings
+from samestep.rule import Rule
+from samestep.wrapper import Wrapper
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Load the rules named by ``SAMESTEP_RULES``, and see that ``SAMESTEP_BACKENDS`` are there."""
+    config.addinivalue_line(
+        "markers",
+        "thorough: repeats, for one more rule with a compiler or in another dtype than float32, "
+        "what the first rule of its need shows",
+    )
     for path in map(Path, filter(None, os.environ.get("SAMESTEP_RULES", "").split(os.pathsep))):
         spec = importlib.util.spec_from_file_location(path.stem, path)
         if spec is None or spec.loader is None or not path.exists():
@@ -89,3 +96,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             "backend",
             [pytest.param(backend, id=backend.name) for backend in _chosen()],
         )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as thorough what ``make test`` leaves to ``make thorough``."""
+    first = {(_wraps(rule), rule.needs): rule for rule in reversed(all_rules())}
+    for item in items:
+        given = getattr(item, "callspec", None)
+        rule = given.params.get("rule_class") if given else None
+        backend = given.params.get("backend") if given else None
+        if rule is None or backend is None or not rule.__module__.startswith("samestep."):
+            continue
+        plain = given.params.get("dtype", "float32") == "float32" and not backend.compiles
+        if not plain and first[_wraps(rule), rule.needs] is not rule:
+            item.add_marker(pytest.mark.thorough)
+
+
+def _wraps(rule: type[Rule]) -> bool:
+    return issubclass(rule, Wrapper)

@@ -129,7 +129,7 @@ BY_HAND = {
     "NAdam": [
         ("product of one", "NAdam.direction", "s.mu * state.product", "s.mu"),
         ("both corrected alike", "NAdam.direction", "(1 - of_m * product)", "(1 - product)"),
-        ("momentum of this step for both", "NAdam.scalars", "for step in (t, t + 1)", "for step in (t, t)"),
+        ("momentum of this step for both", "NAdam.scalars", "step in (t, t + 1)", "step in (t, t)"),
         ("schedule a step late", "NAdam.scalars", "step * pace", "(step - 1) * pace"),
     ],
     "TAdam": [
@@ -272,7 +272,7 @@ WIRING = [
 BESIDES = {
     "AdaBelief": [{"keep_eps": False, "eps_at": "inside", "eps": 1e-2, "eps_root": 1e-2}],
     "Adafactor": [{"lr": 1.0, "eps": (0.1, 0.01), "eps_at": "clamped"}, {"min_dim": 4}],
-    "Adam": [{"eps": 0.0}],
+    "AdamW": [{"eps": 0.0}],
     "LAMB": [{"scale_clip": (0.5, 0.6)}],
     "LARS": [{"scale_clip": (0.5, 0.6), "weight_decay": 0.0}],
     "Prodigy": [{"beta3": 0.9, "d0": 1e-6, "growth_rate": 1.02}],
@@ -326,6 +326,7 @@ EQUIVALENT = {
 }
 """Faults that change nothing, by name without the line, and why."""
 NO_ZERO = "a parameter that is zero throughout"
+ROUNDED = "rho in float32, after many steps"
 LEAST = "a cosine on whose side of its limit eps decides"
 EMPTY = "no parameter but empty ones"
 LATE = "gradients that are zero from the first step on"
@@ -341,6 +342,11 @@ UNNOTICED = {
     "rules/scout.py xp.where(moves, spread, 1.0): always": "an element that stands still",
     "rules/scout.py s.sync_rate: +1 %, place 2": "a rate between sync_rate and 1.01 of it",
     "rules/adamp.py s.delta: +1 %": "a cosine between the limit and 1.01 of it",
+    "parts/rectification.py choose(xp, y < 1, y / fraction, -1 - 2 / expm1(xp, -2 * y) - 1 / y): "
+    "always": ROUNDED,
+    "parts/rectification.py choose(xp, y < 1, y / fraction, -1 - 2 / expm1(xp, -2 * y) - 1 / y): "
+    "never": ROUNDED,
+    "parts/rectification.py y < 1: turned round": ROUNDED,
     "rules/lars.py (size > 0) & (divisor > 0): first condition dropped": NO_ZERO,
     "rules/lars.py size > 0: or equal": NO_ZERO,
     "rules/lars.py xp.where(moves, s.trust_coefficient * size / xp.where(moves, divisor, 1.0), "

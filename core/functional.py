@@ -201,4 +201,6 @@ def _native(value: Any, old: Array) -> Array:
     if array_api_compat.array_namespace(value) is xp:
         return value
     place = {"device": old.device} if hasattr(old, "device") else {}
+    if str(value.dtype) == str(old.dtype).rpartition(".")[2]:
+        place["dtype"] = old.dtype  # MLX makes float32 of NumPy's float64 unless it is told
     return xp.asarray(numpy.array(value), **place)  # a copy, as torch shares and must own it

@@ -27,6 +27,8 @@ from typing import Any
 import array_api_compat
 import numpy
 
+from .declaration import is_array
+
 __all__ = [
     "Constant",
     "CosineDecay",
@@ -80,7 +82,7 @@ class Schedule(ABC):
 
 
 def make_schedule(value: Any) -> Callable[[Any], Any]:
-    """A number as ``Constant``; a callable of the step as it is.
+    """A number as ``Constant``, a 0-d array for every step; a callable of the step as it is.
 
     Raises:
         TypeError: ``value`` is neither.
@@ -90,6 +92,8 @@ def make_schedule(value: Any) -> Callable[[Any], Any]:
         return schedule
     if _is_number(value):
         return Constant(value)
+    if is_array(value):
+        return lambda step: value
     raise TypeError(
         f"make_schedule({value!r}): a schedule is made of a number or of a callable of the step, "
         f"not of {type(value).__name__}"

@@ -97,7 +97,6 @@ class Optax(Jax):
 
     name = "optax"
     exact = "bound"
-    compiles = False
 
     def start(self, rule: Rule, params: Arrays, dtype: str) -> Run:
         with jax.enable_x64(dtype == "float64"):

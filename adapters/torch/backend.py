@@ -78,6 +78,7 @@ class TorchCompile(Torch):
 
     name = "torch.compile"
     exact = "bit"
+    compiles = True
     execution = "compiled"
 
 
