@@ -74,6 +74,15 @@ def rules_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 # All rules
 
 
+def test_the_readme_shows_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("samestep is installed, not a checkout")
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = command("Adan", "--differences").output
+    assert "\n".join(line.rstrip() for line in shown.rstrip().splitlines()) in readme.read_text()
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_rule_is_listed_with_all_that_it_takes(width: int) -> None:
     text = printed(width, listing.print_rules)
