@@ -24,8 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Load the rules named by ``SAMESTEP_RULES``, and see that ``SAMESTEP_BACKENDS`` are there."""
     config.addinivalue_line(
         "markers",
-        "thorough: repeats, for one more rule with a compiler or in another dtype than float32, "
-        "what the first rule of its need shows",
+        "thorough: faults planted in every rule; and for one more rule, with a compiler or in "
+        "another dtype than float32, what the first rule of its need shows",
     )
     for path in map(Path, filter(None, os.environ.get("SAMESTEP_RULES", "").split(os.pathsep))):
         spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -107,7 +107,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         backend = given.params.get("backend") if given else None
         if rule is None or backend is None or not rule.__module__.startswith("samestep."):
             continue
-        plain = given.params.get("dtype", "float32") == "float32" and not backend.compiles
+        plain = given.params.get("dtype", "float32") == "float32" and not backend.slow
         if not plain and first[_wraps(rule), rule.needs] is not rule:
             item.add_marker(pytest.mark.thorough)
 

@@ -70,6 +70,7 @@ def planted(fault: Fault) -> Iterator[None]:
 
 def edited(function: Any, what: str, old: str, new: str) -> Fault:
     """A fault by replacing a piece of the source, which must be there once."""
+    function = getattr(function, "__func__", function)
     source = _source(function)
     if source.count(old) != 1:
         raise LookupError(

@@ -62,8 +62,8 @@ class Backend(ABC):
     library: ClassVar[str]
     """Import name of the library it needs."""
     dtypes: tuple[str, ...] = ("float32", "float64")
-    compiles: ClassVar[bool] = False
-    """Whether steps go through a compiler, which takes its time."""
+    slow: ClassVar[bool] = False
+    """Whether a step goes through a compiler, or costs a millisecond per operation."""
     exact: ClassVar[Literal["bit", "sqrt", "bound"]] = "bit"
     """What element rules promise against NumPy: equal to the last bit; so but for a square root
     that is not correctly rounded; or within the bound, where a compiler contracts operations or

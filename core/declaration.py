@@ -234,6 +234,14 @@ class Slot:
     init: Initial
     only_if: str | None = None
     """Name of a hyperparameter or option; the slot exists only while that one is not zero."""
+    start: float | str | Callable[[Any], Any] = 0.0
+    """What is added to the first value."""
+
+    def first(self, rule: Any) -> Any:
+        """What is added to the first value in the state of this rule."""
+        now = rule.at(0)
+        value = self.start(now) if callable(self.start) else self.start
+        return now.hypers[value] if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,18 +310,7 @@ def slot(
     elif not isinstance(init, Initial):
         given = init
         init = Initial(lambda xp, param, rule: given(xp, param), shapes=None)
-    return Slot(meaning, init if start == 0.0 else _raised(init, start), only_if)
-
-
-def _raised(init: Initial, start: float | str | Callable[[Any], Any]) -> Initial:
-    def make(xp: Any, param: Any, rule: Any) -> Any:
-        first = rule.at(0)
-        value = start(first) if callable(start) else start
-        return init.make(xp, param, rule) + (
-            first.hypers[value] if isinstance(value, str) else value
-        )
-
-    return Initial(make, init.shapes, init.dtype)
+    return Slot(meaning, init, only_if, start)
 
 
 def shared(meaning: str, *, start: float | str) -> Any:

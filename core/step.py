@@ -174,10 +174,13 @@ def _listed(names: Any) -> str:
 
 def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
     """First state of one parameter: every declared slot, in the state dtype."""
-    return {
-        name: _cast(xp, item.init.make(xp, param, rule), _stored(rule, xp, name, param.dtype))
-        for name, item in rule.slots().items()
-    }
+    first = {}
+    for name, item in rule.slots().items():
+        dtype = _stored(rule, xp, name, param.dtype)
+        first[name] = _cast(xp, item.init.make(xp, param, rule), dtype)
+        if item.start != 0.0:
+            first[name] = _cast(xp, first[name] + item.first(rule), dtype)
+    return first
 
 
 def _stored(rule: Rule, xp: Any, slot: str, own: Any) -> Any:

@@ -22,6 +22,7 @@ class Jax(Backend):
     """JAX eager: ``rule.update`` on jax arrays."""
 
     name = "jax"
+    slow = True
     library = "jax"
     dtypes = ("float32", "float64", "bfloat16")
 
@@ -97,6 +98,7 @@ class Optax(Jax):
 
     name = "optax"
     exact = "bound"
+    compiles = False
 
     def start(self, rule: Rule, params: Arrays, dtype: str) -> Run:
         with jax.enable_x64(dtype == "float64"):

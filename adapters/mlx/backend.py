@@ -81,7 +81,7 @@ class MLXCompile(MLX):
     """MLX, each parameter's step compiled by mx.compile."""
 
     name = "mx.compile"
-    compiles = True
+    slow = True
     execution = "compiled"
 
 
@@ -89,7 +89,7 @@ class MLXCaptured(MLX):
     """MLX, the whole step compiled with its state captured: scalars are traced in float32."""
 
     name = "mx.compile (state)"
-    compiles = True
+    slow = True
     exact = "bound"
     captures = True
 

@@ -78,7 +78,7 @@ class TorchCompile(Torch):
 
     name = "torch.compile"
     exact = "bit"
-    compiles = True
+    slow = True
     execution = "compiled"
 
 

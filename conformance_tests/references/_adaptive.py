@@ -22,11 +22,11 @@ def check_adaptive(
 
 
 def quotient(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return x / y, with 0/0 = 0."""
+    """Return x / y, and 0 where y is 0."""
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     result = np.zeros(np.broadcast_shapes(x.shape, y.shape))
     with np.errstate(divide="ignore"):
-        np.divide(x, y, out=result, where=(x != 0) | (y != 0))
+        np.divide(x, y, out=result, where=y != 0)
     return result
 
 

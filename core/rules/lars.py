@@ -49,9 +49,9 @@ class LARS(Momentum):
     }
 
     def direction(self, xp, grad, param, state, s):
-        size, divisor = norm(xp, decayed_parameter(param, s)), norm(xp, grad)
-        size = xp.clip(size, s.scale_clip[0], s.scale_clip[1])
-        divisor = decayed_direction(self.decay, divisor, size, s) + s.eps
+        length = norm(xp, decayed_parameter(param, s))
+        size = xp.clip(length, s.scale_clip[0], s.scale_clip[1])
+        divisor = decayed_direction(self.decay, norm(xp, grad), length, s) + s.eps
         moves = (size > 0) & (divisor > 0)
         ratio = xp.where(moves, s.trust_coefficient * size / xp.where(moves, divisor, 1.0), 1.0)
         total = decayed_direction(self.decay, grad, param, s)
