@@ -11,6 +11,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,17 +101,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as thorough what ``make test`` leaves to ``make thorough``."""
-    first = {(_wraps(rule), rule.needs): rule for rule in reversed(all_rules())}
+    first = {_kind(rule): rule for rule in reversed(all_rules())}
     for item in items:
         given = getattr(item, "callspec", None)
         rule = given.params.get("rule_class") if given else None
         backend = given.params.get("backend") if given else None
         if rule is None or backend is None or not rule.__module__.startswith("samestep."):
             continue
-        plain = given.params.get("dtype", "float32") == "float32" and not backend.slow
-        if not plain and first[_wraps(rule), rule.needs] is not rule:
+        unusual = (given.params.get("dtype", "float32") != "float32") + backend.slow
+        if unusual > (first[_kind(rule)] is rule):
             item.add_marker(pytest.mark.thorough)
 
 
-def _wraps(rule: type[Rule]) -> bool:
-    return issubclass(rule, Wrapper)
+def _kind(rule: type[Rule]) -> Any:
+    return "wrapper" if issubclass(rule, Wrapper) else rule.needs

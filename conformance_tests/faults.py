@@ -87,7 +87,7 @@ def arithmetic_of(owner: Any) -> Iterator[FunctionType]:
     for name, value in vars(owner).items():
         function = value.fget if isinstance(value, property) else value
         own = inspect.isfunction(function) and inspect.getmodule(function) is module
-        if own and name not in NO_ARITHMETIC:
+        if own and name not in NO_ARITHMETIC and isinstance(function, FunctionType):
             yield function
 
 

@@ -8,14 +8,17 @@ element has had so far.
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
+from pkgutil import resolve_name
+from types import ModuleType
 from typing import Any
 
 import numpy
 import pytest
 
 from samestep.backend import Snapshot
-from samestep.conformance.dialects import Peer, Vector, dialects
+from samestep.conformance.dialects import Peer, Vector, declared, dialects
 from samestep.parity import Trajectory, oracle, record
 from samestep.rule import Rule, registry
 from samestep.vocabulary import Wrapper
@@ -73,14 +76,18 @@ def agree(ours: list[Snapshot], theirs: list[Snapshot], tolerance: float) -> Non
         before = mine
 
 
+def need(module: ModuleType) -> None:
+    for library in module.LIBRARIES:
+        if find_spec(library.partition(".")[0]) is None:
+            pytest.skip(f"{library} is not installed")
+
+
 @pytest.mark.parametrize(("like", "peer", "values"), cases("PEERS"))
 def test_a_dialect_computes_what_its_library_does(
     like: str, peer: Peer, values: dict[str, Any]
 ) -> None:
     module = MODULES[like]
-    for library in module.LIBRARIES:
-        if find_spec(library.partition(".")[0]) is None:
-            pytest.skip(f"{library} is not installed")
+    need(module)
     trajectory = trajectory_for(peer)
     rule = made(peer.rule, like, values)
     hypers = {**rule.hypers, **{k: v for k, v in values.items() if k == "inner"}}
@@ -89,6 +96,35 @@ def test_a_dialect_computes_what_its_library_does(
     kept = {slot.partition(".")[0] for slot, _ in theirs[-1]}
     assert {*rule.slots(), *rule.shared()} - {*peer.left_out} <= kept
     agree(ours, theirs, peer.tolerance)
+
+
+def compared() -> list[tuple[str, str]]:
+    """Rules and dialects of the libraries that can be asked for their defaults."""
+    asked = {name for name, module in MODULES.items() if hasattr(module, "PEERS")}
+    return [(rule, name) for rule in registry for name in registry[rule].dialects if name in asked]
+
+
+@pytest.mark.parametrize(("name", "like"), compared())
+def test_a_dialect_has_the_library_s_own_defaults(name: str, like: str) -> None:
+    module = MODULES[like]
+    need(module)
+    inner = {"inner": "SGD"} if issubclass(registry[name], Wrapper) else {}
+    hypers = made(name, like, inner).hypers
+    path = re.match(r"[\w.]+", registry[name].dialects[like].of)  # the first, where it is several
+    assert path is not None
+    asked = getattr(module, "defaults", lambda of: declared(resolve_name(of)))
+    theirs = asked(path[0])
+    ours = {}
+    for argument in theirs:
+        taken = module.ARGUMENTS.find(name, argument)
+        if taken is not None:
+            ours[argument] = taken(hypers) if callable(taken) else hypers[taken]
+    assert {k: plain(v) for k, v in ours.items()} == {k: plain(theirs[k]) for k in ours}
+
+
+def plain(value: Any) -> Any:
+    """A list is a tuple, and what is switched off is None."""
+    return tuple(value) if isinstance(value, (list, tuple)) else value or None
 
 
 @pytest.mark.parametrize(("like", "vector", "values"), cases("VECTORS"))

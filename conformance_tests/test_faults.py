@@ -33,6 +33,8 @@ from samestep.conformance.references import follow_reference, reference_for
 from samestep.conformance.settings import settings, typical
 from samestep.parity import record
 
+pytestmark = pytest.mark.thorough
+
 RULES = [getattr(samestep, name) for name in samestep.rules.__all__]
 SHAPES = {"scalar": (), "bias": (5,), "matrix": (6, 4), "kernel": (4, 3, 2, 2)}
 AT = "rule.at(step)"

@@ -37,7 +37,7 @@ def build(name, **hypers):
     """The rule of that name with everything switched on that is off by default."""
     cls = getattr(samestep, name)
     if issubclass(cls, samestep.Wrapper):
-        return cls(samestep.AdamW(weight_decay=0.1, **hypers), 2)
+        return cls(samestep.AdamW(weight_decay=0.1, **hypers), sync_period=2)
     typical = {n: f.typical for n, f in cls.fields().items() if getattr(f, "typical", None)}
     return cls(**{**typical, "weight_decay": 0.1, **hypers})
 

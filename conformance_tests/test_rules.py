@@ -46,7 +46,8 @@ def _sensitivity(rule: Rule, trajectory: Trajectory) -> float:
 
     def otherwise(arrays: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
         return {
-            path: array * (1 + ROUNDINGS * numpy.finfo(float).eps * random.choice([-1, 1], array.shape))
+            path: array
+            * (1 + ROUNDINGS * numpy.finfo(float).eps * random.choice([-1, 1], array.shape))
             for path, array in arrays.items()
         }
 

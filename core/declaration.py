@@ -218,7 +218,7 @@ class Initial:
     ``shapes`` takes the parameter's shape and the rule, and returns a tuple of shapes for a slot
     of several arrays; where it is ``None`` the shapes are not known before they are made.
     ``dtype`` is the ``"state"``'s, unless the slot holds what must not be rounded to it: values of
-    the ``"parameter"``, or a coefficient in the ``"compute"`` dtype.
+    the ``"parameter"``, whose dtype it has then, or a coefficient in the ``"compute"`` dtype.
     """
 
     make: Callable[[Any, Any, Any], Any]

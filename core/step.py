@@ -45,6 +45,8 @@ SHAPED = ("axes", "factored", "matrix")
 FLOATING = ("bfloat16", "float16", "float32", "float64")
 """Names of the dtypes that parameters and gradients may have."""
 
+WIDTHS = {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
+
 Array = Any
 Slots = dict[str, Any]
 
@@ -146,7 +148,11 @@ def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = Non
 
 
 def _floating(array: Array) -> bool:
-    return str(array.dtype).rpartition(".")[2] in FLOATING
+    return _name(array.dtype) in FLOATING
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).rpartition(".")[2]
 
 
 def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
@@ -185,11 +191,12 @@ def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
 
 def _stored(rule: Rule, xp: Any, slot: str, own: Any) -> Any:
     """The dtype that a slot is kept in; ``own`` is the parameter's."""
-    kind = rule.slots()[slot].init.dtype
-    name = rule.storage(slot) if kind == "state" else None
-    dtype = own if name is None else getattr(xp, name, None)
+    kind, name = rule.slots()[slot].init.dtype, rule.storage(slot)
     if kind == "compute":
         return compute_dtype(xp, own)
+    if kind == "parameter" and name is not None and WIDTHS[name] <= WIDTHS[_name(own)]:
+        return own
+    dtype = own if name is None else getattr(xp, name, None)
     if dtype is None:
         raise ValueError(
             f"{rule.name}(state_dtype={rule.hypers['state_dtype']!r}): {xp.__name__} has no dtype "

@@ -215,7 +215,7 @@ class Adafactor(RuleOptimizer):
 
     Args:
         lr: largest step, relative to the parameter [1]; >= 0.
-        eps: least v, and least RMS(param) [gradient^2, parameter]; >= 0.
+        eps: least v, and least RMS(param) [gradient^2, parameter]; > 0.
         decay_rate: v forgets as 1 - t^-decay_rate [1]; in (0, 1].
         clip_threshold: largest RMS of u [1]; > 0.
         momentum: decay per step of m [1/step]; in [0, 1).
@@ -563,7 +563,7 @@ class LAMB(RuleOptimizer):
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v, where eps_at says [gradient]; >= 0.
         eps_root: added inside the root, beside eps [gradient^2]; >= 0.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
         eps_at: eps is added to the root, to the root before its correction, or under it.
@@ -611,7 +611,7 @@ class LARS(RuleOptimizer):
         momentum: decay per step of m [1/step]; in [0, 1).
         trust_coefficient: norm of a step over that of the parameter [1]; > 0.
         eps: added to the divisor of the ratio [gradient]; >= 0.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
         dampening: part of a step kept out of m [1]; in [0, 1].
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
@@ -810,10 +810,10 @@ class Prodigy(RuleOptimizer):
         lr: multiple of the estimated step size [1]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1).
+        eps: added to the root of v, where eps_at says [gradient]; > 0.
         d0: first estimate of d [parameter]; > 0.
         d_coef: multiple of the estimate [1]; > 0.
         growth_rate: largest factor of d per step [1]; >= 1.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
         bias_correction: correct m and v for their start at zero.
@@ -834,10 +834,10 @@ class Prodigy(RuleOptimizer):
         lr: _Scalar = 1.0,
         betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         beta3: _Scalar | None = None,
+        eps: _Scalar = 1e-08,
         d0: _Scalar = 1e-06,
         d_coef: _Scalar = 1.0,
         growth_rate: _Scalar = float("inf"),
-        eps: _Scalar = 1e-08,
         weight_decay: _Scalar = 0.0,
         *,
         bias_correction: bool = False,
@@ -966,7 +966,7 @@ class RaLars(RuleOptimizer):
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         threshold: rho from which the divisor is trusted [steps]; >= 4.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
         eps: added to the root of v, where eps_at says [gradient]; >= 0.
         eps_root: added inside the root, beside eps [gradient^2]; >= 0.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
@@ -1015,9 +1015,9 @@ class Rprop(RuleOptimizer):
     """Rprop: the sign of the gradient, times a step size that every element finds for itself.
 
     Args:
-        lr: first step size [parameter]; > 0.
+        lr: first step size [parameter]; >= 0.
         etas: factors of the step size: sign changed, sign kept [1]; > 0.
-        step_sizes: bounds of the step size [parameter]; >= 0.
+        step_sizes: bounds of the step size [parameter]; >= 0 and in ascending order.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
         lag: apply the update of the step before.
@@ -1245,8 +1245,8 @@ class TAdam(RuleOptimizer):
     Args:
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
+        eps: added to the root of v, where eps_at says [gradient]; > 0.
         dof: degrees of freedom of the t-distribution [1]; > 0.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
         eps_root: added inside the root, beside eps [gradient^2]; >= 0.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
@@ -1268,8 +1268,8 @@ class TAdam(RuleOptimizer):
         params: ParamsT,
         lr: _Scalar = 0.001,
         betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        dof: _Scalar | None = None,
         eps: _Scalar = 1e-08,
+        dof: _Scalar | None = None,
         eps_root: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0,
         *,

@@ -4,6 +4,10 @@ A module per dialect. Its ``PEERS`` say, rule by rule, how our hyperparameters b
 arguments and where the library keeps our slots; its ``run`` steps the library's own optimizer in
 float64. Where no package carries the code any more, the module has ``VECTORS`` instead: short
 trajectories worked out by hand from the published formulas.
+
+Peers hand our hyperparameters to the library, and so would not notice a wrong number among a
+dialect's own. The module's ``ARGUMENTS`` say what each argument of the library is in our fields, to
+compare it with the default that the library declares.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import Parameter, signature
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
@@ -20,7 +25,7 @@ import numpy
 from samestep.backend import Snapshot
 from samestep.parity import Trajectory
 
-__all__ = ["RECTIFIED", "Peer", "Vector", "dialects", "nested"]
+__all__ = ["RECTIFIED", "Arguments", "Peer", "Vector", "declared", "dialects", "nested"]
 
 FLOAT64 = 1e-12
 """Two orders of evaluation of one formula differ by a few of float64's roundoffs (1.1e-16) per
@@ -65,6 +70,31 @@ class Vector:
     grads: Sequence[Sequence[float]]
     after: Mapping[str, Sequence[Sequence[float]]]
     """Values after each step by slot; the parameter itself is ``param``."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a library's optimizers; ``Rule.argument`` goes before ``argument``."""
+
+    ours: Mapping[str, str | Callable[[Mapping[str, Any]], Any]]
+    """The field of ours that an argument is, or its value from our hyperparameters."""
+    apart: Mapping[str, str]
+    """Arguments that are no field of ours, and why."""
+
+    def find(self, rule: str, argument: str) -> str | Callable[[Mapping[str, Any]], Any] | None:
+        """What the argument is of ours, or None where it is listed as nothing of ours."""
+        for key in (f"{rule}.{argument}", argument):
+            if key in self.apart:
+                return None
+            if key in self.ours:
+                return self.ours[key]
+        raise KeyError(f"{argument} of {rule} is neither a field of ours nor listed as apart")
+
+
+def declared(native: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments of a function or class that have a default, with it."""
+    found = signature(native).parameters.values()
+    return {item.name: item.default for item in found if item.default is not Parameter.empty}
 
 
 def dialects() -> dict[str, ModuleType]:

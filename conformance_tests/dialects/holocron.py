@@ -6,16 +6,18 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy
 
-from samestep.conformance.dialects import RECTIFIED, Peer
+from samestep.conformance.dialects import RECTIFIED, Arguments, Peer, declared
+from samestep.conformance.dialects.torch import ARGUMENTS as TORCH
 from samestep.conformance.dialects.torch import run
 from samestep.parity import Trajectory
 
-__all__ = ["LIBRARIES", "NAME", "PEERS", "run"]
+__all__ = ["ARGUMENTS", "LIBRARIES", "NAME", "PEERS", "defaults", "run"]
 
 NAME = "holocron"
 LIBRARIES = ("torch", "holocron")
@@ -71,11 +73,34 @@ def _moving(trajectory: Trajectory) -> Trajectory:
     return replace(trajectory, grads=grads)
 
 
+def defaults(of: str) -> dict[str, Any]:
+    """The library's defaults."""
+    name = of.rpartition(".")[2]
+    module = _optim().wrapper if name in ("Lookahead", "Scout") else _optim()
+    return declared(getattr(module, name))
+
+
+def _bounds(h: Hypers) -> tuple[float, float] | None:
+    """None stands for (0, 10), and in LARS for no bounds."""
+    usual = (0.0, inf) if "trust_coefficient" in h else (0.0, 10.0)
+    return None if h["scale_clip"] == usual else h["scale_clip"]
+
+
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
 AMSGRAD = [{}, LARGE, {**LARGE, "amsgrad": True}]
 SGD = {"inner": "SGD", "lr": 0.01, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}
 ADAMW = {"inner": "AdamW", "lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+
+ARGUMENTS = Arguments(
+    {
+        **TORCH.ours,
+        **{name: name for name in ("alpha", "delta", "dof", "force_adaptive_momentum")},
+        **{name: name for name in ("sync_rate", "sync_period")},
+        "scale_clip": _bounds,
+    },
+    TORCH.apart,
+)
 
 PEERS = [
     Peer(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from samestep.backend import Snapshot
-from samestep.conformance.dialects import Peer, nested
+from samestep.conformance.dialects import Arguments, Peer, nested
 
 NAME = "jax-example"
 LIBRARIES = ("jax",)
@@ -72,6 +72,17 @@ def _rmsprop(optimizers: Any, h: Hypers) -> Any:
         return optimizers.rmsprop(h["lr"], h["alpha"], h["eps"])
     return optimizers.rmsprop_momentum(h["lr"], h["alpha"], h["eps"], h["momentum"])
 
+
+ARGUMENTS = Arguments(
+    {
+        "b1": lambda h: h["betas"][0],
+        "b2": lambda h: h["betas"][1],
+        "eps": "eps",
+        "gamma": "alpha",
+        "momentum": "momentum",
+    },
+    {},
+)
 
 PEERS = [
     Peer(

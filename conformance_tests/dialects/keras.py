@@ -11,7 +11,7 @@ import numpy
 import pytest
 
 from samestep.backend import Snapshot
-from samestep.conformance.dialects import Peer, nested
+from samestep.conformance.dialects import Arguments, Peer, nested
 
 NAME = "keras"
 LIBRARIES = ("jax", "keras")
@@ -116,6 +116,34 @@ def _adafactor(optimizers: Any, h: Hypers) -> Any:
 
 ADAM = {"m": "_momentums", "v": "_velocities", "v_max": "_velocity_hats"}
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+
+ARGUMENTS = Arguments(
+    {
+        **{name: name for name in ("weight_decay", "momentum", "nesterov", "rho", "centered")},
+        **{name: name for name in ("amsgrad", "clip_threshold", "relative_step")},
+        "learning_rate": "lr",
+        "epsilon": "eps",
+        "beta_1": lambda h: h["betas"][0],
+        "beta_2": lambda h: h["betas"][1],
+        "RMSprop.rho": "alpha",
+        "initial_accumulator_value": "initial_v",
+        "beta_2_decay": lambda h: -h["decay_rate"],
+        "epsilon_1": lambda h: h["eps"][0],
+        "epsilon_2": lambda h: h["eps"][1],
+    },
+    {
+        "AMSGrad.amsgrad": "given, to select the rule",
+        "clipnorm": "a change of the gradients, before any rule",
+        "clipvalue": "a change of the gradients, before any rule",
+        "global_clipnorm": "a change of the gradients, before any rule",
+        "gradient_accumulation_steps": "a change of the gradients, before any rule",
+        "loss_scale_factor": "a change of the gradients, before any rule",
+        "use_ema": "an average of the parameters, beside any rule",
+        "ema_momentum": "an average of the parameters, beside any rule",
+        "ema_overwrite_frequency": "an average of the parameters, beside any rule",
+        "name": "a name",
+    },
+)
 
 PEERS = [
     Peer(

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from samestep.conformance.dialects import RECTIFIED, Peer
+from samestep.conformance.dialects import RECTIFIED, Arguments, Peer, declared
 from samestep.conformance.dialects.torch import run
 
-__all__ = ["LIBRARIES", "NAME", "PEERS", "run"]
+__all__ = ["ARGUMENTS", "LIBRARIES", "NAME", "PEERS", "defaults", "run"]
 
 NAME = "labml"
 LIBRARIES = ("torch", "labml_nn.optimizers")
@@ -71,11 +71,33 @@ def _adabelief(tensors: Any, h: Hypers) -> Any:
     )
 
 
+def defaults(of: str) -> dict[str, Any]:
+    """The library's defaults, with those of the weight decay, an object there, beside them."""
+    name = of.rpartition(".")[2]
+    module = {"AdaBelief": "ada_belief"}.get(name, name.lower())
+    found = declared(_class(module, name))
+    return {**found, **vars(found["weight_decay"])}
+
+
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
 BELIEF = {"m": "exp_avg", "v": "exp_avg_var", "v_max": "max_exp_avg_var"}
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
 COUPLED = {**LARGE, "decay": "l2", "eps_at": "outside"}
 ABSOLUTE = {**LARGE, "decay": "absolute", "weight_decay": 1e-3}
+
+ARGUMENTS = Arguments(
+    {
+        **{name: name for name in ("lr", "betas", "eps", "weight_decay", "amsgrad", "rectify")},
+        "weight_decouple": lambda h: h["decay"] in ("decoupled", "absolute"),
+        "absolute": lambda h: h["decay"] == "absolute",
+        "optimized_update": _optimized,
+        "degenerated_to_sgd": lambda h: h["below"] == "momentum",
+        "AdaBelief.amsgrad": _optimized,  # see _adabelief
+        "AdaBelief.degenerate_to_sgd": "amsgrad",
+        "AdaBelief.defaults": lambda h: {"below": "momentum"} if h["below"] == "momentum" else None,
+    },
+    {"defaults": "more entries of a group"},
+)
 
 PEERS = [
     Peer("Adam", _adam, ADAM, [{}, LARGE, COUPLED, ABSOLUTE]),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from samestep.backend import Snapshot
-from samestep.conformance.dialects import Peer, nested
+from samestep.conformance.dialects import Arguments, Peer, nested
 
 NAME = "mlx"
 LIBRARIES = ("mlx.core", "mlx.optimizers")
@@ -83,6 +83,19 @@ def _adamw(optimizers: Any, h: Hypers) -> Any:
 
 LR = {"lr": 2.0**-6}  # MLX holds the rate in float32, which must not round it
 LARGE = {**LR, "eps": 1e-2}
+
+ARGUMENTS = Arguments(
+    {
+        **{name: name for name in ("betas", "eps", "weight_decay", "bias_correction", "alpha")},
+        **{name: name for name in ("rho", "momentum", "dampening", "nesterov")},
+        **{name: name for name in ("clip_threshold", "scale_parameter", "relative_step")},
+        "warmup_init": "warmup_init",
+        "Adafactor.learning_rate": lambda h: None if h["relative_step"] else h["lr"],
+        "decay_rate": lambda h: -h["decay_rate"],
+        "beta_1": "momentum",
+    },
+    {},
+)
 
 PEERS = [
     Peer(

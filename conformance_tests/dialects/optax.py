@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from samestep.backend import Snapshot
-from samestep.conformance.dialects import RECTIFIED, Peer, nested
+from samestep.conformance.dialects import RECTIFIED, Arguments, Peer, nested
 
 NAME = "optax"
 LIBRARIES = ("jax", "optax")
@@ -178,6 +178,50 @@ ADAM = {"m": "mu", "v": "nu"}
 LARGE = {"lr": 0.01, "eps": 1e-2}
 ROOT = {"lr": 0.01, "eps": 1e-3, "eps_root": 1e-3}
 DECAY = {"weight_decay": 0.1}
+
+ARGUMENTS = Arguments(
+    {
+        **{name: name for name in ("eps", "eps_root", "weight_decay", "momentum", "rho", "alpha")},
+        **{name: name for name in ("centered", "bias_correction", "trust_coefficient")},
+        **{name: name for name in ("threshold", "decay_rate", "betas", "beta3")},
+        "safeguard_warmup": "safeguard_warmup",
+        "learning_rate": "lr",
+        **{f"b{i}": lambda h, i=i: h["betas"][i - 1] for i in (1, 2, 3)},
+        "nesterov": lambda h: h.get("nesterov", False),
+        "NAdam.nesterov": lambda _: True,
+        "decay": "alpha",
+        "initial_scale": "initial_v",
+        "eps_in_sqrt": lambda h: h["eps_at"] == "inside",
+        "initial_accumulator_value": "initial_v",
+        "bias_correction_mu": "bias_correction",
+        "bias_correction_nu": "bias_correction",
+        "beta": "momentum",
+        "eta_minus": lambda h: h["etas"][0],
+        "eta_plus": lambda h: h["etas"][1],
+        "min_step_size": lambda h: h["step_sizes"][0],
+        "max_step_size": lambda h: h["step_sizes"][1],
+        "min_dim_size_to_factor": "min_dim",
+        "multiply_by_parameter_scale": "scale_parameter",
+        "clipping_threshold": "clip_threshold",
+        "weight_decay_rate": "weight_decay",
+        "estim_lr0": "d0",
+        "estim_lr_coef": "d_coef",
+        "Adafactor.eps": lambda h: h["eps"][0],
+        "Adafactor.learning_rate": lambda h: None if h["lr"] == 1 else h["lr"],  # None scales not
+    },
+    {
+        "AdaDelta.learning_rate": "None there, but the call fails without a number",
+        "mask": "a choice of parameters, which groups make here",
+        "weight_decay_mask": "a choice of parameters, which groups make here",
+        "trust_ratio_mask": "a choice of parameters, which groups make here",
+        "mu_dtype": "a dtype, and state_dtype is for all slots",
+        "accumulator_dtype": "a dtype, and state_dtype is for all slots",
+        "dtype_momentum": "a dtype, and state_dtype is for all slots",
+        "decay_offset": "the number of steps already done, which the state knows here",
+        "factored": "what is factored follows from the shape and min_dim",
+        "reset_state": "the state inside is never reset here",
+    },
+)
 
 PEERS = [
     Peer(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from samestep.backend import Snapshot
-from samestep.conformance.dialects import RECTIFIED, Peer, nested
+from samestep.conformance.dialects import RECTIFIED, Arguments, Peer, nested
 
 NAME = "torch"
 LIBRARIES = ("torch",)
@@ -130,6 +130,27 @@ def _adafactor(tensors: Any, h: Hypers) -> Any:
 
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+
+ARGUMENTS = Arguments(
+    {
+        **{name: name for name in ("lr", "betas", "eps", "weight_decay", "maximize")},
+        **{name: name for name in ("momentum", "dampening", "nesterov", "alpha", "rho")},
+        **{name: name for name in ("lr_decay", "momentum_decay", "centered", "amsgrad")},
+        **{name: name for name in ("etas", "step_sizes")},
+        "initial_accumulator_value": "initial_v",
+        "decoupled_weight_decay": lambda h: h["decay"] == "decoupled",
+        "beta2_decay": lambda h: -h["decay_rate"],
+        "d": "clip_threshold",
+        "Adafactor.eps": lambda h: (None, h["eps"][1]),  # None is the dtype's own, float32's here
+    },
+    {
+        "AMSGrad.amsgrad": "given, to select the rule",
+        "foreach": "how to compute, not what",
+        "fused": "how to compute, not what",
+        "capturable": "how to compute, not what",
+        "differentiable": "how to compute, not what",
+    },
+)
 
 PEERS = [
     Peer(

@@ -123,7 +123,7 @@ class AdEMAMix(Rooted):
 
     The paper raises alpha and beta3 over T steps: alpha=schedules.Linear(0, 5, T) and
     betas=(0.9, 0.999, schedules.HalfLife(0.9, 0.9999, T)). They count from step slow_start, at
-    which m2 begins.
+    which m2 was last set to zero.
 
     Source: Pagliardini, Ablin and Grangier, "The AdEMAMix optimizer: better, faster, older",
         arXiv 2409.03137, Algorithm 1 (m2 is not corrected).
@@ -309,7 +309,7 @@ class Adafactor(Momentum):
 
     Args:
         lr: largest step, relative to the parameter [1]; >= 0.
-        eps: least v, and least RMS(param) [gradient^2, parameter]; >= 0.
+        eps: least v, and least RMS(param) [gradient^2, parameter]; > 0.
         decay_rate: v forgets as 1 - t^-decay_rate [1]; in (0, 1].
         clip_threshold: largest RMS of u [1]; > 0.
         momentum: decay per step of m [1/step]; in [0, 1).
@@ -763,7 +763,7 @@ class LAMB(Layerwise, AdamW):
         betas: decay per step of m and v [1/step]; in [0, 1).
         eps: added to the root of v, where eps_at says [gradient]; >= 0.
         eps_root: added inside the root, beside eps [gradient^2]; >= 0.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
         eps_at: eps is added to the root, to the root before its correction, or under it.
@@ -824,7 +824,7 @@ class LARS(Momentum):
         momentum: decay per step of m [1/step]; in [0, 1).
         trust_coefficient: norm of a step over that of the parameter [1]; > 0.
         eps: added to the divisor of the ratio [gradient]; >= 0.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
         dampening: part of a step kept out of m [1]; in [0, 1].
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
@@ -1019,9 +1019,7 @@ class NAdam(Adam):
         ahead = (1 - mu_t) grad / (1 - mu_1 ... mu_t) + mu_(t+1) m / (1 - mu_1 ... mu_(t+1))
         param = param - lr ahead / (sqrt(v_hat) + eps)
 
-    Without momentum_schedule mu is beta1, and m is corrected by 1 - beta1^(t+1). The product is
-    taken in closed form from t, so that no state holds it; a schedule of beta1 counts as if it had
-    always been what it is now, as in Adam's corrections.
+    Without momentum_schedule mu is beta1, and m is corrected by 1 - beta1^(t+1).
 
     Source: Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016, Algorithm 2
         (which multiplies v_hat by beta2, as no library does).
@@ -1029,7 +1027,7 @@ class NAdam(Adam):
     Differs from: optax.nadam, which has no schedule; keras.optimizers.Nadam, whose momentum_decay
         is 1, so that the schedule is over 250 times as soon; timm's NAdamW, which corrects both
         terms alike.
-    Shapes: grad, param, m and v are equal, any shape.
+    Shapes: grad, param, m and v are equal, any shape; product is 0-d.
 
     Args:
         lr: step size [parameter]; >= 0.
@@ -1090,10 +1088,10 @@ class Prodigy(Adam):
         lr: multiple of the estimated step size [1]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1).
+        eps: added to the root of v, where eps_at says [gradient]; > 0.
         d0: first estimate of d [parameter]; > 0.
         d_coef: multiple of the estimate [1]; > 0.
         growth_rate: largest factor of d per step [1]; >= 1.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
         bias_correction: correct m and v for their start at zero.
@@ -1108,6 +1106,7 @@ class Prodigy(Adam):
 
     lr: Any
     beta3: Any
+    eps: Any
     d0: Any
     d_coef: Any
     growth_rate: Any
@@ -1119,10 +1118,10 @@ class Prodigy(Adam):
         lr: _Scalar = 1.0,
         betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         beta3: _Scalar | None = None,
+        eps: _Scalar = 1e-08,
         d0: _Scalar = 1e-06,
         d_coef: _Scalar = 1.0,
         growth_rate: _Scalar = float("inf"),
-        eps: _Scalar = 1e-08,
         weight_decay: _Scalar = 0.0,
         *,
         bias_correction: bool = False,
@@ -1286,7 +1285,7 @@ class RaLars(Layerwise, RAdam):
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
         threshold: rho from which the divisor is trusted [steps]; >= 4.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
         eps: added to the root of v, where eps_at says [gradient]; >= 0.
         eps_root: added inside the root, beside eps [gradient^2]; >= 0.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
@@ -1343,9 +1342,9 @@ class Rprop(Rule):
     Shapes: grad, param and every slot are equal, any shape.
 
     Args:
-        lr: first step size [parameter]; > 0.
+        lr: first step size [parameter]; >= 0.
         etas: factors of the step size: sign changed, sign kept [1]; > 0.
-        step_sizes: bounds of the step size [parameter]; >= 0.
+        step_sizes: bounds of the step size [parameter]; >= 0 and in ascending order.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
         lag: apply the update of the step before.
@@ -1641,8 +1640,8 @@ class TAdam(Adam):
     Args:
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
+        eps: added to the root of v, where eps_at says [gradient]; > 0.
         dof: degrees of freedom of the t-distribution [1]; > 0.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
         eps_root: added inside the root, beside eps [gradient^2]; >= 0.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
@@ -1658,14 +1657,15 @@ class TAdam(Adam):
     """
 
     betas: Any
+    eps: Any
     dof: Any
 
     def __init__(
         self,
         lr: _Scalar = 0.001,
         betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        dof: _Scalar | None = None,
         eps: _Scalar = 1e-08,
+        dof: _Scalar | None = None,
         eps_root: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0,
         *,
