@@ -39,8 +39,9 @@ STEPS_ELSEWHERE = 60
 
 BOUNDS = {"element": 6, "tensor": 8, "axes": 10, "factored": 16, "tree": 16, "matrix": 4}
 """ULP of the compute dtype that one step may be off, by what the rule needs: each rounding adds
-half a unit, and a sum over n elements about sqrt(n) of them (a factored rule takes four). Errors of a matrix rule count in ULP
-of the array's largest element: each element of a product gathers the errors of all others."""
+half a unit, and a sum over n elements about sqrt(n) of them (a factored rule takes four). Errors of
+a matrix rule count in ULP of the array's largest element: each element of a product gathers the
+errors of all others."""
 
 
 TURN = 0.25

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import samestep
-from samestep.schedules import InverseTimeDecay, Join, PiecewiseConstant, PolynomialDecay
 from samestep.functional import TripleState, pack_state, triple, unpack_state
+from samestep.schedules import InverseTimeDecay, Join, PiecewiseConstant, PolynomialDecay
 
 STEPS = 100
 EPS = float(np.finfo(np.float32).eps)

@@ -71,6 +71,11 @@ def _adabelief(tensors: Any, h: Hypers) -> Any:
     )
 
 
+def _added(h: Hypers) -> Any:
+    """AdaBelief's eps, which is added below the root and beside it."""
+    return h["eps"] if h["eps"] == h["eps_root"] else (h["eps"], h["eps_root"])
+
+
 def defaults(of: str) -> dict[str, Any]:
     """The library's defaults, with those of the weight decay, an object there, beside them."""
     name = of.rpartition(".")[2]
@@ -92,6 +97,7 @@ ARGUMENTS = Arguments(
         "absolute": lambda h: h["decay"] == "absolute",
         "optimized_update": _optimized,
         "degenerated_to_sgd": lambda h: h["below"] == "momentum",
+        "AdaBelief.eps": _added,
         "AdaBelief.amsgrad": _optimized,  # see _adabelief
         "AdaBelief.degenerate_to_sgd": "amsgrad",
         "AdaBelief.defaults": lambda h: {"below": "momentum"} if h["below"] == "momentum" else None,

@@ -128,6 +128,12 @@ def _adafactor(tensors: Any, h: Hypers) -> Any:
     return _optim().Adafactor(tensors, beta2_decay=-h["decay_rate"], **taken)
 
 
+def _resolutions(h: Hypers) -> tuple[float | None, float]:
+    """Adafactor's eps, the first of which is None for that of the dtype; here it is float32's."""
+    first, second = h["eps"]
+    return None if first == 2.0**-23 else first, second
+
+
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
 
@@ -141,7 +147,7 @@ ARGUMENTS = Arguments(
         "decoupled_weight_decay": lambda h: h["decay"] == "decoupled",
         "beta2_decay": lambda h: -h["decay_rate"],
         "d": "clip_threshold",
-        "Adafactor.eps": lambda h: (None, h["eps"][1]),  # None is the dtype's own, float32's here
+        "Adafactor.eps": _resolutions,
     },
     {
         "AMSGrad.amsgrad": "given, to select the rule",
