@@ -11,22 +11,19 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from samestep.backend import Backend, Missing, backends
 from samestep.conformance.settings import all_rules, settings
-from samestep.rule import Rule
-from samestep.wrapper import Wrapper
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load the rules named by ``SAMESTEP_RULES``, and see that ``SAMESTEP_BACKENDS`` are there."""
     config.addinivalue_line(
         "markers",
-        "thorough: faults planted in every rule; and for one more rule, with a compiler or in "
-        "another dtype than float32, what the first rule of its need shows",
+        "thorough: faults planted in every rule; and for one more rule, in eager JAX, with a "
+        "compiler or in another dtype than float32, what the first element rule shows",
     )
     for path in map(Path, filter(None, os.environ.get("SAMESTEP_RULES", "").split(os.pathsep))):
         spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -101,7 +98,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as thorough what ``make test`` leaves to ``make thorough``."""
-    first = {_kind(rule): rule for rule in reversed(all_rules())}
+    first = next(rule for rule in all_rules() if rule.needs == "element")
     for item in items:
         given = getattr(item, "callspec", None)
         rule = given.params.get("rule_class") if given else None
@@ -109,9 +106,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if rule is None or backend is None or not rule.__module__.startswith("samestep."):
             continue
         unusual = (given.params.get("dtype", "float32") != "float32") + backend.slow
-        if unusual > (first[_kind(rule)] is rule):
+        if unusual > (rule is first):
             item.add_marker(pytest.mark.thorough)
-
-
-def _kind(rule: type[Rule]) -> Any:
-    return "wrapper" if issubclass(rule, Wrapper) else rule.needs

@@ -6,9 +6,9 @@ import numpy
 import pytest
 
 from samestep.conformance.references import follow_reference, reference_for
-from samestep.conformance.settings import suited
+from samestep.conformance.settings import suited, typical
 from samestep.parity import Trajectory, compare, oracle, record
-from samestep.rule import Rule
+from samestep.rule import Rule, registry
 
 ROUNDINGS = 32
 """Operations in a step, about, each of which rounds."""
@@ -25,6 +25,19 @@ def test_every_rule_of_the_package_has_a_reference(rule_class):
 def test_parameters_and_state_are_the_reference_s(setting):
     if reference_for(setting.name) is None:
         pytest.skip("a rule from outside the package brings no reference")
+    agree(setting)
+
+
+PRINTED = [name for name in sorted(registry) if "paper" in registry[name].dialects]
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_what_a_paper_prints_is_what_the_reference_computes(name):
+    """No package computes these; the references are written from the papers."""
+    agree(typical(registry[name], like="paper"))
+
+
+def agree(setting: Rule) -> None:
     trajectory = suited(setting, record(seed=1))
     trajectory = trajectory.taken({path for path, p in trajectory.params.items() if p.size})
     found = compare(

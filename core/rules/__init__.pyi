@@ -446,8 +446,9 @@ class Adam(AdamW):
     Agrees with: torch.optim.Adam; optax.adam; mlx.optimizers.Adam(bias_correction=True).
     Differs from: mlx.optimizers.Adam by default, which leaves the bias correction out (first step
         3.16 times as long); keras.optimizers.Adam, which adds eps = 1e-7 before the correction;
-        labml's Adam, where optimized_update=True adds 1e-16 there (False: eps_at="outside"). MLX
-        0.0 says it follows the paper, which corrects the bias and starts at zero.
+        labml's Adam, where optimized_update=True adds 1e-16 there (False: eps_at="outside"), and
+        whose text has 1 - beta2^t where its root is meant. MLX 0.0 says it follows the paper,
+        which corrects the bias and starts at zero.
     Shapes: grad, param, m and v are equal, any shape.
 
     Args:
@@ -1387,7 +1388,8 @@ class SGD(Momentum):
         in deep learning", ICML 2013, in the form that torch.optim.SGD gives it.
     Agrees with: torch.optim.SGD; optax.sgd and mlx.optimizers.SGD without dampening.
     Differs from: mlx.optimizers.SGD with dampening, which starts m at zero and so dampens the
-        first gradient too; keras.optimizers.SGD, which keeps lr inside m, as the paper does.
+        first gradient too; keras.optimizers.SGD, which keeps lr inside m, as the paper does; MLX
+        0.0, which forgot weight decay where there was no momentum.
     Shapes: grad, param and m are equal, any shape. m exists only with momentum.
 
     Args:

@@ -17,8 +17,9 @@ class Adam(AdamW):
     Agrees with: torch.optim.Adam; optax.adam; mlx.optimizers.Adam(bias_correction=True).
     Differs from: mlx.optimizers.Adam by default, which leaves the bias correction out (first step
         3.16 times as long); keras.optimizers.Adam, which adds eps = 1e-7 before the correction;
-        labml's Adam, where optimized_update=True adds 1e-16 there (False: eps_at="outside"). MLX
-        0.0 says it follows the paper, which corrects the bias and starts at zero.
+        labml's Adam, where optimized_update=True adds 1e-16 there (False: eps_at="outside"), and
+        whose text has 1 - beta2^t where its root is meant. MLX 0.0 says it follows the paper,
+        which corrects the bias and starts at zero.
     Shapes: grad, param, m and v are equal, any shape.
     """
 
