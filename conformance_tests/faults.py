@@ -200,7 +200,7 @@ def _in_state(node: Any, function: str, slots: Collection[Any]) -> Iterator[Chan
         case ast.Dict(keys, values):
             held = "shared" if function == "combine" else "state"
             for key, value in zip(keys, values, strict=True):
-                slot = key.value if isinstance(key, ast.Constant) else None
+                slot = str(key.value) if isinstance(key, ast.Constant) else None
                 if slot in slots:
                     yield _change(f"{slot} stale", value, f"{held}.{slot}")
                     yield _change(f"{slot} in float32", value, NARROWED)

@@ -194,7 +194,14 @@ def test_every_number_may_be_a_schedule_of_the_step(rule_class):
 
         value = rule.hypers[name]
         scheduled = tuple(map(_falling, value)) if isinstance(value, tuple) else _falling(value)
-        found = oracle(rule.replace(**{name: scheduled}), trajectory)
+        parts = scheduled if isinstance(scheduled, tuple) else (scheduled,)
+        if not all(field.contains(part(s)) for part in parts for s in range(len(trajectory.grads))):
+            continue
+        try:
+            falling = rule.replace(**{name: scheduled})
+        except ValueError:  # it is no number to change, beside the other values
+            continue
+        found = oracle(falling, trajectory)
         params, state = trajectory.params, rule.init(trajectory.params)
         for step, grads in enumerate(trajectory.grads):
             now = scheduled if callable(scheduled) else None
@@ -220,7 +227,8 @@ def test_needs_are_declared_truly(rule_class):
         (together[-1]["param", path] == alone[path][-1]["param", path]).all() for path in shapes
     )
     assert independent == (rule.needs != "tree")
-    assert (concatenated[-1]["param", "ab"] == pieces).all() == (rule.needs == "element")
+    if not any(slot.init.dtype == "compute" for slot in rule.slots().values()):
+        assert (concatenated[-1]["param", "ab"] == pieces).all() == (rule.needs == "element")
 
 
 def test_rules_that_do_not_look_at_axes_take_any_shape_alike(rule_class):
@@ -369,12 +377,10 @@ def test_any_hyperparameters_in_range_agree_with_the_reference(rule_class, data)
         pytest.skip("a rule from outside the package brings no reference")
     rule = _drawn(rule_class, data, options=False)
     trajectory = suited(rule, record(seed=7, steps=12)).taken({"matrix", "kernel"})
-    found = compare(
-        oracle(rule, trajectory),
-        follow_reference(rule, trajectory),
-        "float64",
-        whole=rule.needs == "matrix",
-    )
+    with numpy.errstate(all="ignore"):
+        expected = follow_reference(rule, trajectory)
+    assume(all(numpy.isfinite(value).all() for value in expected[-1].values()))
+    found = compare(oracle(rule, trajectory), expected, "float64", whole=rule.needs == "matrix")
     worst = found.worst
     if rule.reduces:  # sums of grad (p0 - param) cancel: a small d0 leaves them few digits
         worst = {"param": worst["param"]} if "param" in worst else {}
@@ -427,13 +433,19 @@ def _drawn(rule_class, data, options=True):
     for name, field in rule_class.fields().items():
         if isinstance(field, Hyper):
             values[name] = data.draw(_numbers(field), label=name)
+            if field.ordered:
+                values[name] = tuple(sorted(values[name]))
         elif options and not isinstance(field, Storage):
             values[name] = data.draw(_choices(field), label=name)
         if name in values:
             field.validated(rule_class.__name__, values[name])
     inner = []
     if issubclass(rule_class, samestep.Wrapper):
-        plain = [rule for rule in all_rules() if not issubclass(rule, samestep.Wrapper)]
+        plain = [
+            rule
+            for rule in all_rules()
+            if reference_for(rule.__name__) and not issubclass(rule, samestep.Wrapper)
+        ]
         inner = [typical(data.draw(st.sampled_from(plain)))]
     try:
         return rule_class(*inner, **values)

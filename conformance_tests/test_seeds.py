@@ -860,7 +860,7 @@ def test_holocron_optim_lars_clips_norms_here():
             grads,
         )
         total = grads[0]["w"] + 0.2 * params["w"]
-        ratio = size / (1.3 + 0.2 * size)
+        ratio = size / (1.3 + 0.2 * 5.0)
         np.testing.assert_allclose(
             found[1]["param", "w"], params["w"] - 0.1 * ratio * total, rtol=1e-14
         )

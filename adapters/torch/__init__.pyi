@@ -370,9 +370,9 @@ class AdamP(RuleOptimizer):
     Args:
         lr: step size [parameter]; >= 0.
         betas: decay per step of m and v [1/step]; in [0, 1).
+        eps: added to the root of v, where eps_at says [gradient]; > 0.
         delta: largest cosine that is taken for a right angle [1]; >= 0.
         wd_ratio: share of the decay where projected [1]; in [0, 1].
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
         eps_root: added inside the root, beside eps [gradient^2]; >= 0.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
@@ -398,9 +398,9 @@ class AdamP(RuleOptimizer):
         params: ParamsT,
         lr: _Scalar = 0.001,
         betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 1e-08,
         delta: _Scalar = 0.1,
         wd_ratio: _Scalar = 0.1,
-        eps: _Scalar = 1e-08,
         eps_root: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0,
         *,
@@ -1017,7 +1017,7 @@ class Rprop(RuleOptimizer):
     Args:
         lr: first step size [parameter]; >= 0.
         etas: factors of the step size: sign changed, sign kept [1]; > 0.
-        step_sizes: bounds of the step size [parameter]; >= 0 and in ascending order.
+        step_sizes: bounds of size [parameter]; >= 0 and in ascending order.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
             gradient/parameter with l2]; >= 0.
         lag: apply the update of the step before.

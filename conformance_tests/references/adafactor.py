@@ -30,6 +30,8 @@ class Adafactor:
     over the last but one (or the second largest); both keep the parameter's number of axes.
     """
 
+    SEES_OLD = True
+    """The scale is that of the parameter before it decays."""
     DECAYS = ("decoupled", "absolute", "in_update")
 
     def __init__(

@@ -56,8 +56,8 @@ def over_root(xp: Any, x: Array, v: Array, root: Any) -> Array:
         denominator = denominator + root.beside
     if not hasattr(root, "may_vanish"):
         return x / denominator
-    there = denominator > 0
-    return xp.where(there, x / xp.where(there, denominator, 1.0), 0.0)
+    gone = denominator <= 0
+    return xp.where(gone, 0.0, x / xp.where(gone, 1.0, denominator))
 
 
 def begun(xp: Any, s: Any, first: Array, old: Array) -> Array:

@@ -45,6 +45,6 @@ class Adamax(Moments):
         inside = self.eps_at == "inside"
         u = xp.maximum(s.beta2[0] * state.u, xp.abs(grad) + s.eps if inside else xp.abs(grad))
         divisor = u if inside else u + s.eps
-        there = divisor > SMALLEST
-        step = xp.where(there, s.unbias_m * m / xp.where(there, divisor, 1.0), 0.0)
+        gone = divisor <= SMALLEST
+        step = xp.where(gone, 0.0, s.unbias_m * m / xp.where(gone, 1.0, divisor))
         return step, {"m": m, "u": u}

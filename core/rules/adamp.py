@@ -24,6 +24,7 @@ class AdamP(Adam):
 
     needs, decays_inside = "axes", True
 
+    eps = Adam.eps.replaced(ge=None, gt=0)
     delta = hyper(0.1, "largest cosine that is taken for a right angle", unit="1", ge=0)
     wd_ratio = hyper(0.1, "share of the decay where projected", unit="1", ge=0, le=1)
     nesterov = option(False, "look one step of momentum ahead")

@@ -18,9 +18,7 @@ class Rprop(Rule):
 
     lr = hyper(1e-2, "first step size", unit="parameter", ge=0)
     etas = hyper((0.5, 1.2), "factors of the step size: sign changed, sign kept", unit="1", gt=0)
-    step_sizes = hyper(
-        (1e-6, 50.0), "bounds of the step size", unit="parameter", ge=0, ordered=True
-    )
+    step_sizes = hyper((1e-6, 50.0), "bounds of size", unit="parameter", ge=0, ordered=True)
     lag = option(False, "apply the update of the step before")
     dialects = {
         "torch": preset(),
