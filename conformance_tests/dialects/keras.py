@@ -31,7 +31,7 @@ def run(
     that lists a variable per parameter, or a function of optimizer and index.
     """
     import jax  # noqa: PLC0415
-    import keras  # noqa: PLC0415
+    import keras  # type: ignore[import-untyped]  # noqa: PLC0415
 
     if keras.backend.backend() != "jax":
         pytest.skip(f"Keras has been imported with the {keras.backend.backend()} backend")
