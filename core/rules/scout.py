@@ -22,7 +22,8 @@ class Scout(Wrapper):
 
     coherence is the mean, over the elements of a parameter and then over parameters, of the
     standard deviation of a period's steps over the largest deviation from their mean (1 where that
-    is zero).
+    is zero). It is made of differences of parameters: where steps are small beside them, in float32,
+    it is made of rounding errors, as in the original.
 
     Source: holocron.optim.wrapper.Scout, pylocron 0.3.0, 2026, built on Lookahead
         (arXiv 1907.08610); there is no paper.
@@ -34,7 +35,7 @@ class Scout(Wrapper):
 
     needs = "tree"
 
-    sync_rate = hyper(0.5, "least that slow follows fast", unit="1", ge=0, le=1, typical=0.1)
+    sync_rate = hyper(0.5, "least that slow follows fast", unit="1", ge=0, le=1)
     sync_period = option(6, "steps of the wrapped rule between synchronisations", ge=2)
     dialects = {"holocron": preset()}
 
