@@ -1510,8 +1510,7 @@ class Scout(Wrapper):
 
     coherence is the mean, over the elements of a parameter and then over parameters, of the
     standard deviation of a period's steps over the largest deviation from their mean (1 where that
-    is zero). It is made of differences of parameters: where steps are small beside them, in float32,
-    it is made of rounding errors, as in the original.
+    is zero). In float32 small steps deviate by rounding, and so does it, as in the original.
 
     Source: holocron.optim.wrapper.Scout, pylocron 0.3.0, 2026, built on Lookahead
         (arXiv 1907.08610); there is no paper.
