@@ -20,6 +20,7 @@ __all__ = [
     "Initial",
     "Rule",
     "Wrapper",
+    "at_least",
     "choose",
     "count",
     "debias",
@@ -92,6 +93,11 @@ def choose(xp: Any, condition: Any, yes: Array, no: Array) -> Array:
 def smaller(xp: Any, a: Any, b: Any) -> Any:
     """The smaller of two coefficients."""
     return choose(xp, a < b, a, b)
+
+
+def at_least(xp: Any, x: Array, least: Any) -> Array:
+    """``x``, and ``least`` where x is smaller."""
+    return xp.where(x > least, x, least)
 
 
 def count(xp: Any, x: Array) -> Array:

@@ -1,6 +1,16 @@
 from ..parts.factored import factored_axes, pair
 from ..parts.momentum import Momentum
-from ..vocabulary import decayed_parameter, ema, hyper, option, preset, slot, smaller, sqrt
+from ..vocabulary import (
+    at_least,
+    decayed_parameter,
+    ema,
+    hyper,
+    option,
+    preset,
+    slot,
+    smaller,
+    sqrt,
+)
 
 
 class Adafactor(Momentum):
@@ -43,10 +53,7 @@ class Adafactor(Momentum):
         "paper": preset(of="Algorithms 4 and 5"),
     }
 
-    v = slot(
-        "mean squared gradient: per row and per column, or per element",
-        init=pair,
-    )
+    v = slot("mean squared gradient: per row and per column, or per element", init=pair)
 
     def scalars(self, xp, t):
         forgotten, limit = t**-self.decay_rate, self.lr
@@ -64,14 +71,14 @@ class Adafactor(Momentum):
                 for old, axis in zip(state.v, axes, strict=True)
             )
             mean = xp.mean(row, axis=axes[1], keepdims=True)
-            means, full = [row, col], row / (mean if added else _least(xp, mean, s.eps[0])) * col
+            means, full = [row, col], row / (mean if added else at_least(xp, mean, s.eps[0])) * col
         else:
             full = ema(state.v[0], square, s.weights)
             means = [full]
-        u = grad / xp.sqrt(full if added else _least(xp, full, s.eps[0] * s.eps[0]))
-        u = u / _least(xp, _rms(xp, u) / s.clip_threshold, 1.0)
+        u = grad / xp.sqrt(full if added else at_least(xp, full, s.eps[0] * s.eps[0]))
+        u = u / at_least(xp, _rms(xp, u) / s.clip_threshold, 1.0)
         scaled = param if self.scale_at == "before" else decayed_parameter(param, s)
-        scale = _least(xp, _rms(xp, scaled), s.eps[1]) if self.scale_parameter else 1.0
+        scale = at_least(xp, _rms(xp, scaled), s.eps[1]) if self.scale_parameter else 1.0
         step, momentum = self.accelerated(xp, scale * u, state, s)
         if self.decay == "in_update":
             step = step + (s.lr * s.weight_decay * scale) * param
@@ -80,7 +87,3 @@ class Adafactor(Momentum):
 
 def _rms(xp, x):
     return xp.sqrt(xp.mean(x * x))
-
-
-def _least(xp, x, least):
-    return xp.where(x > least, x, least)

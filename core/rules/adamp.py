@@ -1,5 +1,5 @@
 from ..parts.matrix import LAYOUTS, as_matrix, from_matrix
-from ..vocabulary import Rule, hyper, option, preset
+from ..vocabulary import Rule, at_least, hyper, option, preset
 from .adam import Adam
 
 
@@ -50,7 +50,7 @@ class AdamP(Adam):
             p, g, along = (as_matrix(xp, x, layout) for x in (param, grad, u))
             size, cosine = _norm(xp, p), xp.sum(p * g, axis=1, keepdims=True)
             least = 1e-8 if signed else s.eps
-            cosine = cosine / (_above(xp, size, least) * _above(xp, _norm(xp, g), least))
+            cosine = cosine / (at_least(xp, size, least) * at_least(xp, _norm(xp, g), least))
             fits = xp.max(cosine if signed else xp.abs(cosine)) < s.delta / p.shape[1] ** 0.5
             p = p / (size + s.eps)
             tangent = along - p * xp.sum(p * along, axis=1, keepdims=True)
@@ -62,7 +62,3 @@ class AdamP(Adam):
 
 def _norm(xp, rows):
     return xp.sqrt(xp.sum(rows * rows, axis=1, keepdims=True))
-
-
-def _above(xp, x, least):
-    return xp.where(x > least, x, least)

@@ -3,6 +3,7 @@ from itertools import pairwise
 from ..vocabulary import (
     Initial,
     Wrapper,
+    at_least,
     choose,
     count,
     hyper,
@@ -64,8 +65,7 @@ class Scout(Wrapper):
         history = tuple(
             choose(xp, h, fast, old) for h, old in zip(s.here, state.history, strict=True)
         )
-        path = (state.slow, *history)
-        steps = [after - before for before, after in pairwise(path)]
+        steps = [after - before for before, after in pairwise((state.slow, *history))]
         mean = sum(steps[1:], steps[0]) / len(steps)
         apart = [step - mean for step in steps]
         widest, square = xp.abs(apart[0]), apart[0] * apart[0]
@@ -80,7 +80,7 @@ class Scout(Wrapper):
 
     def combine(self, xp, sums, shared, s):
         rate = 1 - sums.coherence / xp.where(sums.parameters > 0, sums.parameters, 1.0)
-        return {"follow": xp.where(rate > s.sync_rate, rate, s.sync_rate)}
+        return {"follow": at_least(xp, rate, s.sync_rate)}
 
     def step(self, xp, grad, param, state, s):
         fast = state.history[0]
