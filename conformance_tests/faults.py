@@ -26,6 +26,7 @@ OTHER: dict[Any, Any] = {
     ast.Gt: {"turned round": "<", "or equal": ">="},
     ast.Lt: {"turned round": ">", "or equal": "<="},
     ast.GtE: {"turned round": "<", "not equal": ">"},
+    ast.LtE: {"turned round": ">", "not equal": "<"},
     ast.Eq: {"turned round": "!="},
     ast.NotEq: {"turned round": "=="},
     "maximum": "minimum",
@@ -251,4 +252,5 @@ def _fault(function: Any, what: str, tree: Any, line: int) -> Fault:
     code = compile(ast.fix_missing_locations(outer), f"{path.stem}, {what}", "exec")
     for name in ("outer", function.__name__):
         code = next(c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == name)
-    return Fault(f"{path.parent.name}/{path.name}:{line} {what}", function, code)
+    module = function.__module__.removeprefix("samestep.")
+    return Fault(f"{module}:{line} {what}", function, code)

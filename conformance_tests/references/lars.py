@@ -66,7 +66,7 @@ class LARS:
             p_norm, g_norm = math.sqrt(np.sum(p**2)), math.sqrt(np.sum(g**2))
             scale = min(max(p_norm, low), high)
             below = g_norm + self.weight_decay * p_norm + self.eps
-            ratio = self.trust_coefficient * scale / below if p_norm > 0 and below > 0 else 1.0
+            ratio = self.trust_coefficient * scale / below if scale > 0 and below > 0 else 1.0
             total = np.asarray(g + self.weight_decay * p)
             change = displacement(
                 np.asarray(ratio * total) if self.ratio_at == "inside" else total,

@@ -18,8 +18,8 @@ class Prodigy:
 
     When the denominator is zero (no nonzero gradient so far, lr = 0, or beta3 = 0 and all
     gradients zero) the step ends there: no parameter moves or decays, d, d_max and numerator
-    keep their values and the step is not counted. The averages m, v and s are by then updated,
-    except at lr = 0.
+    keep their values. The averages m, v and s are by then updated, except at lr = 0. The code
+    does not count such a step for its bias correction; here it counts, as in optax.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Prodigy:
             weight = d if self.safeguard_warmup else dlr
             s[...] = self.beta3 * s + (d / self.d0) * weight * g
             denominator += float(np.sum(np.abs(s)))
+        self.t += 1
         if denominator == 0:
             return
 
@@ -98,7 +99,6 @@ class Prodigy:
         d_max = max(d_max, d_hat)
         d = min(d_max, d * self.growth_rate)
         self.state["d"], self.state["d_max"], self.state["numerator"] = d, d_max, numerator
-        self.t += 1
 
         for i in range(len(self.params)):
             p, m, v = self.params[i], self.state["m"][i], self.state["v"][i]

@@ -10,7 +10,7 @@ class LARS(Momentum):
         m     = momentum m + lr ratio (grad + weight_decay param)
         param = param - m
 
-    The ratio is 1 where ||param|| or the divisor is zero; ||param|| is clipped to scale_clip.
+    ||param|| is clipped to scale_clip; where it is then zero, or the divisor is, the ratio is 1.
 
     Source: You, Gitman and Ginsburg, "Large batch training of convolutional networks",
         arXiv 1708.03888, Algorithm 1 and equation 6.

@@ -22,7 +22,8 @@ class Prodigy(Adam):
 
     Source: Mishchenko and Defazio, arXiv 2306.06101, the Adam version, as in prodigyopt 1.1.2.
     Agrees with: prodigyopt; optax.contrib.prodigy with bias_correction=True.
-    Differs from: prodigyopt's slice_p, not offered; optax, which always corrects the bias.
+    Differs from: prodigyopt, whose slice_p is not offered, and which does not count steps before
+        the first gradient that is not zero; optax, which always corrects the bias.
     Shapes: grad, param and slots are equal; d, d_max and numerator are 0-d, for all parameters.
     """
 
