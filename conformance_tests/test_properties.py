@@ -19,7 +19,6 @@ from samestep.conformance.settings import all_rules, suited, typical
 from samestep.conformance.test_rules import _sensitivity as sensitivity
 from samestep.declaration import Hyper, Storage
 from samestep.parity import Trajectory, compare, follow, oracle, record
-from samestep.step import SHAPED
 
 SHORT = record(seed=3, steps=8)
 
@@ -242,7 +241,7 @@ def test_rules_that_do_not_look_at_axes_take_any_shape_alike(rule_class):
     )
     one, two = run(rule, NumPy(), tall), run(rule, NumPy(), flat)
     same = numpy.array_equal(one[-1]["param", "a"].ravel(), two[-1]["param", "a"].ravel())
-    assert same == (rule.needs not in SHAPED)
+    assert same == (not rule.sees_axes)
 
 
 def test_layout_says_where_the_output_axis_is(rule_class):

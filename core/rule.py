@@ -304,6 +304,11 @@ class Rule:
         """Whether a step needs sums over all parameters."""
         return bool(self.needs == "tree")
 
+    @property
+    def sees_axes(self) -> bool:
+        """Whether a parameter's shape matters; to other rules it may come as a vector."""
+        return self.needs in ("axes", "factored", "matrix")
+
     @classmethod
     def fields(cls) -> dict[str, Hyper | Option]:
         """The declared hyperparameters and options by name."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .rule import Rule
 
 __all__ = [
-    "SHAPED",
     "Entry",
     "advance",
     "as_vectors",
@@ -38,9 +37,6 @@ __all__ = [
     "scalars",
     "widest",
 ]
-
-SHAPED = ("axes", "factored", "matrix")
-"""Needs of rules that look at axes; to all others a parameter may come as a vector."""
 
 FLOATING = ("bfloat16", "float16", "float32", "float64")
 """Names of the dtypes that parameters and gradients may have."""
@@ -329,6 +325,7 @@ def run(
         new shared state.
     """
     known: dict[Any, dict[str, Any]] = {}
+    kernels: dict[Any, Callable[..., Any]] = {}
 
     def coefficients(entry: Entry) -> dict[str, Any]:
         dtype = compute_dtype(xp, entry.param.dtype)
@@ -341,9 +338,11 @@ def run(
     def execute(function: Callable[..., Any], entry: Entry, visible: Slots) -> Any:
         if function is advance and 0 in entry.param.shape:
             return entry.param, entry.slots
-        frozen = entry.rule.without_numbers()
         s = enter(coefficients(entry), entry.param)
-        return kernel(function, xp, frozen)(entry.grad, entry.param, entry.slots, visible, s)
+        key = function, id(entry.rule)
+        if key not in kernels:
+            kernels[key] = kernel(function, xp, entry.rule.without_numbers())
+        return kernels[key](entry.grad, entry.param, entry.slots, visible, s)
 
     visible = common
     if entries and entries[0].rule.reduces:

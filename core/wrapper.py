@@ -74,6 +74,11 @@ class Wrapper(Rule, register=False):
         return str(self.rule.needs)
 
     @property
+    def sees_axes(self) -> bool:
+        """Whether a parameter's shape matters to the wrapper or to the rule inside."""
+        return super().sees_axes or self.rule.sees_axes
+
+    @property
     def min_ndim(self) -> int:
         """What the wrapped rule takes."""
         return int(self.rule.min_ndim)

@@ -186,6 +186,6 @@ def _as_arrays(values: Any, param: xp.array) -> Any:
 @cache
 def _compiled(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
     """The kernel compiled once per rule and dtype; per shape too, if it looks at axes."""
-    shaped = rule.needs in stepping.SHAPED
+    shaped = rule.sees_axes
     compiled: Callable[..., Any] = xp.compile(partial(function, xp, rule), shapeless=not shaped)
     return compiled if shaped else stepping.as_vectors(xp, compiled)

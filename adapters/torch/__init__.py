@@ -22,13 +22,11 @@ __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
 
 def _native(rule: type[Rule]) -> type:
-    def init(
-        self: Any, params: Any, *args: Any, execution: str = "reference", **kwargs: Any
-    ) -> None:
+    def init(self: Any, params: Any, *args: Any, execution: str = "auto", **kwargs: Any) -> None:
         RuleOptimizer.__init__(self, rule(*args, **kwargs), params, execution=execution)
 
     init.__qualname__ = rule.__name__
-    derived = native.signature(rule, before=["params"], after={"execution": "reference"})
+    derived = native.signature(rule, before=["params"], after={"execution": "auto"})
     return type(rule.__name__, (RuleOptimizer,), {"__init__": init, "__signature__": derived})
 
 

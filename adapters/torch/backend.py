@@ -1,4 +1,4 @@
-"""PyTorch as backends: eager, and compiled by torch.compile."""
+"""PyTorch as backends: each execution of the optimizer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..backend import Arrays, Backend, Run
 from ..rule import Rule
 from . import bind
 
-__all__ = ["BACKENDS", "Torch", "TorchCompile"]
+__all__ = ["BACKENDS", "Torch", "TorchCompile", "TorchPacked"]
 
 
 class _OptimizerRun(Run):
@@ -73,8 +73,15 @@ class Torch(Backend):
         return float(value.detach()), dict(zip(leaves, grads, strict=True))
 
 
+class TorchPacked(Torch):
+    """PyTorch, small parameters gathered and large ones in pieces."""
+
+    name = "torch (packed)"
+    execution = "packed"
+
+
 class TorchCompile(Torch):
-    """PyTorch, each parameter's step compiled into a kernel."""
+    """PyTorch, packed, and compiled by torch.compile."""
 
     name = "torch.compile"
     exact = "bit"
@@ -82,4 +89,4 @@ class TorchCompile(Torch):
     execution = "compiled"
 
 
-BACKENDS: list[Backend] = [Torch(), TorchCompile()]
+BACKENDS: list[Backend] = [Torch(), TorchPacked(), TorchCompile()]

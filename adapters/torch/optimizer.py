@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -11,27 +10,29 @@ import array_api_compat.torch as xp
 import torch
 
 from .. import step as stepping
+from ..execution import EXECUTIONS, checked, say
 from ..rule import ELSEWHERE, Rule
+from . import kernels
+from .plan import Member, Plan, tried
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
-EXECUTIONS = ("reference", "compiled")
-"""``reference`` runs the rule on one tensor after another; ``compiled`` through torch.compile."""
+_EXECUTORS: dict[str, tuple[Any, ...]] = {
+    "reference": (kernels.reference,),
+    "packed": (kernels.packed,),
+    "compiled": (kernels.compiled, kernels.as_tensors),
+}
 
 
 class RuleOptimizer(torch.optim.Optimizer):
     """A rule as a ``torch.optim.Optimizer``; see ``bind``."""
 
-    def __init__(self, rule: Rule, params: Any, *, execution: str = "reference") -> None:
+    def __init__(self, rule: Rule, params: Any, *, execution: str = "auto") -> None:
         if not isinstance(rule, Rule):
             raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
-        if execution not in EXECUTIONS:
-            raise ValueError(
-                f"{rule.name}(execution={execution!r}): execution must be one of "
-                + ", ".join(map(repr, EXECUTIONS))
-            )
         self.rule = rule
-        self.execution = execution
+        self.execution = checked(rule.name, execution)
+        self._forget()
         super().__init__(params, rule.hypers)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -77,13 +78,41 @@ class RuleOptimizer(torch.optim.Optimizer):
             self._share(self._shared(params))
 
     def _advance(self) -> None:
-        entries, states = [], []
-        for group in self.param_groups:
-            rule = self._rule_of(group)
+        rules = [self._rule_of(group) for group in self.param_groups]
+        taking = [
+            (place, param)
+            for place, group in enumerate(self.param_groups)
+            for param in group["params"]
+            if param.grad is not None
+        ]
+        params, grads = [param for _, param in taking], [param.grad for _, param in taking]
+        groups = [place for place, _ in taking]
+        plan = self._plan
+        known = plan is not None and plan.holds(rules, params, grads, groups, self.state)
+        plan = plan if known else self._planned(rules)
+        entries, common = plan.entries(rules, grads), self._shared(params)
+        if not known:
+            self._tried |= tried(entries, common, self._tried)
+        executor = _EXECUTORS[self._chosen(params)]
+        results, common = stepping.run(xp, entries, common, *executor)
+        self._plan = plan
+        self.state.update(zip(params, plan.states, strict=True))
+        for place, (param, _) in enumerate(results):
+            plan.finish(place, param)
+        plan.count()
+        self._share(common)
+
+    def _planned(self, rules: list[Rule]) -> Plan:
+        """The parameters that have a gradient, checked, with their state; new where there is none.
+
+        Nothing is stored here, so that a step that is refused changes nothing.
+        """
+        members = []
+        for place, (group, rule) in enumerate(zip(self.param_groups, rules, strict=True)):
             for name, param in self._named(group):
                 if param.grad is None:
                     continue
-                if param.grad.layout != torch.strided:
+                if param.grad.layout is not torch.strided:
                     raise TypeError(
                         f"{rule.name}: parameter {name!r} has a gradient of layout "
                         f"{param.grad.layout}; allowed: dense (torch.strided)"
@@ -91,20 +120,17 @@ class RuleOptimizer(torch.optim.Optimizer):
                 stepping.check(rule, xp, name, param, param.grad)
                 state = self._state_of(rule.of(name, param.shape), param)
                 slots = self._slots_of(rule, name, param, state)
-                own = rule.of(name, param.shape)
-                entries.append(stepping.Entry(own, int(state["step"]), param.grad, param, slots))
-                states.append(state)
-        common = self._shared([entry.param for entry in entries])
-        executor = (_compiled, _as_tensors) if self.execution == "compiled" else ()
-        results, common = stepping.run(xp, entries, common, *executor)
-        computed = list(results)  # before anything is written: a failed step changes nothing
-        for entry, state, (param, slots) in zip(entries, states, computed, strict=True):
-            entry.param.copy_(param)
-            for name, new in slots.items():
-                _write(state[name], new)
-            state["step"] += 1
-            self.state[entry.param] = state
-        self._share(common)
+                members.append(Member(place, name, param, state, slots))
+        return Plan(rules, members, kernels.PACK[self._chosen([m.param for m in members])])
+
+    def _chosen(self, params: list[torch.Tensor]) -> str:
+        """The execution; for ``auto`` the one chosen at the first step."""
+        if self.execution != "auto":
+            return self.execution
+        if self._auto is None:
+            self._auto, reason = kernels.chosen(params)
+            say(self.rule.name, self._auto, reason)
+        return self._auto
 
     def _rule_of(self, group: dict[str, Any]) -> Rule:
         values = {name: _on_host(group[name]) for name in self.rule.hypers}
@@ -208,8 +234,17 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "rule": self.rule, "execution": self.execution}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._forget()
 
-def bind(rule: Rule, params: Iterable[Any], *, execution: str = "reference") -> RuleOptimizer:
+    def _forget(self) -> None:
+        self._plan: Plan | None = None
+        self._tried: set[Any] = set()
+        self._auto: str | None = None
+
+
+def bind(rule: Rule, params: Iterable[Any], *, execution: str = "auto") -> RuleOptimizer:
     """A rule object as a ``torch.optim.Optimizer``.
 
     Args:
@@ -229,59 +264,7 @@ def _on_host(value: Any) -> Any:
     return value
 
 
-def _write(old: Any, new: Any) -> None:
-    if isinstance(old, tuple):
-        for pair in zip(old, new, strict=True):
-            _write(*pair)
-    else:
-        old.copy_(new)
-
-
 def _copied(value: Any, device: torch.device) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(_copied(item, device) for item in value)
     return value.clone().to(device)
-
-
-def _as_tensors(values: Any, param: torch.Tensor) -> Any:
-    """Scalars as 0-d tensors, so that a change of value is no reason to compile again."""
-    if isinstance(values, dict):
-        return {name: _as_tensors(value, param) for name, value in values.items()}
-    if isinstance(values, tuple):
-        return tuple(_as_tensors(value, param) for value in values)
-    if isinstance(values, (bool, torch.Tensor)):
-        return torch.as_tensor(values)
-    return torch.tensor(values, dtype=stepping.compute_dtype(xp, param.dtype))
-
-
-def _compiled(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
-    """The kernel compiled once per rule, dtype and device; only rules that look at axes see shapes.
-
-    Every other rule sees a parameter as a vector, of a length that may change without a new kernel.
-    """
-    if rule.needs in stepping.SHAPED:
-
-        def shaped(grad: Any, param: Any, *rest: Any) -> Any:
-            key = param.dtype, param.device, tuple(param.shape)
-            return _kernel(function, rule, *key)(grad, param, *rest)
-
-        return shaped
-
-    def flat(grad: Any, param: Any, *rest: Any) -> Any:
-        kernel = _kernel(function, rule, param.dtype, param.device, None)
-        return stepping.as_vectors(xp, kernel)(grad, param, *rest)
-
-    return flat
-
-
-@cache
-def _kernel(
-    function: Callable[..., Any], rule: Rule, dtype: torch.dtype, device: torch.device, shape: Any
-) -> Callable[..., Any]:
-    def kernel(grad: Any, param: Any, slots: Any, common: Any, s: Any) -> Any:
-        return function(xp, rule, grad, param, slots, common, s)
-
-    # Dynamo counts recompilations per code object, so every kernel gets one of its own; its name
-    # is what profiles and compilation logs show.
-    kernel.__code__ = kernel.__code__.replace(co_name=f"{rule.name}_{function.__name__}")
-    return torch.compile(kernel, dynamic=shape is None, fullgraph=True)

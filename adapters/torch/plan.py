@@ -1,0 +1,270 @@
+"""Which tensors a step is taken on, and which of them go through the kernel together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from operator import is_
+from typing import Any, NamedTuple
+
+import array_api_compat.torch as xp
+
+import torch
+
+from ..packing import SMALL, packs
+from ..rule import Rule
+from ..step import Entry, run
+
+__all__ = ["Member", "Plan", "tried"]
+
+
+class Member(NamedTuple):
+    """A parameter that has a gradient: where it is, and its state."""
+
+    group: int
+    name: str
+    param: torch.Tensor
+    state: dict[str, Any]
+    slots: dict[str, Any]
+
+
+class Plan:
+    """The parameters that have a gradient, in packs.
+
+    A plan is good for as long as parameters, groups and state are the very same tensors; that is
+    looked at before every step, so that whoever replaces one is served. The state of small
+    parameters is moved into one tensor per slot and pack, of which ``optimizer.state`` then holds
+    views; only gradients and parameters are gathered in every step.
+    """
+
+    def __init__(self, rules: Sequence[Rule], members: Sequence[Member], limit: int) -> None:
+        """``limit``: elements of a pack, at most; 0 for no packs."""
+        self.kinds = [_kind(rule) for rule in rules]
+        self.members = members
+        self.params = [member.param for member in members]
+        self.groups = [member.group for member in members]
+        self.kinds_of_grads = [(p.grad.dtype, p.grad.layout) for p in self.params]
+        self.states = [member.state for member in members]
+        self.counts = torch.tensor([int(state["step"]) for state in self.states])
+        for state, count in zip(self.states, self.counts, strict=True):
+            state["step"] = count
+        self.steps = [state["step"] for state in self.states]
+        entries = [
+            Entry(
+                rules[member.group].of(member.name, member.param.shape),
+                step,
+                member.param.grad,
+                member.param.detach(),
+                member.slots,
+            )
+            for member, step in zip(members, self.counts.tolist(), strict=True)
+        ]
+        places = packs(
+            entries,
+            small=min(SMALL, limit),
+            limit=limit,
+            alike=lambda entry: (entry.param.device, _plain(entry.param)),
+        )
+        self.batches = [
+            _Batch([(place, entries[place]) for place in pack], limit > 0) for pack in places
+        ]
+        self.names = (
+            [(name, [m.slots[name] for m in members]) for name in members[0].slots]
+            if members
+            else []
+        )
+        self.held = [
+            *self.params,
+            *(part for _, values in self.names for value in values for part in _parts(value)),
+        ]
+        self.pointers = _pointers(self.held)
+        self.expected = self.counts.tolist()
+
+    def holds(
+        self,
+        rules: Sequence[Rule],
+        params: Sequence[Any],
+        grads: Sequence[torch.Tensor],
+        groups: Sequence[int],
+        state: Any,
+    ) -> bool:
+        """Whether these are still the tensors that the plan was made for."""
+        return (
+            _same(params, self.params)
+            and groups == self.groups
+            and [(grad.dtype, grad.layout) for grad in grads] == self.kinds_of_grads
+            and [_kind(rule) for rule in rules] == self.kinds
+            and _same([*map(state.get, params)], self.states)
+            and _same([own["step"] for own in self.states], self.steps)
+            and all(_same([own[n] for own in self.states], values) for n, values in self.names)
+            and _pointers(self.held) == self.pointers
+            and self.counts.tolist() == self.expected
+        )
+
+    def entries(self, rules: Sequence[Rule], grads: Sequence[torch.Tensor]) -> list[Entry]:
+        """One entry per batch, for the step to be taken."""
+        variants: dict[Any, Rule] = {}
+
+        def rule_of(batch: _Batch) -> Rule:
+            member = self.members[batch.places[0]]
+            key = member.group, batch.rule
+            if key not in variants:
+                variants[key] = rules[member.group].of(member.name, member.param.shape)
+            return variants[key]
+
+        return [
+            batch.entry(rule_of(batch), [grads[place] for place in batch.places])
+            for batch in self.batches
+        ]
+
+    def finish(self, batch: int, param: torch.Tensor) -> None:
+        """Put the parameters of a batch back to where they came from."""
+        self.batches[batch].scatter(param)
+
+    def count(self) -> None:
+        """One more step of every parameter."""
+        self.counts += 1
+        self.expected = self.counts.tolist()
+        for batch in self.batches:
+            batch.step += 1
+
+
+class _Batch:
+    """Parameters that go through the kernel as one: a pack as a vector, a single one as it is."""
+
+    def __init__(self, placed: Sequence[tuple[int, Entry]], packing: bool) -> None:
+        self.places = [place for place, _ in placed]
+        entries = [entry for _, entry in placed]
+        first = entries[0]
+        self.rule, self.step = id(first.rule), first.step
+        plain = _plain(first.param)
+        self.vector = packing and plain and not first.rule.sees_axes and first.param.numel() > 0
+        self.gathers = self.vector and (
+            len(entries) > 1 or not all(a.is_contiguous() for a in _arrays(first))
+        )
+        self.slots = {
+            name: _rebased([entry.slots[name] for entry in entries], entries)
+            if self.gathers
+            else _flat(value, self.vector, like=first.param)
+            for name, value in first.slots.items()
+        }
+
+        self.params = [entry.param for entry in entries]
+        self.flat = [_flat(param, self.vector) for param in self.params]
+        self.sizes = [param.numel() for param in self.params]
+        self.loose = [place for place, p in enumerate(self.params) if not p.is_contiguous()]
+
+    def entry(self, rule: Rule, grads: Sequence[Any]) -> Entry:
+        """What the kernel is to be given."""
+        if self.gathers:
+            for place in self.loose:
+                self.flat[place] = _flat(self.params[place], self.vector)
+            grad, param = torch._utils._flatten_dense_tensors(grads), torch.cat(self.flat)
+        else:
+            grad, param = _flat(grads[0], self.vector), self.flat[0]
+        return Entry(rule, self.step, grad, param, self.slots)
+
+    def scatter(self, param: torch.Tensor) -> None:
+        """The parameters out of their vector."""
+        if self.gathers:
+            torch.split_with_sizes_copy(param, self.sizes, out=self.flat)
+            for place in self.loose:
+                self.params[place].copy_(self.flat[place].view(self.params[place].shape))
+
+
+def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> set[Any]:
+    """Run the rule on tensors without memory, so that what it refuses is refused before the step.
+
+    Args:
+        entries: what the step is to be taken on; those that are alike are tried once.
+        common: shared state.
+        known: what this returned before.
+
+    Returns:
+        What has been tried now, for the next call.
+    """
+    new = {}
+    for entry in entries:
+        described = _describe(entry.param), _describe(entry.grad), _describe(entry.slots)
+        key = _kind(entry.rule)[0], *described
+        if key not in known and _plain(entry.param):
+            new[key] = entry._replace(
+                **{
+                    name: _without_memory(getattr(entry, name))
+                    for name in ("grad", "param", "slots")
+                }
+            )
+    if new:
+        with contextlib.suppress(RuntimeError):  # a rule that asks for a value is asked later
+            results, _ = run(xp, [*new.values()], _without_memory(common))
+            list(results)
+    return {*new}
+
+
+def _describe(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple((name, _describe(item)) for name, item in value.items())
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_describe, value))
+    return tuple(value.shape), value.dtype
+
+
+def _without_memory(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_memory(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_without_memory, value))
+    return torch.empty_like(value, device="meta")
+
+
+def _kind(rule: Rule) -> Any:
+    return rule.without_numbers(), rule.slots().keys(), rule.groups
+
+
+def _plain(param: torch.Tensor) -> bool:
+    """Whether a tensor's elements are where it says: not so for a sharded one, say."""
+    return type(param) is torch.Tensor
+
+
+def _arrays(entry: Entry) -> Iterator[torch.Tensor]:
+    yield entry.param
+    for value in entry.slots.values():
+        yield from _parts(value)
+
+
+def _parts(value: Any) -> tuple[torch.Tensor, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _flat(value: Any, vector: bool, like: torch.Tensor | None = None) -> Any:
+    """A tensor as a vector; one that is 0-d beside a parameter that is not stays so."""
+    if isinstance(value, (tuple, list)):
+        return tuple(_flat(part, vector, like) for part in value)
+    single = like is not None and value.ndim == 0 < like.ndim
+    return value.reshape(-1) if vector and not single else value
+
+
+def _rebased(values: Sequence[Any], entries: Sequence[Entry]) -> Any:
+    """One tensor for a slot of all entries, of which their own become views."""
+    if isinstance(values[0], (tuple, list)):
+        return tuple(_rebased(parts, entries) for parts in zip(*values, strict=True))
+    vector = torch.cat(
+        [
+            v.detach().reshape(-1).expand(e.param.numel())
+            for v, e in zip(values, entries, strict=True)
+        ]
+    )
+    start = 0
+    for value, entry in zip(values, entries, strict=True):
+        value.data = vector[start : start + value.numel()].view(value.shape)
+        start += entry.param.numel()
+    return vector
+
+
+def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether two lists hold the very same objects."""
+    return len(some) == len(others) and all(map(is_, some, others))
+
+
+def _pointers(tensors: Sequence[torch.Tensor]) -> list[int]:
+    return [tensor.data_ptr() for tensor in tensors]

@@ -1,0 +1,32 @@
+"""The ways of executing a step, by name.
+
+reference   the rule on one parameter after another
+packed      small parameters gathered into one vector, large ones cut into pieces
+compiled    packed, and through the framework's compiler: one kernel per rule and dtype
+auto        the adapter's choice, which it documents and says once
+"""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["EXECUTIONS", "checked", "say"]
+
+EXECUTIONS = ("auto", "reference", "packed", "compiled")
+
+_log = logging.getLogger("samestep")
+
+
+def checked(rule: str, execution: str) -> str:
+    """The name of an execution, if there is such a one."""
+    if execution not in EXECUTIONS:
+        raise ValueError(
+            f"{rule}(execution={execution!r}): execution must be one of "
+            + ", ".join(map(repr, EXECUTIONS))
+        )
+    return execution
+
+
+def say(rule: str, execution: str, reason: str) -> None:
+    """Tell the log of ``samestep`` what ``auto`` has chosen, and why."""
+    _log.info("%s: execution='auto' is %r here: %s", rule, execution, reason)

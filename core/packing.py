@@ -1,0 +1,152 @@
+"""Small parameters gathered into one vector, large ones cut into pieces that stay in cache.
+
+Only rules that look at nothing but their own element may be executed so; for them it changes no
+result, and a step costs a few operations for all small parameters together instead of for each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .step import Entry
+
+__all__ = ["CHUNK", "SMALL", "fits", "gathered", "in_chunks", "merged", "packs", "parted"]
+
+SMALL = 1 << 16
+"""Parameters of at most this many elements are gathered."""
+CHUNK = 1 << 18
+"""Elements of a piece, and of a vector of gathered parameters, at most."""
+
+Array = Any
+
+
+def fits(entry: Entry) -> bool:
+    """Whether an entry may be one part of a vector, or be cut into pieces."""
+    shape = tuple(entry.param.shape)
+    parts = [part for value in entry.slots.values() for part in _parts(value)]
+    return entry.rule.needs == "element" and all(tuple(p.shape) in (shape, ()) for p in parts)
+
+
+def packs(
+    entries: Sequence[Entry],
+    small: int = SMALL,
+    limit: int = CHUNK,
+    alike: Callable[[Entry], Any] = lambda entry: None,
+) -> list[list[int]]:
+    """Places of the entries that are taken together; a list of one place is an entry by itself.
+
+    Args:
+        entries: rule, step, gradient, parameter and slots, per parameter.
+        small: number of elements up to which a parameter is gathered.
+        limit: number of elements of a pack, at most.
+        alike: what else must be equal in a pack: the device, say.
+    """
+    found: list[list[int]] = []
+    filling: dict[Any, tuple[list[int], int]] = {}
+    for place, entry in enumerate(entries):
+        size = math.prod(entry.param.shape)
+        if not 0 < size <= small or not fits(entry):
+            found.append([place])
+            continue
+        key = _key(entry), alike(entry)
+        pack, held = filling.get(key, ([], 0))
+        if not pack or held + size > limit:
+            pack, held = [], 0
+            found.append(pack)
+        pack.append(place)
+        filling[key] = pack, held + size
+    return found
+
+
+def _key(entry: Entry) -> Any:
+    step = entry.step if isinstance(entry.step, int) else id(entry.step)
+    dtypes = [str(part.dtype) for value in entry.slots.values() for part in _parts(value)]
+    return id(entry.rule), step, str(entry.param.dtype), str(entry.grad.dtype), *dtypes
+
+
+def _parts(value: Any) -> tuple[Array, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def gathered(xp: Any, arrays: Sequence[Array], sizes: Sequence[int]) -> Array:
+    """Arrays one after another in a vector; a 0-d one is repeated for every element of its own."""
+    vectors = [xp.reshape(array, (-1,)) for array in arrays]
+    return xp.concat(
+        [
+            xp.broadcast_to(vector, (size,)) if vector.shape[0] < size else vector
+            for vector, size in zip(vectors, sizes, strict=True)
+        ]
+    )
+
+
+def merged(xp: Any, entries: Sequence[Entry]) -> Entry:
+    """One entry whose arrays are those of several, gathered."""
+    first = entries[0]
+    sizes = [math.prod(entry.param.shape) for entry in entries]
+
+    def gather(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], (tuple, list)):
+            return tuple(gather(parts) for parts in zip(*values, strict=True))
+        return gathered(xp, values, sizes)
+
+    return first._replace(
+        grad=gather([entry.grad for entry in entries]),
+        param=gather([entry.param for entry in entries]),
+        slots={name: gather([entry.slots[name] for entry in entries]) for name in first.slots},
+    )
+
+
+def parted(
+    xp: Any, param: Array, slots: dict[str, Any], entries: Sequence[Entry]
+) -> list[tuple[Array, dict[str, Any]]]:
+    """What each of the merged entries becomes, from what the one made of them has become."""
+    found, start = [], 0
+
+    def part(vector: Any, old: Any) -> Any:
+        if isinstance(old, (tuple, list)):
+            return tuple(part(*pair) for pair in zip(vector, old, strict=True))
+        return xp.reshape(vector[start : start + math.prod(old.shape)], old.shape)
+
+    for entry in entries:
+        own = {name: part(slots[name], old) for name, old in entry.slots.items()}
+        found.append((part(param, entry.param), own))
+        start += math.prod(entry.param.shape)
+    return found
+
+
+def in_chunks(
+    kernel: Callable[..., Any], length: int = CHUNK
+) -> Callable[..., tuple[Array, dict[str, Any]]]:
+    """A kernel that writes into its vectors, called for one piece of them after another.
+
+    Slots that are 0-d go into every piece as they were, and come out of the last.
+    """
+
+    def chunked(grad: Array, param: Array, slots: dict[str, Any], common: Any, s: Any) -> Any:
+        size = param.shape[0]
+        single = {name: value for name, value in slots.items() if not _cut(value, size)}
+        for start in range(0, size, length):
+            piece = slice(start, start + length)
+            kept = {name: +value for name, value in single.items()}
+            own = {
+                name: kept[name] if name in kept else _piece(value, piece)
+                for name, value in slots.items()
+            }
+            kernel(grad[piece], param[piece], own, common, s)
+        for name, value in single.items():
+            value[...] = kept[name]
+        return param, slots
+
+    return chunked
+
+
+def _cut(value: Any, size: int) -> bool:
+    return all(tuple(part.shape) == (size,) for part in _parts(value))
+
+
+def _piece(value: Any, piece: slice) -> Any:
+    if isinstance(value, (tuple, list)):
+        return tuple(part[piece] for part in value)
+    return value[piece]
