@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import array_api_compat.numpy as host
 import numpy
 
-from .declaration import is_array
+from .arrays import cast as _cast
+from .arrays import cast_like as _cast_like
+from .arrays import dtype_name, is_array
+from .arrays import listed as _listed
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -50,20 +53,6 @@ Slots = dict[str, Any]
 def compute_dtype(xp: Any, dtype: Any) -> Any:
     """The dtype that arithmetic is done in: float64 for float64, float32 for all narrower ones."""
     return xp.float64 if dtype == xp.float64 else xp.float32
-
-
-def _cast(xp: Any, value: Any, dtype: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return tuple(_cast(xp, item, dtype) for item in value)
-    if isinstance(value, numpy.generic):  # NumPy turns 0-d results into scalars
-        value = numpy.asarray(value)
-    return value if value.dtype == dtype else xp.astype(value, dtype)
-
-
-def _cast_like(xp: Any, value: Any, like: Any) -> Any:
-    if isinstance(like, (tuple, list)):
-        return tuple(_cast_like(xp, *pair) for pair in zip(value, like, strict=True))
-    return _cast(xp, value, like.dtype)
 
 
 class Record:
@@ -144,11 +133,7 @@ def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = Non
 
 
 def _floating(array: Array) -> bool:
-    return _name(array.dtype) in FLOATING
-
-
-def _name(dtype: Any) -> str:
-    return str(dtype).rpartition(".")[2]
+    return dtype_name(array.dtype) in FLOATING
 
 
 def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
@@ -161,17 +146,13 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
         wanted = item.init.shapes and item.init.shapes(tuple(shape), rule)
         found = _shapes(slots[slot])
         if wanted is not None and found != wanted:
-            raise ValueError(f"{who} has a {slot} of shape {found}; it must be {wanted}")
+            raise ValueError(f"{who} has a slot {slot} of shape {found}; it must be {wanted}")
 
 
 def _shapes(value: Any) -> tuple[Any, ...]:
     if isinstance(value, (tuple, list)):
         return tuple(map(_shapes, value))
     return tuple(getattr(value, "shape", (type(value).__name__,)))
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(sorted(map(str, names))) or "none"
 
 
 def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
@@ -190,7 +171,7 @@ def _stored(rule: Rule, xp: Any, slot: str, own: Any) -> Any:
     kind, name = rule.slots()[slot].init.dtype, rule.storage(slot)
     if kind == "compute":
         return compute_dtype(xp, own)
-    if kind == "parameter" and name is not None and WIDTHS[name] <= WIDTHS[_name(own)]:
+    if kind == "parameter" and name is not None and WIDTHS[name] <= WIDTHS[dtype_name(own)]:
         return own
     dtype = own if name is None else getattr(xp, name, None)
     if dtype is None:
@@ -203,7 +184,7 @@ def _stored(rule: Rule, xp: Any, slot: str, own: Any) -> Any:
 
 def init_shared(rule: Rule, xp: Any, params: Sequence[Array]) -> Slots:
     """First state kept for all parameters together, 0-d, in their widest compute dtype."""
-    if not rule.shared():
+    if not rule.shared() or not params:
         return {}
     wide = widest(xp, params)
     zero = _cast(xp, xp.sum(xp.zeros_like(params[0])), wide)
@@ -325,6 +306,7 @@ def run(
         new shared state.
     """
     known: dict[Any, dict[str, Any]] = {}
+    inside: dict[Any, Any] = {}
     kernels: dict[Any, Callable[..., Any]] = {}
 
     def coefficients(entry: Entry) -> dict[str, Any]:
@@ -335,14 +317,20 @@ def run(
             known[key] = scalars(entry.rule, xp, entry.step, dtype)
         return known[key]
 
+    def entered(entry: Entry) -> Any:
+        values = coefficients(entry)
+        key = id(values), str(entry.param.dtype)
+        if key not in inside:
+            inside[key] = enter(values, entry.param)
+        return inside[key]
+
     def execute(function: Callable[..., Any], entry: Entry, visible: Slots) -> Any:
         if function is advance and 0 in entry.param.shape:
             return entry.param, entry.slots
-        s = enter(coefficients(entry), entry.param)
         key = function, id(entry.rule)
         if key not in kernels:
             kernels[key] = kernel(function, xp, entry.rule.without_numbers())
-        return kernels[key](entry.grad, entry.param, entry.slots, visible, s)
+        return kernels[key](entry.grad, entry.param, entry.slots, visible, entered(entry))
 
     visible = common
     if entries and entries[0].rule.reduces:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
-from typing import Any
+from functools import partial
+from itertools import chain
+from typing import Any, NamedTuple
 
 import array_api_compat.torch as xp
 
 import torch
+from torch._inductor import standalone_compile
 from torch._inductor.cpp_builder import get_cpp_compiler
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._triton import has_triton
 
 from .. import step as stepping
 from ..packing import CHUNK, in_chunks
 from ..rule import Rule
 
-__all__ = ["as_tensors", "chosen", "compiled", "packed", "reference"]
+__all__ = ["PACK", "as_tensors", "chosen", "compiled", "packed", "reference"]
 
 Kernel = Callable[..., Any]
 
@@ -47,13 +50,37 @@ def packed(function: Kernel, xp: Any, rule: Rule) -> Kernel:
 
 
 def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
-    """The same compiled, once per rule, dtype and device; once per shape if the rule sees it."""
+    """The same compiled, once per rule, dtypes and device; once per shape if the rule sees it."""
 
-    def kernel(grad: torch.Tensor, param: torch.Tensor, *rest: Any) -> Any:
-        shape = tuple(param.shape) if rule.sees_axes else None
-        return _compiled(function, rule, param.dtype, param.device, shape)(grad, param, *rest)
+    def kernel(
+        grad: torch.Tensor,
+        param: torch.Tensor,
+        slots: dict[str, Any],
+        common: dict[str, torch.Tensor],
+        s: Scalars,
+    ) -> Any:
+        arrays = [grad, param, *chain.from_iterable(map(_parts, slots.values())), *common.values()]
+        names = tuple((name, _count(value)) for name, value in slots.items()), tuple(common)
+        kinds = tuple(_kind(array, rule.sees_axes) for array in arrays)
+        run = _kernels.get(key := (function, rule, param.device, names, kinds, s.structure))
+        if run is None:
+            run = _kernels[key] = _compiled(function, rule, names, s.structure, [*arrays, s.vector])
+        sums = run(*arrays, s.vector)
+        return (slots, dict(sums)) if isinstance(sums, dict) else (param, slots)
 
     return kernel
+
+
+_kernels: dict[Any, Kernel] = {}
+
+
+def _count(value: Any) -> int | None:
+    return len(value) if isinstance(value, (tuple, list)) else None
+
+
+def _kind(array: torch.Tensor, shaped: bool) -> Any:
+    """What of an array a kernel depends on."""
+    return array.dtype, array.shape if shaped else array.ndim, array.stride() if shaped else None
 
 
 def _writing(kernel: Kernel) -> Kernel:
@@ -93,56 +120,95 @@ def _parts(value: Any) -> tuple[torch.Tensor, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
-def as_tensors(values: Any, param: torch.Tensor) -> Any:
-    """Scalars as 0-d tensors, so that a change of value is no reason to compile again."""
-    if isinstance(values, dict):
-        return {name: as_tensors(value, param) for name, value in values.items()}
-    if isinstance(values, tuple):
-        return tuple(as_tensors(value, param) for value in values)
-    if isinstance(values, (bool, torch.Tensor)):
-        return torch.as_tensor(values)
-    return torch.tensor(values, dtype=stepping.compute_dtype(xp, param.dtype))
+class Scalars(NamedTuple):
+    """A step's coefficients: one vector, so that a change of value is no reason to compile again.
+
+    ``structure`` says what stands where: names and, for each, whether it is a truth value.
+    """
+
+    vector: torch.Tensor
+    structure: Any
+
+    def named(self) -> dict[str, Any]:
+        """The coefficients as a rule reads them, 0-d."""
+        elements = iter(self.vector.unbind())
+
+        def built(structure: Any) -> Any:
+            if isinstance(structure, bool):
+                return next(elements) != 0 if structure else next(elements)
+            if isinstance(structure[0], str):
+                return {name: built(part) for name, part in zip(*structure[1:], strict=True)}
+            return tuple(map(built, structure[1]))
+
+        named: dict[str, Any] = built(self.structure)
+        return named
 
 
-@cache
+def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:
+    """Coefficients in the compute dtype of a parameter."""
+    found: list[Any] = []
+
+    def structure(value: Any) -> Any:
+        if isinstance(value, dict):
+            return "", tuple(value), tuple(map(structure, value.values()))
+        if isinstance(value, tuple):
+            return (), tuple(map(structure, value))
+        found.append(value)
+        return isinstance(value, bool) or getattr(value, "dtype", None) is torch.bool
+
+    described = structure(values)
+    dtype = stepping.compute_dtype(xp, param.dtype)
+    if any(isinstance(value, torch.Tensor) for value in found):
+        vector = torch.stack([torch.as_tensor(v, dtype=dtype, device=param.device) for v in found])
+    else:
+        vector = torch.tensor(found, dtype=dtype).to(param.device, non_blocking=True)
+    return Scalars(vector, described)
+
+
 def _compiled(
-    function: Kernel, rule: Rule, dtype: torch.dtype, device: torch.device, shape: Any
+    function: Kernel, rule: Rule, names: Any, structure: Any, arrays: list[torch.Tensor]
 ) -> Kernel:
+    """A kernel made by PyTorch's compiler from the operations that the rule carries out.
+
+    It is traced once, with a length that may change, and called without Dynamo's checks: what they
+    would look at is the key that kernels are kept by.
+    """
     write = reference(function, xp, rule)
+    slot_names, common_names = names
+    results: list[tuple[str, ...]] = []
 
-    def kernel(grad: Any, param: Any, slots: Any, common: Any, s: Any) -> Any:
-        result = write(grad, param, slots, common, s)
-        return result[1] if isinstance(result[0], dict) else None
+    def kernel(grad: torch.Tensor, param: torch.Tensor, *rest: torch.Tensor) -> Any:
+        *others, vector = rest
+        given = iter(others)
+        slots = {
+            name: next(given) if count is None else tuple(next(given) for _ in range(count))
+            for name, count in slot_names
+        }
+        common = {name: next(given) for name in common_names}
+        _, sums = write(grad, param, slots, common, Scalars(vector, structure).named())
+        sums = sums if function is stepping.local else {}
+        results.append(tuple(sums))
+        return tuple(sums.values())
 
-    # Dynamo counts recompilations per code object, so every kernel gets one of its own; its name
-    # is what profiles and compilation logs show.
-    kernel.__code__ = kernel.__code__.replace(co_name=f"{rule.name}_{function.__name__}")
-    compiled = torch.compile(kernel, dynamic=shape is None, fullgraph=True)
+    if rule.sees_axes:
+        graph = make_fx(kernel, tracing_mode="fake")(*arrays)
+        run = standalone_compile(graph, arrays, dynamic_shapes="from_example_inputs")
+    else:
+        *vectors, coefficients = arrays
+        examples = [*map(_enlarged, vectors), coefficients]
+        graph = make_fx(kernel, tracing_mode="symbolic")(*examples)
+        run = standalone_compile(graph, examples, dynamic_shapes="from_graph")
 
-    def run(grad: Any, param: Any, slots: Any, common: Any, s: Any) -> Any:
-        if shape is None and not run.warm:
-            run.warm = True
-            if param.numel() < LENGTH:  # a kernel made from few elements would use one core
-                compiled(*map(_enlarged, (grad, param)), _each(_enlarged, slots), common, s)
-        if shape is None and param.numel() == 1:  # to Dynamo that would be another kernel
-            return write(grad, param, slots, common, s)
-        sums = compiled(grad, param, slots, common, s)
-        return (param, slots) if sums is None else (slots, sums)
+    def called(*given: torch.Tensor) -> Any:
+        values = run(*given)
+        return dict(zip(results[0], values, strict=True)) if results[0] else None
 
-    run.warm = False
-    return run
-
-
-def _each(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _each(function, item) for name, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return tuple(_each(function, item) for item in value)
-    return function(value)
+    return called
 
 
 def _enlarged(array: torch.Tensor) -> torch.Tensor:
-    return array.new_ones(LENGTH) if array.ndim else array.clone()
+    """An example for the compiler: code made for few elements would run on one core."""
+    return array.new_ones(LENGTH) if array.ndim else array
 
 
 MANY = 10_000_000

@@ -1,0 +1,326 @@
+"""Executions in PyTorch: what is gathered, compiled and kept, and how much memory a step takes."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import samestep
+from samestep.conformance.settings import typical
+from samestep.execution import EXECUTIONS
+
+torch = pytest.importorskip("torch")
+adapter = pytest.importorskip("samestep.torch")
+
+from samestep.torch import kernels  # noqa: E402  (after torch has been looked for)
+
+SHAPES = [(), (1,), (3, 2), (4, 5), (0, 3), (70_000,), (300, 1000), (7,)]
+FAST = ["packed", "compiled"]
+ELEMENT = [n for n in samestep.rules.__all__ if typical(getattr(samestep, n)).needs == "element"]
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The graphs that were given to the compiler; what is run is the graph itself."""
+    graphs = []
+
+    def compile_graph(graph, arrays, dynamic_shapes):
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(kernels, "standalone_compile", compile_graph)
+    monkeypatch.setattr(kernels, "_kernels", {})
+    return graphs
+
+
+def parameters(shapes=SHAPES, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+
+
+def give_gradients(params, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for param in params:
+        grad = torch.randn(param.shape, generator=generator, dtype=torch.float64)
+        param.grad = grad.to(param.dtype)
+
+
+def train(optimizer, params, steps=4, first=0):
+    for step in range(first, first + steps):
+        give_gradients(params, step)
+        optimizer.step()
+
+
+def values(params, optimizer):
+    kept = [
+        part
+        for param in params
+        for value in optimizer.state[param].values()
+        for part in (value if isinstance(value, tuple) else (value,))
+    ]
+    return [tensor.clone() for tensor in (*params, *kept)]
+
+
+def equal(some, others):
+    return len(some) == len(others) and all(map(torch.equal, some, others))
+
+
+def close(some, others, tolerance=2e-6):
+    for one, other in zip(some, others, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    return True
+
+
+@pytest.mark.parametrize("name", ELEMENT)
+def test_packs_and_pieces_change_no_bit(name):
+    """Square roots apart, which PyTorch rounds otherwise at another place of a vector."""
+    results = []
+    for execution in ("reference", "packed"):
+        params = parameters(dtype=torch.float64)
+        optimizer = adapter.bind(typical(getattr(samestep, name)), params, execution=execution)
+        train(optimizer, params)
+        results.append(values(params, optimizer))
+    assert close(*results, tolerance=1e-14)
+    if name in ("SGD", "Lion", "SignSGD", "Signum", "Rprop"):
+        assert equal(*results)
+
+
+@pytest.mark.parametrize("execution", FAST)
+def test_an_execution_computes_what_the_reference_does(execution):
+    for rule in (samestep.AdamW(weight_decay=0.1), samestep.NAdam(), samestep.LAMB()):
+        results = []
+        for chosen in ("reference", execution):
+            params = parameters()
+            optimizer = adapter.bind(rule, params, execution=chosen)
+            train(optimizer, params)
+            results.append(values(params, optimizer))
+        assert close(*results)
+
+
+@pytest.mark.parametrize("execution", FAST)
+def test_parameters_of_any_layout_are_written(execution):
+    """Transposed, strided and channels-last parameters; gradients laid out otherwise."""
+    results = []
+    for chosen in ("reference", execution):
+        params = [
+            torch.arange(12.0).reshape(3, 4).t(),
+            torch.arange(20.0)[::2],
+            torch.arange(48.0).reshape(2, 2, 3, 4).to(memory_format=torch.channels_last),
+            torch.arange(600_000.0).reshape(300, 2000).t(),
+            torch.arange(5.0),
+        ]
+        optimizer = adapter.AdamW(params, lr=0.1, execution=chosen)
+        for step in range(3):
+            give_gradients(params, step)
+            params[0].grad = params[0].grad.t().contiguous().t()
+            optimizer.step()
+        results.append([param.clone() for param in params])
+    assert close(*results)
+    assert not torch.equal(results[0][0], torch.arange(12.0).reshape(3, 4).t())
+
+
+@pytest.mark.parametrize("execution", FAST)
+def test_dtypes_are_grouped(execution):
+    results = []
+    for chosen in ("reference", execution):
+        params = [
+            tensor
+            for dtype in (torch.float32, torch.bfloat16, torch.float64)
+            for tensor in parameters([(3, 2), (5,)], dtype)
+        ]
+        optimizer = adapter.AdamW(params, lr=0.1, execution=chosen)
+        train(optimizer, params)
+        results.append(values(params, optimizer))
+        assert {param.dtype for param in params} == {
+            value.dtype
+            for param in params
+            for n, value in optimizer.state[param].items()
+            if n != "step"
+        }
+    assert close(*results, tolerance=1e-2)
+
+
+@pytest.mark.parametrize("execution", FAST)
+def test_state_is_an_ordinary_tensor_per_parameter(execution):
+    """Small parameters' state lies in one tensor; nobody who reads or saves it needs to know."""
+    params = parameters([(3, 2), (5,), (2, 2, 2)])
+    optimizer = adapter.AdamW(params, execution=execution)
+    optimizer.init_state()
+    before = {param: dict(optimizer.state[param]) for param in params}
+    train(optimizer, params, 1)
+    for param in params:
+        state = optimizer.state[param]
+        assert state["m"] is before[param]["m"] and state["v"] is before[param]["v"]
+        assert state["m"].shape == param.shape and state["step"].shape == ()
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    again = parameters([(3, 2), (5,), (2, 2, 2)])
+    for new, old in zip(again, params, strict=True):
+        new.copy_(old)
+    other = adapter.AdamW(again, execution=execution)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    train(optimizer, params, 3, first=1)
+    train(other, again, 3, first=1)
+    assert equal(values(params, optimizer), values(again, other))
+    twin = copy.deepcopy(optimizer)
+    assert not any(
+        a["m"].data_ptr() == b["m"].data_ptr()
+        for a, b in zip(optimizer.state.values(), twin.state.values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("execution", FAST)
+@pytest.mark.parametrize("change", ["param", "data", "slot", "slot data", "step", "state"])
+def test_whatever_is_replaced_is_noticed(execution, change):
+    """Nothing may be kept that is not looked at again."""
+    results = []
+    for chosen in ("reference", execution):
+        params = parameters([(3, 2), (5,), (70_000,)])
+        optimizer = adapter.AdamW(params, lr=0.1, execution=chosen)
+        train(optimizer, params, 2)
+        for param in params[:]:
+            state = optimizer.state[param]
+            if change == "data":
+                param.data = torch.ones_like(param)
+            if change == "slot":
+                state["m"] = torch.ones_like(param)
+            if change == "slot data":
+                state["m"].data = torch.ones_like(param)
+            if change == "step":
+                state["step"].fill_(7)
+            if change == "state":
+                optimizer.state[param] = {n: v.clone() for n, v in state.items()}
+        if change == "param":
+            new = [torch.ones_like(param) for param in params]
+            for old, param in zip(params, new, strict=True):
+                optimizer.state[param] = optimizer.state.pop(old)
+            optimizer.param_groups[0]["params"] = params = new
+        train(optimizer, params, 2, first=2)
+        results.append(values(params, optimizer))
+    assert close(*results)
+
+
+@pytest.mark.parametrize("execution", FAST)
+def test_parameters_come_and_go(execution):
+    """Without a gradient a parameter stays as it is and is not counted."""
+    results = []
+    for chosen in ("reference", execution):
+        params = parameters([(3, 2), (5,), (4,)])
+        optimizer = adapter.AdamW(params, lr=0.1, execution=chosen)
+        for step in range(6):
+            give_gradients(params, step)
+            if step % 2:
+                params[step % 3].grad = None
+            optimizer.step()
+        results.append(values(params, optimizer))
+        assert [int(optimizer.state[param]["step"]) for param in params] == [5, 5, 5]
+    assert close(*results)
+
+
+def test_small_parameters_are_one_vector_and_large_ones_are_none():
+    params = parameters([(32, 32)] * 300 + [(70_000,)])
+    optimizer = adapter.AdamW(params, execution="packed")
+    train(optimizer, params, 1)
+    sizes = [len(batch.places) for batch in optimizer._plan.batches]
+    assert sorted(sizes) == [1, 44, 256]
+    first = optimizer._plan
+    train(optimizer, params, 1, first=1)
+    assert optimizer._plan is first
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_one_kernel_serves_any_number_of_tensors(counted, count):
+    params = parameters([(3, 2), (1,), (70_000,)] * (count // 3))
+    optimizer = adapter.AdamW(params, execution="compiled")
+    train(optimizer, params, 3)
+    assert len(counted) == 1
+    optimizer.add_param_group({"params": parameters([(9,)]), "lr": 0.3, "weight_decay": 0.0})
+    optimizer.param_groups[0].update(lr=0.5, betas=(0.5, 0.6), weight_decay=0.3)
+    train(optimizer, [p for group in optimizer.param_groups for p in group["params"]], 3)
+    assert len(counted) == 1
+
+
+def test_a_kernel_asks_for_no_value_on_the_host(counted, monkeypatch):
+    """A step between two others moves nothing from a device to the host."""
+    params = parameters([(3, 2), (5,), (70_000,)])
+    optimizer = adapter.AdamW(params, execution="compiled")
+    train(optimizer, params, 2)
+    give_gradients(params, 2)
+
+    def refuse(tensor, *args):
+        raise AssertionError("a value was asked for")
+
+    for name in ("item", "__bool__", "__float__", "__int__", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, refuse)
+    optimizer.step()
+
+
+def peak_of(function):
+    """Bytes of resident memory that a call adds at its peak."""
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        pytest.skip("resident memory is read from /proc")
+    most, done = 0, threading.Event()
+
+    def watch():
+        nonlocal most
+        while not done.is_set():
+            most = max(most, int(pages.read_text().split()[1]))
+            time.sleep(0.0005)
+
+    before = int(pages.read_text().split()[1])
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    function()
+    done.set()
+    watcher.join()
+    return (most - before) * 4096
+
+
+@pytest.mark.parametrize("execution", FAST)
+def test_a_step_needs_no_memory_the_size_of_the_parameters(execution):
+    """16 M elements are 64 MB; a pack and the pieces in flight are a few. One by one it is more."""
+    params = parameters([(4096, 2048), (8192, 1024), (32, 32), (32, 32)])
+    optimizer = adapter.AdamW(params, execution=execution)
+    train(optimizer, params, 2)
+    give_gradients(params, 2)
+    assert peak_of(optimizer.step) < 24 * 2**20
+    one_by_one = adapter.AdamW(params, execution="reference")
+    train(one_by_one, params, 1)
+    assert peak_of(one_by_one.step) > 24 * 2**20
+
+
+def test_auto_says_once_what_it_chose(caplog):
+    caplog.set_level(logging.INFO, logger="samestep")
+    params = parameters()
+    train(adapter.AdamW(params), params, 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "AdamW: execution='auto' is 'packed' here: 370,035 elements, fewer than 10,000,000, are "
+        "not worth compiling for"
+    ]
+
+
+def test_auto_compiles_for_large_models_where_there_is_a_compiler(monkeypatch):
+    monkeypatch.setattr(kernels, "MANY", 100)
+    assert kernels.chosen(parameters())[0] == "compiled"
+
+    def no_compiler():
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(kernels, "get_cpp_compiler", no_compiler)
+    execution, reason = kernels.chosen(parameters())
+    assert execution == "packed" and "no C++ compiler" in reason
+
+
+def test_an_unknown_execution_names_those_there_are():
+    with pytest.raises(ValueError, match=r"AdamW\(execution='fast'\): execution must be one of"):
+        adapter.AdamW(parameters(), execution="fast")
+    for execution in EXECUTIONS:
+        adapter.AdamW(parameters(), execution=execution)
