@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test thorough check docs stubs agreement clean
+.PHONY: demo test thorough check docs stubs agreement bench clean
 
 demo: .venv/installed
 	$(BIN)/samestep demo $(ARGS)
@@ -27,6 +27,12 @@ check: .venv/installed
 
 stubs agreement: .venv/installed
 	$(BIN)/python -m samestep.conformance.$@ $(if $(filter agreement,$@),--write README.md)
+
+# timm depends on torchvision, which its optimizers do not need.
+bench: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps timm
+	$(BIN)/samestep bench $(ARGS)
 
 docs: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"

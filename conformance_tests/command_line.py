@@ -3,6 +3,7 @@
     samestep demo          train one network in every framework and show how far they agree
     samestep list [RULE]   the rules, everything that one of them declares, or with --differences
                            how it differs from library to library
+    samestep bench         one optimizer step beside those of other libraries, taking turns
 
 What ``pip install "samestep[demo]"`` brings is imported where it is used, so that ``main`` can say
 what is missing.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import click
@@ -119,6 +120,41 @@ def commands() -> click.Group:
         click.echo(out.resolve())
         if opens:
             click.launch(str(out.resolve()))
+
+    @samestep.command()
+    @click.option(
+        "--against",
+        default="all",
+        show_default=True,
+        metavar="NAME,NAME,...|all",
+        help="Libraries; copy is a plain copy, for rules that none of them has.",
+    )
+    @click.option("--rules", default=None, metavar="NAME,...", help="All if not given.")
+    @click.option("--models", default=None, metavar="NAME,...", help="Shapes; all if not given.")
+    @click.option("--dtypes", default=None, metavar="NAME,...", help="All if not given.")
+    @click.option("--executions", default=None, metavar="NAME,...", help="All if not given.")
+    @click.option(
+        "--rounds", default=None, type=click.IntRange(min=1), help="Steps per side; 15 by default."
+    )
+    @click.option(
+        "--threads", default=None, type=click.IntRange(min=1), help="Cores to use; all by default."
+    )
+    @click.option("--quick", is_flag=True, help="One small model, two rules, three rounds.")
+    @click.option(
+        "--out",
+        default=Path("samestep-bench"),
+        show_default=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        help="The folder for the figures and the picture.",
+    )
+    def bench(**asked: Any) -> None:
+        """Time one optimizer step beside other libraries' own, taking turns in one process.
+
+        Prints a table, and writes it with a picture; the figures so far are kept after every row.
+        """
+        from samestep.benchmarks.command import bench as measure
+
+        measure(**asked)
 
     return samestep
 

@@ -271,7 +271,7 @@ WIRING = [
      "step - self.slow_start", "step"),
     ("all schedules delayed", "rules.ademamix.AdEMAMix.schedule_step", 'name == "alpha"',
      "True"),
-    ("schedules stand still", "rule.Rule.at", "_number(part(seen))", "_number(part(0))"),
+    ("schedules stand still", "rule.Rule.at", "known(part(seen))", "known(part(0))"),
     ("groups ignored", "rule.Rule.of", "place == (None, True)", "True"),
     ("mask ignored", "groups.Groups.applied", "changes if decays else", "changes if True else"),
     ("the last group that fits", "groups.Groups.place", "next(matching, None)",
@@ -293,7 +293,7 @@ BESIDES = {
     "LAMB": [{"scale_clip": (0.5, 0.6)}],
     "LARS": [{"scale_clip": (0.5, 0.6), "weight_decay": 0.0}],
     "Prodigy": [{"beta3": 0.9, "growth_rate": 1.02, "d_coef": 100.0}, {"beta3": 0.0}],
-    "RAdam": [{"betas": (0.8, 0.8)}],
+    "RAdam": [{"betas": (0.8, 0.8)}, {"betas": (0.8, 0.6)}],
     "Scout": [{"sync_rate": 0.0}],
 }
 """Numbers that no setting of the suite has and without which some faults do not show."""

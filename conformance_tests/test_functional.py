@@ -298,14 +298,61 @@ def test_a_state_moves_to_another_library():
         np.testing.assert_array_equal(ours_.numpy(), np.asarray(theirs))
 
 
-def test_bfloat16_survives_a_file(tmp_path):
-    """NumPy writes it as two bytes without a name."""
-    jnp = pytest.importorskip("jax.numpy")
-    state = samestep.SGD(momentum=0.9).init(jnp.asarray([1.5, -2.0], jnp.bfloat16))
-    state = state._replace(slots={"m": jnp.asarray([1.5, -2.0], jnp.bfloat16)})
-    np.savez(tmp_path / "state.npz", **unpack_state(state))
-    again = pack_state(np.load(tmp_path / "state.npz"), state)
-    assert again.slots["m"].dtype == jnp.bfloat16 and again.slots["m"].tolist() == [1.5, -2.0]
+@pytest.mark.parametrize("library", ["jax.numpy", "torch", "mlx.core"])
+def test_bfloat16_survives_a_file(library, tmp_path):
+    """NumPy does not know it: its bits are written, with its name behind the key."""
+    xp = pytest.importorskip(library)
+    array = xp.tensor if library == "torch" else xp.array
+    params = {"w": array([1.5, -2.0], dtype=xp.bfloat16), "b/": array(0.1, dtype=xp.bfloat16)}
+    rule = samestep.Adam(state_dtype={"v": "float32"})
+    fresh = rule.init(params)
+    _, state = rule.update(params, params, fresh)
+    flat = unpack_state(state)
+    keys = ["slots/m/w~bfloat16", "slots/m/b~1~bfloat16", "slots/v/w", "slots/v/b~1"]
+    assert [*flat] == ["step", *keys]
+    np.savez(tmp_path / "state.npz", **flat)
+    with np.load(tmp_path / "state.npz") as stored:
+        assert stored["slots/m/w~bfloat16"].dtype == np.uint16
+        again = pack_state(stored, fresh)
+    for slot, path in (("m", "w"), ("m", "b/"), ("v", "w"), ("v", "b/")):
+        new, old = again.slots[slot][path], state.slots[slot][path]
+        assert type(new) is type(old) and new.dtype == old.dtype and new.shape == old.shape
+        assert new.tolist() == old.tolist()
+    with pytest.raises(ValueError, match=r"'slots/m/w' has dtype bfloat16; it must be .*float32"):
+        pack_state(flat, rule.replace(state_dtype="float32").init(params))
+    with pytest.raises(ValueError, match=r"^pack_state: too many: slots/m/w(~bfloat16)?$"):
+        pack_state({**flat, "slots/m/w": state.slots["m"]["w"]}, fresh)
+
+
+@pytest.mark.parametrize("step", [3.7, -3, float("nan"), True, np.asarray(2.5), "2"])
+def test_a_step_that_counts_nothing_is_refused(step):
+    state = samestep.SGD().init({"w": np.zeros(1)})
+    with pytest.raises(
+        ValueError, match=r"pack_state: 'step' is .*; it must be a whole number >= 0"
+    ):
+        pack_state({**unpack_state(state), "step": step}, state)
+    assert pack_state({**unpack_state(state), "step": np.asarray(3)}, state).step == 3
+
+
+@pytest.mark.parametrize(
+    "i", [0.5, 2.0, -3, True, np.asarray(0.5), np.asarray(-1), None, np.ones(1)]
+)
+def test_an_index_that_is_no_step_is_refused(i):
+    ours = triple(samestep.SGD())
+    with pytest.raises(
+        TypeError, match=r"SGD: update\(i, grads, state\) got i = .*number >= 0 or a"
+    ):
+        ours.update(i, np.ones(1), ours.init(np.ones(1)))
+    assert ours.update(np.asarray(4), np.ones(1), ours.init(np.ones(1))).state.step == 5
+
+
+def test_a_traced_index_is_a_whole_number():
+    jax = pytest.importorskip("jax")
+    ours = triple(samestep.SGD())
+    state, grads = ours.init(jax.numpy.ones(1)), jax.numpy.ones(1)
+    assert jax.jit(ours.update)(2, grads, state).state.step == 3
+    with pytest.raises(TypeError, match="it must be the index of the step"):
+        jax.jit(ours.update)(2.5, grads, state)
 
 
 def test_what_does_not_fit_is_refused_by_its_key():
@@ -322,6 +369,8 @@ def test_what_does_not_fit_is_refused_by_its_key():
         pack_state(flat | {"params/b": np.zeros((2, 1), np.float32)}, state)
     with pytest.raises(ValueError, match=r"'step' has shape \(1,\); it must be \(\)"):
         pack_state(flat | {"step": np.zeros(1, int)}, state)
+    with pytest.raises(TypeError, match="pack_state: the first argument is int; it must be a dict"):
+        pack_state(3, state)
     with pytest.raises(TypeError, match=r"the state is dict; it must be a samestep\.State or a"):
         pack_state(flat, {})
     with pytest.raises(TypeError, match="unpack_state: 'slots/m' is object, not an array"):

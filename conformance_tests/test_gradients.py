@@ -198,7 +198,36 @@ def test_a_tree_without_arrays_has_norm_zero():
     assert clip_grads({"a": None}, 1.0) == {"a": None}
 
 
-@pytest.mark.parametrize("max_norm", [0, -1.0, float("nan"), "1", None])
+@libraries()
+def test_an_infinite_max_norm_changes_nothing(make):
+    array = make()
+    grads = {**tree(array), "c": array(np.asarray([np.inf, -0.0, 1.0], np.float32))}
+    for largest in (np.inf, array(np.asarray(np.inf, np.float32))):
+        clipped = clip_grads(grads, largest)
+        for new, old in zip(
+            [*flat(clipped), clipped["c"]], [*flat(grads), grads["c"]], strict=True
+        ):
+            assert new.dtype == old.dtype
+            assert np.asarray(new).tobytes() == np.asarray(old).tobytes()
+
+
+def test_a_traced_max_norm_may_be_infinite():
+    jax = pytest.importorskip("jax")
+    grads = jax.numpy.asarray([3.0, -4.0])
+    clip = jax.jit(clip_grads)
+    assert clip(grads, jax.numpy.inf).tolist() == [3.0, -4.0]
+    np.testing.assert_allclose(clip(grads, 1.0), [0.6, -0.8], rtol=1e-6)
+
+
+@libraries()
+@pytest.mark.parametrize("max_norm", [-1.0, 0.0, np.nan, True])
+def test_a_max_norm_in_an_array_is_held_to_its_range(make, max_norm):
+    array = make()
+    with pytest.raises(ValueError, match=r"clip_grads\(max_norm=.*\): max_norm must be a number >"):
+        clip_grads(array(np.ones(2, np.float32)), array(max_norm))
+
+
+@pytest.mark.parametrize("max_norm", [0, -1.0, float("nan"), "1", None, True, 1j])
 def test_a_max_norm_that_is_no_positive_number_is_refused(max_norm):
     with pytest.raises(ValueError, match=r"clip_grads\(max_norm=.*\): max_norm must be a number >"):
         clip_grads(np.ones(2), max_norm)

@@ -334,6 +334,43 @@ def test_what_cannot_be_a_group_is_refused_by_name(make, error, words):
     assert words in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (
+            lambda: AdamW(groups=[(is_small, {"lr": 1.0}), (is_weight, {"lr": -1})]),
+            "AdamW: group 1: AdamW(lr=-1): lr must be >= 0 (step size)",
+        ),
+        (
+            lambda: AdamW(groups=[(is_small, {"betas": (0.9, 2.0)})]),
+            "AdamW: group 0: AdamW(betas=(0.9, 2.0)): betas must be in [0, 1)",
+        ),
+        (
+            lambda: Lookahead(AdamW(), groups=[(is_small, {"sync_rate": 2.0})]),
+            "Lookahead: group 0: Lookahead(sync_rate=2.0): sync_rate must be in [0, 1]",
+        ),
+    ],
+)
+def test_a_wrong_number_of_a_group_is_refused_with_its_place(make, words):
+    with pytest.raises(ValueError) as refusal:
+        make()
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("answer", [None, 1, "yes", np.asarray([True]), np.asarray(True)])
+def test_a_predicate_answers_true_or_false(answer):
+    params = {"w": np.ones((2, 2))}
+    with pytest.raises(
+        TypeError, match=r"AdamW: mask gave .* for parameter 'w'; it must give True"
+    ):
+        AdamW(mask=lambda p: answer).init(params)
+    with pytest.raises(
+        TypeError, match=r"AdamW: the predicate of group 0 gave .*; it must give True"
+    ):
+        AdamW(groups=[(lambda p: answer, {"lr": 1.0})]).init(params)
+    AdamW(mask=lambda p: np.bool_(True)).init(params)
+
+
 # Paths.
 
 
@@ -536,9 +573,14 @@ def test_a_narrow_slot_is_rounded_once_a_step_and_no_other_is(backend):
             lambda: AdamW(state_dtype={"m": "bfloat16", "q": "bfloat16"}),
             ["AdamW(state_dtype={'m': 'bfloat16', 'q': 'bfloat16'})", "no slot q", "keeps m, v"],
         ),
-        (lambda: AdamW(state_dtype={"m": "int8"}), ["AdamW(state_dtype='int8')", "one of"]),
+        (
+            lambda: AdamW(state_dtype={"m": "int8"}),
+            ["AdamW(state_dtype={'m': 'int8'}): the dtype of slot m must be one of None"],
+        ),
+        (lambda: AdamW(state_dtype=""), ["AdamW(state_dtype=''): state_dtype must be one of None"]),
+        (lambda: AdamW(state_dtype=[]), ["AdamW(state_dtype=[]): state_dtype must be one of None"]),
         (lambda: AdamW(state_dtype="half"), ["AdamW(state_dtype='half')", "or a dict of slot"]),
-        (lambda: samestep.SignSGD(state_dtype={"m": "float32"}), ["no slot m", "keeps nothing"]),
+        (lambda: samestep.SignSGD(state_dtype={"m": "float32"}), ["no slot m", "keeps none"]),
         (lambda: Lookahead(AdamW()).replace(state_dtype={"p": "float32"}), ["no slot p"]),
     ],
 )

@@ -339,9 +339,9 @@ def test_what_does_not_fit_is_refused(name):
         optimizer.update(grads, optax.adam(1e-3).init(params), params)
     with refused:
         optimizer.update(grads, state._replace(slots={"other": params}), params)
-    with pytest.raises((TypeError, ValueError), match=rf"{rule.name}.*\['a'\]\[0\]"):
+    with pytest.raises((TypeError, ValueError), match=rf"{rule.name}: parameter 'a\.0' "):
         optimizer.update({**grads, "a": [grads["a"][0][None]]}, state, params)
-    with pytest.raises(TypeError, match=rf"{rule.name}.*\['b'\]\[1\]\.second"):
+    with pytest.raises(TypeError, match=rf"{rule.name}: parameter 'b\.1\.second' "):
         integer = params["b"][1]._replace(second=jnp.arange(2))
         optimizer.init({**params, "b": (params["b"][0], integer)})
 
@@ -387,3 +387,68 @@ def test_bind_is_the_class_and_schedules_start_at_zero(name):
         fixed = adapter.bind(rule.replace(lr=0.5 / (1 + t)))
         c, state = train(fixed, c, state, [t])
     assert_close(a, c)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "unknown",
+            "AdamW: the tree of the gradients is not that of the parameters; only there: v",
+        ),
+        ("array", "only there: .*; only in the parameters: layer.w"),
+        ("types", "AdamW: the tree of the gradients is not .*; its nodes are of other types"),
+        ("words", "AdamW: the gradient of parameter 'layer.w' is str; it must be an array or a"),
+        (
+            "state",
+            "AdamW: the tree of slot m of the state .*; only there: v; only in the parameters",
+        ),
+    ],
+)
+def test_trees_that_do_not_fit_are_refused_by_path(kind, message):
+    w = jnp.ones(2)
+    params, optimizer = {"layer": {"w": w}}, adapter.AdamW()
+    state = optimizer.init(params)
+    grads = {"unknown": {"v": w}, "array": w, "words": {"layer": {"w": "abc"}}}.get(kind, params)
+    if kind == "types":
+        params = {"layer": [w]}
+        state, grads = optimizer.init(params), {"layer": (w,)}
+    if kind == "state":
+        state = state._replace(slots={**state.slots, "m": {"v": w}})
+    with pytest.raises((TypeError, ValueError), match=message):
+        optimizer.update(grads, state, params)
+
+
+def test_python_numbers_are_parameters_and_gradients():
+    optimizer = adapter.SGD(lr=0.5)
+    updates, state = optimizer.update({"w": 1.0}, optimizer.init({"w": 2.0}), {"w": 2.0})
+    assert updates["w"] == -0.5 and state.step == 1
+    with pytest.raises(
+        TypeError, match="SGD: parameter 'w' is str; it must be an array or a number"
+    ):
+        optimizer.init({"w": "abc"})
+
+
+def test_an_injected_number_is_held_to_the_range_outside_jit():
+    params = {"w": jnp.ones(2)}
+    injected = optax.inject_hyperparams(adapter.AdamW)(lr=0.5)
+    state = injected.init(params)
+    injected.update(params, state, params)
+    state.hyperparams["lr"] = jnp.asarray(-1.0)
+    with pytest.raises(ValueError, match=r"AdamW\(lr=.*\): lr must be >= 0"):
+        injected.update(params, state, params)
+    jax.jit(injected.update)(params, state, params)
+
+
+def test_a_schedule_that_fails_while_traced_says_so():
+    params = {"w": jnp.ones(2)}
+    optimizer = adapter.AdamW(lr=lambda step: lambda other: other)
+    with pytest.raises(ValueError, match="; the schedule gave it for a traced step"):
+        jax.jit(optimizer.update)(params, optimizer.init(params), params)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_tree_without_parameters_is_stepped(name):
+    optimizer = native(build(name))
+    updates, state = optimizer.update({}, optimizer.init({}), {})
+    assert updates == {} and state.step == 1

@@ -21,7 +21,7 @@ from samestep.declaration import Hyper
 from samestep.rule import Rule, registry
 
 CORE = folder("samestep")
-SUBPACKAGES = {CORE / name for name in ("torch", "jax", "mlx", "conformance")}
+SUBPACKAGES = {CORE / name for name in ("torch", "jax", "mlx", "conformance", "benchmarks")}
 RULE_FILES = sorted(folder("samestep.rules").glob("[!_]*.py"))
 RULES = [registry[name] for name in rules.__all__]
 FRAMEWORKS = {"jax", "mlx", "optax", "torch"}

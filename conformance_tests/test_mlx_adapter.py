@@ -389,3 +389,62 @@ def test_what_does_not_fit_is_refused_by_path_and_changes_nothing(name, kind):
     with pytest.raises((TypeError, ValueError), match=rf"{rule.name}.*layers\.1\.b"):
         optimizer.apply_gradients(grads, params)
     assert_equal(optimizer.state, before)
+
+
+def test_one_array_under_two_paths_has_two_states():
+    w = mx.ones(2)
+    optimizer = adapter.Adagrad(groups=[(lambda p: p.path == "b", {"initial_v": 2.0})])
+    optimizer.init({"a": w, "b": w, "c": [w]})
+    state = optimizer.state
+    assert [state[p]["v"].tolist() for p in "ab"] == [[0.0, 0.0], [2.0, 2.0]]
+    assert state["c"][0]["v"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("grads", "error", "message"),
+    [
+        ({"v": mx.ones(2)}, ValueError, "AdamW: there is a gradient for 'v' and no such parameter"),
+        ({"w": {"x": mx.ones(2)}}, ValueError, "AdamW: there is a gradient for 'w.x' and no such"),
+        (mx.ones(2), ValueError, "AdamW: there is a gradient for 'a single array' and no such"),
+        ({"w": None}, TypeError, "AdamW: the gradient of parameter 'w' is NoneType; it must be an"),
+        ({"w": np.ones(2)}, TypeError, "AdamW: the gradient of parameter 'w' is ndarray; it must"),
+    ],
+)
+def test_gradients_that_do_not_fit_are_refused_by_path(grads, error, message):
+    optimizer = adapter.AdamW()
+    with pytest.raises(error, match=message):
+        optimizer.apply_gradients(grads, {"w": mx.ones(2)})
+    assert optimizer.state["step"].item() == 0 and "w" not in optimizer.state
+
+
+def test_parameters_that_are_no_arrays_are_refused_by_path():
+    with pytest.raises(
+        TypeError, match=r"AdamW: parameter 'a\.0' is ndarray; it must be an mlx.core"
+    ):
+        adapter.AdamW().init({"a": [np.ones(2)]})
+
+
+@pytest.mark.parametrize("name", ["like", "mask", "groups"])
+def test_what_is_for_the_constructor_is_not_set_later(name):
+    optimizer = adapter.AdamW()
+    with pytest.raises(AttributeError, match=f"AdamW: {name} is fixed when an optimizer is made"):
+        setattr(optimizer, name, None)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_tree_without_parameters_is_stepped(name):
+    rule = build(name)
+    optimizer = native(rule)
+    optimizer.init({})
+    assert optimizer.apply_gradients({}, {}) == {} and optimizer.state["step"].item() == 1
+    train(optimizer, rule, arrays(rule, 0), [1])
+    assert optimizer.state["step"].item() == 2
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), True])
+def test_an_array_for_a_number_is_held_to_the_range(value):
+    with pytest.raises(ValueError, match=r"AdamW\(lr=.*\): lr must be "):
+        adapter.AdamW(lr=mx.array(value))
+    optimizer = adapter.AdamW()
+    with pytest.raises(ValueError, match=r"AdamW\(lr=.*\): lr must be "):
+        optimizer.learning_rate = mx.array(value)

@@ -93,6 +93,7 @@ def test_the_wheel_holds_every_module_type_marker_and_licence(tmp_path):
     folders = {
         "core": "samestep",
         "conformance_tests": "samestep/conformance",
+        "benchmarks": "samestep/benchmarks",
         **{f"adapters/{b}": f"samestep/{b}" for b in ("torch", "jax", "mlx")},
     }
     for folder, package in folders.items():

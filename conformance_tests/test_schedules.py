@@ -413,11 +413,25 @@ def test_arguments_are_kept_as_numbers():
         ),
         (
             lambda: Join((0.1, 0.2), ()),
-            "Join(boundaries=()): boundaries must be 1 steps, one fewer than schedules",
+            "Join(boundaries=()): boundaries must be 1 step, one fewer than schedules",
         ),
         (
             lambda: warmup_cosine(0.1, 5, 5),
-            "CosineDecay(decay_steps=0): decay_steps must be a whole number of steps > 0",
+            "warmup_cosine(warmup_steps=5, steps=5): steps counts both parts; it must be > "
+            "warmup_steps",
+        ),
+        (
+            lambda: warmup_cosine(1e-3, 20, 10),
+            "warmup_cosine(warmup_steps=20, steps=10): steps counts both parts; it must be > "
+            "warmup_steps",
+        ),
+        (
+            lambda: warmup_cosine("a", 5, 10),
+            "warmup_cosine(peak='a'): peak must be a finite number",
+        ),
+        (
+            lambda: Join((1, 2), (3, 4)),
+            "Join(boundaries=(3, 4)): boundaries must be 1 step, one fewer than schedules",
         ),
     ],
 )

@@ -54,7 +54,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.importorskip(adapter)
     root = tmp_path_factory.mktemp("typing")
     left_out = shutil.ignore_patterns("__pycache__", "test_*.py", "conftest.py", SAMPLES.name)
-    for package in ("samestep", *stubs.adapters(), "samestep.conformance"):
+    for package in ("samestep", *stubs.adapters(), "samestep.conformance", "samestep.benchmarks"):
         place = root / package.replace(".", "/")
         shutil.copytree(stubs.folder(package), place, ignore=left_out, dirs_exist_ok=True)
     shutil.copytree(SAMPLES, root / "user", ignore=left_out)

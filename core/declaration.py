@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
+
+from .arrays import is_array, known
 
 __all__ = [
     "Field",
@@ -24,16 +26,10 @@ __all__ = [
     "Slot",
     "Storage",
     "hyper",
-    "is_array",
     "option",
     "shared",
     "slot",
 ]
-
-
-def is_array(value: Any) -> bool:
-    """Whether ``value`` is a 0-d array of some framework (a traced learning rate, for example)."""
-    return hasattr(value, "dtype") and getattr(value, "shape", None) == ()
 
 
 _REFUSED = object()
@@ -78,6 +74,9 @@ class Hyper(Field):
     """A value that switches the feature on, for tests, where the default leaves it off."""
     ordered: bool = False
     """Whether the numbers are a lower and an upper bound."""
+    infinite: bool = False
+    """Whether infinity is a value, such as a limit that nothing reaches; as it is where it is the
+    default, and among bounds."""
 
     @property
     def range(self) -> str:
@@ -103,53 +102,74 @@ class Hyper(Field):
             return f"{len(self.default)} {number}s"
         return f"a {number}" + (" or None" if self.default is None else "")
 
+    @property
+    def _finite(self) -> bool:
+        return not (self.infinite or self.ordered or self.default == math.inf)
+
     def contains(self, number: float) -> bool:
         """Whether a number lies in the allowed range; NaN lies in none."""
         return not (
             math.isnan(number)
+            or (math.isinf(number) and self._finite)
             or (self.ge is not None and number < self.ge)
             or (self.gt is not None and number <= self.gt)
             or (self.le is not None and number > self.le)
             or (self.lt is not None and number >= self.lt)
         )
 
-    def validated(self, rule: str, value: Any) -> Any:
-        """The value to store, or an error that names rule, argument, value and range."""
+    def validated(self, rule: str, value: Any, schedules: bool = True) -> Any:
+        """The value to store, or an error that names rule, argument, value and range.
+
+        Args:
+            rule: its name, for the message.
+            value: what is given: a number, a 0-d array, a schedule; a tuple of them.
+            schedules: whether a schedule will do; what one has given may not be another.
+        """
         if value is None and self.default is None:
             return None
-        if not isinstance(self.default, tuple):
-            kept = self._kept(value)
+        several = isinstance(self.default, tuple)
+        if several and isinstance(value, numpy.ndarray) and value.ndim == 1:
+            value = tuple(value.tolist())
+        if not several:
+            kept = self._kept(value, schedules)
         elif isinstance(value, (tuple, list)) and len(value) == len(self.default):
-            kept = tuple(map(self._kept, value))
+            kept = tuple(self._kept(item, schedules) for item in value)
         else:
             kept = _REFUSED
-        known = isinstance(kept, tuple) and all(isinstance(k, (int, float)) for k in kept)
-        if self.ordered and known and list(kept) != sorted(kept):
+        bounds = tuple(map(known, kept)) if self.ordered and isinstance(kept, tuple) else ()
+        if all(isinstance(b, (int, float)) for b in bounds) and list(bounds) != sorted(bounds):
             kept = _REFUSED
         if kept is _REFUSED or (isinstance(kept, tuple) and any(k is _REFUSED for k in kept)):
             raise ValueError(
-                f"{rule}({self.name}={value!r}): {self.name} must be {self._wanted(value)} "
-                f"({self.meaning})"
+                f"{rule}({self.name}={value!r}): {self.name} must be "
+                f"{self._wanted(value, schedules)} ({self.meaning})"
             )
         return kept
 
-    def _wanted(self, value: Any) -> str:
+    def _wanted(self, value: Any, schedules: bool) -> str:
         size = len(self.default) if isinstance(self.default, tuple) else None
-        values = value if isinstance(value, (tuple, list)) else (value,)
-        fits = size is None or len(values) == size
+        values = tuple(map(known, value if isinstance(value, (tuple, list)) else (value,)))
+        fits = size == (len(value) if isinstance(value, (tuple, list)) else None)
         if fits and all(isinstance(v, float) or type(v) is int for v in values):
-            return self.range if not isinstance(self.default, int) else f"{self.kind} {self.range}"
-        return f"{self.kind} {self.range}, or a schedule (a callable of the step)"
+            endless = any(map(math.isinf, values)) and self._finite
+            wanted = f"finite and {self.range}" if endless else self.range
+            return wanted if not isinstance(self.default, int) else f"{self.kind} {wanted}"
+        schedule = "a schedule (a callable of the step)"
+        either = f", or {schedule}" if size is None else f", each of which may be {schedule}"
+        return f"{self.kind} {self.range}" + (either if schedules else "")
 
-    def _kept(self, value: Any) -> Any:
-        if isinstance(value, numpy.ndarray) and value.shape == ():
-            value = value.item()
+    def _kept(self, value: Any, schedules: bool) -> Any:
+        number = known(value)
+        if is_array(number) or (callable(number) and schedules):
+            return value  # what it is will be known when a step is taken, if ever
         whole = isinstance(self.default, int)
-        if isinstance(value, numbers.Real) and not isinstance(value, bool):
-            if not self.contains(float(value)) or (whole and value % 1 != 0):
-                return _REFUSED
-            return math.trunc(value) if whole else float(value)
-        return value if is_array(value) or callable(value) else _REFUSED
+        if isinstance(number, bool) or not isinstance(number, numbers.Real):
+            return _REFUSED
+        if not self.contains(float(number)) or (whole and number % 1 != 0):
+            return _REFUSED
+        if is_array(value) and not isinstance(value, (numpy.ndarray, numpy.generic)):
+            return value
+        return math.trunc(number) if whole else float(number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +193,8 @@ class Option(Field):
     def validated(self, rule: str, value: Any) -> Any:
         """The value to store, or an error that names rule, argument, value and choices."""
         if self.choices is not None:
-            valid = any(value is choice or value == choice for choice in self.choices)
+            alike = [c for c in self.choices if isinstance(value, type(c)) and value == c]
+            valid, value = bool(alike), alike[0] if alike else value
         elif isinstance(self.default, bool):
             valid = isinstance(value, bool)
         else:
@@ -202,13 +223,19 @@ class Storage(Option):
 
     def validated(self, rule: str, value: Any) -> Any:
         """The value to store: a dict as pairs, so that rules stay hashable."""
+        if not isinstance(value, (Mapping, tuple)):
+            return super().validated(rule, value)
         try:
             pairs = tuple(sorted(dict(value).items()))
         except (TypeError, ValueError):
             return super().validated(rule, value)
-        for _, dtype in pairs:
-            super().validated(rule, dtype)
-        return pairs
+        for slot, dtype in pairs:
+            if dtype is not None and not (isinstance(dtype, str) and dtype in DTYPES):
+                raise ValueError(
+                    f"{rule}(state_dtype={dict(pairs)!r}): the dtype of slot {slot} must be "
+                    f"{super().range}"
+                )
+        return pairs or None
 
 
 @dataclass(frozen=True)
@@ -264,6 +291,7 @@ def hyper(
     lt: float | None = None,
     typical: Any = None,
     ordered: bool = False,
+    infinite: bool = False,
 ) -> Any:
     """Declare a hyperparameter.
 
@@ -275,10 +303,11 @@ def hyper(
         ge, gt, le, lt: the allowed range (of each element, for a tuple).
         typical: a value that switches the feature on, where the default leaves it off.
         ordered: the numbers are a lower and an upper bound.
+        infinite: infinity is a value too, as it is where it is the default, and among bounds.
 
     The value given by a user may be a schedule (a callable of the 0-based step) or a 0-d array.
     """
-    return Hyper(default, meaning, unit, ge, gt, le, lt, typical, ordered)
+    return Hyper(default, meaning, unit, ge, gt, le, lt, typical, ordered, infinite)
 
 
 def option(

@@ -19,6 +19,7 @@ import array_api_compat
 import numpy
 
 from . import tree
+from .arrays import dtype_name, is_array, known
 from .rule import Rule, State
 
 __all__ = ["Triple", "TripleState", "pack_state", "triple", "unpack_state"]
@@ -80,17 +81,26 @@ def triple(rule: Rule) -> Triple:
 
 
 def _index(rule: Rule, i: Any) -> Any:
-    if isinstance(i, numbers.Integral):
-        return int(i)
-    if getattr(i, "shape", None) != ():
+    number = known(i)
+    traced = is_array(number) and "int" in dtype_name(number.dtype)
+    if not (traced or _counts(number)):
         raise TypeError(
             f"{rule.name}: update(i, grads, state) got i = {i!r}; it must be the index of the "
-            "step, a whole number or a 0-d array"
+            "step, a whole number >= 0 or a 0-d array of one"
         )
-    return i
+    host = isinstance(i, (numbers.Integral, numpy.ndarray))
+    return int(number) if host else i
+
+
+def _counts(number: Any) -> bool:
+    whole = isinstance(number, numbers.Integral) and not isinstance(number, bool)
+    return whole and number >= 0
 
 
 S = TypeVar("S", State, TripleState)
+
+BITS = "~bfloat16"
+"""Stands behind the key of an array of bits; no escaped key ends so."""
 
 
 def unpack_state(state: State | TripleState) -> dict[str, Array]:
@@ -103,7 +113,9 @@ def unpack_state(state: State | TripleState) -> dict[str, Array]:
         The state's own arrays (no copies), by ``step``, ``slots/<slot>/<path>``,
         ``shared/<name>`` and, of a ``triple``, ``params/<path>``. A path is the keys and indices
         down a tree, joined by ``/``; in a key ``~`` is written ``~0`` and ``/`` is written ``~1``,
-        as in JSON pointers (RFC 6901). A step that is a number becomes a 0-d array.
+        as in JSON pointers (RFC 6901). A step that is a number becomes a 0-d array. NumPy and its
+        files do not know bfloat16: an array of it becomes one of its bits, of dtype uint16, and
+        ``~bfloat16`` is put behind its key. ``pack_state`` makes it bfloat16 again.
 
     Raises:
         TypeError: it is no state, or something in it is no array.
@@ -111,7 +123,7 @@ def unpack_state(state: State | TripleState) -> dict[str, Array]:
     """
     flat: dict[str, Array] = {}
     for path, value in tree.leaves(_parts("unpack_state", state)):
-        key = _key(path)
+        key = _key(path) + (BITS if _is_native(value) and _is_bfloat16(value.dtype) else "")
         if key in flat:
             raise ValueError(f"unpack_state: two entries are called {key!r}; rename one")
         flat[key] = value
@@ -122,6 +134,8 @@ def unpack_state(state: State | TripleState) -> dict[str, Array]:
             flat[key] = xp.asarray(int(value))
         elif not _is_native(value):
             raise TypeError(f"unpack_state: {key!r} is {type(value).__name__}, not an array")
+        elif key.endswith(BITS):
+            flat[key] = value.view(xp.uint16)
     return flat
 
 
@@ -138,18 +152,34 @@ def pack_state(flat: Mapping[str, Array], like: S) -> S:
         A state of ``like``'s type; ``like`` is unchanged.
 
     Raises:
-        TypeError: ``like`` is no state.
-        ValueError: keys are missing or too many, or an array has another shape or dtype.
+        TypeError: ``like`` is no state, or ``flat`` no dict.
+        ValueError: keys are missing or too many, an array has another shape or dtype, or the step
+            is no whole number >= 0.
     """
+    if not isinstance(flat, Mapping):
+        raise TypeError(
+            f"pack_state: the first argument is {type(flat).__name__}; it must be a dict of arrays "
+            "by key, as unpack_state returns it"
+        )
     parts = _parts("pack_state", like)
     wanted = {_key(path) for path, _ in tree.leaves(parts)}
-    differing = {"missing": wanted - {*flat}, "too many": {*flat} - wanted}
+    stored: dict[str, str] = {key.removesuffix(BITS): key for key in flat}
+    twice = {*flat} - {*stored.values()}
+    differing = {
+        "missing": wanted - {*stored},
+        "too many": twice | {key for name, key in stored.items() if name not in wanted},
+    }
     if any(differing.values()):
         raise ValueError(
             "pack_state: "
             + "; ".join(f"{what}: {', '.join(sorted(k))}" for what, k in differing.items() if k)
         )
-    new = tree.rebuild(parts, lambda path, old: _restored(_key(path), flat[_key(path)], old))
+
+    def restored(path: tuple[Any, ...], old: Any) -> Any:
+        key = _key(path)
+        return _restored(key, flat[stored[key]], old, bits=stored[key].endswith(BITS))
+
+    new = tree.rebuild(parts, restored)
     if isinstance(like, TripleState):
         return TripleState(new.pop("params"), like.state._replace(**new))
     return like._replace(**new)
@@ -175,19 +205,28 @@ def _is_native(value: Any) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
-def _restored(key: str, value: Any, old: Any) -> Any:
+def _is_bfloat16(dtype: Any) -> bool:
+    return dtype_name(dtype) == "bfloat16"
+
+
+def _restored(key: str, value: Any, old: Any, bits: bool) -> Any:
     """A stored value in place of ``old``: of its library, shape and dtype, or an error."""
     shape, wanted = (tuple(getattr(array, "shape", ())) for array in (value, old))
     if shape != wanted:
         raise ValueError(f"pack_state: {key!r} has shape {shape}; it must be {wanted}")
+    if key == "step" and not (is_array(number := known(value)) or _counts(number)):
+        raise ValueError(f"pack_state: 'step' is {number!r}; it must be a whole number >= 0")
     if isinstance(old, numbers.Integral):
         return int(value)
     value = _native(value, old)
+    if bits and _is_bfloat16(old.dtype) and dtype_name(value.dtype) == "uint16":
+        value = value.view(old.dtype)
     if value.dtype == old.dtype:
         return value
     xp = array_api_compat.array_namespace(old)
     if not (xp.isdtype(value.dtype, "integral") and xp.isdtype(old.dtype, "integral")):
-        raise ValueError(f"pack_state: {key!r} has dtype {value.dtype}; it must be {old.dtype}")
+        found = "bfloat16" if bits else value.dtype
+        raise ValueError(f"pack_state: {key!r} has dtype {found}; it must be {old.dtype}")
     return xp.astype(value, old.dtype)
 
 
@@ -196,11 +235,9 @@ def _native(value: Any, old: Array) -> Array:
     xp = array_api_compat.array_namespace(old)
     if not _is_native(value):
         value = numpy.asarray(value)
-    if isinstance(value, numpy.ndarray) and value.dtype.kind == "V":
-        value = value.view(numpy.asarray(old).dtype)  # a file does not name bfloat16
     if array_api_compat.array_namespace(value) is xp:
         return value
     place = {"device": old.device} if hasattr(old, "device") else {}
-    if str(value.dtype) == str(old.dtype).rpartition(".")[2]:
+    if str(value.dtype) == dtype_name(old.dtype):
         place["dtype"] = old.dtype  # MLX makes float32 of NumPy's float64 unless it is told
     return xp.asarray(numpy.array(value), **place)  # a copy, as torch shares and must own it

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from functools import reduce
 from typing import Any
 
@@ -9,7 +11,7 @@ import array_api_compat
 
 from . import step as stepping
 from . import tree
-from .declaration import is_array
+from .arrays import cast, cast_like, dtype_name, is_array, known
 
 __all__ = ["clip_grads", "l2_norm"]
 
@@ -38,7 +40,7 @@ def l2_norm(arrays: Any) -> Any:
         return 0.0
     xp = array_api_compat.array_namespace(found[0])
     wide = stepping.widest(xp, found)
-    squares = (stepping._cast(xp, _sum_of_squares(xp, array), wide) for array in found)
+    squares = (cast(xp, _sum_of_squares(xp, array), wide) for array in found)
     return xp.sqrt(reduce(lambda a, b: a + b, squares))
 
 
@@ -49,16 +51,17 @@ def clip_grads(grads: Any, max_norm: Any) -> Any:
 
     Args:
         grads: an array or a tree of arrays; ``None`` stays.
-        max_norm: largest norm, > 0, in the unit of the gradient: a number or a 0-d array.
+        max_norm: largest norm, > 0, in the unit of the gradient: a number or a 0-d array;
+            ``math.inf`` clips nothing.
 
     Returns:
-        New arrays of the same shapes and dtypes. Below ``max_norm`` their values are those of
-        ``grads`` to the last bit. A norm that is NaN makes all of them NaN; one that is infinite
-        makes finite values 0 and infinite ones NaN.
+        New arrays of the same shapes and dtypes. Below ``max_norm``, and where that is infinite,
+        their values are those of ``grads`` to the last bit. Else a norm that is NaN makes all of
+        them NaN; one that is infinite makes finite values 0 and infinite ones NaN.
 
     Raises:
         TypeError: something in the tree is no array of a floating dtype.
-        ValueError: ``max_norm`` is not a number > 0.
+        ValueError: ``max_norm`` is not a number > 0, as far as that is known.
 
     Agrees with ``jax.example_libraries.optimizers.clip_grads``, and with
     ``optax.clip_by_global_norm``, which divides first and multiplies then. Differs from
@@ -66,7 +69,8 @@ def clip_grads(grads: Any, max_norm: Any) -> Any:
     ``min(1, max_norm / (norm + 1e-6))`` and so shrink gradients of norm ``max_norm``, by half if
     that is 1e-6; the former writes into the gradients and returns the norm.
     """
-    if not is_array(max_norm) and not (isinstance(max_norm, (int, float)) and max_norm > 0):
+    number = known(max_norm)
+    if isinstance(number, bool) or not (is_array(number) or _is_positive(number)):
         raise ValueError(f"clip_grads(max_norm={max_norm!r}): max_norm must be a number > 0")
     found = _floating("clip_grads", grads)
     if not found:
@@ -74,19 +78,24 @@ def clip_grads(grads: Any, max_norm: Any) -> Any:
     xp = array_api_compat.array_namespace(found[0])
     norm = l2_norm(grads)
     if is_array(max_norm):
-        max_norm = stepping._cast(xp, xp.asarray(max_norm), norm.dtype)
-    scale = max_norm / xp.where(norm < max_norm, max_norm, norm)  # exactly 1 below
+        max_norm = cast(xp, xp.asarray(max_norm), norm.dtype)
+    stays = (norm < max_norm) | (max_norm == math.inf)
+    scale = xp.where(stays, 1.0, max_norm / xp.where(stays, 1.0, norm))
 
     def clipped(path: Any, grad: Array) -> Array:
         dtype = stepping.compute_dtype(xp, grad.dtype)
-        product = stepping._cast(xp, grad, dtype) * stepping._cast(xp, scale, dtype)
-        return stepping._cast_like(xp, product, grad)
+        product = cast(xp, grad, dtype) * cast(xp, scale, dtype)
+        return cast_like(xp, product, grad)
 
     return tree.rebuild(grads, clipped)
 
 
+def _is_positive(number: Any) -> bool:
+    return isinstance(number, numbers.Real) and float(number) > 0
+
+
 def _sum_of_squares(xp: Any, array: Array) -> Array:
-    array = stepping._cast(xp, array, stepping.compute_dtype(xp, array.dtype))
+    array = cast(xp, array, stepping.compute_dtype(xp, array.dtype))
     return xp.sum(array * array)
 
 
@@ -94,9 +103,9 @@ def _floating(function: str, arrays: Any) -> list[Array]:
     """The arrays of a tree, all of a dtype that a gradient may have."""
     found = []
     for path, array in tree.leaves(arrays):
-        dtype = str(getattr(array, "dtype", type(array).__name__)).rpartition(".")[2]
+        dtype = dtype_name(getattr(array, "dtype", type(array).__name__))
         if dtype not in stepping.FLOATING:
-            where = ".".join(map(str, path)) or "the argument"
+            where = tree.dotted(path) or "the argument"
             raise TypeError(
                 f"{function}: {where} is of {dtype}; allowed: arrays of "
                 f"{', '.join(stepping.FLOATING)}"

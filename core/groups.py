@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy
+
 from .declaration import Hyper
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ class Groups:
                     f"{rule}(groups=...): {pair!r} must be a pair of a predicate and a dict of "
                     'hyperparameters, such as (lambda p: p.ndim < 2, {"weight_decay": 0.0})'
                 )
+        self.rule = rule
         self.mask = mask
         self.groups = tuple(groups)
 
@@ -84,7 +87,11 @@ class Groups:
             for name in changes:
                 if not isinstance(fields.get(name), Hyper):
                     raise ValueError(f"{where} changes {name}; a group may change {numbers}")
-            if self._changed(rule, dict(changes)).slots().keys() != rule.slots().keys():
+            try:
+                changed = self._changed(rule, dict(changes))
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+            if changed.slots().keys() != rule.slots().keys():
                 raise ValueError(
                     f"{where} changes {', '.join(changes)} so that other slots are needed; all "
                     "parameters of a rule have the same"
@@ -95,8 +102,22 @@ class Groups:
         if self.mask is None and not self.groups:
             return None, True
         parameter = Parameter(path, shape)
-        matching = (i for i, (holds, _) in enumerate(self.groups) if holds(parameter))
-        return next(matching, None), self.mask is None or bool(self.mask(parameter))
+        matching = (
+            place
+            for place, (holds, _) in enumerate(self.groups)
+            if self._answer(f"the predicate of group {place}", holds, parameter)
+        )
+        decays = self.mask is None or self._answer("mask", self.mask, parameter)
+        return next(matching, None), decays
+
+    def _answer(self, what: str, predicate: Predicate, parameter: Parameter) -> bool:
+        answer = predicate(parameter)
+        if not isinstance(answer, (bool, numpy.bool_)):
+            raise TypeError(
+                f"{self.rule}: {what} gave {answer!r} for parameter {parameter.path!r}; it must "
+                "give True or False"
+            )
+        return bool(answer)
 
     def applied(self, rule: Rule, place: tuple[int | None, bool]) -> Rule:
         """The rule with the numbers of a place."""

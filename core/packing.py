@@ -7,14 +7,15 @@ result, and a step costs a few operations for all small parameters together inst
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from . import step as stepping
 from .step import Entry
 
-__all__ = ["CHUNK", "SMALL", "fits", "gathered", "in_chunks", "merged", "packs", "parted"]
+__all__ = ["CHUNK", "SMALL", "fits", "gathered", "in_chunks", "merged", "packs", "parted", "run"]
 
-SMALL = 1 << 16
+SMALL = 1 << 15
 """Parameters of at most this many elements are gathered."""
 CHUNK = 1 << 18
 """Elements of a piece, and of a vector of gathered parameters, at most."""
@@ -114,6 +115,22 @@ def parted(
         found.append((part(param, entry.param), own))
         start += math.prod(entry.param.shape)
     return found
+
+
+def run(
+    xp: Any, entries: Sequence[Entry], common: dict[str, Any], *executor: Any
+) -> tuple[Iterator[tuple[Array, dict[str, Any]]], dict[str, Any]]:
+    """``step.run``, with small parameters gathered; same arguments, same results."""
+    places = packs(entries)
+    groups = [[entries[place] for place in pack] for pack in places]
+    joined = [merged(xp, group) if len(group) > 1 else group[0] for group in groups]
+    results, common = stepping.run(xp, joined, common, *executor)
+    found: list[Any] = [None] * len(entries)
+    for pack, group, (param, slots) in zip(places, groups, results, strict=True):
+        apart = parted(xp, param, slots, group) if len(group) > 1 else [(param, slots)]
+        for place, result in zip(pack, apart, strict=True):
+            found[place] = result
+    return iter(found), common
 
 
 def in_chunks(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple, Self
 
 import array_api_compat
@@ -12,7 +13,8 @@ import array_api_compat
 from . import step as stepping
 from . import tree
 from . import weight_decay as decay_families
-from .declaration import Hyper, Option, Shared, Slot, Storage, hyper, is_array, option
+from .arrays import is_array, known, listed
+from .declaration import Hyper, Option, Shared, Slot, Storage, hyper, option
 from .dialects import Preset
 from .groups import Groups
 
@@ -46,28 +48,72 @@ RESERVED = ("inner", "keep", "params", "rate", "rule", "shrink")
 """Names that mean something else where a rule's own names are used."""
 
 
-def _number(value: Any) -> Any:
-    """What a schedule returned: a Python number if its value is known, else as it is."""
-    try:
-        return float(value) if is_array(value) else value
-    except Exception:  # every framework has its own error for a value that is being traced
-        return value
-
-
-def _dotted(path: tuple[Any, ...]) -> str:
-    return ".".join(map(str, path))
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(sorted(names)) or "nothing"
-
-
 def _refuse_unknown(rule: Rule, grads: Any, arrays: Mapping[tuple[Any, ...], Any]) -> None:
-    for path, _ in tree.leaves(grads):
+    for path, grad in tree.leaves(grads):
+        below = [tree.dotted(known) for known in arrays if known[: len(path)] == path]
+        if path not in arrays and below:
+            where = f"for {tree.dotted(path)!r} " if path else ""
+            raise ValueError(
+                f"{rule.name}: the gradient {where}is {type(grad).__name__}, where the parameters "
+                f"are a tree: {listed(below)}"
+            )
         if path not in arrays:
             raise ValueError(
-                f"{rule.name}: there is a gradient for {_dotted(path)!r} and no such parameter"
+                f"{rule.name}: there is a gradient for {tree.dotted(path)!r} and no such parameter"
             )
+
+
+class _Found(NamedTuple):
+    """An array that a rule was given, and what to call it."""
+
+    array: Any
+    path: tuple[Any, ...]
+    of: str = ""
+
+    def __str__(self) -> str:
+        parameter = f"parameter {tree.dotted(self.path)!r}" if self.path else "the parameter"
+        module, kind = type(self.array).__module__.partition(".")[0], type(self.array).__name__
+        kind = kind if module == "builtins" else f"{module}'s {kind}"
+        return f"{self.of}{parameter} is {kind}"
+
+
+def _namespace(rule: Rule, arrays: Iterable[_Found]) -> Any:
+    """The library of all arrays."""
+    libraries: dict[type, tuple[Any, _Found]] = {}
+    for found in arrays:
+        if type(found.array) in libraries:
+            continue
+        try:
+            xp = array_api_compat.array_namespace(found.array)
+        except TypeError:
+            raise TypeError(
+                f"{rule.name}: {found}; it must be an array of NumPy, torch, JAX, MLX or another "
+                "library that follows the Array API"
+            ) from None
+        for other, first in libraries.values():
+            if xp is not other:
+                raise TypeError(f"{rule.name}: {first}, {found}; all must be arrays of one library")
+        libraries[type(found.array)] = xp, found
+    return next(iter(libraries.values()))[0]
+
+
+def _plain(value: Any) -> Any:
+    """A value that can be compared and hashed: an array by its number, or by itself if traced."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    number = known(value)
+    return ("array", id(number)) if is_array(number) else number
+
+
+@contextmanager
+def _at(step: Any) -> Iterator[None]:
+    """Say of an error that a schedule is to blame, and at which step."""
+    try:
+        yield
+    except ValueError as error:
+        now = known(step)
+        when = "a traced step" if is_array(now) else f"step {now}"
+        raise ValueError(f"{error}; the schedule gave it for {when}") from None
 
 
 def _refuse_clashes(cls: type[Rule]) -> None:
@@ -145,6 +191,8 @@ class Rule:
     _shared_part: ClassVar[bool] = False
     _values: dict[str, Any]
     _variants: dict[Any, Rule]
+    _scheduled: tuple[str, ...] = ()
+    """Of a rule at one step: the numbers that a schedule gave."""
     _fields: ClassVar[dict[str, Hyper | Option]] = {}
     _slots: ClassVar[dict[str, Slot]] = {}
     _shared: ClassVar[dict[str, Shared]] = {}
@@ -204,15 +252,18 @@ class Rule:
         groups = Groups(self.name, bound.pop("mask", None), bound.pop("groups", ()))
         values = {n: f.default for n, f in self._fields.items()} | self._dialect(like) | bound
         self._store({n: f.validated(self.name, values[n]) for n, f in self._fields.items()}, groups)
-        self.validate()
+        self._refuse_combinations()
         groups.check(self)
         self._refuse_stray_dtypes()
+
+    def _has_dialect(self, like: Any) -> bool:
+        return isinstance(like, str) and like in self.dialects
 
     @classmethod
     def _dialect(cls, like: str | None) -> dict[str, Any]:
         if like is None:
             return {}
-        if like not in cls.dialects:
+        if not isinstance(like, str) or like not in cls.dialects:
             raise ValueError(
                 f"{cls.__name__}(like={like!r}): there is no such dialect; {cls.__name__} has "
                 + (", ".join(map(repr, sorted(cls.dialects))) or "none")
@@ -248,13 +299,23 @@ class Rule:
             if slot not in self.declared_slots():
                 raise ValueError(
                     f"{self.name}(state_dtype={dict(dtype)!r}): there is no slot {slot}; "
-                    f"{self.name} keeps {_listed(self.slots())}"
+                    f"{self.name} keeps {listed(self.slots())}"
                 )
+
+    def _refuse_combinations(self) -> None:
+        """What the author refuses; nothing as long as a number is traced."""
+        now = self.map_numbers(known)
+        if not any(map(is_array, now.numbers())):
+            now.validate()
 
     # What an author defines.
 
     def validate(self) -> None:
-        """Refuse combinations of hyperparameters that mean nothing; single ranges are declared."""
+        """Refuse combinations of hyperparameters that mean nothing; single ranges are declared.
+
+        Called when the rule is made, with schedules in place of numbers, and again with the numbers
+        that they give at each step.
+        """
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         """Coefficients of step ``t`` (1, 2, ...), computed once per step; the kernel's ``s``.
@@ -328,7 +389,7 @@ class Rule:
 
     def _on(self, name: str) -> bool:
         value = getattr(self, name)
-        return is_array(value) or callable(value) or bool(value)
+        return name in self._scheduled or is_array(value) or callable(value) or bool(value)
 
     def shared(self) -> dict[str, Shared]:
         """The 0-d state arrays kept once for all parameters."""
@@ -339,8 +400,9 @@ class Rule:
         return self._values[item.start] if isinstance(item.start, str) else item.start
 
     def replace(self, **changes: Any) -> Self:
-        """The same rule with some hyperparameters changed."""
-        return type(self)(**{**self._values, **self.groups.arguments(), **changes})
+        """The same rule with some hyperparameters changed; ``like`` changes those of a dialect."""
+        chosen = self._dialect(changes.pop("like", None))
+        return type(self)(**{**self._values, **self.groups.arguments(), **chosen, **changes})
 
     def of(self, path: str, shape: Any) -> Rule:
         """The rule for one parameter: with its group's numbers, and decay only where it applies."""
@@ -372,21 +434,26 @@ class Rule:
         Raises:
             ValueError: a schedule gave what its hyperparameter may not be.
         """
-        values = dict(self._values)
+        values, scheduled = dict(self._values), []
         for name, field in self._fields.items():
             value = values[name]
             parts = value if isinstance(value, tuple) else (value,)
             if isinstance(field, Hyper) and any(map(callable, parts)):
                 steps = [self.schedule_step(name, place, step) for place in range(len(parts))]
                 now = tuple(
-                    _number(part(seen)) if callable(part) else part
+                    known(part(seen)) if callable(part) else part
                     for part, seen in zip(parts, steps, strict=True)
                 )
-                try:
-                    values[name] = field.validated(self.name, now if parts is value else now[0])
-                except ValueError as error:
-                    raise ValueError(f"{error}; the schedule gave it for step {step}") from None
-        return self._copy(values)
+                scheduled.append(name)
+                given = now if parts is value else now[0]
+                with _at(step):
+                    values[name] = field.validated(self.name, given, schedules=False)
+        copy = self._copy(values)
+        if scheduled:
+            object.__setattr__(copy, "_scheduled", tuple(scheduled))
+            with _at(step):
+                copy._refuse_combinations()
+        return copy
 
     def schedule_step(self, name: str, place: int, step: Any) -> Any:
         """What a schedule of element ``place`` of a hyperparameter is called with at ``step``."""
@@ -418,6 +485,7 @@ class Rule:
     def _copy(self, values: dict[str, Any], groups: Groups | None = None) -> Self:
         copy = object.__new__(type(self))
         copy._store(values, self.groups if groups is None else groups)
+        object.__setattr__(copy, "_scheduled", self._scheduled)
         return copy
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
@@ -468,11 +536,11 @@ class Rule:
         arrays = dict(tree.leaves(params))
         if not arrays:
             return State(0, dict.fromkeys(self.slots(), params), {})
-        xp = array_api_compat.array_namespace(next(iter(arrays.values())))
+        xp = _namespace(self, (_Found(array, path) for path, array in arrays.items()))
         for path, array in arrays.items():
-            stepping.check(self, xp, _dotted(path), array)
+            stepping.check(self, xp, tree.dotted(path), array)
         first = {
-            path: stepping.init_slots(self.of(_dotted(path), array.shape), xp, array)
+            path: stepping.init_slots(self.of(tree.dotted(path), array.shape), xp, array)
             for path, array in arrays.items()
         }
 
@@ -503,22 +571,22 @@ class Rule:
                 "it must be what init() or update() returned"
             )
         stepping.check_slots(self, "the parameters", state.slots)
-        if state.slots and set(state.shared) != set(self.shared()):
-            raise ValueError(
-                f"{self.name}: the shared state has {_listed(state.shared)}; "
-                f"{self.name} keeps {_listed(self.shared())}"
-            )
         arrays = dict(tree.leaves(params))
+        if arrays and state.slots and set(state.shared) != set(self.shared()):
+            raise ValueError(
+                f"{self.name}: the shared state has {listed(state.shared)}; "
+                f"{self.name} keeps {listed(self.shared())}"
+            )
         _refuse_unknown(self, grads, arrays)
         given = {path: grad for path in arrays if (grad := tree.subtree(grads, path)) is not None}
         if not given:
             return params, state._replace(step=state.step + 1)
-        xp = array_api_compat.array_namespace(arrays[next(iter(given))])
+        xp = _namespace(self, self._arrays_of(given, arrays, state))
         for path, grad in given.items():
-            stepping.check(self, xp, _dotted(path), arrays[path], grad)
+            stepping.check(self, xp, tree.dotted(path), arrays[path], grad)
         entries = [
             stepping.Entry(
-                self.of(_dotted(path), grad.shape),
+                self.of(tree.dotted(path), grad.shape),
                 state.step,
                 grad,
                 arrays[path],
@@ -547,10 +615,23 @@ class Rule:
             if value is None:
                 raise ValueError(
                     f"{self.name}: the state has no slot {name} for parameter "
-                    f"{_dotted(path)!r}; was it made for other parameters?"
+                    f"{tree.dotted(path)!r}; was it made for other parameters?"
                 )
-        stepping.check_slots(self, _dotted(path), found, shape)
+        stepping.check_slots(self, tree.dotted(path), found, shape)
         return found
+
+    def _arrays_of(
+        self, given: Mapping[tuple[Any, ...], Any], arrays: Mapping[Any, Any], state: State
+    ) -> Iterator[_Found]:
+        """Everything that a step reads."""
+        for path, grad in given.items():
+            yield _Found(arrays[path], path)
+            yield _Found(grad, path, "the gradient of ")
+            for name in self.slots():
+                value = tree.subtree(state.slots[name], path)
+                parts = value if isinstance(value, tuple) else (value,)
+                found = [part for part in parts if part is not None]
+                yield from (_Found(part, path, f"slot {name} of ") for part in found)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{self.name} is immutable; use rule.replace({name}={value!r})")
@@ -563,9 +644,12 @@ class Rule:
     def __eq__(self, other: Any) -> bool:
         return (
             type(self) is type(other)
-            and self.hypers == other.hypers
+            and self._plain() == other._plain()
             and self.groups == other.groups
         )
 
     def __hash__(self) -> int:
-        return hash((type(self), tuple(sorted(self.hypers.items(), key=lambda item: item[0]))))
+        return hash((type(self), tuple(sorted(self._plain().items(), key=lambda item: item[0]))))
+
+    def _plain(self) -> dict[str, Any]:
+        return {name: _plain(value) for name, value in self.hypers.items()}

@@ -27,7 +27,7 @@ from typing import Any
 import array_api_compat
 import numpy
 
-from .declaration import is_array
+from .arrays import is_array
 
 __all__ = [
     "Constant",
@@ -479,9 +479,9 @@ class Join(Schedule):
         object.__setattr__(self, "schedules", tuple(map(make_schedule, self.schedules)))
         _checked(self, boundaries=BOUNDARIES)
         if len(self.boundaries) != len(self.schedules) - 1:
-            raise _refused(
-                self, "boundaries", f"{len(self.schedules) - 1} steps, one fewer than schedules"
-            )
+            wanted = len(self.schedules) - 1
+            steps = "1 step" if wanted == 1 else f"{wanted} steps"
+            raise _refused(self, "boundaries", f"{steps}, one fewer than schedules")
 
     def at(self, xp: Any, step: Any) -> Any:
         """See ``Schedule``."""
@@ -509,7 +509,18 @@ def warmup_cosine(
         end: value from ``steps`` on.
 
     Raises:
-        ValueError: an argument out of range; it names the schedule that refuses it.
+        ValueError: an argument out of range.
     """
+    kinds = {"peak": NUMBER, "warmup_steps": SOME_STEPS, "steps": STEPS, "start": NUMBER}
+    given = {"peak": peak, "warmup_steps": warmup_steps, "steps": steps, "start": start, "end": end}
+    for name, value in given.items():
+        allowed, accepts = kinds.get(name, NUMBER)
+        if not accepts(value):
+            raise ValueError(f"warmup_cosine({name}={value!r}): {name} must be {allowed}")
+    if steps <= warmup_steps:
+        raise ValueError(
+            f"warmup_cosine(warmup_steps={warmup_steps!r}, steps={steps!r}): steps counts both "
+            "parts; it must be > warmup_steps"
+        )
     warmup = Linear(start, peak, warmup_steps)
     return Join((warmup, CosineDecay(peak, steps - warmup_steps, end)), (warmup_steps,))

@@ -6,9 +6,15 @@ Frameworks bring their own trees; these few lines serve plain NumPy arrays and t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any
 
-__all__ = ["leaves", "rebuild", "subtree"]
+__all__ = ["dotted", "leaves", "rebuild", "subtree"]
+
+
+def dotted(path: tuple[Any, ...]) -> str:
+    """A path as predicates and messages have it: names joined by dots."""
+    return ".".join(map(str, path))
 
 
 def _children(tree: Any) -> Iterator[tuple[Any, Any]] | None:
@@ -34,9 +40,13 @@ def leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
 def subtree(tree: Any, path: tuple[Any, ...]) -> Any:
     """What a tree holds at ``path``; ``None`` where it holds nothing."""
     for key in path:
-        try:
-            tree = getattr(tree, key) if hasattr(tree, "_fields") else tree[key]
-        except (AttributeError, KeyError, IndexError, TypeError):
+        if isinstance(tree, dict):
+            tree = tree.get(key)
+        elif hasattr(tree, "_fields"):
+            tree = getattr(tree, key, None) if key in tree._fields else None
+        elif isinstance(tree, (list, tuple)):
+            tree = tree[key] if isinstance(key, int) and key < len(tree) else None
+        else:  # an array is no tree of its rows
             return None
     return tree
 
@@ -46,7 +56,9 @@ def rebuild(
 ) -> Any:
     """A tree of the same structure with ``leaf(path, array)`` in place of each array."""
     if isinstance(tree, dict):
-        return type(tree)({k: rebuild(v, leaf, (*path, k)) for k, v in tree.items()})
+        made = copy(tree)  # what a class of dicts has beside its items, such as a default, stays
+        made.update({k: rebuild(v, leaf, (*path, k)) for k, v in tree.items()})
+        return made
     if hasattr(tree, "_fields"):
         return type(tree)(*(rebuild(v, leaf, (*path, k)) for k, v in _children(tree) or ()))
     if isinstance(tree, (list, tuple)):

@@ -112,7 +112,7 @@ def norm(xp: Any, x: Array) -> Array:
 
 def sign(xp: Any, x: Array) -> Array:
     """-1, 0 or 1; NaN stays NaN (torch and MLX return 0 for it)."""
-    return xp.where(x > 0, 1.0, xp.where(x < 0, -1.0, x))
+    return xp.where(xp.isnan(x), x, xp.sign(x))
 
 
 def trust_ratio(xp: Any, size: Array, length: Array) -> Array:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from .declaration import Hyper, Option, Shared, Slot
+from .groups import Groups
 from .rule import Rule
 
 __all__ = ["Wrapper"]
@@ -32,10 +33,11 @@ class Wrapper(Rule, register=False):
     weight_decay, decay = _Wrapped(), _Wrapped()
     maximize, state_dtype = _Wrapped(), _Wrapped()
 
-    def __init__(self, rule: Rule, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, rule: Rule | None = None, *args: Any, **kwargs: Any) -> None:
         if not isinstance(rule, Rule):
+            given = "" if rule is None else repr(rule)
             raise TypeError(
-                f"{self.name}({rule!r}): the first argument must be a rule, "
+                f"{self.name}({given}): the first argument must be a rule, "
                 f"such as {self.name}(AdamW(lr=1e-3))"
             )
         object.__setattr__(self, "rule", rule)
@@ -106,11 +108,20 @@ class Wrapper(Rule, register=False):
         return super().first_value(item) if own else self.rule.first_value(item)
 
     def replace(self, **changes: Any) -> Self:
-        """The same rule with some hyperparameters changed, its own or the wrapped rule's."""
+        """The same rule with some hyperparameters changed, its own or the wrapped rule's.
+
+        ``like`` changes those of a dialect, in each of the two that has it.
+        """
+        like = changes.pop("like", None)
         mine = {*self._fields, "mask", "groups"}
         own = {name: changes.pop(name) for name in [*changes] if name in mine}
-        own = {**self._values, **self.groups.arguments(), **own}
-        return type(self)(self.rule.replace(**changes), **own)
+        inside = like is not None and self.rule._has_dialect(like)
+        chosen = {} if inside and not super()._has_dialect(like) else self._dialect(like)
+        own = {**self._values, **self.groups.arguments(), **chosen, **own}
+        return type(self)(self.rule.replace(**changes, like=like if inside else None), **own)
+
+    def _has_dialect(self, like: Any) -> bool:
+        return super()._has_dialect(like) or self.rule._has_dialect(like)
 
     def of(self, path: str, shape: Any) -> Rule:
         """The wrapper around the rule for one parameter."""
@@ -141,6 +152,9 @@ class Wrapper(Rule, register=False):
     def without_numbers(self) -> Self:
         """A copy of both with options only."""
         return super().without_numbers()._around(self.rule.without_numbers())
+
+    def _copy(self, values: dict[str, Any], groups: Groups | None = None) -> Self:
+        return super()._copy(values, groups)._around(self.rule)
 
     def _around(self, rule: Rule) -> Self:
         object.__setattr__(self, "rule", rule)

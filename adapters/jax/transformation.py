@@ -10,6 +10,7 @@ import jax
 import jax.numpy as xp
 
 from .. import step as stepping
+from ..arrays import known, listed
 from ..rule import Rule, State
 
 __all__ = ["RuleTransformation", "bind"]
@@ -42,9 +43,9 @@ def bind(rule: Rule) -> RuleTransformation:
 
 def _init(rule: Rule, params: Any) -> State:
     paths, structure = _flattened(params)
-    arrays = [_strong(leaf) for _, leaf in paths]
+    arrays = [_strong(rule, path, leaf) for path, leaf in paths]
     for (path, _), array in zip(paths, arrays, strict=True):
-        stepping.check(rule, xp, jax.tree_util.keystr(path), array)
+        stepping.check(rule, xp, _dotted(path), array)
     first = [
         stepping.init_slots(rule.of(_dotted(path), array.shape), xp, array)
         for (path, _), array in zip(paths, arrays, strict=True)
@@ -64,24 +65,26 @@ def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, Sta
         )
     stepping.check_slots(rule, "the parameters", state.slots)
     paths, structure = _flattened(params)
-    arrays = [_strong(leaf) for _, leaf in paths]
-    grads = structure.flatten_up_to(grads)
+    arrays = [_strong(rule, path, leaf) for path, leaf in paths]
+    grads = _matched(rule, "the gradients", grads, paths, structure)
     slots: dict[str, list[Any]] = {
-        name: structure.flatten_up_to(tree) for name, tree in state.slots.items()
+        name: _matched(rule, f"slot {name} of the state", tree, paths, structure)
+        for name, tree in state.slots.items()
     }
-    rule = rule.map_numbers(_on_host)
-    step = _on_host(state.step)
+    rule = rule.map_numbers(known)
+    step = known(state.step)
     entries, places = [], []
     for place, ((path, _), array, grad) in enumerate(zip(paths, arrays, grads, strict=True)):
         if grad is None:
             continue
-        stepping.check(rule, xp, jax.tree_util.keystr(path), array, grad)
+        strong = _strong(rule, path, grad, "the gradient of ")
+        stepping.check(rule, xp, _dotted(path), array, strong)
         own = {name: values[place] for name, values in slots.items()}
-        stepping.check_slots(rule, jax.tree_util.keystr(path), own, array.shape)
+        stepping.check_slots(rule, _dotted(path), own, array.shape)
         chosen = rule.of(_dotted(path), array.shape)
-        entries.append(stepping.Entry(chosen, step, _strong(grad), array, own))
+        entries.append(stepping.Entry(chosen, step, strong, array, own))
         places.append(place)
-    results, common = stepping.run(xp, entries, state.shared)
+    results, common = stepping.run(xp, entries, state.shared, enter=_hoisted)
     updates: list[Any] = [None] * len(arrays)
     for place, (new_param, new_slots) in zip(places, results, strict=True):
         updates[place] = new_param - arrays[place]
@@ -101,12 +104,39 @@ def _dotted(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def _strong(leaf: Any) -> jax.Array:
+def _strong(rule: Rule, path: Any, leaf: Any, of: str = "") -> jax.Array:
     """A leaf as an array whose type is not weak, so that the types in a state never change."""
-    return xp.asarray(leaf, dtype=xp.result_type(leaf))
+    try:
+        return xp.asarray(leaf, dtype=xp.result_type(leaf))
+    except TypeError:
+        raise TypeError(
+            f"{rule.name}: {of}parameter {_dotted(path)!r} is {type(leaf).__name__}; it must be an "
+            "array or a number"
+        ) from None
 
 
-def _on_host(value: Any) -> Any:
-    """A Python number where the value is known, the array itself where it is traced."""
-    known = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
-    return value.item() if known else value
+def _matched(rule: Rule, what: str, tree: Any, paths: list[Any], structure: Any) -> list[Any]:
+    """What a tree holds for each parameter."""
+    try:
+        found: list[Any] = structure.flatten_up_to(tree)
+    except (TypeError, ValueError) as error:
+        of_params = {_dotted(path) for path, _ in paths}
+        leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: node is None)
+        of_tree = {_dotted(path) or type(leaf).__name__ for path, leaf in leaves}
+        apart = {"only there": of_tree - of_params, "only in the parameters": of_params - of_tree}
+        words = [f"{where}: {listed(names)}" for where, names in apart.items() if names]
+        raise ValueError(
+            f"{rule.name}: the tree of {what} is not that of the parameters; "
+            + ("; ".join(words) or "its nodes are of other types")
+        ) from error
+    return found
+
+
+def _hoisted(values: Any, param: jax.Array) -> Any:
+    """Traced scalars, computed once and not again in every kernel that reads them."""
+    leaves: list[Any] = jax.tree.leaves(values)
+    traced = [leaf for leaf in leaves if isinstance(leaf, jax.core.Tracer)]
+    kept = iter(jax.lax.optimization_barrier(traced))  # type: ignore[no-untyped-call]
+    return jax.tree.map(
+        lambda leaf: next(kept) if isinstance(leaf, jax.core.Tracer) else leaf, values
+    )

@@ -8,15 +8,23 @@ from typing import Any
 
 import mlx.core as xp
 import mlx.optimizers
-from mlx.utils import tree_map, tree_map_with_path
+from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
 from .. import step as stepping
+from ..arrays import known
 from ..rule import Rule
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
 EXECUTIONS = ("reference", "compiled")
 """``reference`` runs the rule as it is; ``compiled`` runs each parameter's step in mx.compile."""
+
+
+class _Placed:
+    """A parameter with its path."""
+
+    def __init__(self, path: str, array: xp.array) -> None:
+        self.path, self.array = path, array
 
 
 class RuleOptimizer(mlx.optimizers.Optimizer):
@@ -47,31 +55,31 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        self.rule = self.rule.replace(lr=_known(value) if isinstance(value, xp.array) else value)
+        self.rule = self.rule.replace(lr=known(value))
         self._show_learning_rate(self._value("step"), self.learning_rate.dtype)
 
     def init(self, parameters: Any) -> None:
         """Make the state of every parameter in a tree; state that is there already stays."""
-        self._paths: dict[int, str] = {}
-
-        def check(path: str, parameter: xp.array) -> None:
+        for path, parameter in _flat(parameters):
+            if not isinstance(parameter, xp.array):
+                raise TypeError(
+                    f"{self.rule.name}: parameter {path!r} is {type(parameter).__name__}; it must "
+                    "be an mlx.core.array"
+                )
             stepping.check(self.rule, xp, path, parameter)
-            self._paths[id(parameter)] = path
-
-        tree_map_with_path(check, parameters)
-        arrays: list[Any] = []
-        tree_map(arrays.append, parameters)
+        arrays: list[Any] = [array for _, array in _flat(parameters)]
         if xp.float64 in {array.dtype for array in arrays}:
             rate = self._value("learning_rate")
             self._store("learning_rate", rate, xp.array(rate, xp.float64))
-        super().init(parameters)
-        if self.rule.shared() and "shared_state" not in self.state:
+        super().init(tree_map_with_path(_Placed, parameters))
+        if self.rule.shared() and arrays and "shared_state" not in self.state:
             self.state["shared_state"] = stepping.init_shared(self.rule, xp, arrays)
 
-    def init_single(self, parameter: xp.array, state: dict[str, Any]) -> None:
+    def init_single(self, parameter: Any, state: dict[str, Any]) -> None:
         """Make the state of one parameter."""
-        rule = self.rule.of(self._paths[id(parameter)], parameter.shape)
-        state.update(stepping.init_slots(rule, xp, parameter))
+        placed = parameter if isinstance(parameter, _Placed) else _Placed("", parameter)
+        rule = self.rule.of(placed.path, placed.array.shape)
+        state.update(stepping.init_slots(rule, xp, placed.array))
 
     def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
         """The parameters after one step, in a tree shaped like the gradients.
@@ -80,11 +88,9 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             gradients: a tree of arrays.
             parameters: a tree that holds at least the gradients' parameters.
         """
-        tree_map_with_path(
-            lambda path, grad, param: stepping.check(self.rule, xp, path, param, grad),
-            gradients,
-            parameters,
-        )
+        arrays = dict(_flat(parameters))
+        for path, grad in _flat(gradients):
+            self._check(path, grad, arrays.get(path))
         self.init(tree_map(lambda _, parameter: parameter, gradients, parameters))
         step = self._value("step")
         if isinstance(step, xp.array):  # MLX counts in an unsigned type, where 0 - 1 is not -1
@@ -110,6 +116,20 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         self._store("step", step + 1, self.state["step"] + 1)
         return tree_map(lambda place: new_params[place], places)
 
+    def _check(self, path: str, grad: Any, parameter: Any) -> None:
+        """Refuse a gradient that is none, or that is for no parameter."""
+        if not isinstance(grad, xp.array):
+            raise TypeError(
+                f"{self.rule.name}: the gradient of parameter {path!r} is {type(grad).__name__}; "
+                "it must be an mlx.core.array, or be left out"
+            )
+        if not isinstance(parameter, xp.array):
+            raise ValueError(
+                f"{self.rule.name}: there is a gradient for {path or 'a single array'!r} and no "
+                "such parameter"
+            )
+        stepping.check(self.rule, xp, path, parameter, grad)
+
     def _learning_rate(self, step: Any) -> Any:
         """The learning rate of this step: a number, or an array where it is traced."""
         if callable(self.rule.hypers["lr"]):
@@ -131,7 +151,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         array = self.state[name]
         held, value = self._on_host.get(name, (None, None))
         if held is not array:
-            value = _known(array)
+            value = known(array)
             exact = self.rule.hypers["lr"]
             same = isinstance(value, float) and isinstance(exact, float)
             if name == "learning_rate" and same and xp.array(exact, array.dtype).item() == value:
@@ -146,12 +166,23 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("like", "mask", "groups"):
+            raise AttributeError(
+                f"{self.rule.name}: {name} is fixed when an optimizer is made; give it to the "
+                f"constructor, or bind rule.replace({name}=...)"
+            )
         if name == "lr":
             self.learning_rate = value
         elif "rule" in self.__dict__ and name in self.rule.hypers:
             self.rule = self.rule.replace(**{name: value})
         else:
             super().__setattr__(name, value)
+
+
+def _flat(tree: Any) -> list[tuple[str, Any]]:
+    """Every leaf of a tree with its path."""
+    found: Any = tree_flatten(tree)
+    return list(found)
 
 
 def bind(rule: Rule, *, execution: str = "reference") -> RuleOptimizer:
@@ -162,14 +193,6 @@ def bind(rule: Rule, *, execution: str = "reference") -> RuleOptimizer:
         execution: one of ``EXECUTIONS``.
     """
     return RuleOptimizer(rule, execution=execution)
-
-
-def _known(array: xp.array) -> Any:
-    """The value of a 0-d array, or the array itself inside a transformation."""
-    try:
-        return array.item()
-    except ValueError:  # MLX refuses to evaluate while it traces
-        return array
 
 
 def _as_arrays(values: Any, param: xp.array) -> Any:

@@ -71,7 +71,7 @@ class AMSGrad(RuleOptimizer):
         like: Literal["torch", "optax", "keras", "paper", "labml"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class AdEMAMix(RuleOptimizer):
@@ -117,7 +117,7 @@ class AdEMAMix(RuleOptimizer):
         like: Literal["optax", "paper", "holocron", "xlstm"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class AdaBelief(RuleOptimizer):
@@ -169,7 +169,7 @@ class AdaBelief(RuleOptimizer):
         like: Literal["optax", "paper", "labml", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class AdaDelta(RuleOptimizer):
@@ -207,7 +207,7 @@ class AdaDelta(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Adafactor(RuleOptimizer):
@@ -261,7 +261,7 @@ class Adafactor(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Adagrad(RuleOptimizer):
@@ -315,7 +315,7 @@ class Adagrad(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Adam(RuleOptimizer):
@@ -361,7 +361,7 @@ class Adam(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example", "labml"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class AdamP(RuleOptimizer):
@@ -417,7 +417,7 @@ class AdamP(RuleOptimizer):
         like: Literal["paper", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class AdamW(RuleOptimizer):
@@ -462,7 +462,7 @@ class AdamW(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Adamax(RuleOptimizer):
@@ -502,7 +502,7 @@ class Adamax(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Adan(RuleOptimizer):
@@ -552,7 +552,7 @@ class Adan(RuleOptimizer):
         like: Literal["optax", "paper", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class LAMB(RuleOptimizer):
@@ -600,7 +600,7 @@ class LAMB(RuleOptimizer):
         like: Literal["optax", "keras", "paper", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class LARS(RuleOptimizer):
@@ -652,7 +652,7 @@ class LARS(RuleOptimizer):
         like: Literal["optax", "paper", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Lion(RuleOptimizer):
@@ -688,7 +688,7 @@ class Lion(RuleOptimizer):
         like: Literal["optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Lookahead(RuleOptimizer):
@@ -714,7 +714,7 @@ class Lookahead(RuleOptimizer):
         like: Literal["optax", "paper", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Muon(RuleOptimizer):
@@ -754,7 +754,7 @@ class Muon(RuleOptimizer):
         like: None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class NAdam(RuleOptimizer):
@@ -800,7 +800,7 @@ class NAdam(RuleOptimizer):
         like: Literal["torch", "optax", "keras"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Prodigy(RuleOptimizer):
@@ -848,7 +848,7 @@ class Prodigy(RuleOptimizer):
         like: Literal["optax"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class RAdam(RuleOptimizer):
@@ -898,7 +898,7 @@ class RAdam(RuleOptimizer):
         like: Literal["torch", "optax", "paper", "labml"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class RMSprop(RuleOptimizer):
@@ -956,7 +956,7 @@ class RMSprop(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class RaLars(RuleOptimizer):
@@ -1008,7 +1008,7 @@ class RaLars(RuleOptimizer):
         like: Literal["holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Rprop(RuleOptimizer):
@@ -1046,7 +1046,7 @@ class Rprop(RuleOptimizer):
         like: Literal["torch", "optax"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class SGD(RuleOptimizer):
@@ -1092,7 +1092,7 @@ class SGD(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class SM3(RuleOptimizer):
@@ -1142,7 +1142,7 @@ class SM3(RuleOptimizer):
         like: Literal["optax", "paper", "jax-example"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Scout(RuleOptimizer):
@@ -1168,7 +1168,7 @@ class Scout(RuleOptimizer):
         like: Literal["holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class SignSGD(RuleOptimizer):
@@ -1200,7 +1200,7 @@ class SignSGD(RuleOptimizer):
         like: Literal["optax", "paper"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Signum(RuleOptimizer):
@@ -1236,7 +1236,7 @@ class Signum(RuleOptimizer):
         like: Literal["optax", "paper"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class TAdam(RuleOptimizer):
@@ -1282,7 +1282,7 @@ class TAdam(RuleOptimizer):
         like: Literal["holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Yogi(RuleOptimizer):
@@ -1328,5 +1328,5 @@ class Yogi(RuleOptimizer):
         like: Literal["optax", "paper"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...

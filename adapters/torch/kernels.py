@@ -166,7 +166,7 @@ def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:
 
 
 def _compiled(
-    function: Kernel, rule: Rule, names: Any, structure: Any, arrays: list[torch.Tensor]
+    function: Kernel, rule: Rule, names: Any, structure: Any, arrays: list[Any]
 ) -> Kernel:
     """A kernel made by PyTorch's compiler from the operations that the rule carries out.
 

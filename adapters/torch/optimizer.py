@@ -27,6 +27,10 @@ _EXECUTORS: dict[str, tuple[Any, ...]] = {
 class RuleOptimizer(torch.optim.Optimizer):
     """A rule as a ``torch.optim.Optimizer``; see ``bind``."""
 
+    _plan: Plan | None
+    _tried: set[Any]
+    _auto: str | None
+
     def __init__(self, rule: Rule, params: Any, *, execution: str = "auto") -> None:
         if not isinstance(rule, Rule):
             raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
@@ -87,18 +91,17 @@ class RuleOptimizer(torch.optim.Optimizer):
         ]
         params, grads = [param for _, param in taking], [param.grad for _, param in taking]
         groups = [place for place, _ in taking]
-        plan = self._plan
-        known = plan is not None and plan.holds(rules, params, grads, groups, self.state)
-        plan = plan if known else self._planned(rules)
-        entries, common = plan.entries(rules, grads), self._shared(params)
-        if not known:
-            self._tried |= tried(entries, common, self._tried)
+        plan, common = self._plan, self._shared(params)
+        if plan is None or not plan.holds(rules, params, grads, groups, self.state):
+            plan = self._planned(rules)
+            self._tried |= tried(plan.entries(rules, grads), common, self._tried)
+        entries = plan.entries(rules, grads)
         executor = _EXECUTORS[self._chosen(params)]
         results, common = stepping.run(xp, entries, common, *executor)
         self._plan = plan
         self.state.update(zip(params, plan.states, strict=True))
-        for place, (param, _) in enumerate(results):
-            plan.finish(place, param)
+        for place, _ in enumerate(results):
+            plan.finish(place)
         plan.count()
         self._share(common)
 
@@ -120,7 +123,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 stepping.check(rule, xp, name, param, param.grad)
                 state = self._state_of(rule.of(name, param.shape), param)
                 slots = self._slots_of(rule, name, param, state)
-                members.append(Member(place, name, param, state, slots))
+                members.append(Member(place, name, param, param.grad, state, slots))
         return Plan(rules, members, kernels.PACK[self._chosen([m.param for m in members])])
 
     def _chosen(self, params: list[torch.Tensor]) -> str:
@@ -239,9 +242,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._forget()
 
     def _forget(self) -> None:
-        self._plan: Plan | None = None
-        self._tried: set[Any] = set()
-        self._auto: str | None = None
+        self._plan, self._tried, self._auto = None, set(), None
 
 
 def bind(rule: Rule, params: Iterable[Any], *, execution: str = "auto") -> RuleOptimizer:

@@ -24,6 +24,7 @@ class Member(NamedTuple):
     group: int
     name: str
     param: torch.Tensor
+    grad: torch.Tensor
     state: dict[str, Any]
     slots: dict[str, Any]
 
@@ -43,7 +44,7 @@ class Plan:
         self.members = members
         self.params = [member.param for member in members]
         self.groups = [member.group for member in members]
-        self.kinds_of_grads = [(p.grad.dtype, p.grad.layout) for p in self.params]
+        self.kinds_of_grads = [(m.grad.dtype, m.grad.layout) for m in members]
         self.states = [member.state for member in members]
         self.counts = torch.tensor([int(state["step"]) for state in self.states])
         for state, count in zip(self.states, self.counts, strict=True):
@@ -53,7 +54,7 @@ class Plan:
             Entry(
                 rules[member.group].of(member.name, member.param.shape),
                 step,
-                member.param.grad,
+                member.grad,
                 member.param.detach(),
                 member.slots,
             )
@@ -117,9 +118,9 @@ class Plan:
             for batch in self.batches
         ]
 
-    def finish(self, batch: int, param: torch.Tensor) -> None:
+    def finish(self, batch: int) -> None:
         """Put the parameters of a batch back to where they came from."""
-        self.batches[batch].scatter(param)
+        self.batches[batch].scatter()
 
     def count(self) -> None:
         """One more step of every parameter."""
@@ -152,22 +153,29 @@ class _Batch:
         self.params = [entry.param for entry in entries]
         self.flat = [_flat(param, self.vector) for param in self.params]
         self.sizes = [param.numel() for param in self.params]
+        if self.gathers:  # kept, since fresh memory costs more than what is done in it
+            self.grad = first.grad.new_empty(sum(self.sizes))
+            self.param = first.param.new_empty(sum(self.sizes))
+        self.stacks = first.param.ndim > 0 and len({p.shape[1:] for p in self.params}) == 1
         self.loose = [place for place, p in enumerate(self.params) if not p.is_contiguous()]
 
     def entry(self, rule: Rule, grads: Sequence[Any]) -> Entry:
         """What the kernel is to be given."""
-        if self.gathers:
-            for place in self.loose:
-                self.flat[place] = _flat(self.params[place], self.vector)
-            grad, param = torch._utils._flatten_dense_tensors(grads), torch.cat(self.flat)
-        else:
-            grad, param = _flat(grads[0], self.vector), self.flat[0]
-        return Entry(rule, self.step, grad, param, self.slots)
+        if not self.gathers:
+            return Entry(rule, self.step, _flat(grads[0], self.vector), self.flat[0], self.slots)
+        for place in self.loose:
+            self.flat[place] = _flat(self.params[place], self.vector)
+        if not self.stacks:
+            grads = [grad.reshape(-1) for grad in grads]
+        grad, param = self.grad.view(-1, *grads[0].shape[1:]), self.param
+        torch.cat([*grads], out=grad)
+        torch.cat(self.flat, out=param)
+        return Entry(rule, self.step, self.grad, param, self.slots)
 
-    def scatter(self, param: torch.Tensor) -> None:
+    def scatter(self) -> None:
         """The parameters out of their vector."""
         if self.gathers:
-            torch.split_with_sizes_copy(param, self.sizes, out=self.flat)
+            torch.split_with_sizes_copy(self.param, self.sizes, out=self.flat)
             for place in self.loose:
                 self.params[place].copy_(self.flat[place].view(self.params[place].shape))
 
@@ -254,10 +262,10 @@ def _rebased(values: Sequence[Any], entries: Sequence[Entry]) -> Any:
             for v, e in zip(values, entries, strict=True)
         ]
     )
-    start = 0
+    offset = 0
     for value, entry in zip(values, entries, strict=True):
-        value.data = vector[start : start + value.numel()].view(value.shape)
-        start += entry.param.numel()
+        value.data = vector[offset : offset + value.numel()].view(value.shape)
+        offset += entry.param.numel()
     return vector
 
 

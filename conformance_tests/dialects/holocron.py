@@ -181,7 +181,7 @@ PEERS = [
         "Scout",
         lambda tensors, h: _wrapped("Scout", tensors, h),
         {**ADAM, "m": ("momentum_buffer", "exp_avg"), "slow": _slow},
-        [SGD, {**ADAMW, "sync_period": 5, "sync_rate": 0.3}],
+        [SGD, {**ADAMW, "sync_period": 5, "sync_rate": 0.3}, {**SGD, "sync_rate": 0.05}],
         left_out={"history": "a growing stack there, emptied at every synchronisation"},
         without={"empty": "it takes the mean over all elements"},
         problem=_moving,

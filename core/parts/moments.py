@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..declaration import hyper, is_array, option, slot
+from ..arrays import is_array
+from ..declaration import hyper, option, slot
 from ..rule import Rule
 from ..vocabulary import choose, debias, ema, sqrt, weights
 
@@ -23,6 +24,7 @@ SMALLEST = 1.2e-38
 class Rooted(Rule, register=False):
     """A rule that divides by the root of a mean, or of a sum, of squares."""
 
+    bias_correction: Any
     eps = hyper(1e-8, "added to the root of v, where eps_at says", unit="gradient", ge=0)
     eps_root = hyper(0.0, "added inside the root, beside eps", unit="gradient^2", ge=0)
     eps_at = option(
@@ -30,6 +32,10 @@ class Rooted(Rule, register=False):
         "eps is added to the root, to the root before its correction, or under it",
         choices=("outside", "uncorrected", "inside"),
     )
+
+    def gathered(self, xp: Any, beta: Any, t: Any) -> Any:
+        """The weight an average has gathered after ``t`` steps; 1 where it is not corrected."""
+        return debias(xp, beta, t) if self.bias_correction else 1.0
 
     def root(self, xp: Any, gathered: Any = 1.0) -> dict[str, Any]:
         """Coefficients of ``over_root``, for a mean that has gathered that much weight so far."""
@@ -103,10 +109,6 @@ class Moments(Rooted, register=False):
             **({"unbias_v": 1 / gathered_v} if corrected else {}),
             **({"first": t == 1} if self.start == "gradient" else {}),
         }
-
-    def gathered(self, xp: Any, beta: Any, t: Any) -> Any:
-        """The weight an average has gathered after ``t`` steps; 1 where it is not corrected."""
-        return debias(xp, beta, t) if self.bias_correction else 1.0
 
     def mean(self, xp: Any, grad: Array, state: Any, s: Any) -> Array:
         """The new m."""

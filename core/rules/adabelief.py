@@ -50,6 +50,8 @@ class AdaBelief(RAdam):
         v = ema(state.v, apart * apart, s.beta2)
         return v + s.eps_root if self.keep_eps else v
 
+    def scalars(self, xp, t):
+        return (RAdam if self.rectify else Moments).scalars(self, xp, t)
+
     def divided(self, xp, grad, m, v, state, s):
-        family = RAdam if self.rectify else Moments
-        return family.divided(self, xp, grad, m, v, state, s)
+        return (RAdam if self.rectify else Moments).divided(self, xp, grad, m, v, state, s)

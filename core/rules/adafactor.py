@@ -35,7 +35,7 @@ class Adafactor(Momentum):
     lr = hyper(1e-2, "largest step, relative to the parameter", unit="1", ge=0)
     eps = hyper((1e-30, 1e-3), "least v, and least RMS(param)", unit="gradient^2, parameter", gt=0)
     decay_rate = hyper(0.8, "v forgets as 1 - t^-decay_rate", unit="1", gt=0, le=1)
-    clip_threshold = hyper(1.0, "largest RMS of u", unit="1", gt=0)
+    clip_threshold = hyper(1.0, "largest RMS of u", unit="1", gt=0, infinite=True)
     relative_step = option(True, "shrink the step as 1 / sqrt(t)")
     warmup_init = option(False, "let the relative step begin at 1e-6 t")
     scale_parameter = option(True, "multiply the step by RMS(param)")

@@ -1,5 +1,5 @@
 from ..parts.moments import Moments, Rooted, over_root
-from ..vocabulary import Rule, choose, debias, ema, hyper, option, preset, slot, weights
+from ..vocabulary import Rule, choose, ema, hyper, option, preset, slot, weights
 
 
 class Adan(Rooted):
@@ -44,8 +44,9 @@ class Adan(Rooted):
 
     def scalars(self, xp, t):
         pairs = [weights(beta) for beta in self.betas]
-        m, v, n = (debias(xp, b, t) if self.bias_correction else 1.0 for b in self.betas)
-        ahead = pairs[1][self.difference_weight == "1-beta2"]
+        m, v, n = (self.gathered(xp, beta, t) for beta in self.betas)
+        beta2, rest = pairs[1]
+        ahead = beta2 if self.difference_weight == "beta2" else rest
         known = dict(zip(("beta1", "beta2", "beta3"), pairs, strict=True))
         own = {"first": t == 1, "second": t == 2, "ahead": ahead, "root": self.root(xp, n)}
         return known | own | {"unbias_m": 1 / m, "unbias_v": ahead / v}

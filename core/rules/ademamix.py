@@ -1,5 +1,5 @@
 from ..parts.moments import Moments, Rooted, over_root
-from ..vocabulary import debias, ema, hyper, preset, slot, weights
+from ..vocabulary import ema, hyper, preset, slot, weights
 
 
 class AdEMAMix(Rooted):
@@ -11,8 +11,8 @@ class AdEMAMix(Rooted):
         param = (1 - lr weight_decay) param - lr (m1_hat + alpha m2) / (sqrt(v_hat) + eps)
 
     The paper raises alpha and beta3 over T steps: alpha=schedules.Linear(0, 5, T) and
-    betas=(0.9, 0.999, schedules.HalfLife(0.9, 0.9999, T)). They count from step slow_start, at
-    which m2 was last set to zero.
+    betas=(0.9, 0.999, schedules.HalfLife(0.9, 0.9999, T)). They count from step slow_start, for
+    a run that took so many steps before an m2 of zeros was added to its state.
 
     Source: Pagliardini, Ablin and Grangier, "The AdEMAMix optimizer: better, faster, older",
         arXiv 2409.03137, Algorithm 1 (m2 is not corrected).
@@ -44,7 +44,7 @@ class AdEMAMix(Rooted):
 
     def scalars(self, xp, t):
         pairs = [weights(beta) for beta in self.betas]
-        m1, v = (debias(xp, b, t) if self.bias_correction else 1.0 for b in self.betas[:2])
+        m1, v = (self.gathered(xp, beta, t) for beta in self.betas[:2])
         known = dict(zip(("beta1", "beta2", "beta3"), pairs, strict=True))
         return known | {"unbias_m1": 1 / m1, "root": self.root(xp, v)}
 

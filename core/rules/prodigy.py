@@ -1,5 +1,4 @@
 from ..vocabulary import (
-    debias,
     decayed_direction,
     ema,
     hyper,
@@ -46,7 +45,7 @@ class Prodigy(Adam):
     numerator = shared("decaying sum of weighted grad (p0 - param)", start=0.0)
 
     def scalars(self, xp, t):
-        m, v = (debias(xp, b, t) if self.bias_correction else 1.0 for b in self.betas)
+        m, v = (self.gathered(xp, beta, t) for beta in self.betas)
         corrected = sqrt(xp, v) / m
         beta3 = self.betas[1] ** 0.5 if self.beta3 is None else self.beta3
         rate = 1.0 if self.safeguard_warmup else self.lr * corrected

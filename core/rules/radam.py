@@ -14,8 +14,8 @@ class RAdam(Adam):
     Source: Liu et al., "On the variance of the adaptive learning rate and beyond",
         arXiv 1908.03265, Algorithm 2 (threshold 4; without eps).
     Agrees with: optax.radam(threshold=4).
-    Differs from: torch.optim.RAdam, optax.radam and labml's, whose threshold is 5 (one step more
-        without divisor at beta2 = 0.999); torch and labml add eps before the correction of v.
+    Differs from: torch.optim.RAdam, labml's, and optax.radam by default, whose threshold is 5 (one
+        step more without divisor at beta2 = 0.999); torch and labml add eps before v's correction.
     Shapes: grad, param, m and v are equal, any shape.
     """
 
@@ -31,7 +31,8 @@ class RAdam(Adam):
     def scalars(self, xp, t):
         rho, rho_inf = average_length(xp, self.betas[1], t)
         trusted = rho > self.threshold
-        square = (rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)
+        divisor = choose(xp, trusted, (rho_inf - 4) * (rho_inf - 2) * rho, 1.0)  # 0 for beta2 = 0.6
+        square = (rho - 4) * (rho - 2) * rho_inf / divisor
         before = 1.0 if self.below == "adam" else 0.0
         r = sqrt(xp, choose(xp, trusted, square, before))
         return super().scalars(xp, t) | {"trusted": trusted, "r": r}

@@ -1,6 +1,6 @@
 from ..parts.moments import Rooted, over_root
 from ..parts.momentum import Momentum
-from ..vocabulary import Rule, debias, ema, hyper, option, preset, slot, weights
+from ..vocabulary import Rule, ema, hyper, option, preset, slot, weights
 
 
 class RMSprop(Rooted, Momentum):
@@ -45,7 +45,7 @@ class RMSprop(Rooted, Momentum):
     g = slot("mean of the gradient", only_if="centered")
 
     def scalars(self, xp, t):
-        gathered = debias(xp, self.alpha, t) if self.bias_correction else 1.0
+        gathered = self.gathered(xp, self.alpha, t)
         own = {
             "weights": weights(self.alpha),
             "root": self.root(xp, gathered),

@@ -1,0 +1,80 @@
+"""Steps and plain copies in each framework, as calls that return when all is done.
+
+Every step has parameters, gradients and state of its own; some optimizers write into gradients.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy
+
+from samestep.rule import Rule
+
+from ..models import Shape
+
+__all__ = ["Framework", "Step", "arrays", "framework", "lengths"]
+
+Step = Callable[[], object]
+COPIED = 1 << 28
+"""Bytes read or written at once by a copy, at most; caches hold less."""
+JIT = "jit"
+
+
+class Framework(ABC):
+    """How one framework steps."""
+
+    adapter: Any
+    device: str
+    """``cpu`` or ``gpu``."""
+    first_parameters = False
+    """Whether an optimizer is made from parameters."""
+
+    @property
+    def executions(self) -> tuple[str, ...]:
+        """The adapter's ways of executing a step; ``auto`` is one of the others."""
+        named = getattr(self.adapter, "EXECUTIONS", ())
+        return tuple(name for name in named if name != "auto") or (JIT,)
+
+    def ours(self, rule: Rule, execution: str, shapes: Sequence[Shape], dtype: str) -> Step:
+        """A step of the adapter's optimizer."""
+        chosen = {} if execution == JIT else {"execution": execution}
+        if self.first_parameters:
+            return self.step(lambda given: self.adapter.bind(rule, given, **chosen), shapes, dtype)
+        return self.step(lambda given: self.adapter.bind(rule, **chosen), shapes, dtype)
+
+    @abstractmethod
+    def step(self, make: Callable[[Any], Any], shapes: Sequence[Shape], dtype: str) -> Step:
+        """A step of the optimizer made from parameters, or from the library's module."""
+
+    @abstractmethod
+    def copy(self, size: int) -> Step:
+        """Read and write ``size`` bytes in all."""
+
+    def uncached(self) -> AbstractContextManager[None]:
+        """A context in which what has been compiled before is compiled again."""
+        return nullcontext()
+
+
+@cache
+def framework(name: str) -> Framework:
+    """The framework of that name, imported."""
+    made: Framework = import_module(f"{__name__}.{name}").FRAMEWORK()
+    return made
+
+
+def arrays(shapes: Sequence[Shape], seed: int) -> Iterator[numpy.ndarray]:
+    """Normally distributed float32 arrays, repeating themselves."""
+    block = numpy.random.default_rng(seed).standard_normal(1 << 16, dtype=numpy.float32)
+    return (numpy.resize(block, shape) for shape in shapes)
+
+
+def lengths(size: int) -> list[int]:
+    """Of float32 arrays, in the copying of which ``size`` bytes are read and written."""
+    total, most = size // 8, COPIED // 4
+    return [most] * (total // most) + [total % most] * (total % most > 0)

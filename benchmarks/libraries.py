@@ -1,0 +1,172 @@
+"""Which optimizer of which library is which rule, with equal hyperparameters.
+
+torch.optim, optax and mlx.optimizers are dialects, and the suite describes their optimizers beside
+the rules already (``samestep.conformance.dialects``). In the other libraries an optimizer is the
+rule of the same name, whatever the case, and gets the rule's numbers wherever it has an argument of
+that name; everything else stays as the library sets it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import Parameter, signature
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from samestep.conformance.dialects import dialects
+from samestep.declaration import Hyper
+from samestep.rule import Rule, registry
+from samestep.wrapper import Wrapper
+
+__all__ = ["COPY", "LIBRARIES", "Library", "Opponent", "opponents"]
+
+COPY = "copy"
+"""Among the names of libraries: a plain copy, for rules that no other has."""
+
+SWITCHES = {
+    "for-loop": {"foreach": False, "fused": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+"""The ways of executing that torch's optimizers, and those written like them, let one choose."""
+
+GROUPS = {"Muon": {"use_muon": True}}
+"""What pytorch_optimizer wants a group of parameters to say."""
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """An optimizer of a library, and our rule that does the same work."""
+
+    rule: Rule
+    variants: Mapping[str, Callable[[Any], Any]]
+    """How it is made, from what its framework passes, by the way of executing it."""
+
+
+def _variants(make: Callable[..., Any], accepted: Collection[str]) -> dict[str, Any]:
+    chosen = {
+        name: {switch: value for switch, value in switches.items() if switch in accepted}
+        for name, switches in SWITCHES.items()
+    }
+    return {name: partial(make, **given) for name, given in chosen.items() if given} or {"": make}
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library of optimizers."""
+
+    framework: str
+    module: str
+    """Its import name."""
+    find: Callable[[str], Opponent | None]
+    """Its optimizer that is the rule of this name."""
+
+    @property
+    def installed(self) -> bool:
+        """Whether it can be imported."""
+        return all(find_spec(name) is not None for name in (self.framework, self.module))
+
+
+def opponents(library: Library) -> dict[str, Opponent]:
+    """What a library has, by rule; nothing is made of wrappers, whose work is another rule's."""
+    plain = sorted(name for name in registry if not issubclass(registry[name], Wrapper))
+    found = {name: library.find(name) for name in plain}
+    return {name: opponent for name, opponent in found.items() if opponent is not None}
+
+
+def _described(dialect: str, rule: str) -> Opponent | None:
+    """The optimizer that the suite compares with the rule's dialect."""
+    peer = next((peer for peer in dialects()[dialect].PEERS if peer.rule == rule), None)
+    if peer is None:
+        return None
+    ours = registry[rule](like=dialect, **peer.settings[0])
+    return Opponent(ours, {"": lambda given: peer.make(given, ours.hypers)})
+
+
+def _switchable(rule: str) -> Opponent | None:
+    """An optimizer of torch.optim, made again with the switches."""
+    found = _described("torch", rule)
+    if found is None:
+        return None
+    made = found.variants[""]([import_module("torch").zeros(1, requires_grad=True)])
+    native: Callable[..., Any] = type(made)
+    accepted = signature(native).parameters
+    values = {name: value for name, value in made.defaults.items() if name in accepted}
+    return Opponent(found.rule, _variants(partial(native, **values), accepted))
+
+
+def _named(
+    module: Callable[[str], ModuleType | None], said: Mapping[str, Any], rule: str
+) -> Opponent | None:
+    """The library's own class of the rule's name, not one of torch.optim shown again."""
+    source = module(rule)
+    if source is None:
+        return None
+    package = source.__name__.partition(".")[0]
+    classes = [value for value in vars(source).values() if isinstance(value, type)]
+    own = [one for one in classes if one.__module__.partition(".")[0] == package]
+    native = next((one for one in own if one.__name__.lower() == rule.lower()), None)
+    if native is None:
+        return None
+    ours = registry[rule]()
+    parameters = signature(native).parameters
+    values = {
+        name: value
+        for name, value in ours.hypers.items()
+        if isinstance(ours.fields()[name], Hyper) and _fits(name, value, parameters.get(name))
+    }
+
+    def make(tensors: Any, **switches: bool) -> Any:
+        return native([{"params": tensors, **said.get(rule, {})}], **values, **switches)
+
+    return Opponent(ours, _variants(make, parameters))
+
+
+def _fits(name: str, value: Any, parameter: Parameter | None) -> bool:
+    """Whether a number of ours means the same there, as far as the default tells."""
+    if parameter is None or value is None:
+        return False
+    default = parameter.default
+    if isinstance(value, tuple):
+        return isinstance(default, tuple) and len(default) == len(value)
+    number = isinstance(default, (int, float)) and not isinstance(default, bool)
+    return name == "lr" or (number and (value < 0) == (default < 0))
+
+
+@cache
+def _timm_module(rule: str) -> ModuleType | None:
+    """A module of ``timm.optim`` by itself: the package around it needs torchvision."""
+    name = "_timm_optim"
+    if name not in sys.modules:
+        package = find_spec("timm")
+        assert package is not None
+        assert package.submodule_search_locations is not None
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].__path__ = [str(Path(package.submodule_search_locations[0]) / "optim")]
+    try:
+        return import_module(f"{name}.{rule.lower()}")
+    except ModuleNotFoundError:
+        return None
+
+
+def _whole(module: str) -> Callable[[str], ModuleType | None]:
+    return lambda rule: import_module(module)
+
+
+LIBRARIES: Mapping[str, Library] = {
+    "torch.optim": Library("torch", "torch", _switchable),
+    "optax": Library("jax", "optax", partial(_described, "optax")),
+    "mlx.optimizers": Library("mlx", "mlx", partial(_described, "mlx")),
+    "pytorch_optimizer": Library(
+        "torch", "pytorch_optimizer", partial(_named, _whole("pytorch_optimizer"), GROUPS)
+    ),
+    "timm": Library("torch", "timm", partial(_named, _timm_module, {})),
+    "torch-optimi": Library("torch", "optimi", partial(_named, _whole("optimi"), {})),
+}
+"""By the name that ``--against`` takes."""

@@ -1,0 +1,79 @@
+"""The shapes that are stepped: two networks, derived from their architecture, and plain lists."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["IMPORT", "MODELS", "QUICK", "Model", "Shape", "elements", "gpt2_small", "resnet50"]
+
+Shape = tuple[int, ...]
+
+IMPORT = "import"
+"""Among the names of models: importing samestep.torch beside torch."""
+QUICK = "quick"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Lists of shapes, of one size or of growing sizes."""
+
+    title: str
+    sizes: Sequence[Sequence[Shape]]
+    narrow: bool = False
+    """Whether it is about the machinery, so that one rule in one dtype is enough."""
+
+
+def elements(shapes: Sequence[Shape]) -> int:
+    """How many numbers there are."""
+    return sum(map(math.prod, shapes))
+
+
+def gpt2_small(
+    width: int = 768, layers: int = 12, vocabulary: int = 50257, context: int = 1024
+) -> list[Shape]:
+    """The parameters of GPT-2, whose output layer is the embedding."""
+
+    def linear(inputs: int, outputs: int) -> list[Shape]:
+        return [(inputs, outputs), (outputs,)]
+
+    norm = [(width,), (width,)]
+    attention = linear(width, 3 * width) + linear(width, width)
+    perceptron = linear(width, 4 * width) + linear(4 * width, width)
+    block = norm + attention + norm + perceptron
+    return [(vocabulary, width), (context, width), *block * layers, *norm]
+
+
+def resnet50(blocks: Sequence[int] = (3, 4, 6, 3), classes: int = 1000) -> list[Shape]:
+    """The parameters of a ResNet of bottleneck blocks, 50 layers deep."""
+
+    def convolution(inputs: int, outputs: int, kernel: int) -> list[Shape]:
+        return [(outputs, inputs, kernel, kernel), (outputs,), (outputs,)]  # with its norm
+
+    inputs = 64
+    found = convolution(3, inputs, 7)
+    for stage, count in enumerate(blocks):
+        width = 64 << stage
+        for block in range(count):
+            found += convolution(inputs, width, 1) + convolution(width, width, 3)
+            found += convolution(width, 4 * width, 1)
+            found += convolution(inputs, 4 * width, 1) if block == 0 else []
+            inputs = 4 * width
+    return [*found, (classes, inputs), (classes,)]
+
+
+MODELS = {
+    "gpt2": Model("GPT-2 small", [gpt2_small()]),
+    "resnet50": Model("ResNet-50", [resnet50()]),
+    "small": Model("600 x (32x32)", [[(32, 32)] * 600]),
+    "large": Model("one of 50 M", [[(50_000_000,)]]),
+    "tensors": Model(
+        "n x (32x32)", [[(32, 32)] * n for n in (10, 30, 100, 300, 1000, 3000)], narrow=True
+    ),
+    "elements": Model("one of n", [[(10**n,)] for n in (4, 5, 6, 7, 8)], narrow=True),
+    "tiny": Model("3,000 x 4", [[(4,)] * 3000], narrow=True),
+    IMPORT: Model("import", [], narrow=True),
+    QUICK: Model("20 x (32x32)", [[(32, 32)] * 20]),
+}
+"""By the name that ``--models`` takes; all but the last are what there is to time."""

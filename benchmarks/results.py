@@ -1,0 +1,161 @@
+"""What was measured, and the file it is kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .targets import TARGETS, Target
+from .timing import Spread
+
+__all__ = ["Results", "Row", "Verdict", "judged", "machine"]
+
+PACKAGES = (
+    *("samestep", "numpy", "torch", "jax", "jaxlib", "optax", "mlx"),
+    *("pytorch-optimizer", "timm", "torch-optimi"),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A figure of a row, and what it was to be at most."""
+
+    figure: str
+    at_most: float
+    value: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is."""
+        return self.value <= self.at_most
+
+
+@dataclass(frozen=True)
+class Row:
+    """One optimizer step of ours, beside one of another library and a plain copy."""
+
+    framework: str
+    rule: str
+    model: str
+    dtype: str
+    execution: str
+    library: str
+    """What it is compared with; for a rule that no library has, the copy alone."""
+    variant: str = ""
+    """The library's own way of executing."""
+    device: str = "cpu"
+    tensors: int = 0
+    elements: int = 0
+    bytes_per_parameter: float | None = None
+    rounds: int = 0
+    ours_ms: float | None = None
+    theirs_ms: float | None = None
+    ratio: Spread | None = None
+    copy_ms: float | None = None
+    copy_ratio: Spread | None = None
+    first_seconds: float | None = None
+    """Of the first step, in which a compiler works."""
+    theirs_first_seconds: float | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    error: str = ""
+    """Why there is no figure."""
+
+    @property
+    def against(self) -> str:
+        """The library with its variant."""
+        return f"{self.library} {self.variant}".strip()
+
+    def figure(self, name: str) -> float | None:
+        """One of the figures that targets are about."""
+        if name == "first_ratio":
+            both = self.first_seconds and self.theirs_first_seconds
+            return self.first_seconds / self.theirs_first_seconds if both else None  # type: ignore[operator]
+        found = getattr(self, name)
+        return found.median if isinstance(found, Spread) else found
+
+
+def judged(row: Row, targets: Iterable[Target] = TARGETS) -> Row:
+    """The row with every target that is about it."""
+    found = []
+    for target in targets:
+        about = (
+            target.framework == row.framework
+            and target.device == row.device
+            and target.execution in ("", row.execution)
+            and (not target.against or {row.library, row.against} & {*target.against})
+            and (not target.rules or row.rule in target.rules)
+            and (not target.models or row.model in target.models)
+            and row.rule not in target.but
+        )
+        value = row.figure(target.figure) if about else None
+        if value is not None:
+            found.append(Verdict(target.figure, target.at_most, value))
+    return replace(row, verdicts=tuple(found))
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Where it was measured, and with which versions."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
+
+
+@dataclass
+class Results:
+    """A run: where, against what, and its rows so far."""
+
+    machine: dict[str, Any]
+    libraries: dict[str, list[str]] = field(default_factory=dict)
+    """The rules that each library has, of those asked for."""
+    missing: list[str] = field(default_factory=list)
+    """Libraries that are not installed."""
+    rows: list[Row] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """Write the file anew; at every moment it is whole."""
+        beside = path.with_suffix(".part")
+        beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        beside.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """What ``write`` has written."""
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{**found, "rows": [_row(**values) for values in found["rows"]]})
+
+
+def _row(**values: Any) -> Row:
+    for name in ("ratio", "copy_ratio"):
+        if values[name] is not None:
+            values[name] = Spread(**values[name])
+    values["verdicts"] = tuple(Verdict(**verdict) for verdict in values["verdicts"])
+    return Row(**values)

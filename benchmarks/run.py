@@ -1,0 +1,209 @@
+"""Everything that was asked for, row by row."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from samestep.rule import Rule, registry
+from samestep.wrapper import Wrapper
+
+from .frameworks import framework
+from .libraries import COPY, LIBRARIES, Opponent, opponents
+from .models import IMPORT, MODELS, QUICK, Shape, elements
+from .results import Results, Row, judged, machine
+from .timing import alternate, median, paired, timed
+from .traffic import DTYPES, moved
+
+__all__ = ["Case", "Options", "cases", "executions", "limited", "prepared", "run"]
+
+SWEPT = "AdamW"
+"""The rule that is timed where a model is about the machinery."""
+IN_BRIEF = ("AdamW", "Lion")
+"""Between them, every library has them."""
+WARMING = 2
+"""Rounds before those that count."""
+MANY = 10_000_000
+"""Elements of which no copy should stay in memory for long."""
+IMPORTS = 5
+"""Fresh processes per side, at most."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to time; nothing given is everything."""
+
+    against: Sequence[str] = (*LIBRARIES, COPY)
+    rules: Sequence[str] = ()
+    models: Sequence[str] = ()
+    dtypes: Sequence[str] = tuple(DTYPES)
+    executions: Sequence[str] = ()
+    rounds: int = 15
+    threads: int | None = None
+
+    @classmethod
+    def quick(cls, **given: Any) -> Options:
+        """One small model and two rules, in three rounds; what is given goes before it."""
+        brief = {"rules": IN_BRIEF, "models": (QUICK, IMPORT), "dtypes": ("float32",), "rounds": 3}
+        return cls(**{**brief, **given})
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a row is to be about."""
+
+    row: Row
+    rule: Rule | None = None
+    shapes: Sequence[Shape] = ()
+    make: Callable[[Any], Any] | None = None
+
+
+def executions() -> list[str]:
+    """The ways of executing a step that some adapter has, of the frameworks that are installed."""
+    frameworks = {library.framework for library in LIBRARIES.values() if library.installed}
+    return sorted({name for one in frameworks for name in framework(one).executions})
+
+
+def prepared(options: Options) -> Results:
+    """No rows yet, but the libraries that there are, and their rules."""
+    asked = {name: LIBRARIES[name] for name in options.against if name != COPY}
+    has = {name: opponents(library) for name, library in asked.items() if library.installed}
+    return Results(
+        machine(options.threads or len(_cores()) or os.cpu_count() or 1),
+        {n: [rule for rule in own if rule in (options.rules or own)] for n, own in has.items()},
+        [name for name, library in asked.items() if not library.installed],
+    )
+
+
+def cases(options: Options) -> list[Case]:
+    """The rows to measure; those with the same step of ours stand together."""
+    models = options.models or [name for name in MODELS if name != QUICK]
+    installed = {name: library for name, library in LIBRARIES.items() if library.installed}
+    found = []
+    for name in dict.fromkeys(library.framework for library in installed.values()):
+        own = [n for n in options.against if n in installed and installed[n].framework == name]
+        if not own and COPY not in options.against:
+            continue
+        if name == "torch" and IMPORT in models:
+            found.append(Case(Row(name, "", IMPORT, "", "", "import torch")))
+        has = {library: opponents(installed[library]) for library in own}
+        for model in models:
+            found += _of_model(name, model, has, options)
+    return found
+
+
+def _of_model(
+    name: str, model: str, has: Mapping[str, Mapping[str, Opponent]], options: Options
+) -> Iterator[Case]:
+    every = [rule for rule in sorted(registry) if not issubclass(registry[rule], Wrapper)]
+    narrow, stepper = MODELS[model].narrow, framework(name)
+    for rule in options.rules or ([SWEPT] if narrow else every):
+        own = {library: by_rule[rule] for library, by_rule in has.items() if rule in by_rule}
+        if not own and COPY in options.against:
+            own = {COPY: Opponent(registry[rule](), {"": _nothing})}
+        for dtype in options.dtypes[:1] if narrow else options.dtypes:
+            for execution in stepper.executions:
+                if execution in (options.executions or stepper.executions):
+                    row = Row(name, rule, model, dtype, execution, COPY, device=stepper.device)
+                    yield from _of_step(row, own)
+
+
+def _of_step(row: Row, own: Mapping[str, Opponent]) -> Iterator[Case]:
+    for shapes in MODELS[row.model].sizes:
+        for library, opponent in own.items():
+            taken = [shape for shape in shapes if len(shape) >= opponent.rule.min_ndim]
+            for variant, make in opponent.variants.items() if taken else ():
+                one = replace(row, library=library, variant=variant)
+                one = replace(one, tensors=len(taken), elements=elements(taken))
+                yield Case(one, opponent.rule, taken, None if make is _nothing else make)
+
+
+def _nothing(given: Any) -> None:
+    """In the place of a library's optimizer."""
+
+
+def run(
+    options: Options, results: Results, path: Path, watch: Callable[[Row], None] = lambda row: None
+) -> None:
+    """Measure every case, and write what there is after each.
+
+    ``watch`` is called with a row before it is measured.
+    """
+    first: dict[Any, float] = {}
+    for case in cases(options):
+        watch(case.row)
+        try:
+            row = _import(case.row, options) if case.rule is None else _step(case, options, first)
+        except Exception as error:  # whatever a library raises is said, and the others go on
+            row = replace(case.row, error=f"{type(error).__name__}: {error}".splitlines()[0])
+        results.rows.append(judged(row))
+        results.write(path)
+        if row.elements > MANY:
+            gc.collect()
+
+
+def _step(case: Case, options: Options, first: dict[Any, float]) -> Row:
+    assert case.rule is not None
+    row, stepper = case.row, framework(case.row.framework)
+    traffic = moved(case.rule, case.shapes, row.dtype)
+    sides = {"ours": stepper.ours(case.rule, row.execution, case.shapes, row.dtype)}
+    # Against another library the rule may be another dialect of ours, and so another kernel.
+    key = case.rule, row.framework, row.execution, row.dtype, row.tensors, row.elements
+    if key not in first:
+        with stepper.uncached():
+            first[key] = timed(sides["ours"])
+    if case.make is not None:
+        sides["theirs"] = stepper.step(case.make, case.shapes, row.dtype)
+        row = replace(row, theirs_first_seconds=timed(sides["theirs"]))
+    sides["copy"] = stepper.copy(traffic)
+    for _ in range(WARMING):
+        alternate(sides, 1)
+    row = replace(row, bytes_per_parameter=traffic / row.elements, first_seconds=first[key])
+    return _timed(row, alternate(sides, options.rounds))
+
+
+def _import(row: Row, options: Options) -> Row:
+    """Fresh processes, whose own start falls on both sides."""
+    sides = {
+        side: partial(subprocess.run, [sys.executable, "-c", f"import {module}"], check=True)
+        for side, module in (("ours", "samestep.torch"), ("theirs", "torch"))
+    }
+    return _timed(row, alternate(sides, min(options.rounds, IMPORTS)))
+
+
+def _timed(row: Row, taken: Mapping[str, list[float]]) -> Row:
+    """The row with its medians and ratios."""
+    ours = taken["ours"]
+    row = replace(row, rounds=len(ours), ours_ms=median(ours))
+    for side, name in (("theirs", "ratio"), ("copy", "copy_ratio")):
+        if side in taken:
+            figures = {f"{side}_ms": median(taken[side]), name: paired(ours, taken[side])}
+            row = replace(row, **figures)  # type: ignore[arg-type]
+    return row
+
+
+def _cores() -> set[int]:
+    """The cores this process may run on; empty where the system does not say."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+@contextmanager
+def limited(threads: int | None) -> Iterator[None]:
+    """Only so many cores, which every framework that is imported afterwards keeps to."""
+    cores = _cores()
+    if threads is None or not cores:
+        yield
+        return
+    os.sched_setaffinity(0, sorted(cores)[:threads])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)

@@ -1,0 +1,60 @@
+"""What the core asks of arrays of any framework."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+__all__ = ["cast", "cast_like", "dtype_name", "is_array", "known", "listed"]
+
+Array = Any
+
+
+def is_array(value: Any) -> bool:
+    """Whether ``value`` is a 0-d array of some framework (a traced learning rate, for example)."""
+    return hasattr(value, "dtype") and getattr(value, "shape", None) == ()
+
+
+def known(value: Any) -> Any:
+    """The number in a 0-d array if it is at hand; the array itself if not; all else as it is.
+
+    It is not at hand while a framework traces or differentiates, nor on an accelerator of torch,
+    where reading it would wait for the device, and break a CUDA graph that is being captured.
+    """
+    if not is_array(value):
+        return value
+    away = getattr(getattr(value, "device", None), "type", "cpu") != "cpu"
+    traced = any(base.__name__ == "Tracer" for base in type(value).__mro__)  # JAX
+    if away or traced or getattr(value, "requires_grad", False):
+        return value
+    try:
+        return value.item() if hasattr(value, "item") else numpy.asarray(value).item()
+    except Exception:  # every framework has its own error for a value that is being traced
+        return value
+
+
+def dtype_name(dtype: Any) -> str:
+    """Name of a dtype of any framework, such as ``"float32"``."""
+    return str(dtype).rpartition(".")[2]
+
+
+def cast(xp: Any, value: Any, dtype: Any) -> Any:
+    """An array, or every one of a tuple, in that dtype."""
+    if isinstance(value, (tuple, list)):
+        return tuple(cast(xp, item, dtype) for item in value)
+    if isinstance(value, numpy.generic):  # NumPy turns 0-d results into scalars
+        value = numpy.asarray(value)
+    return value if value.dtype == dtype else xp.astype(value, dtype)
+
+
+def cast_like(xp: Any, value: Any, like: Any) -> Any:
+    """An array, or every one of a tuple, in the dtype of what stands in its place in ``like``."""
+    if isinstance(like, (tuple, list)):
+        return tuple(cast_like(xp, *pair) for pair in zip(value, like, strict=True))
+    return cast(xp, value, like.dtype)
+
+
+def listed(names: Any) -> str:
+    """Names in a sentence."""
+    return ", ".join(sorted(map(str, names))) or "none"
