@@ -260,10 +260,11 @@ def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def vector(value: Any) -> Any:
-        return tuple(map(vector, value)) if isinstance(value, tuple) else xp.reshape(value, (-1,))
+        many = isinstance(value, (tuple, list))
+        return tuple(map(vector, value)) if many else xp.reshape(value, (-1,))
 
     def like(value: Any, old: Any) -> Any:
-        if isinstance(old, tuple):
+        if isinstance(old, (tuple, list)):
             return tuple(like(*pair) for pair in zip(value, old, strict=True))
         return xp.reshape(value, old.shape)
 

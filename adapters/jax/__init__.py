@@ -21,17 +21,19 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import native
+from ..execution import EXECUTIONS
 from ..rule import Rule
 from .transformation import RuleTransformation, bind
 
-__all__ = ["RuleTransformation", "bind"]
+__all__ = ["EXECUTIONS", "RuleTransformation", "bind"]
 
 
 def _native(rule: type[Rule]) -> Callable[..., RuleTransformation]:
-    def transformation(*args: Any, **kwargs: Any) -> RuleTransformation:
-        return bind(rule(*args, **kwargs))
+    def transformation(*args: Any, execution: str = "auto", **kwargs: Any) -> RuleTransformation:
+        return bind(rule(*args, **kwargs), execution=execution)
 
-    transformation.__signature__ = native.signature(rule)  # type: ignore[attr-defined]
+    derived = native.signature(rule, after={"execution": "auto"})
+    transformation.__signature__ = derived  # type: ignore[attr-defined]
     return transformation
 
 

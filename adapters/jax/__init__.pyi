@@ -22,10 +22,12 @@ from ..rule import Rule
 from ..groups import Predicate
 from ..rules import _Scalar, _Whole
 
+from ..execution import EXECUTIONS as EXECUTIONS
 from .transformation import RuleTransformation as RuleTransformation
 from .transformation import bind as bind
 
 __all__ = [
+    "EXECUTIONS",
     "RuleTransformation",
     "bind",
 ]
@@ -47,6 +49,7 @@ def AMSGrad(
     like: Literal["torch", "optax", "keras", "paper", "labml"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """AMSGrad: Adam that divides by the largest mean square so far.
 
@@ -88,6 +91,7 @@ def AdEMAMix(
     like: Literal["optax", "paper", "holocron", "xlstm"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """AdEMAMix: Adam with a second, much slower mean of the gradient beside the first.
 
@@ -132,6 +136,7 @@ def AdaBelief(
     like: Literal["optax", "paper", "labml", "holocron"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """AdaBelief: Adam that divides by the spread of the gradient around its mean.
 
@@ -172,6 +177,7 @@ def AdaDelta(
     like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """AdaDelta: steps in units of the steps before, so that no step size is needed.
 
@@ -213,6 +219,7 @@ def Adafactor(
     like: Literal["torch", "optax", "mlx", "keras", "paper"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Adafactor: the mean square kept as one vector per row and one per column.
 
@@ -262,6 +269,7 @@ def Adagrad(
     like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Adagrad: the gradient in units of the root of all its squares so far.
 
@@ -307,6 +315,7 @@ def Adam(
     like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example", "labml"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Adam: a step along the mean gradient, in units of its root mean square.
 
@@ -353,6 +362,7 @@ def AdamP(
     like: Literal["paper", "holocron"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """AdamP: Adam without the part that only makes scale-invariant weights grow.
 
@@ -399,6 +409,7 @@ def AdamW(
     like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Adam with weight decay kept apart from the gradient.
 
@@ -436,6 +447,7 @@ def Adamax(
     like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Adamax: Adam with the largest decayed gradient in place of the root mean square.
 
@@ -476,6 +488,7 @@ def Adan(
     like: Literal["optax", "paper", "holocron"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Adan: adaptive Nesterov momentum, from the difference of successive gradients.
 
@@ -520,6 +533,7 @@ def LAMB(
     like: Literal["optax", "keras", "paper", "holocron"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """LAMB: Adam's direction, rescaled for every parameter to the parameter's own norm.
 
@@ -565,6 +579,7 @@ def LARS(
     like: Literal["optax", "paper", "holocron"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """LARS: momentum whose steps are, for every parameter, a fraction of its own norm.
 
@@ -604,6 +619,7 @@ def Lion(
     like: Literal["optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Lion: the sign of an interpolation between momentum and gradient.
 
@@ -631,6 +647,7 @@ def Lookahead(
     like: Literal["optax", "paper", "holocron"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Lookahead: another rule explores, and slow weights follow it every few steps.
 
@@ -658,6 +675,7 @@ def Muon(
     like: None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Muon: momentum, orthogonalised, so that every direction of a matrix moves alike.
 
@@ -696,6 +714,7 @@ def NAdam(
     like: Literal["torch", "optax", "keras"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """NAdam: Adam with Nesterov momentum, and a momentum that grows over the first steps.
 
@@ -738,6 +757,7 @@ def Prodigy(
     like: Literal["optax"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Prodigy: Adam that finds its own step size d, from how far the parameters have come.
 
@@ -782,6 +802,7 @@ def RAdam(
     like: Literal["torch", "optax", "paper", "labml"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """RAdam: Adam rectified for the variance of its divisor in the first steps.
 
@@ -831,6 +852,7 @@ def RMSprop(
     like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """RMSprop: the gradient in units of its root mean square.
 
@@ -881,6 +903,7 @@ def RaLars(
     like: Literal["holocron"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """RaLars: RAdam's direction, rescaled for every parameter to the parameter's own norm.
 
@@ -921,6 +944,7 @@ def Rprop(
     like: Literal["torch", "optax"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Rprop: the sign of the gradient, times a step size that every element finds for itself.
 
@@ -958,6 +982,7 @@ def SGD(
     like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Stochastic gradient descent, with momentum, dampening and Nesterov's look ahead.
 
@@ -1001,6 +1026,7 @@ def SM3(
     like: Literal["optax", "paper", "jax-example"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """SM3: Adagrad with one accumulator per row, column, ... in place of one per element.
 
@@ -1035,6 +1061,7 @@ def Scout(
     like: Literal["holocron"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Scout: Lookahead that follows further where the steps of a period disagree.
 
@@ -1058,6 +1085,7 @@ def SignSGD(
     like: Literal["optax", "paper"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """signSGD: the sign of the gradient.
 
@@ -1087,6 +1115,7 @@ def Signum(
     like: Literal["optax", "paper"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Signum: the sign of the momentum.
 
@@ -1123,6 +1152,7 @@ def TAdam(
     like: Literal["holocron"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """TAdam: Adam whose mean gradient gives outliers little weight.
 
@@ -1164,6 +1194,7 @@ def Yogi(
     like: Literal["optax", "paper"] | None = None,
     mask: Predicate | None = None,
     groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Yogi: Adam whose v moves by at most (1 - beta2) grad^2 in one step.
 

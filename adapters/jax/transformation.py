@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import optax  # type: ignore[import-untyped]  # ships no types
@@ -9,8 +10,10 @@ import optax  # type: ignore[import-untyped]  # ships no types
 import jax
 import jax.numpy as xp
 
+from .. import packing
 from .. import step as stepping
 from ..arrays import known, listed
+from ..execution import checked
 from ..rule import Rule, State
 
 __all__ = ["RuleTransformation", "bind"]
@@ -26,16 +29,27 @@ class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore
         return rule
 
 
-def bind(rule: Rule) -> RuleTransformation:
-    """A rule object (the package's, a user's own, a wrapped one) as an optax transformation."""
+def bind(rule: Rule, *, execution: str = "auto") -> RuleTransformation:
+    """A rule object (the package's, a user's own, a wrapped one) as an optax transformation.
+
+    Args:
+        rule: the rule.
+        execution: one of ``EXECUTIONS``. Under ``jax.jit`` XLA compiles the whole step, and
+            ``auto`` leaves it to that; elsewhere small parameters are gathered, if none of them is
+            spread over devices. ``compiled`` puts ``update`` into a ``jax.jit`` of its own.
+    """
     if not isinstance(rule, Rule):
         raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
+    checked(rule.name, execution)
+    whole = jax.jit(partial(_update, rule, "reference"))
 
     def init(params: Any) -> State:
         return _init(rule, params)
 
     def update(grads: Any, state: State, params: Any = None, **extra: Any) -> Any:
-        return _update(rule, grads, state, params)
+        if execution == "compiled":
+            return whole(grads, state, params)
+        return _update(rule, execution, grads, state, params)
 
     update.rule = rule  # type: ignore[attr-defined]
     return RuleTransformation(init, update)
@@ -55,7 +69,7 @@ def _init(rule: Rule, params: Any) -> State:
     return State(xp.zeros((), xp.int32), slots, common)
 
 
-def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, State]:
+def _update(rule: Rule, execution: str, grads: Any, state: State, params: Any) -> tuple[Any, State]:
     if params is None:
         raise ValueError(f"{rule.name}: update(grads, state, params) needs params")
     if not isinstance(state, State):
@@ -84,7 +98,9 @@ def _update(rule: Rule, grads: Any, state: State, params: Any) -> tuple[Any, Sta
         chosen = rule.of(_dotted(path), array.shape)
         entries.append(stepping.Entry(chosen, step, strong, array, own))
         places.append(place)
-    results, common = stepping.run(xp, entries, state.shared, enter=_hoisted)
+    packs = execution == "packed" or (execution == "auto" and _together(entries))
+    run = packing.run if packs else stepping.run
+    results, common = run(xp, entries, state.shared, stepping.plain, _hoisted)
     updates: list[Any] = [None] * len(arrays)
     for place, (new_param, new_slots) in zip(places, results, strict=True):
         updates[place] = new_param - arrays[place]
@@ -130,6 +146,16 @@ def _matched(rule: Rule, what: str, tree: Any, paths: list[Any], structure: Any)
             + ("; ".join(words) or "its nodes are of other types")
         ) from error
     return found
+
+
+def _together(entries: list[stepping.Entry]) -> bool:
+    """Whether arrays may be gathered: not while they are traced, nor if they are spread."""
+    return all(
+        not isinstance(entry.param, jax.core.Tracer)
+        and not isinstance(entry.grad, jax.core.Tracer)
+        and len(entry.param.devices()) == 1
+        for entry in entries
+    )
 
 
 def _hoisted(values: Any, param: jax.Array) -> Any:

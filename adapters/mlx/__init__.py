@@ -26,11 +26,11 @@ __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
 
 def _native(rule: type[Rule]) -> type:
-    def init(self: Any, *args: Any, execution: str = "reference", **kwargs: Any) -> None:
+    def init(self: Any, *args: Any, execution: str = "auto", **kwargs: Any) -> None:
         RuleOptimizer.__init__(self, rule(*args, **kwargs), execution=execution)
 
     init.__qualname__ = rule.__name__
-    derived = native.signature(rule, after={"execution": "reference"})
+    derived = native.signature(rule, after={"execution": "auto"})
     return type(rule.__name__, (RuleOptimizer,), {"__init__": init, "__signature__": derived})
 
 

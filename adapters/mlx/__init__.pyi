@@ -73,7 +73,7 @@ class AMSGrad(RuleOptimizer):
         like: Literal["torch", "optax", "keras", "paper", "labml"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class AdEMAMix(RuleOptimizer):
@@ -118,7 +118,7 @@ class AdEMAMix(RuleOptimizer):
         like: Literal["optax", "paper", "holocron", "xlstm"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class AdaBelief(RuleOptimizer):
@@ -169,7 +169,7 @@ class AdaBelief(RuleOptimizer):
         like: Literal["optax", "paper", "labml", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class AdaDelta(RuleOptimizer):
@@ -206,7 +206,7 @@ class AdaDelta(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Adafactor(RuleOptimizer):
@@ -259,7 +259,7 @@ class Adafactor(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Adagrad(RuleOptimizer):
@@ -312,7 +312,7 @@ class Adagrad(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Adam(RuleOptimizer):
@@ -357,7 +357,7 @@ class Adam(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example", "labml"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class AdamP(RuleOptimizer):
@@ -412,7 +412,7 @@ class AdamP(RuleOptimizer):
         like: Literal["paper", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class AdamW(RuleOptimizer):
@@ -456,7 +456,7 @@ class AdamW(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Adamax(RuleOptimizer):
@@ -495,7 +495,7 @@ class Adamax(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Adan(RuleOptimizer):
@@ -544,7 +544,7 @@ class Adan(RuleOptimizer):
         like: Literal["optax", "paper", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class LAMB(RuleOptimizer):
@@ -591,7 +591,7 @@ class LAMB(RuleOptimizer):
         like: Literal["optax", "keras", "paper", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class LARS(RuleOptimizer):
@@ -642,7 +642,7 @@ class LARS(RuleOptimizer):
         like: Literal["optax", "paper", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Lion(RuleOptimizer):
@@ -677,7 +677,7 @@ class Lion(RuleOptimizer):
         like: Literal["optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Lookahead(RuleOptimizer):
@@ -702,7 +702,7 @@ class Lookahead(RuleOptimizer):
         like: Literal["optax", "paper", "holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Muon(RuleOptimizer):
@@ -741,7 +741,7 @@ class Muon(RuleOptimizer):
         like: None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class NAdam(RuleOptimizer):
@@ -786,7 +786,7 @@ class NAdam(RuleOptimizer):
         like: Literal["torch", "optax", "keras"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Prodigy(RuleOptimizer):
@@ -833,7 +833,7 @@ class Prodigy(RuleOptimizer):
         like: Literal["optax"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class RAdam(RuleOptimizer):
@@ -882,7 +882,7 @@ class RAdam(RuleOptimizer):
         like: Literal["torch", "optax", "paper", "labml"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class RMSprop(RuleOptimizer):
@@ -939,7 +939,7 @@ class RMSprop(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class RaLars(RuleOptimizer):
@@ -990,7 +990,7 @@ class RaLars(RuleOptimizer):
         like: Literal["holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Rprop(RuleOptimizer):
@@ -1027,7 +1027,7 @@ class Rprop(RuleOptimizer):
         like: Literal["torch", "optax"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class SGD(RuleOptimizer):
@@ -1072,7 +1072,7 @@ class SGD(RuleOptimizer):
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class SM3(RuleOptimizer):
@@ -1121,7 +1121,7 @@ class SM3(RuleOptimizer):
         like: Literal["optax", "paper", "jax-example"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Scout(RuleOptimizer):
@@ -1146,7 +1146,7 @@ class Scout(RuleOptimizer):
         like: Literal["holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class SignSGD(RuleOptimizer):
@@ -1177,7 +1177,7 @@ class SignSGD(RuleOptimizer):
         like: Literal["optax", "paper"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Signum(RuleOptimizer):
@@ -1212,7 +1212,7 @@ class Signum(RuleOptimizer):
         like: Literal["optax", "paper"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class TAdam(RuleOptimizer):
@@ -1257,7 +1257,7 @@ class TAdam(RuleOptimizer):
         like: Literal["holocron"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
 class Yogi(RuleOptimizer):
@@ -1302,5 +1302,5 @@ class Yogi(RuleOptimizer):
         like: Literal["optax", "paper"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
-        execution: Literal["reference", "compiled"] = "reference",
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...

@@ -78,7 +78,7 @@ class MLX(Backend):
 
 
 class MLXCompile(MLX):
-    """MLX, each parameter's step compiled by mx.compile."""
+    """MLX, small parameters gathered, the step of each vector compiled by mx.compile."""
 
     name = "mx.compile"
     slow = True

@@ -10,14 +10,13 @@ import mlx.core as xp
 import mlx.optimizers
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
+from .. import packing
 from .. import step as stepping
 from ..arrays import known
+from ..execution import EXECUTIONS, checked, say
 from ..rule import Rule
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
-
-EXECUTIONS = ("reference", "compiled")
-"""``reference`` runs the rule as it is; ``compiled`` runs each parameter's step in mx.compile."""
 
 
 class _Placed:
@@ -30,17 +29,14 @@ class _Placed:
 class RuleOptimizer(mlx.optimizers.Optimizer):
     """A rule as an ``mlx.optimizers.Optimizer``; see ``bind``."""
 
-    def __init__(self, rule: Rule, *, execution: str = "reference") -> None:
+    def __init__(self, rule: Rule, *, execution: str = "auto") -> None:
         if not isinstance(rule, Rule):
             raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
-        if execution not in EXECUTIONS:
-            raise ValueError(
-                f"{rule.name}(execution={execution!r}): execution must be one of "
-                + ", ".join(map(repr, EXECUTIONS))
-            )
+        checked(rule.name, execution)
         super().__init__()  # type: ignore[no-untyped-call]
         self.rule = rule
         self.execution = execution
+        self._said = ""
         self._on_host: dict[str, tuple[xp.array, float]] = {}
         self._show_learning_rate(0)
 
@@ -105,8 +101,10 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             return len(entries) - 1
 
         places = tree_map_with_path(enter, gradients, parameters, self.state)
-        executor = (_compiled, _as_arrays) if self.execution == "compiled" else ()
-        results, common = stepping.run(xp, entries, self.state.get("shared_state", {}), *executor)
+        execution = self._chosen(traced=isinstance(step, xp.array))
+        run = stepping.run if execution == "reference" else packing.run
+        executor = (_compiled, _as_arrays) if execution == "compiled" else ()
+        results, common = run(xp, entries, self.state.get("shared_state", {}), *executor)
         new_params = []
         for entry, (param, slots) in zip(entries, list(results), strict=True):
             new_params.append(param)
@@ -115,6 +113,20 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             self.state["shared_state"] = common
         self._store("step", step + 1, self.state["step"] + 1)
         return tree_map(lambda place: new_params[place], places)
+
+    def _chosen(self, traced: bool) -> str:
+        """The execution; for ``auto`` mx.compile, unless the whole step is in it already."""
+        if self.execution != "auto":
+            return self.execution
+        execution, reason = (
+            ("reference", "mx.compile has the whole step")
+            if traced
+            else ("compiled", "mx.compile takes a moment, at the first step")
+        )
+        if self._said != execution:
+            self._said = execution
+            say(self.rule.name, execution, reason)
+        return execution
 
     def _check(self, path: str, grad: Any, parameter: Any) -> None:
         """Refuse a gradient that is none, or that is for no parameter."""
@@ -185,7 +197,7 @@ def _flat(tree: Any) -> list[tuple[str, Any]]:
     return list(found)
 
 
-def bind(rule: Rule, *, execution: str = "reference") -> RuleOptimizer:
+def bind(rule: Rule, *, execution: str = "auto") -> RuleOptimizer:
     """A rule object (the package's, a user's own, a wrapped one) as an MLX optimizer.
 
     Args:
