@@ -10,7 +10,7 @@ from functools import cache, partial
 from importlib import import_module
 from inspect import getmembers, getmodule, isclass, isfunction, signature
 from operator import attrgetter
-from pkgutil import iter_modules
+from pkgutil import iter_modules, resolve_name
 
 import numpy
 import pytest
@@ -19,7 +19,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import samestep
-from samestep import parts, step, vocabulary, weight_decay
+from samestep import packing, parts, step, vocabulary, weight_decay
 from samestep.backend import NUMPY
 from samestep.conformance import (
     agreement,
@@ -68,6 +68,8 @@ IN_BACKENDS = {
          "1 - xp.asarray(beta, dtype=xp.float32) ** t"),
         ("float32", "parameters of one shape mixed up", "step.run", ADVANCE,
          ADVANCE.replace("entry", "[e for e in entries if e[3].shape == entry.param.shape][-1]")),
+        ("float32", "gathered parameters mixed up", "packing.parted",
+         "start += math.prod(entry.param.shape)", "pass"),
         ("float32", "slots start elsewhere", "step.init_slots",
          "item.init.make(xp, param, rule)", "item.init.make(xp, 0 * param, rule)"),
         ("float32", "state stale", "rule.Rule.update", "new[path][1][name]",
@@ -75,11 +77,20 @@ IN_BACKENDS = {
         ("float32", "step not counted", "step.scalars", "host, step + 1", "host, 1"),
     ],
     "torch": [
-        ("float32", "state stale", "RuleOptimizer._advance", "_write(state[name], new)", "pass"),
-        ("float32", "step not counted", "RuleOptimizer._advance", 'state["step"] += 1', "pass"),
-        ("float32", "gradient written in place", "RuleOptimizer._advance",
-         "entry.param.copy_(param)", "entry.param.copy_(param); entry.grad.neg_()"),
-        ("bfloat16", "scalars in bfloat16", "_as_tensors", COMPUTE, "param.dtype"),
+        ("float32", "state stale", "samestep.torch.kernels:_writing",
+         '"param": param, **slots', '"param": param'),
+        ("float32", "step not counted", "samestep.torch.plan:Plan.count", "batch.step += 1",
+         "pass"),
+        ("float32", "gradient written in place", "RuleOptimizer._advance", "plan.count()",
+         "plan.count(); [grad.neg_() for grad in grads]"),
+        ("float32", "gathered parameters not put back", "samestep.torch.plan:_Batch.scatter",
+         "self.gathers", "False"),
+        ("float32", "gathered state goes astray", "samestep.torch.plan:_rebased",
+         "vector[offset : offset + value.numel()]", "vector[: value.numel()]"),
+        ("float32", "pieces one element short", "samestep.packing:in_chunks",
+         "slice(start, start + length)", "slice(start, start + length - 1)"),
+        ("bfloat16", "scalars in bfloat16", "samestep.torch.kernels:as_tensors", COMPUTE,
+         "param.dtype"),
     ],
     "jax": [
         ("float32", "state stale", "_update", "slots[name][place] = value", "pass"),
@@ -393,7 +404,8 @@ BESIDE_AGREEMENT = {
 
 def planting(fault, module=samestep):
     what, name, old, new = fault
-    return edited(attrgetter(name)(module), what, old, new)
+    function = resolve_name(name) if ":" in name else attrgetter(name)(module)
+    return edited(function, what, old, new)
 
 
 def fails(check, **fixtures):
@@ -431,9 +443,12 @@ def sensitivity(rule, given, of=test_rules._sensitivity):
 def few_steps(monkeypatch):
     """Few steps of few numbers; references, which no fault changes, are followed once.
 
-    On backends two parameters have one shape, and nothing is cached before or after.
+    On backends two parameters have one shape, two more are gathered and large ones cut, and
+    nothing is cached before or after.
     """
-    shapes = {"bias": (33,), "matrix": (16, 9), "twin": (16, 9)}
+    shapes = {"bias": (33,), "matrix": (16, 9), "twin": (16, 9), "scale": (20,)}
+    monkeypatch.setattr(packing, "SMALL", 100)
+    monkeypatch.setattr(packing, "CHUNK", 100)
     monkeypatch.setattr(test_rules, "record", small)
     monkeypatch.setattr(
         test_rules, "follow_reference", lambda rule, given: remembered(rule, pickle.dumps(given))
@@ -642,6 +657,8 @@ def forget(module):
     for value in vars(module).values():
         if hasattr(value, "cache_clear"):
             value.cache_clear()
+    if hasattr(module, "kernels"):
+        module.kernels.forget()
 
 
 def test_faults_on_a_backend_are_caught(backend):
@@ -711,7 +728,9 @@ def test_faults_on_a_backend_are_caught(backend):
     count, survivors = 0, []
     for module, name in ((samestep, "samestep"), (adapter, backend.library)):
         for dtype, what, where, old, new in IN_BACKENDS.get(name, ()):
-            if dtype in backend.dtypes and runs(planting((what, where, old, "1/0"), module), dtype):
+            if dtype in backend.dtypes and runs(
+                planting((what, where, old, "(1/0)"), module), dtype
+            ):
                 fault, count = planting((what, where, old, new), module), count + 1
                 if fault.function is step.compute_dtype:
                     forget(adapter)

@@ -32,18 +32,18 @@ def fits(entry: Entry) -> bool:
 
 def packs(
     entries: Sequence[Entry],
-    small: int = SMALL,
-    limit: int = CHUNK,
+    limit: int | None = None,
     alike: Callable[[Entry], Any] = lambda entry: None,
 ) -> list[list[int]]:
     """Places of the entries that are taken together; a list of one place is an entry by itself.
 
     Args:
         entries: rule, step, gradient, parameter and slots, per parameter.
-        small: number of elements up to which a parameter is gathered.
-        limit: number of elements of a pack, at most.
+        limit: number of elements of a pack, at most; CHUNK if not given, no packs if 0.
         alike: what else must be equal in a pack: the device, say.
     """
+    limit = CHUNK if limit is None else limit
+    small = min(SMALL, limit)
     found: list[list[int]] = []
     filling: dict[Any, tuple[list[int], int]] = {}
     for place, entry in enumerate(entries):
@@ -134,7 +134,7 @@ def run(
 
 
 def in_chunks(
-    kernel: Callable[..., Any], length: int = CHUNK
+    kernel: Callable[..., Any],
 ) -> Callable[..., tuple[Array, dict[str, Any]]]:
     """A kernel that writes into its vectors, called for one piece of them after another.
 
@@ -142,7 +142,7 @@ def in_chunks(
     """
 
     def chunked(grad: Array, param: Array, slots: dict[str, Any], common: Any, s: Any) -> Any:
-        size = param.shape[0]
+        size, length = param.shape[0], CHUNK
         single = {name: value for name, value in slots.items() if not _cut(value, size)}
         for start in range(0, size, length):
             piece = slice(start, start + length)

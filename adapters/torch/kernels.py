@@ -19,7 +19,7 @@ from .. import step as stepping
 from ..packing import CHUNK, in_chunks
 from ..rule import Rule
 
-__all__ = ["PACK", "as_tensors", "chosen", "compiled", "packed", "reference"]
+__all__ = ["PACK", "as_tensors", "chosen", "compiled", "forget", "packed", "reference"]
 
 Kernel = Callable[..., Any]
 
@@ -62,9 +62,10 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
         arrays = [grad, param, *chain.from_iterable(map(_parts, slots.values())), *common.values()]
         names = tuple((name, _count(value)) for name, value in slots.items()), tuple(common)
         kinds = tuple(_kind(array, rule.sees_axes) for array in arrays)
-        run = _kernels.get(key := (function, rule, param.device, names, kinds, s.structure))
-        if run is None:
-            run = _kernels[key] = _compiled(function, rule, names, s.structure, [*arrays, s.vector])
+        key = function, rule, param.device, names, kinds, s.structure
+        if key not in _kernels:
+            _kernels[key] = _compiled(function, rule, names, s.structure, [*arrays, s.vector])
+        run = _kernels[key]
         sums = run(*arrays, s.vector)
         return (slots, dict(sums)) if isinstance(sums, dict) else (param, slots)
 
@@ -72,6 +73,11 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
 
 
 _kernels: dict[Any, Kernel] = {}
+
+
+def forget() -> None:
+    """Drop every compiled kernel; the next step compiles its own again."""
+    _kernels.clear()
 
 
 def _count(value: Any) -> int | None:

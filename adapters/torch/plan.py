@@ -11,7 +11,7 @@ import array_api_compat.torch as xp
 
 import torch
 
-from ..packing import SMALL, packs
+from ..packing import packs
 from ..rule import Rule
 from ..step import Entry, run
 
@@ -62,7 +62,6 @@ class Plan:
         ]
         places = packs(
             entries,
-            small=min(SMALL, limit),
             limit=limit,
             alike=lambda entry: (entry.param.device, _plain(entry.param)),
         )

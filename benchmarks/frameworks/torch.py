@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +10,17 @@ import torch
 from torch._inductor.utils import fresh_cache
 
 import samestep.torch
+from samestep.torch import kernels
 
 from ..models import Shape
 from . import Framework, Step, arrays, lengths
 
 __all__ = ["FRAMEWORK"]
+
+RELEASED = 31 << 20
+"""Bytes taken and given back before anything is timed, as a backward pass does. After that the C
+library keeps what temporaries of either side give back, and asks the system for fresh pages no
+more."""
 
 
 class Torch(Framework):
@@ -28,6 +33,7 @@ class Torch(Framework):
 
     def step(self, make: Callable[[Any], Any], shapes: Sequence[Shape], dtype: str) -> Step:
         """``step()`` of a ``torch.optim.Optimizer``."""
+        torch.empty(RELEASED, dtype=torch.uint8)
         placed = {"dtype": getattr(torch, dtype), "device": self.place}
         tensors = []
         for param, grad in zip(arrays(shapes, 0), arrays(shapes, 1), strict=True):
@@ -60,9 +66,7 @@ class Torch(Framework):
     def uncached(self) -> Iterator[None]:
         """Nothing that Dynamo, Inductor and the adapter remember, in memory or in files."""
         torch.compiler.reset()
-        for name in [name for name in sys.modules if name.startswith(samestep.torch.__name__)]:
-            for value in vars(sys.modules[name]).values():
-                getattr(value, "cache_clear", lambda: None)()
+        kernels.forget()
         with fresh_cache():
             yield
 
