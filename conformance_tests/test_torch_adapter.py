@@ -628,3 +628,39 @@ def test_a_schedule_is_held_to_its_range_before_anything_moves():
     with pytest.raises(ValueError, match=r"AdamW\(lr=-1.0\): lr must be >= 0 .*; the schedule"):
         optimizer.step()
     assert all((param == 1).all() for param in params) and not optimizer.state
+
+
+def test_a_parameter_without_a_name_keeps_its_place_when_a_group_is_added():
+    """Predicates go by it, so it may not change."""
+    first, second = torch.ones(2), torch.ones(2)
+    rule = samestep.SGD(lr=0.1, groups=[(lambda p: p.path == "0", {"lr": 1.0})])
+    optimizer = adapter.bind(rule, [first])
+    for step in range(2):
+        first.grad, second.grad = torch.ones(2), torch.ones(2)
+        optimizer.step()
+        if step == 0:
+            optimizer.add_param_group({"params": [second]})
+    assert first.tolist() == [-1.0, -1.0]
+    torch.testing.assert_close(second, torch.full((2,), 0.9))
+
+
+def test_a_state_holds_the_number_of_a_schedule_and_the_schedule_stays():
+    def optimizer(params):
+        betas = (lambda step: 0.9 / (step + 1), 0.999)
+        return adapter.AdamW(params, lr=lambda step: 0.1 * 0.5**step, betas=betas)
+
+    params = tensors(samestep.AdamW())
+    first = optimizer(params)
+    train(first, params, range(3))
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    assert saved["param_groups"][0]["lr"] == 0.1 * 0.5**3
+    assert saved["param_groups"][0]["betas"] == (0.9 / 4, 0.999)
+    copies = [param.detach().clone() for param in params]
+    second = optimizer(copies)
+    second.load_state_dict(saved)
+    train(first, params, range(3, 6))
+    train(second, copies, range(3, 6))
+    assert all(map(torch.equal, params, copies))

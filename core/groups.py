@@ -3,7 +3,9 @@
     AdamW(weight_decay=0.1, mask=lambda p: p.ndim > 1)
     AdamW(groups=[(lambda p: p.path.startswith("embed"), {"lr": 1e-4})])
 
-The same predicate serves every framework: a path is the parameter's names joined by dots.
+The same predicate serves every framework: a path is the parameter's names joined by dots. What a
+group sets is the group's alone: a learning-rate scheduler that changes the optimizer's ``lr`` does
+not reach a group with an ``lr`` of its own; give that group a schedule.
 """
 
 from __future__ import annotations

@@ -140,11 +140,13 @@ class RuleOptimizer(torch.optim.Optimizer):
         return self.rule.replace(**values)
 
     def _named(self, group: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+        """Parameters with their names, or with their places among all, which do not change."""
         names = group.get("param_names")
         if names is None:
             known = [id(other) for other in self.param_groups]
-            group_of = f" of group {known.index(id(group))}" if len(known) > 1 else ""
-            names = [f"{i}{group_of}" for i in range(len(group["params"]))]
+            before = self.param_groups[: known.index(id(group))] if id(group) in known else []
+            first = sum(len(other["params"]) for other in before)
+            names = [str(first + i) for i in range(len(group["params"]))]
         return zip(names, group["params"], strict=True)
 
     def _state_of(self, rule: Rule, param: torch.Tensor) -> dict[str, Any]:
@@ -188,15 +190,32 @@ class RuleOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             group.update(common)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The state; where a hyperparameter is a schedule, its number at the next step."""
+        saved = super().state_dict()
+        for group, packed in zip(self.param_groups, saved["param_groups"], strict=True):
+            states = [self.state[param] for param in group["params"] if param in self.state]
+            rule = self._rule_of(group).at(max((int(own["step"]) for own in states), default=0))
+            packed.update({name: rule.hypers[name] for name in _scheduled(group, self.rule)})
+        return saved
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; it keeps the dtype it was saved in (torch casts it to the parameter's).
+
+        Schedules are not part of a state: those of this optimizer stay.
 
         Raises:
             ValueError: the groups or the state are not those of this rule and these parameters;
                 nothing has been loaded then.
         """
         pairs = list(self._paired(state_dict))
+        schedules = [
+            {name: group[name] for name in _scheduled(group, self.rule)}
+            for group in self.param_groups
+        ]
         super().load_state_dict(state_dict)
+        for group, own in zip(self.param_groups, schedules, strict=True):
+            group.update(own)
         for param, saved in pairs:
             for name, value in saved.items():
                 device = torch.device("cpu") if name == "step" else param.device
@@ -254,6 +273,15 @@ def bind(rule: Rule, params: Iterable[Any], *, execution: str = "auto") -> RuleO
         execution: one of ``EXECUTIONS``.
     """
     return RuleOptimizer(rule, params, execution=execution)
+
+
+def _scheduled(group: dict[str, Any], rule: Rule) -> list[str]:
+    """The hyperparameters that a group has a schedule for, or one for a part of."""
+    return [
+        name
+        for name in rule.hypers
+        if any(map(callable, group[name] if isinstance(group[name], tuple) else (group[name],)))
+    ]
 
 
 def _on_host(value: Any) -> Any:
