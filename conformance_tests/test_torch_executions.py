@@ -224,6 +224,19 @@ def test_parameters_come_and_go(execution):
     assert close(*results)
 
 
+@pytest.mark.parametrize("execution", FAST)
+def test_groups_may_keep_different_slots(execution):
+    results = []
+    for chosen in ("reference", execution):
+        params = parameters([(3, 2), (5,), (4,)])
+        groups = [{"params": params[:2], "momentum": 0.9}, {"params": params[2:]}]
+        optimizer = adapter.SGD(groups, lr=0.1, execution=chosen)
+        train(optimizer, params)
+        results.append(values(params, optimizer))
+        assert "m" not in optimizer.state[params[2]]
+    assert close(*results)
+
+
 def test_small_parameters_are_one_vector_and_large_ones_are_none():
     params = parameters([(32, 32)] * 300 + [(40_000,)])
     optimizer = adapter.AdamW(params, execution="packed")

@@ -68,15 +68,8 @@ class Plan:
         self.batches = [
             _Batch([(place, entries[place]) for place in pack], limit > 0) for pack in places
         ]
-        self.names = (
-            [(name, [m.slots[name] for m in members]) for name in members[0].slots]
-            if members
-            else []
-        )
-        self.held = [
-            *self.params,
-            *(part for _, values in self.names for value in values for part in _parts(value)),
-        ]
+        self.slots = [(m.state, name, v) for m in members for name, v in m.slots.items()]
+        self.held = [*self.params, *(part for _, _, v in self.slots for part in _parts(v))]
         self.pointers = _pointers(self.held)
         self.expected = self.counts.tolist()
 
@@ -96,7 +89,7 @@ class Plan:
             and [_kind(rule) for rule in rules] == self.kinds
             and _same([*map(state.get, params)], self.states)
             and _same([own["step"] for own in self.states], self.steps)
-            and all(_same([own[n] for own in self.states], values) for n, values in self.names)
+            and all(own.get(name) is value for own, name, value in self.slots)
             and _pointers(self.held) == self.pointers
             and self.counts.tolist() == self.expected
         )
