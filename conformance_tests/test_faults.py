@@ -317,6 +317,8 @@ EQUIVALENT = {
     "rules.adamax divisor <= SMALLEST: not equal": "no number recorded is that one",
     "rules.adamax xp.where(gone, 0.0, s.unbias_m * m / xp.where(gone, 1.0, divisor)): never":
         "u is 0 only where every gradient was, and m with it",
+    "rules.adabelief RAdam.scalars(self, xp, t) if self.rectify else Moments.scalars(self, xp, t): "
+    "always": "only slower",
     "rules.rmsprop xp.where(apart > 0, apart, 0.0): always":
         "a variance, which only rounding makes negative",
     "rules.rmsprop apart > 0: or equal": SAME,
@@ -325,6 +327,7 @@ EQUIVALENT = {
     "rules.adafactor full if added else at_least(xp, full, s.eps[0] * s.eps[0]): never":
         "eps1 is below 1, and its square below what has been added",
     "vocabulary x > least: or equal": SAME,
+    "vocabulary xp.where(xp.isnan(x), x, xp.sign(x)): never": "NumPy's own sign keeps NaN",
     "rules.ademamix self.slow_start: +1 %": "no whole step lies between",
     "rules.ademamix step > self.slow_start: or equal": "0 either way",
     "rules.adan state.prev: forgotten": "where prev is not kept it is 0",

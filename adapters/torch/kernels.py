@@ -59,6 +59,8 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
         common: dict[str, torch.Tensor],
         s: Scalars,
     ) -> Any:
+        if param.numel() == 0:  # a sum over nothing
+            return reference(function, xp, rule)(grad, param, slots, common, s.named())
         arrays = [grad, param, *chain.from_iterable(map(_parts, slots.values())), *common.values()]
         names = tuple((name, _count(value)) for name, value in slots.items()), tuple(common)
         kinds = tuple(_kind(array, rule.sees_axes) for array in arrays)

@@ -131,7 +131,7 @@ class _Batch:
         first = entries[0]
         self.rule, self.step = id(first.rule), first.step
         plain = _plain(first.param)
-        self.vector = packing and plain and not first.rule.sees_axes and first.param.numel() > 0
+        self.vector = packing and plain and not first.rule.sees_axes
         self.gathers = self.vector and (
             len(entries) > 1 or not all(a.is_contiguous() for a in _arrays(first))
         )

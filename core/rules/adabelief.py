@@ -41,9 +41,8 @@ class AdaBelief(RAdam):
 
     def root(self, xp, gathered=1.0):
         found = self._root(xp, gathered, 0.0)
-        return (
-            found if self.keep_eps else found | {"under": self.eps_root + found.get("under", 0.0)}
-        )
+        under = self.eps_root + found.get("under", 0.0)
+        return found if self.keep_eps else found | {"under": under}
 
     def square(self, xp, grad, m, state, s):
         apart = grad - m
@@ -51,7 +50,7 @@ class AdaBelief(RAdam):
         return v + s.eps_root if self.keep_eps else v
 
     def scalars(self, xp, t):
-        return (RAdam if self.rectify else Moments).scalars(self, xp, t)
+        return RAdam.scalars(self, xp, t) if self.rectify else Moments.scalars(self, xp, t)
 
     def divided(self, xp, grad, m, v, state, s):
         return (RAdam if self.rectify else Moments).divided(self, xp, grad, m, v, state, s)
