@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import logging
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -337,3 +341,112 @@ def test_an_unknown_execution_names_those_there_are():
         adapter.AdamW(parameters(), execution="fast")
     for execution in EXECUTIONS:
         adapter.AdamW(parameters(), execution=execution)
+
+
+class Counting(samestep.Rule, register=False):
+    """A 0-d slot beside elements: one count for a parameter, however many pieces it has."""
+
+    lr = samestep.hyper(0.1, "step size", unit="parameter", ge=0)
+    c = samestep.slot("steps", init=samestep.vocabulary.scalar)
+
+    def direction(self, xp, grad, param, state, s):
+        return grad * (state.c + 1), {"c": state.c + 1}
+
+
+class Exchanging(samestep.Rule, register=False):
+    """New slots that are views of each other's old memory."""
+
+    lr = samestep.hyper(0.1, "step size", unit="parameter", ge=0)
+    a = samestep.slot("one", start=1.0)
+    b = samestep.slot("other", start=2.0)
+
+    def direction(self, xp, grad, param, state, s):
+        return grad, {"a": xp.reshape(state.b, grad.shape), "b": xp.reshape(state.a, grad.shape)}
+
+
+@pytest.mark.parametrize("execution", ["reference", *FAST])
+def test_a_rule_may_keep_one_number_per_parameter(execution):
+    params = [torch.zeros(600_000), torch.zeros(3)]
+    counting = adapter.bind(Counting(), params, execution=execution)
+    train(counting, params, 3)
+    assert [float(counting.state[param]["c"]) for param in params] == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("execution", ["reference", "packed"])
+def test_slots_may_exchange_their_memory(execution):
+    """Not compiled: Inductor reads one of them after it has written it."""
+    params = [torch.zeros(600_000), torch.zeros(3)]
+    exchanging = adapter.bind(Exchanging(), params, execution=execution)
+    train(exchanging, params, 3)
+    state = exchanging.state[params[1]]
+    assert state["a"].tolist() == [2.0] * 3 and state["b"].tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("execution", ["reference", *FAST])
+def test_parameters_that_share_memory_are_stepped_one_after_another(execution):
+    one = torch.zeros(4)
+    other = one.view(2, 2)
+    optimizer = adapter.SGD([one, other], lr=1.0, execution=execution)
+    one.grad, other.grad = torch.ones(4), torch.ones(2, 2)
+    optimizer.step()
+    assert one.tolist() == [-2.0] * 4
+
+
+@pytest.mark.parametrize("execution", ["reference", *FAST])
+def test_gradients_laid_out_otherwise_and_parameters_turned_round(execution):
+    params = [torch.zeros(40_000), torch.zeros(7), torch.zeros(4, 4)]
+    optimizer = adapter.SGD(params, lr=1.0, execution=execution)
+    for step in range(3):
+        params[0].grad = torch.ones(1).expand(40_000)
+        params[1].grad = torch.arange(14.0)[::2]
+        params[2].grad = torch.arange(16.0).view(4, 4)
+        if step == 2:
+            params[2].data = params[2].data.t()
+        optimizer.step()
+    assert (params[0] == -3).all()
+    assert params[1].tolist() == [-3.0 * value for value in range(0, 14, 2)]
+    turned = torch.arange(16.0).view(4, 4)
+    assert torch.equal(params[2], -2 * turned.t() - turned)
+
+
+def test_a_gradient_does_not_outlive_its_step():
+    params = parameters([(3, 2), (40_000,)])
+    optimizer = adapter.AdamW(params, execution="packed")
+    give_gradients(params, 0)
+    grads = [weakref.ref(param.grad) for param in params]
+    optimizer.step()
+    optimizer.zero_grad()
+    gc.collect()
+    assert [grad() for grad in grads] == [None, None]
+
+
+def test_state_does_not_grow_when_parameters_are_frozen_one_by_one():
+    params = parameters([(64,)] * 50)
+    optimizer = adapter.AdamW(params, execution="packed")
+    for frozen in range(50):
+        give_gradients(params, frozen)
+        for param in params[:frozen]:
+            param.grad = None
+        optimizer.step()
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    assert len(file.getvalue()) < 200_000
+
+
+def test_auto_is_the_reference_inside_torch_compile():
+    params = parameters([(3, 2)])
+    optimizer = adapter.AdamW(params, lr=0.1)
+    give_gradients(params, 0)
+    before = params[0].clone()
+    torch.compile(optimizer.step, backend="eager")()
+    assert not torch.equal(params[0], before)
+
+
+def test_importing_the_adapter_imports_no_compiler():
+    code = "import sys, samestep.torch; print('torch._inductor.compile_fx' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    plain = "import sys, torch; print('torch._inductor.compile_fx' in sys.modules)"
+    alone = subprocess.run(
+        [sys.executable, "-c", plain], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == alone.stdout

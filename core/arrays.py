@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-__all__ = ["cast", "cast_like", "dtype_name", "is_array", "known", "listed"]
+__all__ = ["cast", "cast_like", "dtype_name", "is_array", "known", "listed", "parts"]
 
 Array = Any
 
@@ -58,3 +58,8 @@ def cast_like(xp: Any, value: Any, like: Any) -> Any:
 def listed(names: Any) -> str:
     """Names in a sentence."""
     return ", ".join(sorted(map(str, names))) or "none"
+
+
+def parts(value: Any) -> tuple[Any, ...]:
+    """The arrays of a slot's value, which is one or a tuple of them."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)

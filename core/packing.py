@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from . import step as stepping
+from .arrays import parts
 from .step import Entry
 
 __all__ = ["CHUNK", "SMALL", "fits", "gathered", "in_chunks", "merged", "packs", "parted", "run"]
@@ -26,8 +27,8 @@ Array = Any
 def fits(entry: Entry) -> bool:
     """Whether an entry may be one part of a vector, or be cut into pieces."""
     shape = tuple(entry.param.shape)
-    parts = [part for value in entry.slots.values() for part in _parts(value)]
-    return entry.rule.needs == "element" and all(tuple(p.shape) in (shape, ()) for p in parts)
+    kept = [part for value in entry.slots.values() for part in parts(value)]
+    return entry.rule.needs == "element" and all(tuple(p.shape) in (shape, ()) for p in kept)
 
 
 def packs(
@@ -63,12 +64,8 @@ def packs(
 
 def _key(entry: Entry) -> Any:
     step = entry.step if isinstance(entry.step, int) else id(entry.step)
-    dtypes = [str(part.dtype) for value in entry.slots.values() for part in _parts(value)]
+    dtypes = [str(part.dtype) for value in entry.slots.values() for part in parts(value)]
     return id(entry.rule), step, str(entry.param.dtype), str(entry.grad.dtype), *dtypes
-
-
-def _parts(value: Any) -> tuple[Array, ...]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
 def gathered(xp: Any, arrays: Sequence[Array], sizes: Sequence[int]) -> Array:
@@ -89,7 +86,7 @@ def merged(xp: Any, entries: Sequence[Entry]) -> Entry:
 
     def gather(values: Sequence[Any]) -> Any:
         if isinstance(values[0], (tuple, list)):
-            return tuple(gather(parts) for parts in zip(*values, strict=True))
+            return tuple(gather(group) for group in zip(*values, strict=True))
         return gathered(xp, values, sizes)
 
     return first._replace(
@@ -133,34 +130,39 @@ def run(
     return iter(found), common
 
 
-def in_chunks(
-    kernel: Callable[..., Any],
-) -> Callable[..., tuple[Array, dict[str, Any]]]:
+def in_chunks(xp: Any, kernel: Callable[..., Any]) -> Callable[..., tuple[Array, dict[str, Any]]]:
     """A kernel that writes into its vectors, called for one piece of them after another.
 
     Slots that are 0-d go into every piece as they were, and come out of the last.
     """
 
+    def copied(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return tuple(map(copied, value))
+        return xp.asarray(value, copy=True)
+
     def chunked(grad: Array, param: Array, slots: dict[str, Any], common: Any, s: Any) -> Any:
         size, length = param.shape[0], CHUNK
         single = {name: value for name, value in slots.items() if not _cut(value, size)}
+        kept: dict[str, Any] = {}
         for start in range(0, size, length):
             piece = slice(start, start + length)
-            kept = {name: +value for name, value in single.items()}
+            kept = {name: copied(value) for name, value in single.items()}
             own = {
                 name: kept[name] if name in kept else _piece(value, piece)
                 for name, value in slots.items()
             }
             kernel(grad[piece], param[piece], own, common, s)
-        for name, value in single.items():
-            value[...] = kept[name]
+        for name, value in kept.items():
+            for old, new in zip(parts(single[name]), parts(value), strict=True):
+                old[...] = new
         return param, slots
 
     return chunked
 
 
 def _cut(value: Any, size: int) -> bool:
-    return all(tuple(part.shape) == (size,) for part in _parts(value))
+    return all(tuple(part.shape) == (size,) for part in parts(value))
 
 
 def _piece(value: Any, piece: slice) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import optax  # type: ignore[import-untyped]  # ships no types
@@ -41,14 +40,14 @@ def bind(rule: Rule, *, execution: str = "auto") -> RuleTransformation:
     if not isinstance(rule, Rule):
         raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
     checked(rule.name, execution)
-    whole = jax.jit(partial(_update, rule, "reference"))
 
     def init(params: Any) -> State:
         return _init(rule, params)
 
     def update(grads: Any, state: State, params: Any = None, **extra: Any) -> Any:
-        if execution == "compiled":
-            return whole(grads, state, params)
+        traced = any(isinstance(value, jax.core.Tracer) for value in rule.numbers())
+        if execution == "compiled" and not traced:
+            return _compiled(rule, "reference", grads, state, params)
         return _update(rule, execution, grads, state, params)
 
     update.rule = rule  # type: ignore[attr-defined]
@@ -98,7 +97,7 @@ def _update(rule: Rule, execution: str, grads: Any, state: State, params: Any) -
         chosen = rule.of(_dotted(path), array.shape)
         entries.append(stepping.Entry(chosen, step, strong, array, own))
         places.append(place)
-    packs = execution == "packed" or (execution == "auto" and _together(entries))
+    packs = _together(entries, traced=execution == "packed") and execution != "reference"
     run = packing.run if packs else stepping.run
     results, common = run(xp, entries, state.shared, stepping.plain, _hoisted)
     updates: list[Any] = [None] * len(arrays)
@@ -108,6 +107,9 @@ def _update(rule: Rule, execution: str, grads: Any, state: State, params: Any) -
             slots[name][place] = value
     new_slots = {name: structure.unflatten(values) for name, values in slots.items()}
     return structure.unflatten(updates), State(state.step + 1, new_slots, common)
+
+
+_compiled = jax.jit(_update, static_argnums=(0, 1))
 
 
 def _flattened(params: Any) -> tuple[list[tuple[Any, Any]], Any]:
@@ -148,14 +150,12 @@ def _matched(rule: Rule, what: str, tree: Any, paths: list[Any], structure: Any)
     return found
 
 
-def _together(entries: list[stepping.Entry]) -> bool:
-    """Whether arrays may be gathered: not while they are traced, nor if they are spread."""
-    return all(
-        not isinstance(entry.param, jax.core.Tracer)
-        and not isinstance(entry.grad, jax.core.Tracer)
-        and len(entry.param.devices()) == 1
-        for entry in entries
-    )
+def _together(entries: list[stepping.Entry], traced: bool) -> bool:
+    """Whether arrays may be gathered: those on one device; ``traced``: and those being traced."""
+    arrays = [array for entry in entries for array in (entry.param, entry.grad)]
+    if any(isinstance(array, jax.core.Tracer) for array in arrays):
+        return traced
+    return len({device for array in arrays for device in array.devices()}) == 1
 
 
 def _hoisted(values: Any, param: jax.Array) -> Any:

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import array_api_compat.torch as xp
 
 import torch
-from torch._inductor import standalone_compile
-from torch._inductor.cpp_builder import get_cpp_compiler
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._triton import has_triton
 
 from .. import step as stepping
+from ..arrays import parts
 from ..packing import CHUNK, in_chunks
 from ..rule import Rule
 
@@ -40,7 +39,7 @@ def packed(function: Kernel, xp: Any, rule: Rule) -> Kernel:
     whole = reference(function, xp, rule)
     if rule.needs != "element":
         return whole
-    in_pieces = in_chunks(whole)
+    in_pieces = in_chunks(xp, whole)
 
     def kernel(grad: torch.Tensor, param: torch.Tensor, *rest: Any) -> Any:
         vector = type(param) is torch.Tensor and param.ndim == 1
@@ -50,7 +49,12 @@ def packed(function: Kernel, xp: Any, rule: Rule) -> Kernel:
 
 
 def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
-    """The same compiled, once per rule, dtypes and device; once per shape if the rule sees it."""
+    """The same compiled, once per rule, dtypes and device; once per shape if the rule sees it.
+
+    A sum over all parameters around a rule that sees axes (Scout around Muon) is not compiled:
+    Inductor does not come to an end with it.
+    """
+    uncompiled = rule.reduces and rule.sees_axes
 
     def kernel(
         grad: torch.Tensor,
@@ -59,9 +63,9 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
         common: dict[str, torch.Tensor],
         s: Scalars,
     ) -> Any:
-        if param.numel() == 0:  # a sum over nothing
+        if param.numel() == 0 or uncompiled:
             return reference(function, xp, rule)(grad, param, slots, common, s.named())
-        arrays = [grad, param, *chain.from_iterable(map(_parts, slots.values())), *common.values()]
+        arrays = [grad, param, *chain.from_iterable(map(parts, slots.values())), *common.values()]
         names = tuple((name, _count(value)) for name, value in slots.items()), tuple(common)
         kinds = tuple(_kind(array, rule.sees_axes) for array in arrays)
         key = function, rule, param.device, names, kinds, s.structure
@@ -111,7 +115,7 @@ def _write(old: dict[str, Any], new: dict[str, Any]) -> None:
     pairs = [
         pair
         for name, value in old.items()
-        for pair in zip(_parts(value), _parts(new[name]), strict=True)
+        for pair in zip(parts(value), parts(new[name]), strict=True)
     ]
     pairs = [(into, value) for into, value in pairs if into is not value]
     later = [(into, value.clone() if _among(value, pairs) else value) for into, value in pairs]
@@ -120,12 +124,12 @@ def _write(old: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def _among(tensor: torch.Tensor, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:
-    """Whether a tensor will be written into."""
-    return any(tensor is into for into, _ in pairs)
+    """Whether a tensor lies in memory that will be written into."""
+    return any(_memory(tensor) == _memory(into) for into, _ in pairs)
 
 
-def _parts(value: Any) -> tuple[torch.Tensor, ...]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+def _memory(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)  # a traced tensor has no address
 
 
 class Scalars(NamedTuple):
@@ -225,8 +229,6 @@ MANY = 10_000_000
 
 def chosen(params: Sequence[torch.Tensor]) -> tuple[str, str]:
     """What ``execution="auto"`` means for these parameters, and why."""
-    if torch.compiler.is_compiling():
-        return "reference", "the step itself is being compiled"
     if not all(type(param.detach()) is torch.Tensor for param in params):
         return "reference", "some parameters are tensors of a class of their own"
     elements = sum(param.numel() for param in params)
@@ -236,6 +238,20 @@ def chosen(params: Sequence[torch.Tensor]) -> tuple[str, str]:
     if missing:
         return "packed", missing
     return "compiled", f"{elements:,} elements; compiling takes some seconds at the first step"
+
+
+def standalone_compile(graph: Any, arrays: list[Any], dynamic_shapes: Any) -> Kernel:
+    """Inductor's, which takes a second to import."""
+    from torch._inductor import standalone_compile as compiler  # noqa: PLC0415
+
+    return compiler(graph, arrays, dynamic_shapes=dynamic_shapes)
+
+
+def get_cpp_compiler() -> str:
+    """Inductor's choice of a C++ compiler; an error if there is none."""
+    from torch._inductor.cpp_builder import get_cpp_compiler as found  # noqa: PLC0415
+
+    return found()
 
 
 def _missing(devices: set[str]) -> str | None:

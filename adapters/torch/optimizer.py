@@ -93,10 +93,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         groups = [place for place, _ in taking]
         plan, common = self._plan, self._shared(params)
         if plan is None or not plan.holds(rules, params, grads, groups, self.state):
+            if plan is not None:
+                plan.release(params)
             plan = self._planned(rules)
             self._tried |= tried(plan.entries(rules, grads), common, self._tried)
         entries = plan.entries(rules, grads)
-        executor = _EXECUTORS[self._chosen(params)]
+        executor = _EXECUTORS[self._chosen()]
         results, common = stepping.run(xp, entries, common, *executor)
         self._plan = plan
         self.state.update(zip(params, plan.states, strict=True))
@@ -110,7 +112,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
         Nothing is stored here, so that a step that is refused changes nothing.
         """
-        members = []
+        members, grads = [], []
         for place, (group, rule) in enumerate(zip(self.param_groups, rules, strict=True)):
             for name, param in self._named(group):
                 if param.grad is None:
@@ -123,14 +125,18 @@ class RuleOptimizer(torch.optim.Optimizer):
                 stepping.check(rule, xp, name, param, param.grad)
                 state = self._state_of(rule.of(name, param.shape), param)
                 slots = self._slots_of(rule, name, param, state)
-                members.append(Member(place, name, param, param.grad, state, slots))
-        return Plan(rules, members, kernels.PACK[self._chosen([m.param for m in members])])
+                members.append(Member(place, name, param, state, slots))
+                grads.append(param.grad)
+        return Plan(rules, members, grads, kernels.PACK[self._chosen()])
 
-    def _chosen(self, params: list[torch.Tensor]) -> str:
+    def _chosen(self) -> str:
         """The execution; for ``auto`` the one chosen at the first step."""
         if self.execution != "auto":
             return self.execution
+        if torch.compiler.is_compiling():
+            return "reference"
         if self._auto is None:
+            params = [param for group in self.param_groups for param in group["params"]]
             self._auto, reason = kernels.chosen(params)
             say(self.rule.name, self._auto, reason)
         return self._auto

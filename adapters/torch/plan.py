@@ -11,6 +11,7 @@ import array_api_compat.torch as xp
 
 import torch
 
+from ..arrays import parts
 from ..packing import packs
 from ..rule import Rule
 from ..step import Entry, run
@@ -24,7 +25,6 @@ class Member(NamedTuple):
     group: int
     name: str
     param: torch.Tensor
-    grad: torch.Tensor
     state: dict[str, Any]
     slots: dict[str, Any]
 
@@ -38,13 +38,19 @@ class Plan:
     views; only gradients and parameters are gathered in every step.
     """
 
-    def __init__(self, rules: Sequence[Rule], members: Sequence[Member], limit: int) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        members: Sequence[Member],
+        grads: Sequence[torch.Tensor],
+        limit: int,
+    ) -> None:
         """``limit``: elements of a pack, at most; 0 for no packs."""
         self.kinds = [_kind(rule) for rule in rules]
         self.members = members
         self.params = [member.param for member in members]
         self.groups = [member.group for member in members]
-        self.kinds_of_grads = [(m.grad.dtype, m.grad.layout) for m in members]
+        self.kinds_of_grads = [(grad.dtype, grad.layout) for grad in grads]
         self.states = [member.state for member in members]
         self.counts = torch.tensor([int(state["step"]) for state in self.states])
         for state, count in zip(self.states, self.counts, strict=True):
@@ -54,22 +60,27 @@ class Plan:
             Entry(
                 rules[member.group].of(member.name, member.param.shape),
                 step,
-                member.grad,
+                grad,
                 member.param.detach(),
                 member.slots,
             )
-            for member, step in zip(members, self.counts.tolist(), strict=True)
+            for member, grad, step in zip(members, grads, self.counts.tolist(), strict=True)
         ]
+        apart = _overlapping([entry.param for entry in entries])
         places = packs(
             entries,
             limit=limit,
-            alike=lambda entry: (entry.param.device, _plain(entry.param)),
+            alike=lambda entry: (
+                entry.param.device,
+                _plain(entry.param),
+                id(entry.param) if id(entry.param) in apart else None,
+            ),
         )
         self.batches = [
             _Batch([(place, entries[place]) for place in pack], limit > 0) for pack in places
         ]
         self.slots = [(m.state, name, v) for m in members for name, v in m.slots.items()]
-        self.held = [*self.params, *(part for _, _, v in self.slots for part in _parts(v))]
+        self.held = [*self.params, *(part for _, _, v in self.slots for part in parts(v))]
         self.pointers = _pointers(self.held)
         self.expected = self.counts.tolist()
 
@@ -109,6 +120,19 @@ class Plan:
             batch.entry(rule_of(batch), [grads[place] for place in batch.places])
             for batch in self.batches
         ]
+
+    def release(self, params: Sequence[torch.Tensor]) -> None:
+        """Give the state of parameters that are not among these memory of its own again.
+
+        A view would keep the whole vector alive.
+        """
+        staying = {id(param) for param in params}
+        for batch in self.batches:
+            for place in batch.places if batch.gathers else ():
+                member = self.members[place]
+                for value in member.slots.values() if id(member.param) not in staying else ():
+                    for part in parts(value):
+                        part.data = part.clone()
 
     def finish(self, batch: int) -> None:
         """Put the parameters of a batch back to where they came from."""
@@ -154,7 +178,9 @@ class _Batch:
     def entry(self, rule: Rule, grads: Sequence[Any]) -> Entry:
         """What the kernel is to be given."""
         if not self.gathers:
-            return Entry(rule, self.step, _flat(grads[0], self.vector), self.flat[0], self.slots)
+            grad = _flat(grads[0], self.vector)
+            grad = grad.contiguous() if self.vector else grad
+            return Entry(rule, self.step, grad, self.flat[0], self.slots)
         for place in self.loose:
             self.flat[place] = _flat(self.params[place], self.vector)
         if not self.stacks:
@@ -194,10 +220,9 @@ def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> 
                     for name in ("grad", "param", "slots")
                 }
             )
-    if new:
-        with contextlib.suppress(RuntimeError):  # a rule that asks for a value is asked later
-            results, _ = run(xp, [*new.values()], _without_memory(common))
-            list(results)
+    for entry in new.values():
+        with contextlib.suppress(RuntimeError, TypeError):  # a rule that asks for a value
+            list(run(xp, [entry], _without_memory(common))[0])
     return {*new}
 
 
@@ -229,11 +254,7 @@ def _plain(param: torch.Tensor) -> bool:
 def _arrays(entry: Entry) -> Iterator[torch.Tensor]:
     yield entry.param
     for value in entry.slots.values():
-        yield from _parts(value)
-
-
-def _parts(value: Any) -> tuple[torch.Tensor, ...]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        yield from parts(value)
 
 
 def _flat(value: Any, vector: bool, like: torch.Tensor | None = None) -> Any:
@@ -266,5 +287,21 @@ def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
     return len(some) == len(others) and all(map(is_, some, others))
 
 
-def _pointers(tensors: Sequence[torch.Tensor]) -> list[int]:
-    return [tensor.data_ptr() for tensor in tensors]
+def _pointers(tensors: Sequence[torch.Tensor]) -> list[Any]:
+    """Where tensors lie, and how."""
+    return [(tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in tensors]
+
+
+def _overlapping(tensors: Sequence[torch.Tensor]) -> set[int]:
+    """Ids of the tensors that share memory with another, which a step writes one after another."""
+    plain = [tensor for tensor in tensors if _plain(tensor) and tensor.numel()]
+    plain.sort(key=lambda tensor: tensor.data_ptr())
+    found: set[int] = set()
+    widest, end = None, 0
+    for tensor in plain:
+        last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+        if widest is not None and tensor.data_ptr() < end:
+            found |= {id(widest), id(tensor)}
+        if tensor.data_ptr() + (last + 1) * tensor.element_size() > end:
+            widest, end = tensor, tensor.data_ptr() + (last + 1) * tensor.element_size()
+    return found
