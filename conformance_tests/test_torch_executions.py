@@ -246,7 +246,7 @@ def test_small_parameters_are_one_vector_and_large_ones_are_none():
     optimizer = adapter.AdamW(params, execution="packed")
     train(optimizer, params, 1)
     sizes = [len(batch.places) for batch in optimizer._plan.batches]
-    assert sorted(sizes) == [1, 88, 512]
+    assert sorted(sizes) == [1, 88, 256, 256]
     first = optimizer._plan
     train(optimizer, params, 1, first=1)
     assert optimizer._plan is first
@@ -308,10 +308,10 @@ def test_a_step_needs_no_memory_the_size_of_the_parameters(execution):
     optimizer = adapter.AdamW(params, execution=execution)
     train(optimizer, params, 2)
     give_gradients(params, 2)
-    assert peak_of(optimizer.step) < 24 * 2**20
+    assert peak_of(optimizer.step) < 32 * 2**20
     one_by_one = adapter.AdamW(params, execution="reference")
     train(one_by_one, params, 1)
-    assert peak_of(one_by_one.step) > 24 * 2**20
+    assert peak_of(one_by_one.step) > 32 * 2**20
 
 
 def test_auto_says_once_what_it_chose(caplog):

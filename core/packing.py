@@ -18,7 +18,7 @@ __all__ = ["CHUNK", "SMALL", "fits", "gathered", "in_chunks", "merged", "packs",
 
 SMALL = 1 << 15
 """Parameters of at most this many elements are gathered."""
-CHUNK = 1 << 19
+CHUNK = 1 << 18
 """Elements of a piece, and of a vector of gathered parameters, at most."""
 
 Array = Any
