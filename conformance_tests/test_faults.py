@@ -79,7 +79,7 @@ IN_BACKENDS = {
     "torch": [
         ("float32", "state stale", "samestep.torch.kernels:_writing",
          '"param": param, **slots', '"param": param'),
-        ("float32", "step not counted", "samestep.torch.plan:Plan.count", "batch.step += 1",
+        ("float32", "step not counted", "samestep.torch.plan:Plan.count", "self.counts += 1",
          "pass"),
         ("float32", "gradient written in place", "RuleOptimizer._advance", "plan.count()",
          "plan.count(); [grad.neg_() for grad in grads]"),

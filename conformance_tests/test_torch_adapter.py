@@ -656,8 +656,8 @@ def test_a_state_holds_the_number_of_a_schedule_and_the_schedule_stays():
     torch.save(first.state_dict(), file)
     file.seek(0)
     saved = torch.load(file, weights_only=True)
-    assert saved["param_groups"][0]["lr"] == 0.1 * 0.5**3
-    assert saved["param_groups"][0]["betas"] == (0.9 / 4, 0.999)
+    assert saved["param_groups"][0]["lr"] == 0.1 * 0.5**2
+    assert saved["param_groups"][0]["betas"] == (0.9 / 3, 0.999)
     copies = [param.detach().clone() for param in params]
     second = optimizer(copies)
     second.load_state_dict(saved)

@@ -67,12 +67,12 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
             return reference(function, xp, rule)(grad, param, slots, common, s.named())
         arrays = [grad, param, *chain.from_iterable(map(parts, slots.values())), *common.values()]
         names = tuple((name, _count(value)) for name, value in slots.items()), tuple(common)
+        vector = s.vector.to(param.device, non_blocking=True)
         kinds = tuple(_kind(array, rule.sees_axes) for array in arrays)
         key = function, rule, param.device, names, kinds, s.structure
         if key not in _kernels:
-            _kernels[key] = _compiled(function, rule, names, s.structure, [*arrays, s.vector])
-        run = _kernels[key]
-        sums = run(*arrays, s.vector)
+            _kernels[key] = _compiled(function, rule, names, s.structure, [*arrays, vector])
+        sums = _kernels[key](*arrays, vector)
         return (slots, dict(sums)) if isinstance(sums, dict) else (param, slots)
 
     return kernel
@@ -157,7 +157,7 @@ class Scalars(NamedTuple):
 
 
 def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:
-    """Coefficients in the compute dtype of a parameter."""
+    """Coefficients in the compute dtype of a parameter; a kernel takes them to its device."""
     found: list[Any] = []
 
     def structure(value: Any) -> Any:
@@ -173,7 +173,7 @@ def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:
     if any(isinstance(value, torch.Tensor) for value in found):
         vector = torch.stack([torch.as_tensor(v, dtype=dtype, device=param.device) for v in found])
     else:
-        vector = torch.tensor(found, dtype=dtype).to(param.device, non_blocking=True)
+        vector = torch.tensor(found, dtype=dtype)
     return Scalars(vector, described)
 
 

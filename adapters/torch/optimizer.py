@@ -96,8 +96,9 @@ class RuleOptimizer(torch.optim.Optimizer):
             if plan is not None:
                 plan.release(params)
             plan = self._planned(rules)
-            self._tried |= tried(plan.entries(rules, grads), common, self._tried)
         entries = plan.entries(rules, grads)
+        if plan is not self._plan:
+            self._tried |= tried(entries, common, self._tried)
         executor = _EXECUTORS[self._chosen()]
         results, common = stepping.run(xp, entries, common, *executor)
         self._plan = plan
@@ -110,7 +111,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _planned(self, rules: list[Rule]) -> Plan:
         """The parameters that have a gradient, checked, with their state; new where there is none.
 
-        Nothing is stored here, so that a step that is refused changes nothing.
+        No state is given to the optimizer here, so that a step that is refused adds none.
         """
         members, grads = [], []
         for place, (group, rule) in enumerate(zip(self.param_groups, rules, strict=True)):
@@ -197,11 +198,12 @@ class RuleOptimizer(torch.optim.Optimizer):
             group.update(common)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state; where a hyperparameter is a schedule, its number at the next step."""
+        """The state; where a hyperparameter is a schedule, its number at the last step."""
         saved = super().state_dict()
         for group, packed in zip(self.param_groups, saved["param_groups"], strict=True):
             states = [self.state[param] for param in group["params"] if param in self.state]
-            rule = self._rule_of(group).at(max((int(own["step"]) for own in states), default=0))
+            taken = max((int(own["step"]) for own in states), default=0)
+            rule = self._rule_of(group).at(max(taken - 1, 0))
             packed.update({name: rule.hypers[name] for name in _scheduled(group, self.rule)})
         return saved
 

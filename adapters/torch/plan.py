@@ -117,7 +117,11 @@ class Plan:
             return variants[key]
 
         return [
-            batch.entry(rule_of(batch), [grads[place] for place in batch.places])
+            batch.entry(
+                rule_of(batch),
+                self.expected[batch.places[0]],
+                [grads[place] for place in batch.places],
+            )
             for batch in self.batches
         ]
 
@@ -142,18 +146,21 @@ class Plan:
         """One more step of every parameter."""
         self.counts += 1
         self.expected = self.counts.tolist()
-        for batch in self.batches:
-            batch.step += 1
 
 
 class _Batch:
-    """Parameters that go through the kernel as one: a pack as a vector, a single one as it is."""
+    """Parameters that go through the kernel as one: a pack as a vector, a single one as it is.
+
+    ``vector``: the kernel sees vectors. ``gathers``: arrays are copied into one and back.
+    ``stacks``: shapes differ along the first axis only, so that gradients are joined as they are.
+    ``loose``: places of parameters that are not contiguous, whose vector is a copy.
+    """
 
     def __init__(self, placed: Sequence[tuple[int, Entry]], packing: bool) -> None:
         self.places = [place for place, _ in placed]
         entries = [entry for _, entry in placed]
         first = entries[0]
-        self.rule, self.step = id(first.rule), first.step
+        self.rule = id(first.rule)
         plain = _plain(first.param)
         self.vector = packing and plain and not first.rule.sees_axes
         self.gathers = self.vector and (
@@ -175,12 +182,12 @@ class _Batch:
         self.stacks = first.param.ndim > 0 and len({p.shape[1:] for p in self.params}) == 1
         self.loose = [place for place, p in enumerate(self.params) if not p.is_contiguous()]
 
-    def entry(self, rule: Rule, grads: Sequence[Any]) -> Entry:
+    def entry(self, rule: Rule, step: int, grads: Sequence[Any]) -> Entry:
         """What the kernel is to be given."""
         if not self.gathers:
             grad = _flat(grads[0], self.vector)
             grad = grad.contiguous() if self.vector else grad
-            return Entry(rule, self.step, grad, self.flat[0], self.slots)
+            return Entry(rule, step, grad, self.flat[0], self.slots)
         for place in self.loose:
             self.flat[place] = _flat(self.params[place], self.vector)
         if not self.stacks:
@@ -188,7 +195,7 @@ class _Batch:
         grad, param = self.grad.view(-1, *grads[0].shape[1:]), self.param
         torch.cat([*grads], out=grad)
         torch.cat(self.flat, out=param)
-        return Entry(rule, self.step, self.grad, param, self.slots)
+        return Entry(rule, step, self.grad, param, self.slots)
 
     def scatter(self) -> None:
         """The parameters out of their vector."""
@@ -268,7 +275,7 @@ def _flat(value: Any, vector: bool, like: torch.Tensor | None = None) -> Any:
 def _rebased(values: Sequence[Any], entries: Sequence[Entry]) -> Any:
     """One tensor for a slot of all entries, of which their own become views."""
     if isinstance(values[0], (tuple, list)):
-        return tuple(_rebased(parts, entries) for parts in zip(*values, strict=True))
+        return tuple(_rebased(group, entries) for group in zip(*values, strict=True))
     vector = torch.cat(
         [
             v.detach().reshape(-1).expand(e.param.numel())
