@@ -42,7 +42,7 @@ AT = "rule.at(step)"
 LR = ("lr +1 %", "step.scalars", AT, f"{AT}.replace(lr=1.01 * {AT}.hypers['lr'])")
 DECAY = ("weight decay dropped", "step.scalars", AT, f"{AT}.replace(weight_decay=0.0)")
 MAXIMIZE = ("maximize ignored", "rule.Rule.prepared", "-grad if self.maximize else grad", "grad")
-CAST = "new_param = _cast_like(xp, new_param, param)"
+CAST = "new_param = cast_like(xp, new_param, param)"
 GRAD = ("grad written in place", "step.advance", CAST, f"{CAST}; grad += 1")
 """What is wrong, in which function, and the piece of source that gives way to another."""
 
@@ -61,8 +61,8 @@ IN_BACKENDS = {
         ("float64", "computed in float32", "step.compute_dtype", WIDE, "xp.float32"),
         ("bfloat16", "computed in bfloat16", "step.compute_dtype", WIDE, "dtype"),
         ("bfloat16", "scalars in bfloat16", "step._settled", HOST, EIGHT_BITS),
-        ("float32", "traced scalars in bfloat16", "step._of_dtype", "_cast(xp, value, dtype)",
-         "_cast(xp, _cast(xp, value, xp.bfloat16), dtype)"),
+        ("float32", "traced scalars in bfloat16", "step._of_dtype", "cast(xp, value, dtype)",
+         "cast(xp, cast(xp, value, xp.bfloat16), dtype)"),
         ("float32", "bias correction with cancellation", "vocabulary.debias",
          "-expm1(xp, t * log(xp, beta))",
          "1 - xp.asarray(beta, dtype=xp.float32) ** t"),

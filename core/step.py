@@ -17,10 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import array_api_compat.numpy as host
 import numpy
 
-from .arrays import cast as _cast
-from .arrays import cast_like as _cast_like
-from .arrays import dtype_name, is_array
-from .arrays import listed as _listed
+from .arrays import cast, cast_like, dtype_name, is_array, listed
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -82,7 +79,7 @@ def _of_dtype(xp: Any, value: Any, dtype: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_of_dtype(xp, v, dtype) for v in value)
     if is_array(value) and not xp.isdtype(value.dtype, "bool"):
-        return _cast(xp, value, dtype)
+        return cast(xp, value, dtype)
     return value
 
 
@@ -141,7 +138,7 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
     who = f"{rule.name}: the state of {name or 'the parameter'!r}"
     expected = rule.slots()
     if set(slots) != set(expected):
-        raise ValueError(f"{who} has slots {_listed(slots)}; {rule.name} keeps {_listed(expected)}")
+        raise ValueError(f"{who} has slots {listed(slots)}; {rule.name} keeps {listed(expected)}")
     for slot, item in expected.items() if shape is not None else ():
         wanted = item.init.shapes and item.init.shapes(tuple(shape), rule)
         found = _shapes(slots[slot])
@@ -160,9 +157,9 @@ def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
     first = {}
     for name, item in rule.slots().items():
         dtype = _stored(rule, xp, name, param.dtype)
-        first[name] = _cast(xp, item.init.make(xp, param, rule), dtype)
+        first[name] = cast(xp, item.init.make(xp, param, rule), dtype)
         if item.start != 0.0:
-            first[name] = _cast(xp, first[name] + item.first(rule), dtype)
+            first[name] = cast(xp, first[name] + item.first(rule), dtype)
     return first
 
 
@@ -187,7 +184,7 @@ def init_shared(rule: Rule, xp: Any, params: Sequence[Array]) -> Slots:
     if not rule.shared() or not params:
         return {}
     wide = widest(xp, params)
-    zero = _cast(xp, xp.sum(xp.zeros_like(params[0])), wide)
+    zero = cast(xp, xp.sum(xp.zeros_like(params[0])), wide)
     return {name: zero + rule.first_value(item) for name, item in rule.shared().items()}
 
 
@@ -204,19 +201,19 @@ def advance(
     Shapes: ``grad`` and ``param`` equal; every slot keeps its shape and dtype.
     """
     dtype = compute_dtype(xp, param.dtype)
-    state = Record({k: _cast(xp, v, dtype) for k, v in {**slots, **common}.items()})
+    state = Record({k: cast(xp, v, dtype) for k, v in {**slots, **common}.items()})
     new_param, new_slots = rule.step(
-        xp, _cast(xp, grad, dtype), _cast(xp, param, dtype), state, Record(s)
+        xp, cast(xp, grad, dtype), cast(xp, param, dtype), state, Record(s)
     )
     if not rule.reduces and new_slots.keys() != slots.keys():
         raise ValueError(
-            f"{rule.name}.direction returned slots {_listed(new_slots)}; "
-            f"{rule.name} keeps {_listed(slots)}"
+            f"{rule.name}.direction returned slots {listed(new_slots)}; "
+            f"{rule.name} keeps {listed(slots)}"
         )
-    new_param = _cast_like(xp, new_param, param)
+    new_param = cast_like(xp, new_param, param)
     taken = (grad, param, new_param)
     return new_param, {
-        name: _owned(xp, _cast_like(xp, new_slots.get(name, old), old), taken)
+        name: _owned(xp, cast_like(xp, new_slots.get(name, old), old), taken)
         for name, old in slots.items()
     }
 
@@ -226,12 +223,12 @@ def local(
 ) -> tuple[Slots, Slots]:
     """One parameter's share of the sums over all parameters, and its state on the way there."""
     dtype = compute_dtype(xp, param.dtype)
-    state = Record({k: _cast(xp, v, dtype) for k, v in {**slots, **common}.items()})
+    state = Record({k: cast(xp, v, dtype) for k, v in {**slots, **common}.items()})
     new_slots, sums = rule.gather(
-        xp, _cast(xp, grad, dtype), _cast(xp, param, dtype), state, Record(s)
+        xp, cast(xp, grad, dtype), cast(xp, param, dtype), state, Record(s)
     )
     return {
-        name: _owned(xp, _cast_like(xp, new_slots.get(name, old), old), (grad, param))
+        name: _owned(xp, cast_like(xp, new_slots.get(name, old), old), (grad, param))
         for name, old in slots.items()
     }, sums
 
@@ -340,13 +337,13 @@ def run(
         entries = [
             entry._replace(slots=slots) for entry, (slots, _) in zip(entries, parts, strict=True)
         ]
-        sums = [{name: _cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
+        sums = [{name: cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
         totals = reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)
         first = _furthest(xp, entries, wide)
         first = first._replace(rule=first.rule.whole)
         rule, s = first.rule, coefficients(first)
         visible = rule.without_numbers().combine(xp, Record(totals), Record(common), Record(s))
-        common = {name: _cast_like(xp, visible[name], old) for name, old in common.items()}
+        common = {name: cast_like(xp, visible[name], old) for name, old in common.items()}
     for entry in entries:  # a schedule that fails does so before anything has been computed
         coefficients(entry)
     return (execute(advance, entry, visible) for entry in entries), common
