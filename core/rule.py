@@ -6,6 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Self
 
 import array_api_compat
@@ -479,6 +480,13 @@ class Rule:
 
     def without_numbers(self) -> Self:
         """A copy with options only: what a kernel may know, and what it is compiled for."""
+        return self._bare
+
+    @cached_property
+    def _bare(self) -> Self:
+        return self._stripped()
+
+    def _stripped(self) -> Self:
         options = {n: self._values[n] for n, f in self._fields.items() if isinstance(f, Option)}
         return self._copy(options, Groups(self.name))
 
@@ -642,13 +650,21 @@ class Rule:
         return f"{self.name}({', '.join(f'{n}={v!r}' for n, v in shown.items())})"
 
     def __eq__(self, other: Any) -> bool:
-        return (
+        return self is other or (
             type(self) is type(other)
             and self._plain() == other._plain()
             and self.groups == other.groups
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        derived = ("_bare", "_hash")  # a hash is one process's own
+        return {name: value for name, value in vars(self).items() if name not in derived}
+
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash((type(self), tuple(sorted(self._plain().items(), key=lambda item: item[0]))))
 
     def _plain(self) -> dict[str, Any]:

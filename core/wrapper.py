@@ -149,9 +149,8 @@ class Wrapper(Rule, register=False):
         """A copy with ``function`` applied to every number of both."""
         return super().map_numbers(function)._around(self.rule.map_numbers(function))
 
-    def without_numbers(self) -> Self:
-        """A copy of both with options only."""
-        return super().without_numbers()._around(self.rule.without_numbers())
+    def _stripped(self) -> Self:
+        return super()._stripped()._around(self.rule.without_numbers())
 
     def _copy(self, values: dict[str, Any], groups: Groups | None = None) -> Self:
         return super()._copy(values, groups)._around(self.rule)

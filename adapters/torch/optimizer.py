@@ -30,6 +30,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     _plan: Plan | None
     _tried: set[Any]
     _auto: str | None
+    _rules: list[tuple[tuple[Any, ...], Rule]]
 
     def __init__(self, rule: Rule, params: Any, *, execution: str = "auto") -> None:
         if not isinstance(rule, Rule):
@@ -82,15 +83,13 @@ class RuleOptimizer(torch.optim.Optimizer):
             self._share(self._shared(params))
 
     def _advance(self) -> None:
-        rules = [self._rule_of(group) for group in self.param_groups]
-        taking = [
-            (place, param)
-            for place, group in enumerate(self.param_groups)
-            for param in group["params"]
-            if param.grad is not None
-        ]
-        params, grads = [param for _, param in taking], [param.grad for _, param in taking]
-        groups = [place for place, _ in taking]
+        rules = self._rules_of_groups()
+        params: list[Any] = []
+        groups: list[int] = []
+        for place, group in enumerate(self.param_groups):
+            params += [param for param in group["params"] if param.grad is not None]
+            groups += [place] * (len(params) - len(groups))
+        grads = [param.grad for param in params]
         plan, common = self._plan, self._shared(params)
         if plan is None or not plan.holds(rules, params, grads, groups, self.state):
             if plan is not None:
@@ -101,8 +100,9 @@ class RuleOptimizer(torch.optim.Optimizer):
             self._tried |= tried(entries, common, self._tried)
         executor = _EXECUTORS[self._chosen()]
         results, common = stepping.run(xp, entries, common, *executor)
-        self._plan = plan
-        self.state.update(zip(params, plan.states, strict=True))
+        if plan is not self._plan:
+            plan.enter(self.state)
+            self._plan = plan
         for place, _ in enumerate(results):
             plan.finish(place)
         plan.count()
@@ -143,8 +143,23 @@ class RuleOptimizer(torch.optim.Optimizer):
         return self._auto
 
     def _rule_of(self, group: dict[str, Any]) -> Rule:
-        values = {name: _on_host(group[name]) for name in self.rule.hypers}
-        return self.rule.replace(**values)
+        return self._rule_with(self._values_of(group))
+
+    def _values_of(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(_on_host(group[name]) for name in self.rule.hypers)
+
+    def _rule_with(self, values: tuple[Any, ...]) -> Rule:
+        return self.rule.replace(**dict(zip(self.rule.hypers, values, strict=True)))
+
+    def _rules_of_groups(self) -> list[Rule]:
+        """The rule of every group; the same objects as before as long as no value changes."""
+        values = [self._values_of(group) for group in self.param_groups]
+        known = self._rules + [((), self.rule)] * (len(values) - len(self._rules))
+        self._rules = [
+            (now, rule if _alike(now, held) else self._rule_with(now))
+            for now, (held, rule) in zip(values, known, strict=True)
+        ]
+        return [rule for _, rule in self._rules]
 
     def _named(self, group: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
         """Parameters with their names, or with their places among all, which do not change."""
@@ -269,7 +284,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._forget()
 
     def _forget(self) -> None:
-        self._plan, self._tried, self._auto = None, set(), None
+        self._plan, self._tried, self._auto, self._rules = None, set(), None, []
 
 
 def bind(rule: Rule, params: Iterable[Any], *, execution: str = "auto") -> RuleOptimizer:
@@ -299,6 +314,14 @@ def _on_host(value: Any) -> Any:
     if isinstance(value, torch.Tensor) and value.device.type == "cpu":
         return value.item()
     return value
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether hyperparameters are the same: numbers by value and type, all else by identity."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    plain = isinstance(one, (float, int, str)) and type(one) is type(other)
+    return one is other or (plain and bool(one == other))
 
 
 def _copied(value: Any, device: torch.device) -> Any:

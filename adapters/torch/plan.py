@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -46,12 +47,15 @@ class Plan:
         limit: int,
     ) -> None:
         """``limit``: elements of a pack, at most; 0 for no packs."""
+        self.rules = rules
         self.kinds = [_kind(rule) for rule in rules]
         self.members = members
         self.params = [member.param for member in members]
         self.groups = [member.group for member in members]
-        self.kinds_of_grads = [(grad.dtype, grad.layout) for grad in grads]
+        self.grads = _described(grads)
         self.states = [member.state for member in members]
+        self.owners: list[Any] = []
+        self.owned: list[Any] = []
         self.counts = torch.tensor([int(state["step"]) for state in self.states])
         for state, count in zip(self.states, self.counts, strict=True):
             state["step"] = count
@@ -79,9 +83,12 @@ class Plan:
         self.batches = [
             _Batch([(place, entries[place]) for place in pack], limit > 0) for pack in places
         ]
-        self.slots = [(m.state, name, v) for m in members for name, v in m.slots.items()]
-        self.held = [*self.params, *(part for _, _, v in self.slots for part in parts(v))]
-        self.pointers = _pointers(self.held)
+        single = [b.places[0] for b in self.batches if not b.gathers]
+        self.single = [self.params[place] for place in single]
+        self.places = _places(self.params, self.single)
+        self.kept = _values(self.states)
+        self.parts = [part for m in members for v in m.slots.values() for part in parts(v)]
+        self.pointers = _pointers(self.parts)
         self.expected = self.counts.tolist()
 
     def holds(
@@ -92,18 +99,28 @@ class Plan:
         groups: Sequence[int],
         state: Any,
     ) -> bool:
-        """Whether these are still the tensors that the plan was made for."""
+        """Whether these are still the tensors that the plan was made for.
+
+        Asked before every step, so it makes no object per parameter that Python's garbage
+        collector would have to look at.
+        """
         return (
             _same(params, self.params)
             and groups == self.groups
-            and [(grad.dtype, grad.layout) for grad in grads] == self.kinds_of_grads
-            and [_kind(rule) for rule in rules] == self.kinds
-            and _same([*map(state.get, params)], self.states)
-            and _same([own["step"] for own in self.states], self.steps)
-            and all(own.get(name) is value for own, name, value in self.slots)
-            and _pointers(self.held) == self.pointers
+            and _described(grads) == self.grads
+            and (_same(rules, self.rules) or [_kind(rule) for rule in rules] == self.kinds)
+            and _same([*state], self.owners)
+            and _same([*state.values()], self.owned)
+            and _same(_values(self.states), self.kept)
+            and _pointers(self.parts) == self.pointers
+            and _places(self.params, self.single) == self.places
             and self.counts.tolist() == self.expected
         )
+
+    def enter(self, state: Any) -> None:
+        """Make the states of the plan those of the optimizer."""
+        state.update(zip(self.params, self.states, strict=True))
+        self.owners, self.owned = [*state], [*state.values()]
 
     def entries(self, rules: Sequence[Rule], grads: Sequence[torch.Tensor]) -> list[Entry]:
         """One entry per batch, for the step to be taken."""
@@ -294,9 +311,27 @@ def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
     return len(some) == len(others) and all(map(is_, some, others))
 
 
-def _pointers(tensors: Sequence[torch.Tensor]) -> list[Any]:
-    """Where tensors lie, and how."""
-    return [(tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in tensors]
+def _described(grads: Sequence[torch.Tensor]) -> Any:
+    return [grad.dtype for grad in grads], [grad.layout for grad in grads]
+
+
+def _pointers(tensors: Sequence[torch.Tensor]) -> list[int]:
+    return [*map(torch.Tensor.data_ptr, tensors)]
+
+
+def _places(params: Sequence[torch.Tensor], single: Sequence[torch.Tensor]) -> Any:
+    """Where parameters lie, and how; as vectors, but for the single ones."""
+    return (
+        _pointers(params),
+        [*map(torch.Tensor.numel, params)],
+        [*map(torch.Tensor.is_contiguous, params)],
+        [(param.shape, param.stride()) for param in single],
+    )
+
+
+def _values(states: Sequence[dict[str, Any]]) -> list[Any]:
+    """Everything that the states hold."""
+    return [*chain.from_iterable(map(dict.values, states))]
 
 
 def _overlapping(tensors: Sequence[torch.Tensor]) -> set[int]:
