@@ -27,7 +27,9 @@ from samestep.torch import kernels  # noqa: E402  (after torch has been looked f
 
 SHAPES = [(), (1,), (3, 2), (4, 5), (0, 3), (40_000,), (300, 1000), (7,)]
 FAST = ["packed", "compiled"]
-ELEMENT = [n for n in samestep.rules.__all__ if typical(getattr(samestep, n)).needs == "element"]
+NAMES = samestep.rules.__all__
+ELEMENT = [n for n in NAMES if typical(getattr(samestep, n)).needs == "element"]
+OTHERS = [n for n in NAMES if n not in ELEMENT]
 
 
 @pytest.fixture
@@ -94,6 +96,56 @@ def test_packs_and_pieces_change_no_bit(name):
     assert close(*results, tolerance=1e-14)
     if "sqrt" not in operations(typical(getattr(samestep, name))):
         assert equal(*results)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_parameters_of_one_shape_are_stacked(name, monkeypatch):
+    """Rules that look beyond their element: one call for each shape, with the same results."""
+    shapes = [(4, 5), (3, 2), (6, 3), (2, 3, 4)] * 3 + [(64, 2)]
+    results = []
+    for execution in ("reference", "packed"):
+        params = parameters(shapes, dtype=torch.float64)
+        optimizer = adapter.bind(typical(getattr(samestep, name)), params, execution=execution)
+        train(optimizer, params, 12)
+        results.append(values(params, optimizer))
+    stacked = [len(batch.places) for batch in optimizer._plan.batches]
+    assert stacked == [3, 3, 3, 3, 1]
+    assert close(*results, tolerance=1e-11)
+
+
+@pytest.mark.parametrize("name", ["LAMB", "Muon", "Prodigy"])
+def test_stacks_are_compiled(name, counted):
+    """Once for any shape, if the rule does not look at it; once per shape if it does."""
+    shapes = [(4, 5), (6, 3), (2, 40)]
+    results = []
+    for execution in ("reference", "compiled"):
+        params = parameters(shapes * 2)
+        optimizer = adapter.bind(typical(getattr(samestep, name)), params, execution=execution)
+        train(optimizer, params, 4)
+        results.append(values(params, optimizer))
+    assert len(counted) == {"LAMB": 1, "Muon": len(shapes), "Prodigy": 2}[name]
+    assert close(*results, tolerance=1e-5)
+
+
+class Asking(samestep.Rule, register=False):
+    """Moves by the sign of the gradient's mean, asked for as a value."""
+
+    needs = "tensor"
+    lr = samestep.hyper(0.1, "step size", unit="parameter", ge=0)
+
+    def direction(self, xp, grad, param, state, s):
+        return (grad if float(xp.mean(grad)) > 0 else -grad), {}
+
+
+def test_a_rule_that_asks_for_a_value_is_not_stacked():
+    results = []
+    for execution in ("reference", "packed"):
+        params = parameters([(4, 5)] * 3)
+        optimizer = adapter.bind(Asking(), params, execution=execution)
+        train(optimizer, params)
+        results.append(values(params, optimizer))
+    assert len(optimizer._plan.batches) == 3
+    assert equal(*results)
 
 
 @pytest.mark.parametrize("execution", FAST)
@@ -183,12 +235,13 @@ def test_state_is_an_ordinary_tensor_per_parameter(execution):
 
 @pytest.mark.parametrize("execution", FAST)
 @pytest.mark.parametrize("change", ["param", "data", "slot", "slot data", "step", "state"])
-def test_whatever_is_replaced_is_noticed(execution, change):
+@pytest.mark.parametrize("name", ["AdamW", "LAMB"])
+def test_whatever_is_replaced_is_noticed(name, execution, change):
     """Nothing may be kept that is not looked at again."""
     results = []
     for chosen in ("reference", execution):
-        params = parameters([(3, 2), (5,), (40_000,)])
-        optimizer = adapter.AdamW(params, lr=0.1, execution=chosen)
+        params = parameters([(3, 2), (5,), (3, 2), (40_000,)])
+        optimizer = getattr(adapter, name)(params, lr=0.1, execution=chosen)
         train(optimizer, params, 2)
         for param in params[:]:
             state = optimizer.state[param]

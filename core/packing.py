@@ -2,6 +2,7 @@
 
 Only rules that look at nothing but their own element may be executed so; for them it changes no
 result, and a step costs a few operations for all small parameters together instead of for each.
+Under other rules, parameters of one shape are stacked where the framework can map over them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def packs(
     entries: Sequence[Entry],
     limit: int | None = None,
     alike: Callable[[Entry], Any] = lambda entry: None,
+    stacks: Callable[[Entry], bool] = lambda entry: False,
 ) -> list[list[int]]:
     """Places of the entries that are taken together; a list of one place is an entry by itself.
 
@@ -42,17 +44,19 @@ def packs(
         entries: rule, step, gradient, parameter and slots, per parameter.
         limit: number of elements of a pack, at most; CHUNK if not given, no packs if 0.
         alike: what else must be equal in a pack: the device, say.
+        stacks: whether an entry that does not fit into a vector may be stacked with others of its
+            shape; matrices may be larger, since far more is done with them than copying.
     """
     limit = CHUNK if limit is None else limit
-    small = min(SMALL, limit)
     found: list[list[int]] = []
     filling: dict[Any, tuple[list[int], int]] = {}
     for place, entry in enumerate(entries):
-        size = math.prod(entry.param.shape)
-        if not 0 < size <= small or not fits(entry):
+        size, joins = math.prod(entry.param.shape), fits(entry)
+        small = limit // 2 if entry.rule.needs == "matrix" else min(SMALL, limit)
+        if not 0 < size <= small or not (joins or stacks(entry)):
             found.append([place])
             continue
-        key = _key(entry), alike(entry)
+        key = _key(entry), alike(entry), None if joins else tuple(entry.param.shape)
         pack, held = filling.get(key, ([], 0))
         if not pack or held + size > limit:
             pack, held = [], 0

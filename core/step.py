@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import array_api_compat.numpy as host
@@ -35,6 +35,7 @@ __all__ = [
     "plain",
     "run",
     "scalars",
+    "stacked",
     "widest",
 ]
 
@@ -241,13 +242,17 @@ def _owned(xp: Any, value: Any, taken: tuple[Array, ...]) -> Any:
 
 
 class Entry(NamedTuple):
-    """One parameter's share of a step; ``step`` is how many steps it has taken."""
+    """One parameter's share of a step; ``step`` is how many steps it has taken.
+
+    ``stacked``: the arrays are those of several parameters of one shape, along a new first axis.
+    """
 
     rule: Rule
     step: Any
     grad: Array
     param: Array
     slots: Slots
+    stacked: bool = False
 
 
 def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -278,6 +283,27 @@ def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
     return flat
 
 
+@cache
+def stacked(function: Callable[..., Any], vmap: Callable[..., Any]) -> Callable[..., Any]:
+    """``advance`` or ``local`` for several parameters of one shape, along a new first axis.
+
+    ``vmap``: the framework's. One function for each pair, so that kernels can be kept by it.
+    """
+
+    def together(
+        xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: Any
+    ) -> Any:
+        def one(grad: Array, param: Array, slots: Slots) -> Any:
+            return function(xp, rule, grad, param, slots, common, s)
+
+        first, second = vmap(one)(grad, param, slots)
+        if isinstance(first, dict):  # local: slots and sums
+            second = {name: xp.sum(value, axis=0) for name, value in second.items()}
+        return first, second
+
+    return together
+
+
 def plain(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
     """The reference executor: ``advance`` or ``local``, called as it is."""
     return partial(function, xp, rule)
@@ -289,6 +315,7 @@ def run(
     common: Slots,
     kernel: Callable[[Callable[..., Any], Any, Rule], Callable[..., Any]] = plain,
     enter: Callable[[dict[str, Any], Array], dict[str, Any]] = lambda values, param: values,
+    vmap: Callable[..., Any] | None = None,
 ) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
     """One step over a list of parameters. Nothing passed in is changed.
 
@@ -298,6 +325,7 @@ def run(
         common: shared state.
         kernel: makes ``advance`` or ``local`` into what is executed (a compiled form, say).
         enter: how scalars enter the kernel beside a parameter (as 0-d arrays, say).
+        vmap: the framework's, for entries that are stacked.
 
     Returns:
         An iterator over new parameters and slots, computed one by one as it is consumed, and the
@@ -325,9 +353,10 @@ def run(
     def execute(function: Callable[..., Any], entry: Entry, visible: Slots) -> Any:
         if function is advance and 0 in entry.param.shape:
             return entry.param, entry.slots
-        key = function, id(entry.rule)
+        key = function, id(entry.rule), entry.stacked
         if key not in kernels:
-            kernels[key] = kernel(function, xp, entry.rule.without_numbers())
+            whole = stacked(function, vmap) if entry.stacked and vmap else function
+            kernels[key] = kernel(whole, xp, entry.rule.without_numbers())
         return kernels[key](entry.grad, entry.param, entry.slots, visible, entered(entry))
 
     visible = common

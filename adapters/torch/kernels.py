@@ -27,6 +27,8 @@ PACK = {"reference": 0, "packed": CHUNK, "compiled": 4 * CHUNK}
 
 LENGTH = 1 << 16
 """Elements that a kernel is compiled with: enough for code that runs on all cores."""
+STACK = 1 << 6
+"""Parameters that a kernel for stacked ones is compiled with."""
 
 
 def reference(function: Kernel, xp: Any, rule: Rule) -> Kernel:
@@ -197,8 +199,8 @@ def _compiled(
             for name, count in slot_names
         }
         common = {name: next(given) for name in common_names}
-        _, sums = write(grad, param, slots, common, Scalars(vector, structure).named())
-        sums = sums if function is stepping.local else {}
+        first, sums = write(grad, param, slots, common, Scalars(vector, structure).named())
+        sums = sums if isinstance(first, dict) else {}
         results.append(tuple(sums))
         return tuple(sums.values())
 
@@ -207,7 +209,8 @@ def _compiled(
         run = standalone_compile(graph, arrays, dynamic_shapes="from_example_inputs")
     else:
         *vectors, coefficients = arrays
-        examples = [*map(_enlarged, vectors), coefficients]
+        stacked = vectors[1].ndim > 1
+        examples = [*(_enlarged(array, stacked) for array in vectors), coefficients]
         graph = make_fx(kernel, tracing_mode="symbolic")(*examples)
         run = standalone_compile(graph, examples, dynamic_shapes="from_graph")
 
@@ -218,9 +221,10 @@ def _compiled(
     return called
 
 
-def _enlarged(array: torch.Tensor) -> torch.Tensor:
+def _enlarged(array: torch.Tensor, stacked: bool) -> torch.Tensor:
     """An example for the compiler: code made for few elements would run on one core."""
-    return array.new_ones(LENGTH) if array.ndim else array
+    shape = (STACK, LENGTH // STACK) if stacked else (LENGTH,)
+    return array.new_ones(shape[: array.ndim]) if array.ndim else array
 
 
 MANY = 10_000_000

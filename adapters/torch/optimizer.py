@@ -94,12 +94,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         if plan is None or not plan.holds(rules, params, grads, groups, self.state):
             if plan is not None:
                 plan.release(params)
-            plan = self._planned(rules)
+            plan = self._planned(rules, common)
         entries = plan.entries(rules, grads)
         if plan is not self._plan:
             self._tried |= tried(entries, common, self._tried)
         executor = _EXECUTORS[self._chosen()]
-        results, common = stepping.run(xp, entries, common, *executor)
+        results, common = stepping.run(xp, entries, common, *executor, vmap=torch.vmap)
         if plan is not self._plan:
             plan.enter(self.state)
             self._plan = plan
@@ -108,7 +108,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         plan.count()
         self._share(common)
 
-    def _planned(self, rules: list[Rule]) -> Plan:
+    def _planned(self, rules: list[Rule], common: dict[str, Any]) -> Plan:
         """The parameters that have a gradient, checked, with their state; new where there is none.
 
         No state is given to the optimizer here, so that a step that is refused adds none.
@@ -128,7 +128,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 slots = self._slots_of(rule, name, param, state)
                 members.append(Member(place, name, param, state, slots))
                 grads.append(param.grad)
-        return Plan(rules, members, grads, kernels.PACK[self._chosen()])
+        return Plan(rules, members, grads, common, kernels.PACK[self._chosen()])
 
     def _chosen(self) -> str:
         """The execution; for ``auto`` the one chosen at the first step."""

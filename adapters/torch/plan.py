@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from operator import is_
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import array_api_compat.torch as xp
 import torch
 
 from ..arrays import parts
-from ..packing import packs
+from ..packing import fits, packs
 from ..rule import Rule
 from ..step import Entry, run
 
@@ -44,9 +44,10 @@ class Plan:
         rules: Sequence[Rule],
         members: Sequence[Member],
         grads: Sequence[torch.Tensor],
+        common: dict[str, Any],
         limit: int,
     ) -> None:
-        """``limit``: elements of a pack, at most; 0 for no packs."""
+        """``common``: shared state. ``limit``: elements of a pack, at most; 0 for no packs."""
         self.rules = rules
         self.kinds = [_kind(rule) for rule in rules]
         self.members = members
@@ -79,6 +80,7 @@ class Plan:
                 _plain(entry.param),
                 id(entry.param) if id(entry.param) in apart else None,
             ),
+            stacks=_stackable(common),
         )
         self.batches = [
             _Batch([(place, entries[place]) for place in pack], limit > 0) for pack in places
@@ -169,7 +171,8 @@ class _Batch:
     """Parameters that go through the kernel as one: a pack as a vector, a single one as it is.
 
     ``vector``: the kernel sees vectors. ``gathers``: arrays are copied into one and back.
-    ``stacks``: shapes differ along the first axis only, so that gradients are joined as they are.
+    ``stacked``: what is gathered has the parameters of one shape along a new first axis.
+    ``joins``: shapes differ along the first axis only, so that gradients are joined as they are.
     ``loose``: places of parameters that are not contiguous, whose vector is a copy.
     """
 
@@ -180,24 +183,41 @@ class _Batch:
         self.rule = id(first.rule)
         plain = _plain(first.param)
         self.vector = packing and plain and not first.rule.sees_axes
-        self.gathers = self.vector and (
-            len(entries) > 1 or not all(a.is_contiguous() for a in _arrays(first))
+        self.stacked = len(entries) > 1 and not fits(first)
+        self.gathers = len(entries) > 1 or (
+            self.vector and not all(a.is_contiguous() for a in _arrays(first))
         )
+        self.params = [entry.param for entry in entries]
+        self.flat = [_flat(param, self.gathers or self.vector) for param in self.params]
+        self.sizes = [param.numel() for param in self.params]
+        shape = self.sizes[:1] if self.vector else first.param.shape
+        self.shape = (len(entries), *shape) if self.stacked else (-1,)
         self.slots = {
-            name: _rebased([entry.slots[name] for entry in entries], entries)
+            name: self._rebased([entry.slots[name] for entry in entries])
             if self.gathers
             else _flat(value, self.vector, like=first.param)
             for name, value in first.slots.items()
         }
-
-        self.params = [entry.param for entry in entries]
-        self.flat = [_flat(param, self.vector) for param in self.params]
-        self.sizes = [param.numel() for param in self.params]
         if self.gathers:  # kept, since fresh memory costs more than what is done in it
             self.grad = first.grad.new_empty(sum(self.sizes))
             self.param = first.param.new_empty(sum(self.sizes))
-        self.stacks = first.param.ndim > 0 and len({p.shape[1:] for p in self.params}) == 1
+        self.joins = first.param.ndim > 0 and len({p.shape[1:] for p in self.params}) == 1
         self.loose = [place for place, p in enumerate(self.params) if not p.is_contiguous()]
+
+    def _rebased(self, values: Sequence[Any]) -> Any:
+        """One tensor for a slot of all parameters, of which their own become views."""
+        first = values[0]
+        if isinstance(first, (tuple, list)):
+            return tuple(self._rebased(group) for group in zip(*values, strict=True))
+        sizes = [value.numel() for value in values] if self.stacked else self.sizes
+        vectors = [value.detach().reshape(-1) for value in values]
+        vector = torch.cat([v.expand(size) for v, size in zip(vectors, sizes, strict=True)])
+        for value, own in zip(values, vector.split(sizes), strict=True):
+            value.data = own[: value.numel()].view(value.shape)
+        if not self.stacked:
+            return vector
+        shape = first.shape if not self.vector else sizes[:1] if first.ndim else ()
+        return vector.view(len(values), *shape)
 
     def entry(self, rule: Rule, step: int, grads: Sequence[Any]) -> Entry:
         """What the kernel is to be given."""
@@ -206,13 +226,13 @@ class _Batch:
             grad = grad.contiguous() if self.vector else grad
             return Entry(rule, step, grad, self.flat[0], self.slots)
         for place in self.loose:
-            self.flat[place] = _flat(self.params[place], self.vector)
-        if not self.stacks:
+            self.flat[place] = _flat(self.params[place], True)
+        if not self.joins:
             grads = [grad.reshape(-1) for grad in grads]
-        grad, param = self.grad.view(-1, *grads[0].shape[1:]), self.param
-        torch.cat([*grads], out=grad)
-        torch.cat(self.flat, out=param)
-        return Entry(rule, step, self.grad, param, self.slots)
+        torch.cat([*grads], out=self.grad.view(-1, *grads[0].shape[1:]))
+        torch.cat(self.flat, out=self.param)
+        grad, param = self.grad.view(self.shape), self.param.view(self.shape)
+        return Entry(rule, step, grad, param, self.slots, self.stacked)
 
     def scatter(self) -> None:
         """The parameters out of their vector."""
@@ -236,18 +256,46 @@ def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> 
     new = {}
     for entry in entries:
         described = _describe(entry.param), _describe(entry.grad), _describe(entry.slots)
-        key = _kind(entry.rule)[0], *described
+        key = _kind(entry.rule)[0], entry.stacked, *described
         if key not in known and _plain(entry.param):
-            new[key] = entry._replace(
-                **{
-                    name: _without_memory(getattr(entry, name))
-                    for name in ("grad", "param", "slots")
-                }
-            )
+            new[key] = entry
     for entry in new.values():
         with contextlib.suppress(RuntimeError, TypeError):  # a rule that asks for a value
-            list(run(xp, [entry], _without_memory(common))[0])
+            _run_without_memory(entry, common)
     return {*new}
+
+
+def _run_without_memory(entry: Entry, common: dict[str, Any]) -> None:
+    arrays = {name: _without_memory(getattr(entry, name)) for name in ("grad", "param", "slots")}
+    list(run(xp, [entry._replace(**arrays)], _without_memory(common), vmap=torch.vmap)[0])
+
+
+def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
+    """Whether PyTorch can map an entry's rule over a stack: not so if the rule asks for a value."""
+    known: dict[Any, bool] = {}
+
+    def stackable(entry: Entry) -> bool:
+        if entry.param.ndim == 0 or not _plain(entry.param):
+            return False
+        key = id(entry.rule), entry.param.ndim
+        if key not in known:
+            two = {name: _twice(getattr(entry, name)) for name in ("grad", "param", "slots")}
+            try:
+                _run_without_memory(entry._replace(stacked=True, **two), common)
+                known[key] = True
+            except Exception:  # whatever vmap says; one after another it will be right, or say so
+                known[key] = False
+        return known[key]
+
+    return stackable
+
+
+def _twice(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _twice(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_twice, value))
+    return value.new_empty((2, *value.shape), device="meta")
 
 
 def _describe(value: Any) -> Any:
@@ -287,23 +335,6 @@ def _flat(value: Any, vector: bool, like: torch.Tensor | None = None) -> Any:
         return tuple(_flat(part, vector, like) for part in value)
     single = like is not None and value.ndim == 0 < like.ndim
     return value.reshape(-1) if vector and not single else value
-
-
-def _rebased(values: Sequence[Any], entries: Sequence[Entry]) -> Any:
-    """One tensor for a slot of all entries, of which their own become views."""
-    if isinstance(values[0], (tuple, list)):
-        return tuple(_rebased(group, entries) for group in zip(*values, strict=True))
-    vector = torch.cat(
-        [
-            v.detach().reshape(-1).expand(e.param.numel())
-            for v, e in zip(values, entries, strict=True)
-        ]
-    )
-    offset = 0
-    for value, entry in zip(values, entries, strict=True):
-        value.data = vector[offset : offset + value.numel()].view(value.shape)
-        offset += entry.param.numel()
-    return vector
 
 
 def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
