@@ -216,6 +216,7 @@ def _added(argument: str, package: ModuleType, rule: type[Rule]) -> str:
         names = ", ".join(map(_literal, rule.dialects))
         return f"Literal[{names}] | None" if names else "None"
     return {
+        "capturable": "bool",
         "rule": "Rule",
         "params": "ParamsT",
         "mask": "Predicate | None",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import io
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import samestep
+from samestep import arrays
 from samestep.conformance.agreement import operations
 from samestep.conformance.settings import typical
 from samestep.execution import EXECUTIONS
@@ -23,7 +25,10 @@ from samestep.execution import EXECUTIONS
 torch = pytest.importorskip("torch")
 adapter = pytest.importorskip("samestep.torch")
 
-from samestep.torch import kernels  # noqa: E402  (after torch has been looked for)
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402  (torch is there)
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from samestep.torch import kernels  # noqa: E402
 
 SHAPES = [(), (1,), (3, 2), (4, 5), (0, 3), (40_000,), (300, 1000), (7,)]
 FAST = ["packed", "compiled"]
@@ -331,6 +336,62 @@ def test_a_kernel_asks_for_no_value_on_the_host(counted, monkeypatch):
     for name in ("item", "__bool__", "__float__", "__int__", "numpy"):
         monkeypatch.setattr(torch.Tensor, name, refuse)
     optimizer.step()
+
+
+class NothingRead(TorchDispatchMode):
+    """No value of a tensor may be asked for, as while a CUDA graph is captured."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function is not torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("execution", ["reference", *FAST])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_capturable_step_reads_nothing(name, execution, counted):
+    """Counts, learning rate and coefficients are tensors, and the numbers are the same."""
+    results = []
+    for capturable in (False, True):
+        params = parameters([(4, 5), (6, 3), (4, 5)])
+        rule = typical(getattr(samestep, name))
+        optimizer = adapter.bind(rule, params, execution=execution, capturable=capturable)
+        train(optimizer, params, 2)
+        give_gradients(params, 2)
+        with NothingRead() if capturable else contextlib.nullcontext():
+            optimizer.step()
+        train(optimizer, params, 3, first=3)
+        results.append(values(params, optimizer))
+    assert close(*results, tolerance=2e-5)
+    assert [int(optimizer.state[param]["step"]) for param in params] == [6, 6, 6]
+
+
+def test_a_captured_step_counts_on(monkeypatch):
+    """What a graph would replay depends on tensors only: the count, and a learning rate given so.
+
+    The graph is recorded with make_fx, as CUDA records kernels.
+    """
+    monkeypatch.setattr(arrays, "known", lambda value: value)
+    plain, params = parameters([(4, 5), (6, 3)]), parameters([(4, 5), (6, 3)])
+    reference = adapter.AdamW(plain, lr=0.1, capturable=True)
+    optimizer = adapter.AdamW(params, lr=0.1, capturable=True)
+    for one, own in ((reference, plain), (optimizer, params)):
+        train(one, own, 1)
+    give_gradients(params, 1)
+    grads = [param.grad for param in params]
+
+    def step():
+        optimizer.step()
+        return ()
+
+    graph = make_fx(step)()
+    train(reference, plain, 1, first=1)
+    for first in (2, 3):
+        give_gradients(plain, first)
+        reference.step()
+        for grad, param in zip(grads, plain, strict=True):
+            grad.copy_(param.grad)
+        graph()
+    assert close(values(params, optimizer), values(plain, reference))
 
 
 def peak_of(function):

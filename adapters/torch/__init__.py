@@ -21,12 +21,17 @@ from .optimizer import EXECUTIONS, RuleOptimizer, bind
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
 
+KEYWORDS = {"execution": "auto", "capturable": False}
+"""What the classes take beside the rule's own arguments."""
+
+
 def _native(rule: type[Rule]) -> type:
-    def init(self: Any, params: Any, *args: Any, execution: str = "auto", **kwargs: Any) -> None:
-        RuleOptimizer.__init__(self, rule(*args, **kwargs), params, execution=execution)
+    def init(self: Any, params: Any, *args: Any, **kwargs: Any) -> None:
+        own = {name: kwargs.pop(name) for name in KEYWORDS if name in kwargs}
+        RuleOptimizer.__init__(self, rule(*args, **kwargs), params, **own)
 
     init.__qualname__ = rule.__name__
-    derived = native.signature(rule, before=["params"], after={"execution": "auto"})
+    derived = native.signature(rule, before=["params"], after=KEYWORDS)
     return type(rule.__name__, (RuleOptimizer,), {"__init__": init, "__signature__": derived})
 
 

@@ -72,6 +72,7 @@ class AMSGrad(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class AdEMAMix(RuleOptimizer):
@@ -118,6 +119,7 @@ class AdEMAMix(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class AdaBelief(RuleOptimizer):
@@ -170,6 +172,7 @@ class AdaBelief(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class AdaDelta(RuleOptimizer):
@@ -208,6 +211,7 @@ class AdaDelta(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Adafactor(RuleOptimizer):
@@ -262,6 +266,7 @@ class Adafactor(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Adagrad(RuleOptimizer):
@@ -316,6 +321,7 @@ class Adagrad(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Adam(RuleOptimizer):
@@ -362,6 +368,7 @@ class Adam(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class AdamP(RuleOptimizer):
@@ -418,6 +425,7 @@ class AdamP(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class AdamW(RuleOptimizer):
@@ -463,6 +471,7 @@ class AdamW(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Adamax(RuleOptimizer):
@@ -503,6 +512,7 @@ class Adamax(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Adan(RuleOptimizer):
@@ -553,6 +563,7 @@ class Adan(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class LAMB(RuleOptimizer):
@@ -601,6 +612,7 @@ class LAMB(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class LARS(RuleOptimizer):
@@ -653,6 +665,7 @@ class LARS(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Lion(RuleOptimizer):
@@ -689,6 +702,7 @@ class Lion(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Lookahead(RuleOptimizer):
@@ -715,6 +729,7 @@ class Lookahead(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Muon(RuleOptimizer):
@@ -755,6 +770,7 @@ class Muon(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class NAdam(RuleOptimizer):
@@ -801,6 +817,7 @@ class NAdam(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Prodigy(RuleOptimizer):
@@ -849,6 +866,7 @@ class Prodigy(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class RAdam(RuleOptimizer):
@@ -899,6 +917,7 @@ class RAdam(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class RMSprop(RuleOptimizer):
@@ -957,6 +976,7 @@ class RMSprop(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class RaLars(RuleOptimizer):
@@ -1009,6 +1029,7 @@ class RaLars(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Rprop(RuleOptimizer):
@@ -1047,6 +1068,7 @@ class Rprop(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class SGD(RuleOptimizer):
@@ -1093,6 +1115,7 @@ class SGD(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class SM3(RuleOptimizer):
@@ -1143,6 +1166,7 @@ class SM3(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Scout(RuleOptimizer):
@@ -1169,6 +1193,7 @@ class Scout(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class SignSGD(RuleOptimizer):
@@ -1201,6 +1226,7 @@ class SignSGD(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Signum(RuleOptimizer):
@@ -1237,6 +1263,7 @@ class Signum(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class TAdam(RuleOptimizer):
@@ -1283,6 +1310,7 @@ class TAdam(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...
 
 class Yogi(RuleOptimizer):
@@ -1329,4 +1357,5 @@ class Yogi(RuleOptimizer):
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
     ) -> None: ...

@@ -173,10 +173,17 @@ def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:
     described = structure(values)
     dtype = stepping.compute_dtype(xp, param.dtype)
     if any(isinstance(value, torch.Tensor) for value in found):
-        vector = torch.stack([torch.as_tensor(v, dtype=dtype, device=param.device) for v in found])
+        vector = torch.stack([_on(param.device, value, dtype) for value in found])
     else:
         vector = torch.tensor(found, dtype=dtype)
     return Scalars(vector, described)
+
+
+def _on(device: torch.device, value: Any, dtype: Any) -> torch.Tensor:
+    """A coefficient there, without a copy from the host, which a CUDA graph cannot hold."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, dtype)
+    return torch.full((), value, dtype=dtype, device=device)
 
 
 def _compiled(

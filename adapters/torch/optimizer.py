@@ -32,11 +32,14 @@ class RuleOptimizer(torch.optim.Optimizer):
     _auto: str | None
     _rules: list[tuple[tuple[Any, ...], Rule]]
 
-    def __init__(self, rule: Rule, params: Any, *, execution: str = "auto") -> None:
+    def __init__(
+        self, rule: Rule, params: Any, *, execution: str = "auto", capturable: bool = False
+    ) -> None:
         if not isinstance(rule, Rule):
             raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
         self.rule = rule
         self.execution = checked(rule.name, execution)
+        self.capturable = capturable
         self._forget()
         super().__init__(params, rule.hypers)
 
@@ -128,7 +131,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                 slots = self._slots_of(rule, name, param, state)
                 members.append(Member(place, name, param, state, slots))
                 grads.append(param.grad)
-        return Plan(rules, members, grads, common, kernels.PACK[self._chosen()])
+        limit = kernels.PACK[self._chosen()]
+        return Plan(rules, members, grads, common, limit, self.capturable)
 
     def _chosen(self) -> str:
         """The execution; for ``auto`` the one chosen at the first step."""
@@ -176,7 +180,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         state = self.state.get(param) or {}
         if state.keys() >= {"step", *rule.slots()}:
             return state
-        fresh = {"step": torch.tensor(0), **stepping.init_slots(rule, xp, param.detach())}
+        device = param.device if self.capturable else "cpu"
+        fresh = {"step": torch.tensor(0, device=device), **stepping.init_slots(rule, xp, param.detach())}
         conditional = {n for n, item in rule.slots().items() if item.only_if is not None}
         if state and not {n for n in fresh if n not in state} <= conditional:
             return state  # somebody else's; _slots_of says so
@@ -241,8 +246,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             group.update(own)
         for param, saved in pairs:
             for name, value in saved.items():
-                device = torch.device("cpu") if name == "step" else param.device
-                self.state[param][name] = _copied(value, device)
+                own = name != "step" or self.capturable
+                self.state[param][name] = _copied(value, param.device if own else "cpu")
 
     def _paired(self, state_dict: dict[str, Any]) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
         """Every parameter with its saved state, checked."""
@@ -277,7 +282,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                     yield param, saved
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "rule": self.rule, "execution": self.execution}
+        own = {name: getattr(self, name) for name in ("rule", "execution", "capturable")}
+        return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -287,15 +293,20 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._plan, self._tried, self._auto, self._rules = None, set(), None, []
 
 
-def bind(rule: Rule, params: Iterable[Any], *, execution: str = "auto") -> RuleOptimizer:
+def bind(
+    rule: Rule, params: Iterable[Any], *, execution: str = "auto", capturable: bool = False
+) -> RuleOptimizer:
     """A rule object as a ``torch.optim.Optimizer``.
 
     Args:
         rule: any rule: the package's, a user's own, a wrapped one.
         params: parameters, named parameters or parameter groups, as for ``torch.optim``.
         execution: one of ``EXECUTIONS``.
+        capturable: whether steps are counted on the parameters' device and coefficients computed
+            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A
+            learning rate that is to change between replays must be a tensor on that device.
     """
-    return RuleOptimizer(rule, params, execution=execution)
+    return RuleOptimizer(rule, params, execution=execution, capturable=capturable)
 
 
 def _scheduled(group: dict[str, Any], rule: Rule) -> list[str]:
@@ -324,7 +335,7 @@ def _alike(one: Any, other: Any) -> bool:
     return one is other or (plain and bool(one == other))
 
 
-def _copied(value: Any, device: torch.device) -> Any:
+def _copied(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(_copied(item, device) for item in value)
     return value.clone().to(device)

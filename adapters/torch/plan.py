@@ -46,8 +46,18 @@ class Plan:
         grads: Sequence[torch.Tensor],
         common: dict[str, Any],
         limit: int,
+        capturable: bool,
     ) -> None:
-        """``common``: shared state. ``limit``: elements of a pack, at most; 0 for no packs."""
+        """Read the state, and move that of small parameters together.
+
+        Args:
+            rules: one per parameter group.
+            members: the parameters that have a gradient.
+            grads: their gradients.
+            common: shared state.
+            limit: elements of a pack, at most; 0 for no packs.
+            capturable: whether steps are counted on the devices of the parameters.
+        """
         self.rules = rules
         self.kinds = [_kind(rule) for rule in rules]
         self.members = members
@@ -57,10 +67,9 @@ class Plan:
         self.states = [member.state for member in members]
         self.owners: list[Any] = []
         self.owned: list[Any] = []
-        self.counts = torch.tensor([int(state["step"]) for state in self.states])
-        for state, count in zip(self.states, self.counts, strict=True):
-            state["step"] = count
-        self.steps = [state["step"] for state in self.states]
+        self.capturable = capturable
+        self.expected = [int(state["step"]) for state in self.states]
+        self.counters = self._counters()
         entries = [
             Entry(
                 rules[member.group].of(member.name, member.param.shape),
@@ -69,7 +78,7 @@ class Plan:
                 member.param.detach(),
                 member.slots,
             )
-            for member, grad, step in zip(members, grads, self.counts.tolist(), strict=True)
+            for member, grad, step in zip(members, grads, self.expected, strict=True)
         ]
         apart = _overlapping([entry.param for entry in entries])
         places = packs(
@@ -91,7 +100,21 @@ class Plan:
         self.kept = _values(self.states)
         self.parts = [part for m in members for v in m.slots.values() for part in parts(v)]
         self.pointers = _pointers(self.parts)
-        self.expected = self.counts.tolist()
+
+    def _counters(self) -> list[torch.Tensor]:
+        """The steps taken: of all parameters on the host, or of those on a device there.
+
+        Every state's own ``step`` becomes an element of it.
+        """
+        devices = [p.device if self.capturable else torch.device("cpu") for p in self.params]
+        counters = []
+        for device in dict.fromkeys(devices):
+            places = [place for place, own in enumerate(devices) if own == device]
+            counts = torch.tensor([self.expected[place] for place in places], device=device)
+            for place, count in zip(places, counts, strict=True):
+                self.states[place]["step"] = count
+            counters.append(counts)
+        return counters
 
     def holds(
         self,
@@ -116,7 +139,7 @@ class Plan:
             and _same(_values(self.states), self.kept)
             and _pointers(self.parts) == self.pointers
             and _places(self.params, self.single) == self.places
-            and self.counts.tolist() == self.expected
+            and (self.capturable or self.counters[0].tolist() == self.expected)
         )
 
     def enter(self, state: Any) -> None:
@@ -138,7 +161,7 @@ class Plan:
         return [
             batch.entry(
                 rule_of(batch),
-                self.expected[batch.places[0]],
+                self.step_of(batch.places[0]),
                 [grads[place] for place in batch.places],
             )
             for batch in self.batches
@@ -161,10 +184,16 @@ class Plan:
         """Put the parameters of a batch back to where they came from."""
         self.batches[batch].scatter()
 
+    def step_of(self, place: int) -> Any:
+        """How many steps a parameter has taken; not read from its device if that counts."""
+        return self.states[place]["step"] if self.capturable else self.expected[place]
+
     def count(self) -> None:
         """One more step of every parameter."""
-        self.counts += 1
-        self.expected = self.counts.tolist()
+        for counts in self.counters:
+            counts += 1
+        if not self.capturable:
+            self.expected = self.counters[0].tolist()
 
 
 class _Batch:
@@ -219,7 +248,7 @@ class _Batch:
         shape = first.shape if not self.vector else sizes[:1] if first.ndim else ()
         return vector.view(len(values), *shape)
 
-    def entry(self, rule: Rule, step: int, grads: Sequence[Any]) -> Entry:
+    def entry(self, rule: Rule, step: Any, grads: Sequence[Any]) -> Entry:
         """What the kernel is to be given."""
         if not self.gathers:
             grad = _flat(grads[0], self.vector)
@@ -267,7 +296,8 @@ def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> 
 
 def _run_without_memory(entry: Entry, common: dict[str, Any]) -> None:
     arrays = {name: _without_memory(getattr(entry, name)) for name in ("grad", "param", "slots")}
-    list(run(xp, [entry._replace(**arrays)], _without_memory(common), vmap=torch.vmap)[0])
+    step = entry.step if isinstance(entry.step, int) else 0
+    list(run(xp, [entry._replace(step=step, **arrays)], _without_memory(common), vmap=torch.vmap)[0])
 
 
 def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
