@@ -323,6 +323,52 @@ def test_one_kernel_serves_any_number_of_tensors(counted, count):
     assert len(counted) == 1
 
 
+class Operations(TorchDispatchMode):
+    """How many operations PyTorch was asked for, views apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += not function.is_view
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("execution", FAST)
+@pytest.mark.parametrize("name", ["AdamW", "LAMB", "Muon"])
+def test_a_step_takes_as_many_operations_for_many_tensors_as_for_few(counted, name, execution):
+    taken = []
+    for count in (2, 60):
+        params = parameters([(8, 4), (3, 5)] * count)
+        optimizer = getattr(adapter, name)(params, execution=execution)
+        train(optimizer, params, 2)
+        with Operations() as operations:
+            optimizer.step()
+        taken.append(operations.count)
+    one_by_one = getattr(adapter, name)(params, execution="reference")
+    with Operations() as operations:
+        one_by_one.step()
+    assert taken[0] == taken[1] < operations.count / 10
+
+
+@pytest.mark.parametrize("name", ["AdamW", "LAMB"])
+def test_kernels_are_called_once_per_pack(name, monkeypatch):
+    calls = []
+
+    def compile_graph(graph, arrays, dynamic_shapes):
+        return lambda *given: calls.append(len(given)) or graph(*given)
+
+    monkeypatch.setattr(kernels, "standalone_compile", compile_graph)
+    monkeypatch.setattr(kernels, "_kernels", {})
+    params = parameters([(32, 32)] * 100 + [(40_000,)])
+    optimizer = getattr(adapter, name)(params, execution="compiled")
+    train(optimizer, params, 2)
+    calls.clear()
+    train(optimizer, params, 1)
+    assert len(calls) == 2
+
+
 def test_a_kernel_asks_for_no_value_on_the_host(counted, monkeypatch):
     """A step between two others moves nothing from a device to the host."""
     params = parameters([(3, 2), (5,), (40_000,)])
