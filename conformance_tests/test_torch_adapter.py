@@ -479,7 +479,7 @@ def test_a_compiled_kernel_computes_what_the_rule_does():
 def test_signatures_are_the_rules_own(name):
     found = inspect.signature(getattr(adapter, name)).parameters
     own = inspect.signature(getattr(samestep, name)).parameters
-    assert list(found) == ["params", *own, "execution"]
+    assert list(found) == ["params", *own, *adapter.KEYWORDS]
     assert all(found[n].default == p.default for n, p in own.items())
     assert getattr(adapter, name).__doc__ == getattr(samestep, name).__doc__
 

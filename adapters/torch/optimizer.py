@@ -88,11 +88,15 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _advance(self) -> None:
         rules = self._rules_of_groups()
         params: list[Any] = []
+        grads: list[Any] = []
         groups: list[int] = []
         for place, group in enumerate(self.param_groups):
-            params += [param for param in group["params"] if param.grad is not None]
-            groups += [place] * (len(params) - len(groups))
-        grads = [param.grad for param in params]
+            own = group["params"]
+            found = [grad for param in own if (grad := param.grad) is not None]
+            all_have = len(found) == len(own)
+            params += own if all_have else [param for param in own if param.grad is not None]
+            grads += found
+            groups += [place] * len(found)
         plan, common = self._plan, self._shared(params)
         if plan is None or not plan.holds(rules, params, grads, groups, self.state):
             if plan is not None:
@@ -181,7 +185,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         if state.keys() >= {"step", *rule.slots()}:
             return state
         device = param.device if self.capturable else "cpu"
-        fresh = {"step": torch.tensor(0, device=device), **stepping.init_slots(rule, xp, param.detach())}
+        fresh = {
+            "step": torch.tensor(0, device=device),
+            **stepping.init_slots(rule, xp, param.detach()),
+        }
         conditional = {n for n, item in rule.slots().items() if item.only_if is not None}
         if state and not {n for n in fresh if n not in state} <= conditional:
             return state  # somebody else's; _slots_of says so

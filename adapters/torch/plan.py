@@ -96,7 +96,7 @@ class Plan:
         ]
         single = [b.places[0] for b in self.batches if not b.gathers]
         self.single = [self.params[place] for place in single]
-        self.places = _places(self.params, self.single)
+        self.places = _places(self.single)
         self.kept = _values(self.states)
         self.parts = [part for m in members for v in m.slots.values() for part in parts(v)]
         self.pointers = _pointers(self.parts)
@@ -138,8 +138,8 @@ class Plan:
             and _same([*state.values()], self.owned)
             and _same(_values(self.states), self.kept)
             and _pointers(self.parts) == self.pointers
-            and _places(self.params, self.single) == self.places
-            and (self.capturable or self.counters[0].tolist() == self.expected)
+            and _places(self.single) == self.places
+            and (self.capturable or self._counted() == self.expected)
         )
 
     def enter(self, state: Any) -> None:
@@ -163,6 +163,7 @@ class Plan:
                 rule_of(batch),
                 self.step_of(batch.places[0]),
                 [grads[place] for place in batch.places],
+                [self.params[place] for place in batch.places],
             )
             for batch in self.batches
         ]
@@ -182,7 +183,9 @@ class Plan:
 
     def finish(self, batch: int) -> None:
         """Put the parameters of a batch back to where they came from."""
-        self.batches[batch].scatter()
+        own = self.batches[batch]
+        if own.gathers:
+            own.param.scatter([self.params[place] for place in own.places])
 
     def step_of(self, place: int) -> Any:
         """How many steps a parameter has taken; not read from its device if that counts."""
@@ -191,9 +194,12 @@ class Plan:
     def count(self) -> None:
         """One more step of every parameter."""
         for counts in self.counters:
-            counts += 1
+            counts.add_(1)
         if not self.capturable:
-            self.expected = self.counters[0].tolist()
+            self.expected = self._counted()
+
+    def _counted(self) -> list[int]:
+        return [*chain.from_iterable(counts.tolist() for counts in self.counters)]
 
 
 class _Batch:
@@ -201,8 +207,6 @@ class _Batch:
 
     ``vector``: the kernel sees vectors. ``gathers``: arrays are copied into one and back.
     ``stacked``: what is gathered has the parameters of one shape along a new first axis.
-    ``joins``: shapes differ along the first axis only, so that gradients are joined as they are.
-    ``loose``: places of parameters that are not contiguous, whose vector is a copy.
     """
 
     def __init__(self, placed: Sequence[tuple[int, Entry]], packing: bool) -> None:
@@ -217,7 +221,6 @@ class _Batch:
             self.vector and not all(a.is_contiguous() for a in _arrays(first))
         )
         self.params = [entry.param for entry in entries]
-        self.flat = [_flat(param, self.gathers or self.vector) for param in self.params]
         self.sizes = [param.numel() for param in self.params]
         shape = self.sizes[:1] if self.vector else first.param.shape
         self.shape = (len(entries), *shape) if self.stacked else (-1,)
@@ -228,10 +231,8 @@ class _Batch:
             for name, value in first.slots.items()
         }
         if self.gathers:  # kept, since fresh memory costs more than what is done in it
-            self.grad = first.grad.new_empty(sum(self.sizes))
-            self.param = first.param.new_empty(sum(self.sizes))
-        self.joins = first.param.ndim > 0 and len({p.shape[1:] for p in self.params}) == 1
-        self.loose = [place for place, p in enumerate(self.params) if not p.is_contiguous()]
+            self.grad = _Gathered(first.grad, self.params)
+            self.param = _Gathered(first.param, self.params)
 
     def _rebased(self, values: Sequence[Any]) -> Any:
         """One tensor for a slot of all parameters, of which their own become views."""
@@ -248,27 +249,38 @@ class _Batch:
         shape = first.shape if not self.vector else sizes[:1] if first.ndim else ()
         return vector.view(len(values), *shape)
 
-    def entry(self, rule: Rule, step: Any, grads: Sequence[Any]) -> Entry:
+    def entry(self, rule: Rule, step: Any, grads: Sequence[Any], params: Sequence[Any]) -> Entry:
         """What the kernel is to be given."""
         if not self.gathers:
             grad = _flat(grads[0], self.vector)
             grad = grad.contiguous() if self.vector else grad
-            return Entry(rule, step, grad, self.flat[0], self.slots)
-        for place in self.loose:
-            self.flat[place] = _flat(self.params[place], True)
-        if not self.joins:
-            grads = [grad.reshape(-1) for grad in grads]
-        torch.cat([*grads], out=self.grad.view(-1, *grads[0].shape[1:]))
-        torch.cat(self.flat, out=self.param)
-        grad, param = self.grad.view(self.shape), self.param.view(self.shape)
+            return Entry(rule, step, grad, _flat(self.params[0], self.vector), self.slots)
+        grad = self.grad.filled(grads).view(self.shape)
+        param = self.param.filled(params).view(self.shape)
         return Entry(rule, step, grad, param, self.slots, self.stacked)
 
-    def scatter(self) -> None:
-        """The parameters out of their vector."""
-        if self.gathers:
-            torch.split_with_sizes_copy(self.param, self.sizes, out=self.flat)
-            for place in self.loose:
-                self.params[place].copy_(self.flat[place].view(self.params[place].shape))
+
+class _Gathered:
+    """A vector that tensors are copied into, one after another, and out of."""
+
+    def __init__(self, like: torch.Tensor, shaped: Sequence[torch.Tensor]) -> None:
+        self.vector = like.new_empty(sum(tensor.numel() for tensor in shaped))
+        pieces = self.vector.split([tensor.numel() for tensor in shaped])
+        self.views = [v.view(own.shape) for v, own in zip(pieces, shaped, strict=True)]
+        alike = len({own.shape[1:] for own in shaped}) == 1 and shaped[0].ndim > 0
+        self.joined = self.vector.view(-1, *shaped[0].shape[1:]) if alike else None
+
+    def filled(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The vector, with the values of tensors that have these shapes."""
+        if self.joined is not None:  # half the time
+            torch.cat([*tensors], out=self.joined)
+        else:
+            torch._foreach_copy_(self.views, tensors)
+        return self.vector
+
+    def scatter(self, tensors: Sequence[torch.Tensor]) -> None:
+        """The values back into tensors."""
+        torch._foreach_copy_(tensors, self.views)
 
 
 def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> set[Any]:
@@ -297,7 +309,9 @@ def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> 
 def _run_without_memory(entry: Entry, common: dict[str, Any]) -> None:
     arrays = {name: _without_memory(getattr(entry, name)) for name in ("grad", "param", "slots")}
     step = entry.step if isinstance(entry.step, int) else 0
-    list(run(xp, [entry._replace(step=step, **arrays)], _without_memory(common), vmap=torch.vmap)[0])
+    list(
+        run(xp, [entry._replace(step=step, **arrays)], _without_memory(common), vmap=torch.vmap)[0]
+    )
 
 
 def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
@@ -380,14 +394,9 @@ def _pointers(tensors: Sequence[torch.Tensor]) -> list[int]:
     return [*map(torch.Tensor.data_ptr, tensors)]
 
 
-def _places(params: Sequence[torch.Tensor], single: Sequence[torch.Tensor]) -> Any:
-    """Where parameters lie, and how; as vectors, but for the single ones."""
-    return (
-        _pointers(params),
-        [*map(torch.Tensor.numel, params)],
-        [*map(torch.Tensor.is_contiguous, params)],
-        [(param.shape, param.stride()) for param in single],
-    )
+def _places(tensors: Sequence[torch.Tensor]) -> Any:
+    """Where tensors lie, and how."""
+    return [(tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in tensors]
 
 
 def _values(states: Sequence[dict[str, Any]]) -> list[Any]:
