@@ -40,21 +40,27 @@ def scalars(family: str | None, lr: Any, weight_decay: Any) -> dict[str, Any]:
 
 def decayed_gradient(family: str | None, grad: Any, param: Any, s: Any) -> Any:
     """The gradient, with the decay of the coupled families."""
-    return grad + s.weight_decay * param if family in ("l2", "l2+proximal") else grad
+    coupled = family in ("l2", "l2+proximal") and not _is(s.weight_decay, 0)
+    return grad + s.weight_decay * param if coupled else grad
 
 
 def decayed_direction(family: str | None, direction: Any, param: Any, s: Any) -> Any:
     """The direction, with the decay of the in-update family."""
-    inside = family == "in_update" and not hasattr(s, "keep")
+    inside = family == "in_update" and not hasattr(s, "keep") and not _is(s.weight_decay, 0)
     return direction + s.weight_decay * param if inside else direction
 
 
 def decayed_parameter(param: Any, s: Any) -> Any:
     """The parameter that the step starts from: smaller where the decay comes before the step."""
-    return s.keep * param if hasattr(s, "keep") else param
+    return s.keep * param if hasattr(s, "keep") and not _is(s.keep, 1) else param
 
 
 def descend(param: Any, direction: Any, s: Any) -> Any:
     """The parameter after a step of ``s.rate`` against the direction, with the decay around it."""
     param = decayed_parameter(param, s) - s.rate * direction
-    return s.shrink * param if hasattr(s, "shrink") else param
+    return s.shrink * param if hasattr(s, "shrink") and not _is(s.shrink, 1) else param
+
+
+def _is(coefficient: Any, number: float) -> bool:
+    """Whether a coefficient is known to be that number, so that nothing needs to be computed."""
+    return isinstance(coefficient, (int, float)) and coefficient == number
