@@ -6,7 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["IMPORT", "MODELS", "QUICK", "Model", "Shape", "elements", "gpt2_small", "resnet50"]
+__all__ = [
+    "IMPORT",
+    "MODELS",
+    "QUICK",
+    "Model",
+    "Shape",
+    "elements",
+    "gpt2_small",
+    "llama",
+    "resnet50",
+]
 
 Shape = tuple[int, ...]
 
@@ -23,6 +33,10 @@ class Model:
     sizes: Sequence[Sequence[Shape]]
     narrow: bool = False
     """Whether it is about the machinery, so that one rule in one dtype is enough."""
+    rules: Sequence[str] = ()
+    """The rules that are timed with it; all if empty."""
+    device: str = ""
+    """The kind of device that it is for, where others have no room for it."""
 
 
 def elements(shapes: Sequence[Shape]) -> int:
@@ -63,11 +77,25 @@ def resnet50(blocks: Sequence[int] = (3, 4, 6, 3), classes: int = 1000) -> list[
     return [*found, (classes, inputs), (classes,)]
 
 
+def llama(
+    width: int = 4096, layers: int = 32, inner: int = 11008, vocabulary: int = 32000
+) -> list[Shape]:
+    """The parameters of LLaMA, 7 billion with these sizes."""
+    attention = [(width, width)] * 4
+    perceptron = [(inner, width), (inner, width), (width, inner)]
+    block = [(width,), *attention, (width,), *perceptron]
+    return [(vocabulary, width), *block * layers, (width,), (vocabulary, width)]
+
+
+STREAMED = ("AdamW", "Adan", "Lion", "AdEMAMix", "AdaBelief", "LAMB")
+"""Rules whose speed on a large model is to be that of memory."""
+
 MODELS = {
-    "gpt2": Model("GPT-2 small", [gpt2_small()]),
+    "gpt2": Model("GPT-2 small", [gpt2_small()], rules=STREAMED),
+    "llama7b": Model("LLaMA 7 B", [llama()], rules=("AdamW",), device="gpu"),
     "resnet50": Model("ResNet-50", [resnet50()]),
     "small": Model("600 x (32x32)", [[(32, 32)] * 600]),
-    "large": Model("one of 50 M", [[(50_000_000,)]]),
+    "large": Model("one of 50 M", [[(50_000_000,)]], rules=("AdamW", "Lion")),
     "tensors": Model(
         "n x (32x32)", [[(32, 32)] * n for n in (10, 30, 100, 300, 1000, 3000)], narrow=True
     ),

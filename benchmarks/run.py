@@ -103,9 +103,11 @@ def cases(options: Options) -> list[Case]:
 def _of_model(
     name: str, model: str, has: Mapping[str, Mapping[str, Opponent]], options: Options
 ) -> Iterator[Case]:
-    every = [rule for rule in sorted(registry) if not issubclass(registry[rule], Wrapper)]
     narrow, stepper = MODELS[model].narrow, framework(name)
-    for rule in options.rules or ([SWEPT] if narrow else every):
+    if MODELS[model].device not in ("", stepper.device):
+        return
+    every = [rule for rule in sorted(registry) if not issubclass(registry[rule], Wrapper)]
+    for rule in options.rules or ([SWEPT] if narrow else MODELS[model].rules or every):
         own = {library: by_rule[rule] for library, by_rule in has.items() if rule in by_rule}
         if not own and COPY in options.against:
             own = {COPY: Opponent(registry[rule](), {"": _nothing})}

@@ -23,7 +23,7 @@ __all__ = ["Framework", "Step", "arrays", "framework", "lengths"]
 Step = Callable[[], object]
 COPIED = 1 << 28
 """Bytes read or written at once by a copy, at most; caches hold less."""
-JIT = "jit"
+AUTO = "auto"
 
 
 class Framework(ABC):
@@ -34,19 +34,27 @@ class Framework(ABC):
     """``cpu`` or ``gpu``."""
     first_parameters = False
     """Whether an optimizer is made from parameters."""
+    compiles = False
+    """Whether the framework's compiler is given the whole step, training loop and all."""
 
     @property
     def executions(self) -> tuple[str, ...]:
-        """The adapter's ways of executing a step; ``auto`` is one of the others."""
-        named = getattr(self.adapter, "EXECUTIONS", ())
-        return tuple(name for name in named if name != "auto") or (JIT,)
+        """The adapter's ways of executing a step that differ here.
+
+        ``auto`` is one of the others; where the whole step is compiled it is all that counts.
+        """
+        if self.compiles:
+            return (AUTO,)
+        return tuple(name for name in self.adapter.EXECUTIONS if name != AUTO)
 
     def ours(self, rule: Rule, execution: str, shapes: Sequence[Shape], dtype: str) -> Step:
         """A step of the adapter's optimizer."""
-        chosen = {} if execution == JIT else {"execution": execution}
-        if self.first_parameters:
-            return self.step(lambda given: self.adapter.bind(rule, given, **chosen), shapes, dtype)
-        return self.step(lambda given: self.adapter.bind(rule, **chosen), shapes, dtype)
+
+        def make(given: Any) -> Any:
+            arguments = (rule, given) if self.first_parameters else (rule,)
+            return self.adapter.bind(*arguments, execution=execution)
+
+        return self.step(make, shapes, dtype)
 
     @abstractmethod
     def step(self, make: Callable[[Any], Any], shapes: Sequence[Shape], dtype: str) -> Step:

@@ -22,6 +22,7 @@ class JAX(Framework):
 
     adapter = samestep.jax
     device = "cpu" if jax.default_backend() == "cpu" else "gpu"
+    compiles = True
 
     def step(self, make: Callable[[Any], Any], shapes: Sequence[Shape], dtype: str) -> Step:
         """The update of an optax transformation, applied."""

@@ -21,6 +21,7 @@ class MLX(Framework):
 
     adapter = samestep.mlx
     device = "cpu" if xp.default_device() == xp.Device(xp.cpu) else "gpu"
+    compiles = True
 
     def step(self, make: Callable[[Any], Any], shapes: Sequence[Shape], dtype: str) -> Step:
         """The parameters after a step of an ``mlx.optimizers.Optimizer``, evaluated."""
