@@ -173,11 +173,15 @@ def _step(case: Case, options: Options, first: dict[Any, float]) -> Row:
 
 
 def _import(row: Row, options: Options) -> Row:
-    """Fresh processes, whose own start falls on both sides."""
+    """Fresh processes, whose own start falls on both sides; with bytecode, as when installed."""
+    environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
     sides = {
-        side: partial(subprocess.run, [sys.executable, "-c", f"import {module}"], check=True)
+        side: partial(
+            subprocess.run, [sys.executable, "-c", f"import {module}"], check=True, env=environment
+        )
         for side, module in (("ours", "samestep.torch"), ("theirs", "torch"))
     }
+    alternate(sides, 1)
     return _timed(row, alternate(sides, min(options.rounds, IMPORTS)))
 
 

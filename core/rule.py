@@ -225,12 +225,12 @@ class Rule:
         bases = [base for base in reversed(cls.__mro__) if issubclass(base, Rule)]
         if kind is not Slot:  # a rule's own fields stand before those of the parts it shares
             bases.sort(key=lambda base: (base is Rule, base._shared_part))
-        names = [name for base in bases for name in vars(base)]
+        names = [n for base in bases for n, v in vars(base).items() if isinstance(v, kind)]
         places = {name: place for place, name in enumerate((*FIRST, None, *LAST))}
         names.sort(key=lambda name: places.get(name, places[None]))
         found: dict[str, Any] = {}
         for name in names:
-            value = inspect.getattr_static(cls, name)
+            value = next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
             if isinstance(value, kind):
                 found.setdefault(name, value)
         return found

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import array_api_compat.numpy as host
-import numpy
+import numpy as host
 
 from .arrays import cast, cast_like, dtype_name, is_array, listed
 
@@ -70,7 +69,7 @@ def _settled(value: Any) -> Any:
         return {k: _settled(v) for k, v in value.items()}
     if isinstance(value, tuple):
         return tuple(map(_settled, value))
-    return value.item() if isinstance(value, (numpy.generic, numpy.ndarray)) else value
+    return value.item() if isinstance(value, (host.generic, host.ndarray)) else value
 
 
 def _of_dtype(xp: Any, value: Any, dtype: Any) -> Any:
@@ -98,7 +97,7 @@ def scalars(rule: Rule, xp: Any, step: Any, dtype: Any) -> dict[str, Any]:
     """
     now = rule.at(step)
     if isinstance(step, int) and not any(map(is_array, now.numbers())):
-        with numpy.errstate(all="ignore"):
+        with host.errstate(all="ignore"):
             settled: dict[str, Any] = _settled(now.coefficients(host, step + 1))
         return settled
     t = step + 1 if isinstance(step, int) else xp.astype(step + 1, dtype)

@@ -53,9 +53,10 @@ class Torch(Backend):
     dtypes = ("float32", "float64", "bfloat16")
     exact: ClassVar[Literal["bit", "sqrt"]] = "sqrt"
     execution = "reference"
+    device = "cpu"
 
     def array(self, values: numpy.ndarray, dtype: str) -> torch.Tensor:
-        return torch.tensor(numpy.asarray(values), dtype=getattr(torch, dtype))
+        return torch.tensor(numpy.asarray(values), dtype=getattr(torch, dtype), device=self.device)
 
     def numpy(self, array: Any) -> numpy.ndarray:
         values: numpy.ndarray = array.detach().to(torch.float64).cpu().numpy()
@@ -89,4 +90,23 @@ class TorchCompile(Torch):
     execution = "compiled"
 
 
+class TorchCuda(Torch):
+    """PyTorch on a GPU, packed."""
+
+    name = "torch (cuda)"
+    exact = "bound"
+    execution = "packed"
+    device = "cuda"
+
+
+class TorchCudaCompile(TorchCuda):
+    """PyTorch on a GPU, compiled."""
+
+    name = "torch.compile (cuda)"
+    slow = True
+    execution = "compiled"
+
+
 BACKENDS: list[Backend] = [Torch(), TorchPacked(), TorchCompile()]
+if torch.cuda.is_available():
+    BACKENDS += [TorchCuda(), TorchCudaCompile()]
