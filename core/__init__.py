@@ -15,6 +15,7 @@ from .dialects import preset
 from .functional import Triple, TripleState, pack_state, triple, unpack_state
 from .gradients import clip_grads, l2_norm
 from .groups import Parameter
+from .route import Where, route
 from .rule import Rule, State, registry
 from .rules import *  # noqa: F403  (the names are discovered, one per file)
 from .vocabulary import (
@@ -37,6 +38,7 @@ __all__ = [  # noqa: PLE0604
     "State",
     "Triple",
     "TripleState",
+    "Where",
     "Wrapper",
     "choose",
     "clip_grads",
@@ -51,6 +53,7 @@ __all__ = [  # noqa: PLE0604
     "per_axis",
     "preset",
     "registry",
+    "route",
     "schedules",
     "shared",
     "sign",

@@ -107,12 +107,13 @@ class Groups:
         matching = (
             place
             for place, (holds, _) in enumerate(self.groups)
-            if self._answer(f"the predicate of group {place}", holds, parameter)
+            if self.answer(f"the predicate of group {place}", holds, parameter)
         )
-        decays = self.mask is None or self._answer("mask", self.mask, parameter)
+        decays = self.mask is None or self.answer("mask", self.mask, parameter)
         return next(matching, None), decays
 
-    def _answer(self, what: str, predicate: Predicate, parameter: Parameter) -> bool:
+    def answer(self, what: str, predicate: Predicate, parameter: Parameter) -> bool:
+        """What a predicate says of a parameter: True or False, or an error."""
         answer = predicate(parameter)
         if not isinstance(answer, (bool, numpy.bool_)):
             raise TypeError(

@@ -295,7 +295,7 @@ class Rule:
         object.__setattr__(self, "_variants", {})
 
     def _refuse_stray_dtypes(self) -> None:
-        dtype = self.hypers["state_dtype"]
+        dtype = self.hypers.get("state_dtype")
         for slot in dict(dtype) if isinstance(dtype, tuple) else ():
             if slot not in self.declared_slots():
                 raise ValueError(
@@ -367,6 +367,11 @@ class Rule:
         return bool(self.needs == "tree")
 
     @property
+    def phases(self) -> int:
+        """How many sums over all parameters a step needs, each after the one before."""
+        return int(self.reduces)
+
+    @property
     def sees_axes(self) -> bool:
         """Whether a parameter's shape matters; to other rules it may come as a vector."""
         return self.needs in ("axes", "factored", "matrix")
@@ -414,6 +419,15 @@ class Rule:
             self._variants[place] = self.groups.applied(self, place)
             object.__setattr__(self._variants[place], "_whole", self)
         return self._variants[place]
+
+    @property
+    def branches(self) -> tuple[Rule, ...]:
+        """The rules that parameters may have: this one; several in a route."""
+        return (self,)
+
+    def branch(self, path: str, shape: Any) -> int:
+        """Place among the branches of the rule that has a parameter."""
+        return 0
 
     @property
     def whole(self) -> Rule:
@@ -526,9 +540,15 @@ class Rule:
             direction = decay_families.decayed_direction(self.decay, direction, param, s)
         return decay_families.descend(param, direction, s), slots
 
-    def gather(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
+    def gather(
+        self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int
+    ) -> tuple[Any, Any]:
         """``local`` on the prepared gradient."""
         return self.local(xp, self.prepared(grad, param, s), param, state, s)
+
+    def summed(self, xp: Any, sums: Any, shared: Any, s: Any, phase: int) -> dict[str, Any]:
+        """``combine``, in the only phase of a rule by itself."""
+        return self.combine(xp, sums, shared, s)
 
     # What a user calls.
 
@@ -545,15 +565,15 @@ class Rule:
         if not arrays:
             return State(0, dict.fromkeys(self.slots(), params), {})
         xp = _namespace(self, (_Found(array, path) for path, array in arrays.items()))
+        own = {path: self.of(tree.dotted(path), array.shape) for path, array in arrays.items()}
         for path, array in arrays.items():
-            stepping.check(self, xp, tree.dotted(path), array)
+            stepping.check(own[path], xp, tree.dotted(path), array)
         first = {
-            path: stepping.init_slots(self.of(tree.dotted(path), array.shape), xp, array)
-            for path, array in arrays.items()
+            path: stepping.init_slots(own[path], xp, array) for path, array in arrays.items()
         }
 
         def first_slot(name: str) -> Any:
-            return tree.rebuild(params, lambda path, _: first[path][name])
+            return tree.rebuild(params, lambda path, _: first[path].get(name))
 
         slots = {name: first_slot(name) for name in self.slots()}
         return State(0, slots, stepping.init_shared(self, xp, list(arrays.values())))
@@ -590,15 +610,16 @@ class Rule:
         if not given:
             return params, state._replace(step=state.step + 1)
         xp = _namespace(self, self._arrays_of(given, arrays, state))
+        own = {path: self.of(tree.dotted(path), arrays[path].shape) for path in given}
         for path, grad in given.items():
-            stepping.check(self, xp, tree.dotted(path), arrays[path], grad)
+            stepping.check(own[path], xp, tree.dotted(path), arrays[path], grad)
         entries = [
             stepping.Entry(
-                self.of(tree.dotted(path), grad.shape),
+                own[path],
                 state.step,
                 grad,
                 arrays[path],
-                self._slots_of(state, path, grad.shape),
+                own[path]._slots_of(state, path, grad.shape),
             )
             for path, grad in given.items()
         ]
@@ -609,7 +630,9 @@ class Rule:
             old = state.slots[name]
             return tree.rebuild(
                 params,
-                lambda path, _: new[path][1][name] if path in new else tree.subtree(old, path),
+                lambda path, _: (
+                    new[path][1].get(name) if path in new else tree.subtree(old, path)
+                ),
             )
 
         return (

@@ -219,18 +219,30 @@ def advance(
 
 
 def local(
-    xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: dict[str, Any]
+    phase: int,
+    xp: Any,
+    rule: Rule,
+    grad: Array,
+    param: Array,
+    slots: Slots,
+    common: Slots,
+    s: dict[str, Any],
 ) -> tuple[Slots, Slots]:
     """One parameter's share of the sums over all parameters, and its state on the way there."""
     dtype = compute_dtype(xp, param.dtype)
     state = Record({k: cast(xp, v, dtype) for k, v in {**slots, **common}.items()})
     new_slots, sums = rule.gather(
-        xp, cast(xp, grad, dtype), cast(xp, param, dtype), state, Record(s)
+        xp, cast(xp, grad, dtype), cast(xp, param, dtype), state, Record(s), phase
     )
     return {
         name: _owned(xp, cast_like(xp, new_slots.get(name, old), old), (grad, param))
         for name, old in slots.items()
     }, sums
+
+
+@cache
+def _local_of(phase: int) -> Callable[..., Any]:
+    return partial(local, phase)
 
 
 def _owned(xp: Any, value: Any, taken: tuple[Array, ...]) -> Any:
@@ -358,23 +370,26 @@ def run(
             kernels[key] = kernel(whole, xp, entry.rule.without_numbers())
         return kernels[key](entry.grad, entry.param, entry.slots, visible, entered(entry))
 
-    visible = common
-    if entries and entries[0].rule.reduces:
-        wide = widest(xp, [entry.param for entry in entries])
-        parts = [execute(local, entry, common) for entry in entries]
-        entries = [
-            entry._replace(slots=slots) for entry, (slots, _) in zip(entries, parts, strict=True)
-        ]
+    entries, visible = list(entries), common
+    places = [place for place, entry in enumerate(entries) if entry.rule.phases]
+    for phase in range(max((entries[place].rule.phases for place in places), default=0)):
+        summed = [entries[place] for place in places]
+        wide = widest(xp, [entry.param for entry in summed])
+        parts = [execute(_local_of(phase), entry, visible) for entry in summed]
+        for place, (slots, _) in zip(places, parts, strict=True):
+            entries[place] = entries[place]._replace(slots=slots)
         sums = [{name: cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
         totals = reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)
-        first = _furthest(xp, entries, wide)
+        first = _furthest(xp, summed, wide)
         first = first._replace(rule=first.rule.whole)
-        rule, s = first.rule, coefficients(first)
-        visible = rule.without_numbers().combine(xp, Record(totals), Record(common), Record(s))
+        rule, s, known_so_far = first.rule.without_numbers(), coefficients(first), Record(visible)
+        visible = visible | rule.summed(xp, Record(totals), known_so_far, Record(s), phase)
         common = {name: cast_like(xp, visible[name], old) for name, old in common.items()}
     for entry in entries:  # a schedule that fails does so before anything has been computed
         coefficients(entry)
-    return (execute(advance, entry, visible) for entry in entries), common
+    return (
+        execute(advance, entry, visible if entry.rule.phases else {}) for entry in entries
+    ), common
 
 
 def _furthest(xp: Any, entries: Sequence[Entry], wide: Any) -> Entry:

@@ -76,6 +76,11 @@ class Wrapper(Rule, register=False):
         return str(self.rule.needs)
 
     @property
+    def phases(self) -> int:
+        """The wrapped rule's."""
+        return self.rule.phases
+
+    @property
     def sees_axes(self) -> bool:
         """Whether a parameter's shape matters to the wrapper or to the rule inside."""
         return super().sees_axes or self.rule.sees_axes
@@ -136,6 +141,18 @@ class Wrapper(Rule, register=False):
             object.__setattr__(self._variants[key], "_whole", self)
         return self._variants[key]
 
+    @property
+    def branches(self) -> tuple[Rule, ...]:
+        """The wrapper around every rule that parameters may have."""
+        inner = self.rule.branches
+        if inner == (self.rule,):
+            return (self,)
+        return tuple(self._copy(self._values)._around(rule) for rule in inner)
+
+    def branch(self, path: str, shape: Any) -> int:
+        """Place among the branches of the wrapper that has a parameter."""
+        return self.rule.branch(path, shape)
+
     def all_fields(self) -> dict[str, Hyper | Option]:
         """The fields of both."""
         return {**self.rule.all_fields(), **super().all_fields()}
@@ -168,13 +185,15 @@ class Wrapper(Rule, register=False):
         """The wrapped rule's step."""
         return self.rule.step(xp, grad, param, state, s.inner)
 
-    def gather(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
+    def gather(
+        self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int
+    ) -> tuple[Any, Any]:
         """The wrapped rule's share of the sums."""
-        return self.rule.gather(xp, grad, param, state, s.inner)
+        return self.rule.gather(xp, grad, param, state, s.inner, phase)
 
-    def combine(self, xp: Any, sums: Any, shared: Any, s: Any) -> dict[str, Any]:
+    def summed(self, xp: Any, sums: Any, shared: Any, s: Any, phase: int) -> dict[str, Any]:
         """The wrapped rule's shared state."""
-        return self.rule.combine(xp, sums, shared, s.inner)
+        return self.rule.summed(xp, sums, shared, s.inner, phase)
 
     def __repr__(self) -> str:
         return super().__repr__().replace("(", f"({self.rule!r}, ", 1).replace(", )", ")")

@@ -57,13 +57,15 @@ def bind(rule: Rule, *, execution: str = "auto") -> RuleTransformation:
 def _init(rule: Rule, params: Any) -> State:
     paths, structure = _flattened(params)
     arrays = [_strong(rule, path, leaf) for path, leaf in paths]
-    for (path, _), array in zip(paths, arrays, strict=True):
-        stepping.check(rule, xp, _dotted(path), array)
-    first = [
-        stepping.init_slots(rule.of(_dotted(path), array.shape), xp, array)
-        for (path, _), array in zip(paths, arrays, strict=True)
+    own = [
+        rule.of(_dotted(path), array.shape) for (path, _), array in zip(paths, arrays, strict=True)
     ]
-    slots = {name: structure.unflatten([s[name] for s in first]) for name in rule.slots()}
+    for chosen, (path, _), array in zip(own, paths, arrays, strict=True):
+        stepping.check(chosen, xp, _dotted(path), array)
+    first = [
+        stepping.init_slots(chosen, xp, array) for chosen, array in zip(own, arrays, strict=True)
+    ]
+    slots = {name: structure.unflatten([s.get(name) for s in first]) for name in rule.slots()}
     common = stepping.init_shared(rule, xp, arrays) if arrays else {}
     return State(xp.zeros((), xp.int32), slots, common)
 
@@ -91,10 +93,10 @@ def _update(rule: Rule, execution: str, grads: Any, state: State, params: Any) -
         if grad is None:
             continue
         strong = _strong(rule, path, grad, "the gradient of ")
-        stepping.check(rule, xp, _dotted(path), array, strong)
-        own = {name: values[place] for name, values in slots.items()}
-        stepping.check_slots(rule, _dotted(path), own, array.shape)
         chosen = rule.of(_dotted(path), array.shape)
+        stepping.check(chosen, xp, _dotted(path), array, strong)
+        own = {name: v[place] for name, v in slots.items() if v[place] is not None}
+        stepping.check_slots(chosen, _dotted(path), own, array.shape)
         entries.append(stepping.Entry(chosen, step, strong, array, own))
         places.append(place)
     packs = _together(entries, traced=execution == "packed") and execution != "reference"

@@ -38,16 +38,26 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         self.execution = execution
         self._said = ""
         self._on_host: dict[str, tuple[xp.array, float]] = {}
-        self._show_learning_rate(0)
+        if self._has_rate:
+            self._show_learning_rate(0)
 
     @property
     def learning_rate(self) -> xp.array:
         """The learning rate: an array in ``state``, float32 but beside float64 parameters.
 
         With a schedule it is that of the step just taken, as in MLX's own optimizers.
+
+        Raises:
+            AttributeError: there is not one learning rate, since parameters have several rules.
         """
+        if not self._has_rate:
+            raise AttributeError(f"{self.rule!r} has no learning rate of its own; its rules have")
         rate: xp.array = self.state["learning_rate"]
         return rate
+
+    @property
+    def _has_rate(self) -> bool:
+        return "lr" in self.rule.hypers
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -62,9 +72,10 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                     f"{self.rule.name}: parameter {path!r} is {type(parameter).__name__}; it must "
                     "be an mlx.core.array"
                 )
-            stepping.check(self.rule, xp, path, parameter)
+            rule = self.rule.of(path, parameter.shape)
+            stepping.check(rule, xp, path, parameter)
         arrays: list[Any] = [array for _, array in _flat(parameters)]
-        if xp.float64 in {array.dtype for array in arrays}:
+        if self._has_rate and xp.float64 in {array.dtype for array in arrays}:
             rate = self._value("learning_rate")
             self._store("learning_rate", rate, xp.array(rate, xp.float64))
         super().init(tree_map_with_path(_Placed, parameters))
@@ -91,12 +102,12 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         step = self._value("step")
         if isinstance(step, xp.array):  # MLX counts in an unsigned type, where 0 - 1 is not -1
             step = step.astype(xp.int64)
-        rule = self.rule.replace(lr=self._learning_rate(step))
+        rule = self.rule.replace(lr=self._learning_rate(step)) if self._has_rate else self.rule
         entries: list[stepping.Entry] = []
 
         def enter(path: str, grad: Any, param: Any, state: dict[str, Any]) -> int:
-            stepping.check_slots(rule, path, state, param.shape)
             own = rule.of(path, param.shape)
+            stepping.check_slots(own, path, state, param.shape)
             entries.append(stepping.Entry(own, step, grad, param, state))
             return len(entries) - 1
 
@@ -140,7 +151,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 f"{self.rule.name}: there is a gradient for {path or 'a single array'!r} and no "
                 "such parameter"
             )
-        stepping.check(self.rule, xp, path, parameter, grad)
+        stepping.check(self.rule.of(path, parameter.shape), xp, path, parameter, grad)
 
     def _learning_rate(self, step: Any) -> Any:
         """The learning rate of this step: a number, or an array where it is traced."""
@@ -164,7 +175,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         held, value = self._on_host.get(name, (None, None))
         if held is not array:
             value = known(array)
-            exact = self.rule.hypers["lr"]
+            exact = self.rule.hypers.get("lr")
             same = isinstance(value, float) and isinstance(exact, float)
             if name == "learning_rate" and same and xp.array(exact, array.dtype).item() == value:
                 value = exact  # what a state that was saved and loaded has been rounded from

@@ -31,6 +31,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     _tried: set[Any]
     _auto: str | None
     _rules: list[tuple[tuple[Any, ...], Rule]]
+    _branches: tuple[Rule, ...]
 
     def __init__(
         self, rule: Rule, params: Any, *, execution: str = "auto", capturable: bool = False
@@ -56,8 +57,27 @@ class RuleOptimizer(torch.optim.Optimizer):
                     f"{self.rule.name}: a parameter group has {name!r}; it is called "
                     f"{ELSEWHERE[name]!r} here"
                 )
-        self._rule_of({**self.rule.hypers, **param_group})
-        super().add_param_group(param_group)
+        for branch, part in self._parts_of(param_group).items():
+            own = self._branches[branch]
+            group = {**part, "branch": branch} if len(self._branches) > 1 else part
+            self._rule_of({**own.hypers, **group})
+            super().add_param_group({**own.hypers, **group})
+            self._share_with_last()
+
+    def _parts_of(self, param_group: dict[str, Any]) -> dict[int, dict[str, Any]]:
+        """A group, taken apart by the rules that its parameters have."""
+        if len(self._branches) == 1:
+            return {0: param_group}
+        params = param_group["params"]
+        params = [params] if isinstance(params, torch.Tensor) else list(params)
+        before = sum(len(group["params"]) for group in self.param_groups)
+        found: dict[int, list[Any]] = {}
+        for place, item in enumerate(params):
+            name, param = item if isinstance(item, tuple) else (str(before + place), item)
+            found.setdefault(self.rule.branch(name, param.shape), []).append(item)
+        return {branch: {**param_group, "params": own} for branch, own in sorted(found.items())}
+
+    def _share_with_last(self) -> None:
         if len(self.param_groups) > 1:
             shared = {
                 n: self.param_groups[0][n] for n in self.rule.shared() if n in self.param_groups[0]
@@ -153,11 +173,18 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _rule_of(self, group: dict[str, Any]) -> Rule:
         return self._rule_with(self._values_of(group))
 
-    def _values_of(self, group: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple(_on_host(group[name]) for name in self.rule.hypers)
+    def _own(self, group: dict[str, Any]) -> Rule:
+        """The rule that a group was made with."""
+        return self._branches[group.get("branch", 0)]
 
-    def _rule_with(self, values: tuple[Any, ...]) -> Rule:
-        return self.rule.replace(**dict(zip(self.rule.hypers, values, strict=True)))
+    def _values_of(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        own = self._own(group)
+        return own, *(_on_host(group[name]) for name in own.hypers)
+
+    @staticmethod
+    def _rule_with(values: tuple[Any, ...]) -> Rule:
+        own: Rule = values[0]
+        return own.replace(**dict(zip(own.hypers, values[1:], strict=True)))
 
     def _rules_of_groups(self) -> list[Rule]:
         """The rule of every group; the same objects as before as long as no value changes."""
@@ -218,7 +245,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         first = self.param_groups[0]
         if all(name in first for name in names):
             return {name: first[name].to(params[0].device) for name in names}
-        return stepping.init_shared(self._rule_of(first), xp, [p.detach() for p in params])
+        rules = map(self._rule_of, self.param_groups)
+        rule = next((rule for rule in rules if rule.shared()), self.rule)
+        return stepping.init_shared(rule, xp, [p.detach() for p in params])
 
     def _share(self, common: dict[str, Any]) -> None:
         for group in self.param_groups:
@@ -231,7 +260,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             states = [self.state[param] for param in group["params"] if param in self.state]
             taken = max((int(own["step"]) for own in states), default=0)
             rule = self._rule_of(group).at(max(taken - 1, 0))
-            packed.update({name: rule.hypers[name] for name in _scheduled(group, self.rule)})
+            packed.update({name: rule.hypers[name] for name in _scheduled(group, rule)})
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -245,7 +274,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """
         pairs = list(self._paired(state_dict))
         schedules = [
-            {name: group[name] for name in _scheduled(group, self.rule)}
+            {name: group[name] for name in _scheduled(group, self._own(group))}
             for group in self.param_groups
         ]
         super().load_state_dict(state_dict)
@@ -267,7 +296,11 @@ class RuleOptimizer(torch.optim.Optimizer):
                 f"parameters, the optimizer of {sizes}"
             )
         for group, saved_group in zip(self.param_groups, saved_groups, strict=True):
-            absent = sorted({*self.rule.hypers} - {*saved_group})
+            if saved_group.get("branch", 0) != group.get("branch", 0):
+                raise ValueError(
+                    f"{self.rule.name}: the state dict has its parameters on other routes"
+                )
+            absent = sorted({*self._own(group).hypers} - {*saved_group})
             if absent:
                 raise ValueError(
                     f"{self.rule.name}: the state dict has no {', '.join(absent)}; "
@@ -298,6 +331,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _forget(self) -> None:
         self._plan, self._tried, self._auto, self._rules = None, set(), None, []
+        self._branches = self.rule.branches
 
 
 def bind(

@@ -60,7 +60,9 @@ class Scout(Wrapper):
         here = tuple(place == i for i in range(self.sync_period))
         return {"here": here, "sync": here[-1]}
 
-    def gather(self, xp, grad, param, state, s):
+    phases = 1
+
+    def gather(self, xp, grad, param, state, s, phase):
         fast, slots = self.rule.step(xp, grad, param, state, s.inner)
         history = tuple(
             choose(xp, h, fast, old) for h, old in zip(s.here, state.history, strict=True)
@@ -78,7 +80,7 @@ class Scout(Wrapper):
         sums = {"coherence": coherence, "parameters": xp.clip(elements, 0.0, 1.0)}
         return {**slots, "history": history}, sums
 
-    def combine(self, xp, sums, shared, s):
+    def summed(self, xp, sums, shared, s, phase):
         rate = 1 - sums.coherence / xp.where(sums.parameters > 0, sums.parameters, 1.0)
         return {"follow": at_least(xp, rate, s.sync_rate)}
 
