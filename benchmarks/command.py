@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from samestep.conformance.demo.listing import unknown
 from . import report, run
 from .libraries import COPY, LIBRARIES
 from .models import MODELS
+from .results import Results, judged
 from .traffic import DTYPES
 
 __all__ = ["bench"]
@@ -38,9 +41,16 @@ def bench(
     quick: bool,
     out: Path,
     executions: str | None,
+    read: Sequence[Path],
     **lists: str | None,
 ) -> None:
-    """Measure, and write ``bench.json``, ``bench.md``, ``bench.png`` and ``bench.svg``."""
+    """Measure, and write ``bench.json``, ``bench.md``, ``bench.png`` and ``bench.svg``.
+
+    ``read``: what earlier runs on one machine have measured is shown instead.
+    """
+    if read:
+        _show(_together([_read(path) for path in read]), out)
+        return
     known = {"rules": listed(), "models": [*MODELS], "dtypes": [*DTYPES]}
     given: dict[str, Any] = {name: _names(name, lists[name], known[name]) for name in known}
     given["against"] = None if against == ALL else _names("against", against, [*LIBRARIES, COPY])
@@ -49,6 +59,20 @@ def bench(
         given |= {"rounds": rounds, "threads": threads}
         given = {name: value for name, value in given.items() if value is not None}
         _measure(run.Options.quick(**given) if quick else run.Options(**given), out)
+
+
+def _read(path: Path) -> Results:
+    try:
+        return Results.read(path)
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.UsageError(f"--read: {path} is not what a run has written: {error}") from None
+
+
+def _together(runs: Sequence[Results]) -> Results:
+    """The rows of several runs, under the first one's machine."""
+    names = dict.fromkeys(name for one in runs for name in one.libraries)
+    has = {n: sorted({rule for one in runs for rule in one.libraries.get(n, ())}) for n in names}
+    return replace(runs[0], libraries=has, rows=[judged(row) for one in runs for row in one.rows])
 
 
 def _names(option: str, given: str | None, known: list[str]) -> list[str] | None:
@@ -62,10 +86,15 @@ def _names(option: str, given: str | None, known: list[str]) -> list[str] | None
     return names
 
 
-def _measure(options: run.Options, out: Path) -> None:
+def _console() -> Console:
     console = Console()
     if not console.is_terminal:
         console.width = WIDE
+    return console
+
+
+def _measure(options: run.Options, out: Path) -> None:
+    console = _console()
     results = run.prepared(options)
     total = len(run.cases(options))
     if not total:
@@ -76,6 +105,13 @@ def _measure(options: run.Options, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with report.watching(console, total) as watch:
         run.run(options, results, out / "bench.json", watch)
+    _show(results, out)
+
+
+def _show(results: Results, out: Path) -> None:
+    console = _console()
+    out.mkdir(parents=True, exist_ok=True)
+    results.write(out / "bench.json")
     report.print_results(console, results)
     (out / "bench.md").write_text(report.markdown(results), encoding="utf-8")
     report.draw(results, [out / "bench.png", out / "bench.svg"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import matplotlib
@@ -16,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .models import IMPORT, MODELS
-from .results import Results, Row
+from .results import Results, Row, concerns
+from .targets import TARGETS
 from .timing import Spread
 
 __all__ = ["draw", "markdown", "print_results", "watching"]
@@ -84,7 +86,16 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "at most": _verdict,
 }
 """The columns of the tables."""
-NUMBERS = ("ms", "theirs", "bytes", "first s")
+NUMBERS = ("ms", "theirs", "bytes", "first s", "limit", "median")
+SUMMARY = ("where", "rules", "models", "figure", "limit", "median", "highest", "reached")
+"""The columns of the summary."""
+FIGURES = {
+    "ratio": "time / {}",
+    "copy_ratio": "time / copy",
+    "first_seconds": "seconds of the first step",
+    "first_ratio": "first step / {}",
+}
+"""A target's figure in words."""
 LEGEND = (
     "ms, theirs: medians of one step of ours and of theirs. ratio: ours to theirs, the median of "
     "paired ratios and its quartiles. to copy: ours to a plain copy of the bytes that the rule "
@@ -117,15 +128,39 @@ def _named(row: Row) -> str:
     return " ".join(filter(None, (*parts, row.against)))
 
 
+def _summary(results: Results) -> list[list[str]]:
+    """What was to be reached, target by target, and what was."""
+    lines = []
+    for target in TARGETS:
+        found = [(row.figure(target.figure), row) for row in results.rows if concerns(target, row)]
+        values = sorted(((v, row) for v, row in found if v is not None), key=lambda pair: pair[0])
+        if not values:
+            continue
+        worst, row = values[-1]
+        figures = [value for value, _ in values]
+        lines.append([
+            " ".join(filter(None, (target.framework, target.execution))),
+            ", ".join(target.rules) or ("others" if target.but else "all"),
+            ", ".join(dict.fromkeys(_model(row) for _, row in found)) if target.models else "all",
+            FIGURES[target.figure].format(", ".join(target.against) or "theirs"),
+            f"{target.at_most:g}",
+            f"{median(figures):.2f}",
+            f"{worst:.2f}" + (f" ({_rule(row)}, {_model(row)})" if len(values) > 1 else ""),
+            f"{sum(value <= target.at_most for value in figures)} of {len(figures)}",
+        ])
+    return lines
+
+
 def print_results(console: Console, results: Results) -> None:
-    """Print the rows, and which libraries there are."""
-    for title, rows in _tables(results).items():
+    """Print the rows, what was to be reached, and which libraries there are."""
+    tables = [(title, [*COLUMNS], _cells(rows)) for title, rows in _tables(results).items()]
+    for title, names, cells in (*tables, ("what was to be reached", SUMMARY, _summary(results))):
         table = Table(title=title, title_justify="left", box=box.SIMPLE)
-        for name in COLUMNS:
+        for name in names:
             right = name in NUMBERS
             table.add_column(name, justify="right" if right else "left", no_wrap=name == "against")
-        for row in rows:
-            table.add_row(*(cell(row) for cell in COLUMNS.values()))
+        for line in cells:
+            table.add_row(*line)
         console.print(table, markup=False)
     for line in (LEGEND, *_notes(results)):
         console.print(line, markup=False, highlight=False)
@@ -139,13 +174,21 @@ def markdown(results: Results) -> str:
         f"{where['processor']}, {where['threads']} threads, {where['system']}, "
         f"Python {where['python']}; {versions}."
     ]
+    lines += ["", *_ruled(SUMMARY, _summary(results))]
     for title, rows in _tables(results).items():
-        cells = [[*COLUMNS], ["---:" if name in NUMBERS else "---" for name in COLUMNS]]
-        cells += [[cell(row) for cell in COLUMNS.values()] for row in rows]
-        lines += ["", f"### {title}", ""]
-        lines += ["| " + " | ".join(line) + " |" for line in cells]
+        lines += ["", f"### {title}", "", *_ruled([*COLUMNS], _cells(rows))]
     lines += [line for text in (LEGEND, *_notes(results)) for line in ("", text)]
     return "\n".join(lines) + "\n"
+
+
+def _cells(rows: Sequence[Row]) -> list[list[str]]:
+    return [[cell(row) for cell in COLUMNS.values()] for row in rows]
+
+
+def _ruled(names: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown."""
+    lines = [names, ["---:" if name in NUMBERS else "---" for name in names], *cells]
+    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 @contextmanager

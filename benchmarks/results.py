@@ -14,7 +14,7 @@ from typing import Any
 from .targets import TARGETS, Target
 from .timing import Spread
 
-__all__ = ["Results", "Row", "Verdict", "judged", "machine"]
+__all__ = ["Results", "Row", "Verdict", "concerns", "judged", "machine"]
 
 PACKAGES = (
     *("samestep", "numpy", "torch", "jax", "jaxlib", "optax", "mlx"),
@@ -80,22 +80,23 @@ class Row:
         return found.median if isinstance(found, Spread) else found
 
 
+def concerns(target: Target, row: Row) -> bool:
+    """Whether a target is about a row."""
+    return bool(
+        target.framework == row.framework
+        and target.device == row.device
+        and target.execution in ("", row.execution)
+        and (not target.against or {row.library, row.against} & {*target.against})
+        and (not target.rules or row.rule in target.rules)
+        and (not target.models or row.model in target.models)
+        and row.rule not in target.but
+    )
+
+
 def judged(row: Row, targets: Iterable[Target] = TARGETS) -> Row:
     """The row with every target that is about it."""
-    found = []
-    for target in targets:
-        about = (
-            target.framework == row.framework
-            and target.device == row.device
-            and target.execution in ("", row.execution)
-            and (not target.against or {row.library, row.against} & {*target.against})
-            and (not target.rules or row.rule in target.rules)
-            and (not target.models or row.model in target.models)
-            and row.rule not in target.but
-        )
-        value = row.figure(target.figure) if about else None
-        if value is not None:
-            found.append(Verdict(target.figure, target.at_most, value))
+    values = [(target, row.figure(target.figure)) for target in targets if concerns(target, row)]
+    found = [Verdict(t.figure, t.at_most, value) for t, value in values if value is not None]
     return replace(row, verdicts=tuple(found))
 
 
@@ -108,7 +109,7 @@ def machine(threads: int) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": threads,

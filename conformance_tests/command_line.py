@@ -147,6 +147,13 @@ def commands() -> click.Group:
         type=click.Path(file_okay=False, path_type=Path),
         help="The folder for the figures and the picture.",
     )
+    @click.option(
+        "--read",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Show what earlier runs have measured (bench.json; may be given several times).",
+    )
     def bench(**asked: Any) -> None:
         """Time one optimizer step beside other libraries' own, taking turns in one process.
 

@@ -231,6 +231,33 @@ def test_nothing_to_time_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert "not installed: timm" in " ".join(done.output.split())
 
 
+def test_earlier_runs_are_shown_together(tmp_path: Path) -> None:
+    spread = Spread(0.5, 0.4, 0.6)
+    measured = replace(ROW, ratio=spread, copy_ratio=spread, ours_ms=0.1, first_seconds=30.0)
+    files = []
+    for place, model in enumerate(("gpt2", "small")):
+        files.append(tmp_path / f"{place}.json")
+        row = replace(measured, model=model)
+        Results({"cores": 2, "processor": "p", "threads": 2, "system": "s", "python": "3", "versions": {}}, {"torch.optim": ["AdamW"]}, [], [row]).write(files[-1])
+    read = [part for path in files for part in ("--read", str(path))]
+    done = bench(*read, "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, done.output
+    assert "what was to be reached" in done.output
+    together = Results.read(tmp_path / "out" / "bench.json")
+    assert [row.model for row in together.rows] == ["gpt2", "small"]
+    page = (tmp_path / "out" / "bench.md").read_text(encoding="utf-8")
+    assert "seconds of the first step | 10 | 30.00" in page
+    assert "| 0 of 2 |" in page
+
+
+def test_a_file_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.json").write_text("[1]", encoding="utf-8")
+    done = bench("--read", str(tmp_path / "notes.json"), "--out", str(tmp_path / "out"))
+    assert done.exit_code == REFUSED
+    assert "is not what a run has written" in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that takes no time."""

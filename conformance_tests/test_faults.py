@@ -47,10 +47,10 @@ GRAD = ("grad written in place", "step.advance", CAST, f"{CAST}; grad += 1")
 """What is wrong, in which function, and the piece of source that gives way to another."""
 
 WIDE = "xp.float64 if dtype == xp.float64 else xp.float32"
-HOST = "value.item() if isinstance(value, (numpy.generic, numpy.ndarray)) else value"
-EIGHT_BITS = "(lambda m, e: float(numpy.ldexp(numpy.rint(256 * m), e - 8)))(*numpy.frexp(value))"
+HOST = "value.item() if isinstance(value, (host.generic, host.ndarray)) else value"
+EIGHT_BITS = "(lambda m, e: float(host.ldexp(host.rint(256 * m), e - 8)))(*host.frexp(value))"
 COMPUTE = "stepping.compute_dtype(xp, param.dtype)"
-ADVANCE = "execute(advance, entry, visible)"
+ADVANCE = "execute(advance, entry, visible if entry.rule.phases else {})"
 COUNT = 'self._store("step", step + 1, self.state["step"] + 1)'
 # fmt: off
 IN_BACKENDS = {
@@ -72,7 +72,7 @@ IN_BACKENDS = {
          "start += math.prod(entry.param.shape)", "pass"),
         ("float32", "slots start elsewhere", "step.init_slots",
          "item.init.make(xp, param, rule)", "item.init.make(xp, 0 * param, rule)"),
-        ("float32", "state stale", "rule.Rule.update", "new[path][1][name]",
+        ("float32", "state stale", "rule.Rule.update", "new[path][1].get(name)",
          "tree.subtree(old, path)"),
         ("float32", "step not counted", "step.scalars", "host, step + 1", "host, 1"),
     ],
@@ -246,8 +246,9 @@ SHARED_BY_HAND = [
     ("keep after the step", "weight_decay.descend", "decayed_parameter(param, s) - s.rate *",
      "param - s.rate *"),
     ("in_update with lr inside", "rule.Rule.coefficients", 'family = "decoupled"', "pass"),
-    ("decay twice", "rule.Rule.step", "not self.decays_inside", "True"),
-    ("decay never in the update", "rule.Rule.step", "not self.decays_inside", "False"),
+    ("decay twice", "rule.Rule.descended", "not self.decays_inside", "True"),
+    ("decay never in the update", "rule.Rule.descended", "not self.decays_inside",
+     "False"),
     ("starts at the gradient again", "parts.momentum.Momentum.scalars", "t == 1", "t < 3"),
     ("starts like the other", "parts.momentum.Momentum.accelerated",
      'self.momentum_start == "gradient"', 'self.momentum_start == "zero"'),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy
 
-__all__ = ["cast", "cast_like", "dtype_name", "is_array", "known", "listed", "parts"]
+__all__ = ["cast", "cast_like", "dtype_name", "is_array", "known", "listed", "map_parts", "parts"]
 
 Array = Any
 
@@ -41,23 +42,30 @@ def dtype_name(dtype: Any) -> str:
 
 def cast(xp: Any, value: Any, dtype: Any) -> Any:
     """An array, or every one of a tuple, in that dtype."""
-    if isinstance(value, (tuple, list)):
-        return tuple(cast(xp, item, dtype) for item in value)
-    if isinstance(value, numpy.generic):  # NumPy turns 0-d results into scalars
-        value = numpy.asarray(value)
-    return value if value.dtype == dtype else xp.astype(value, dtype)
+
+    def one(array: Any) -> Any:
+        if isinstance(array, numpy.generic):  # NumPy turns 0-d results into scalars
+            array = numpy.asarray(array)
+        return array if array.dtype == dtype else xp.astype(array, dtype)
+
+    return map_parts(one, value)
 
 
 def cast_like(xp: Any, value: Any, like: Any) -> Any:
     """An array, or every one of a tuple, in the dtype of what stands in its place in ``like``."""
-    if isinstance(like, (tuple, list)):
-        return tuple(cast_like(xp, *pair) for pair in zip(value, like, strict=True))
-    return cast(xp, value, like.dtype)
+    return map_parts(lambda old, new: cast(xp, new, old.dtype), like, value)
 
 
 def listed(names: Any) -> str:
     """Names in a sentence."""
     return ", ".join(sorted(map(str, names))) or "none"
+
+
+def map_parts(function: Callable[..., Any], value: Any, *others: Any) -> Any:
+    """``function`` of an array, or of every one of a tuple; with what stands in its place."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map_parts(function, *group) for group in zip(value, *others, strict=True))
+    return function(value, *others)
 
 
 def parts(value: Any) -> tuple[Any, ...]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from . import step as stepping
-from .arrays import parts
+from .arrays import map_parts, parts
 from .step import Entry
 
 __all__ = ["CHUNK", "SMALL", "fits", "gathered", "in_chunks", "merged", "packs", "parted", "run"]
@@ -88,15 +89,16 @@ def merged(xp: Any, entries: Sequence[Entry]) -> Entry:
     first = entries[0]
     sizes = [math.prod(entry.param.shape) for entry in entries]
 
-    def gather(values: Sequence[Any]) -> Any:
-        if isinstance(values[0], (tuple, list)):
-            return tuple(gather(group) for group in zip(*values, strict=True))
-        return gathered(xp, values, sizes)
+    def gather(*arrays: Array) -> Array:
+        return gathered(xp, arrays, sizes)
 
     return first._replace(
-        grad=gather([entry.grad for entry in entries]),
-        param=gather([entry.param for entry in entries]),
-        slots={name: gather([entry.slots[name] for entry in entries]) for name in first.slots},
+        grad=gather(*(entry.grad for entry in entries)),
+        param=gather(*(entry.param for entry in entries)),
+        slots={
+            name: map_parts(gather, *(entry.slots[name] for entry in entries))
+            for name in first.slots
+        },
     )
 
 
@@ -106,14 +108,12 @@ def parted(
     """What each of the merged entries becomes, from what the one made of them has become."""
     found, start = [], 0
 
-    def part(vector: Any, old: Any) -> Any:
-        if isinstance(old, (tuple, list)):
-            return tuple(part(*pair) for pair in zip(vector, old, strict=True))
+    def part(old: Array, vector: Array) -> Array:
         return xp.reshape(vector[start : start + math.prod(old.shape)], old.shape)
 
     for entry in entries:
-        own = {name: part(slots[name], old) for name, old in entry.slots.items()}
-        found.append((part(param, entry.param), own))
+        own = {name: map_parts(part, old, slots[name]) for name, old in entry.slots.items()}
+        found.append((part(entry.param, param), own))
         start += math.prod(entry.param.shape)
     return found
 
@@ -140,10 +140,8 @@ def in_chunks(xp: Any, kernel: Callable[..., Any]) -> Callable[..., tuple[Array,
     Slots that are 0-d go into every piece as they were, and come out of the last.
     """
 
-    def copied(value: Any) -> Any:
-        if isinstance(value, (tuple, list)):
-            return tuple(map(copied, value))
-        return xp.asarray(value, copy=True)
+    def copied(array: Array) -> Array:
+        return xp.asarray(array, copy=True)
 
     def chunked(grad: Array, param: Array, slots: dict[str, Any], common: Any, s: Any) -> Any:
         size, length = param.shape[0], CHUNK
@@ -151,9 +149,10 @@ def in_chunks(xp: Any, kernel: Callable[..., Any]) -> Callable[..., tuple[Array,
         kept: dict[str, Any] = {}
         for start in range(0, size, length):
             piece = slice(start, start + length)
-            kept = {name: copied(value) for name, value in single.items()}
+            kept = {name: map_parts(copied, value) for name, value in single.items()}
+            cut = itemgetter(piece)
             own = {
-                name: kept[name] if name in kept else _piece(value, piece)
+                name: kept[name] if name in kept else map_parts(cut, value)
                 for name, value in slots.items()
             }
             kernel(grad[piece], param[piece], own, common, s)
@@ -168,8 +167,3 @@ def in_chunks(xp: Any, kernel: Callable[..., Any]) -> Callable[..., tuple[Array,
 def _cut(value: Any, size: int) -> bool:
     return all(tuple(part.shape) == (size,) for part in parts(value))
 
-
-def _piece(value: Any, piece: slice) -> Any:
-    if isinstance(value, (tuple, list)):
-        return tuple(part[piece] for part in value)
-    return value[piece]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as host
 
-from .arrays import cast, cast_like, dtype_name, is_array, listed
+from .arrays import cast, cast_like, dtype_name, is_array, listed, map_parts
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -247,9 +247,11 @@ def _local_of(phase: int) -> Callable[..., Any]:
 
 def _owned(xp: Any, value: Any, taken: tuple[Array, ...]) -> Any:
     """A slot's new value; a copy if it is an array that a caller holds and may write into."""
-    if isinstance(value, tuple):
-        return tuple(_owned(xp, item, taken) for item in value)
-    return xp.asarray(value, copy=True) if any(value is array for array in taken) else value
+
+    def one(new: Array) -> Array:
+        return xp.asarray(new, copy=True) if any(new is array for array in taken) else new
+
+    return map_parts(one, value)
 
 
 class Entry(NamedTuple):
@@ -272,20 +274,17 @@ def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
     For rules that do not look at axes: one kernel, compiled once, then serves every shape.
     """
 
-    def vector(value: Any) -> Any:
-        many = isinstance(value, (tuple, list))
-        return tuple(map(vector, value)) if many else xp.reshape(value, (-1,))
+    def vector(array: Array) -> Array:
+        return xp.reshape(array, (-1,))
 
-    def like(value: Any, old: Any) -> Any:
-        if isinstance(old, (tuple, list)):
-            return tuple(like(*pair) for pair in zip(value, old, strict=True))
-        return xp.reshape(value, old.shape)
+    def like(old: Array, new: Array) -> Array:
+        return xp.reshape(new, old.shape)
 
     def flat(grad: Array, param: Array, slots: Slots, common: Slots, s: Any) -> Any:
         def shaped(new: Slots) -> Slots:
-            return {name: like(value, slots[name]) for name, value in new.items()}
+            return {name: map_parts(like, slots[name], value) for name, value in new.items()}
 
-        vectors = {name: vector(value) for name, value in slots.items()}
+        vectors = {name: map_parts(vector, value) for name, value in slots.items()}
         first, second = kernel(vector(grad), vector(param), vectors, common, s)
         if isinstance(first, dict):  # local: slots and sums
             return shaped(first), second
@@ -370,9 +369,10 @@ def run(
             kernels[key] = kernel(whole, xp, entry.rule.without_numbers())
         return kernels[key](entry.grad, entry.param, entry.slots, visible, entered(entry))
 
-    entries, visible = list(entries), common
+    entries, visible = list(entries), dict(common)
     places = [place for place, entry in enumerate(entries) if entry.rule.phases]
     for phase in range(max((entries[place].rule.phases for place in places), default=0)):
+        places = [place for place in places if entries[place].rule.phases > phase]
         summed = [entries[place] for place in places]
         wide = widest(xp, [entry.param for entry in summed])
         parts = [execute(_local_of(phase), entry, visible) for entry in summed]
@@ -383,7 +383,7 @@ def run(
         first = _furthest(xp, summed, wide)
         first = first._replace(rule=first.rule.whole)
         rule, s, known_so_far = first.rule.without_numbers(), coefficients(first), Record(visible)
-        visible = visible | rule.summed(xp, Record(totals), known_so_far, Record(s), phase)
+        visible |= rule.summed(xp, Record(totals), known_so_far, Record(s), phase)
         common = {name: cast_like(xp, visible[name], old) for name, old in common.items()}
     for entry in entries:  # a schedule that fails does so before anything has been computed
         coefficients(entry)

@@ -1,0 +1,256 @@
+"""Routes: which rule a parameter has, in every framework, and what is said of it."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+
+from samestep import AdamW, Lion, Lookahead, Muon, Prodigy, Where, route, tree
+from samestep.groups import Parameter
+
+SHAPES = {"embed": (6, 4), "block.w": (4, 5), "block.b": (4,), "head.w": (3, 4)}
+MATRICES = Where(min_ndim=2) & ~(Where(path="embed*") | Where(path="head.*"))
+ROUTED = route(
+    (MATRICES, Muon(lr=0.02, weight_decay=0.1)),
+    (Where(max_ndim=1), AdamW(lr=0.01, weight_decay=0.0)),
+    AdamW(lr=0.01, weight_decay=0.1),
+)
+OWN = {
+    "embed": AdamW(lr=0.01, weight_decay=0.1),
+    "block.w": Muon(lr=0.02, weight_decay=0.1),
+    "block.b": AdamW(lr=0.01, weight_decay=0.0),
+    "head.w": AdamW(lr=0.01, weight_decay=0.1),
+}
+STEPS = 12
+
+
+def arrays(seed, dtype="float32"):
+    random = numpy.random.default_rng(seed)
+    sign = 1 if seed % 3 else -10
+    return {n: (sign * random.standard_normal(s)).astype(dtype) for n, s in SHAPES.items()}
+
+
+def nested(flat):
+    """The same parameters in a tree whose paths are their names."""
+    found = {}
+    for name, array in flat.items():
+        *outer, last = name.split(".")
+        place = found
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = array
+    return found
+
+
+def flattened(params):
+    return {tree.dotted(path): array for path, array in tree.leaves(params)}
+
+
+def apart(rules=None):
+    """Every parameter by itself, under its own rule."""
+    found = {}
+    for name, rule in (rules or OWN).items():
+        param = arrays(0)[name]
+        state = rule.init(param)
+        for step in range(1, STEPS + 1):
+            param, state = rule.update(arrays(step)[name], param, state)
+        found[name] = param
+    return found
+
+
+def stepped_by_numpy(rule):
+    params, state = nested(arrays(0)), rule.init(nested(arrays(0)))
+    for step in range(1, STEPS + 1):
+        params, state = rule.update(nested(arrays(step)), params, state)
+    return flattened(params)
+
+
+def stepped_by_torch(rule):
+    torch, adapter = pytest.importorskip("torch"), pytest.importorskip("samestep.torch")
+    params = {name: torch.tensor(array) for name, array in arrays(0).items()}
+    optimizer = adapter.bind(rule, params.items())
+    for step in range(1, STEPS + 1):
+        for name, grad in arrays(step).items():
+            params[name].grad = torch.tensor(grad)
+        optimizer.step()
+    return {name: param.numpy() for name, param in params.items()}
+
+
+def stepped_by_jax(rule):
+    jax, adapter = pytest.importorskip("jax"), pytest.importorskip("samestep.jax")
+    optimizer = adapter.bind(rule)
+    params = jax.tree.map(jax.numpy.asarray, nested(arrays(0)))
+    state = optimizer.init(params)
+
+    @jax.jit
+    def one(params, state, grads):
+        updates, state = optimizer.update(grads, state, params)
+        return jax.tree.map(lambda p, u: p + u, params, updates), state
+
+    for step in range(1, STEPS + 1):
+        params, state = one(params, state, nested(arrays(step)))
+    return {name: numpy.asarray(array) for name, array in flattened(params).items()}
+
+
+def stepped_by_mlx(rule):
+    mx, adapter = pytest.importorskip("mlx.core"), pytest.importorskip("samestep.mlx")
+    optimizer = adapter.bind(rule)
+    params = nested({name: mx.array(array) for name, array in arrays(0).items()})
+    for step in range(1, STEPS + 1):
+        grads = nested({name: mx.array(array) for name, array in arrays(step).items()})
+        params = optimizer.apply_gradients(grads, params)
+    return {name: numpy.asarray(array) for name, array in flattened(params).items()}
+
+
+FRAMEWORKS = {
+    "numpy": stepped_by_numpy,
+    "torch": stepped_by_torch,
+    "jax": stepped_by_jax,
+    "mlx": stepped_by_mlx,
+}
+
+
+def close(some, others):
+    assert some.keys() == others.keys()
+    for name, one in some.items():
+        numpy.testing.assert_allclose(one, others[name], rtol=3e-5, atol=3e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_parameter_steps_as_under_its_own_rule(framework):
+    close(FRAMEWORKS[framework](ROUTED), apart())
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_wrapper_goes_around_a_route(framework):
+    own = {name: Lookahead(rule, sync_period=5) for name, rule in OWN.items()}
+    close(FRAMEWORKS[framework](Lookahead(ROUTED, sync_period=5)), apart(own))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_rule_that_sums_does_so_over_its_own_parameters(framework):
+    matrices, rest = ("embed", "block.w", "head.w"), ("block.b",)
+    rule = route((Where(ndim=2), Prodigy(d0=1e-3)), Lion(lr=0.01))
+    params = {name: arrays(0)[name] for name in matrices}
+    alone = Prodigy(d0=1e-3)
+    state = alone.init(params)
+    for step in range(1, STEPS + 1):
+        grads = {name: arrays(step)[name] for name in matrices}
+        params, state = alone.update(grads, params, state)
+    found = FRAMEWORKS[framework](rule)
+    close({name: found[name] for name in matrices}, params)
+    close({n: found[n] for n in rest}, apart({n: Lion(lr=0.01) for n in rest}))
+
+
+def test_the_first_route_that_holds_has_the_parameter():
+    rule = route((Where(path="block.*"), Lion(lr=0.1)), (Where(ndim=1), Muon(lr=0.1)), AdamW())
+    assert [type(rule.of(n, s)).__name__ for n, s in SHAPES.items()] == [
+        "AdamW",
+        "Lion",
+        "Lion",
+        "AdamW",
+    ]
+
+
+def test_groups_and_masks_of_a_routed_rule_see_the_same_paths():
+    decayed = AdamW(lr=0.1, weight_decay=0.5, mask=Where(path="*.w"), groups=[
+        (Where(path="head.*"), {"lr": 0.2})
+    ])
+    rule = route(decayed)
+    found = {n: rule.of(n, s) for n, s in SHAPES.items()}
+    assert {n: (r.lr, r.weight_decay) for n, r in found.items()} == {
+        "embed": (0.1, 0.0),
+        "block.w": (0.1, 0.5),
+        "block.b": (0.1, 0.0),
+        "head.w": (0.2, 0.5),
+    }
+
+
+def test_the_table_says_which_rule_why_and_how_much_state():
+    table = ROUTED.table(nested(arrays(0)))
+    rows = [line.split() for line in table.splitlines()]
+    assert rows[0][:3] == ["parameter", "shape", "rule"]
+    assert ["embed", "6", "x", "4", "AdamW", "the", "rest", "192"] in rows
+    assert any(row[0] == "block.w" and row[4] == "Muon" and row[-1] == "80" for row in rows)
+    assert any(row[0] == "block.b" and "1:" in row and row[-1] == "32" for row in rows)
+    assert rows[-1] == ["total", str(192 + 80 + 32 + 96)]
+    assert len({len(line) for line in table.splitlines()}) == 1
+
+
+def test_the_table_takes_named_parameters_and_narrow_ones():
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Linear(4, 3).bfloat16()
+    table = route(AdamW()).table(layer.named_parameters())
+    assert table.splitlines()[1].split()[-1] == str(2 * 2 * 12)
+    wide = route(AdamW(state_dtype="float32")).table(layer.named_parameters())
+    assert wide.splitlines()[1].split()[-1] == str(2 * 4 * 12)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_parameter_that_goes_nowhere_is_named(framework):
+    rule = route((Where(ndim=2), AdamW()))
+    with pytest.raises(ValueError, match=r"'block\.b' of shape \(4,\) goes nowhere.*Where\(ndim=2"):
+        FRAMEWORKS[framework](rule)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_rule_refuses_what_it_cannot_take(framework):
+    with pytest.raises(ValueError, match=r"Muon: parameter 'block\.b' has shape \(4,\)"):
+        FRAMEWORKS[framework](route(Muon(lr=0.1)))
+
+
+@pytest.mark.parametrize(
+    ("routes", "error", "words"),
+    [
+        ((), TypeError, "give pairs of a predicate and a rule"),
+        ((AdamW(), Lion()), TypeError, "stands without a predicate before others"),
+        (((AdamW(), Where(ndim=1)),), TypeError, "route 0 is .* must be a pair of a predicate"),
+        ((("*.w", AdamW()),), TypeError, "must be a pair of a predicate and a rule"),
+        ((route(AdamW()),), TypeError, "leads to another"),
+        (((Where(ndim=1), Prodigy()), Prodigy()), ValueError, "each of these sums over all"),
+    ],
+)
+def test_a_route_that_means_nothing_is_refused(routes, error, words):
+    with pytest.raises(error, match=words):
+        route(*routes)
+
+
+def test_a_predicate_must_give_true_or_false():
+    with pytest.raises(TypeError, match=r"route 0 gave 'yes' for parameter 'w'"):
+        route((lambda parameter: "yes", AdamW())).of("w", (3,))
+
+
+def test_a_route_has_nothing_to_replace():
+    with pytest.raises(TypeError, match="there is no lr to replace.*Muon, AdamW"):
+        ROUTED.replace(lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("where", "holds"),
+    [
+        (Where(), True),
+        (Where(path="a.*.w"), True),
+        (Where(path="a.*"), True),
+        (Where(path="*.b"), False),
+        (Where(path="A.*"), False),
+        (Where(ndim=2), True),
+        (Where(ndim=1), False),
+        (Where(min_ndim=2, max_ndim=2), True),
+        (Where(min_ndim=3), False),
+        (Where(max_ndim=1), False),
+        (~Where(ndim=2), False),
+        (Where(ndim=2) & Where(path="*.b"), False),
+        (Where(ndim=2) | Where(path="*.b"), True),
+        (Where(ndim=1) | (lambda parameter: parameter.shape == (3, 4)), True),
+    ],
+)
+def test_where(where, holds):
+    assert where(Parameter("a.0.w", (3, 4))) is holds
+
+
+def test_predicates_say_what_they_ask_for_and_are_values():
+    where = Where(min_ndim=2) & ~Where(path="*.b")
+    assert repr(where) == "(Where(min_ndim=2) & ~Where(path='*.b'))"
+    assert where == Where(min_ndim=2) & ~Where(path="*.b") != Where(min_ndim=2)
+    assert route((where, AdamW())) == route((Where(min_ndim=2) & ~Where(path="*.b"), AdamW()))
+    assert hash(route((where, AdamW()))) == hash(route((where, AdamW())))
