@@ -153,9 +153,12 @@ def test_the_first_route_that_holds_has_the_parameter():
 
 
 def test_groups_and_masks_of_a_routed_rule_see_the_same_paths():
-    decayed = AdamW(lr=0.1, weight_decay=0.5, mask=Where(path="*.w"), groups=[
-        (Where(path="head.*"), {"lr": 0.2})
-    ])
+    decayed = AdamW(
+        lr=0.1,
+        weight_decay=0.5,
+        mask=Where(path="*.w"),
+        groups=[(Where(path="head.*"), {"lr": 0.2})],
+    )
     rule = route(decayed)
     found = {n: rule.of(n, s) for n, s in SHAPES.items()}
     assert {n: (r.lr, r.weight_decay) for n, r in found.items()} == {
@@ -221,7 +224,7 @@ def test_a_predicate_must_give_true_or_false():
 
 
 def test_a_route_has_nothing_to_replace():
-    with pytest.raises(TypeError, match="there is no lr to replace.*Muon, AdamW"):
+    with pytest.raises(TypeError, match=r"there is no lr to replace.*Muon, AdamW"):
         ROUTED.replace(lr=0.1)
 
 

@@ -106,7 +106,9 @@ class Route(Rule, register=False):
 
     def __init__(self, *routes: tuple[Predicate, Rule] | Rule) -> None:
         if not routes:
-            raise TypeError("route(): give pairs of a predicate and a rule, and a rule for the rest")
+            raise TypeError(
+                "route(): give pairs of a predicate and a rule, and a rule for the rest"
+            )
         object.__setattr__(self, "routes", tuple(_pair(i, item) for i, item in enumerate(routes)))
         self._store({}, Groups("route"))
         summing = [rule for rule in self.branches if rule.phases]
@@ -196,10 +198,12 @@ class Route(Rule, register=False):
         return self._mapped(lambda rule: rule.without_numbers())
 
     def _mapped(self, change: Callable[[Rule], Rule]) -> Self:
-        return type(self)(*(
-            change(rule) if predicate is None else (predicate, change(rule))
-            for predicate, rule in self.routes
-        ))
+        return type(self)(
+            *(
+                change(rule) if predicate is None else (predicate, change(rule))
+                for predicate, rule in self.routes
+            )
+        )
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """Those of the rule that sums over its parameters."""
@@ -327,6 +331,8 @@ def _named(params: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(params, Mapping) or is_array(params) or hasattr(params, "shape"):
         return [(tree.dotted(path), array) for path, array in tree.leaves(params)]
     pairs = list(params)
-    if all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+    if all(
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
+    ):
         return pairs
     return [(tree.dotted(path), array) for path, array in tree.leaves(pairs)]
