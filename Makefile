@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test thorough check docs stubs agreement bench clean
+.PHONY: demo test test-integrations thorough check docs stubs agreement bench clean
 
 demo: .venv/installed
 	$(BIN)/samestep demo $(ARGS)
@@ -15,6 +15,13 @@ test: .venv/installed
 	SAMESTEP_RULES=examples/quasi_hyperbolic_momentum.py \
 	SAMESTEP_BACKENDS=numpy,array_api_strict,torch,jax,mlx \
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not thorough" $(ARGS)
+
+# Our optimizers inside the tools that people train with; of timm only the optimizers are used.
+test-integrations: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[integrations]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps timm
+	OMP_NUM_THREADS=1 \
+	$(BIN)/python -m pytest -n 2 --dist loadgroup conformance_tests/integrations $(ARGS)
 
 # Every rule through every compiler and in every dtype; make test has one rule of each kind.
 thorough: .venv/installed

@@ -138,16 +138,20 @@ def _summary(results: Results) -> list[list[str]]:
             continue
         worst, row = values[-1]
         figures = [value for value, _ in values]
-        lines.append([
-            " ".join(filter(None, (target.framework, target.execution))),
-            ", ".join(target.rules) or ("others" if target.but else "all"),
-            ", ".join(dict.fromkeys(_model(row) for _, row in found)) if target.models else "all",
-            FIGURES[target.figure].format(", ".join(target.against) or "theirs"),
-            f"{target.at_most:g}",
-            f"{median(figures):.2f}",
-            f"{worst:.2f}" + (f" ({_rule(row)}, {_model(row)})" if len(values) > 1 else ""),
-            f"{sum(value <= target.at_most for value in figures)} of {len(figures)}",
-        ])
+        lines.append(
+            [
+                " ".join(filter(None, (target.framework, target.execution))),
+                ", ".join(target.rules) or ("others" if target.but else "all"),
+                ", ".join(dict.fromkeys(_model(row) for _, row in found))
+                if target.models
+                else "all",
+                FIGURES[target.figure].format(", ".join(target.against) or "theirs"),
+                f"{target.at_most:g}",
+                f"{median(figures):.2f}",
+                f"{worst:.2f}" + (f" ({_rule(row)}, {_model(row)})" if len(values) > 1 else ""),
+                f"{sum(value <= target.at_most for value in figures)} of {len(figures)}",
+            ]
+        )
     return lines
 
 
@@ -159,8 +163,8 @@ def print_results(console: Console, results: Results) -> None:
         for name in names:
             right = name in NUMBERS
             table.add_column(name, justify="right" if right else "left", no_wrap=name == "against")
-        for line in cells:
-            table.add_row(*line)
+        for cells_of_row in cells:
+            table.add_row(*cells_of_row)
         console.print(table, markup=False)
     for line in (LEGEND, *_notes(results)):
         console.print(line, markup=False, highlight=False)

@@ -46,6 +46,8 @@ errors of all others."""
 
 TURN = 0.25
 """ULP that a change of the gradient by 1e-6 moves nothing by, unless it turns a step around."""
+ROUND = 1e-3
+"""Share of a step that it moves a step by at most that does not turn."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,9 @@ def _leave_out_turned(
         moved = one_step(rule, ours[step], nearby, step)
         for key, value in theirs.items():
             if key[0] == "param":
-                jumps = (
+                step_size = numpy.abs(value - ours[step][key])
+                jumps = numpy.abs(moved[key] - value) > ROUND * step_size
+                jumps &= (
                     ulps(moved[key], value, numpy.abs(value) + numpy.abs(moved[key]), dtype) > TURN
                 )
                 turned += int(jumps.sum())
@@ -171,17 +175,25 @@ def _leave_out_turned(
     return turned
 
 
-def table(dtype: str = "float32") -> str:
-    """Agreement of every rule on every backend, as a Markdown table."""
+def table(dtype: str = "float32", known: str = "") -> str:
+    """Agreement of every rule on every backend, as a Markdown table.
+
+    ``known``: a table whose rows are taken over, if it has the same columns.
+    """
     shown = [b for b in backends().values() if isinstance(b, Backend) and dtype in b.dtypes]
-    rows = [
-        [rule.__name__, *(_cell(typical(rule), backend, dtype) for backend in shown)]
-        for rule in all_rules()
-        if rule.__module__.startswith("samestep.")
-    ]
-    head = ["rule", *(backend.name for backend in shown)]
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    head = _line(["rule", *(backend.name for backend in shown)])
+    found = known.splitlines()
+    rows = {line.split()[1]: line for line in found[2:]} if found[:1] == [head] else {}
+    for rule in all_rules():
+        if rule.__module__.startswith("samestep.") and rule.__name__ not in rows:
+            cells = (_cell(typical(rule), backend, dtype) for backend in shown)
+            rows[rule.__name__] = _line([rule.__name__, *cells])
+    ruler = _line(["---"] * (len(shown) + 1))
+    return "\n".join([head, ruler, *(rows[name] for name in sorted(rows))])
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _cell(rule: Rule, backend: Backend, dtype: str) -> str:
@@ -219,12 +231,16 @@ def main() -> None:
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into FILE")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64", "bfloat16"])
+    parser.add_argument(
+        "--add", action="store_true", help="measure only the rules that FILE has no row for"
+    )
     arguments = parser.parse_args()
-    content = f"{table(arguments.dtype)}\n\n{environment()}."
+    text = "" if arguments.write is None else arguments.write.read_text(encoding="utf-8")
+    there = re.search(r"<!-- agreement -->\n(.*?)\n\n", text, re.S) if arguments.add else None
+    content = f"{table(arguments.dtype, there[1] if there else '')}\n\n{environment()}."
     if arguments.write is None:
         print(content)
     else:
-        text = arguments.write.read_text(encoding="utf-8")
         new = between_markers(text, "agreement", content)
         arguments.write.write_text(new, encoding="utf-8")
 

@@ -57,6 +57,7 @@ SOURCES = {
     "Rule": "..rule",
     "Wrapper": "..wrapper",
     "Predicate": "..groups",
+    "Conditional": "..parts.conditional",
     "Layerwise": "..parts.layerwise",
     "Moments": "..parts.moments",
     "Rooted": "..parts.moments",
@@ -217,6 +218,7 @@ def _added(argument: str, package: ModuleType, rule: type[Rule]) -> str:
         return f"Literal[{names}] | None" if names else "None"
     return {
         "capturable": "bool",
+        "differentiable": "bool",
         "rule": "Rule",
         "params": "ParamsT",
         "mask": "Predicate | None",

@@ -23,6 +23,8 @@ def test_errors_of_many_steps_stay_within_one_bound_per_step(rule_class, backend
     if dtype == "bfloat16":
         pytest.skip("half a unit of bfloat16 per step is what storing in bfloat16 means")
     rule = typical(rule_class)
+    if not (rule.continuous or rule.needs == "element"):
+        pytest.skip("an element at rest turns with the last bit, and all others step otherwise")
     measured = measure(rule, backend, dtype)
     per_step = 8 if rule.reduces else 1  # an estimated step size feeds its error back in each step
     assert measured.in_all.ulp <= per_step * steps_of(dtype), measured.in_all.worst

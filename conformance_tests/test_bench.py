@@ -238,7 +238,19 @@ def test_earlier_runs_are_shown_together(tmp_path: Path) -> None:
     for place, model in enumerate(("gpt2", "small")):
         files.append(tmp_path / f"{place}.json")
         row = replace(measured, model=model)
-        Results({"cores": 2, "processor": "p", "threads": 2, "system": "s", "python": "3", "versions": {}}, {"torch.optim": ["AdamW"]}, [], [row]).write(files[-1])
+        Results(
+            {
+                "cores": 2,
+                "processor": "p",
+                "threads": 2,
+                "system": "s",
+                "python": "3",
+                "versions": {},
+            },
+            {"torch.optim": ["AdamW"]},
+            [],
+            [row],
+        ).write(files[-1])
     read = [part for path in files for part in ("--read", str(path))]
     done = bench(*read, "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output

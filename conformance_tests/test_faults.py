@@ -213,6 +213,18 @@ BY_HAND = {
         ("sum for maximum", "_max_beside", "xp.max", "xp.sum"),
         ("along its own axis", "_max_beside", "other != axis", "other == axis"),
     ],
+    "Accumulate": [
+        ("calls counted", "Accumulate.steps_inside", "step // self.every", "step"),
+        ("a call early", "Accumulate.scalars", "place == self.every", "place == self.every - 1"),
+    ],
+    "Cautious": [
+        ("only what disagrees", "Cautious.directed", "> 0, xp.ones_like", "<= 0, xp.ones_like"),
+        ("zeros agree", "Cautious.directed", "> 0, xp.ones_like", ">= 0, xp.ones_like"),
+    ],
+    "SkipNonFinite": [
+        ("NaN alone", "SkipNonFinite.local", "xp.isfinite(grad)", "~xp.isnan(grad)"),
+        ("infinities alone", "SkipNonFinite.local", "xp.isfinite(grad)", "~xp.isinf(grad)"),
+    ],
     "Lookahead": [
         ("a step early", "Lookahead.scalars", "t %", "(t + 1) %"),
         ("fast weights go on", "Lookahead.step", "choose(xp, s.sync, slow, fast)", "fast"),
@@ -352,6 +364,10 @@ EQUIVALENT = {
     "parts.moments is_array(under) or under > 0: always": "adds 0",
     "parts.moments under > 0: or equal": "adds 0",
     "vocabulary a < b: or equal": SAME,
+    "vocabulary length <= most: not equal": SAME,
+    "rules.average self.average_start: +1 %": "no whole step lies between",
+    "rules.skipnonfinite shared.skipped + bad: skipped in float32": "a whole number",
+    "rules.cautious sign(xp, grad): dropped": "only the sign of the product counts",
     "vocabulary x > 0: or equal": "no coefficient is 0 there",
     "parts.moments xp.where(gone, 0.0, x / xp.where(gone, 1.0, denominator)): never":
         "v is 0 only where x is",
@@ -377,8 +393,8 @@ UNNOTICED = {
     "vocabulary xp.sqrt(x): dropped": TRACED,
     "vocabulary isinstance(condition, bool): always": TRACED,
     "vocabulary isinstance(condition, bool): never": TRACED,
-    "vocabulary xp.where(condition, yes, no): always": TRACED,
-    "vocabulary xp.where(condition, yes, no): never": TRACED,
+    "rules.average share * one: last factor dropped": TRACED,
+    "rules.average 0.0 * t: last factor dropped": TRACED,
     "rules.radam self.threshold: +1 %": "a rho between the threshold and 1.01 of it",
     "rules.adamp 1e-08 if signed else s.eps: always": LEAST,
     "rules.adamp 1e-08 if signed else s.eps: never": LEAST,

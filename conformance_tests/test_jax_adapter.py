@@ -37,7 +37,8 @@ def build(name, **hypers):
     """The rule of that name with everything switched on that is off by default."""
     cls = getattr(samestep, name)
     if issubclass(cls, samestep.Wrapper):
-        return cls(samestep.AdamW(weight_decay=0.1, **hypers), sync_period=2)
+        own = {"sync_period": 2} if hasattr(cls, "sync_period") else {}
+        return cls(samestep.AdamW(weight_decay=0.1, **hypers), **own)
     typical = {n: f.typical for n, f in cls.fields().items() if getattr(f, "typical", None)}
     return cls(**{**typical, "weight_decay": 0.1, **hypers})
 
@@ -192,7 +193,10 @@ def test_an_injected_learning_rate_is_one_that_was_built_in(name):
     rule = build(name, lr=0.25)
     values = {n: v for n, v in rule.hypers.items() if n in type(rule).fields()}
     inner = [samestep.AdamW(lr=0.25)] if hasattr(rule, "rule") else []
-    lr = "sync_rate" if inner else "lr"
+    numbers = [n for n, f in type(rule).fields().items() if type(f.default) is float]
+    if inner and not numbers:
+        pytest.skip("has no number of its own")
+    lr = numbers[0] if inner else "lr"
     cls = getattr(adapter, name)
     static = [n for n in type(rule).fields() if n != lr]
     static += ["rule"] * len(inner)
@@ -378,13 +382,14 @@ def test_bind_is_the_class_and_schedules_start_at_zero(name):
     rule = build(name, lr=lambda step: seen.append(int(step)) or 0.5 / (1 + step))
     params = tree(rule, 0)
     a, _ = train(native(rule), params, native(rule).init(params), range(3))
-    assert seen and sorted(set(seen)) == [0, 1, 2] and seen == sorted(seen)
+    steps_inside = getattr(rule, "steps_inside", lambda step: step)
+    assert seen == sorted(seen) and {*seen} == {steps_inside(step) for step in range(3)}
     bound = adapter.bind(rule)
     b, _ = train(bound, params, bound.init(params), range(3))
     assert_close(a, b)
     c, state = params, bound.init(params)
     for t in range(3):
-        fixed = adapter.bind(rule.replace(lr=0.5 / (1 + t)))
+        fixed = adapter.bind(rule.replace(lr=0.5 / (1 + steps_inside(t))))
         c, state = train(fixed, c, state, [t])
     assert_close(a, c)
 

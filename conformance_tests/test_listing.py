@@ -294,7 +294,7 @@ def test_a_wrapper_says_what_it_is_compared_around() -> None:
     [
         (["adan"], "there is no rule 'adan'. Did you mean Adan"),
         (["adan", "--differences"], "there is no rule 'adan'. Did you mean Adan"),
-        (["xyz"], "there is no rule 'xyz'. The known ones are AdaBelief, AdaDelta, Adafactor"),
+        (["xyz"], "there is no rule 'xyz'. The known ones are Accumulate, AdaBelief, AdaDelta"),
         (["--differences"], "--differences needs a rule: samestep list Adam --differences"),
     ],
 )

@@ -59,8 +59,8 @@ def test_the_readme_s_figures_are_what_is_measured(rule_class, backend):
         assert cell.startswith("**") == (measured.numpy.ulp == 0)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
-def test_examples_run(path):
+def test_the_example_rule_trains_alike_in_every_framework():
+    path = ROOT / "examples" / "quasi_hyperbolic_momentum.py"
     done = subprocess.run([sys.executable, path], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
@@ -68,7 +68,7 @@ def test_examples_run(path):
     assert len({line[1] for line in lines}) == 1, done.stdout
 
 
-def test_the_example_rule_is_one_file_below_sixty_lines():
+def test_every_example_is_one_file_below_sixty_lines():
     for path in (ROOT / "examples").glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) < 60
 

@@ -50,6 +50,8 @@ def test_what_a_paper_prints_is_what_the_reference_computes(name):
 def agree(setting: Rule, trajectory: Trajectory | None = None) -> None:
     trajectory = suited(setting, trajectory or record(seed=1))
     trajectory = trajectory.taken({path for path, p in trajectory.params.items() if p.size})
+    if "skipped" in setting.shared():
+        trajectory = _spoilt(trajectory)
     found = compare(
         oracle(setting, trajectory),
         follow_reference(setting, trajectory),
@@ -57,6 +59,16 @@ def agree(setting: Rule, trajectory: Trajectory | None = None) -> None:
         whole=setting.needs == "matrix",
     )
     assert found.ulp < ROUNDING or found.ulp < 16 * _sensitivity(setting, trajectory), found.worst
+
+
+def _spoilt(trajectory: Trajectory) -> Trajectory:
+    """Some steps with one element that is not finite."""
+    grads = [dict(step) for step in trajectory.grads]
+    for step, bad in ((4, numpy.nan), (5, numpy.inf), (9, -numpy.inf)):
+        path = list(trajectory.params)[step % len(trajectory.params)]
+        grads[step][path] = numpy.array(grads[step][path])
+        grads[step][path].flat[-1] = bad
+    return Trajectory(trajectory.params, grads)
 
 
 def _sensitivity(rule: Rule, trajectory: Trajectory) -> float:

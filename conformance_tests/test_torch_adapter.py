@@ -27,7 +27,8 @@ def build(name, **hypers):
     """The rule of that name with everything switched on that is off by default."""
     cls = getattr(samestep, name)
     if issubclass(cls, samestep.Wrapper):
-        return cls(samestep.AdamW(weight_decay=0.1, **hypers), sync_period=2)
+        own = {"sync_period": 2} if hasattr(cls, "sync_period") else {}
+        return cls(samestep.AdamW(weight_decay=0.1, **hypers), **own)
     typical = {n: f.typical for n, f in cls.fields().items() if getattr(f, "typical", None)}
     return cls(**{**typical, "weight_decay": 0.1, **hypers})
 
@@ -332,12 +333,12 @@ def test_a_parameter_without_gradient_keeps_its_value_its_state_and_its_step_cou
     assert (int(optimizer.state[a]["step"]), int(optimizer.state[b]["step"])) == (8, 5)
 
 
-@pytest.mark.parametrize("bad", ["sparse gradient", "complex", "integer"])
+@pytest.mark.parametrize("bad", ["sparse gradient", "integer"])
 @pytest.mark.parametrize("name", RULES)
 def test_what_a_rule_cannot_take_is_refused_by_name_before_anything_moves(name, bad):
     rule = build(name)
     good = torch.ones(3, 2, requires_grad=True)
-    dtype = {"complex": torch.complex64, "integer": torch.int64}.get(bad, torch.float32)
+    dtype = {"integer": torch.int64}.get(bad, torch.float32)
     other = torch.ones(3, 2, dtype=dtype)
     optimizer = adapter.bind(rule, [("good", good), ("other", other)])
     other.grad = None
@@ -422,7 +423,7 @@ def test_sums_run_over_all_groups(name):
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     for (n, item), group in itertools.product(rule.shared().items(), split.param_groups):
         assert torch.equal(group[n], whole.param_groups[0][n])
-        assert float(group[n]) != rule.first_value(item)
+        assert float(group[n]) != rule.first_value(item) or n == "skipped"
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -571,9 +572,10 @@ def test_schedules_are_called_with_the_steps_taken_so_far(name):
     a, b = tensors(rule), tensors(rule)
     optimizer, manual = native(rule.replace(**scheduled), a), native(rule, b)
     for t in range(4):
-        manual.param_groups[0]["lr"] = 0.5 / (1 + t)
+        step = rule.steps_inside(t) if isinstance(rule, samestep.Wrapper) else t
+        manual.param_groups[0]["lr"] = 0.5 / (1 + step)
         if betas:
-            manual.param_groups[0]["betas"] = (betas[0] / (1 + t), *betas[1:])
+            manual.param_groups[0]["betas"] = (betas[0] / (1 + step), *betas[1:])
         train(optimizer, a, [t])
         train(manual, b, [t])
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True)), t

@@ -10,6 +10,7 @@ of the same rules.
 """
 
 from . import rules, schedules
+from .averaging import averaged, swapped
 from .declaration import Initial, hyper, option, shared, slot
 from .dialects import preset
 from .functional import Triple, TripleState, pack_state, triple, unpack_state
@@ -40,6 +41,7 @@ __all__ = [  # noqa: PLE0604
     "TripleState",
     "Where",
     "Wrapper",
+    "averaged",
     "choose",
     "clip_grads",
     "debias",
@@ -58,6 +60,7 @@ __all__ = [  # noqa: PLE0604
     "shared",
     "sign",
     "slot",
+    "swapped",
     "triple",
     "unpack_state",
     "weights",

@@ -12,6 +12,8 @@ of the same rules.
 
 from . import rules as rules
 from . import schedules as schedules
+from .averaging import averaged as averaged
+from .averaging import swapped as swapped
 from .declaration import Initial as Initial
 from .declaration import hyper as hyper
 from .declaration import option as option
@@ -26,10 +28,13 @@ from .functional import unpack_state as unpack_state
 from .gradients import clip_grads as clip_grads
 from .gradients import l2_norm as l2_norm
 from .groups import Parameter as Parameter
+from .route import Where as Where
+from .route import route as route
 from .rule import Rule as Rule
 from .rule import State as State
 from .rule import registry as registry
 from .rules import AMSGrad as AMSGrad
+from .rules import Accumulate as Accumulate
 from .rules import AdEMAMix as AdEMAMix
 from .rules import AdaBelief as AdaBelief
 from .rules import AdaDelta as AdaDelta
@@ -40,6 +45,13 @@ from .rules import AdamP as AdamP
 from .rules import AdamW as AdamW
 from .rules import Adamax as Adamax
 from .rules import Adan as Adan
+from .rules import AdaptiveClip as AdaptiveClip
+from .rules import Average as Average
+from .rules import Cautious as Cautious
+from .rules import Centralize as Centralize
+from .rules import ClipGlobalNorm as ClipGlobalNorm
+from .rules import ClipNorm as ClipNorm
+from .rules import ClipValue as ClipValue
 from .rules import LAMB as LAMB
 from .rules import LARS as LARS
 from .rules import Lion as Lion
@@ -56,6 +68,7 @@ from .rules import SM3 as SM3
 from .rules import Scout as Scout
 from .rules import SignSGD as SignSGD
 from .rules import Signum as Signum
+from .rules import SkipNonFinite as SkipNonFinite
 from .rules import TAdam as TAdam
 from .rules import Yogi as Yogi
 from .vocabulary import choose as choose
@@ -70,6 +83,7 @@ from .wrapper import Wrapper as Wrapper
 
 __all__ = [
     "AMSGrad",
+    "Accumulate",
     "AdEMAMix",
     "AdaBelief",
     "AdaDelta",
@@ -80,6 +94,13 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "AdaptiveClip",
+    "Average",
+    "Cautious",
+    "Centralize",
+    "ClipGlobalNorm",
+    "ClipNorm",
+    "ClipValue",
     "LAMB",
     "LARS",
     "Lion",
@@ -96,6 +117,7 @@ __all__ = [
     "Scout",
     "SignSGD",
     "Signum",
+    "SkipNonFinite",
     "TAdam",
     "Yogi",
     "Initial",
@@ -104,7 +126,9 @@ __all__ = [
     "State",
     "Triple",
     "TripleState",
+    "Where",
     "Wrapper",
+    "averaged",
     "choose",
     "clip_grads",
     "debias",
@@ -118,10 +142,12 @@ __all__ = [
     "per_axis",
     "preset",
     "registry",
+    "route",
     "schedules",
     "shared",
     "sign",
     "slot",
+    "swapped",
     "triple",
     "unpack_state",
     "weights",

@@ -94,7 +94,7 @@ class Backend(ABC):
             for path, value in by_path.items():
                 if isinstance(value, (tuple, list)):
                     taken |= {(f"{slot}.{i}", path): self.numpy(v) for i, v in enumerate(value)}
-                else:
+                elif value is not None:  # a route's other rules have slots of their own
                     taken[slot, path] = self.numpy(value)
         return taken | {(name, ""): self.numpy(v) for name, v in run.shared().items()}
 

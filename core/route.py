@@ -100,7 +100,7 @@ class _Combined(Where):
 class Route(Rule, register=False):
     """A rule for every parameter, the first whose predicate holds; see ``route``."""
 
-    weight_decay = decay = maximize = state_dtype = None  # type: ignore[assignment]
+    weight_decay = decay = maximize = state_dtype = None
 
     routes: tuple[tuple[Predicate | None, Rule], ...]
 

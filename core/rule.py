@@ -38,7 +38,9 @@ ELSEWHERE = {
 """How other libraries spell our hyperparameters; used in messages only."""
 
 NEEDS = ("element", "tensor", "axes", "factored", "matrix", "tree")
-
+"""What a rule may read beside its own element, from the least to the most."""
+SHAPED = ("axes", "factored", "matrix")
+"""Those of them for which the shape of a parameter matters."""
 
 FIRST = ("lr", "betas")
 """What a rule's signature begins with."""
@@ -295,7 +297,7 @@ class Rule:
         object.__setattr__(self, "_variants", {})
 
     def _refuse_stray_dtypes(self) -> None:
-        dtype = self.hypers.get("state_dtype")
+        dtype: Any = self.hypers.get("state_dtype")
         for slot in dict(dtype) if isinstance(dtype, tuple) else ():
             if slot not in self.declared_slots():
                 raise ValueError(
@@ -358,7 +360,10 @@ class Rule:
 
     def storage(self, slot: str) -> str | None:
         """Name of a slot's dtype; ``None`` is the parameter's."""
-        dtype: Any = self.hypers["state_dtype"]
+        return self._dtype_of(slot, self.hypers["state_dtype"])
+
+    @staticmethod
+    def _dtype_of(slot: str, dtype: Any) -> str | None:
         return dict(dtype).get(slot) if isinstance(dtype, tuple) else dtype
 
     @property
@@ -374,7 +379,12 @@ class Rule:
     @property
     def sees_axes(self) -> bool:
         """Whether a parameter's shape matters; to other rules it may come as a vector."""
-        return self.needs in ("axes", "factored", "matrix")
+        return self.needs in SHAPED
+
+    @property
+    def divides(self) -> bool:
+        """Whether a step is a direction and a descent, so that something can come between."""
+        return type(self).step is Rule.step
 
     @classmethod
     def fields(cls) -> dict[str, Hyper | Option]:
@@ -523,28 +533,40 @@ class Rule:
         fields = {n: self._values[n] for n, f in self._fields.items() if isinstance(f, Hyper)}
         return {name: value for name, value in fields.items() if value is not None}
 
-    def prepared(self, grad: Any, param: Any, s: Any) -> Any:
+    def prepared(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
         """The gradient as the rule sees it: sign and coupled decay applied."""
         grad = -grad if self.maximize else grad
         return decay_families.decayed_gradient(self.decay, grad, param, s)
 
-    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
-        """Prepare the gradient, take the direction, descend; arrays in the compute dtype."""
-        direction, slots = self.direction(xp, self.prepared(grad, param, s), param, state, s)
+    def directed(
+        self, xp: Any, grad: Any, param: Any, state: Any, s: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """``direction`` on the prepared gradient, and the new slots."""
+        direction, slots = self.direction(xp, grad, param, state, s)
         if tuple(direction.shape) != tuple(param.shape):
             raise ValueError(
                 f"{self.name}.direction returned an array of shape {tuple(direction.shape)} for a "
                 f"parameter of shape {tuple(param.shape)}; they must be equal"
             )
+        return direction, slots
+
+    def descended(self, param: Any, direction: Any, s: Any) -> Any:
+        """The parameter after a step against a direction, with the decay around it."""
         if not self.decays_inside:
             direction = decay_families.decayed_direction(self.decay, direction, param, s)
-        return decay_families.descend(param, direction, s), slots
+        return decay_families.descend(param, direction, s)
+
+    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
+        """Prepare the gradient, take the direction, descend; arrays in the compute dtype."""
+        grad = self.prepared(xp, grad, param, state, s)
+        direction, slots = self.directed(xp, grad, param, state, s)
+        return self.descended(param, direction, s), slots
 
     def gather(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int
     ) -> tuple[Any, Any]:
         """``local`` on the prepared gradient."""
-        return self.local(xp, self.prepared(grad, param, s), param, state, s)
+        return self.local(xp, self.prepared(xp, grad, param, state, s), param, state, s)
 
     def summed(self, xp: Any, sums: Any, shared: Any, s: Any, phase: int) -> dict[str, Any]:
         """``combine``, in the only phase of a rule by itself."""

@@ -159,7 +159,7 @@ def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
         dtype = _stored(rule, xp, name, param.dtype)
         first[name] = cast(xp, item.init.make(xp, param, rule), dtype)
         if item.start != 0.0:
-            first[name] = cast(xp, first[name] + item.first(rule), dtype)
+            first[name] = cast(xp, first[name] + item.first(rule.at(0)), dtype)
     return first
 
 
@@ -185,7 +185,8 @@ def init_shared(rule: Rule, xp: Any, params: Sequence[Array]) -> Slots:
         return {}
     wide = widest(xp, params)
     zero = cast(xp, xp.sum(xp.zeros_like(params[0])), wide)
-    return {name: zero + rule.first_value(item) for name, item in rule.shared().items()}
+    first = rule.at(0)
+    return {name: zero + first.first_value(item) for name, item in rule.shared().items()}
 
 
 def widest(xp: Any, params: Sequence[Array]) -> Any:
@@ -210,7 +211,7 @@ def advance(
             f"{rule.name}.direction returned slots {listed(new_slots)}; "
             f"{rule.name} keeps {listed(slots)}"
         )
-    new_param = cast_like(xp, new_param, param)
+    new_param = _owned(xp, cast_like(xp, new_param, param), (grad, param))
     taken = (grad, param, new_param)
     return new_param, {
         name: _owned(xp, cast_like(xp, new_slots.get(name, old), old), taken)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .declaration import Initial, hyper, option, shared, slot
+from .arrays import map_parts
+from .declaration import Initial, Storage, hyper, option, shared, slot
 from .dialects import preset
 from .rule import Rule
 from .weight_decay import decayed_direction, decayed_parameter
@@ -19,6 +20,7 @@ from .wrapper import Wrapper
 __all__ = [
     "Initial",
     "Rule",
+    "Storage",
     "Wrapper",
     "at_least",
     "choose",
@@ -37,6 +39,7 @@ __all__ = [
     "preset",
     "scalar",
     "shared",
+    "shrinkage",
     "sign",
     "slot",
     "smaller",
@@ -84,10 +87,13 @@ def ema(old: Array, new: Array, pair: tuple[Any, Any]) -> Array:
 
 
 def choose(xp: Any, condition: Any, yes: Array, no: Array) -> Array:
-    """``yes`` or ``no``, chosen by a scalar: a Python bool on the host, a 0-d array when traced."""
+    """``yes`` or ``no``, chosen by a scalar: a Python bool on the host, a 0-d array when traced.
+
+    Both may be tuples of arrays.
+    """
     if isinstance(condition, bool):
         return yes if condition else no
-    return xp.where(condition, yes, no)
+    return map_parts(lambda one, other: xp.where(condition, one, other), yes, no)
 
 
 def smaller(xp: Any, a: Any, b: Any) -> Any:
@@ -113,6 +119,12 @@ def norm(xp: Any, x: Array) -> Array:
 def sign(xp: Any, x: Array) -> Array:
     """-1, 0 or 1; NaN stays NaN (torch and MLX return 0 for it)."""
     return xp.where(xp.isnan(x), x, xp.sign(x))
+
+
+def shrinkage(xp: Any, length: Array, most: Any) -> Array:
+    """The factor that makes a length ``most``; 1 for those that are no longer."""
+    within = length <= most
+    return xp.where(within, 1.0, most / xp.where(within, 1.0, length))
 
 
 def trust_ratio(xp: Any, size: Array, length: Array) -> Array:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from .declaration import Hyper, Option, Shared, Slot
 from .groups import Groups
-from .rule import Rule
+from .rule import NEEDS, SHAPED, Rule
 
 __all__ = ["Wrapper"]
 
@@ -26,9 +26,13 @@ class _Wrapped:
 class Wrapper(Rule, register=False):
     """A rule around another rule. It has the wrapped rule's hyperparameters beside its own.
 
-    A subclass declares its own and defines ``step``, which calls ``self.rule.step`` with
-    ``s.inner``.
+    A subclass declares its own and defines ``prepare``, which the gradient goes through before the
+    wrapped rule has it, or ``step``. One that reads the tree defines ``local`` and ``combine``;
+    their sums come before those of the wrapped rule.
     """
+
+    reads: ClassVar[str] = "element"
+    """What the wrapper itself reads beside its own element: one of ``NEEDS``."""
 
     weight_decay, decay = _Wrapped(), _Wrapped()
     maximize, state_dtype = _Wrapped(), _Wrapped()
@@ -41,7 +45,8 @@ class Wrapper(Rule, register=False):
                 f"such as {self.name}(AdamW(lr=1e-3))"
             )
         object.__setattr__(self, "rule", rule)
-        taken = {*rule.hypers, *rule.slots(), *rule.shared()} & {*self._fields, *self._slots}
+        own = {*self._fields, *self._slots, *self._shared}
+        taken = {*rule.hypers, *rule.slots(), *rule.shared()} & own
         if taken:
             raise ValueError(
                 f"{self.name}({rule!r}): both have {', '.join(sorted(taken))}; "
@@ -53,7 +58,11 @@ class Wrapper(Rule, register=False):
 
     def at(self, step: Any) -> Self:
         """Both rules as they are after ``step`` steps."""
-        return super().at(step)._around(self.rule.at(step))
+        return super().at(step)._around(self.rule.at(self.steps_inside(step)))
+
+    def steps_inside(self, step: Any) -> Any:
+        """How many steps the wrapped rule has taken after ``step`` of the wrapper's."""
+        return step
 
     def __getattr__(self, name: str) -> Any:
         if name in self._fields or name.startswith("_") or name == "rule":
@@ -72,18 +81,28 @@ class Wrapper(Rule, register=False):
 
     @property
     def needs(self) -> str:
-        """What the wrapped rule needs."""
-        return str(self.rule.needs)
+        """What the wrapper reads or the wrapped rule needs, whichever is more."""
+        return max(self.reads, str(self.rule.needs), key=NEEDS.index)
+
+    @property
+    def _own_phases(self) -> int:
+        return int(self.reads == "tree")
 
     @property
     def phases(self) -> int:
-        """The wrapped rule's."""
-        return self.rule.phases
+        """The wrapper's own, if it sums, and then the wrapped rule's."""
+        return self._own_phases + self.rule.phases
 
     @property
     def sees_axes(self) -> bool:
         """Whether a parameter's shape matters to the wrapper or to the rule inside."""
-        return super().sees_axes or self.rule.sees_axes
+        return self.reads in SHAPED or self.rule.sees_axes
+
+    @property
+    def divides(self) -> bool:
+        """So it is if the wrapper changes the gradient or the direction, and nothing else."""
+        own = type(self).step in (Wrapper.step, Rule.step)
+        return own and all(rule.divides for rule in self.rule.branches)
 
     @property
     def min_ndim(self) -> int:
@@ -102,6 +121,13 @@ class Wrapper(Rule, register=False):
     def declared_slots(self) -> dict[str, Slot]:
         """All slots of both."""
         return {**self.rule.declared_slots(), **super().declared_slots()}
+
+    def storage(self, slot: str) -> str | None:
+        """Name of a slot's dtype: for a wrapper's own what its option ``<slot>_dtype`` says."""
+        if slot not in self._slots:
+            return self.rule.storage(slot)
+        own = self._dtype_of(slot, self._values.get(f"{slot}_dtype"))
+        return super().storage(slot) if own is None else own
 
     def shared(self) -> dict[str, Shared]:
         """The wrapped rule's shared state and the wrapper's own."""
@@ -179,21 +205,47 @@ class Wrapper(Rule, register=False):
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """The wrapper's ``s``, with the wrapped rule's as ``s.inner``."""
         own = {**self._numbers(), **self.scalars(xp, t)}
-        return {**own, "inner": self.rule.coefficients(xp, t)}
+        return {**own, "inner": self.rule.coefficients(xp, self.steps_inside(t - 1) + 1)}
+
+    def prepare(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
+        """The gradient that the wrapped rule is given."""
+        return grad
+
+    def prepared(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
+        """The gradient as the rule inside sees it."""
+        grad = self.prepare(xp, grad, param, state, s)
+        return self.rule.prepared(xp, grad, param, state, s.inner)
+
+    def directed(
+        self, xp: Any, grad: Any, param: Any, state: Any, s: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """The wrapped rule's direction."""
+        return self.rule.directed(xp, grad, param, state, s.inner)
+
+    def descended(self, param: Any, direction: Any, s: Any) -> Any:
+        """The parameter after a step of the wrapped rule's."""
+        return self.rule.descended(param, direction, s.inner)
 
     def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
         """The wrapped rule's step."""
+        grad = self.prepare(xp, grad, param, state, s)
         return self.rule.step(xp, grad, param, state, s.inner)
 
     def gather(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int
     ) -> tuple[Any, Any]:
-        """The wrapped rule's share of the sums."""
+        """The wrapper's share of the sums, then the wrapped rule's."""
+        if phase < self._own_phases:
+            return self.local(xp, grad, param, state, s)
+        grad = self.prepare(xp, grad, param, state, s)
+        phase -= self._own_phases
         return self.rule.gather(xp, grad, param, state, s.inner, phase)
 
     def summed(self, xp: Any, sums: Any, shared: Any, s: Any, phase: int) -> dict[str, Any]:
-        """The wrapped rule's shared state."""
-        return self.rule.summed(xp, sums, shared, s.inner, phase)
+        """The wrapper's shared state, then the wrapped rule's."""
+        if phase < self._own_phases:
+            return self.combine(xp, sums, shared, s)
+        return self.rule.summed(xp, sums, shared, s.inner, phase - self._own_phases)
 
     def __repr__(self) -> str:
         return super().__repr__().replace("(", f"({self.rule!r}, ", 1).replace(", )", ")")

@@ -13,6 +13,10 @@ parameter and update. ``optimizer.rule.update(grads, params, state)`` returns pa
 
 Outside ``jit`` the count is known and scalars are computed on the host in float64. Under ``jit``
 they are traced, in a form without cancellation.
+
+``optax.inject_hyperparams(Adan)(lr=1e-3)`` makes every number one that may be changed between steps
+under ``jit``. Options that are whole numbers go into its ``static_args``. Betas and dialects go
+into a function: ``inject_hyperparams(lambda lr: Adan(lr=lr, like="optax"))(lr=1e-3)``.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import native
+from ..arrays import is_array, listed
+from ..declaration import Option
 from ..execution import EXECUTIONS
 from ..rule import Rule
 from .transformation import RuleTransformation, bind
@@ -30,11 +36,31 @@ __all__ = ["EXECUTIONS", "RuleTransformation", "bind"]
 
 def _native(rule: type[Rule]) -> Callable[..., RuleTransformation]:
     def transformation(*args: Any, execution: str = "auto", **kwargs: Any) -> RuleTransformation:
+        _refuse_injected(rule, kwargs)
         return bind(rule(*args, **kwargs), execution=execution)
 
     derived = native.signature(rule, after={"execution": "auto"})
     transformation.__signature__ = derived  # type: ignore[attr-defined]
     return transformation
+
+
+def _refuse_injected(rule: type[Rule], given: dict[str, Any]) -> None:
+    """``optax.inject_hyperparams`` gives every default, and makes an array of every number."""
+    name, like = rule.__name__, given.get("like")
+    if like is not None and given.keys() >= rule.__signature__.parameters.keys():
+        raise TypeError(
+            f"{name}(like={like!r}): all arguments are given, which leaves nothing to the dialect; "
+            f"inject into a function of those that vary: optax.inject_hyperparams("
+            f"lambda lr: {name}(lr=lr, like={like!r}))"
+        )
+    fixed = [
+        n for n, f in rule.fields().items() if isinstance(f, Option) and is_array(given.get(n))
+    ]
+    if fixed:
+        raise TypeError(
+            f"{name}: {listed(fixed)} may not be an array, as an option is fixed for the life of "
+            f"the rule; give optax.inject_hyperparams static_args={fixed!r}"
+        )
 
 
 __getattr__, __dir__ = native.serve(__name__, _native)

@@ -14,6 +14,10 @@ parameter and update. ``optimizer.rule.update(grads, params, state)`` returns pa
 
 Outside ``jit`` the count is known and scalars are computed on the host in float64. Under ``jit``
 they are traced, in a form without cancellation.
+
+``optax.inject_hyperparams(Adan)(lr=1e-3)`` makes every number one that may be changed between steps
+under ``jit``. Options that are whole numbers go into its ``static_args``. Betas and dialects go
+into a function: ``inject_hyperparams(lambda lr: Adan(lr=lr, like="optax"))(lr=1e-3)``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,6 +76,28 @@ def AMSGrad(
         groups: pairs of such a predicate and the hyperparameters that are different there.
 
     Equations, source and kin: ``samestep.AMSGrad``.
+    """
+
+def Accumulate(
+    rule: Rule,
+    *,
+    every: int = 2,
+    accumulated_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+    like: Literal["optax"] | None = None,
+    mask: Predicate | None = None,
+    groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+) -> RuleTransformation:
+    """Accumulate: the gradients of several calls, of micro-batches, make one step.
+
+    Args:
+        every: calls that make one step.
+        accumulated_dtype: dtype of accumulated; None is that of the state.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Accumulate``.
     """
 
 def AdEMAMix(
@@ -513,6 +539,158 @@ def Adan(
         groups: pairs of such a predicate and the hyperparameters that are different there.
 
     Equations, source and kin: ``samestep.Adan``.
+    """
+
+def AdaptiveClip(
+    rule: Rule,
+    clipping: _Scalar = 0.01,
+    min_norm: _Scalar = 0.001,
+    *,
+    clip_layout: Literal["oi", "io"] = "oi",
+    like: None = None,
+    mask: Predicate | None = None,
+    groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+) -> RuleTransformation:
+    """AdaptiveClip: the gradient of every unit no longer than a fraction of the unit's weights.
+
+    Args:
+        clipping: largest norm of a gradient, in norms of its unit [gradient/parameter]; > 0.
+        min_norm: least norm that a unit counts with [parameter]; > 0.
+        clip_layout: output axis first ('oi') or last ('io').
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.AdaptiveClip``.
+    """
+
+def Average(
+    rule: Rule,
+    average_decay: _Scalar = 0.999,
+    average_start: _Whole = 0,
+    *,
+    averaging: Literal["ema", "debiased", "equal"] = "ema",
+    average_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+    like: None = None,
+    mask: Predicate | None = None,
+    groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+) -> RuleTransformation:
+    """Average: beside the parameters, their average over the steps taken.
+
+    Args:
+        average_decay: decay per step of average [1/step]; in [0, 1).
+        average_start: steps before averaging begins [steps]; >= 0.
+        averaging: the weights.
+        average_dtype: dtype of average; None is that of the state.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Average``.
+    """
+
+def Cautious(
+    rule: Rule,
+    *,
+    rescale: Literal["mean", "count"] = "mean",
+    like: None = None,
+    mask: Predicate | None = None,
+    groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+) -> RuleTransformation:
+    """Cautious: no element moves against the sign of its gradient; the others move further.
+
+    Args:
+        rescale: how far the rest moves: over the mean of the mask, or a count.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Cautious``.
+    """
+
+def Centralize(
+    rule: Rule,
+    *,
+    center_layout: Literal["oi", "io"] = "oi",
+    like: Literal["optax"] | None = None,
+    mask: Predicate | None = None,
+    groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+) -> RuleTransformation:
+    """Centralize: the gradient of every output's weights less its mean.
+
+    Args:
+        center_layout: output axis first ('oi') or last ('io').
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Centralize``.
+    """
+
+def ClipGlobalNorm(
+    rule: Rule,
+    max_norm: _Scalar = 1.0,
+    norm_eps: _Scalar = 0.0,
+    *,
+    like: Literal["torch", "optax"] | None = None,
+    mask: Predicate | None = None,
+    groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+) -> RuleTransformation:
+    """ClipGlobalNorm: the gradients of all parameters together no longer than a norm.
+
+    Args:
+        max_norm: largest norm of all gradients [gradient]; > 0.
+        norm_eps: added to the norm [gradient]; >= 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.ClipGlobalNorm``.
+    """
+
+def ClipNorm(
+    rule: Rule,
+    clip_norm: _Scalar = 1.0,
+    *,
+    like: None = None,
+    mask: Predicate | None = None,
+    groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+) -> RuleTransformation:
+    """ClipNorm: the gradient of every parameter no longer than a norm, each by itself.
+
+    Args:
+        clip_norm: largest norm of a gradient [gradient]; > 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.ClipNorm``.
+    """
+
+def ClipValue(
+    rule: Rule,
+    max_value: _Scalar = 1.0,
+    *,
+    like: Literal["torch", "optax"] | None = None,
+    mask: Predicate | None = None,
+    groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+) -> RuleTransformation:
+    """ClipValue: every element of the gradient no larger than a value.
+
+    Args:
+        max_value: largest absolute value [gradient]; > 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.ClipValue``.
     """
 
 def LAMB(
@@ -1133,6 +1311,24 @@ def Signum(
         groups: pairs of such a predicate and the hyperparameters that are different there.
 
     Equations, source and kin: ``samestep.Signum``.
+    """
+
+def SkipNonFinite(
+    rule: Rule,
+    *,
+    like: None = None,
+    mask: Predicate | None = None,
+    groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+) -> RuleTransformation:
+    """SkipNonFinite: no step where any gradient of any parameter is NaN or infinite.
+
+    Args:
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.SkipNonFinite``.
     """
 
 def TAdam(

@@ -56,18 +56,35 @@ def bind(rule: Rule, *, execution: str = "auto") -> RuleTransformation:
 
 def _init(rule: Rule, params: Any) -> State:
     paths, structure = _flattened(params)
-    arrays = [_strong(rule, path, leaf) for path, leaf in paths]
+    arrays: list[Any] = [
+        leaf if isinstance(leaf, jax.ShapeDtypeStruct) else _strong(rule, path, leaf)
+        for path, leaf in paths
+    ]
     own = [
         rule.of(_dotted(path), array.shape) for (path, _), array in zip(paths, arrays, strict=True)
     ]
     for chosen, (path, _), array in zip(own, paths, arrays, strict=True):
         stepping.check(chosen, xp, _dotted(path), array)
     first = [
-        stepping.init_slots(chosen, xp, array) for chosen, array in zip(own, arrays, strict=True)
+        _first(chosen, path, array)
+        for chosen, (path, _), array in zip(own, paths, arrays, strict=True)
     ]
     slots = {name: structure.unflatten([s.get(name) for s in first]) for name in rule.slots()}
-    common = stepping.init_shared(rule, xp, arrays) if arrays else {}
+    common = stepping.init_shared(rule, xp, arrays or [xp.zeros((), xp.float32)])
     return State(xp.zeros((), xp.int32), slots, common)
+
+
+def _first(rule: Rule, path: Any, param: Any) -> dict[str, Any]:
+    """The first slots of a parameter, of which only shape and dtype may be known."""
+    try:
+        return stepping.init_slots(rule, xp, param)
+    except TypeError:
+        if not isinstance(param, jax.ShapeDtypeStruct):
+            raise
+        raise TypeError(
+            f"{rule.name}: parameter {_dotted(path)!r} is ShapeDtypeStruct, and the state starts "
+            "from its values; use jax.eval_shape(optimizer.init, params)"
+        ) from None
 
 
 def _update(rule: Rule, execution: str, grads: Any, state: State, params: Any) -> tuple[Any, State]:
@@ -79,6 +96,11 @@ def _update(rule: Rule, execution: str, grads: Any, state: State, params: Any) -
             "update() returned"
         )
     stepping.check_slots(rule, "the parameters", state.slots)
+    if set(state.shared) != set(rule.shared()):
+        raise ValueError(
+            f"{rule.name}: the shared state has {listed(state.shared)}; {rule.name} keeps "
+            f"{listed(rule.shared())}"
+        )
     paths, structure = _flattened(params)
     arrays = [_strong(rule, path, leaf) for path, leaf in paths]
     grads = _matched(rule, "the gradients", grads, paths, structure)
@@ -101,7 +123,7 @@ def _update(rule: Rule, execution: str, grads: Any, state: State, params: Any) -
         places.append(place)
     packs = _together(entries, traced=execution == "packed") and execution != "reference"
     run = packing.run if packs else stepping.run
-    results, common = run(xp, entries, state.shared, stepping.plain, _hoisted)
+    results, common = run(xp, entries, state.shared, _kernel, _hoisted)
     updates: list[Any] = [None] * len(arrays)
     for place, (new_param, new_slots) in zip(places, results, strict=True):
         updates[place] = new_param - arrays[place]
@@ -112,6 +134,11 @@ def _update(rule: Rule, execution: str, grads: Any, state: State, params: Any) -
 
 
 _compiled = jax.jit(_update, static_argnums=(0, 1))
+
+
+def _leaves(tree: Any) -> tuple[list[Any], Any]:
+    """Every leaf, and the structure, whose class has no stub."""
+    return jax.tree.flatten(tree)
 
 
 def _flattened(params: Any) -> tuple[list[tuple[Any, Any]], Any]:
@@ -158,6 +185,30 @@ def _together(entries: list[stepping.Entry], traced: bool) -> bool:
     if any(isinstance(array, jax.core.Tracer) for array in arrays):
         return traced
     return len({device for array in arrays for device in array.devices()}) == 1
+
+
+def _kernel(function: Any, xp: Any, rule: Rule) -> Any:
+    """The function as it is; where shardings are in types, XLA chooses those of a matrix inside."""
+    inside = stepping.plain(function, xp, rule)
+    in_types = hasattr(jax.sharding, "auto_axes")  # from JAX 0.6 on
+    if not (in_types and function is stepping.advance and rule.sees_axes):
+        return inside
+
+    def kernel(grad: Any, param: Any, slots: Any, common: Any, s: Any) -> Any:
+        if jax.sharding.AxisType.Explicit not in jax.typeof(param).sharding.mesh.axis_types:
+            return inside(grad, param, slots, common, s)
+        leaves, structure = _leaves((common, s))
+
+        def free(grad: Any, param: Any, slots: Any, arrays: Any) -> Any:
+            pairs = zip(arrays, leaves, strict=True)
+            known_and_traced = [leaf if array is None else array for array, leaf in pairs]
+            return inside(grad, param, slots, *structure.unflatten(known_and_traced))
+
+        same = jax.tree.map(lambda array: jax.typeof(array).sharding, (param, slots))
+        arrays = [leaf if isinstance(leaf, jax.Array) else None for leaf in leaves]
+        return jax.sharding.auto_axes(free, out_sharding=same)(grad, param, slots, arrays)
+
+    return kernel
 
 
 def _hoisted(values: Any, param: jax.Array) -> Any:

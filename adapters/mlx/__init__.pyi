@@ -6,9 +6,13 @@
     optimizer.update(model, grads)
 
 ``state`` is MLX's: ``step``, ``learning_rate``, and under every parameter's path a dict of the
-rule's slots; what a rule keeps for all parameters together is under ``shared_state``. State is made
-from the parameters, never from gradients. Other hyperparameters are attributes, such as
-``optimizer.betas``, and as with MLX's own they are constants inside ``mx.compile``.
+rule's slots; what a rule keeps for all parameters together is under ``shared_state``. A parameter
+may not have one of these three names. State is made from the parameters, never from gradients, at
+the first step that has their gradients: layers may be thawed in mid-course.
+
+Every hyperparameter may be a schedule, MLX's, samestep's or any callable of the step. Numbers are
+attributes, such as ``optimizer.betas``; but for the learning rate they are constants inside
+``mx.compile``, as with MLX's own. A route has no ``learning_rate``; its rules have.
 
 Outside ``mx.compile`` the step is known and scalars are computed on the host in float64. In a
 training step compiled with ``inputs=state, outputs=state`` they are traced, in a form without
@@ -71,6 +75,31 @@ class AMSGrad(RuleOptimizer):
         maximize: bool = False,
         state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
         like: Literal["torch", "optax", "keras", "paper", "labml"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    ) -> None: ...
+
+class Accumulate(RuleOptimizer):
+    """Accumulate: the gradients of several calls, of micro-batches, make one step.
+
+    Args:
+        every: calls that make one step.
+        accumulated_dtype: dtype of accumulated; None is that of the state.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Accumulate``.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        every: int = 2,
+        accumulated_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -542,6 +571,179 @@ class Adan(RuleOptimizer):
         maximize: bool = False,
         state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
         like: Literal["optax", "paper", "holocron"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    ) -> None: ...
+
+class AdaptiveClip(RuleOptimizer):
+    """AdaptiveClip: the gradient of every unit no longer than a fraction of the unit's weights.
+
+    Args:
+        clipping: largest norm of a gradient, in norms of its unit [gradient/parameter]; > 0.
+        min_norm: least norm that a unit counts with [parameter]; > 0.
+        clip_layout: output axis first ('oi') or last ('io').
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.AdaptiveClip``.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        clipping: _Scalar = 0.01,
+        min_norm: _Scalar = 0.001,
+        *,
+        clip_layout: Literal["oi", "io"] = "oi",
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    ) -> None: ...
+
+class Average(RuleOptimizer):
+    """Average: beside the parameters, their average over the steps taken.
+
+    Args:
+        average_decay: decay per step of average [1/step]; in [0, 1).
+        average_start: steps before averaging begins [steps]; >= 0.
+        averaging: the weights.
+        average_dtype: dtype of average; None is that of the state.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Average``.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        average_decay: _Scalar = 0.999,
+        average_start: _Whole = 0,
+        *,
+        averaging: Literal["ema", "debiased", "equal"] = "ema",
+        average_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    ) -> None: ...
+
+class Cautious(RuleOptimizer):
+    """Cautious: no element moves against the sign of its gradient; the others move further.
+
+    Args:
+        rescale: how far the rest moves: over the mean of the mask, or a count.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Cautious``.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        rescale: Literal["mean", "count"] = "mean",
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    ) -> None: ...
+
+class Centralize(RuleOptimizer):
+    """Centralize: the gradient of every output's weights less its mean.
+
+    Args:
+        center_layout: output axis first ('oi') or last ('io').
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Centralize``.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        center_layout: Literal["oi", "io"] = "oi",
+        like: Literal["optax"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    ) -> None: ...
+
+class ClipGlobalNorm(RuleOptimizer):
+    """ClipGlobalNorm: the gradients of all parameters together no longer than a norm.
+
+    Args:
+        max_norm: largest norm of all gradients [gradient]; > 0.
+        norm_eps: added to the norm [gradient]; >= 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.ClipGlobalNorm``.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        max_norm: _Scalar = 1.0,
+        norm_eps: _Scalar = 0.0,
+        *,
+        like: Literal["torch", "optax"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    ) -> None: ...
+
+class ClipNorm(RuleOptimizer):
+    """ClipNorm: the gradient of every parameter no longer than a norm, each by itself.
+
+    Args:
+        clip_norm: largest norm of a gradient [gradient]; > 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.ClipNorm``.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        clip_norm: _Scalar = 1.0,
+        *,
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    ) -> None: ...
+
+class ClipValue(RuleOptimizer):
+    """ClipValue: every element of the gradient no larger than a value.
+
+    Args:
+        max_value: largest absolute value [gradient]; > 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.ClipValue``.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        max_value: _Scalar = 1.0,
+        *,
+        like: Literal["torch", "optax"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -1210,6 +1412,27 @@ class Signum(RuleOptimizer):
         maximize: bool = False,
         state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
         like: Literal["optax", "paper"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    ) -> None: ...
+
+class SkipNonFinite(RuleOptimizer):
+    """SkipNonFinite: no step where any gradient of any parameter is NaN or infinite.
+
+    Args:
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.SkipNonFinite``.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        like: None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",

@@ -38,7 +38,7 @@ class _OptimizerRun(Run):
     def slots(self) -> dict[str, dict[str, Any]]:
         state = self.optimizer.state
         return {
-            slot: {path: state[path][slot] for path in self._params}
+            slot: {path: state[path].get(slot) for path in self._params}
             for slot in self.optimizer.rule.slots()
         }
 

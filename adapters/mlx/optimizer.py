@@ -12,18 +12,14 @@ from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
 from .. import packing
 from .. import step as stepping
-from ..arrays import known
+from ..arrays import known, listed
 from ..execution import EXECUTIONS, checked, say
 from ..rule import Rule
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
-
-class _Placed:
-    """A parameter with its path."""
-
-    def __init__(self, path: str, array: xp.array) -> None:
-        self.path, self.array = path, array
+OWN = ("step", "learning_rate", "shared_state")
+"""Entries of the state that stand beside those of the parameters."""
 
 
 class RuleOptimizer(mlx.optimizers.Optimizer):
@@ -39,7 +35,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         self._said = ""
         self._on_host: dict[str, tuple[xp.array, float]] = {}
         if self._has_rate:
-            self._show_learning_rate(0)
+            self._show_learning_rate(rule.at(0).hypers["lr"], xp.float32)
 
     @property
     def learning_rate(self) -> xp.array:
@@ -51,42 +47,82 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             AttributeError: there is not one learning rate, since parameters have several rules.
         """
         if not self._has_rate:
-            raise AttributeError(f"{self.rule!r} has no learning rate of its own; its rules have")
+            raise self._several("learning_rate")
         rate: xp.array = self.state["learning_rate"]
         return rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        rule = self.rule.replace(lr=known(value))
+        self._show_learning_rate(rule.at(self._value("step")).hypers["lr"])
+        self.rule = rule
 
     @property
     def _has_rate(self) -> bool:
         return "lr" in self.rule.hypers
 
-    @learning_rate.setter
-    def learning_rate(self, value: Any) -> None:
-        self.rule = self.rule.replace(lr=known(value))
-        self._show_learning_rate(self._value("step"), self.learning_rate.dtype)
-
     def init(self, parameters: Any) -> None:
         """Make the state of every parameter in a tree; state that is there already stays."""
-        for path, parameter in _flat(parameters):
-            if not isinstance(parameter, xp.array):
-                raise TypeError(
-                    f"{self.rule.name}: parameter {path!r} is {type(parameter).__name__}; it must "
-                    "be an mlx.core.array"
-                )
-            rule = self.rule.of(path, parameter.shape)
-            stepping.check(rule, xp, path, parameter)
-        arrays: list[Any] = [array for _, array in _flat(parameters)]
-        if self._has_rate and xp.float64 in {array.dtype for array in arrays}:
-            rate = self._value("learning_rate")
-            self._store("learning_rate", rate, xp.array(rate, xp.float64))
-        super().init(tree_map_with_path(_Placed, parameters))
-        if self.rule.shared() and arrays and "shared_state" not in self.state:
-            self.state["shared_state"] = stepping.init_shared(self.rule, xp, arrays)
+        self.state.update(self._begun(parameters))
 
-    def init_single(self, parameter: Any, state: dict[str, Any]) -> None:
-        """Make the state of one parameter."""
-        placed = parameter if isinstance(parameter, _Placed) else _Placed("", parameter)
-        rule = self.rule.of(placed.path, placed.array.shape)
-        state.update(stepping.init_slots(rule, xp, placed.array))
+    def init_single(self, parameter: xp.array, state: dict[str, Any]) -> None:
+        """Make the state of one parameter, as it is where the path makes no difference."""
+        state.update(stepping.init_slots(self.rule.of("", parameter.shape), xp, parameter))
+
+    def _begun(self, parameters: Any) -> dict[str, Any]:
+        """What the state is when every parameter in a tree has its own."""
+        if not isinstance(parameters, dict):
+            raise TypeError(
+                f"{self.rule.name}: the parameters are {type(parameters).__name__}; MLX keeps "
+                "state by name, so they must be a Module or a dict"
+            )
+        arrays: list[Any] = []
+        for path, parameter in _flat(parameters):
+            self._check_parameter(path, parameter)
+            arrays.append(parameter)
+        for name in filter(parameters.__contains__, OWN):
+            for path, _ in _flat({name: parameters[name]}):
+                raise ValueError(
+                    f"{self.rule.name}: parameter {path!r} would share the name {name!r} with "
+                    "an entry of the optimizer's state; rename it, or put the parameters one "
+                    "level deeper"
+                )
+        begun = {name: child for name, child in parameters.items() if name not in OWN}
+        state: dict[str, Any] = self._grown(self.state, begun)
+        wide = any(array.dtype == xp.float64 for array in arrays)
+        if self._has_rate and wide and self.learning_rate.dtype != xp.float64:
+            state["learning_rate"] = xp.array(self._value("learning_rate"), xp.float64)
+        if self.rule.shared() and arrays and "shared_state" not in state:
+            state["shared_state"] = stepping.init_shared(self.rule, xp, arrays)
+        return state
+
+    def _check_parameter(self, path: str, parameter: Any) -> None:
+        if not isinstance(parameter, xp.array):
+            raise TypeError(
+                f"{self.rule.name}: parameter {path!r} is {type(parameter).__name__}; it must "
+                "be an mlx.core.array"
+            )
+        stepping.check(self.rule.of(path, parameter.shape), xp, path, parameter)
+
+    def _grown(self, state: Any, parameters: Any, path: str = "") -> Any:
+        """A tree of states with slots for these parameters; those of others in it stay."""
+        many = isinstance(parameters, (list, tuple))
+        fits = isinstance(state, (list, tuple) if many else dict)
+        if not fits and not (isinstance(state, dict) and not state):
+            raise ValueError(
+                f"{self.rule.name}: the state of {path!r} is {type(state).__name__}, where "
+                f"{'a list' if many else 'a dict'} belongs; was it made for other parameters?"
+            )
+        if isinstance(parameters, xp.array):
+            rule = self.rule.of(path, parameters.shape)
+            return state or stepping.init_slots(rule, xp, parameters)
+        if many:
+            grown: Any = [*state, *({} for _ in parameters[len(state) :])]
+        else:
+            grown = {**state, **{name: {} for name in parameters if name not in state}}
+        for name, child in enumerate(parameters) if many else parameters.items():
+            grown[name] = self._grown(grown[name], child, f"{path}.{name}" if path else str(name))
+        return grown
 
     def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
         """The parameters after one step, in a tree shaped like the gradients.
@@ -98,7 +134,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         arrays = dict(_flat(parameters))
         for path, grad in _flat(gradients):
             self._check(path, grad, arrays.get(path))
-        self.init(tree_map(lambda _, parameter: parameter, gradients, parameters))
+        state = self._begun(tree_map(lambda _, parameter: parameter, gradients, parameters))
+        gradients = {n: g for n, g in gradients.items() if n not in OWN}  # nothing is below these
         step = self._value("step")
         if isinstance(step, xp.array):  # MLX counts in an unsigned type, where 0 - 1 is not -1
             step = step.astype(xp.int64)
@@ -111,17 +148,21 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             entries.append(stepping.Entry(own, step, grad, param, state))
             return len(entries) - 1
 
-        places = tree_map_with_path(enter, gradients, parameters, self.state)
+        places = tree_map_with_path(enter, gradients, parameters, state)
         execution = self._chosen(traced=isinstance(step, xp.array))
         run = stepping.run if execution == "reference" else packing.run
         executor = (_compiled, _as_arrays) if execution == "compiled" else ()
-        results, common = run(xp, entries, self.state.get("shared_state", {}), *executor)
+        computed, common = run(xp, entries, state.get("shared_state", {}), *executor)
+        results = list(computed)
+        self.state.update(state)
         new_params = []
-        for entry, (param, slots) in zip(entries, list(results), strict=True):
+        for entry, (param, slots) in zip(entries, results, strict=True):
             new_params.append(param)
             entry.slots.update(slots)
         if common:
             self.state["shared_state"] = common
+        if callable(self.rule.hypers.get("lr")):
+            self._show_learning_rate(rule.hypers["lr"])
         self._store("step", step + 1, self.state["step"] + 1)
         return tree_map(lambda place: new_params[place], places)
 
@@ -156,12 +197,11 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
     def _learning_rate(self, step: Any) -> Any:
         """The learning rate of this step: a number, or an array where it is traced."""
         if callable(self.rule.hypers["lr"]):
-            self._show_learning_rate(step, self.learning_rate.dtype)
+            return self.rule.at(step).hypers["lr"]
         return self._value("learning_rate")
 
-    def _show_learning_rate(self, step: Any, dtype: xp.Dtype = xp.float32) -> None:
-        lr = self.rule.at(step).hypers["lr"]
-        self._store("learning_rate", lr, xp.array(lr, dtype))
+    def _show_learning_rate(self, lr: Any, dtype: xp.Dtype | None = None) -> None:
+        self._store("learning_rate", lr, xp.array(lr, dtype or self.learning_rate.dtype))
 
     def _store(self, name: str, value: Any, array: xp.array) -> None:
         """Put an array into the state, and remember its exact value if that is known."""
@@ -171,18 +211,36 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
     def _value(self, name: str) -> Any:
         """The exact value of a state array if it is known, the array itself if it is traced."""
+        if name not in self.state:
+            raise ValueError(
+                f"{self.rule.name}: the state has no {name}; it has {listed(self.state)}"
+            )
         array = self.state[name]
         held, value = self._on_host.get(name, (None, None))
         if held is not array:
             value = known(array)
-            exact = self.rule.hypers.get("lr")
+            exact: Any = self.rule.hypers.get("lr")
             same = isinstance(value, float) and isinstance(exact, float)
             if name == "learning_rate" and same and xp.array(exact, array.dtype).item() == value:
                 value = exact  # what a state that was saved and loaded has been rounded from
             self._store(name, value, array)
         return value
 
+    def _several(self, name: str) -> AttributeError:
+        return AttributeError(
+            f"{self.rule.name}: parameters have several rules, each with its own {name}; give it "
+            "to those, as a schedule if it changes"
+        )
+
+    def _has_several(self, name: str) -> bool:
+        """Whether a hyperparameter is not the rule's but that of the rules in it."""
+        own = "lr" if name == "learning_rate" else name
+        inside = (rule.hypers for rule in self.rule.branches)
+        return own not in self.rule.hypers and any(own in hypers for hypers in inside)
+
     def __getattr__(self, name: str) -> Any:
+        if "rule" in self.__dict__ and self._has_several(name):
+            raise self._several(name)
         hypers = self.__dict__["rule"].hypers if "rule" in self.__dict__ else {}
         if name in hypers:
             return self._value("learning_rate") if name == "lr" else hypers[name]
@@ -194,6 +252,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 f"{self.rule.name}: {name} is fixed when an optimizer is made; give it to the "
                 f"constructor, or bind rule.replace({name}=...)"
             )
+        if "rule" in self.__dict__ and self._has_several(name):
+            raise self._several(name)
         if name == "lr":
             self.learning_rate = value
         elif "rule" in self.__dict__ and name in self.rule.hypers:

@@ -7,12 +7,16 @@ Hyperparameters and options live in ``param_groups``, so that groups may differ 
 schedulers work. State is made at a parameter's first gradient, with ``zeros_like``, and kept as
 plain tensors in ``state[param]``: the rule's slots by name, and ``step``. What a rule keeps for all
 parameters together (Prodigy's ``d``) is in every group. Results are written into the parameter in
-place; ``.grad`` is never touched.
+place; ``.grad`` is never touched. A complex parameter is stepped as its real and imaginary parts,
+and so is its state kept, with an axis of two at the end. Inside ``torch.compile`` a step breaks the
+graph, as those of torch.optim do, and is the one that it is outside.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import torch
 
 from .. import native
 from ..rule import Rule
@@ -21,18 +25,24 @@ from .optimizer import EXECUTIONS, RuleOptimizer, bind
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
 
-KEYWORDS = {"execution": "auto", "capturable": False}
+KEYWORDS = {"execution": "auto", "capturable": False, "differentiable": False}
 """What the classes take beside the rule's own arguments."""
 
 
 def _native(rule: type[Rule]) -> type:
     def init(self: Any, params: Any, *args: Any, **kwargs: Any) -> None:
         own = {name: kwargs.pop(name) for name in KEYWORDS if name in kwargs}
-        RuleOptimizer.__init__(self, rule(*args, **kwargs), params, **own)
+        given = rule(*map(_single, args), **{name: _single(v) for name, v in kwargs.items()})
+        RuleOptimizer.__init__(self, given, params, **own)
 
     init.__qualname__ = rule.__name__
     derived = native.signature(rule, before=["params"], after=KEYWORDS)
     return type(rule.__name__, (RuleOptimizer,), {"__init__": init, "__signature__": derived})
+
+
+def _single(value: Any) -> Any:
+    """A tensor of one element as a 0-d one that shares its memory: torch.optim takes any shape."""
+    return value.squeeze() if isinstance(value, torch.Tensor) else value
 
 
 __getattr__, __dir__ = native.serve(__name__, _native)

@@ -8,7 +8,9 @@ Hyperparameters and options live in ``param_groups``, so that groups may differ 
 schedulers work. State is made at a parameter's first gradient, with ``zeros_like``, and kept as
 plain tensors in ``state[param]``: the rule's slots by name, and ``step``. What a rule keeps for all
 parameters together (Prodigy's ``d``) is in every group. Results are written into the parameter in
-place; ``.grad`` is never touched.
+place; ``.grad`` is never touched. A complex parameter is stepped as its real and imaginary parts,
+and so is its state kept, with an axis of two at the end. Inside ``torch.compile`` a step breaks the
+graph, as those of torch.optim do, and is the one that it is outside.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,6 +75,35 @@ class AMSGrad(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None: ...
+
+class Accumulate(RuleOptimizer):
+    """Accumulate: the gradients of several calls, of micro-batches, make one step.
+
+    Args:
+        every: calls that make one step.
+        accumulated_dtype: dtype of accumulated; None is that of the state.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Accumulate``.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: Rule,
+        *,
+        every: int = 2,
+        accumulated_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class AdEMAMix(RuleOptimizer):
@@ -120,6 +151,7 @@ class AdEMAMix(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class AdaBelief(RuleOptimizer):
@@ -173,6 +205,7 @@ class AdaBelief(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class AdaDelta(RuleOptimizer):
@@ -212,6 +245,7 @@ class AdaDelta(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Adafactor(RuleOptimizer):
@@ -267,6 +301,7 @@ class Adafactor(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Adagrad(RuleOptimizer):
@@ -322,6 +357,7 @@ class Adagrad(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Adam(RuleOptimizer):
@@ -369,6 +405,7 @@ class Adam(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class AdamP(RuleOptimizer):
@@ -426,6 +463,7 @@ class AdamP(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class AdamW(RuleOptimizer):
@@ -472,6 +510,7 @@ class AdamW(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Adamax(RuleOptimizer):
@@ -513,6 +552,7 @@ class Adamax(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Adan(RuleOptimizer):
@@ -564,6 +604,201 @@ class Adan(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None: ...
+
+class AdaptiveClip(RuleOptimizer):
+    """AdaptiveClip: the gradient of every unit no longer than a fraction of the unit's weights.
+
+    Args:
+        clipping: largest norm of a gradient, in norms of its unit [gradient/parameter]; > 0.
+        min_norm: least norm that a unit counts with [parameter]; > 0.
+        clip_layout: output axis first ('oi') or last ('io').
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.AdaptiveClip``.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: Rule,
+        clipping: _Scalar = 0.01,
+        min_norm: _Scalar = 0.001,
+        *,
+        clip_layout: Literal["oi", "io"] = "oi",
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None: ...
+
+class Average(RuleOptimizer):
+    """Average: beside the parameters, their average over the steps taken.
+
+    Args:
+        average_decay: decay per step of average [1/step]; in [0, 1).
+        average_start: steps before averaging begins [steps]; >= 0.
+        averaging: the weights.
+        average_dtype: dtype of average; None is that of the state.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Average``.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: Rule,
+        average_decay: _Scalar = 0.999,
+        average_start: _Whole = 0,
+        *,
+        averaging: Literal["ema", "debiased", "equal"] = "ema",
+        average_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None: ...
+
+class Cautious(RuleOptimizer):
+    """Cautious: no element moves against the sign of its gradient; the others move further.
+
+    Args:
+        rescale: how far the rest moves: over the mean of the mask, or a count.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Cautious``.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: Rule,
+        *,
+        rescale: Literal["mean", "count"] = "mean",
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None: ...
+
+class Centralize(RuleOptimizer):
+    """Centralize: the gradient of every output's weights less its mean.
+
+    Args:
+        center_layout: output axis first ('oi') or last ('io').
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.Centralize``.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: Rule,
+        *,
+        center_layout: Literal["oi", "io"] = "oi",
+        like: Literal["optax"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None: ...
+
+class ClipGlobalNorm(RuleOptimizer):
+    """ClipGlobalNorm: the gradients of all parameters together no longer than a norm.
+
+    Args:
+        max_norm: largest norm of all gradients [gradient]; > 0.
+        norm_eps: added to the norm [gradient]; >= 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.ClipGlobalNorm``.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: Rule,
+        max_norm: _Scalar = 1.0,
+        norm_eps: _Scalar = 0.0,
+        *,
+        like: Literal["torch", "optax"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None: ...
+
+class ClipNorm(RuleOptimizer):
+    """ClipNorm: the gradient of every parameter no longer than a norm, each by itself.
+
+    Args:
+        clip_norm: largest norm of a gradient [gradient]; > 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.ClipNorm``.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: Rule,
+        clip_norm: _Scalar = 1.0,
+        *,
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None: ...
+
+class ClipValue(RuleOptimizer):
+    """ClipValue: every element of the gradient no larger than a value.
+
+    Args:
+        max_value: largest absolute value [gradient]; > 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.ClipValue``.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: Rule,
+        max_value: _Scalar = 1.0,
+        *,
+        like: Literal["torch", "optax"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class LAMB(RuleOptimizer):
@@ -613,6 +848,7 @@ class LAMB(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class LARS(RuleOptimizer):
@@ -666,6 +902,7 @@ class LARS(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Lion(RuleOptimizer):
@@ -703,6 +940,7 @@ class Lion(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Lookahead(RuleOptimizer):
@@ -730,6 +968,7 @@ class Lookahead(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Muon(RuleOptimizer):
@@ -771,6 +1010,7 @@ class Muon(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class NAdam(RuleOptimizer):
@@ -818,6 +1058,7 @@ class NAdam(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Prodigy(RuleOptimizer):
@@ -867,6 +1108,7 @@ class Prodigy(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class RAdam(RuleOptimizer):
@@ -918,6 +1160,7 @@ class RAdam(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class RMSprop(RuleOptimizer):
@@ -977,6 +1220,7 @@ class RMSprop(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class RaLars(RuleOptimizer):
@@ -1030,6 +1274,7 @@ class RaLars(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Rprop(RuleOptimizer):
@@ -1069,6 +1314,7 @@ class Rprop(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class SGD(RuleOptimizer):
@@ -1116,6 +1362,7 @@ class SGD(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class SM3(RuleOptimizer):
@@ -1167,6 +1414,7 @@ class SM3(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Scout(RuleOptimizer):
@@ -1194,6 +1442,7 @@ class Scout(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class SignSGD(RuleOptimizer):
@@ -1227,6 +1476,7 @@ class SignSGD(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Signum(RuleOptimizer):
@@ -1264,6 +1514,31 @@ class Signum(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None: ...
+
+class SkipNonFinite(RuleOptimizer):
+    """SkipNonFinite: no step where any gradient of any parameter is NaN or infinite.
+
+    Args:
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+
+    Equations, source and kin: ``samestep.SkipNonFinite``.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: Rule,
+        *,
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+        capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class TAdam(RuleOptimizer):
@@ -1311,6 +1586,7 @@ class TAdam(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...
 
 class Yogi(RuleOptimizer):
@@ -1358,4 +1634,5 @@ class Yogi(RuleOptimizer):
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
         capturable: bool = False,
+        differentiable: bool = False,
     ) -> None: ...

@@ -36,7 +36,7 @@ class _OptimizerRun(Run):
     def slots(self) -> dict[str, dict[str, Any]]:
         state = self.optimizer.state
         return {
-            slot: {path: state[param][slot] for path, param in self._params.items()}
+            slot: {path: state[param].get(slot) for path, param in self._params.items()}
             for slot in self.optimizer.rule.slots()
         }
 
@@ -51,7 +51,7 @@ class Torch(Backend):
     name = "torch"
     library = "torch"
     dtypes = ("float32", "float64", "bfloat16")
-    exact: ClassVar[Literal["bit", "sqrt"]] = "sqrt"
+    exact: ClassVar[Literal["bit", "sqrt", "bound"]] = "sqrt"
     execution = "reference"
     device = "cpu"
 

@@ -18,7 +18,17 @@ from ..arrays import parts
 from ..packing import CHUNK, in_chunks
 from ..rule import Rule
 
-__all__ = ["PACK", "as_tensors", "chosen", "compiled", "forget", "packed", "reference"]
+__all__ = [
+    "PACK",
+    "Differentiable",
+    "as_tensors",
+    "chosen",
+    "compiled",
+    "forget",
+    "packed",
+    "real",
+    "reference",
+]
 
 Kernel = Callable[..., Any]
 
@@ -29,6 +39,27 @@ LENGTH = 1 << 16
 """Elements that a kernel is compiled with: enough for code that runs on all cores."""
 STACK = 1 << 6
 """Parameters that a kernel for stacked ones is compiled with."""
+
+
+def real(tensor: torch.Tensor) -> torch.Tensor:
+    """A complex tensor as its real and imaginary parts, in a new last axis, as torch.optim does.
+
+    For a rule that looks at no axes it is then one more real tensor: moments are those of the two
+    parts, and its norm is that of the complex numbers.
+    """
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+class Differentiable:
+    """The array namespace, with copies that gradients flow through; ``torch.asarray`` warns."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(xp, name)
+
+    @staticmethod
+    def asarray(value: torch.Tensor, copy: bool) -> torch.Tensor:
+        """A copy, or the tensor itself."""
+        return value.clone() if copy else value
 
 
 def reference(function: Kernel, xp: Any, rule: Rule) -> Kernel:
@@ -234,7 +265,7 @@ def _enlarged(array: torch.Tensor, stacked: bool) -> torch.Tensor:
     return array.new_ones(shape[: array.ndim]) if array.ndim else array
 
 
-MANY = 10_000_000
+MANY = 1_000_000
 """Elements from which on a step is worth the seconds that a kernel takes to compile."""
 
 

@@ -16,6 +16,7 @@ from ..arrays import parts
 from ..packing import fits, packs
 from ..rule import Rule
 from ..step import Entry, run
+from .kernels import real
 
 __all__ = ["Member", "Plan", "tried"]
 
@@ -63,6 +64,7 @@ class Plan:
         self.members = members
         self.params = [member.param for member in members]
         self.groups = [member.group for member in members]
+        self.complex = any(param.is_complex() for param in self.params)
         self.grads = _described(grads)
         self.states = [member.state for member in members]
         self.owners: list[Any] = []
@@ -74,8 +76,8 @@ class Plan:
             Entry(
                 rules[member.group].of(member.name, member.param.shape),
                 step,
-                grad,
-                member.param.detach(),
+                real(grad),
+                real(member.param.detach()),
                 member.slots,
             )
             for member, grad, step in zip(members, grads, self.expected, strict=True)
@@ -147,9 +149,10 @@ class Plan:
         state.update(zip(self.params, self.states, strict=True))
         self.owners, self.owned = [*state], [*state.values()]
 
-    def entries(self, rules: Sequence[Rule], grads: Sequence[torch.Tensor]) -> list[Entry]:
+    def entries(self, rules: Sequence[Rule], grads: list[torch.Tensor]) -> list[Entry]:
         """One entry per batch, for the step to be taken."""
         variants: dict[Any, Rule] = {}
+        grads, params = self._real(grads), self._real(self.params)
 
         def rule_of(batch: _Batch) -> Rule:
             member = self.members[batch.places[0]]
@@ -163,7 +166,7 @@ class Plan:
                 rule_of(batch),
                 self.step_of(batch.places[0]),
                 [grads[place] for place in batch.places],
-                [self.params[place] for place in batch.places],
+                [params[place] for place in batch.places],
             )
             for batch in self.batches
         ]
@@ -185,7 +188,10 @@ class Plan:
         """Put the parameters of a batch back to where they came from."""
         own = self.batches[batch]
         if own.gathers:
-            own.param.scatter([self.params[place] for place in own.places])
+            own.param.scatter(self._real([self.params[place] for place in own.places]))
+
+    def _real(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [*map(real, tensors)] if self.complex else tensors
 
     def step_of(self, place: int) -> Any:
         """How many steps a parameter has taken; not read from its device if that counts."""
@@ -242,14 +248,14 @@ class _Batch:
         sizes = [value.numel() for value in values] if self.stacked else self.sizes
         vectors = [value.detach().reshape(-1) for value in values]
         vector = torch.cat([v.expand(size) for v, size in zip(vectors, sizes, strict=True)])
-        for value, own in zip(values, vector.split(sizes), strict=True):
+        for value, own in zip(values, torch.split(vector, sizes), strict=True):
             value.data = own[: value.numel()].view(value.shape)
         if not self.stacked:
             return vector
         shape = first.shape if not self.vector else sizes[:1] if first.ndim else ()
         return vector.view(len(values), *shape)
 
-    def entry(self, rule: Rule, step: Any, grads: Sequence[Any], params: Sequence[Any]) -> Entry:
+    def entry(self, rule: Rule, step: Any, grads: list[Any], params: list[Any]) -> Entry:
         """What the kernel is to be given."""
         if not self.gathers:
             grad = _flat(grads[0], self.vector)
@@ -265,20 +271,20 @@ class _Gathered:
 
     def __init__(self, like: torch.Tensor, shaped: Sequence[torch.Tensor]) -> None:
         self.vector = like.new_empty(sum(tensor.numel() for tensor in shaped))
-        pieces = self.vector.split([tensor.numel() for tensor in shaped])
+        pieces = torch.split(self.vector, [tensor.numel() for tensor in shaped])
         self.views = [v.view(own.shape) for v, own in zip(pieces, shaped, strict=True)]
         alike = len({own.shape[1:] for own in shaped}) == 1 and shaped[0].ndim > 0
         self.joined = self.vector.view(-1, *shaped[0].shape[1:]) if alike else None
 
-    def filled(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    def filled(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         """The vector, with the values of tensors that have these shapes."""
         if self.joined is not None:  # half the time
-            torch.cat([*tensors], out=self.joined)
+            torch.cat(tensors, out=self.joined)
         else:
             torch._foreach_copy_(self.views, tensors)
         return self.vector
 
-    def scatter(self, tensors: Sequence[torch.Tensor]) -> None:
+    def scatter(self, tensors: list[torch.Tensor]) -> None:
         """The values back into tensors."""
         torch._foreach_copy_(tensors, self.views)
 

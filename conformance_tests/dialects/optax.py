@@ -169,9 +169,16 @@ def _prodigy(optax: Any, h: Hypers) -> Any:
     )
 
 
+def _inside(optax: Any, h: Hypers) -> Any:
+    return {"SGD": _sgd, "AdamW": _adamw}[h["inner"]](optax, h)
+
+
 def _lookahead(optax: Any, h: Hypers) -> Any:
-    inner = {"SGD": _sgd, "AdamW": _adamw}[h["inner"]]
-    return optax.lookahead(inner(optax, h), h["sync_period"], h["sync_rate"])
+    return optax.lookahead(_inside(optax, h), h["sync_period"], h["sync_rate"])
+
+
+def _accumulate(optax: Any, h: Hypers) -> Any:
+    return optax.MultiSteps(_inside(optax, h), h["every"], accumulator_dtype="float64")
 
 
 ADAM = {"m": "mu", "v": "nu"}
@@ -222,6 +229,8 @@ ARGUMENTS = Arguments(
         "decay_offset": "the number of steps already done, which the state knows here",
         "factored": "what is factored follows from the shape and min_dim",
         "reset_state": "the state inside is never reset here",
+        "use_grad_mean": "a mean always, here",
+        "should_skip_update_fn": "SkipNonFinite's business",
     },
 )
 
@@ -375,6 +384,36 @@ PEERS = [
         [
             {"inner": "SGD", "momentum": 0.9, "sync_period": 7, "sync_rate": 0.3, **DECAY},
             {"inner": "SGD", "sync_period": 3, "sync_rate": 0.8},
+        ],
+    ),
+    Peer(
+        "ClipValue",
+        lambda optax, h: optax.chain(optax.clip(h["max_value"]), _inside(optax, h)),
+        {"m": "trace"},
+        [{"inner": "SGD", "momentum": 0.9, "max_value": 0.01, **DECAY}],
+    ),
+    Peer(
+        "ClipGlobalNorm",
+        lambda optax, h: optax.chain(optax.clip_by_global_norm(h["max_norm"]), _inside(optax, h)),
+        {"m": "trace"},
+        [
+            {"inner": "SGD", "momentum": 0.9, "max_norm": 0.5, **DECAY},
+            {"inner": "SGD", "momentum": 0.9, "max_norm": 1e-5},
+        ],
+    ),
+    Peer(
+        "Centralize",
+        lambda optax, h: optax.chain(optax.centralize(), _inside(optax, h)),
+        {"m": "trace"},
+        [{"inner": "SGD", "momentum": 0.9, **DECAY}],
+    ),
+    Peer(
+        "Accumulate",
+        _accumulate,
+        {"m": "trace", "accumulated": "acc_grads"},
+        [
+            {"inner": "SGD", "momentum": 0.9, "every": 3, **DECAY},
+            {"inner": "SGD", "momentum": 0.9, "every": 1},
         ],
     ),
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from samestep.backend import Snapshot
@@ -134,6 +135,37 @@ def _resolutions(h: Hypers) -> tuple[float | None, float]:
     return None if first == 2.0**-23 else first, second
 
 
+class _Clipped:
+    """An optimizer whose gradients are clipped before every step."""
+
+    def __init__(self, optimizer: Any, clip: Callable[[Any], Any]) -> None:
+        self.base_optimizer, self.clip = optimizer, clip
+
+    def step(self) -> None:
+        """Clip in place, as loops do, and step."""
+        for group in self.base_optimizer.param_groups:
+            self.clip(group["params"])
+        self.base_optimizer.step()
+
+
+def _inside(tensors: Any, h: Hypers) -> Any:
+    return {"SGD": _sgd, "AdamW": _adamw}[h["inner"]](tensors, h)
+
+
+def _clipped_by_value(tensors: Any, h: Hypers) -> Any:
+    import torch  # noqa: PLC0415
+
+    clip = partial(torch.nn.utils.clip_grad_value_, clip_value=h["max_value"])
+    return _Clipped(_inside(tensors, h), clip)
+
+
+def _clipped_by_norm(tensors: Any, h: Hypers) -> Any:
+    import torch  # noqa: PLC0415
+
+    clip = partial(torch.nn.utils.clip_grad_norm_, max_norm=h["max_norm"])
+    return _Clipped(_inside(tensors, h), clip)
+
+
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
 
@@ -155,6 +187,8 @@ ARGUMENTS = Arguments(
         "fused": "how to compute, not what",
         "capturable": "how to compute, not what",
         "differentiable": "how to compute, not what",
+        "norm_type": "the Euclidean norm here",
+        "error_if_nonfinite": "SkipNonFinite's business",
     },
 )
 
@@ -223,5 +257,21 @@ PEERS = [
         {"v.0": ("row_var", "variance"), "v.1": "col_var"},
         [{}, {"lr": 0.5, "weight_decay": 0.1, "clip_threshold": 1.5, "eps": (1e-2, 1e-2)}],
         without={"empty": "it divides by the number of elements"},
+    ),
+    Peer(
+        "ClipValue",
+        _clipped_by_value,
+        {"m": "momentum_buffer"},
+        [{"inner": "SGD", "momentum": 0.9, "weight_decay": 0.1, "max_value": 0.01}],
+    ),
+    Peer(
+        "ClipGlobalNorm",
+        _clipped_by_norm,
+        {**ADAM, "m": ("exp_avg", "momentum_buffer")},
+        [
+            {"inner": "SGD", "momentum": 0.9, "maximize": True, "max_norm": 0.5},
+            {"inner": "SGD", "momentum": 0.9, "max_norm": 1e-5},
+            {"inner": "AdamW", "max_norm": 0.5, **LARGE},
+        ],
     ),
 ]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from ...backend import Snapshot
+from ...declaration import Storage
 from ...parity import Trajectory
 from ...rule import Rule
 from ...wrapper import Wrapper
@@ -86,16 +87,20 @@ class Decayed:
 
 def _built(rule: Rule, params: list[numpy.ndarray]) -> Any:
     """The reference of the rule; a wrapper's has weight decay around the rule inside."""
+    make, arguments = _maker(rule)
+    return make(params, **arguments)
+
+
+def _maker(rule: Rule) -> tuple[Any, dict[str, Any]]:
     cls = reference_for(rule.name)
-    inner = rule.rule if isinstance(rule, Wrapper) else rule
-    inner_class = reference_for(inner.name)
-    if cls is None or inner_class is None:
-        raise LookupError(f"there is no reference for {rule.name if cls is None else inner.name}")
-    arguments = _arguments(inner, inner_class)
-    if isinstance(rule, Wrapper):
-        own = {name: rule.hypers[name] for name in rule.fields()}
-        return cls(params, partial(Decayed, inner_class=inner_class), **own, **arguments)
-    return Decayed(params, inner_class, **arguments)
+    if cls is None:
+        raise LookupError(f"there is no reference for {rule.name}")
+    if not isinstance(rule, Wrapper):
+        return partial(Decayed, inner_class=cls), _arguments(rule, cls)
+    inside, arguments = _maker(rule.rule)
+    fields = rule.fields()
+    own = {name: rule.hypers[name] for name in fields if not isinstance(fields[name], Storage)}
+    return partial(cls, inner_class=inside), own | arguments
 
 
 def _arguments(rule: Rule, cls: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from ..rule import Rule
 from ..wrapper import Wrapper
 from ..groups import Predicate
+from ..parts.conditional import Conditional
 from ..parts.layerwise import Layerwise
 from ..parts.moments import Moments, Rooted
 from ..parts.momentum import Momentum
@@ -26,6 +27,7 @@ _Whole: TypeAlias = int | _Array | _Schedule
 
 __all__ = [
     "AMSGrad",
+    "Accumulate",
     "AdEMAMix",
     "AdaBelief",
     "AdaDelta",
@@ -36,6 +38,13 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "AdaptiveClip",
+    "Average",
+    "Cautious",
+    "Centralize",
+    "ClipGlobalNorm",
+    "ClipNorm",
+    "ClipValue",
     "LAMB",
     "LARS",
     "Lion",
@@ -52,6 +61,7 @@ __all__ = [
     "Scout",
     "SignSGD",
     "Signum",
+    "SkipNonFinite",
     "TAdam",
     "Yogi",
 ]
@@ -109,6 +119,43 @@ class AMSGrad(Adam):
         maximize: bool = False,
         state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
         like: Literal["torch", "optax", "keras", "paper", "labml"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class Accumulate(Conditional):
+    """Accumulate: the gradients of several calls, of micro-batches, make one step.
+
+        accumulated = mean of the gradients since the last step
+        every ``every`` calls:  the wrapped rule's step with it;  else nothing moves
+
+    In between parameters and the wrapped rule's state stay as they are, to the last bit. Its steps
+    alone are what its schedules and bias corrections count; schedules of wrappers around this one
+    count calls. A mean in bfloat16 loses gradients: accumulated_dtype="float32".
+
+    Source: none; the running mean of Welford (1962), which does not grow with ``every``.
+    Agrees with: optax.MultiSteps; in torch the sum of the gradients of losses divided by ``every``.
+    Differs from: optax.MultiSteps in that ``every`` is fixed.
+    Shapes: accumulated is shaped like param; everything else is the wrapped rule's.
+
+    Args:
+        every: calls that make one step.
+        accumulated_dtype: dtype of accumulated; None is that of the state.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    every: Any
+    accumulated_dtype: Any
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        every: int = 2,
+        accumulated_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: Literal["optax"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...
@@ -738,6 +785,276 @@ class Adan(Rooted):
         maximize: bool = False,
         state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
         like: Literal["optax", "paper", "holocron"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class AdaptiveClip(Wrapper):
+    """AdaptiveClip: the gradient of every unit no longer than a fraction of the unit's weights.
+
+        most = clipping max(||unit of param||, min_norm)
+        grad = grad min(1, most / ||unit of grad||),  and the wrapped rule's step with it
+
+    A unit is what belongs to one output; vectors and scalars are one unit as a whole. The gradient
+    is clipped as it is given, before ``maximize`` and before coupled weight decay. The paper leaves
+    the last layer out: ``route`` it to the rule alone.
+
+    Source: Brock, De, Smith and Simonyan, "High-performance large-scale image recognition without
+        normalization", arXiv 2102.06171, equation 3.
+    Agrees with: timm's adaptive_clip_grad; the authors' code and optax.adaptive_grad_clip with
+        clip_layout="io", for kernels of two and of four dimensions or more.
+    Differs from: the authors' and optax's for three dimensions, of which they take the first alone
+        as inputs, and for one that is a vector but for axes of one element, which they take as one
+        unit; all three where clipping min_norm is below 1e-6, the least norm they divide by.
+    Shapes: grad keeps its shape; ``clip_layout`` names the output axis; no state of its own.
+
+    Args:
+        clipping: largest norm of a gradient, in norms of its unit [gradient/parameter]; > 0.
+        min_norm: least norm that a unit counts with [parameter]; > 0.
+        clip_layout: output axis first ('oi') or last ('io').
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    clipping: Any
+    min_norm: Any
+    clip_layout: Any
+
+    def __init__(
+        self,
+        rule: Rule,
+        clipping: _Scalar = 0.01,
+        min_norm: _Scalar = 0.001,
+        *,
+        clip_layout: Literal["oi", "io"] = "oi",
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class Average(Wrapper):
+    """Average: beside the parameters, their average over the steps taken.
+
+        param   = the wrapped rule's step
+        average = param                                            in the first average_start steps
+        average = average_decay average + (1 - average_decay) param      "ema", from then on
+        average = average + (param - average) / n                        "equal", n = 1, 2, ...
+
+    "debiased" divides the weights of "ema" by 1 - average_decay^n, so that no weight is left on
+    what average was before. ``samestep.averaged(rule, params, state)`` gives the averaged
+    parameters; in torch they are ``optimizer.state[param]["average"]``. An average in bfloat16
+    stands still: average_dtype="float32".
+
+    Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992
+        ("equal"); Izmailov et al., arXiv 1803.05407 (the same, from a step on).
+    Agrees with: torch.optim.swa_utils.AveragedModel, updated after every step ("ema" with
+        average_start=1; "equal"); optax.incremental_update and timm's ModelEma ("ema"); optax.ema
+        of the parameters ("debiased").
+    Differs from: averages of buffers, such as batch norm's, which no optimizer sees.
+    Shapes: average is shaped like param; everything else is the wrapped rule's.
+
+    Args:
+        average_decay: decay per step of average [1/step]; in [0, 1).
+        average_start: steps before averaging begins [steps]; >= 0.
+        averaging: the weights.
+        average_dtype: dtype of average; None is that of the state.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    average_decay: Any
+    average_start: Any
+    averaging: Any
+    average_dtype: Any
+
+    def __init__(
+        self,
+        rule: Rule,
+        average_decay: _Scalar = 0.999,
+        average_start: _Whole = 0,
+        *,
+        averaging: Literal["ema", "debiased", "equal"] = "ema",
+        average_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class Cautious(Wrapper):
+    """Cautious: no element moves against the sign of its gradient; the others move further.
+
+        mask  = 1 where the wrapped rule's direction and the gradient have one sign, else 0
+        param = param - lr direction mask / max(mean(mask), 1e-3),  with the wrapped rule's decay
+
+    Weight decay that is no part of the direction stays whole. The gradient is the one that the rule
+    inside has: with its sign, coupled decay and what wrappers around it have made of it.
+    rescale="count" divides by (sum(mask) + 1) / elements instead.
+
+    Source: Liang, Chen, Liu and Liu, "Cautious optimizers: improving training with one line of
+        code", arXiv 2411.16085, Algorithm 1, as in the authors' c_adamw.py.
+    Agrees with: timm's caution=True; rescale="count": the authors' first version;
+        pytorch_optimizer's cautious=True.
+    Differs from: Algorithm 1, which adds an eps to the mean; rules that decay inside their
+        direction (LAMB, Prodigy), of which timm masks the step before its decay.
+    Shapes: the mean runs over each parameter by itself; no state beside the wrapped rule's.
+
+    Args:
+        rescale: how far the rest moves: over the mean of the mask, or a count.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    rescale: Any
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        rescale: Literal["mean", "count"] = "mean",
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class Centralize(Wrapper):
+    """Centralize: the gradient of every output's weights less its mean.
+
+        grad = grad - mean of grad over the inputs,  and the wrapped rule's step with it
+
+    Vectors and scalars stay as they are. The mean is that of the gradient as it is given, before
+    ``maximize`` and before coupled weight decay.
+
+    Source: Yong, Huang, Hua and Zhang, "Gradient centralization: a new optimization technique for
+        deep neural networks", arXiv 2004.01461, equation 1.
+    Agrees with: the authors' GC on all layers; optax.centralize, which takes the first axis for the
+        output's ("oi") whatever the layout of the kernels (that of Flax is "io").
+    Differs from: the authors' GC on convolutions only, which is a ``route``.
+    Shapes: grad keeps its shape; ``center_layout`` names the output axis; no state of its own.
+
+    Args:
+        center_layout: output axis first ('oi') or last ('io').
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    center_layout: Any
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        center_layout: Literal["oi", "io"] = "oi",
+        like: Literal["optax"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class ClipGlobalNorm(Wrapper):
+    """ClipGlobalNorm: the gradients of all parameters together no longer than a norm.
+
+        norm = sqrt(sum of grad^2 over all parameters) + norm_eps
+        grad = grad min(1, max_norm / norm),  and the wrapped rule's step with it
+
+    The gradient is clipped as it is given, before ``maximize`` and before coupled weight decay. A
+    norm that is NaN makes every gradient NaN; one that is infinite makes finite elements 0 and
+    infinite ones NaN. In torch the norm runs over the parameters of the optimizer.
+
+    Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural
+        networks", arXiv 1211.5063, Algorithm 1, which has no norm_eps.
+    Agrees with: optax.clip_by_global_norm; samestep.clip_grads; and with norm_eps=1e-6
+        torch.nn.utils.clip_grad_norm_ and mlx.optimizers.clip_grad_norm.
+    Differs from: torch's and optax's in narrow dtypes, which they square as they are.
+    Shapes: grad keeps its shape; no state beside the wrapped rule's.
+
+    Args:
+        max_norm: largest norm of all gradients [gradient]; > 0.
+        norm_eps: added to the norm [gradient]; >= 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    max_norm: Any
+    norm_eps: Any
+
+    def __init__(
+        self,
+        rule: Rule,
+        max_norm: _Scalar = 1.0,
+        norm_eps: _Scalar = 0.0,
+        *,
+        like: Literal["torch", "optax"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class ClipNorm(Wrapper):
+    """ClipNorm: the gradient of every parameter no longer than a norm, each by itself.
+
+        grad = grad min(1, clip_norm / ||grad||),  and the wrapped rule's step with it
+
+    The gradient is clipped as it is given, before ``maximize`` and before coupled weight decay.
+    ClipGlobalNorm has one norm over all parameters.
+
+    Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural
+        networks", arXiv 1211.5063, Algorithm 1, for one parameter at a time.
+    Agrees with: tf.clip_by_norm; Keras' clipnorm.
+    Differs from: torch.nn.utils.clip_grad_norm_ on a single parameter, which adds 1e-6 to the norm;
+        optax.clip_by_block_rms, whose limit is one of the root mean square.
+    Shapes: grad keeps its shape; no state beside the wrapped rule's.
+
+    Args:
+        clip_norm: largest norm of a gradient [gradient]; > 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    clip_norm: Any
+
+    def __init__(
+        self,
+        rule: Rule,
+        clip_norm: _Scalar = 1.0,
+        *,
+        like: None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class ClipValue(Wrapper):
+    """ClipValue: every element of the gradient no larger than a value.
+
+        grad = min(max(grad, -max_value), max_value),  and the wrapped rule's step with it
+
+    The gradient is clipped as it is given, before ``maximize`` and before coupled weight decay.
+    NaN stays NaN.
+
+    Source: Graves, "Generating sequences with recurrent neural networks", arXiv 1308.0850, who clips
+        derivatives so.
+    Agrees with: torch.nn.utils.clip_grad_value_; optax.clip; Keras' clipvalue.
+    Differs from: ClipNorm and ClipGlobalNorm, which keep the direction of the gradient.
+    Shapes: grad keeps its shape; no state beside the wrapped rule's.
+
+    Args:
+        max_value: largest absolute value [gradient]; > 0.
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    max_value: Any
+
+    def __init__(
+        self,
+        rule: Rule,
+        max_value: _Scalar = 1.0,
+        *,
+        like: Literal["torch", "optax"] | None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...
@@ -1620,6 +1937,38 @@ class Signum(Momentum):
         maximize: bool = False,
         state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
         like: Literal["optax", "paper"] | None = None,
+        mask: Predicate | None = None,
+        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+    ) -> None: ...
+
+class SkipNonFinite(Conditional):
+    """SkipNonFinite: no step where any gradient of any parameter is NaN or infinite.
+
+        finite  = no element of any gradient is NaN or infinite
+        skipped = skipped + 1                           where not finite, and nothing else changes
+        the wrapped rule's step                         where finite
+
+    Parameters and all state then stay as they are, to the last bit. ``skipped`` is in
+    ``state.shared`` (torch: in every parameter group; MLX: in ``state["shared_state"]``). A call
+    that is skipped counts as a step all the same, for schedules and bias corrections: whether it
+    is one is known on the device only, and they are computed before.
+
+    Source: none; what loss scaling does in mixed precision, arXiv 1710.03740, section 3.2.
+    Agrees with: optax.apply_if_finite without a limit; torch.amp.GradScaler around an optimizer.
+    Differs from: both in that they do not count what they skip.
+    Shapes: skipped is 0-d, for all parameters; everything else is the wrapped rule's.
+
+    Args:
+        like: a library whose numbers to give; what it sets goes behind what is given here.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
+        groups: pairs of such a predicate and the hyperparameters that are different there.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        like: None = None,
         mask: Predicate | None = None,
         groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
     ) -> None: ...

@@ -1,4 +1,7 @@
+from math import inf
+
 from ..vocabulary import (
+    choose,
     decayed_direction,
     ema,
     hyper,
@@ -32,7 +35,7 @@ class Prodigy(Adam):
     eps = Adam.eps.replaced(ge=None, gt=0)
     d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0, typical=1e-3)
     d_coef = hyper(1.0, "multiple of the estimate", unit="1", gt=0)
-    growth_rate = hyper(float("inf"), "largest factor of d per step", unit="1", ge=1)
+    growth_rate = hyper(inf, "largest factor of d per step", unit="1", ge=1)
     eps_root, eps_at, start, amsgrad, v_max = 0.0, "outside", "zero", False, None
     decay = Adam.decay.replaced(default="in_update", choices=("l2", "in_update"))
     dialects = {"optax": preset(of="optax.contrib.prodigy", bias_correction=True)}
@@ -66,7 +69,8 @@ class Prodigy(Adam):
         d_hat = s.d_coef * numerator / xp.where(moved, sums.down, 1.0)
         d_max = xp.maximum(shared.d_max, d_hat)
         d = xp.where(shared.d == s.d0, xp.maximum(shared.d, d_hat), shared.d)
-        new = {"d": xp.minimum(d_max, s.growth_rate * d), "d_max": d_max, "numerator": numerator}
+        grown = choose(xp, s.growth_rate == inf, d_max, xp.minimum(d_max, s.growth_rate * d))
+        new = {"d": grown, "d_max": d_max, "numerator": numerator}
         kept = {name: xp.where(moved, value, getattr(shared, name)) for name, value in new.items()}
         return kept | {"d_used": xp.where(moved, shared.d, 0 * shared.d)}
 

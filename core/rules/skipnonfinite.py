@@ -1,0 +1,38 @@
+from ..parts.conditional import Conditional
+from ..vocabulary import choose, shared
+
+
+class SkipNonFinite(Conditional):
+    """SkipNonFinite: no step where any gradient of any parameter is NaN or infinite.
+
+        finite  = no element of any gradient is NaN or infinite
+        skipped = skipped + 1                           where not finite, and nothing else changes
+        the wrapped rule's step                         where finite
+
+    Parameters and all state then stay as they are, to the last bit. ``skipped`` is in
+    ``state.shared`` (torch: in every parameter group; MLX: in ``state["shared_state"]``). A call
+    that is skipped counts as a step all the same, for schedules and bias corrections: whether it
+    is one is known on the device only, and they are computed before.
+
+    Source: none; what loss scaling does in mixed precision, arXiv 1710.03740, section 3.2.
+    Agrees with: optax.apply_if_finite without a limit; torch.amp.GradScaler around an optimizer.
+    Differs from: both in that they do not count what they skip.
+    Shapes: skipped is 0-d, for all parameters; everything else is the wrapped rule's.
+    """
+
+    reads = "tree"
+
+    skipped = shared("calls so far that were skipped", start=0.0)
+
+    def local(self, xp, grad, param, state, s):
+        return {}, {"bad": xp.sum(xp.where(xp.isfinite(grad), 0.0, xp.ones_like(grad)))}
+
+    def combine(self, xp, sums, shared, s):
+        bad = xp.where(sums.bad > 0, xp.ones_like(sums.bad), 0.0)
+        return {"bad": bad, "skipped": shared.skipped + bad}
+
+    def acts(self, state, s):
+        return state.bad == 0
+
+    def prepare(self, xp, grad, param, state, s):
+        return choose(xp, self.acts(state, s), grad, xp.zeros_like(grad))
