@@ -9,8 +9,8 @@ class ClipValue(Wrapper):
     The gradient is clipped as it is given, before ``maximize`` and before coupled weight decay.
     NaN stays NaN.
 
-    Source: Graves, "Generating sequences with recurrent neural networks", arXiv 1308.0850, who clips
-        derivatives so.
+    Source: Graves, "Generating sequences with recurrent neural networks", arXiv 1308.0850, who
+        clips derivatives so.
     Agrees with: torch.nn.utils.clip_grad_value_; optax.clip; Keras' clipvalue.
     Differs from: ClipNorm and ClipGlobalNorm, which keep the direction of the gradient.
     Shapes: grad keeps its shape; no state beside the wrapped rule's.

@@ -33,7 +33,7 @@ class Scout(Wrapper):
     Shapes: slow and each of the sync_period arrays of history are shaped like param.
     """
 
-    needs = "tree"
+    needs, phases = "tree", 1
 
     sync_rate = hyper(0.5, "least that slow follows fast", unit="1", ge=0, le=1)
     sync_period = option(6, "steps of the wrapped rule between synchronisations", ge=2)
@@ -59,8 +59,6 @@ class Scout(Wrapper):
         place = (t - 1) % self.sync_period
         here = tuple(place == i for i in range(self.sync_period))
         return {"here": here, "sync": here[-1]}
-
-    phases = 1
 
     def gather(self, xp, grad, param, state, s, phase):
         fast, slots = self.rule.step(xp, grad, param, state, s.inner)
