@@ -497,6 +497,25 @@ def test_auto_compiles_for_large_models_where_there_is_a_compiler(monkeypatch):
     assert execution == "packed" and "no C++ compiler" in reason
 
 
+def test_a_compiler_that_fails_is_said_once_and_done_without(monkeypatch, caplog):
+    def fail(graph, arrays, dynamic_shapes):
+        raise KeyError("buf1")
+
+    monkeypatch.setattr(kernels, "standalone_compile", fail)
+    monkeypatch.setattr(kernels, "_kernels", {})
+    results = []
+    for execution in ("reference", "compiled"):
+        params = parameters([(3, 2), (40_000,)])
+        optimizer = adapter.AdamW(params, lr=0.1, execution=execution)
+        train(optimizer, params)
+        results.append(values(params, optimizer))
+    assert close(*results)
+    said = [record.getMessage() for record in caplog.records if record.name == "samestep"]
+    assert said == [
+        "AdamW: the compiler failed, and the rule is executed without it: KeyError: 'buf1'"
+    ]
+
+
 def test_an_unknown_execution_names_those_there_are():
     with pytest.raises(ValueError, match=r"AdamW\(execution='fast'\): execution must be one of"):
         adapter.AdamW(parameters(), execution="fast")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["EXECUTIONS", "checked", "say"]
+__all__ = ["EXECUTIONS", "checked", "say", "say_failed"]
 
 EXECUTIONS = ("auto", "reference", "packed", "compiled")
 
@@ -30,3 +30,9 @@ def checked(rule: str, execution: str) -> str:
 def say(rule: str, execution: str, reason: str) -> None:
     """Tell the log of ``samestep`` what ``auto`` has chosen, and why."""
     _log.info("%s: execution='auto' is %r here: %s", rule, execution, reason)
+
+
+def say_failed(rule: str, error: Exception) -> None:
+    """Tell the log that a compiler failed, and that the rule is executed without it."""
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    _log.warning("%s: the compiler failed, and the rule is executed without it: %s", rule, reason)

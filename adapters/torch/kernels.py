@@ -15,6 +15,7 @@ from torch.utils._triton import has_triton
 
 from .. import step as stepping
 from ..arrays import parts
+from ..execution import say_failed
 from ..packing import CHUNK, in_chunks
 from ..rule import Rule
 
@@ -85,9 +86,11 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
     """The same compiled, once per rule, dtypes and device; once per shape if the rule sees it.
 
     A sum over all parameters around a rule that sees axes (Scout around Muon) is not compiled:
-    Inductor does not come to an end with it.
+    Inductor does not come to an end with it. Where the compiler fails, the log says so, and the
+    rule is executed as it is.
     """
     uncompiled = rule.reduces and rule.sees_axes
+    plain = reference(function, xp, rule)
 
     def kernel(
         grad: torch.Tensor,
@@ -97,21 +100,28 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
         s: Scalars,
     ) -> Any:
         if param.numel() == 0 or uncompiled:
-            return reference(function, xp, rule)(grad, param, slots, common, s.named())
+            return plain(grad, param, slots, common, s.named())
         arrays = [grad, param, *chain.from_iterable(map(parts, slots.values())), *common.values()]
         names = tuple((name, _count(value)) for name, value in slots.items()), tuple(common)
         vector = s.vector.to(param.device, non_blocking=True)
         kinds = tuple(_kind(array, rule.sees_axes) for array in arrays)
         key = function, rule, param.device, names, kinds, s.structure
         if key not in _kernels:
-            _kernels[key] = _compiled(function, rule, names, s.structure, [*arrays, vector])
-        sums = _kernels[key](*arrays, vector)
+            try:
+                _kernels[key] = _compiled(function, rule, names, s.structure, [*arrays, vector])
+            except Exception as error:  # whatever a compiler raises; a rule's own comes again below
+                say_failed(rule.name, error)
+                _kernels[key] = None
+        run = _kernels[key]
+        if run is None:
+            return plain(grad, param, slots, common, s.named())
+        sums = run(*arrays, vector)
         return (slots, dict(sums)) if isinstance(sums, dict) else (param, slots)
 
     return kernel
 
 
-_kernels: dict[Any, Kernel] = {}
+_kernels: dict[Any, Kernel | None] = {}
 
 
 def forget() -> None:
