@@ -340,7 +340,6 @@ EQUIVALENT = {
     "rules.adafactor full if added else at_least(xp, full, s.eps[0] * s.eps[0]): never":
         "eps1 is below 1, and its square below what has been added",
     "vocabulary x > least: or equal": SAME,
-    "vocabulary xp.where(xp.isnan(x), x, xp.sign(x)): never": "NumPy's own sign keeps NaN",
     "rules.ademamix self.slow_start: +1 %": "no whole step lies between",
     "rules.ademamix step > self.slow_start: or equal": "0 either way",
     "rules.adan state.prev: forgotten": "where prev is not kept it is 0",

@@ -1159,11 +1159,13 @@ def test_xlstm_ademamix_counts_the_slow_average_by_itself():
         return made, state._replace(slots=slots)
 
     injector = optax.inject_hyperparams(
-        native("jax", "AdEMAMix"), static_args=("betas", "alpha", "lr", "like", "mask", "groups")
+        lambda slow_start: native("jax", "AdEMAMix")(
+            like="xlstm", slow_start=slow_start, **settings
+        )
     )
 
     def injected(start: int, state: Any) -> tuple[Any, Any]:
-        made = injector(like="xlstm", slow_start=0, **settings)
+        made = injector(slow_start=0)
         if state is None:
             return made, None
         inner = state.inner_state
@@ -1260,15 +1262,13 @@ def test_xlstm_ademamix_masked_and_with_injected_hyperparameters():
     """A mask leaves parameters out altogether; an injected alpha's schedule is called by optax."""
     optax = pytest.importorskip("optax")
     trajectory = record(16, STEPS, SHAPES)
-    inject = optax.inject_hyperparams(native("jax", "AdEMAMix"), static_args=("betas", "like"))
-    optimizer = inject(
-        lr=0.01,
-        betas=(0.9, 0.99, HalfLife(0.9, 0.9999, 30)),
-        alpha=Linear(0.0, 5.0, 30),
-        eps=1e-4,
-        weight_decay=0.1,
-        like="xlstm",
+    betas = (0.9, 0.99, HalfLife(0.9, 0.9999, 30))
+    inject = optax.inject_hyperparams(
+        lambda lr, alpha, eps, weight_decay: native("jax", "AdEMAMix")(
+            lr, betas, alpha=alpha, eps=eps, weight_decay=weight_decay, like="xlstm"
+        )
     )
+    optimizer = inject(lr=0.01, alpha=Linear(0.0, 5.0, 30), eps=1e-4, weight_decay=0.1)
     masked = optax.chain(
         optax.masked(optimizer, {"scalar": False, "matrix": True, "kernel": True}),
         optax.masked(optax.set_to_zero(), {"scalar": True, "matrix": False, "kernel": False}),

@@ -191,6 +191,8 @@ def test_every_error_input_is_refused(rule_class):
 
 
 def test_every_input_goes_the_right_direction_under_schedulers(rule_class):
+    if not rule_class.__module__.startswith("samestep."):
+        pytest.skip("the default lr of a rule of one's own need not suit this problem")
     described, rules = info(rule_class), settings(rule_class)
     (scheduled,) = described.scheduler_inputs
     for place, given in enumerate(described.optim_inputs_func("cpu")):

@@ -117,8 +117,8 @@ def norm(xp: Any, x: Array) -> Array:
 
 
 def sign(xp: Any, x: Array) -> Array:
-    """-1, 0 or 1; NaN stays NaN (torch and MLX return 0 for it)."""
-    return xp.where(xp.isnan(x), x, xp.sign(x))
+    """-1, 0 or 1; NaN stays NaN (torch and MLX have 0 for it)."""
+    return xp.where(x > 0, 1.0, xp.where(x < 0, -1.0, x))
 
 
 def shrinkage(xp: Any, length: Array, most: Any) -> Array:
