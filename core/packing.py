@@ -166,4 +166,3 @@ def in_chunks(xp: Any, kernel: Callable[..., Any]) -> Callable[..., tuple[Array,
 
 def _cut(value: Any, size: int) -> bool:
     return all(tuple(part.shape) == (size,) for part in parts(value))
-

@@ -590,9 +590,7 @@ class Rule:
         own = {path: self.of(tree.dotted(path), array.shape) for path, array in arrays.items()}
         for path, array in arrays.items():
             stepping.check(own[path], xp, tree.dotted(path), array)
-        first = {
-            path: stepping.init_slots(own[path], xp, array) for path, array in arrays.items()
-        }
+        first = {path: stepping.init_slots(own[path], xp, array) for path, array in arrays.items()}
 
         def first_slot(name: str) -> Any:
             return tree.rebuild(params, lambda path, _: first[path].get(name))
@@ -652,9 +650,7 @@ class Rule:
             old = state.slots[name]
             return tree.rebuild(
                 params,
-                lambda path, _: (
-                    new[path][1].get(name) if path in new else tree.subtree(old, path)
-                ),
+                lambda path, _: new[path][1].get(name) if path in new else tree.subtree(old, path),
             )
 
         return (
