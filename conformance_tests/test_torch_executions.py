@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 import samestep
-from samestep import arrays
 from samestep.conformance.agreement import operations
 from samestep.conformance.settings import typical
 from samestep.execution import EXECUTIONS
@@ -104,7 +103,7 @@ def test_packs_and_pieces_change_no_bit(name):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_parameters_of_one_shape_are_stacked(name, monkeypatch):
+def test_parameters_of_one_shape_are_stacked(name):
     """Rules that look beyond their element: one call for each shape, with the same results."""
     shapes = [(4, 5), (3, 2), (6, 3), (2, 3, 4)] * 3 + [(64, 2)]
     results = []
@@ -411,12 +410,11 @@ def test_a_capturable_step_reads_nothing(name, execution, counted):
     assert [int(optimizer.state[param]["step"]) for param in params] == [6, 6, 6]
 
 
-def test_a_captured_step_counts_on(monkeypatch):
+def test_a_captured_step_counts_on():
     """What a graph would replay depends on tensors only: the count, and a learning rate given so.
 
     The graph is recorded with make_fx, as CUDA records kernels.
     """
-    monkeypatch.setattr(arrays, "known", lambda value: value)
     plain, params = parameters([(4, 5), (6, 3)]), parameters([(4, 5), (6, 3)])
     reference = adapter.AdamW(plain, lr=0.1, capturable=True)
     optimizer = adapter.AdamW(params, lr=0.1, capturable=True)

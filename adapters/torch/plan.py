@@ -98,7 +98,7 @@ class Plan:
         ]
         single = [b.places[0] for b in self.batches if not b.gathers]
         self.single = [self.params[place] for place in single]
-        self.places = _places(self.single)
+        self.layouts = _layouts(self.single)
         self.kept = _values(self.states)
         self.parts = [part for m in members for v in m.slots.values() for part in parts(v)]
         self.pointers = _pointers(self.parts)
@@ -140,7 +140,7 @@ class Plan:
             and _same([*state.values()], self.owned)
             and _same(_values(self.states), self.kept)
             and _pointers(self.parts) == self.pointers
-            and _places(self.single) == self.places
+            and _layouts(self.single) == self.layouts
             and (self.capturable or self._counted() == self.expected)
         )
 
@@ -400,7 +400,7 @@ def _pointers(tensors: Sequence[torch.Tensor]) -> list[int]:
     return [*map(torch.Tensor.data_ptr, tensors)]
 
 
-def _places(tensors: Sequence[torch.Tensor]) -> Any:
+def _layouts(tensors: Sequence[torch.Tensor]) -> Any:
     """Where tensors lie, and how."""
     return [(tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in tensors]
 
