@@ -11,6 +11,7 @@ of the same rules.
 
 from . import rules, schedules
 from .averaging import averaged, swapped
+from .checkpoint import Checkpoint, CheckpointError, checkpoint, load, restore, save
 from .declaration import Initial, hyper, option, shared, slot
 from .dialects import preset
 from .functional import Triple, TripleState, pack_state, triple, unpack_state
@@ -33,6 +34,8 @@ from .wrapper import Wrapper
 
 __all__ = [  # noqa: PLE0604
     *rules.__all__,
+    "Checkpoint",
+    "CheckpointError",
     "Initial",
     "Parameter",
     "Rule",
@@ -42,6 +45,7 @@ __all__ = [  # noqa: PLE0604
     "Where",
     "Wrapper",
     "averaged",
+    "checkpoint",
     "choose",
     "clip_grads",
     "debias",
@@ -49,13 +53,16 @@ __all__ = [  # noqa: PLE0604
     "hyper",
     "initial_parameter",
     "l2_norm",
+    "load",
     "norm",
     "option",
     "pack_state",
     "per_axis",
     "preset",
     "registry",
+    "restore",
     "route",
+    "save",
     "schedules",
     "shared",
     "sign",

@@ -13,8 +13,10 @@ from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 from .. import packing
 from .. import step as stepping
 from ..arrays import known, listed
+from ..checkpoint.checkpoint import Checkpoint
 from ..execution import EXECUTIONS, checked, say
 from ..rule import Rule
+from . import checkpoint as checkpoints
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
@@ -60,6 +62,29 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
     @property
     def _has_rate(self) -> bool:
         return "lr" in self.rule.hypers
+
+    @property
+    def current(self) -> Rule:
+        """The rule with the learning rate that it has now."""
+        fixed = self._has_rate and not callable(self.rule.hypers["lr"])
+        return self.rule.replace(lr=self._value("learning_rate")) if fixed else self.rule
+
+    def checkpoint(self, params: Any) -> Checkpoint:
+        """State and parameters of a model or a tree; see ``samestep.checkpoint``."""
+        return checkpoints.taken(self, params)
+
+    def restore(self, checkpoint: Checkpoint, params: Any) -> Any:
+        """Take over a checkpoint; of a model in place, a tree is returned."""
+        return checkpoints.restore(self, checkpoint, params)
+
+    def resume(self, rule: Rule, step: int, state: Any, shared: dict[str, Any]) -> None:
+        """Go on with this rule and state after ``step`` steps."""
+        own = {name: self.state[name] for name in OWN if name in self.state}
+        self.rule = rule
+        self.state = {**own, **state, **({"shared_state": shared} if shared else {})}
+        self._store("step", step, xp.array(step, self.state["step"].dtype))
+        if self._has_rate:
+            self._show_learning_rate(rule.at(max(step - 1, 0)).hypers["lr"])
 
     def init(self, parameters: Any) -> None:
         """Make the state of every parameter in a tree; state that is there already stays."""

@@ -1,0 +1,47 @@
+"""The state of a transformation as a ``Checkpoint``, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as xp
+
+from ..checkpoint.checkpoint import Checkpoint
+from ..checkpoint.trees import by_path, found_for, from_leaves, into_leaves
+from ..rule import Rule, State
+from .trees import dotted, flattened, matched, parts, strong
+
+__all__ = ["restored", "taken"]
+
+
+def taken(rule: Rule, params: Any, state: State) -> Checkpoint:
+    """Parameters and state, without copies where JAX allows it."""
+    if not isinstance(state, State):
+        raise TypeError(
+            f"{rule.name}: the state is {type(state).__name__}; give the parameters and the State "
+            "that update() returned (inside a chain, the part of it that is samestep's)"
+        )
+    paths, structure = flattened(params)
+    found = {
+        name: [*map(parts, matched(rule, f"slot {name} of the state", tree, paths, structure))]
+        for name, tree in state.slots.items()
+    }
+    slots = [
+        {name: values[at] for name, values in found.items() if values[at] is not None}
+        for at in range(len(paths))
+    ]
+    arrays = by_path((dotted(path), strong(rule, path, leaf)) for path, leaf in paths)
+    return from_leaves(rule, arrays, state.step, slots, state.shared, "jax")
+
+
+def restored(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, State]:
+    """Parameters and state; arrays are where those of ``params`` are, sharded likewise."""
+    paths, structure = flattened(params)
+    arrays = by_path((dotted(path), strong(rule, path, leaf)) for path, leaf in paths)
+    found = found_for(rule, checkpoint, arrays)
+    new = into_leaves(rule, xp, found, checkpoint.shared, arrays)
+    slots = {
+        name: structure.unflatten([own.get(name) for own in new.slots]) for name in rule.slots()
+    }
+    step = xp.asarray(new.step, xp.int32)
+    return structure.unflatten(new.params), State(step, slots, new.shared)

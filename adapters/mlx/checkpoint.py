@@ -1,0 +1,81 @@
+"""The state of an MLX optimizer as a ``Checkpoint``, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as xp
+from mlx.nn.layers.base import Module
+from mlx.utils import tree_flatten, tree_map_with_path
+
+from ..arrays import parts
+from ..checkpoint.checkpoint import Checkpoint, ParameterState
+from ..checkpoint.description import common_numbers
+from ..checkpoint.trees import by_path, found_for, from_leaves, into_leaves
+from ..rule import Rule
+
+if TYPE_CHECKING:
+    from .optimizer import RuleOptimizer
+
+__all__ = ["restore", "taken"]
+
+
+def taken(optimizer: RuleOptimizer, params: Any) -> Checkpoint:
+    """Parameters and state; state that has not been made yet is made for it."""
+    tree = _tree(params)
+    state = optimizer._begun(tree)
+    slots: dict[str, Any] = {}
+    tree_map_with_path(lambda path, _, own: slots.update({path: own}), tree, state)
+    arrays = by_path(_flat(tree))
+    return from_leaves(
+        optimizer.current,
+        arrays,
+        optimizer.state["step"],
+        [slots[path] for path in arrays],
+        state.get("shared_state", {}),
+        "mlx",
+    )
+
+
+def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Any) -> Any:
+    """Take over state and numbers; a model also the parameters, a tree is returned with them."""
+    tree = _tree(params)
+    arrays = by_path(_flat(tree))
+    rule = optimizer.current
+    found = found_for(rule, checkpoint, arrays)
+    rule = rule.replace(**_numbers(rule, found, arrays))
+    new = into_leaves(rule, xp, found, checkpoint.shared, arrays)
+    slots = dict(zip(arrays, new.slots, strict=True))
+    values = dict(zip(arrays, new.params, strict=True))
+    optimizer.resume(
+        rule, new.step, tree_map_with_path(lambda path, _: slots[path], tree), new.shared
+    )
+    tree = tree_map_with_path(lambda path, _: values[path], tree)
+    if not isinstance(params, Module):
+        return tree
+    params.update(tree)
+    return None
+
+
+def _flat(tree: Any) -> list[tuple[str, Any]]:
+    found: Any = tree_flatten(tree)
+    return list(found)
+
+
+def _tree(params: Any) -> Any:
+    module: Any = params
+    return module.parameters() if isinstance(params, Module) else params
+
+
+def _numbers(
+    rule: Rule, found: dict[str, ParameterState], arrays: dict[str, xp.array]
+) -> dict[str, Any]:
+    """The numbers that the checkpoint gives to all parameters of a rule; schedules stay."""
+    if rule.branches != (rule,):
+        return {}
+    own = ((rule.of(path, array.shape), found[path].rule) for path, array in arrays.items())
+    return {
+        name: several.pop()
+        for name, several in common_numbers(rule, own).items()
+        if len(several) == 1 and not any(map(callable, parts(rule.hypers[name])))
+    }

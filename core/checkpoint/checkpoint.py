@@ -1,0 +1,159 @@
+"""The state of an optimizer in no framework's terms: what is written, carried and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..arrays import dtype_name, listed
+from ..rule import Rule
+from ..step import check_slots
+from .description import Description, describe, differing_options
+from .tensor import Tensor
+
+__all__ = ["Checkpoint", "CheckpointError", "ParameterState", "Wanted", "matched"]
+
+Slots = dict[str, Any]
+"""By slot: a ``Tensor``, or a tuple of them."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or not by this optimizer; nothing has been changed."""
+
+
+@dataclass(frozen=True)
+class ParameterState:
+    """What is known of one parameter."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """Of the parameter; a slot may have another."""
+    step: int
+    """How many steps it has taken."""
+    rule: Description
+    slots: Slots | None
+    """``None`` where it has no state yet, as in torch before its first gradient."""
+    value: Tensor | None = None
+    """The parameter itself, if it is part of the checkpoint."""
+
+    @classmethod
+    def of(
+        cls, rule: Rule, param: Any, step: int, slots: Slots | None, value: Tensor | None = None
+    ) -> ParameterState:
+        """That of a parameter of any framework, under its own rule."""
+        described = describe(rule, max(step - 1, 0))
+        return cls(tuple(param.shape), dtype_name(param.dtype), step, described, slots, value)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every array of the state by its slot, with the part's number where it has several."""
+        for name, value in (self.slots or {}).items():
+            if isinstance(value, tuple):
+                yield from ((f"{name}.{i}", part) for i, part in enumerate(value))
+            else:
+                yield name, value
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of state, without the parameter's own."""
+        return sum(tensor.nbytes for _, tensor in self.tensors())
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of an optimizer, and the parameters if they are part of it.
+
+    ``samestep.save`` writes one and ``samestep.load`` reads one; ``optimizer.checkpoint()`` makes
+    one of a running optimizer.
+    """
+
+    parameters: Mapping[str, ParameterState]
+    """By path: the parameter's names joined by dots."""
+    shared: Mapping[str, Tensor] = field(default_factory=dict)
+    """0-d arrays kept once for all parameters."""
+    layout: str = "numpy"
+    """The framework whose conventions the shapes follow: a Flax kernel is a transposed weight of
+    torch, and convolutions are OIHW in torch, HWIO in JAX and OHWI in MLX."""
+
+    @property
+    def step(self) -> int:
+        """Steps taken by the parameter that has taken most."""
+        return max((own.step for own in self.parameters.values()), default=0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, the parameters' included."""
+        own = self.parameters.values()
+        values = sum(one.value.nbytes for one in own if one.value is not None)
+        shared = sum(tensor.nbytes for tensor in self.shared.values())
+        return sum(one.nbytes for one in own) + values + shared
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A parameter that is to have its state from a checkpoint, and its rule."""
+
+    rule: Rule
+    param: Any
+
+
+def matched(
+    checkpoint: Checkpoint, wanted: Mapping[str, Wanted], shared: Iterable[str]
+) -> dict[str, ParameterState]:
+    """The states of these parameters, in their order.
+
+    Raises:
+        CheckpointError: parameters are missing or too many, a shape or an option of a rule is
+            another, or slots are not those that the rule keeps.
+    """
+    _refuse_other_names(checkpoint, wanted)
+    for path, one in wanted.items():
+        saved = checkpoint.parameters[path]
+        _refuse_other_rule(path, one.rule, saved)
+        if saved.shape != tuple(one.param.shape):
+            raise CheckpointError(
+                f"parameter {path!r} has shape {tuple(one.param.shape)} here and {saved.shape} in "
+                f"the checkpoint, whose layout is that of {checkpoint.layout}; a map can transpose "
+                "it"
+            )
+        if saved.slots is not None:
+            try:
+                check_slots(one.rule, path, saved.slots, one.param.shape)
+            except ValueError as error:
+                raise CheckpointError(f"the checkpoint does not fit: {error}") from None
+    stepped = any(saved.step for saved in checkpoint.parameters.values())
+    if stepped and {*shared} != {*checkpoint.shared}:
+        raise CheckpointError(
+            f"the checkpoint's shared state has {listed(checkpoint.shared)}; it must have "
+            f"{listed(shared)}"
+        )
+    return {path: checkpoint.parameters[path] for path in wanted}
+
+
+def _refuse_other_names(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> None:
+    missing = [path for path in wanted if path not in checkpoint.parameters]
+    spare = [path for path in checkpoint.parameters if path not in wanted]
+    words = [f"not in the checkpoint: {_some(missing)}"] if missing else []
+    words += [f"only in the checkpoint: {_some(spare)}"] if spare else []
+    if not words:
+        return
+    places = all(path.isdigit() for path in (*checkpoint.parameters, *wanted))
+    mapped = "give a map of the names"
+    hint = "parameters without names are called by their places" if places else mapped
+    raise CheckpointError(
+        f"the parameters are not those of the checkpoint ({hint}); {'; '.join(words)}"
+    )
+
+
+def _refuse_other_rule(path: str, rule: Rule, saved: ParameterState) -> None:
+    differing = list(differing_options(rule, saved.rule))
+    if differing:
+        raise CheckpointError(
+            f"the checkpoint's state of {path!r} is not that of {rule!r}: " + "; ".join(differing)
+        )
+
+
+def _some(names: list[str]) -> str:
+    """A few of many names."""
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -1,0 +1,206 @@
+"""Checkpoints of states that are values: those of ``rule.update``, and of JAX."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import array_api_compat
+
+from .. import step as stepping
+from .. import tree
+from ..arrays import dtype_name, is_array, known, listed
+from ..rule import Rule, State
+from .checkpoint import Checkpoint, CheckpointError, ParameterState, Wanted, matched
+from .description import differing_numbers
+from .tensor import Tensor, native, tensors
+
+__all__ = [
+    "Restored",
+    "by_path",
+    "check_value",
+    "found_for",
+    "from_leaves",
+    "from_tree",
+    "into_leaves",
+    "into_tree",
+]
+
+
+def from_leaves(
+    rule: Rule,
+    params: Mapping[str, Any],
+    step: Any,
+    slots: Sequence[Mapping[str, Any]],
+    shared: Mapping[str, Any],
+    layout: str,
+) -> Checkpoint:
+    """A checkpoint of parameters by path, with the slots of each, after ``step`` steps."""
+    count = known(step)
+    if is_array(count):
+        raise TypeError(f"{rule.name}: the step is traced; a checkpoint is made outside of jit")
+    states = {
+        path: ParameterState.of(
+            rule.of(path, param.shape),
+            param,
+            int(count),
+            tensors(own),
+            Tensor.of(param),
+        )
+        for (path, param), own in zip(params.items(), slots, strict=True)
+    }
+    return Checkpoint(states, {name: Tensor.of(value) for name, value in shared.items()}, layout)
+
+
+class Restored(NamedTuple):
+    """What a checkpoint gives to parameters in their order."""
+
+    params: list[Any]
+    step: int
+    slots: list[dict[str, Any]]
+    shared: dict[str, Any]
+
+
+def found_for(
+    rule: Rule, checkpoint: Checkpoint, params: Mapping[str, Any]
+) -> dict[str, ParameterState]:
+    """What a checkpoint has of parameters that all count the same steps.
+
+    Raises:
+        CheckpointError: it is not one of this rule and these parameters.
+    """
+    found = matched(checkpoint, _wanted(rule, params), rule.shared())
+    for path, saved in found.items():
+        check_value(path, saved, params[path])
+    _common_step(found)
+    return found
+
+
+def into_leaves(
+    rule: Rule,
+    xp: Any,
+    found: Mapping[str, ParameterState],
+    shared: Mapping[str, Tensor],
+    params: Mapping[str, Any],
+) -> Restored:
+    """Parameters and state as arrays of the library of ``params``.
+
+    Parameters keep their own values where the checkpoint has none. A warning says which numbers
+    are others than when the checkpoint was made.
+    """
+    step = _common_step(found)
+    wanted = _wanted(rule, params)
+    _warn_of_numbers(wanted, found, step)
+    new_params, slots = [], []
+    for path, one in wanted.items():
+        value, kept = found[path].value, found[path].slots
+        new_params.append(one.param if value is None else value.like(one.param))
+        slots.append(
+            stepping.init_slots(one.rule, xp, one.param)
+            if kept is None
+            else native(kept, one.param)
+        )
+    example = next(iter(params.values()), None)
+    common = {name: tensor.like(example) for name, tensor in shared.items()}
+    return Restored(
+        new_params,
+        step,
+        slots,
+        common or stepping.init_shared(rule, xp, list(params.values())),
+    )
+
+
+def _wanted(rule: Rule, params: Mapping[str, Any]) -> dict[str, Wanted]:
+    return {path: Wanted(rule.of(path, param.shape), param) for path, param in params.items()}
+
+
+def check_value(path: str, saved: ParameterState, param: Any) -> None:
+    """Refuse a parameter's value of another dtype than the parameter has."""
+    if saved.value is None:
+        return
+    if saved.value.dtype != dtype_name(param.dtype):
+        raise CheckpointError(
+            f"parameter {path!r} is {dtype_name(param.dtype)} here and {saved.value.dtype} in the "
+            "checkpoint"
+        )
+    if saved.value.shape != saved.shape:
+        raise CheckpointError(
+            f"params/{path}: the value has shape {saved.value.shape}, the parameter {saved.shape}"
+        )
+
+
+def _common_step(found: Mapping[str, ParameterState]) -> int:
+    """The one count of a state that has one for all parameters."""
+    steps = {saved.step: path for path, saved in found.items() if saved.slots is not None}
+    if len(steps) > 1:
+        counts = ", ".join(f"{path!r} {step}" for step, path in sorted(steps.items()))
+        raise CheckpointError(
+            f"parameters have taken different numbers of steps ({counts}), and this state counts "
+            "for all of them together; torch counts for each"
+        )
+    return next(iter(steps), 0)
+
+
+def _warn_of_numbers(
+    wanted: Mapping[str, Wanted], found: Mapping[str, ParameterState], step: int
+) -> None:
+    """Say which hyperparameters are others than when the checkpoint was made."""
+    differing: dict[str, list[str]] = {}
+    for path, one in wanted.items():
+        for words in differing_numbers(one.rule, found[path].rule, max(step - 1, 0)):
+            differing.setdefault(words, []).append(path)
+    for words, paths in differing.items():
+        of = "" if len(paths) == len(wanted) else f" for {listed(paths[:5])}"
+        warnings.warn(
+            f"the optimizer keeps its own hyperparameters: {words} (in the checkpoint){of}",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def from_tree(rule: Rule, params: Any, state: State) -> Checkpoint:
+    """A checkpoint of what ``rule.update`` returns."""
+    leaves = dict(tree.leaves(params))
+    slots = [
+        {
+            name: value
+            for name in rule.slots()
+            if (value := tree.subtree(state.slots[name], path)) is not None
+        }
+        for path in leaves
+    ]
+    arrays = by_path((tree.dotted(path), array) for path, array in leaves.items())
+    return from_leaves(rule, arrays, state.step, slots, state.shared, "numpy")
+
+
+def into_tree(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, State]:
+    """Parameters and state as ``rule.update`` takes them, from a checkpoint."""
+    leaves = dict(tree.leaves(params))
+    if not leaves:
+        return params, rule.init(params)
+    xp = array_api_compat.array_namespace(*leaves.values())
+    arrays = by_path((tree.dotted(path), array) for path, array in leaves.items())
+    found = found_for(rule, checkpoint, arrays)
+    restored = into_leaves(rule, xp, found, checkpoint.shared, arrays)
+    new_params = dict(zip(leaves, restored.params, strict=True))
+    kept = dict(zip(leaves, restored.slots, strict=True))
+
+    def slot(name: str) -> Any:
+        return tree.rebuild(params, lambda path, _: kept[path].get(name))
+
+    slots = {name: slot(name) for name in rule.slots()}
+    return (
+        tree.rebuild(params, lambda path, _: new_params[path]),
+        State(restored.step, slots, restored.shared),
+    )
+
+
+def by_path(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Arrays by their paths, which must be different from each other."""
+    found: dict[str, Any] = {}
+    for path, array in pairs:
+        if path in found:
+            raise CheckpointError(f"two parameters are called {path!r}; rename one")
+        found[path] = array
+    return found
