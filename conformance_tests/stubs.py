@@ -23,6 +23,7 @@ from typing import Any
 import samestep
 from samestep import rules
 from samestep.declaration import Hyper, Option, Storage
+from samestep.documentation import arguments, described, page
 from samestep.rule import Rule, registry
 
 __all__ = ["adapters", "folder", "main", "stale", "stubs"]
@@ -166,10 +167,9 @@ def _imports(body: str) -> str:
 def _class(rule: type[Rule]) -> str:
     """The stub of a rule class."""
     own = [name for name in rule.fields() if name in vars(rule) and name not in vars(Rule)]
-    text = inspect.getdoc(rule) or rule.__name__
     return (
         f"class {rule.__name__}({', '.join(base.__name__ for base in rule.__bases__)}):\n"
-        + _docstring(f"{text}\n\n{_arguments(rule)}")
+        + _docstring(described(rule))
         + "".join(f"\n    {name}: Any" for name in own)
         + ("\n\n" if own else "\n")
         + textwrap.indent(_function("__init__", rule, rule, rules), "    ")
@@ -179,8 +179,9 @@ def _class(rule: type[Rule]) -> str:
 def _native(adapter: ModuleType, name: str) -> str:
     """The stub of an adapter's class, or of its function, for one rule."""
     native, rule = getattr(adapter, name), registry[name]
-    first_line = (inspect.getdoc(rule) or name).partition("\n")[0]
-    text = f"{first_line}\n\n{_arguments(rule)}\n\nEquations, source and kin: ``samestep.{name}``."
+    first_line = page(rule).partition("\n")[0]
+    listed = arguments(rule, native, adapter.bind)
+    text = f"{first_line}\n\n{listed}\n\nEquations, source and kin: ``samestep.{name}``."
     if not isinstance(native, type):
         function = _function(name, native, rule, adapter).removesuffix(" ...\n")
         return f"{function}\n{_docstring(text)}"
@@ -252,27 +253,6 @@ def _literal(value: Any) -> str:
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         return f'float("{value}")'
     return repr(value)
-
-
-def _arguments(rule: type[Rule]) -> str:
-    """The ``Args`` section of a rule: meaning, unit and range of its values."""
-    fields, lines = rule.fields(), ["Args:"]
-    for name in inspect.signature(rule).parameters:
-        field = fields.get(name)
-        detail = f" [{field.unit}]; {field.range}" if isinstance(field, Hyper) else ""
-        meaning = field.meaning if field is not None else CHOOSING.get(name)
-        if meaning is not None:
-            line = f"{name}: {meaning}{detail}."
-            lines += textwrap.wrap(line, 96, initial_indent="    ", subsequent_indent="        ")
-    return "\n".join(lines)
-
-
-CHOOSING = {
-    "like": "a library whose numbers to give; what it sets goes behind what is given here",
-    "mask": "predicate of a parameter's path, shape and ndim: where weight decay applies",
-    "groups": "pairs of such a predicate and the hyperparameters that are different there",
-}
-"""What the arguments of every rule do that choose values of its fields."""
 
 
 def _docstring(text: str, indent: str = "    ") -> str:

@@ -79,10 +79,10 @@ IN_BACKENDS = {
     "torch": [
         ("float32", "state stale", "samestep.torch.kernels:_writing",
          '"param": param, **slots', '"param": param'),
-        ("float32", "step not counted", "samestep.torch.plan:Plan.count", "counts.add_(1)",
-         "pass"),
-        ("float32", "gradient written in place", "RuleOptimizer._advance_in_place", "plan.count()",
-         "plan.count(); [grad.neg_() for grad in grads]"),
+        ("float32", "step not counted", "samestep.torch.plan:Plan.count",
+         "1 if taken is None else taken.to(counts.device)", "0"),
+        ("float32", "gradient written in place", "RuleOptimizer._advance_in_place",
+         "plan.count(taken)", "plan.count(taken); [grad.neg_() for grad in grads]"),
         ("float32", "gathered parameters not put back", "samestep.torch.plan:Plan.finish",
          "own.gathers", "False"),
         ("float32", "gathered state goes astray", "samestep.torch.plan:_Batch._rebased",
@@ -288,9 +288,8 @@ SHARED_BY_HAND = [
 """Likewise in what rules share; paths from the package."""
 
 WIRING = [
-    ("like ignored", "rule.Rule._dialect", "cls.dialects[like].values", "{}"),
-    ("like before arguments", "rule.Rule.__init__", "self._dialect(like) | bound",
-     "bound | self._dialect(like)"),
+    ("like ignored", "rule._chosen", "presets[like]", "{}"),
+    ("like before arguments", "rule.Rule.__init__", "chosen | bound", "bound | chosen"),
     ("schedules of the slow mean not delayed", "rules.ademamix.AdEMAMix.schedule_step",
      "step - self.slow_start", "step"),
     ("all schedules delayed", "rules.ademamix.AdEMAMix.schedule_step", 'name == "alpha"',

@@ -6,15 +6,18 @@ Expected values are those of each parameter alone, under a rule that has its num
 from __future__ import annotations
 
 import functools
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import samestep
-from samestep import AdamW, AdEMAMix, Lookahead, schedules
+from samestep import AdamW, AdEMAMix, Lion, Lookahead, schedules
 from samestep.backend import NumPy
 from samestep.conformance.settings import suited, typical
+from samestep.declaration import Hyper
+from samestep.groups import refuse_apart
 from samestep.parity import compare, follow, record
 from samestep.weight_decay import FAMILIES
 
@@ -355,6 +358,64 @@ def test_a_wrong_number_of_a_group_is_refused_with_its_place(make, words):
     with pytest.raises(ValueError) as refusal:
         make()
     assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (partial(samestep.ClipGlobalNorm, AdamW()), "max_norm"),
+        (partial(samestep.ClipGlobalNorm, AdamW()), "norm_eps"),
+        (partial(samestep.Average, samestep.ClipGlobalNorm(AdamW())), "max_norm"),
+        (partial(samestep.ClipGlobalNorm, samestep.route(AdamW())), "max_norm"),
+        (samestep.Prodigy, "d0"),
+        (samestep.Prodigy, "d_coef"),
+        (samestep.Prodigy, "growth_rate"),
+        (samestep.Prodigy, "beta3"),
+        (partial(Lookahead, samestep.Prodigy()), "d0"),
+        (partial(samestep.Scout, AdamW()), "sync_rate"),
+    ],
+)
+def test_a_number_that_is_one_for_all_parameters_is_the_same_in_every_group(make, name):
+    """It would be read from one of them, and the group's ignored."""
+    value, other = make().hypers[name], 0.75 if name != "growth_rate" else 2.0
+    with pytest.raises(ValueError, match=rf"group 1 has {name}={other}, the rule .* same for all"):
+        make(groups=[(is_small, {}), (is_weight, {name: other})])
+    with pytest.raises(ValueError, match=f"group 0 has {name}=.*one for all"):
+        make(groups=[(is_weight, {name: lambda step: other})])
+    same = make(groups=[(is_weight, {name: value})])
+    assert same.of("w", (2, 2)).hypers == make().of("w", (2, 2)).hypers
+
+
+def test_groups_made_apart_are_compared_as_well():
+    """torch's parameter groups are rules of their own."""
+    one, other = (samestep.ClipGlobalNorm(AdamW(), max_norm=norm) for norm in (1.0, 2.0))
+    refuse_apart([one, samestep.ClipGlobalNorm(Lion(), norm_eps=0.0)])
+    refuse_apart([AdamW(lr=0.1), samestep.Prodigy(d0=0.1), AdamW(lr=0.2)])
+    with pytest.raises(ValueError, match=r"group 2 has max_norm=2\.0, group 0 1\.0; it must be"):
+        refuse_apart([one, one, other])
+
+
+class Noting:
+    """Coefficients that note which of them are read."""
+
+    def __init__(self, s, names):
+        self.s, self.names = s, names
+
+    def __getattr__(self, name):
+        self.names.add(name)
+        return getattr(self.s, name)
+
+
+def test_what_is_read_of_the_sums_over_all_is_declared_as_one_for_all(rule_class, monkeypatch):
+    read, summed = set(), rule_class.summed
+
+    def noted(self, xp, sums, shared, s, phase):
+        return summed(self, xp, sums, shared, Noting(s, read), phase)
+
+    monkeypatch.setattr(rule_class, "summed", noted)
+    run(typical(rule_class), NumPy(), TRAJECTORY)
+    numbers = {n: f for n, f in rule_class.fields().items() if isinstance(f, Hyper)}
+    assert read & {*numbers} == {n for n, field in numbers.items() if field.whole}
 
 
 @pytest.mark.parametrize("answer", [None, 1, "yes", np.asarray([True]), np.asarray(True)])

@@ -6,6 +6,7 @@ compared in ULP, per step, of the largest value that parameter and update have i
 """
 
 import copy
+import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -450,6 +451,35 @@ def test_a_schedule_that_fails_while_traced_says_so():
     optimizer = adapter.AdamW(lr=lambda step: lambda other: other)
     with pytest.raises(ValueError, match="; the schedule gave it for a traced step"):
         jax.jit(optimizer.update)(params, optimizer.init(params), params)
+
+
+def test_auto_says_once_what_it_chose_and_why(caplog):
+    """Once for each transformation: what it is called on, and what it is called in."""
+    caplog.set_level(logging.INFO, logger="samestep")
+    params = tree(samestep.AdamW(), 0)
+    optimizer = adapter.AdamW()
+    train(optimizer, params, optimizer.init(params), range(3))
+    chosen = "AdamW: execution='auto' is %s"
+    assert [record.getMessage() for record in caplog.records] == [
+        chosen % "'packed' here: outside jax.jit small parameters are gathered"
+    ]
+    for transformation in (optimizer, adapter.AdamW()):
+        caplog.clear()
+        state = transformation.init(params)
+        for extra in ({}, {"value": 1.0}):
+            jax.jit(transformation.update)(params, state, params, **extra)
+        assert [record.getMessage() for record in caplog.records] == [
+            chosen % "'reference' here: under jax.jit XLA compiles the whole step"
+        ]
+
+
+@pytest.mark.parametrize("execution", ["reference", "packed", "compiled"])
+def test_an_execution_that_was_asked_for_is_not_talked_about(execution, caplog):
+    caplog.set_level(logging.INFO, logger="samestep")
+    params = tree(samestep.AdamW(), 0)
+    optimizer = adapter.AdamW(execution=execution)
+    train(optimizer, params, optimizer.init(params), range(2))
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("name", RULES)

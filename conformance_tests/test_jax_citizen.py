@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -762,6 +763,40 @@ def test_any_node_of_a_tree_will_do(rule, node):
 
 def vars_of(node):
     return node._asdict() if isinstance(node, tuple) else vars(node)
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class Variable:
+    """A parameter as Flax NNX shows it when state is made."""
+
+    value: object
+
+
+def test_a_variable_has_the_path_of_its_value():
+    """A model's own names are kept, whatever they are."""
+    array, seen = jnp.ones(3), []
+    rule = samestep.AdamW(mask=lambda parameter: seen.append(parameter.path) or True)
+    optimizer = adapter.bind(rule)
+    optimizer.init({"value": {"w": Variable(array)}, "b": {"value": array}})
+    assert {*seen} == {"value.w", "b.value"}
+    params = {"value": {"w": array}, "b": {"value": array}}
+    optimizer.update(params, optimizer.init(params), params)
+    assert {*seen} == {"value.w", "b.value"}
+
+
+def test_a_slot_in_parts_may_come_back_as_a_mapping_by_place():
+    """As it does out of an optimizer of Flax NNX; what is missing is noticed."""
+    params = {"w": jnp.ones((3, 2))}
+    optimizer = adapter.SM3(lr=0.1, momentum=0.9)
+    state = optimizer.init(params)
+    expected = optimizer.update(params, state, params)
+    parts = dict(enumerate(state.slots["mu"]["w"]))
+    slots = {**state.slots, "mu": {"w": MappingProxyType(parts)}}
+    same(optimizer.update(params, state._replace(slots=slots), params), expected)
+    slots["mu"] = {"w": MappingProxyType({0: parts[0]})}
+    with pytest.raises(ValueError, match=r"SM3: the state of 'w' has a slot mu of shape"):
+        optimizer.update(params, state._replace(slots=slots), params)
 
 
 def test_an_array_is_a_tree(rule_class):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -622,6 +623,58 @@ def test_swapping_in_torch_and_back_after_an_exception():
         assert torch.equal(param, params[name])
         assert optimizer.state[param]["average"] is averages[name]
     optimizer.step()
+
+
+def test_what_has_no_averages_is_said():
+    rule = Average(AdamW())
+    with pytest.raises(TypeError, match=r"the state is dict; .* In torch .* in MLX tree_map"):
+        samestep.averaged(rule, MODEL, {"average": MODEL})
+    with pytest.raises(TypeError, match=r"the state is NoneType"):
+        samestep.averaged(rule, MODEL, None)
+    with pytest.raises(ValueError, match=r"the state has slots m, v; Average keeps average, m, v"):
+        samestep.averaged(rule, MODEL, AdamW().init(MODEL))
+    with pytest.raises(TypeError, match=r"parameter 'a' is object; .*samestep\.jax\.averaged"):
+        samestep.averaged(rule, {"a": object()}, rule.init(MODEL))
+
+
+def test_what_assigning_averages_left_half_done_is_undone():
+    model = {"a": 1, "b": 2}
+
+    def assign(values):
+        for name, value in values.items():
+            if value is None:
+                raise KeyError(name)
+            model[name] = value
+
+    with pytest.raises(KeyError), samestep.swapped(assign, dict(model), {"a": 5, "b": None}):
+        raise AssertionError
+    assert model == {"a": 1, "b": 2}
+
+
+def test_averages_of_a_pytree_of_a_class():
+    """JAX knows what is in it; some of it is not averaged, and the dtype is the parameter's."""
+    jax, adapter = pytest.importorskip("jax"), pytest.importorskip("samestep.jax")
+
+    @partial(jax.tree_util.register_dataclass, data_fields=["w", "b"], meta_fields=[])
+    @dataclass
+    class Layer:
+        w: object
+        b: object
+
+    averages = Average(SGD(lr=0.5), average_decay=0.5, average_dtype="float32")
+    optimizer = adapter.bind(route((Where(ndim=2), averages), AdamW(lr=0.1)))
+    params = [Layer(jax.numpy.ones((3, 2), jax.numpy.bfloat16), jax.numpy.ones(2))]
+    state = optimizer.init(params)
+    updates, state = jax.jit(optimizer.update)(params, state, params)
+    params = jax.tree.map(jax.numpy.add, params, updates)
+    found = adapter.averaged(optimizer.rule, params, state)
+    assert jax.tree.structure(found) == jax.tree.structure(params)
+    assert found[0].w.dtype == params[0].w.dtype and found[0].b is params[0].b
+    numpy.testing.assert_allclose(found[0].w.astype("float32"), 0.75)
+    with pytest.raises(ValueError, match="slot average of the state is not that of the param"):
+        adapter.averaged(optimizer.rule, params[0], state)
+    with pytest.raises(TypeError, match="parameter '0' is Layer"):
+        samestep.averaged(optimizer.rule, params, state)
 
 
 def test_swapping_in_jax_is_another_tree():

@@ -5,7 +5,22 @@ from __future__ import annotations
 import numpy
 import pytest
 
-from samestep import AdamW, Lion, Lookahead, Muon, Prodigy, Where, route, tree
+import samestep
+from samestep import (
+    SGD,
+    AdamW,
+    Average,
+    ClipGlobalNorm,
+    ClipNorm,
+    Lion,
+    Lookahead,
+    Muon,
+    Prodigy,
+    SkipNonFinite,
+    Where,
+    route,
+    tree,
+)
 from samestep.groups import Parameter
 
 SHAPES = {"embed": (6, 4), "block.w": (4, 5), "block.b": (4,), "head.w": (3, 4)}
@@ -142,6 +157,16 @@ def test_a_rule_that_sums_does_so_over_its_own_parameters(framework):
     close({n: found[n] for n in rest}, apart({n: Lion(lr=0.01) for n in rest}))
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_wrapper_with_shared_state_goes_around_a_rule_that_has_some(framework, first):
+    """Whichever of the routes it is; with no parameter of its own there is nothing to sum."""
+    summing, other = Prodigy(d0=1e-3), Lion(lr=0.01)
+    rules = (summing, other) if first else (other, summing)
+    rule = route((Where(ndim=2), rules[0]), rules[1])
+    close(FRAMEWORKS[framework](SkipNonFinite(rule)), stepped_by_numpy(rule))
+
+
 def test_the_first_route_that_holds_has_the_parameter():
     rule = route((Where(path="block.*"), Lion(lr=0.1)), (Where(ndim=1), Muon(lr=0.1)), AdamW())
     assert [type(rule.of(n, s)).__name__ for n, s in SHAPES.items()] == [
@@ -189,6 +214,41 @@ def test_the_table_takes_named_parameters_and_narrow_ones():
     assert wide.splitlines()[1].split()[-1] == str(2 * 4 * 12)
 
 
+def test_every_rule_has_a_table_and_a_wrapper_s_has_its_own_slots():
+    inside = Muon(lr=0.02, groups=[(Where(path="head.*"), {"lr": 0.01})])
+    rule = Average(route((Where(ndim=2), inside), AdamW()), mask=Where(ndim=2))
+    rows = {line.split()[0]: line.split() for line in rule.table(nested(arrays(0))).splitlines()}
+    assert rows["block.w"][4:] == ["Average(Muon)", "0:", "Where(ndim=2)", "160"]
+    assert rows["head.w"][4:] == ["Average(Muon)", "0:", "Where(ndim=2),", "group", "0", "96"]
+    assert rows["block.b"][2:] == ["Average(AdamW)", "the", "rest,", "not", "in", "mask", "48"]
+    rows = SGD(momentum=0.9).table(nested(arrays(0))).splitlines()
+    assert rows[1].split() == ["embed", "6", "x", "4", "SGD", "every", "parameter", "96"]
+    assert SGD().table(arrays(0)["embed"]).splitlines()[-1].split() == ["total", "0"]
+
+
+def test_the_table_refuses_what_init_refuses():
+    for rule, params in ((AdamW(), {"i": numpy.ones(3, int)}), (Muon(), {"b": numpy.ones(3)})):
+        with pytest.raises((TypeError, ValueError)) as of_init:
+            rule.init(params)
+        with pytest.raises(of_init.type) as of_table:
+            rule.table(params)
+        assert str(of_table.value) == str(of_init.value)
+
+
+@pytest.mark.parametrize("params", [5, {"w": "embed"}, [numpy.ones(3), object()]])
+def test_the_table_of_what_is_no_tree_says_so(params):
+    with pytest.raises(TypeError, match=r"AdamW\.table: .* give a tree .*named_parameters"):
+        AdamW().table(params)
+
+
+def test_the_table_of_a_module_says_what_to_give():
+    torch = pytest.importorskip("torch")
+    for module in (torch.nn.Linear(2, 2), torch.nn.Sequential(torch.nn.Linear(2, 2))):
+        with pytest.raises(TypeError, match=rf"params is {type(module).__name__}; give a tree"):
+            route(AdamW()).table(module)
+    assert route(AdamW()).table(list(module.parameters())).count("AdamW") == 2
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_parameter_that_goes_nowhere_is_named(framework):
     rule = route((Where(ndim=2), AdamW()))
@@ -210,6 +270,7 @@ def test_a_rule_refuses_what_it_cannot_take(framework):
         (((AdamW(), Where(ndim=1)),), TypeError, "route 0 is .* must be a pair of a predicate"),
         ((("*.w", AdamW()),), TypeError, "must be a pair of a predicate and a rule"),
         ((route(AdamW()),), TypeError, "leads to another"),
+        (((Where(), ClipNorm(route(AdamW()))), Lion()), TypeError, "route 0 leads to another, Cli"),
         (((Where(ndim=1), Prodigy()), Prodigy()), ValueError, "each of these sums over all"),
     ],
 )
@@ -223,9 +284,86 @@ def test_a_predicate_must_give_true_or_false():
         route((lambda parameter: "yes", AdamW())).of("w", (3,))
 
 
-def test_a_route_has_nothing_to_replace():
-    with pytest.raises(TypeError, match=r"there is no lr to replace.*Muon, AdamW"):
-        ROUTED.replace(lr=0.1)
+@pytest.mark.parametrize("around", [lambda rule: rule, ClipNorm, Lookahead])
+def test_a_route_has_nothing_to_replace(around):
+    with pytest.raises(TypeError, match=r"route: there is no lr to replace.*Muon, AdamW"):
+        around(ROUTED).replace(lr=0.1)
+
+
+def test_what_is_around_a_route_can_be_replaced():
+    rule = Average(ClipGlobalNorm(ROUTED), average_decay=0.5)
+    changed = rule.replace(max_norm=2.0, average_start=3)
+    assert changed == Average(
+        ClipGlobalNorm(ROUTED, max_norm=2.0), average_decay=0.5, average_start=3
+    )
+    assert rule.replace(like="torch").rule == ClipGlobalNorm(ROUTED, like="torch")
+    with pytest.raises(
+        ValueError, match=r"Average\(like='keras'\): .* Average has 'optax', 'torch'"
+    ):
+        rule.replace(like="keras")
+
+
+def test_what_is_around_a_route_can_have_groups():
+    rule = ClipNorm(ROUTED, clip_norm=3.0, groups=[(Where(ndim=1), {"clip_norm": 0.5})])
+    assert rule.of("block.b", (4,)) == ClipNorm(OWN["block.b"], clip_norm=0.5)
+    assert rule.of("block.w", (4, 5)) == ClipNorm(OWN["block.w"], clip_norm=3.0)
+
+
+def test_what_is_around_a_route_can_be_set_in_mlx():
+    optimizer = pytest.importorskip("samestep.mlx").bind(ClipNorm(ROUTED))
+    optimizer.clip_norm = 2.0
+    assert optimizer.rule == ClipNorm(ROUTED, clip_norm=2.0)
+
+
+def test_a_wrapper_that_is_inside_as_well_is_refused_when_it_is_made():
+    for inside in (ClipNorm(AdamW()), Lookahead(AdamW())):
+        with pytest.raises(ValueError, match=rf"both have .*; {inside.name} cannot wrap route"):
+            type(inside)(route((Where(ndim=2), inside), AdamW()))
+
+
+def test_what_a_route_does_not_have_is_no_attribute():
+    for rule in (ROUTED, ClipNorm(ROUTED), Lookahead(ClipNorm(ROUTED))):
+        assert not any(hasattr(rule, n) for n in ("lr", "weight_decay", "decay", "maximize"))
+        with pytest.raises(
+            AttributeError, match=r"route: there is no weight_decay; .* Muon, AdamW"
+        ):
+            _ = rule.weight_decay
+
+
+def test_a_route_of_the_routes_of_another():
+    assert route(*ROUTED.routes) == ROUTED
+    with pytest.raises(TypeError, match=r"AdamW.* stands without a predicate before others"):
+        route((None, AdamW()), Lion())
+
+
+def test_a_step_checks_no_route_again(monkeypatch):
+    made = route((Where(ndim=2), Prodigy()), AdamW(lr=lambda step: 0.1 * step))
+    monkeypatch.setattr(type(made), "__init__", None)
+    assert made.at(3).branches[1].lr == pytest.approx(0.3)
+    assert made.map_numbers(lambda number: number).routes == made.routes
+    assert made.without_numbers().name == "route"
+
+
+@pytest.mark.parametrize("framework", ["numpy", "jax"])
+def test_a_state_of_another_route_is_refused(framework):
+    """The other has more slots, none of which may be lost."""
+    params = {"w": numpy.ones((2, 2), "float32"), "b": numpy.ones(2, "float32")}
+    rule = route((Where(ndim=1), SGD()), AdamW())
+    state = route(AdamW()).init(params)
+    with pytest.raises(ValueError, match=r"SGD: the state of 'b' has slots m, v; SGD keeps"):
+        if framework == "jax":
+            pytest.importorskip("samestep.jax").bind(rule).update(params, state, params)
+        rule.update(params, params, state)
+
+
+def test_wrappers_are_shown_as_they_are_made():
+    for rule in (
+        Average(Lookahead(ClipNorm(SGD(), clip_norm=2.0)), average_decay=0.5),
+        Lookahead(SGD(lr=0.5, groups=[(Where(), {"lr": 0.2})])),
+        ClipNorm(ROUTED),
+    ):
+        names = {**vars(samestep), "Where": Where, "route": route}
+        assert eval(repr(rule), names) == rule
 
 
 @pytest.mark.parametrize(
@@ -249,6 +387,39 @@ def test_a_route_has_nothing_to_replace():
 )
 def test_where(where, holds):
     assert where(Parameter("a.0.w", (3, 4))) is holds
+
+
+def test_predicates_are_asked_only_until_the_answer_is_known():
+    wide = Where(min_ndim=2) & (lambda parameter: parameter.shape[1] > 3)
+    other = (lambda parameter: parameter.ndim < 2) | ~Where(path="*") | Where(min_ndim=2)
+    assert [wide(Parameter("w", shape)) for shape in [(3,), (2, 4), (2, 2)]] == [0, 1, 0]
+    assert other(Parameter("w", (3,))) and other(Parameter("w", (3, 3)))
+    narrow = Where(max_ndim=1) | (lambda parameter: parameter.shape[1] > 3)
+    assert narrow(Parameter("w", (3,)))
+
+
+@pytest.mark.parametrize("place", [Where().__and__, Where(ndim=9).__or__, Where().__rand__])
+def test_predicates_that_are_combined_must_give_true_or_false(place):
+    with pytest.raises(TypeError, match=r"gave 1 for parameter 'w'; it must give True or False"):
+        place(lambda parameter: 1)(Parameter("w", (3,)))
+    with pytest.raises(TypeError, match=r"gave None for parameter 'w'"):
+        (~place(lambda parameter: None))(Parameter("w", (3,)))
+    with pytest.raises(TypeError, match=r"Where\(.*\) [&|] 'embed': both must be predicates"):
+        place("embed")
+
+
+@pytest.mark.parametrize("asked", [{"min_ndim": "2"}, {"path": 3}, {"ndim": True}, {"ndim": 1.5}])
+def test_where_asks_for_patterns_and_whole_numbers(asked):
+    (name, value), *_ = asked.items()
+    with pytest.raises(TypeError, match=rf"Where\({name}={value!r}\): {name} must be a "):
+        Where(**asked)
+
+
+def test_an_error_in_a_predicate_says_which_and_for_what_parameter():
+    with pytest.raises(IndexError) as error:
+        route((lambda parameter: parameter.shape[1] > 3, AdamW())).of("b", (3,))
+    (note,) = error.value.__notes__
+    assert note == "route: the predicate of route 0 was asked about parameter 'b' of shape (3,)"
 
 
 def test_predicates_say_what_they_ask_for_and_are_values():

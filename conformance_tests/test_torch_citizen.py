@@ -34,6 +34,7 @@ from torch.testing._internal.common_optimizers import (  # noqa: E402
     OptimizerInput,
     get_error_inputs_for_all_optims,
 )
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 NATIVE = {name.lower(): native for name, native in vars(torch.optim).items()}
 PEERS = [
@@ -183,8 +184,8 @@ def test_every_error_input_is_refused(rule_class):
             continue  # a wrapper has no lr of its own
         words = rf"{rule_class.__name__}\(lr=" if given.params is None else error.error_regex
         assert error.error_on is OptimizerErrorEnum.CONSTRUCTION_ERROR
-        expected = pytest.warns if issubclass(error.error_type, Warning) else pytest.raises
-        with expected(error.error_type, match=words):
+        warned = issubclass(error.error_type, Warning)  # a parameter twice: refused here
+        with pytest.raises(ValueError if warned else error.error_type, match=words):
             described.optim_cls(given.params, **{**inner, **given.kwargs})
         seen += 1
     assert seen >= len(generic) - 1
@@ -494,6 +495,26 @@ def test_complex_parameters_are_refused_where_axes_matter(rule_class):
         assert_equal(everything(optimizer, [real, other]), before)
 
 
+@pytest.mark.parametrize("execution", ["reference", "packed"])
+def test_a_conjugate_view_is_refused_as_a_parameter_and_taken_as_a_gradient(execution):
+    """What is written into a copy of it would be lost."""
+    values = torch.randn(3, dtype=torch.complex64)
+    param, other = torch.nn.Parameter(values.clone()), torch.nn.Parameter(values.clone())
+    optimizers = [adapter.AdamW([p], lr=0.1, execution=execution) for p in (param, other)]
+    param.grad, other.grad = torch.conj(values), torch.conj_physical(values)
+    assert param.grad.is_conj()
+    for optimizer in optimizers:
+        optimizer.step()
+    assert torch.equal(param, other) and not torch.equal(param.detach(), values)
+    before = everything(optimizers[0], [param])
+    bad = torch.nn.Parameter(values.conj())
+    bad.grad = torch.ones_like(bad)
+    optimizers[0].add_param_group({"params": bad})
+    with pytest.raises(ValueError, match="AdamW: parameter '1' is a view that conjugates"):
+        optimizers[0].step()
+    assert_equal(everything(optimizers[0], [param]), before)
+
+
 # Gradients through steps.
 
 
@@ -614,6 +635,9 @@ class Model(torch.nn.Module):
         return (self(points) - wanted).pow(2).mean()
 
 
+SUPPORTED = "_step_supports_amp_scaling"
+
+
 def models(count=2, **options):
     return [Model(**options) for _ in range(count)]
 
@@ -691,6 +715,25 @@ def test_a_scheduler_does_with_ours_what_it_does_with_torchs(name, hypers, kind)
     assert len(seen["lr"]) > 2 and (len(seen["cycled"]) > 1) == (kind in CYCLES)
 
 
+@pytest.mark.parametrize("kind", sorted({*SCHEDULERS} - {*CYCLES, "ReduceLROnPlateau"}))
+@pytest.mark.parametrize("schedule", [samestep.schedules.CosineDecay(0.1, 9), lambda step: 0.1])
+def test_a_scheduler_of_a_schedule_is_refused(kind, schedule):
+    """Those that bring rates of their own take its place, as they do with a number."""
+    model = Model()
+    optimizer = adapter.AdamW(
+        [{"params": model.inner.parameters(), "lr": 0.1}, {"params": model.outer.parameters()}],
+        lr=schedule,
+    )
+    before = str(optimizer.param_groups)
+    with pytest.raises(TypeError) as refusal:
+        SCHEDULERS[kind](optimizer)
+    words = f"AdamW: lr of group 1 is {schedule!r}, a schedule of its own; a torch.optim.lr_sched"
+    assert str(refusal.value).startswith(words) and "a number" in str(refusal.value)
+    if kind != "SWALR":  # adds its own to the groups first
+        assert str(optimizer.param_groups) == before
+    assert "step" not in vars(optimizer)
+
+
 @pytest.mark.parametrize("name", PEERS)
 def test_a_cycle_does_with_ours_what_it_does_with_torchs(name, exact):
     """Learning rate, and momentum or the first beta where there is one."""
@@ -742,6 +785,73 @@ def test_a_grad_scaler_scales_and_skips_as_with_torchs(name, clips):
     assert scalers[0].get_scale() > 2.0**8
     for one, other in zip(*(model.parameters() for model in pair), strict=True):
         torch.testing.assert_close(one, other, rtol=2e-6, atol=2e-6)
+
+
+class NothingRead(TorchDispatchMode):
+    """No value of a tensor may be asked for: on a GPU that is to wait for it."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function is not torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def scaled(rule, fast, unscales, execution="reference"):
+    """Everything after steps under a scaler, of which four overflow, and what tells the skips."""
+    torch.manual_seed(0)
+    params = [torch.randn(shape, requires_grad=True) for shape in [(4, 5), (6, 3), (4, 5)]]
+    optimizer = adapter.bind(rule, params, capturable=True, execution=execution)
+    assert optimizer._step_supports_amp_scaling
+    if not fast:
+        optimizer.__class__ = type("Slow", (adapter.RuleOptimizer,), {SUPPORTED: False})
+    scaler = torch.amp.GradScaler("cpu", 3.0, growth_factor=1.7, growth_interval=3)
+    noise, seen = torch.Generator().manual_seed(1), []
+    for step in range(12):
+        for param in params:
+            grad = torch.randn(param.shape, generator=noise) * 10.0 ** (step % 3 - 1)
+            param.grad = scaler.scale(grad)
+        if step in (0, 5, 6, 9):
+            params[1].grad[0, 0] = math.nan if step == 6 else math.inf
+        if unscales:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(params, 0.5, foreach=False)
+        before = everything(optimizer, params)
+        with NothingRead() if fast and step > 1 else contextlib.nullcontext():
+            scaler.step(optimizer)
+        if step in (5, 6, 9):
+            assert_equal(everything(optimizer, params), before)
+        seen += [param.grad.clone() for param in params]
+        scaler.update()
+        assert not hasattr(optimizer, "found_inf") and not hasattr(optimizer, "grad_scale")
+    assert {int(optimizer.state[param]["step"]) for param in params} == {8}
+    found = everything(optimizer, params)
+    return found | {("grad", i): grad.nan_to_num() for i, grad in enumerate(seen)}
+
+
+@pytest.mark.parametrize("unscales", [False, True])
+def test_a_grad_scaler_on_its_fast_path_has_the_numbers_of_the_slow_one(rule_class, unscales):
+    """Where steps are counted on the device; nothing is read from it then, and skips are exact."""
+    rule = typical(rule_class)
+    assert_equal(scaled(rule, True, unscales), scaled(rule, False, unscales))
+
+
+@pytest.mark.parametrize("name", ["AdamW", "Adafactor", "Muon", "Prodigy", "Lookahead"])
+@pytest.mark.parametrize("execution", ["packed", "compiled"])
+def test_a_grad_scaler_takes_its_fast_path_in_every_execution(name, execution):
+    rule = typical(getattr(samestep, name))
+    fast, slow = (scaled(rule, fast, False, execution) for fast in (True, False))
+    assert fast.keys() == slow.keys()
+    for key, value in slow.items():
+        torch.testing.assert_close(fast[key], value, rtol=2e-6, atol=2e-6)
+
+
+def test_a_grad_scaler_takes_its_slow_path_where_steps_are_counted_on_the_host():
+    """It has to be known there whether this is one; a subclass of tensor is not chosen between."""
+    params = [torch.ones(3, requires_grad=True)]
+    assert adapter.AdamW(params, capturable=True)._step_supports_amp_scaling
+    assert not adapter.AdamW(params)._step_supports_amp_scaling
+    copies = [torch.ones(3, requires_grad=True).clone()]
+    both = adapter.AdamW(copies, capturable=True, differentiable=True)
+    assert not both._step_supports_amp_scaling
 
 
 def test_a_grad_scaler_that_is_off_is_not_there():
@@ -1045,6 +1155,7 @@ def test_a_mask_inside_a_route_is_asked_about_the_same_paths():
     assert moved == [-0.1, -1.0, 0.0, -0.1]
 
 
+SGD = samestep.SGD(lr=0.1)
 MATRICES_ONLY = samestep.route(
     (samestep.Where(min_ndim=2), samestep.Muon()), (samestep.Where(path="b*"), samestep.AdamW())
 )
@@ -1086,6 +1197,73 @@ def test_a_routed_group_is_added_with_all_its_parts_or_not_at_all(group, error, 
     assert len(optimizer.param_groups) == 1
     optimizer.add_param_group({"params": [("w", torch.ones(2, 2)), ("b", torch.ones(2))]})
     assert [group["param_names"] for group in optimizer.param_groups] == [["first"], ["w"], ["b"]]
+
+
+def test_the_groups_of_an_optimizer_may_be_given_to_another():
+    """Neither what it says of its own parts nor shared state goes along, and it stays as it is."""
+    params = [torch.ones(2, 2), torch.ones(3), torch.ones(2, 2)]
+    rule = samestep.route((samestep.Where(ndim=2), samestep.Prodigy()), samestep.SGD(lr=0.1))
+    first = adapter.bind(rule, params)
+    train(first, params, range(2))
+    before = everything(first, params)
+    groups = str(first.param_groups)
+    second = adapter.bind(rule, first.param_groups)
+    third = adapter.AdamW(first.param_groups)
+    assert str(first.param_groups) == groups
+    assert [group["places"] for group in first.param_groups] == [["0", "2"], ["1"]]
+    assert [group["places"] for group in second.param_groups] == [["0", "1"], ["2"]]
+    assert not [group for group in third.param_groups if {"branch", "places"} & {*group}]
+    assert "d" not in second.param_groups[0]
+    assert_equal(everything(first, params), before)
+    for optimizer in (second, third, first):
+        train(optimizer, params, range(2))
+
+
+def test_names_go_along_with_the_groups_of_another_optimizer():
+    named = [("a", torch.ones(2, 2)), ("b", torch.ones(3)), ("c", torch.ones(2, 2))]
+    plain = adapter.AdamW(named)
+    rule = samestep.route((samestep.Where(path="b"), samestep.SGD(lr=0.1)), samestep.AdamW())
+    routed = adapter.bind(rule, plain.param_groups)
+    assert [group["param_names"] for group in routed.param_groups] == [["b"], ["a", "c"]]
+    again = adapter.AdamW(routed.param_groups)
+    assert [group["param_names"] for group in again.param_groups] == [["b"], ["a", "c"]]
+    assert plain.param_groups[0]["param_names"] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="AdamW: a parameter group has 1 parameters and 2 param_"):
+        adapter.AdamW([{"params": [torch.ones(2)], "param_names": ["a", "b"]}])
+
+
+SGD_OR_ADAMW = samestep.route((samestep.Where(path="a"), samestep.SGD(lr=0.1)), samestep.AdamW())
+
+
+@pytest.mark.parametrize("rule", [SGD_OR_ADAMW, samestep.AdamW()])
+def test_a_parameter_that_is_given_twice_is_named(rule):
+    """In one group, in two, on two branches of a route."""
+    param, other = torch.ones(2), torch.ones(2)
+    with pytest.raises(ValueError, match=f"{rule.name}: .* duplicate parameters: 'b' .* 'a'"):
+        adapter.bind(rule, [("a", param), ("b", param)])
+    with pytest.raises(ValueError, match=f"{rule.name}: .* duplicate parameters: '2' .* '0'"):
+        adapter.bind(rule, [param, other, param])
+    optimizer = adapter.bind(rule, [("a", other), ("c", param)])
+    groups = str(optimizer.param_groups)
+    where = len(optimizer.param_groups) - 1
+    with pytest.raises(ValueError, match=f"'b' is the same as 'c' of group {where}; give it once"):
+        optimizer.add_param_group({"params": [("d", torch.ones(2)), ("b", param)]})
+    assert str(optimizer.param_groups) == groups
+
+
+def test_a_cycle_is_taken_by_a_route_whose_rules_all_have_a_momentum():
+    rule = samestep.route(
+        (samestep.Where(ndim=2), samestep.AdamW(lr=0.1)),
+        samestep.AdamW(lr=0.2, betas=(0.8, 0.99)),
+    )
+    params = [torch.ones(2, 2), torch.ones(3)]
+    optimizer = adapter.bind(rule, params)
+    assert [group["betas"][0] for group in optimizer.param_groups] == [0.9, 0.8]
+    lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=31, max_momentum=0.97)
+    assert [group["betas"] for group in optimizer.param_groups] == [(0.97, 0.999), (0.97, 0.99)]
+    other = adapter.bind(samestep.route((samestep.Where(ndim=2), samestep.AdamW()), SGD), params)
+    with pytest.raises(ValueError, match="must support momentum or beta1"):
+        lr_scheduler.OneCycleLR(other, 0.05, total_steps=31)
 
 
 def test_a_route_may_have_an_empty_group():

@@ -187,6 +187,18 @@ def test_parameters_of_any_layout_are_written(execution):
 
 
 @pytest.mark.parametrize("execution", FAST)
+@pytest.mark.parametrize("shapes", [[(3,), ()], [(), (3,)], [(), ()], [(2,), (), (3,)]])
+def test_numbers_may_stand_before_vectors_and_behind_them(shapes, execution):
+    results = []
+    for chosen in ("reference", execution):
+        params = parameters(shapes)
+        optimizer = adapter.AdamW(params, lr=0.1, execution=chosen)
+        train(optimizer, params)
+        results.append(values(params, optimizer))
+    assert close(*results)
+
+
+@pytest.mark.parametrize("execution", FAST)
 def test_dtypes_are_grouped(execution):
     results = []
     for chosen in ("reference", execution):
@@ -267,6 +279,61 @@ def test_whatever_is_replaced_is_noticed(name, execution, change):
         train(optimizer, params, 2, first=2)
         results.append(values(params, optimizer))
     assert close(*results)
+
+
+@pytest.mark.parametrize("execution", FAST)
+def test_parameters_that_come_to_share_memory_are_noticed(execution):
+    results = []
+    for chosen in ("reference", execution):
+        params = [*map(torch.nn.Parameter, parameters([(3,), (3,), (4,)]))]
+        optimizer = adapter.SGD(params, lr=0.1, execution=chosen)
+        train(optimizer, params, 2)
+        params[1].data = params[0].data
+        train(optimizer, params, 2, first=2)
+        results.append(values(params, optimizer))
+    assert equal(*results)
+
+
+@pytest.mark.parametrize("execution", FAST)
+def test_parameters_that_move_are_no_reason_to_plan_again(execution):
+    """Some who wrap an optimizer exchange ``data`` at every step."""
+    results = []
+    for chosen in ("reference", execution):
+        params = parameters([(3,), (), (2, 3), (4,)])
+        optimizer = adapter.AdamW(params, lr=0.1, execution=chosen)
+        train(optimizer, params, 1)
+        plan = optimizer._plan
+        for step in range(1, 4):
+            for param in params:
+                param.data = param.data.clone()
+            train(optimizer, params, 1, first=step)
+            assert chosen == "reference" or optimizer._plan is plan
+        results.append(values(params, optimizer))
+    assert close(*results)
+
+
+RESHAPED = {
+    "other memory": lambda a, b: (torch.ones(2), torch.ones(3)),
+    "fewer elements": lambda a, b: (a[:2], b),
+    "an axis more": lambda a, b: (a.view(3, 1), b.view(2, 1)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
+@pytest.mark.parametrize("execution", ["reference", *FAST])
+@pytest.mark.parametrize("change", RESHAPED)
+def test_a_parameter_that_gets_another_shape_is_named_before_anything_moves(change, execution):
+    params = parameters([(3,), (2,)])
+    optimizer = adapter.AdamW(params, lr=0.1, execution=execution)
+    train(optimizer, params, 2)
+    data = RESHAPED[change](*(param.data for param in params))
+    for param, new in zip(params, data, strict=True):
+        param.grad, param.data = None, new
+    give_gradients(params, 2)
+    before = values(params, optimizer)
+    with pytest.raises(ValueError, match=r"AdamW: the state of '0' has a slot m of shape \(3,\)"):
+        optimizer.step()
+    assert equal(values(params, optimizer), before)
 
 
 @pytest.mark.parametrize("execution", FAST)

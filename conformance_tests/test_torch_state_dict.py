@@ -281,6 +281,172 @@ def test_what_belongs_to_no_parameter_is_kept_as_torch_keeps_it():
     assert optimizer.state_dict()["state"]["note"] == {"seen": 3}
 
 
+# What others keep in the state of a parameter.
+
+
+@pytest.mark.parametrize("step", ["first", "later"])
+def test_what_is_no_slot_of_any_rule_goes_along(rule_class, step):
+    """Before the first step or after it; in steps, in a copy, in a file and back, as it was."""
+    params, plain = trained(typical(rule_class), steps=4)
+    copies = parameters()
+    optimizer = bound(typical(rule_class), copies)
+    train(optimizer, copies, range(0 if step == "first" else 2))
+    buffer = torch.arange(6.0, dtype=torch.float64).reshape(3, 2)
+    note = {"seen": [1, (2.5, "a")], "at": [torch.ones(2)]}
+    optimizer.state[copies["a"]].update(buffer=buffer, note=note)
+    train(optimizer, copies, range(0 if step == "first" else 2, 3))
+    assert optimizer.state[copies["a"]]["buffer"] is buffer
+    other = bound(typical(rule_class), last := clone(copies))
+    other.load_state_dict(through_a_file(optimizer.state_dict()))
+    train(other, last, range(3, 4))
+    own = other.state[last["a"]]
+    assert torch.equal(own["buffer"], buffer) and own["buffer"].dtype == torch.float64
+    assert own["buffer"].data_ptr() != buffer.data_ptr() and str(own["note"]) == str(note)
+    del own["buffer"], own["note"]
+    for key, value in everything(plain, params).items():
+        assert torch.equal(everything(other, last)[key], value), key
+
+
+def test_what_others_keep_of_a_parameter_that_has_not_stepped_is_loaded():
+    params = parameters()
+    optimizer = bound(samestep.AdamW(), params)
+    optimizer.state[params["a"]]["note"] = 3
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert optimizer.state[params["a"]] == {"note": 3}
+
+
+def test_a_slot_of_another_rule_is_not_what_others_keep():
+    params, optimizer = trained()
+    optimizer.state[params["c"]]["prev"] = torch.zeros(2, 3, 2)
+    before = everything(optimizer, params)
+    with pytest.raises(ValueError, match="AdamW: the state of 'c' has slots m, prev, v; AdamW"):
+        optimizer.step()
+    assert_equal(everything(optimizer, params), before)
+
+
+@pytest.mark.parametrize("wrong", ["slots", "shape", "step"])
+def test_a_refusal_says_that_it_is_the_state_dict_that_is_wrong(wrong):
+    """And the parameter, and that nothing has been loaded."""
+    params, optimizer = trained()
+    saved = copy.deepcopy(optimizer.state_dict())
+    changes = {
+        "slots": {"prev": torch.zeros(2, 3, 2)},
+        "shape": {"v": torch.zeros(7)},
+        "step": {"step": -1},
+    }
+    saved["state"][2].update(changes[wrong])
+    words = {"slots": "slots m, prev, v", "shape": "shape (7,)", "step": "step -1"}[wrong]
+    after = "so it is in the state dict, of which nothing has been loaded"
+    refuses(optimizer, params, saved, "AdamW: the state of 'c'", words, after)
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_a_state_dict_of_torchs_own_optimizers_is_refused_by_what_it_lacks(name):
+    params, optimizer = trained()
+    copies = clone(params)
+    theirs = getattr(torch.optim, name)(copies.items(), lr=0.1)
+    train(theirs, copies, range(2))
+    lacks = {"SGD": "amsgrad, betas, bias_correction", "AdamW": "bias_correction"}[name]
+    words = ("for parameter 'a'; it is another optimizer's",)
+    refuses(optimizer, params, theirs.state_dict(), f"AdamW: the state dict has no {lacks}", *words)
+
+
+SLOTS = {
+    "int64": torch.ones(3, 2, dtype=torch.int64),
+    "bool": torch.ones(3, 2, dtype=torch.bool),
+    "complex64": torch.ones(3, 2, dtype=torch.complex64),
+    "sparse_coo": torch.ones(3, 2).to_sparse(),
+    "ndarray": torch.ones(3, 2).numpy(),
+    "meta": torch.ones(3, 2, device="meta"),
+}
+
+
+@pytest.mark.parametrize("wrong", SLOTS)
+def test_a_slot_must_be_a_dense_tensor_that_can_be_computed_with(wrong):
+    params, optimizer = trained()
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["state"][3]["m"] = SLOTS[wrong]
+    train(optimizer, params, range(3, 5))
+    refuses(optimizer, params, saved, "AdamW: the state of 'd' has a slot m", wrong)
+    if wrong != "meta":
+        optimizer.state[params["d"]]["m"] = SLOTS[wrong]
+        before = params["a"].detach().clone()
+        with pytest.raises(ValueError, match=f"the state of 'd' has a slot m that is .*{wrong}"):
+            train(optimizer, params, range(5, 6))
+        assert torch.equal(params["a"], before)
+
+
+@pytest.mark.parametrize("step", [2.5, float("inf"), float("nan"), True, -1, 2j])
+def test_a_step_must_be_a_whole_number(step):
+    params, optimizer = trained()
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["state"][3]["step"] = torch.tensor(step)
+    train(optimizer, params, range(3, 5))
+    refuses(optimizer, params, saved, "AdamW: the state of 'd' has step", "whole number >= 0")
+    saved["state"][3]["step"] = torch.tensor(2.0)  # as torch.optim counts
+    optimizer.load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1e-3, None, torch.ones(2), *map(torch.tensor, [float("nan"), float("inf"), 1, True])],
+)
+def test_shared_state_must_be_a_finite_number(value):
+    params, optimizer = trained(samestep.Prodigy())
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["param_groups"][0]["d"] = value
+    train(optimizer, params, range(3, 5))
+    refuses(optimizer, params, saved, f"Prodigy: d is {value!r} in the state dict", "finite")
+
+
+def form(**changes):
+    """A state dict with another first group, or with something else in a place."""
+
+    def change(saved):
+        group = {**saved["param_groups"][0], **changes.pop("group", {})}
+        group = {name: value for name, value in group.items() if value != "absent"}
+        return {**saved, "param_groups": [group], **changes}
+
+    return change
+
+
+FORMS = {
+    "no dict": (lambda saved: 5, "a state dict of an optimizer must be a dict", "5"),
+    "no state": (form(state=None), "state must be a dict", "None"),
+    "a list": (form(state=[]), "state must be a dict", "[]"),
+    "no groups": (form(param_groups=None), "param_groups must be a list", "None"),
+    "no group": (form(param_groups=[3]), "group 0 must be a dict", "3"),
+    "no params": (form(group={"params": "absent"}), "params of group 0 must be a list", "None"),
+    "shared": (form(group={"params": [0, 0, 2, 3]}), "a key of its own, not 0", "[0, 0, 2, 3]"),
+    "no key": (form(group={"params": [0, [1], 2, 3]}), "a key of its own, not [1]"),
+    "no names": (form(group={"param_names": None}), "param_names of group 0", "4 names", "None"),
+    "few names": (form(group={"param_names": ["a"]}), "param_names of group 0", "4 names"),
+    "no state of one": (form(state={1: None}), "the state of 'b' must be a dict", "None"),
+}
+
+
+@pytest.mark.parametrize("wrong", FORMS)
+def test_what_is_no_state_dict_is_refused_by_what_is_wrong_with_it(wrong):
+    params, optimizer = trained()
+    change, *words = FORMS[wrong]
+    saved = change(copy.deepcopy(optimizer.state_dict()))
+    train(optimizer, params, range(3, 5))
+    refuses(optimizer, params, saved, "AdamW: ", *words)
+
+
+def test_a_route_without_names_takes_parameters_in_the_same_order_only():
+    shapes = {"a": (3, 2), "b": (3,), "c": (3, 2), "d": (3,)}
+    rule = samestep.route((samestep.Where(ndim=2), samestep.AdamW()), samestep.SGD(momentum=0.9))
+    params, first = trained(rule, names=False, shapes=shapes)
+    other = clone(params, "abdc")
+    second = bound(rule, other, names=False)
+    train(second, other, range(1))
+    refuses(second, other, first.state_dict(), "the parameters 0, 2 in", "has 0, 3", "same order")
+    again = bound(rule, copies := clone(params), names=False)
+    again.load_state_dict(first.state_dict())
+    assert_equal(everything(again, copies), everything(first, params))
+
+
 # Hooks.
 
 

@@ -2,7 +2,18 @@
 
     rule = samestep.Average(samestep.AdamW(lr=1e-3), average_decay=0.999)
     ...
-    with samestep.swapped(model.update, params, samestep.averaged(rule, params, state)):
+    averages = samestep.averaged(rule, params, state)  # NumPy; in JAX: samestep.jax.averaged
+
+In torch and MLX they are in the optimizer's own state, and ``swapped`` puts them into a model:
+
+    averages = {n: optimizer.state[p]["average"] for n, p in model.named_parameters()}
+    params = {n: p.detach().clone() for n, p in model.named_parameters()}
+    with samestep.swapped(partial(model.load_state_dict, strict=False), params, averages):
+        evaluate(model)
+
+    params = model.parameters()
+    averages = mlx.utils.tree_map(lambda p, kept: kept["average"], params, optimizer.state)
+    with samestep.swapped(model.update, params, averages):
         evaluate(model)
 
 Neither knows a framework; ``assign`` is the model's own way of taking parameters.
@@ -17,10 +28,10 @@ from typing import Any
 import array_api_compat
 
 from . import tree
-from .arrays import cast
+from .arrays import cast, listed
 from .rule import Rule, State
 
-__all__ = ["averaged", "swapped"]
+__all__ = ["averaged", "averages_in", "swapped"]
 
 
 def averaged(rule: Rule, params: Any, state: State) -> Any:
@@ -28,29 +39,66 @@ def averaged(rule: Rule, params: Any, state: State) -> Any:
 
     Args:
         rule: an ``Average``, or a rule with one in it.
-        params: the parameters, an array or a tree of arrays.
-        state: of ``rule.update``, or of an optimizer of ``samestep.jax``.
+        params: the parameters, an array or a tree (dicts, lists, tuples) of arrays; JAX has other
+            trees as well, which ``samestep.jax.averaged`` knows.
+        state: of ``rule.init`` or ``rule.update``. In torch and MLX, whose optimizers have another,
+            the averages are ``optimizer.state[param]["average"]`` and, in a tree like the
+            parameters, ``optimizer.state[...]["average"]``.
 
     Returns:
         A tree shaped like ``params``. A parameter that is not averaged, on another branch of a
         route, is itself in it.
 
     Raises:
-        ValueError: the rule keeps no average.
+        TypeError: the state is none of these, or the parameters are no such tree.
+        ValueError: the rule keeps no average, or the state is another rule's.
+    """
+    kept = averages_in(rule, state)
+
+    def average(path: tuple[Any, ...], param: Any) -> Any:
+        if not hasattr(param, "dtype"):
+            where = f"parameter {tree.dotted(path)!r}" if path else "params"
+            raise TypeError(
+                f"averaged: {where} is {type(param).__name__}; it must be an array or a tree "
+                "(dicts, lists, tuples) of arrays; of JAX's other trees samestep.jax.averaged "
+                "gives the averages"
+            )
+        found = tree.subtree(kept, path)
+        if found is None:
+            return param
+        return cast(array_api_compat.array_namespace(param), found, param.dtype)
+
+    return tree.rebuild(params, average)
+
+
+def averages_in(rule: Rule, state: State) -> Any:
+    """What a state keeps under ``average``: a tree like the parameters, in the dtype of the state.
+
+    Args:
+        rule: the rule that the state is of.
+        state: the state.
+
+    Raises:
+        TypeError: it is no state.
+        ValueError: the rule keeps no average, or the state is another rule's.
     """
     if "average" not in rule.slots():
         raise ValueError(
             f"averaged: {rule!r} keeps no average; make it Average({rule.name}(...)), say"
         )
-    kept = state.slots["average"]
-
-    def average(path: tuple[Any, ...], param: Any) -> Any:
-        found = tree.subtree(kept, path)
-        if found is None or not hasattr(param, "dtype"):  # a module of another library, as a whole
-            return param if found is None else found
-        return cast(array_api_compat.array_namespace(param), found, param.dtype)
-
-    return tree.rebuild(params, average)
+    if not isinstance(state, State):
+        raise TypeError(
+            f"averaged: the state is {type(state).__name__}; it must be what init() or update() of "
+            "a rule or of an optimizer of samestep.jax returned. In torch the averages are "
+            'optimizer.state[p]["average"]; in MLX tree_map(lambda p, kept: kept["average"], '
+            "params, optimizer.state)"
+        )
+    if "average" not in state.slots:
+        raise ValueError(
+            f"averaged: the state has slots {listed(state.slots)}; {rule.name} keeps "
+            f"{listed(rule.slots())}"
+        )
+    return state.slots["average"]
 
 
 @contextmanager
@@ -59,12 +107,13 @@ def swapped(assign: Callable[[Any], Any], params: Any, averages: Any) -> Iterato
 
     Args:
         assign: puts parameters into a model: MLX's ``model.update``, torch's
-            ``model.load_state_dict``, ``partial(nnx.update, model)`` of Flax.
+            ``model.load_state_dict``, ``partial(nnx.update, model)`` of Flax. If it fails with the
+            averages, which may be half in their place, it is called with the parameters.
         params: the parameters as ``assign`` takes them; in torch copies, since it writes into them.
         averages: the averages, likewise.
     """
-    assign(averages)
     try:
+        assign(averages)
         yield
     finally:
         assign(params)

@@ -27,12 +27,21 @@ __all__ = [
     "Storage",
     "hyper",
     "option",
+    "plain",
     "shared",
     "slot",
 ]
 
 
 _REFUSED = object()
+
+
+def plain(value: Any) -> Any:
+    """A value that can be compared and hashed: an array by its number, or by itself if traced."""
+    if isinstance(value, tuple):
+        return tuple(map(plain, value))
+    number = known(value)
+    return ("array", id(number)) if is_array(number) else number
 
 
 class Field:
@@ -77,6 +86,8 @@ class Hyper(Field):
     infinite: bool = False
     """Whether infinity is a value, such as a limit that nothing reaches; as it is where it is the
     default, and among bounds."""
+    whole: bool = False
+    """Whether it is one for all parameters, since what it changes is."""
 
     @property
     def range(self) -> str:
@@ -292,6 +303,7 @@ def hyper(
     typical: Any = None,
     ordered: bool = False,
     infinite: bool = False,
+    whole: bool = False,
 ) -> Any:
     """Declare a hyperparameter.
 
@@ -304,16 +316,25 @@ def hyper(
         typical: a value that switches the feature on, where the default leaves it off.
         ordered: the numbers are a lower and an upper bound.
         infinite: infinity is a value too, as it is where it is the default, and among bounds.
+        whole: it is one for all parameters, and groups cannot change it: ``combine`` reads it, or
+            it is the first value of what is shared.
 
     The value given by a user may be a schedule (a callable of the 0-based step) or a 0-d array.
     """
-    return Hyper(default, meaning, unit, ge, gt, le, lt, typical, ordered, infinite)
+    return Hyper(default, meaning, unit, ge, gt, le, lt, typical, ordered, infinite, whole)
 
 
 def option(
     default: Any, meaning: str, *, choices: tuple[Any, ...] | None = None, ge: int | None = None
 ) -> Any:
-    """Declare an option: a bool, a whole number ``>= ge``, or one of ``choices``."""
+    """Declare an option.
+
+    Args:
+        default: a bool, a whole number, or one of ``choices``.
+        meaning: what it does, in a few words; part of every message about it.
+        choices: the values that it may have.
+        ge: the least whole number that it may be.
+    """
     return Option(default, meaning, choices, ge)
 
 
@@ -343,5 +364,10 @@ def slot(
 
 
 def shared(meaning: str, *, start: float | str) -> Any:
-    """Declare a 0-d state array for all parameters together, starting at ``start``."""
+    """Declare a 0-d state array for all parameters together.
+
+    Args:
+        meaning: what it holds.
+        start: its first value: a number, or the name of the hyperparameter that gives it.
+    """
     return Shared(meaning, start)

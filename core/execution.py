@@ -9,15 +9,17 @@ auto        the adapter's choice, which it documents and says once
 from __future__ import annotations
 
 import logging
+from typing import Literal, get_args
 
-__all__ = ["EXECUTIONS", "checked", "say", "say_failed"]
+__all__ = ["EXECUTIONS", "Execution", "checked", "say", "say_failed"]
 
-EXECUTIONS = ("auto", "reference", "packed", "compiled")
+Execution = Literal["auto", "reference", "packed", "compiled"]
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 
 _log = logging.getLogger("samestep")
 
 
-def checked(rule: str, execution: str) -> str:
+def checked(rule: str, execution: Execution) -> Execution:
     """The name of an execution, if there is such a one."""
     if execution not in EXECUTIONS:
         raise ValueError(

@@ -28,14 +28,14 @@ Array = Any
 
 
 class TripleState(NamedTuple):
-    """Parameters and the rule's state. In JAX it is a pytree without being registered."""
+    """``params`` and the rule's ``state``. In JAX it is a pytree without being registered."""
 
     params: Any
     state: State
 
 
 class Triple(NamedTuple):
-    """An optimizer as three pure functions; see ``triple``."""
+    """The functions ``init``, ``update`` and ``get_params`` of an optimizer; see ``triple``."""
 
     init: Callable[[Any], TripleState]
     update: Callable[[Any, Any, TripleState], TripleState]

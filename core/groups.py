@@ -10,25 +10,29 @@ not reach a group with an ``lr`` of its own; give that group a schedule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy
 
-from .declaration import Hyper
+from .declaration import Hyper, plain
 
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["Groups", "Parameter", "Predicate"]
+__all__ = ["Groups", "Parameter", "Predicate", "holds", "refuse_apart"]
 
 
 class Parameter(NamedTuple):
-    """What a predicate is told about a parameter."""
+    """What a predicate is told about a parameter.
+
+    Args:
+        path: its names joined by dots: ``"encoder.0.weight"``. torch: the name given to the
+            optimizer in ``named_parameters()``, else its index.
+        shape: its shape; ``ndim`` is the number of dimensions.
+    """
 
     path: str
-    """Its names joined by dots: ``"encoder.0.weight"``. torch: the name given to the optimizer in
-    ``named_parameters()``, else its index."""
     shape: tuple[int, ...]
 
     @property
@@ -38,6 +42,47 @@ class Parameter(NamedTuple):
 
 
 Predicate = Callable[[Parameter], bool]
+
+
+def holds(what: object, predicate: Predicate, parameter: Parameter) -> bool:
+    """What a predicate says of a parameter: True or False, or an error.
+
+    Args:
+        what: what the message calls the predicate.
+        predicate: a callable of a parameter.
+        parameter: the parameter.
+    """
+    answer = predicate(parameter)
+    if not isinstance(answer, (bool, numpy.bool_)):
+        raise TypeError(
+            f"{what} gave {answer!r} for parameter {parameter.path!r}; it must give True or False"
+        )
+    return bool(answer)
+
+
+def refuse_apart(rules: Iterable[Rule]) -> None:
+    """Refuse groups that have different values of a number that is one for all parameters.
+
+    Args:
+        rules: that of every group, in order.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for place, rule in enumerate(rules):
+        _refuse_apart(rule, f"group {place}", found)
+
+
+def _refuse_apart(rule: Rule, who: str, found: dict[str, tuple[str, Any]]) -> None:
+    """Compare a rule's numbers that are one for all with those found so far, by who has them."""
+    for name, field in rule.all_fields().items():
+        if not (isinstance(field, Hyper) and field.whole):
+            continue
+        value = rule.hypers[name]
+        other, before = found.setdefault(name, (who, value))
+        if plain(before) != plain(value):
+            raise ValueError(
+                f"{rule.name}: {who} has {name}={value!r}, {other} {before!r}; it must be the same "
+                f"for all, as what it changes is one for all parameters ({field.meaning})"
+            )
 
 
 class Groups:
@@ -83,7 +128,9 @@ class Groups:
     def check(self, rule: Rule) -> None:
         """Refuse a group that changes what cannot differ between parameters of one rule."""
         fields = rule.all_fields()
-        numbers = ", ".join(n for n, field in fields.items() if isinstance(field, Hyper))
+        numbers = ", ".join(
+            n for n, field in fields.items() if isinstance(field, Hyper) and not field.whole
+        )
         for place, (_, changes) in enumerate(self.groups):
             where = f"{rule.name}: group {place}"
             for name in changes:
@@ -93,6 +140,9 @@ class Groups:
                 changed = self._changed(rule, dict(changes))
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
+            found: dict[str, tuple[str, Any]] = {}
+            _refuse_apart(rule, "the rule", found)
+            _refuse_apart(changed, f"group {place}", found)
             if changed.slots().keys() != rule.slots().keys():
                 raise ValueError(
                     f"{where} changes {', '.join(changes)} so that other slots are needed; all "
@@ -106,21 +156,22 @@ class Groups:
         parameter = Parameter(path, shape)
         matching = (
             place
-            for place, (holds, _) in enumerate(self.groups)
-            if self.answer(f"the predicate of group {place}", holds, parameter)
+            for place, (predicate, _) in enumerate(self.groups)
+            if self.answer(f"the predicate of group {place}", predicate, parameter)
         )
         decays = self.mask is None or self.answer("mask", self.mask, parameter)
         return next(matching, None), decays
 
     def answer(self, what: str, predicate: Predicate, parameter: Parameter) -> bool:
-        """What a predicate says of a parameter: True or False, or an error."""
-        answer = predicate(parameter)
-        if not isinstance(answer, (bool, numpy.bool_)):
-            raise TypeError(
-                f"{self.rule}: {what} gave {answer!r} for parameter {parameter.path!r}; it must "
-                "give True or False"
+        """What a predicate of this rule says of a parameter; its own errors say of which."""
+        try:
+            return holds(f"{self.rule}: {what}", predicate, parameter)
+        except Exception as error:
+            error.add_note(
+                f"{self.rule}: {what} was asked about parameter {parameter.path!r} of shape "
+                f"{parameter.shape}"
             )
-        return bool(answer)
+            raise
 
     def applied(self, rule: Rule, place: tuple[int | None, bool]) -> Rule:
         """The rule with the numbers of a place."""

@@ -8,9 +8,11 @@ that a user defines is served like the package's own.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .documentation import described
 from .rule import Rule, registry
 
 __all__ = ["serve", "signature"]
@@ -38,11 +40,21 @@ def serve(
             native = make(rule)
             native.__name__ = native.__qualname__ = name
             native.__module__ = module
-            native.__doc__ = rule.__doc__
+            native.__doc__ = described(rule, native, vars(sys.modules[module])["bind"])
+            if isinstance(native, type):
+                _show_signature(native)
             made[rule] = native
         return made[rule]
 
     return attribute, lambda: sorted(registry)
+
+
+def _show_signature(native: Any) -> None:
+    """The signature in the place of ``*args`` where ``help`` lists the methods."""
+    initialiser = vars(native)["__init__"]
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    shown = [first, *inspect.signature(native).parameters.values()]
+    initialiser.__name__, initialiser.__signature__ = "__init__", inspect.Signature(shown)
 
 
 def signature(

@@ -14,38 +14,67 @@ adapter takes it, wrappers go around it, and its state is one state.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
-import numpy
-
-from . import step as stepping
-from . import tree
-from .arrays import dtype_name, is_array, listed, parts
+from .arrays import listed
 from .declaration import Shared, Slot
-from .groups import Groups, Parameter, Predicate
+from .groups import Groups, Parameter, Predicate, holds
 from .rule import Rule
 
-__all__ = ["Route", "Where", "route", "state_bytes"]
+__all__ = ["Condition", "Route", "Where", "route"]
 
 
-@dataclass(frozen=True)
-class Where:
+class Condition:
+    """A predicate of parameters to combine with others, by ``&``, ``|`` and ``~``."""
+
+    def __call__(self, parameter: Parameter) -> bool:
+        """Whether it holds."""
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__()")
+
+    def __and__(self, other: Predicate) -> Condition:
+        return _All((self, _checked(self, "&", other)))
+
+    def __or__(self, other: Predicate) -> Condition:
+        return _Any((self, _checked(self, "|", other)))
+
+    def __rand__(self, other: Predicate) -> Condition:
+        return _All((_checked(self, "&", other), self))
+
+    def __ror__(self, other: Predicate) -> Condition:
+        return _Any((_checked(self, "|", other), self))
+
+    def __invert__(self) -> Condition:
+        return _Not(self)
+
+
+@dataclass(frozen=True, repr=False)
+class Where(Condition):
     """A predicate of parameters that says what it asks for; combine with ``&``, ``|`` and ``~``.
 
     Args:
-        path: a pattern of the dotted path, in which ``*`` is any text: ``"encoder.*.weight"``.
+        path: a pattern of the dotted path, as of file names: ``*`` is any text, ``?`` any letter,
+            ``[ab]`` one of these and ``[!ab]`` none: ``"encoder.*.weight"``.
         ndim: number of dimensions.
         min_ndim: the same, at least.
         max_ndim: the same, at most.
+
+    Raises:
+        TypeError: what is asked for is no pattern or no whole number.
     """
 
     path: str | None = None
     ndim: int | None = None
     min_ndim: int | None = None
     max_ndim: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            kind, words = (str, "a pattern") if name == "path" else (int, "a whole number")
+            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+                raise TypeError(f"Where({name}={value!r}): {name} must be {words}")
 
     def __call__(self, parameter: Parameter) -> bool:
         """Whether all that was asked for is so."""
@@ -56,61 +85,90 @@ class Where:
             and (self.max_ndim is None or parameter.ndim <= self.max_ndim)
         )
 
-    def __and__(self, other: Predicate) -> Where:
-        return _Combined("&", (self, other))
-
-    def __or__(self, other: Predicate) -> Where:
-        return _Combined("|", (self, other))
-
-    def __invert__(self) -> Where:
-        return _Combined("~", (self,))
-
     def __repr__(self) -> str:
         asked = ", ".join(f"{n}={v!r}" for n, v in vars(self).items() if v is not None)
         return f"Where({asked})"
 
 
-class _Combined(Where):
-    """Predicates joined by ``&`` or ``|``, or the contrary of one."""
+@dataclass(frozen=True, repr=False)
+class _All(Condition):
+    """All of several predicates, asked in order until one does not hold."""
 
-    def __init__(self, sign: str, predicates: tuple[Predicate, ...]) -> None:
-        object.__setattr__(self, "sign", sign)
-        object.__setattr__(self, "predicates", predicates)
-
-    sign: str
     predicates: tuple[Predicate, ...]
 
     def __call__(self, parameter: Parameter) -> bool:
-        answers = [predicate(parameter) for predicate in self.predicates]
-        if self.sign == "~":
-            return not answers[0]
-        return all(answers) if self.sign == "&" else any(answers)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Combined) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash((self.sign, self.predicates))
+        return all(_holds(predicate, parameter) for predicate in self.predicates)
 
     def __repr__(self) -> str:
-        words = [_described(predicate) for predicate in self.predicates]
-        return f"~{words[0]}" if self.sign == "~" else f"({f' {self.sign} '.join(words)})"
+        return f"({' & '.join(map(_described, self.predicates))})"
+
+
+@dataclass(frozen=True, repr=False)
+class _Any(Condition):
+    """Any of several predicates, asked in order until one holds."""
+
+    predicates: tuple[Predicate, ...]
+
+    def __call__(self, parameter: Parameter) -> bool:
+        return any(_holds(predicate, parameter) for predicate in self.predicates)
+
+    def __repr__(self) -> str:
+        return f"({' | '.join(map(_described, self.predicates))})"
+
+
+@dataclass(frozen=True, repr=False)
+class _Not(Condition):
+    """The contrary of a condition."""
+
+    condition: Condition
+
+    def __call__(self, parameter: Parameter) -> bool:
+        return not self.condition(parameter)
+
+    def __repr__(self) -> str:
+        return f"~{self.condition!r}"
+
+
+def _holds(predicate: Predicate, parameter: Parameter) -> bool:
+    return holds(predicate, predicate, parameter)
+
+
+def _checked(one: Condition, sign: str, other: Any) -> Predicate:
+    if not callable(other):
+        raise TypeError(
+            f"{one!r} {sign} {other!r}: both must be predicates, such as Where(path='embed.*') or "
+            "a callable of a parameter"
+        )
+    predicate: Predicate = other
+    return predicate
+
+
+class _Elsewhere:
+    """A hyperparameter that a route leaves to its rules."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, route: Any, owner: type) -> Any:
+        if route is None:
+            return self
+        raise AttributeError(route._words(self.name))
 
 
 class Route(Rule, register=False):
     """A rule for every parameter, the first whose predicate holds; see ``route``."""
 
-    weight_decay = decay = maximize = state_dtype = None
+    weight_decay, decay = _Elsewhere(), _Elsewhere()
+    maximize, state_dtype = _Elsewhere(), _Elsewhere()
 
     routes: tuple[tuple[Predicate | None, Rule], ...]
 
-    def __init__(self, *routes: tuple[Predicate, Rule] | Rule) -> None:
+    def __init__(self, *routes: tuple[Predicate | None, Rule] | Rule) -> None:
         if not routes:
             raise TypeError(
                 "route(): give pairs of a predicate and a rule, and a rule for the rest"
             )
-        object.__setattr__(self, "routes", tuple(_pair(i, item) for i, item in enumerate(routes)))
-        self._store({}, Groups("route"))
+        self._lead(tuple(_pair(place, item) for place, item in enumerate(routes)))
         summing = [rule for rule in self.branches if rule.phases]
         if len(summing) > 1:
             raise ValueError(
@@ -123,6 +181,16 @@ class Route(Rule, register=False):
                     f"route: {self.routes[place][1]!r} stands without a predicate before others, "
                     "which would get nothing; only the last may"
                 )
+
+    def _lead(self, routes: tuple[tuple[Predicate | None, Rule], ...]) -> Self:
+        object.__setattr__(self, "routes", routes)
+        self._store({}, Groups("route"))
+        return self
+
+    @property
+    def name(self) -> str:
+        """As it is called."""
+        return "route"
 
     @classmethod
     def _derived_signature(cls) -> inspect.Signature:
@@ -198,12 +266,9 @@ class Route(Rule, register=False):
         return self._mapped(lambda rule: rule.without_numbers())
 
     def _mapped(self, change: Callable[[Rule], Rule]) -> Self:
-        return type(self)(
-            *(
-                change(rule) if predicate is None else (predicate, change(rule))
-                for predicate, rule in self.routes
-            )
-        )
+        """A copy with other numbers, of whose rules and predicates nothing is to be checked."""
+        routes = tuple((predicate, change(rule)) for predicate, rule in self.routes)
+        return object.__new__(type(self))._lead(routes)
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """Those of the rule that sums over its parameters."""
@@ -220,37 +285,19 @@ class Route(Rule, register=False):
     def replace(self, **changes: Any) -> Self:
         """Nothing can be replaced: make a route of other rules."""
         if changes:
-            raise TypeError(
-                f"route: there is no {listed(changes)} to replace; it belongs to one of the rules "
-                + ", ".join(rule.name for rule in self.branches)
-            )
+            raise TypeError(self._words(f"{listed(changes)} to replace"))
         return self
 
-    def table(self, params: Any) -> str:
-        """Which parameter has which rule, why, and how many bytes of state that takes.
+    def _words(self, what: str) -> str:
+        names = ", ".join(rule.name for rule in self.branches)
+        return f"route: there is no {what}; it belongs to one of the rules {names}"
 
-        Args:
-            params: a tree of arrays, or pairs of a name and a tensor (``named_parameters()``).
-        """
-        rows = [("parameter", "shape", "rule", "because of", "bytes of state")]
-        total = 0
-        for path, array in _named(params):
-            place = self.branch(path, array.shape)
-            predicate, rule = self.routes[place]
-            size = state_bytes(rule.of(path, array.shape), array.shape, dtype_name(array.dtype))
-            total += size
-            why = "the rest" if predicate is None else f"{place}: {_described(predicate)}"
-            shape = " x ".join(map(str, array.shape)) or "0-d"
-            rows.append((path, shape, rule.name, why, f"{size:,}"))
-        rows.append(("", "", "", "total", f"{total:,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if last else cell.ljust(width)
-                for cell, width, last in zip(row, widths, (False,) * 4 + (True,), strict=True)
-            )
-            for row in rows
-        )
+    def reasons(self, path: str, shape: Any) -> list[str]:
+        """The predicate that chooses the rule, and then the reasons of the rule."""
+        place = self.branch(path, shape)
+        predicate, rule = self.routes[place]
+        chosen = "the rest" if predicate is None else f"{place}: {_described(predicate)}"
+        return [chosen, *rule.reasons(path, shape)]
 
     def __repr__(self) -> str:
         shown = (
@@ -268,12 +315,18 @@ class Route(Rule, register=False):
         return {str(place): route for place, route in enumerate(self.routes)}
 
 
-def route(*routes: tuple[Predicate, Rule] | Rule) -> Route:
+def route(*routes: tuple[Predicate | None, Rule] | Rule) -> Route:
     """A rule that hands every parameter to the first rule whose predicate holds.
+
+        rule = route((Where(min_ndim=2), Muon(lr=0.02)), AdamW(lr=3e-4))
 
     Args:
         routes: pairs of a predicate (``Where(...)``, or a callable of a ``Parameter``) and a rule;
-            the last may be a rule alone, which takes the rest.
+            the last may be a rule alone, or one beside None, which takes the rest.
+
+    Returns:
+        A rule like any other, for every framework; ``table(params)`` says which parameter has which
+        rule, why, and how many bytes of state that takes.
 
     Raises:
         TypeError, ValueError: no such pairs; several rules that sum over all parameters. At the
@@ -282,38 +335,20 @@ def route(*routes: tuple[Predicate, Rule] | Rule) -> Route:
     return Route(*routes)
 
 
-def state_bytes(rule: Rule, shape: Any, dtype: str) -> int:
-    """Bytes of state of one parameter.
-
-    Args:
-        rule: its rule.
-        shape: of the parameter.
-        dtype: name of the parameter's dtype.
-    """
-    param = numpy.broadcast_to(numpy.zeros((), getattr(_Sized(), dtype)), tuple(shape))
-    slots = stepping.init_slots(rule, _Sized(), param)
-    return sum(int(part.nbytes) for value in slots.values() for part in parts(value))
-
-
-class _Sized:
-    """NumPy, with float16 in the place of the bfloat16 that it does not have."""
-
-    bfloat16 = numpy.float16
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(numpy, name)
-
-
 def _pair(place: int, item: Any) -> tuple[Predicate | None, Rule]:
     predicate, rule = (None, item) if isinstance(item, Rule) else _two(place, item)
-    if isinstance(rule, Route):
-        raise TypeError(f"route: route {place} leads to another; list all rules in one")
+    if rule.branches != (rule,):
+        raise TypeError(
+            f"route: route {place} leads to another, {rule!r}; list all rules in one, and put "
+            "wrappers around each or around the whole"
+        )
     return predicate, rule
 
 
-def _two(place: int, item: Any) -> tuple[Predicate, Rule]:
+def _two(place: int, item: Any) -> tuple[Predicate | None, Rule]:
     fits = isinstance(item, (tuple, list)) and len(item) == 2
-    if not fits or not callable(item[0]) or not isinstance(item[1], Rule):
+    fits = fits and (item[0] is None or callable(item[0]))
+    if not fits or not isinstance(item[1], Rule):
         raise TypeError(
             f"route: route {place} is {item!r}; it must be a pair of a predicate and a rule, such "
             "as (Where(min_ndim=2), Muon(lr=0.02)), or a rule"
@@ -322,17 +357,5 @@ def _two(place: int, item: Any) -> tuple[Predicate, Rule]:
 
 
 def _described(predicate: Any) -> str:
-    own = isinstance(predicate, Where) or not hasattr(predicate, "__name__")
+    own = isinstance(predicate, Condition) or not hasattr(predicate, "__name__")
     return repr(predicate) if own else str(predicate.__name__)
-
-
-def _named(params: Any) -> Iterable[tuple[str, Any]]:
-    """Names and arrays, from a tree or from pairs."""
-    if isinstance(params, Mapping) or is_array(params) or hasattr(params, "shape"):
-        return [(tree.dotted(path), array) for path, array in tree.leaves(params)]
-    pairs = list(params)
-    if all(
-        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
-    ):
-        return pairs
-    return [(tree.dotted(path), array) for path, array in tree.leaves(pairs)]

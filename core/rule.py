@@ -11,11 +11,11 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import array_api_compat
 
+from . import documentation, table, tree
 from . import step as stepping
-from . import tree
 from . import weight_decay as decay_families
 from .arrays import is_array, known, listed
-from .declaration import Hyper, Option, Shared, Slot, Storage, hyper, option
+from .declaration import Hyper, Option, Shared, Slot, Storage, hyper, option, plain
 from .dialects import Preset
 from .groups import Groups
 
@@ -100,14 +100,6 @@ def _namespace(rule: Rule, arrays: Iterable[_Found]) -> Any:
     return next(iter(libraries.values()))[0]
 
 
-def _plain(value: Any) -> Any:
-    """A value that can be compared and hashed: an array by its number, or by itself if traced."""
-    if isinstance(value, tuple):
-        return tuple(map(_plain, value))
-    number = known(value)
-    return ("array", id(number)) if is_array(number) else number
-
-
 @contextmanager
 def _at(step: Any) -> Iterator[None]:
     """Say of an error that a schedule is to blame, and at which step."""
@@ -119,16 +111,28 @@ def _at(step: Any) -> Iterator[None]:
         raise ValueError(f"{error}; the schedule gave it for {when}") from None
 
 
+def _chosen(rule: str, presets: Mapping[str, dict[str, Any]], like: Any) -> dict[str, Any]:
+    """The values of the dialect that was asked for."""
+    if like is None:
+        return {}
+    if not isinstance(like, str) or like not in presets:
+        raise ValueError(
+            f"{rule}(like={like!r}): there is no such dialect; {rule} has "
+            + (", ".join(map(repr, presets)) or "none")
+        )
+    return presets[like]
+
+
 def _refuse_clashes(cls: type[Rule]) -> None:
     """A name may stand for one thing only: all of them become keys of one flat record."""
-    names = [*cls._fields, *cls._slots, *cls._shared]
+    names = [*cls._hypers, *cls._slots, *cls._shared]
     for name in names:
         own = inspect.getattr_static(Rule, name, None)
         shadows = own is not None and not isinstance(own, (Hyper, Option))
         if names.count(name) > 1 or shadows or name in RESERVED:
             raise TypeError(f"{cls.__name__} declares {name!r} twice, or it is a reserved name")
     wraps = "rule" in cls.__signature__.parameters
-    if not (wraps or cls._shared_part or "lr" in cls._fields):
+    if not (wraps or cls._shared_part or "lr" in cls._hypers):
         raise TypeError(f"{cls.__name__} declares no lr; every rule has a step size")
     if not isinstance(cls.needs, property) and cls.needs not in NEEDS:
         raise TypeError(f"{cls.__name__}.needs is {cls.needs!r}; it must be one of {NEEDS}")
@@ -138,11 +142,11 @@ def _refuse_presets(cls: type[Rule]) -> None:
     """A dialect is made of values that the rule's own fields take."""
     for dialect, item in cls.dialects.items():
         for name, value in item.values.items():
-            if name not in cls._fields:
+            if name not in cls._hypers:
                 raise TypeError(
                     f"{cls.__name__}: dialect {dialect!r} sets {name}, which is no field"
                 )
-            cls._fields[name].validated(f"{cls.__name__}(like={dialect!r})", value)
+            cls._hypers[name].validated(f"{cls.__name__}(like={dialect!r})", value)
 
 
 class State(NamedTuple):
@@ -183,6 +187,8 @@ class Rule:
     """Whether a tiny change of the gradient makes a tiny change of the step; not so with a sign."""
     amplifies: ClassVar[float] = 1
     """How much more than others the rule may make of a rounding error in its gradient."""
+    version: ClassVar[int] = 1
+    """Of the state: raised when what a slot holds comes to mean something else."""
     decays_inside: ClassVar[bool] = False
     """Whether ``direction`` itself places the ``in_update`` decay (before a trust ratio, say)."""
     dialects: ClassVar[dict[str, Preset]] = {}
@@ -196,7 +202,7 @@ class Rule:
     _variants: dict[Any, Rule]
     _scheduled: tuple[str, ...] = ()
     """Of a rule at one step: the numbers that a schedule gave."""
-    _fields: ClassVar[dict[str, Hyper | Option]] = {}
+    _hypers: ClassVar[dict[str, Hyper | Option]] = {}
     _slots: ClassVar[dict[str, Slot]] = {}
     _shared: ClassVar[dict[str, Shared]] = {}
     __signature__: ClassVar[inspect.Signature]
@@ -204,7 +210,7 @@ class Rule:
     def __init_subclass__(cls, register: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._shared_part = not register
-        cls._fields = cls._declared((Hyper, Option))
+        cls._hypers = cls._declared((Hyper, Option))
         cls._slots = cls._declared(Slot)
         cls._shared = cls._declared(Shared)
         own = vars(cls).get("dialects", {})
@@ -213,6 +219,7 @@ class Rule:
         _refuse_clashes(cls)
         _refuse_presets(cls)
         if register:
+            cls.__doc__ = documentation.described(cls)
             known = registry.get(cls.__name__)
             if known is not None and known.__module__ != cls.__module__:
                 raise ValueError(
@@ -241,8 +248,8 @@ class Rule:
     def _derived_signature(cls) -> inspect.Signature:
         """Numbers first, which may be given by position; then options, and what chooses them."""
         kinds = inspect.Parameter
-        numbers = {n: f.default for n, f in cls._fields.items() if isinstance(f, Hyper)}
-        options = {n: f.default for n, f in cls._fields.items() if isinstance(f, Option)}
+        numbers = {n: f.default for n, f in cls._hypers.items() if isinstance(f, Hyper)}
+        options = {n: f.default for n, f in cls._hypers.items() if isinstance(f, Option)}
         chosen = {"like": None, "mask": None, "groups": ()}
         return inspect.Signature(
             [kinds(n, kinds.POSITIONAL_OR_KEYWORD, default=value) for n, value in numbers.items()]
@@ -253,25 +260,21 @@ class Rule:
         bound = self._bind(args, kwargs)
         like = bound.pop("like", None)
         groups = Groups(self.name, bound.pop("mask", None), bound.pop("groups", ()))
-        values = {n: f.default for n, f in self._fields.items()} | self._dialect(like) | bound
-        self._store({n: f.validated(self.name, values[n]) for n, f in self._fields.items()}, groups)
+        chosen = _chosen(self.name, self._presets(), like)
+        values = {n: f.default for n, f in self._hypers.items()} | chosen | bound
+        self._store({n: f.validated(self.name, values[n]) for n, f in self._hypers.items()}, groups)
         self._refuse_combinations()
         groups.check(self)
         self._refuse_stray_dtypes()
 
-    def _has_dialect(self, like: Any) -> bool:
-        return isinstance(like, str) and like in self.dialects
-
     @classmethod
-    def _dialect(cls, like: str | None) -> dict[str, Any]:
-        if like is None:
-            return {}
-        if not isinstance(like, str) or like not in cls.dialects:
-            raise ValueError(
-                f"{cls.__name__}(like={like!r}): there is no such dialect; {cls.__name__} has "
-                + (", ".join(map(repr, sorted(cls.dialects))) or "none")
-            )
-        return cls.dialects[like].values
+    def _presets(cls) -> dict[str, dict[str, Any]]:
+        """The values of every dialect, in the order of names."""
+        return {name: item.values for name, item in sorted(cls.dialects.items())}
+
+    def _all_presets(self) -> dict[str, dict[str, Any]]:
+        """The values of every dialect, those of a wrapped rule included."""
+        return self._presets()
 
     @classmethod
     def _bind(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -389,11 +392,11 @@ class Rule:
     @classmethod
     def fields(cls) -> dict[str, Hyper | Option]:
         """The declared hyperparameters and options by name."""
-        return dict(cls._fields)
+        return dict(cls._hypers)
 
     def all_fields(self) -> dict[str, Hyper | Option]:
         """The declared fields, those of a wrapped rule included."""
-        return dict(self._fields)
+        return dict(self._hypers)
 
     def slots(self) -> dict[str, Slot]:
         """The state arrays that this instance keeps for a parameter."""
@@ -417,8 +420,13 @@ class Rule:
 
     def replace(self, **changes: Any) -> Self:
         """The same rule with some hyperparameters changed; ``like`` changes those of a dialect."""
-        chosen = self._dialect(changes.pop("like", None))
-        return type(self)(**{**self._values, **self.groups.arguments(), **chosen, **changes})
+        changes = self._without_like(changes)
+        return type(self)(**{**self._values, **self.groups.arguments(), **changes})
+
+    def _without_like(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Changes with the values of a dialect in the place of its name."""
+        chosen = _chosen(self.name, self._all_presets(), changes.pop("like", None))
+        return {**chosen, **changes}
 
     def of(self, path: str, shape: Any) -> Rule:
         """The rule for one parameter: with its group's numbers, and decay only where it applies."""
@@ -438,6 +446,23 @@ class Rule:
     def branch(self, path: str, shape: Any) -> int:
         """Place among the branches of the rule that has a parameter."""
         return 0
+
+    def reasons(self, path: str, shape: Any) -> list[str]:
+        """Why a parameter has the rule and the numbers that it has, in a few words each."""
+        place, decays = self.groups.place(path, tuple(shape))
+        group = [] if place is None else [f"group {place}"]
+        return group if decays else [*group, "not in mask"]
+
+    def table(self, params: Any) -> str:
+        """Which parameter has which rule, why, and how many bytes of state that takes.
+
+        Args:
+            params: a tree of arrays, or pairs of a name and a tensor (``named_parameters()``).
+
+        Raises:
+            TypeError, ValueError: a parameter that the rule cannot take, named by its path.
+        """
+        return table.written(self, params)
 
     @property
     def whole(self) -> Rule:
@@ -460,7 +485,7 @@ class Rule:
             ValueError: a schedule gave what its hyperparameter may not be.
         """
         values, scheduled = dict(self._values), []
-        for name, field in self._fields.items():
+        for name, field in self._hypers.items():
             value = values[name]
             parts = value if isinstance(value, tuple) else (value,)
             if isinstance(field, Hyper) and any(map(callable, parts)):
@@ -486,7 +511,7 @@ class Rule:
 
     def numbers(self) -> Iterator[Any]:
         """Every hyperparameter that is no option, tuples taken apart."""
-        for name, field in self._fields.items():
+        for name, field in self._hypers.items():
             if isinstance(field, Hyper) and name in self._values:
                 value = self._values[name]
                 yield from value if isinstance(value, tuple) else (value,)
@@ -494,7 +519,7 @@ class Rule:
     def map_numbers(self, function: Callable[[Any], Any]) -> Self:
         """A copy with ``function`` applied to every number."""
         values = dict(self._values)
-        for name, field in self._fields.items():
+        for name, field in self._hypers.items():
             if isinstance(field, Hyper):
                 value = values[name]
                 values[name] = (
@@ -511,7 +536,7 @@ class Rule:
         return self._stripped()
 
     def _stripped(self) -> Self:
-        options = {n: self._values[n] for n, f in self._fields.items() if isinstance(f, Option)}
+        options = {n: self._values[n] for n, f in self._hypers.items() if isinstance(f, Option)}
         return self._copy(options, Groups(self.name))
 
     def _copy(self, values: dict[str, Any], groups: Groups | None = None) -> Self:
@@ -530,7 +555,7 @@ class Rule:
         return self._numbers() | decay | own
 
     def _numbers(self) -> dict[str, Any]:
-        fields = {n: self._values[n] for n, f in self._fields.items() if isinstance(f, Hyper)}
+        fields = {n: self._values[n] for n, f in self._hypers.items() if isinstance(f, Hyper)}
         return {name: value for name, value in fields.items() if value is not None}
 
     def prepared(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
@@ -659,9 +684,10 @@ class Rule:
         )
 
     def _slots_of(self, state: State, path: tuple[Any, ...], shape: Any) -> dict[str, Any]:
-        found = {name: tree.subtree(state.slots[name], path) for name in self.slots()}
-        for name, value in found.items():
-            if value is None:
+        everywhere = {name: tree.subtree(slot, path) for name, slot in state.slots.items()}
+        found = {name: value for name, value in everywhere.items() if value is not None}
+        for name in self.slots():
+            if name not in found:
                 raise ValueError(
                     f"{self.name}: the state has no slot {name} for parameter "
                     f"{tree.dotted(path)!r}; was it made for other parameters?"
@@ -686,9 +712,13 @@ class Rule:
         raise AttributeError(f"{self.name} is immutable; use rule.replace({name}={value!r})")
 
     def __repr__(self) -> str:
-        shown = {n: v for n, v in self._values.items() if v != self._fields[n].default}
+        return f"{self.name}({', '.join(self._shown())})"
+
+    def _shown(self) -> list[str]:
+        """Its arguments as they are written, without those that are the defaults."""
+        shown = {n: v for n, v in self._values.items() if v != self._hypers[n].default}
         shown |= {n: v for n, v in self.groups.arguments().items() if v}
-        return f"{self.name}({', '.join(f'{n}={v!r}' for n, v in shown.items())})"
+        return [f"{name}={value!r}" for name, value in shown.items()]
 
     def __eq__(self, other: Any) -> bool:
         return self is other or (
@@ -709,4 +739,4 @@ class Rule:
         return hash((type(self), tuple(sorted(self._plain().items(), key=lambda item: item[0]))))
 
     def _plain(self) -> dict[str, Any]:
-        return {name: _plain(value) for name, value in self.hypers.items()}
+        return {name: plain(value) for name, value in self.hypers.items()}

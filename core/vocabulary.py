@@ -52,14 +52,15 @@ Array = Any
 
 
 def weights(beta: Any) -> tuple[Any, Any]:
-    """``(beta, 1 - beta)``: the weights of an exponential moving average (a scalar operation)."""
+    """``(beta, 1 - beta)`` of ``beta``: the weights of a moving average (a scalar operation)."""
     return beta, 1 - beta
 
 
 def debias(xp: Any, beta: Any, t: Any) -> Any:
     """``1 - beta**t`` without cancellation: the weight an average has gathered after ``t`` steps.
 
-    ``1 - 0.999**t`` in float32 is wrong in the fifth digit; ``-expm1(t log(beta))`` is not.
+    ``beta`` is the decay per step. ``1 - 0.999**t`` in float32 is wrong in the fifth digit;
+    ``-expm1(t log(beta))`` is not.
     """
     return -expm1(xp, t * log(xp, beta))
 
@@ -82,12 +83,12 @@ def sqrt(xp: Any, x: Any) -> Any:
 
 
 def ema(old: Array, new: Array, pair: tuple[Any, Any]) -> Array:
-    """Exponential moving average ``beta old + (1 - beta) new`` with ``pair = weights(beta)``."""
+    """Mean ``beta old + (1 - beta) new`` of ``old`` and ``new``; ``pair`` is ``weights(beta)``."""
     return pair[0] * old + pair[1] * new
 
 
 def choose(xp: Any, condition: Any, yes: Array, no: Array) -> Array:
-    """``yes`` or ``no``, chosen by a scalar: a Python bool on the host, a 0-d array when traced.
+    """``yes`` or ``no``, as ``condition`` says: a bool on the host, a 0-d array when traced.
 
     Both may be tuples of arrays.
     """
@@ -112,12 +113,12 @@ def count(xp: Any, x: Array) -> Array:
 
 
 def norm(xp: Any, x: Array) -> Array:
-    """Euclidean norm over all elements, 0-d."""
+    """Euclidean norm of ``x`` over all elements, 0-d."""
     return xp.sqrt(xp.sum(x * x))
 
 
 def sign(xp: Any, x: Array) -> Array:
-    """-1, 0 or 1; NaN stays NaN (torch and MLX have 0 for it)."""
+    """The sign of ``x``: -1, 0 or 1; NaN stays NaN (torch and MLX have 0 for it)."""
     return xp.where(x > 0, 1.0, xp.where(x < 0, -1.0, x))
 
 

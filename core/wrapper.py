@@ -20,7 +20,7 @@ class _Wrapped:
         self.name = name
 
     def __get__(self, wrapper: Any, owner: type) -> Any:
-        return self if wrapper is None else wrapper.rule.hypers[self.name]
+        return self if wrapper is None else getattr(wrapper.rule, self.name)
 
 
 class Wrapper(Rule, register=False):
@@ -29,6 +29,10 @@ class Wrapper(Rule, register=False):
     A subclass declares its own and defines ``prepare``, which the gradient goes through before the
     wrapped rule has it, or ``step``. One that reads the tree defines ``local`` and ``combine``;
     their sums come before those of the wrapped rule.
+
+    Args:
+        rule: the rule inside.
+        like, mask, groups: as for every rule; they choose values of the wrapper's own.
     """
 
     reads: ClassVar[str] = "element"
@@ -45,8 +49,9 @@ class Wrapper(Rule, register=False):
                 f"such as {self.name}(AdamW(lr=1e-3))"
             )
         object.__setattr__(self, "rule", rule)
-        own = {*self._fields, *self._slots, *self._shared}
-        taken = {*rule.hypers, *rule.slots(), *rule.shared()} & own
+        own = {*self._hypers, *self._slots, *self._shared}
+        inside = (name for r in rule.branches for name in (*r.hypers, *r.slots(), *r.shared()))
+        taken = own.intersection(inside)
         if taken:
             raise ValueError(
                 f"{self.name}({rule!r}): both have {', '.join(sorted(taken))}; "
@@ -65,7 +70,7 @@ class Wrapper(Rule, register=False):
         return step
 
     def __getattr__(self, name: str) -> Any:
-        if name in self._fields or name.startswith("_") or name == "rule":
+        if name in self._hypers or name.startswith("_") or name == "rule":
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.rule, name)
 
@@ -143,16 +148,15 @@ class Wrapper(Rule, register=False):
 
         ``like`` changes those of a dialect, in each of the two that has it.
         """
-        like = changes.pop("like", None)
-        mine = {*self._fields, "mask", "groups"}
-        own = {name: changes.pop(name) for name in [*changes] if name in mine}
-        inside = like is not None and self.rule._has_dialect(like)
-        chosen = {} if inside and not super()._has_dialect(like) else self._dialect(like)
-        own = {**self._values, **self.groups.arguments(), **chosen, **own}
-        return type(self)(self.rule.replace(**changes, like=like if inside else None), **own)
+        changes = self._without_like(changes)
+        mine = {*self._hypers, "mask", "groups"} & changes.keys()
+        own = {name: changes.pop(name) for name in mine}
+        own = {**self._values, **self.groups.arguments(), **own}
+        return type(self)(self.rule.replace(**changes), **own)
 
-    def _has_dialect(self, like: Any) -> bool:
-        return super()._has_dialect(like) or self.rule._has_dialect(like)
+    def _all_presets(self) -> dict[str, dict[str, Any]]:
+        own, inside = self._presets(), self.rule._all_presets()
+        return {n: {**inside.get(n, {}), **own.get(n, {})} for n in {**own, **inside}}
 
     def of(self, path: str, shape: Any) -> Rule:
         """The wrapper around the rule for one parameter."""
@@ -178,6 +182,10 @@ class Wrapper(Rule, register=False):
     def branch(self, path: str, shape: Any) -> int:
         """Place among the branches of the wrapper that has a parameter."""
         return self.rule.branch(path, shape)
+
+    def reasons(self, path: str, shape: Any) -> list[str]:
+        """Why the rule inside is the one that it is, and then the wrapper's own."""
+        return [*self.rule.reasons(path, shape), *super().reasons(path, shape)]
 
     def all_fields(self) -> dict[str, Hyper | Option]:
         """The fields of both."""
@@ -247,8 +255,8 @@ class Wrapper(Rule, register=False):
             return self.combine(xp, sums, shared, s)
         return self.rule.summed(xp, sums, shared, s.inner, phase - self._own_phases)
 
-    def __repr__(self) -> str:
-        return super().__repr__().replace("(", f"({self.rule!r}, ", 1).replace(", )", ")")
+    def _shown(self) -> list[str]:
+        return [repr(self.rule), *super()._shown()]
 
     def __eq__(self, other: Any) -> bool:
         return super().__eq__(other) and self.rule == other.rule

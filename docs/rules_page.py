@@ -1,6 +1,5 @@
 """Derived pages: the overview from the README, a section per rule from its declaration."""
 
-import inspect
 import re
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from mkdocs.structure.files import File
 import samestep
 from samestep.conformance.demo.differences import changed
 from samestep.declaration import Hyper, Option
+from samestep.documentation import page
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -52,7 +52,7 @@ def section(rule):
             f"## {rule.__name__}",
             "",
             "```text",
-            inspect.cleandoc(rule.__doc__ or ""),
+            page(rule),
             "```",
             "",
             *table(["hyperparameter", "default", "allowed", "unit", "meaning"], hypers),

@@ -11,6 +11,8 @@ import numpy
 import torch
 
 from ..backend import Arrays, Backend, Run
+from ..checkpoint import Checkpoint
+from ..execution import Execution
 from ..rule import Rule
 from . import bind
 
@@ -44,6 +46,12 @@ class _OptimizerRun(Run):
         group = self.optimizer.param_groups[0]
         return {name: group[name] for name in self.optimizer.rule.shared()}
 
+    def checkpoint(self) -> Checkpoint:
+        return self.optimizer.checkpoint(self._params)
+
+    def restore(self, saved: Checkpoint) -> None:
+        self.optimizer.restore(saved, self._params)
+
 
 class Torch(Backend):
     """PyTorch, one operation after another. One CPU square root in six is off by 1 ULP."""
@@ -52,7 +60,7 @@ class Torch(Backend):
     library = "torch"
     dtypes = ("float32", "float64", "bfloat16")
     exact: ClassVar[Literal["bit", "sqrt", "bound"]] = "sqrt"
-    execution = "reference"
+    execution: ClassVar[Execution] = "reference"
     device = "cpu"
 
     def array(self, values: numpy.ndarray, dtype: str) -> torch.Tensor:
@@ -95,7 +103,7 @@ class TorchCuda(Torch):
 
     name = "torch (cuda)"
     exact = "bound"
-    execution = "packed"
+    execution: ClassVar[Execution] = "packed"
     device = "cuda"
 
 

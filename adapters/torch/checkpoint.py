@@ -60,7 +60,10 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
     if params is not None:
         for path, saved in found.items():
             check_value(path, saved, wanted[path].param)
-    shared = {name: _mapped(tensor) for name, tensor in checkpoint.shared.items()}
+    for saved in found.values():
+        if saved.value is not None:
+            saved.value.verify()
+    shared = {name: _own(tensor) for name, tensor in checkpoint.shared.items()}
     place = {path: at for at, path in enumerate(found)}
     groups = []
     for at, group in enumerate(optimizer.param_groups):
@@ -73,11 +76,16 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
         for path, saved in found.items()
         if saved.slots is not None
     }
-    optimizer.load_state_dict({"state": states, "param_groups": groups})
+    try:
+        optimizer.load_state_dict({"state": states, "param_groups": groups})
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"the checkpoint does not fit: {error}") from None
     with torch.no_grad():
         for own in owned if params is not None else ():
             if (value := found[own.path].value) is not None:
-                own.wanted.param.copy_(_mapped(value))
+                own.wanted.param.copy_(_own(value))
 
 
 def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:
@@ -124,6 +132,13 @@ def _tensors_of(slots: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: map_parts(_mapped, value) for name, value in (slots or {}).items()}
 
 
-def _mapped(tensor: Tensor) -> torch.Tensor:
-    """The tensor without a copy; it may be a map of a file."""
-    return torch.from_numpy(tensor.bits).view(getattr(torch, tensor.dtype))
+def _mapped(tensor: Tensor) -> Any:
+    """The tensor without a copy, which may be a map of a file; ``_copied`` asks it for a copy."""
+    made: Any = torch.from_numpy(tensor.mapped()).view(getattr(torch, tensor.dtype))
+    made.copied = lambda: _own(tensor)
+    return made
+
+
+def _own(tensor: Tensor) -> torch.Tensor:
+    """The tensor in memory of its own."""
+    return torch.from_numpy(tensor.copy()).view(getattr(torch, tensor.dtype))

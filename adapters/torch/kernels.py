@@ -23,11 +23,14 @@ __all__ = [
     "PACK",
     "Differentiable",
     "as_tensors",
+    "as_they_are",
     "chosen",
     "compiled",
+    "conditional",
     "forget",
     "packed",
     "real",
+    "real_gradient",
     "reference",
 ]
 
@@ -48,7 +51,12 @@ def real(tensor: torch.Tensor) -> torch.Tensor:
     For a rule that looks at no axes it is then one more real tensor: moments are those of the two
     parts, and its norm is that of the complex numbers.
     """
-    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def real_gradient(grad: torch.Tensor) -> torch.Tensor:
+    """The same of a gradient, which is only read: a view that conjugates is copied."""
+    return real(grad.resolve_conj())
 
 
 class Differentiable:
@@ -145,22 +153,25 @@ def _writing(kernel: Kernel) -> Kernel:
         grad: torch.Tensor, param: torch.Tensor, slots: dict[str, Any], common: Any, s: Any
     ) -> Any:
         first, second = kernel(grad, param, slots, common, s)
+        taken = s.get(TAKEN)
         if isinstance(first, dict):  # local: slots and sums
-            _write(slots, first)
+            _write(slots, first, taken)
             return slots, second
-        _write({"param": param, **slots}, {"param": first, **second})
+        _write({"param": param, **slots}, {"param": first, **second}, taken)
         return param, slots
 
     return write
 
 
-def _write(old: dict[str, Any], new: dict[str, Any]) -> None:
+def _write(old: dict[str, Any], new: dict[str, Any], taken: torch.Tensor | None) -> None:
     pairs = [
         pair
         for name, value in old.items()
         for pair in zip(parts(value), parts(new[name]), strict=True)
     ]
     pairs = [(into, value) for into, value in pairs if into is not value]
+    if taken is not None:
+        pairs = [(into, torch.where(taken, value, into)) for into, value in pairs]
     later = [(into, value.clone() if _among(value, pairs) else value) for into, value in pairs]
     for into, value in later:
         into.copy_(value)
@@ -197,6 +208,24 @@ class Scalars(NamedTuple):
 
         named: dict[str, Any] = built(self.structure)
         return named
+
+
+TAKEN = "step is taken"
+"""Among the coefficients: whether a step is one, where that is known on the device only."""
+
+
+def conditional(taken: torch.Tensor, enter: Kernel) -> Kernel:
+    """How coefficients enter a kernel that is to leave everything as it is unless ``taken``."""
+
+    def entered(values: dict[str, Any], param: torch.Tensor) -> Any:
+        return enter({**values, TAKEN: taken.to(param.device)}, param)
+
+    return entered
+
+
+def as_they_are(values: dict[str, Any], param: torch.Tensor) -> dict[str, Any]:
+    """Coefficients as the host, or the device, has computed them."""
+    return values
 
 
 def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from copy import deepcopy
+from itertools import count
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -13,18 +12,23 @@ import torch
 from torch._compile import _disable_dynamo
 
 from .. import step as stepping
-from ..arrays import listed
-from ..execution import EXECUTIONS, checked, say
+from ..arrays import parts
+from ..checkpoint.checkpoint import Checkpoint
+from ..execution import EXECUTIONS, Execution, checked, say
+from ..groups import refuse_apart
 from ..rule import ELSEWHERE, Rule
+from . import checkpoint as checkpoints
 from . import kernels
-from .kernels import real
+from .checkpoint import Params
+from .kernels import real, real_gradient
 from .plan import Member, Plan, tried
+from .state_dict import as_mapping, is_floating, is_ours, loaded, settled, slots_of_all
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
 _EXECUTORS: dict[str, dict[str, Any]] = {
-    "reference": {"kernel": kernels.reference},
-    "packed": {"kernel": kernels.packed},
+    "reference": {"kernel": kernels.reference, "enter": kernels.as_they_are},
+    "packed": {"kernel": kernels.packed, "enter": kernels.as_they_are},
     "compiled": {"kernel": kernels.compiled, "enter": kernels.as_tensors},
 }
 
@@ -43,7 +47,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         rule: Rule,
         params: Any,
         *,
-        execution: str = "auto",
+        execution: Execution = "auto",
         capturable: bool = False,
         differentiable: bool = False,
     ) -> None:
@@ -59,7 +63,9 @@ class RuleOptimizer(torch.optim.Optimizer):
                 "through the rule's own operations; execution must be 'auto' or 'reference'"
             )
         self._forget()
-        super().__init__(params, {**rule.hypers, "differentiable": differentiable})
+        first, *others = (branch.hypers for branch in self._branches)
+        defaults = {n: v for n, v in first.items() if all(n in other for other in others)}
+        super().__init__(params, {**defaults, "differentiable": differentiable})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves out is taken from the optimizer's rule."""
@@ -74,12 +80,10 @@ class RuleOptimizer(torch.optim.Optimizer):
                     f"{self.rule.name}: a parameter group has {name!r}; it is called "
                     f"{ELSEWHERE[name]!r} here"
                 )
-        groups = [
-            {**self._branches[part.get("branch", 0)].hypers, **part}
-            for part in self._parts_of(param_group)
-        ]
-        for group in groups:
-            self._rule_of(group)
+        parts = self._parts_of(param_group)
+        self._refuse_twice(parts)
+        groups = [{**self._branches[part.get("branch", 0)].hypers, **part} for part in parts]
+        refuse_apart([self._rule_of(group) for group in (*self.param_groups, *groups)])
         before = len(self.param_groups)
         try:
             for group in groups:
@@ -89,6 +93,22 @@ class RuleOptimizer(torch.optim.Optimizer):
             del self.param_groups[before:]
             raise
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a learning rate scheduler sets ``step`` once it has noted the rates."""
+        if name == "step":
+            for place, group in enumerate(vars(self).get("param_groups", ())):
+                if callable(group.get("initial_lr")):
+                    self._refuse_scheduler(place, group["lr"])
+        super().__setattr__(name, value)
+
+    def _refuse_scheduler(self, place: int, schedule: Any) -> None:
+        for group in self.param_groups:
+            group.pop("initial_lr", None)
+        raise TypeError(
+            f"{self.rule.name}: lr of group {place} is {schedule!r}, a schedule of its own; a "
+            "torch.optim.lr_scheduler changes a number (give it one, or leave the scheduler out)"
+        )
+
     @property
     def _routed(self) -> bool:
         return self._branches != (self.rule,)
@@ -96,16 +116,28 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _parts_of(self, param_group: dict[str, Any]) -> list[dict[str, Any]]:
         """A group, taken apart by the rules that its parameters have.
 
-        Parameters without names are called by their places in the order given.
+        Parameters without names are called by their places in the order given. What a group of
+        another optimizer says of its own parts, and of shared state, is left out.
         """
+        theirs = {"branch", "places", "param_names", *self.rule.shared()}
+        names = param_group.get("param_names")
+        param_group = {name: v for name, v in param_group.items() if name not in theirs}
         params = param_group["params"]
-        if not self._routed or isinstance(params, set):
+        if isinstance(params, set):
             return [param_group]
         params = [params] if isinstance(params, torch.Tensor) else list(params)
-        before = sum(len(group["params"]) for group in self.param_groups)
+        if names is not None and not any(isinstance(item, tuple) for item in params):
+            if len(names) != len(params):
+                raise ValueError(
+                    f"{self.rule.name}: a parameter group has {len(params)} parameters and "
+                    f"{len(names)} param_names; they must be as many"
+                )
+            params = [*zip(names, params, strict=True)]
+        if not self._routed:
+            return [{**param_group, "params": params}]
         parts: dict[int, dict[str, Any]] = {}
-        for place, item in enumerate(params):
-            name, param = item if isinstance(item, tuple) else (str(before + place), item)
+        for place, item in enumerate(params, self._count()):
+            name, param = item if isinstance(item, tuple) else (str(place), item)
             branch = self.rule.branch(name, getattr(param, "shape", ()))
             part = parts.setdefault(branch, {**param_group, "params": [], "branch": branch})
             part["params"].append(item)
@@ -113,6 +145,41 @@ class RuleOptimizer(torch.optim.Optimizer):
                 part.setdefault("places", []).append(name)
         empty = {**param_group, "params": [], "branch": 0}
         return [parts[branch] for branch in sorted(parts)] or [empty]
+
+    def _count(self) -> int:
+        """How many parameters there are."""
+        return sum(len(group["params"]) for group in self.param_groups)
+
+    def _refuse_twice(self, parts: list[dict[str, Any]]) -> None:
+        """Refuse a parameter that is there already, and one that is given twice."""
+        held = {id(param) for group in self.param_groups for param in group["params"]}
+        seen: dict[int, str] = {}
+        for part in parts:
+            places = part.get("places", map(str, count(self._count())))
+            for place, item in zip(places, part["params"], strict=False):
+                name, param = item if isinstance(item, tuple) else (place, item)
+                if id(param) in seen:
+                    raise ValueError(
+                        f"{self.rule.name}: a parameter group with duplicate parameters: {name!r} "
+                        f"is the same as {seen[id(param)]!r}; give it once"
+                    )
+                if id(param) in held:
+                    where, other = self._place_of(param)
+                    raise ValueError(
+                        f"{self.rule.name}: some parameters appear in more than one parameter "
+                        f"group: {name!r} is the same as {other!r} of group {where}; give it once"
+                    )
+                if isinstance(param, torch.Tensor):
+                    seen[id(param)] = name
+
+    def _place_of(self, param: torch.Tensor) -> tuple[int, str]:
+        """The group of a parameter, and its name."""
+        return next(
+            (place, name)
+            for place, group in enumerate(self.param_groups)
+            for name, own in self._named(group)
+            if own is param
+        )
 
     def _share_with_last(self) -> None:
         if len(self.param_groups) > 1:
@@ -133,13 +200,15 @@ class RuleOptimizer(torch.optim.Optimizer):
     def init_state(self) -> None:
         """Make the state of every parameter now, not at its first gradient."""
         with torch.no_grad():
-            params = [p for group in self.param_groups for p in group["params"]]
+            states = {}
             for group in self.param_groups:
                 rule = self._rule_of(group)
                 for name, param in self._named(group):
                     self._check(rule, name, param)
-                    self.state[param] = self._state_of(rule.of(name, param.shape), param)
-            self._share(self._shared(params))
+                    states[param] = self._state_of(rule.of(name, param.shape), param)
+            common = self._shared([*states])
+            self.state.update(states)
+            self._share(common)
 
     @_disable_dynamo
     def _advance(self) -> None:
@@ -170,18 +239,62 @@ class RuleOptimizer(torch.optim.Optimizer):
             if plan is not None:
                 plan.release(params)
             plan = self._planned(rules, common)
-        entries = plan.entries(rules, grads)
+        taken = self._unscaled(grads)
+        try:
+            entries = plan.entries(rules, grads)
+        except (RuntimeError, UserWarning):  # torch warns of a resized result
+            if plan is not self._plan:
+                raise
+            plan = self._planned(rules, common)  # which names what has another shape
+            entries = plan.entries(rules, grads)
         if plan is not self._plan:
             self._tried |= tried(entries, common, self._tried)
         options = {**_EXECUTORS[self._chosen()], "vmap": torch.vmap}
+        if taken is not None:
+            options["enter"] = kernels.conditional(taken, options["enter"])
+        before = common
         results, common = stepping.run(xp, entries, common, **options)
         if plan is not self._plan:
             plan.enter(self.state)
             self._plan = plan
         for place, _ in enumerate(results):
             plan.finish(place)
-        plan.count()
+        plan.count(taken)
+        if taken is not None:
+            common = {
+                name: torch.where(taken.to(old.device), common[name], old)
+                for name, old in before.items()
+            }
         self._share(common)
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether ``torch.amp.GradScaler`` leaves unscaling, and skipping, to the step.
+
+        So it is where nothing else is read from the device either: with ``capturable``.
+        """
+        plain = (
+            type(param.detach()) is torch.Tensor
+            for group in self.param_groups
+            for param in group["params"]
+        )
+        return self.capturable and not self.differentiable and all(plain)
+
+    def _unscaled(self, grads: list[torch.Tensor]) -> torch.Tensor | None:
+        """Undo the scaling that a GradScaler has left to the step; whether it is to be taken.
+
+        It says so by attributes of the optimizer while it calls ``step``. The operations are those
+        of ``GradScaler.unscale_``, and the numbers too.
+        """
+        found: torch.Tensor | None = getattr(self, "found_inf", None)
+        scale: torch.Tensor | None = getattr(self, "grad_scale", None)
+        if scale is not None:
+            inverse = scale.double().reciprocal().float()
+            for alike in _grouped(grads):
+                on_device = inverse.to(alike[0].device)
+                seen = torch.zeros_like(on_device)
+                torch._amp_foreach_non_finite_check_and_unscale_(alike, seen, on_device)
+        return None if found is None else found == 0
 
     def _advance_in_graph(self) -> None:
         """A step that gradients flow through.
@@ -196,7 +309,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             stepping.Entry(
                 rules[member.group].of(member.name, member.param.shape),
                 member.state["step"] if self.capturable else int(member.state["step"]),
-                real(grad),
+                real_gradient(grad),
                 real(member.param.clone()),
                 member.slots,
             )
@@ -236,6 +349,18 @@ class RuleOptimizer(torch.optim.Optimizer):
     ) -> None:
         """Refuse a parameter, or a gradient for it, that the rule cannot take."""
         who = f"{rule.name}: parameter {name!r}"
+        if param.layout is not torch.strided:
+            raise TypeError(f"{who} has layout {param.layout}; allowed: dense (torch.strided)")
+        if param.is_conj():
+            raise ValueError(
+                f"{who} is a view that conjugates, which cannot be written into as two real parts; "
+                "give its values (param.resolve_conj()) or what it is a view of"
+            )
+        if any(n > 1 and not step for n, step in zip(param.shape, param.stride(), strict=True)):
+            raise ValueError(
+                f"{who} has shape {tuple(param.shape)} and strides {param.stride()}, several "
+                "elements in one place; every element must have its own (param.clone())"
+            )
         if grad is not None and grad.layout is not torch.strided:
             raise TypeError(
                 f"{who} has a gradient of layout {grad.layout}; allowed: dense (torch.strided)"
@@ -252,7 +377,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                 f"{who} is a leaf that requires a gradient; a step to differentiate through is "
                 "taken on the result of an operation, such as param.clone()"
             )
-        stepping.check(rule, xp, name, real(param), None if grad is None else real(grad))
+        grad = None if grad is None else real_gradient(grad)
+        stepping.check(rule, xp, name, real(param), grad)
 
     def _chosen(self) -> str:
         """The execution; for ``auto`` the one chosen at the first step."""
@@ -285,11 +411,15 @@ class RuleOptimizer(torch.optim.Optimizer):
         """The rule of every group; the same objects as before as long as no value changes."""
         values = [self._values_of(group) for group in self.param_groups]
         known = self._rules + [((), self.rule)] * (len(values) - len(self._rules))
-        self._rules = [
-            (now, rule if _alike(now, held) else self._rule_with(now))
-            for now, (held, rule) in zip(values, known, strict=True)
+        alike = [_alike(now, held) for now, (held, _) in zip(values, known, strict=True)]
+        rules = [
+            rule if same else self._rule_with(now)
+            for now, (_, rule), same in zip(values, known, alike, strict=True)
         ]
-        return [rule for _, rule in self._rules]
+        if not all(alike):
+            refuse_apart(rules)
+        self._rules = list(zip(values, rules, strict=True))
+        return rules
 
     def _named(self, group: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
         """Parameters with their names, or with their places among all, which do not change."""
@@ -312,8 +442,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             **self._first_slots(rule, param),
         }
         conditional = {n for n, item in rule.slots().items() if item.only_if is not None}
-        if state and not {n for n in fresh if n not in state} <= conditional:
-            return state  # somebody else's; _slots_of says so
+        if is_ours(rule, state) and not {n for n in fresh if n not in state} <= conditional:
+            return state  # of another rule; _slots_of says so
         return {**fresh, **state}
 
     def _first_slots(self, rule: Rule, param: torch.Tensor) -> dict[str, Any]:
@@ -324,18 +454,27 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _slots_of(
         self, rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]
     ) -> dict[str, Any]:
-        """The slots that the rule keeps now; one that a change of momentum has ended stays."""
-        count = state.get("step")
-        if not isinstance(count, torch.Tensor) or count.ndim or not count >= 0:
+        """The slots that the rule keeps now; one that a change of momentum has ended stays.
+
+        So does what is no slot of any rule: it belongs to whoever put it there.
+        """
+        if not _is_count(state.get("step")):
             raise ValueError(
-                f"{rule.name}: the state of {name!r} has step {count!r}; "
-                "it must be a 0-d tensor >= 0"
+                f"{rule.name}: the state of {name!r} has step {state.get('step')!r}; "
+                "it must be a 0-d tensor of a whole number >= 0"
             )
         ended = {n for n, item in rule.declared_slots().items() if item.only_if is not None}
-        slots = {
-            n: v for n, v in state.items() if n != "step" and (n in rule.slots() or n not in ended)
-        }
+        others = slots_of_all() - ended
+        slots = {n: v for n, v in state.items() if n in rule.slots() or n in others}
         stepping.check_slots(rule, name, slots, real(param).shape)
+        for slot, part in ((n, part) for n, value in slots.items() for part in parts(value)):
+            tensor = isinstance(part, torch.Tensor)
+            found = f"{part.dtype}, {part.layout}" if tensor else type(part).__name__
+            if not tensor or part.layout is not torch.strided or not is_floating(part):
+                raise ValueError(
+                    f"{rule.name}: the state of {name!r} has a slot {slot} that is {found}; it "
+                    f"must be a dense tensor (torch.strided) of {', '.join(stepping.FLOATING)}"
+                )
         return slots
 
     def _shared(self, params: list[torch.Tensor]) -> dict[str, Any]:
@@ -345,9 +484,11 @@ class RuleOptimizer(torch.optim.Optimizer):
         first = self.param_groups[0]
         if all(name in first for name in names):
             return {name: first[name].to(params[0].device) for name in names}
-        rules = map(self._rule_of, self.param_groups)
-        rule = next((rule for rule in rules if rule.shared()), self.rule)
-        return stepping.init_shared(rule, xp, [real(param.detach()) for param in params])
+        common: dict[str, Any] = {}
+        values = [real(param.detach()) for param in params]
+        for rule in (*map(self._rule_of, self.param_groups), *self._branches):
+            common = stepping.init_shared(rule, xp, values) | common
+        return common
 
     def _share(self, common: dict[str, Any]) -> None:
         for group in self.param_groups:
@@ -356,21 +497,12 @@ class RuleOptimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """The state; where a hyperparameter is a schedule, its number at the last step."""
         handle = self.register_state_dict_post_hook(
-            lambda _, saved: self._settled(saved), prepend=True
+            lambda _, saved: settled(self, saved), prepend=True
         )
         try:
             return super().state_dict()
         finally:
             handle.remove()
-
-    def _settled(self, saved: dict[str, Any]) -> dict[str, Any]:
-        """A state dict with numbers in the place of schedules."""
-        for group, packed in zip(self.param_groups, saved["param_groups"], strict=True):
-            states = [self.state[param] for param in group["params"] if param in self.state]
-            taken = max((int(own["step"]) for own in states), default=0)
-            rule = self._rule_of(group).at(max(taken - 1, 0))
-            packed.update({name: rule.hypers[name] for name in _scheduled(group, rule)})
-        return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; it keeps the dtype it was saved in (torch casts it to the parameter's).
@@ -382,96 +514,21 @@ class RuleOptimizer(torch.optim.Optimizer):
             ValueError: the groups or the state are not those of this rule and these parameters;
                 nothing has been loaded then.
         """
-        state_dict = state_dict.copy()
+        state_dict = dict(as_mapping(self, "a state dict of an optimizer", state_dict))
         for change in self._optimizer_load_state_dict_pre_hooks.values():
             changed = change(self, state_dict)
             state_dict = state_dict if changed is None else changed
-        if not {"state", "param_groups"} <= {*state_dict}:
-            raise ValueError(
-                f"{self.rule.name}: this is no state dict of an optimizer; it has "
-                f"{listed(state_dict)}, not state and param_groups"
-            )
-        saved_groups, states = self._matched(state_dict["param_groups"]), {**state_dict["state"]}
-        groups: list[dict[str, Any]] = []
-        loaded: defaultdict[Any, Any] = defaultdict(dict)
-        for group, saved_group in zip(self.param_groups, saved_groups, strict=True):
-            self._check_group(group, saved_group, stepped=bool(states))
-            rule = self._rule_of(saved_group)
-            for (name, param), key in zip(self._named(group), saved_group["params"], strict=True):
-                saved = states.pop(key, None)
-                if saved:
-                    self._slots_of(rule, name, param, saved)
-                    loaded[param] = {
-                        n: _copied(v, param.device if n != "step" or self.capturable else "cpu")
-                        for n, v in saved.items()
-                    }
-            own = ["params", "param_names", "places", *_scheduled(group, self._own(group))]
-            kept = {name: group[name] for name in own if name in group}
-            both = saved_group | kept
-            groups.append({n: v if n in kept else deepcopy(v) for n, v in both.items()})
-        loaded.update(states)  # of no parameter: kept as it is, as torch does
-        self.__setstate__({"state": loaded, "param_groups": groups})
+        self.__setstate__(loaded(self, state_dict))
         for see in self._optimizer_load_state_dict_post_hooks.values():
             see(self)
 
-    def _matched(self, saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The saved groups, they and their parameters in the order of the optimizer's own."""
-        if all("param_names" in group for group in (*self.param_groups, *saved_groups)):
-            return self._matched_by_name(saved_groups)
-        saved_sizes = [len(group["params"]) for group in saved_groups]
-        sizes = [len(group["params"]) for group in self.param_groups]
-        if saved_sizes != sizes:
-            raise ValueError(
-                f"{self.rule.name}: the state dict has groups of {saved_sizes} "
-                f"parameters, the optimizer of {sizes}"
-            )
-        return saved_groups
+    def checkpoint(self, params: Params | None = None) -> Checkpoint:
+        """The state, and the parameters if a model is given; see ``samestep.checkpoint``."""
+        return checkpoints.taken(self, params)
 
-    def _matched_by_name(self, saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if len(saved_groups) != len(self.param_groups):
-            raise ValueError(
-                f"{self.rule.name}: the state dict has {len(saved_groups)} groups, the optimizer "
-                f"{len(self.param_groups)}"
-            )
-        left, found = [*saved_groups], []
-        for place, group in enumerate(self.param_groups):
-            names = group["param_names"]
-            alike = [own for own in left if sorted(own["param_names"]) == sorted(names)]
-            same = [own for own in alike if own["param_names"] == names]
-            if not alike or (not same and len({*names}) < len(names)):
-                theirs = "; ".join(", ".join(own["param_names"]) for own in left)
-                raise ValueError(
-                    f"{self.rule.name}: group {place} has the parameters {', '.join(names)}; the "
-                    f"state dict has groups of {theirs or 'none'}; names must be equal, and "
-                    "different from each other where the order is another"
-                )
-            saved = (same or alike)[0]
-            left = [own for own in left if own is not saved]
-            keys = dict(zip(saved["param_names"], saved["params"], strict=True))
-            found.append(saved if same else {**saved, "params": [keys[name] for name in names]})
-        return found
-
-    def _check_group(
-        self, group: dict[str, Any], saved_group: dict[str, Any], stepped: bool
-    ) -> None:
-        """Refuse a saved group of another rule."""
-        if saved_group.get("branch", 0) != group.get("branch", 0):
-            raise ValueError(f"{self.rule.name}: the state dict has its parameters on other routes")
-        absent = sorted({*self._own(group).hypers} - {*saved_group})
-        if absent:
-            raise ValueError(
-                f"{self.rule.name}: the state dict has no {', '.join(absent)}; "
-                "it is another optimizer's"
-            )
-        rule = self._rule_of(saved_group)
-        if rule.without_numbers() != self._rule_of(group).without_numbers():
-            raise ValueError(
-                f"{self.rule.name}: the state dict is that of {rule!r}, "
-                f"the optimizer is {self._rule_of(group)!r}; options must be equal"
-            )
-        missing = {*self.rule.shared()} - {*saved_group}
-        if missing and stepped:
-            raise ValueError(f"{self.rule.name}: the state dict has no {', '.join(missing)}")
+    def restore(self, checkpoint: Checkpoint, params: Params | None = None) -> None:
+        """Take over a checkpoint, in place; see ``samestep.restore``."""
+        checkpoints.restore(self, checkpoint, params)
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("rule", "execution", "capturable", "differentiable")
@@ -490,7 +547,7 @@ def bind(
     rule: Rule,
     params: Iterable[Any],
     *,
-    execution: str = "auto",
+    execution: Execution = "auto",
     capturable: bool = False,
     differentiable: bool = False,
 ) -> RuleOptimizer:
@@ -499,10 +556,13 @@ def bind(
     Args:
         rule: any rule: the package's, a user's own, a wrapped one.
         params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        execution: one of ``EXECUTIONS``.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
+            chooses by the number of elements and what there is to compile with.
         capturable: whether steps are counted on the parameters' device and coefficients computed
             there (in the compute dtype), so that a CUDA graph of a step can be replayed. A
             learning rate that is to change between replays must be a tensor on that device.
+            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip.
         differentiable: whether gradients flow through a step, to parameters, gradients, state and
             hyperparameters that require them. Parameters are then no leaves.
     """
@@ -513,15 +573,6 @@ def bind(
         capturable=capturable,
         differentiable=differentiable,
     )
-
-
-def _scheduled(group: dict[str, Any], rule: Rule) -> list[str]:
-    """The hyperparameters that a group has a schedule for, or one for a part of."""
-    return [
-        name
-        for name in rule.hypers
-        if any(map(callable, group[name] if isinstance(group[name], tuple) else (group[name],)))
-    ]
 
 
 def _on_host(value: Any, differentiable: bool) -> Any:
@@ -536,15 +587,27 @@ def _on_host(value: Any, differentiable: bool) -> Any:
     return value
 
 
+def _is_count(value: Any) -> bool:
+    """Whether this can be a number of steps."""
+    if not isinstance(value, torch.Tensor) or value.ndim:
+        return False
+    if value.is_complex() or value.dtype is torch.bool:
+        return False
+    number = value.item()
+    return number >= 0 and float(number).is_integer()
+
+
+def _grouped(grads: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Gradients by device and dtype."""
+    groups: dict[Any, list[torch.Tensor]] = {}
+    for grad in grads:
+        groups.setdefault((grad.device, grad.dtype), []).append(grad)
+    return [*groups.values()]
+
+
 def _alike(one: Any, other: Any) -> bool:
     """Whether hyperparameters are the same: numbers by value and type, all else by identity."""
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(map(_alike, one, other))
     plain = isinstance(one, (float, int, str)) and type(one) is type(other)
     return one is other or (plain and bool(one == other))
-
-
-def _copied(value: Any, device: torch.device | str) -> Any:
-    if isinstance(value, (tuple, list)):
-        return tuple(_copied(item, device) for item in value)
-    return value.clone().to(device)

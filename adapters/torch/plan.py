@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from operator import is_
 from typing import Any, NamedTuple
@@ -12,11 +13,11 @@ import array_api_compat.torch as xp
 
 import torch
 
-from ..arrays import parts
+from ..arrays import map_parts, parts
 from ..packing import fits, packs
 from ..rule import Rule
 from ..step import Entry, run
-from .kernels import real
+from .kernels import real, real_gradient
 
 __all__ = ["Member", "Plan", "tried"]
 
@@ -60,12 +61,12 @@ class Plan:
             capturable: whether steps are counted on the devices of the parameters.
         """
         self.rules = rules
-        self.kinds = [_kind(rule) for rule in rules]
+        self.variants = [_variant(rule) for rule in rules]
         self.members = members
         self.params = [member.param for member in members]
         self.groups = [member.group for member in members]
         self.complex = any(param.is_complex() for param in self.params)
-        self.grads = _described(grads)
+        self.grads = _formats(grads)
         self.states = [member.state for member in members]
         self.owners: list[Any] = []
         self.owned: list[Any] = []
@@ -76,7 +77,7 @@ class Plan:
             Entry(
                 rules[member.group].of(member.name, member.param.shape),
                 step,
-                real(grad),
+                real_gradient(grad),
                 real(member.param.detach()),
                 member.slots,
             )
@@ -99,6 +100,9 @@ class Plan:
         single = [b.places[0] for b in self.batches if not b.gathers]
         self.single = [self.params[place] for place in single]
         self.layouts = _layouts(self.single)
+        self.gathered = [self.params[p] for b in self.batches if b.gathers for p in b.places]
+        self.addresses = _pointers(self.gathered)
+        self.kinds = _kinds(self.gathered)
         self.kept = _values(self.states)
         self.parts = [part for m in members for v in m.slots.values() for part in parts(v)]
         self.pointers = _pointers(self.parts)
@@ -134,15 +138,27 @@ class Plan:
         return (
             _same(params, self.params)
             and groups == self.groups
-            and _described(grads) == self.grads
-            and (_same(rules, self.rules) or [_kind(rule) for rule in rules] == self.kinds)
+            and _formats(grads) == self.grads
+            and (_same(rules, self.rules) or [_variant(rule) for rule in rules] == self.variants)
             and _same([*state], self.owners)
             and _same([*state.values()], self.owned)
             and _same(_values(self.states), self.kept)
             and _pointers(self.parts) == self.pointers
+            and (_pointers(self.gathered) == self.addresses or self._only_moved())
             and _layouts(self.single) == self.layouts
             and (self.capturable or self._counted() == self.expected)
         )
+
+    def _only_moved(self) -> bool:
+        """Whether gathered parameters have new memory of their own, all else being as it was.
+
+        That is no reason to plan again: there are those who exchange ``data`` at every step.
+        """
+        same = _kinds(self.gathered) == self.kinds and all(p.is_contiguous() for p in self.gathered)
+        if not same or _overlapping([param.detach() for param in self.params]):
+            return False
+        self.addresses = _pointers(self.gathered)
+        return True
 
     def enter(self, state: Any) -> None:
         """Make the states of the plan those of the optimizer."""
@@ -150,9 +166,14 @@ class Plan:
         self.owners, self.owned = [*state], [*state.values()]
 
     def entries(self, rules: Sequence[Rule], grads: list[torch.Tensor]) -> list[Entry]:
-        """One entry per batch, for the step to be taken."""
+        """One entry per batch, for the step to be taken.
+
+        Raises:
+            RuntimeError: a parameter has another shape in the memory that it had.
+        """
         variants: dict[Any, Rule] = {}
-        grads, params = self._real(grads), self._real(self.params)
+        grads = [*map(real_gradient, grads)] if self.complex else grads
+        params = self._real(self.params)
 
         def rule_of(batch: _Batch) -> Rule:
             member = self.members[batch.places[0]]
@@ -197,10 +218,10 @@ class Plan:
         """How many steps a parameter has taken; not read from its device if that counts."""
         return self.states[place]["step"] if self.capturable else self.expected[place]
 
-    def count(self) -> None:
-        """One more step of every parameter."""
+    def count(self, taken: torch.Tensor | None = None) -> None:
+        """One more step of every parameter, if it was ``taken``."""
         for counts in self.counters:
-            counts.add_(1)
+            counts.add_(1 if taken is None else taken.to(counts.device))
         if not self.capturable:
             self.expected = self._counted()
 
@@ -273,13 +294,16 @@ class _Gathered:
         self.vector = like.new_empty(sum(tensor.numel() for tensor in shaped))
         pieces = torch.split(self.vector, [tensor.numel() for tensor in shaped])
         self.views = [v.view(own.shape) for v, own in zip(pieces, shaped, strict=True)]
-        alike = len({own.shape[1:] for own in shaped}) == 1 and shaped[0].ndim > 0
+        alike = len({own.shape[1:] for own in shaped}) == 1 and all(own.ndim for own in shaped)
         self.joined = self.vector.view(-1, *shaped[0].shape[1:]) if alike else None
+        self.shape = self.joined.shape if self.joined is not None else None
 
     def filled(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         """The vector, with the values of tensors that have these shapes."""
         if self.joined is not None:  # half the time
             torch.cat(tensors, out=self.joined)
+            if self.joined.shape != self.shape:
+                raise RuntimeError("tensors have other shapes than the vector was made for")
         else:
             torch._foreach_copy_(self.views, tensors)
         return self.vector
@@ -302,8 +326,9 @@ def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> 
     """
     new = {}
     for entry in entries:
-        described = _describe(entry.param), _describe(entry.grad), _describe(entry.slots)
-        key = _kind(entry.rule)[0], entry.stacked, *described
+        arrays = {"param": entry.param, "grad": entry.grad, **entry.slots}
+        formats = _mapped(lambda array: (tuple(array.shape), array.dtype), arrays)
+        key = _variant(entry.rule)[0], entry.stacked, *formats.items()
         if key not in known and _plain(entry.param):
             new[key] = entry
     for entry in new.values():
@@ -313,11 +338,10 @@ def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> 
 
 
 def _run_without_memory(entry: Entry, common: dict[str, Any]) -> None:
-    arrays = {name: _without_memory(getattr(entry, name)) for name in ("grad", "param", "slots")}
+    empty = partial(_mapped, partial(torch.empty_like, device="meta"))
+    arrays = {name: empty(getattr(entry, name)) for name in ("grad", "param", "slots")}
     step = entry.step if isinstance(entry.step, int) else 0
-    list(
-        run(xp, [entry._replace(step=step, **arrays)], _without_memory(common), vmap=torch.vmap)[0]
-    )
+    list(run(xp, [entry._replace(step=step, **arrays)], empty(common), vmap=torch.vmap)[0])
 
 
 def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
@@ -329,7 +353,10 @@ def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
             return False
         key = id(entry.rule), entry.param.ndim
         if key not in known:
-            two = {name: _twice(getattr(entry, name)) for name in ("grad", "param", "slots")}
+            two = {
+                name: _mapped(_two_without_memory, getattr(entry, name))
+                for name in ("grad", "param", "slots")
+            }
             try:
                 _run_without_memory(entry._replace(stacked=True, **two), common)
                 known[key] = True
@@ -340,31 +367,19 @@ def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
     return stackable
 
 
-def _twice(value: Any) -> Any:
+def _mapped(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
+    """``function`` of a tensor, or of every one of a slot or of named ones."""
     if isinstance(value, dict):
-        return {name: _twice(item) for name, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_twice, value))
-    return value.new_empty((2, *value.shape), device="meta")
+        return {name: map_parts(function, item) for name, item in value.items()}
+    return map_parts(function, value)
 
 
-def _describe(value: Any) -> Any:
-    if isinstance(value, dict):
-        return tuple((name, _describe(item)) for name, item in value.items())
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_describe, value))
-    return tuple(value.shape), value.dtype
+def _two_without_memory(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.new_empty((2, *tensor.shape), device="meta")
 
 
-def _without_memory(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_memory(item) for name, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_without_memory, value))
-    return torch.empty_like(value, device="meta")
-
-
-def _kind(rule: Rule) -> Any:
+def _variant(rule: Rule) -> Any:
+    """What of a rule a plan depends on: all but its numbers."""
     return rule.without_numbers(), rule.slots().keys(), rule.groups
 
 
@@ -392,8 +407,12 @@ def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
     return len(some) == len(others) and all(map(is_, some, others))
 
 
-def _described(grads: Sequence[torch.Tensor]) -> Any:
+def _formats(grads: Sequence[torch.Tensor]) -> Any:
     return [grad.dtype for grad in grads], [grad.layout for grad in grads]
+
+
+def _kinds(tensors: Sequence[torch.Tensor]) -> Any:
+    return [(tensor.shape, tensor.dtype, tensor.device, tensor.is_conj()) for tensor in tensors]
 
 
 def _pointers(tensors: Sequence[torch.Tensor]) -> list[int]:

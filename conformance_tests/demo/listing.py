@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from samestep import tree
 from samestep.declaration import Hyper, Option, Shared, Slot
+from samestep.documentation import page
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
@@ -74,7 +74,7 @@ def print_rules(console: Console) -> None:
 def print_rule(console: Console, name: str) -> None:
     """Print the documentation of one rule, everything that it declares, and its dialects."""
     rule = _example(registry[name])
-    text = inspect.cleandoc(rule.__doc__ or "")
+    text = page(registry[name])
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print()
     hypers = _table("hyperparameter", "default", "range", "unit", "meaning")

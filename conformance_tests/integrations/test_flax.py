@@ -23,10 +23,6 @@ jnp = jax.numpy
 pytestmark = pytest.mark.filterwarnings(*OWN_WARNINGS)
 
 PAIRS = pairs("optax")
-IN_PARTS = pytest.mark.xfail(
-    reason="NNX makes a State of a slot in several parts, such as rows and columns",
-    raises=ValueError,
-)
 STEPS = 30
 MANY = 100
 """By what the feedback through the model may enlarge the tolerance of a single trajectory."""
@@ -97,10 +93,7 @@ def leaves(node):
     return jax.tree.leaves(nnx.as_pure(nnx.state(node)))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[IN_PARTS] if n in ("Adafactor", "SM3") else []) for n in PAIRS],
-)
+@pytest.mark.parametrize("name", PAIRS)
 def test_nnx_trains_to_the_weights_of_optax_with_every_rule_that_optax_has(name):
     rule = PAIRS[name][0]
     if rule.min_ndim:
@@ -146,13 +139,7 @@ def test_layers_that_are_left_out_have_no_state_and_stay():
     assert {*optimizer.opt_state.slots["m"]} == {"last"}
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        pytest.param(rule, id=kind, marks=[IN_PARTS] if kind == "factored" else [])
-        for kind, rule in kinds().items()
-    ],
-)
+@pytest.mark.parametrize("rule", kinds().values(), ids=kinds())
 def test_an_nnx_optimizer_goes_on_from_its_pure_state(rule):
     """Kept as plain arrays and put into a new optimizer, as checkpoints are."""
     whole = train(*begin(adapter.bind(rule)), range(3))
@@ -165,7 +152,6 @@ def test_an_nnx_optimizer_goes_on_from_its_pure_state(rule):
     assert same(leaves(whole[1]), leaves(resumed[1]))
 
 
-@pytest.mark.xfail(reason="NNX's variables add .value to paths in init", raises=ValueError)
 @pytest.mark.parametrize("path", ["first.kernel", "*.kernel", "last.bias"])
 def test_predicates_see_the_paths_of_the_module(path):
     """The same when state is made, where NNX shows variables, as in a step, where it has arrays."""

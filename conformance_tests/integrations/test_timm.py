@@ -158,7 +158,6 @@ def test_timm_s_schedules_scale_the_learning_rate_of_every_layer(timm, create, n
     assert any((constant[key] != ours[key]).any() for key in ours)
 
 
-@pytest.mark.xfail(reason="state that others keep beside ours is refused", raises=ValueError)
 def test_timm_s_lookahead_goes_around_ours(create):
     """It keeps a tensor of its own in the state of every parameter, and saves it with ours."""
 

@@ -1,12 +1,32 @@
-"""A training loop in JAX: eager and under jit, a schedule, a wrapped rule."""
+"""A training loop in JAX under jit: named classes, routes, wrappers, averages, optax around it."""
 
 from typing import Any, assert_type
 
 import jax
 import jax.numpy as jnp
+import optax  # type: ignore[import-untyped]  # ships no types
 
 import samestep
-from samestep.jax import SGD, Adan, Lion, RuleTransformation, bind
+from samestep import Parameter, Where, route
+from samestep.jax import (
+    SGD,
+    Accumulate,
+    AdamW,
+    Adan,
+    AdaptiveClip,
+    Average,
+    Cautious,
+    Centralize,
+    ClipGlobalNorm,
+    ClipNorm,
+    ClipValue,
+    Lion,
+    Lookahead,
+    RuleTransformation,
+    SkipNonFinite,
+    bind,
+)
+from samestep.schedules import CosineDecay, warmup_cosine
 
 Params = dict[str, jax.Array]
 
@@ -41,5 +61,51 @@ optimizers = [
     SGD(jnp.asarray(0.1), momentum=0.9),
     bind(samestep.Lookahead(samestep.AdamW(lr=1e-3), sync_period=5)),
 ]
+
+
+def is_matrix(parameter: Parameter) -> bool:
+    """Whether a parameter has two dimensions or more."""
+    return parameter.ndim > 1
+
+
+rule = samestep.AdamW(lr=1e-3, weight_decay=0.1)
+routed = route(
+    (Where(min_ndim=2) & ~Where(path="*embed*"), samestep.Muon(lr=0.02, layout="io")),
+    (Where(path="b") | Where(ndim=0), samestep.SGD(0.1)),
+    rule,
+)
+assert_type(routed.table({"w": jnp.zeros(4), "b": jnp.zeros(())}), str)
+optimizers += [
+    bind(routed, execution="reference"),
+    bind(samestep.ClipGlobalNorm(routed, max_norm=1.0)),
+    ClipValue(rule, 0.5),
+    ClipNorm(rule, clip_norm=lambda step: 1.0 / (step + 1), execution="compiled"),
+    ClipGlobalNorm(rule, like="optax"),
+    AdaptiveClip(rule, clipping=0.01, clip_layout="io"),
+    Centralize(rule, center_layout="io"),
+    Accumulate(rule, every=2, accumulated_dtype="float32"),
+    SkipNonFinite(rule),
+    Cautious(rule, rescale="mean"),
+    Average(rule, average_decay=0.99, averaging="debiased"),
+    Lookahead(rule, sync_period=5),
+    AdamW(lr=warmup_cosine(1e-3, 10, 100), weight_decay=0.1, mask=is_matrix, like="optax"),
+    Lion(lr=CosineDecay(1e-4, 100), groups=[(Where(path="b"), {"lr": 1e-5})]),
+    AdamW(lr=optax.cosine_decay_schedule(1e-3, 100), state_dtype={"m": "bfloat16"}),
+]
 for optimizer in optimizers:
     train(optimizer, steps=2)
+
+params: Params = {"w": jnp.zeros(4), "b": jnp.zeros(())}
+chained = optax.chain(optax.clip_by_global_norm(1.0), AdamW(lr=1e-3), optax.scale(0.5))
+updates, _ = chained.update(params, chained.init(params), params)
+injected: Any = optax.inject_hyperparams(AdamW)(lr=1e-3)
+print(injected.init(params).hyperparams["lr"])
+
+guarded = SkipNonFinite(samestep.Average(rule))
+state: Any = guarded.init(params)
+updates, state = guarded.update(params, state, params)
+params = jax.tree.map(jnp.add, params, updates)
+steps: int = int(state.step)
+skipped: float = float(state.shared["skipped"])
+average: Params = samestep.averaged(guarded.rule, params, state)
+print(steps, skipped, average["w"], state.slots["average"]["w"].dtype)

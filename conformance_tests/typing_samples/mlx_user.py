@@ -1,11 +1,33 @@
-"""A training loop in MLX: a named class, a schedule, compiled execution, a wrapped rule."""
+"""A training loop in MLX: named classes, schedules, routes, wrappers, averages, several rules."""
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import mlx.core as mx
+import mlx.optimizers
+from mlx import nn
 
 import samestep
-from samestep.mlx import SGD, AdamW, Adan, RuleOptimizer, bind
+from samestep import Parameter, Where, route
+from samestep.mlx import (
+    SGD,
+    Accumulate,
+    AdamW,
+    Adan,
+    AdaptiveClip,
+    Average,
+    Cautious,
+    Centralize,
+    ClipGlobalNorm,
+    ClipNorm,
+    ClipValue,
+    Lion,
+    Lookahead,
+    Muon,
+    RuleOptimizer,
+    SkipNonFinite,
+    bind,
+)
+from samestep.schedules import CosineDecay
 
 Params = dict[str, mx.array]
 
@@ -33,5 +55,62 @@ optimizers: list[RuleOptimizer] = [
     SGD(mx.array(0.1), momentum=0.9, nesterov=True),
     bind(samestep.Lookahead(samestep.Lion(lr=1e-4), sync_period=5), execution="reference"),
 ]
+
+
+def is_matrix(parameter: Parameter) -> bool:
+    """Whether a parameter has two dimensions or more."""
+    return parameter.ndim > 1
+
+
+rule = samestep.AdamW(lr=1e-3, weight_decay=0.1)
+routed = route(
+    (Where(min_ndim=2) & ~Where(path="*embed*"), samestep.Muon(lr=0.02, layout="oi")),
+    (Where(path="b") | Where(ndim=0), samestep.SGD(0.1)),
+    rule,
+)
+assert_type(routed.table({"w": mx.zeros(4), "b": mx.zeros(())}), str)
+optimizers += [
+    bind(routed),
+    bind(samestep.ClipGlobalNorm(routed, max_norm=1.0), execution="packed"),
+    ClipValue(rule, 0.5),
+    ClipNorm(rule, clip_norm=lambda step: 1.0 / (step + 1), execution="compiled"),
+    ClipGlobalNorm(rule, like="torch"),
+    AdaptiveClip(rule, clipping=0.01, clip_layout="oi"),
+    Centralize(rule),
+    Accumulate(rule, every=2, accumulated_dtype="float32"),
+    SkipNonFinite(rule),
+    Cautious(rule, rescale="mean"),
+    Average(rule, average_decay=0.99, averaging="equal"),
+    Lookahead(rule, sync_period=5),
+    AdamW(lr=mlx.optimizers.cosine_decay(1e-3, 100), like="mlx", mask=is_matrix),
+    Lion(lr=CosineDecay(1e-4, 100), groups=[(Where(path="b"), {"lr": 1e-5})]),
+]
 for optimizer in optimizers:
     train(optimizer, steps=2)
+
+model = nn.Linear(4, 1)
+
+
+def error(model: nn.Linear, inputs: mx.array) -> mx.array:
+    """The mean squared error of a layer of the sum."""
+    return mx.mean((model(inputs).squeeze() - inputs.sum(1)) ** 2)
+
+
+several = mlx.optimizers.MultiOptimizer(
+    [Muon(lr=0.02), AdamW(lr=1e-3)], [lambda path, weight: weight.ndim == 2]
+)
+guarded = SkipNonFinite(samestep.Average(rule))
+value_and_grad = nn.value_and_grad(model, error)
+for native in (several, guarded):
+    value, grads = value_and_grad(model, mx.ones((16, 4)))
+    native.update(model, grads)
+    mx.eval(native.state)
+step: Any = guarded.state["step"]
+skipped = float(guarded.state["shared_state"]["skipped"])
+guarded.learning_rate = 1e-4
+rate: mx.array = guarded.learning_rate
+averages = {name: guarded.state[name]["average"] for name in ("weight", "bias")}
+params: Params = {"weight": model.weight, "bias": model.bias}
+with samestep.swapped(model.update, params, averages):
+    error(model, mx.ones((16, 4)))
+print(int(step), skipped, rate.item())

@@ -82,23 +82,49 @@ class AMSGrad(Adam):
         place and size of eps.
     Shapes: grad, param, m, v and v_max are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        amsgrad: take the maximum before the correction of v, or after.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        amsgrad: take the maximum before the correction of v, or after; True by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.Adam(amsgrad=True); the defaults.
+        optax: optax.amsgrad; amsgrad='corrected'.
+        keras: keras.optimizers.Adam(amsgrad=True); eps=1e-07, eps_at='uncorrected',
+            decay='decoupled'.
+        paper: Algorithm 2; no bias correction; bias_correction=False.
+        labml: labml_nn.optimizers.AMSGrad; eps=1e-16, eps_at='uncorrected', decay='decoupled'.
+
+    State:
+        m: mean of the gradient.
+        v: mean of the squared gradient.
+        v_max: largest v so far; kept with amsgrad.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     amsgrad: Any
@@ -133,17 +159,37 @@ class Accumulate(Conditional):
     alone are what its schedules and bias corrections count; schedules of wrappers around this one
     count calls. A mean in bfloat16 loses gradients: accumulated_dtype="float32".
 
+    Give every parameter a gradient in every call, zeros where it has none. One that is missing is
+    no zero: in NumPy, JAX and MLX the others weigh more, and if it is the last of a step, they are
+    lost; torch, which counts the calls of each parameter, takes that parameter's step in another.
+    Accumulate(SkipNonFinite(rule)) leaves out a step whose mean is NaN or infinite; the other way
+    round a call that is skipped counts all the same, and if it is the last, the others are lost.
+
     Source: none; the running mean of Welford (1962), which does not grow with ``every``.
     Agrees with: optax.MultiSteps; in torch the sum of the gradients of losses divided by ``every``.
     Differs from: optax.MultiSteps in that ``every`` is fixed.
     Shapes: accumulated is shaped like param; everything else is the wrapped rule's.
 
     Args:
-        every: calls that make one step.
-        accumulated_dtype: dtype of accumulated; None is that of the state.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        every: calls that make one step; a whole number >= 1; 2 by default.
+        accumulated_dtype: dtype of accumulated; None is that of the state; one of None, 'float32',
+            'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.MultiSteps; the defaults.
+
+    State:
+        accumulated: mean of the gradients since the last step.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     every: Any
@@ -179,23 +225,46 @@ class AdEMAMix(Rooted):
         torch version in alpha by default (2); optax's, whose mu_dtype holds for one step only.
     Shapes: grad, param and every slot are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m1, v and m2 [1/step]; in [0, 1).
-        alpha: weight of m2 [1]; >= 0.
-        slow_start: step from which alpha's and beta3's schedules count [steps]; >= 0.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m1, v and m2 [1/step]; in [0, 1); (0.9, 0.999, 0.9999) by default.
+        alpha: weight of m2 [1]; >= 0; 5.0 by default.
+        slow_start: step from which alpha's and beta3's schedules count [steps]; >= 0; 0 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        bias_correction: correct m and v for their start at zero.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.contrib.ademamix; decay='in_update'.
+        paper: what the paper prints; the defaults.
+        holocron: holocron.optim.AdEMAMix; decay='l2'.
+        xlstm: xlstm_jax.trainer.optimizer.ademamix; decay='in_update'.
+
+    State:
+        m1: fast mean of the gradient.
+        m2: slow mean of the gradient.
+        v: mean of the squared gradient.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -239,26 +308,51 @@ class AdaBelief(RAdam):
         place on, so that it always takes the largest v and stands still until it rectifies.
     Shapes: grad, param, m and v are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        threshold: rho from which the divisor is trusted [steps]; >= 4.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added to v at every step [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        threshold: rho from which the divisor is trusted [steps]; >= 4; 4.0 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-16 by default.
+        eps_root: added to v at every step [gradient^2]; >= 0; 1e-16 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        below: the step before that.
-        keep_eps: what is added to v stays there, or is added where v is read.
-        rectify: rectify as RAdam does.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        below: the step before that; one of 'momentum', 'adam', 'skip'; 'momentum' by default.
+        keep_eps: what is added to v stays there, or is added where v is read; True by default.
+        rectify: rectify as RAdam does; False by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.adabelief; the defaults.
+        paper: what the paper prints; the defaults.
+        labml: labml_nn.optimizers.AdaBelief; amsgrad always, no step until rectified;
+            keep_eps=False, amsgrad=True, rectify=True, threshold=5.0, below='skip'.
+        holocron: holocron.optim.AdaBelief; eps=1e-08, eps_root=0.0, decay='l2'.
+
+    State:
+        m: mean of the gradient.
+        v: mean of the squared gradient.
+        v_max: largest v so far; kept with amsgrad.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     eps: Any
@@ -302,19 +396,42 @@ class AdaDelta(Rule):
     Differs from: keras.optimizers.Adadelta, whose lr is 1e-3; MLX 0.0, which never read u back.
     Shapes: grad, param, v and u are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: multiple of the step [1]; >= 0.
-        rho: decay per step of v and u [1/step]; in [0, 1).
-        eps: added under both roots [gradient^2]; > 0.
+        lr: multiple of the step [1]; >= 0; 1.0 by default.
+        rho: decay per step of v and u [1/step]; in [0, 1); 0.9 by default.
+        eps: added under both roots [gradient^2]; > 0; 1e-06 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        accumulate: u is read back; if not, it counts as zero at every step.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        accumulate: u is read back; if not, it counts as zero at every step; True by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.Adadelta; the defaults.
+        optax: optax.adadelta; ascends if no learning rate is given; the defaults.
+        mlx: mlx.optimizers.AdaDelta; the defaults.
+        keras: keras.optimizers.Adadelta; lr=0.001, rho=0.95, eps=1e-07, decay='decoupled'.
+        paper: Algorithm 1; rho=0.95.
+        mlx-0.0: mlx.optimizers.AdaDelta of December 2023; u is never read back; accumulate=False.
+
+    State:
+        v: mean of the squared gradient.
+        u: mean of the squared step.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -354,27 +471,50 @@ class Adafactor(Momentum):
         which decays by the scaled step; keras, which keeps the whole v as well.
     Shapes: grad and param are equal; v is (row, col), with size 1 along one axis each, or (v,).
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: largest step, relative to the parameter [1]; >= 0.
-        eps: least v, and least RMS(param) [gradient^2, parameter]; > 0.
-        decay_rate: v forgets as 1 - t^-decay_rate [1]; in (0, 1].
-        clip_threshold: largest RMS of u [1]; > 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
+        lr: largest step, relative to the parameter [1]; >= 0; 0.01 by default.
+        eps: least v, and least RMS(param) [gradient^2, parameter]; > 0; (1e-30, 0.001) by default.
+        decay_rate: v forgets as 1 - t^-decay_rate [1]; in (0, 1]; 0.8 by default.
+        clip_threshold: largest RMS of u [1]; > 0; 1.0 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        relative_step: shrink the step as 1 / sqrt(t).
-        warmup_init: let the relative step begin at 1e-6 t.
-        scale_parameter: multiply the step by RMS(param).
-        eps_at: eps1 is added to grad^2, or bounds v.
-        scale_at: RMS(param) before decay or after.
-        axes: axes that are factored.
-        min_dim: least size of both axes for them to be factored.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        relative_step: shrink the step as 1 / sqrt(t); True by default.
+        warmup_init: let the relative step begin at 1e-6 t; False by default.
+        scale_parameter: multiply the step by RMS(param); True by default.
+        eps_at: eps1 is added to grad^2, or bounds v; one of 'added', 'clamped'; 'added' by default.
+        scale_at: RMS(param) before decay or after; one of 'before', 'after'; 'before' by default.
+        axes: axes that are factored; one of 'last', 'largest'; 'last' by default.
+        min_dim: least size of both axes for them to be factored; a whole number >= 1; 1 by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.Adafactor; eps=(1.1920928955078125e-07, 0.001), eps_at='clamped'.
+        optax: optax.adafactor; lr=1.0, relative_step=False, axes='largest', min_dim=128,
+            decay='absolute'.
+        mlx: mlx.optimizers.Adafactor; ignores lr; decay='in_update'.
+        keras: keras.optimizers.Adafactor; lr=0.001, scale_at='after'.
+        paper: Algorithms 4 and 5; the defaults.
+
+    State:
+        m: momentum; kept with momentum.
+        v: mean squared gradient: per row and per column, or per element.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -424,27 +564,56 @@ class Adagrad(Rooted, Momentum):
     Differs from: optax.adagrad and keras's, which start v at 0.1 and add eps under the root.
     Shapes: grad, param and every slot are equal, any shape. A quotient 0/0 counts as 0.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        lr_decay: lr is divided by 1 + (t - 1) lr_decay [1/step]; >= 0.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        initial_v: v before the first step [gradient^2]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
-        dampening: part of a step kept out of m [1]; in [0, 1].
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.01 by default.
+        lr_decay: lr is divided by 1 + (t - 1) lr_decay [1/step]; >= 0; 0.0 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-10 by default.
+        initial_v: v before the first step [gradient^2]; >= 0; 0.0 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
+        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        momentum_form: m is a decaying sum of steps, or their mean.
-        nesterov: look one step of momentum ahead.
-        momentum_start: m before the first step is zero, or the first step.
-        lr_at: lr multiplies m, or what goes into m.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'inside'; 'outside' by default.
+        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'mean' by
+            default.
+        nesterov: look one step of momentum ahead; False by default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'zero' by default.
+        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
+            default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.Adagrad; the defaults.
+        optax: optax.adagrad; eps=1e-07, eps_at='inside', initial_v=0.1.
+        mlx: mlx.optimizers.Adagrad; eps=1e-08.
+        keras: keras.optimizers.Adagrad; lr=0.001, eps=1e-07, eps_at='inside', initial_v=0.1,
+            decay='decoupled'.
+        paper: Figure 1; the defaults.
+        mlx-0.0: mlx.optimizers.Adagrad of December 2023; eps=1e-08.
+        jax-example: jax.example_libraries.optimizers.adagrad; no eps; eps=0.0, momentum=0.9.
+
+    State:
+        m: momentum; kept with momentum.
+        v: sum of the squared gradients.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -498,23 +667,53 @@ class Adam(AdamW):
         which corrects the bias and starts at zero.
     Shapes: grad, param, m and v are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.Adam; the defaults.
+        optax: optax.adam; the defaults.
+        mlx: mlx.optimizers.Adam; no bias correction; bias_correction=False.
+        keras: keras.optimizers.Adam; eps=1e-07, eps_at='uncorrected', decay='decoupled'.
+        paper: what the paper prints; the defaults.
+        mlx-0.0: mlx.optimizers.Adam of December 2023; no bias correction; bias_correction=False,
+            start='gradient'.
+        jax-example: jax.example_libraries.optimizers.adam; the defaults.
+        labml: labml_nn.optimizers.Adam; eps=1e-16, eps_at='uncorrected', decay='decoupled'.
+
+    State:
+        m: mean of the gradient.
+        v: mean of the squared gradient.
+        v_max: largest v so far; kept with amsgrad.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     def __init__(
@@ -555,28 +754,51 @@ class AdamP(Adam):
         text starts m at the first gradient.
     Shapes: grad, param, m and v are equal. ``layout`` names the output axis.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; > 0.
-        delta: largest cosine that is taken for a right angle [1]; >= 0.
-        wd_ratio: share of the decay where projected [1]; in [0, 1].
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; > 0; 1e-08 by default.
+        delta: largest cosine that is taken for a right angle [1]; >= 0; 0.1 by default.
+        wd_ratio: share of the decay where projected [1]; in [0, 1]; 0.1 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        nesterov: look one step of momentum ahead.
-        projection: the authors', or holocron's.
-        layout: output axis first ('oi') or last ('io').
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        nesterov: look one step of momentum ahead; False by default.
+        projection: the authors', or holocron's; one of 'channel', 'signed'; 'channel' by default.
+        layout: output axis first ('oi') or last ('io'); one of 'oi', 'io'; 'oi' by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'in_update' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        paper: what the paper prints; the defaults.
+        holocron: holocron.optim.AdamP; cosine with sign; projection='signed', decay='l2'.
+
+    State:
+        m: mean of the gradient.
+        v: mean of the squared gradient.
+        v_max: largest v so far; kept with amsgrad.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     eps: Any
@@ -627,22 +849,51 @@ class AdamW(Moments):
         1 - beta^t in float32 (58 ULP of the first update); weight_decay is 1e-4 in optax.
     Shapes: grad, param, m and v are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
-        weight_decay: fraction of the parameter removed per step, times lr [1/lr]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
+        weight_decay: fraction of the parameter removed per step, times lr [1/lr]; >= 0; 0.01 by
+            default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.AdamW; the defaults.
+        optax: optax.adamw; decay='in_update', weight_decay=0.0001.
+        mlx: mlx.optimizers.AdamW; no bias correction; bias_correction=False.
+        keras: keras.optimizers.AdamW; eps=1e-07, eps_at='uncorrected', weight_decay=0.004.
+        paper: Algorithm 2; decay not times lr; decay='absolute', weight_decay=0.0.
+        mlx-0.0: mlx.optimizers.AdamW of December 2023; no bias correction; bias_correction=False,
+            start='gradient'.
+
+    State:
+        m: mean of the gradient.
+        v: mean of the squared gradient.
+        v_max: largest v so far; kept with amsgrad.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     def __init__(
@@ -680,20 +931,46 @@ class Adamax(Moments):
         first step is a tenth as long.
     Shapes: grad, param, m and u are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and u [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        lr: step size [parameter]; >= 0; 0.002 by default.
+        betas: decay per step of m and u [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        bias_correction: correct m for its start at zero.
-        eps_at: eps is added to |grad| inside the maximum, or to u where it is read.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        bias_correction: correct m for its start at zero; True by default.
+        eps_at: eps is added to |grad| inside the maximum, or to u where it is read; one of
+            'inside', 'outside'; 'inside' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.Adamax; the defaults.
+        optax: optax.adamax and adamaxw; decay='in_update'.
+        mlx: mlx.optimizers.Adamax; no correction; eps_at='outside', bias_correction=False.
+        keras: keras.optimizers.Adamax; lr=0.001, eps=1e-07, eps_at='outside', decay='decoupled'.
+        paper: Algorithm 2; no eps; eps=0.0.
+        mlx-0.0: mlx.optimizers.Adamax of December 2023; no correction; eps_at='outside',
+            bias_correction=False.
+        jax-example: jax.example_libraries.optimizers.adamax; eps_at='outside'.
+
+    State:
+        m: mean of the gradient.
+        u: largest gradient, decaying.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -738,25 +1015,50 @@ class Adan(Rooted):
         text weights v_hat by 1 - beta2; the paper, without correction, from m = grad, n = grad^2.
     Shapes: grad, param and every slot are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m, v and n [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m, v and n [1/step]; in [0, 1); (0.98, 0.92, 0.99) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest n so far.
-        difference_weight: weight of diff and v_hat.
-        keep_previous: prev is kept; if not, it is zero at every step.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest n so far; False by default.
+        difference_weight: weight of diff and v_hat; one of 'beta2', '1-beta2'; 'beta2' by default.
+        keep_previous: prev is kept; if not, it is zero at every step; True by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'proximal' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.adan; eps_root=1e-08, difference_weight='1-beta2', decay='in_update'.
+        paper: Algorithm 1; bias_correction=False, start='gradient'.
+        holocron: holocron.optim.Adan; keep_previous=False, decay='l2+proximal'.
+
+    State:
+        m: mean of the gradient.
+        v: mean of the difference between successive gradients.
+        n: mean of the squared, corrected gradient.
+        prev: gradient of the step before.
+        n_max: largest n so far; kept with amsgrad.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -808,13 +1110,26 @@ class AdaptiveClip(Wrapper):
         unit; all three where clipping min_norm is below 1e-6, the least norm they divide by.
     Shapes: grad keeps its shape; ``clip_layout`` names the output axis; no state of its own.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        clipping: largest norm of a gradient, in norms of its unit [gradient/parameter]; > 0.
-        min_norm: least norm that a unit counts with [parameter]; > 0.
-        clip_layout: output axis first ('oi') or last ('io').
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        clipping: largest norm of a gradient, in norms of its unit [gradient/parameter]; > 0; 0.01
+            by default.
+        min_norm: least norm that a unit counts with [parameter]; > 0; 0.001 by default.
+        clip_layout: output axis first ('oi') or last ('io'); one of 'oi', 'io'; 'oi' by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    State:
+        nothing beside the wrapped rule's.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     clipping: Any
@@ -854,14 +1169,27 @@ class Average(Wrapper):
     Differs from: averages of buffers, such as batch norm's, which no optimizer sees.
     Shapes: average is shaped like param; everything else is the wrapped rule's.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        average_decay: decay per step of average [1/step]; in [0, 1).
-        average_start: steps before averaging begins [steps]; >= 0.
-        averaging: the weights.
-        average_dtype: dtype of average; None is that of the state.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        average_decay: decay per step of average [1/step]; in [0, 1); 0.999 by default.
+        average_start: steps before averaging begins [steps]; >= 0; 0 by default.
+        averaging: the weights; one of 'ema', 'debiased', 'equal'; 'ema' by default.
+        average_dtype: dtype of average; None is that of the state; one of None, 'float32',
+            'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    State:
+        average: average of the parameter.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     average_decay: Any
@@ -901,10 +1229,21 @@ class Cautious(Wrapper):
     Shapes: the mean runs over each parameter by itself; no state beside the wrapped rule's.
 
     Args:
-        rescale: how far the rest moves: over the mean of the mask, or a count.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        rescale: how far the rest moves: over the mean of the mask, or a count; one of 'mean',
+            'count'; 'mean' by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    State:
+        nothing beside the wrapped rule's.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     rescale: Any
@@ -935,10 +1274,23 @@ class Centralize(Wrapper):
     Shapes: grad keeps its shape; ``center_layout`` names the output axis; no state of its own.
 
     Args:
-        center_layout: output axis first ('oi') or last ('io').
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        center_layout: output axis first ('oi') or last ('io'); one of 'oi', 'io'; 'oi' by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.centralize; the defaults.
+
+    State:
+        nothing beside the wrapped rule's.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     center_layout: Any
@@ -970,12 +1322,28 @@ class ClipGlobalNorm(Wrapper):
     Differs from: torch's and optax's in narrow dtypes, which they square as they are.
     Shapes: grad keeps its shape; no state beside the wrapped rule's.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        max_norm: largest norm of all gradients [gradient]; > 0.
-        norm_eps: added to the norm [gradient]; >= 0.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        max_norm: largest norm of all gradients [gradient]; > 0; 1.0 by default.
+        norm_eps: added to the norm [gradient]; >= 0; 0.0 by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.nn.utils.clip_grad_norm_; norm_eps=1e-06.
+        optax: optax.clip_by_global_norm; the defaults.
+
+    State:
+        nothing beside the wrapped rule's.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     max_norm: Any
@@ -1007,11 +1375,23 @@ class ClipNorm(Wrapper):
         optax.clip_by_block_rms, whose limit is one of the root mean square.
     Shapes: grad keeps its shape; no state beside the wrapped rule's.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        clip_norm: largest norm of a gradient [gradient]; > 0.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        clip_norm: largest norm of a gradient [gradient]; > 0; 1.0 by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    State:
+        nothing beside the wrapped rule's.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     clip_norm: Any
@@ -1040,11 +1420,27 @@ class ClipValue(Wrapper):
     Differs from: ClipNorm and ClipGlobalNorm, which keep the direction of the gradient.
     Shapes: grad keeps its shape; no state beside the wrapped rule's.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        max_value: largest absolute value [gradient]; > 0.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        max_value: largest absolute value [gradient]; > 0; 1.0 by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.nn.utils.clip_grad_value_; the defaults.
+        optax: optax.clip; the defaults.
+
+    State:
+        nothing beside the wrapped rule's.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     max_value: Any
@@ -1077,24 +1473,51 @@ class LAMB(Layerwise, AdamW):
         r + param; keras.optimizers.Lamb, which decays outside the ratio.
     Shapes: grad, param, m and v are equal; the two norms run over the whole parameter.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size, relative to the norm of the parameter [1]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
+        lr: step size, relative to the norm of the parameter [1]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-06 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order; (0.0,
+            inf) by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'in_update' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.lamb; the defaults.
+        keras: keras.optimizers.Lamb; eps=1e-07, decay='decoupled'.
+        paper: what the paper prints; the defaults.
+        holocron: holocron.optim.LAMB; no bias correction; eps=1e-08, bias_correction=False,
+            scale_clip=(0.0, 10.0).
+
+    State:
+        m: mean of the gradient.
+        v: mean of the squared gradient.
+        v_max: largest v so far; kept with amsgrad.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1138,26 +1561,51 @@ class LARS(Momentum):
         and never uses scale_clip.
     Shapes: grad, param and m are equal; the two norms run over the whole parameter.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size, in units of the parameter's norm [1/trust_coefficient]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
-        trust_coefficient: norm of a step over that of the parameter [1]; > 0.
-        eps: added to the divisor of the ratio [gradient]; >= 0.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
-        dampening: part of a step kept out of m [1]; in [0, 1].
+        lr: step size, in units of the parameter's norm [1/trust_coefficient]; >= 0; 1.0 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.9 by default.
+        trust_coefficient: norm of a step over that of the parameter [1]; > 0; 0.001 by default.
+        eps: added to the divisor of the ratio [gradient]; >= 0; 0.0 by default.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order; (0.0,
+            inf) by default.
+        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        ratio_at: the ratio goes into m, or multiplies m.
-        lr_at: lr multiplies m, or what goes into m.
-        nesterov: look one step of momentum ahead.
-        momentum_form: m is a decaying sum of steps, or their mean.
-        momentum_start: m before the first step is zero, or the first step.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        ratio_at: the ratio goes into m, or multiplies m; one of 'inside', 'outside'; 'inside' by
+            default.
+        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'inside' by
+            default.
+        nesterov: look one step of momentum ahead; False by default.
+        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'sum' by
+            default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'zero' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'in_update' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.lars; decay='l2'.
+        paper: what the paper prints; the defaults.
+        holocron: holocron.optim.LARS; no trust coefficient; lr=0.001, momentum=0.0,
+            trust_coefficient=1.0, ratio_at='outside', lr_at='outside', momentum_start='gradient'.
+
+    State:
+        m: momentum; kept with momentum.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1205,18 +1653,40 @@ class Lion(Rule):
         default (1e-3); MLX 0.0, which started m at the first gradient.
     Shapes: grad, param and m are equal, any shape. A NaN stays NaN.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size: every element moves by as much [parameter]; >= 0.
-        betas: weight of m in the sign, and decay per step of m [1/step]; in [0, 1).
+        lr: step size: every element moves by as much [parameter]; >= 0; 0.0001 by default.
+        betas: weight of m in the sign, and decay per step of m [1/step]; in [0, 1); (0.9, 0.99) by
+            default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        start: m before the first step.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        start: m before the first step; one of 'zero', 'gradient'; 'zero' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.lion; decay='in_update', weight_decay=0.001.
+        mlx: mlx.optimizers.Lion; the defaults.
+        keras: keras.optimizers.Lion; lr=0.001.
+        paper: what the paper prints; the defaults.
+        mlx-0.0: mlx.optimizers.Lion of December 2023; start='gradient'.
+
+    State:
+        m: mean of the gradient.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1251,12 +1721,29 @@ class Lookahead(Wrapper):
         first one does nothing.
     Shapes: slow is shaped like param; everything else is the wrapped rule's.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        sync_period: steps of the wrapped rule between synchronisations [steps]; >= 1.
-        sync_rate: how far slow follows fast [1]; in [0, 1].
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        sync_period: steps of the wrapped rule between synchronisations [steps]; >= 1; 6 by default.
+        sync_rate: how far slow follows fast [1]; in [0, 1]; 0.5 by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.lookahead; the defaults.
+        paper: Algorithm 1; sync_period=5.
+        holocron: holocron.optim.Lookahead; the defaults.
+
+    State:
+        slow: slow weights.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     sync_period: Any
@@ -1292,20 +1779,35 @@ class Muon(Rule):
         taken from kernel height and width there.
     Shapes: two dimensions or more; grad, param and m are equal. ``layout`` names the output axis.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size, in spectral norm per step [parameter]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
+        lr: step size, in spectral norm per step [parameter]; >= 0; 0.02 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.95 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        nesterov: look one step of momentum ahead.
-        ns_steps: Newton-Schulz iterations.
-        layout: output axis first ('oi': torch, MLX) or last ('io': Flax).
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        nesterov: look one step of momentum ahead; True by default.
+        ns_steps: Newton-Schulz iterations; a whole number >= 1; 5 by default.
+        layout: output axis first ('oi': torch, MLX) or last ('io': Flax); one of 'oi', 'io'; 'oi'
+            by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    State:
+        m: mean of the gradient.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1348,23 +1850,45 @@ class NAdam(Adam):
         terms alike.
     Shapes: grad, param, m and v are equal, any shape; product is 0-d.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        momentum_decay: pace of the momentum's schedule [1/step]; > 0.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.002 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        momentum_decay: pace of the momentum's schedule [1/step]; > 0; 0.004 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        momentum_schedule: let the momentum grow from beta1 / 2 to beta1.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        momentum_schedule: let the momentum grow from beta1 / 2 to beta1; True by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.NAdam; the defaults.
+        optax: optax.nadam; no schedule; momentum_schedule=False, decay='in_update'.
+        keras: keras.optimizers.Nadam; lr=0.001, eps=1e-07, momentum_decay=1.0, decay='decoupled'.
+
+    State:
+        m: mean of the gradient.
+        v: mean of the squared gradient.
+        product: mu_1 ... mu_t; kept with momentum_schedule.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1404,24 +1928,47 @@ class Prodigy(Adam):
         the first gradient that is not zero; optax, which always corrects the bias.
     Shapes: grad, param and slots are equal; d, d_max and numerator are 0-d, for all parameters.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: multiple of the estimated step size [1]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; > 0.
-        d0: first estimate of d [parameter]; > 0.
-        d_coef: multiple of the estimate [1]; > 0.
-        growth_rate: largest factor of d per step [1]; >= 1.
+        lr: multiple of the estimated step size [1]; >= 0; 1.0 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1); None derives it; None
+            by default.
+        eps: added to the root of v, where eps_at says [gradient]; > 0; 1e-08 by default.
+        d0: first estimate of d [parameter]; > 0; 1e-06 by default.
+        d_coef: multiple of the estimate [1]; > 0; 1.0 by default.
+        growth_rate: largest factor of d per step [1]; >= 1; inf by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        bias_correction: correct m and v for their start at zero.
-        safeguard_warmup: leave lr out of s, for long warm-ups.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        bias_correction: correct m and v for their start at zero; False by default.
+        safeguard_warmup: leave lr out of s, for long warm-ups; False by default.
+        decay: how weight decay enters; one of 'l2', 'in_update'; 'in_update' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.contrib.prodigy; bias_correction=True.
+
+    State:
+        m: mean of the gradient.
+        v: mean of the squared gradient.
+        s: decaying sum of weighted gradients.
+        p0: parameter as it was at init.
+        d: estimated step size; once for all parameters.
+        d_max: largest estimate so far; once for all parameters.
+        numerator: decaying sum of weighted grad (p0 - param); once for all parameters.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1469,25 +2016,50 @@ class RAdam(Adam):
         step more without divisor at beta2 = 0.999); torch and labml add eps before v's correction.
     Shapes: grad, param, m and v are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        threshold: rho from which the divisor is trusted [steps]; >= 4.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        threshold: rho from which the divisor is trusted [steps]; >= 4; 4.0 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        below: the step before that.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        below: the step before that; one of 'momentum', 'adam', 'skip'; 'momentum' by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.RAdam; threshold=5.0, eps_at='uncorrected'.
+        optax: optax.radam; threshold=5.0.
+        paper: Algorithm 2; no eps; eps=0.0.
+        labml: labml_nn.optimizers.RAdam; threshold=5.0, eps_at='uncorrected', decay='decoupled'.
+
+    State:
+        m: mean of the gradient.
+        v: mean of the squared gradient.
+        v_max: largest v so far; kept with amsgrad.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     threshold: Any
@@ -1528,29 +2100,60 @@ class RMSprop(Rooted, Momentum):
         under the root, keep lr inside the momentum, and have alpha = 0.9.
     Shapes: grad, param and every slot are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        alpha: decay per step of v and g [1/step]; in [0, 1).
-        initial_v: v before the first step [gradient^2]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
-        dampening: part of a step kept out of m [1]; in [0, 1].
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.01 by default.
+        alpha: decay per step of v and g [1/step]; in [0, 1); 0.99 by default.
+        initial_v: v before the first step [gradient^2]; >= 0; 0.0 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
+        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        centered: divide by the standard deviation, not the root mean square.
-        bias_correction: correct v and g for their start.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        nesterov: look one step of momentum ahead.
-        momentum_form: m is a decaying sum of steps, or their mean.
-        momentum_start: m before the first step is zero, or the first step.
-        lr_at: lr multiplies m, or what goes into m.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        centered: divide by the standard deviation, not the root mean square; False by default.
+        bias_correction: correct v and g for their start; False by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'inside'; 'outside' by default.
+        nesterov: look one step of momentum ahead; False by default.
+        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'sum' by
+            default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'zero' by default.
+        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
+            default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.RMSprop; the defaults.
+        optax: optax.rmsprop; alpha=0.9, eps_at='inside', lr_at='inside'.
+        mlx: mlx.optimizers.RMSprop; the defaults.
+        keras: keras.optimizers.RMSprop; lr=0.001, alpha=0.9, eps=1e-07, eps_at='inside',
+            lr_at='inside', decay='decoupled'.
+        paper: slide 29; no eps; alpha=0.9, eps=0.0.
+        mlx-0.0: mlx.optimizers.RMSprop of December 2023; the defaults.
+        jax-example: jax.example_libraries.optimizers.rmsprop and rmsprop_momentum; alpha=0.9,
+            eps_at='inside', lr_at='inside'.
+
+    State:
+        m: momentum; kept with momentum.
+        v: mean of the squared gradient.
+        g: mean of the gradient; kept with centered.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1601,26 +2204,49 @@ class RaLars(Layerwise, RAdam):
     Differs from: LARS in the ratio, which has no trust coefficient here.
     Shapes: grad, param, m and v are equal; the two norms run over the whole parameter.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        threshold: rho from which the divisor is trusted [steps]; >= 4.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        threshold: rho from which the divisor is trusted [steps]; >= 4; 4.0 by default.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order; (0.0,
+            10.0) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        force_adaptive_momentum: Adam's direction until rho exceeds the threshold.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        force_adaptive_momentum: Adam's direction until rho exceeds the threshold; False by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'in_update' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        holocron: holocron.optim.RaLars; the defaults.
+
+    State:
+        m: mean of the gradient.
+        v: mean of the squared gradient.
+        v_max: largest v so far; kept with amsgrad.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     force_adaptive_momentum: Any
@@ -1661,19 +2287,40 @@ class Rprop(Rule):
     Differs from: optax.rprop (0.2.8), which applies the update of the step before (optax#1725).
     Shapes: grad, param and every slot are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: first step size [parameter]; >= 0.
-        etas: factors of the step size: sign changed, sign kept [1]; > 0.
-        step_sizes: bounds of size [parameter]; >= 0 and in ascending order.
+        lr: first step size [parameter]; >= 0; 0.01 by default.
+        etas: factors of the step size: sign changed, sign kept [1]; > 0; (0.5, 1.2) by default.
+        step_sizes: bounds of size [parameter]; >= 0 and in ascending order; (1e-06, 50.0) by
+            default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        lag: apply the update of the step before.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        lag: apply the update of the step before; False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.Rprop; the defaults.
+        optax: optax.rprop; one step late; lag=True.
+
+    State:
+        prev: gradient of the step before, 0 where it had changed its sign.
+        size: step size.
+        last: update of the step before; kept with lag.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1711,23 +2358,52 @@ class SGD(Momentum):
         0.0, which forgot weight decay where there was no momentum.
     Shapes: grad, param and m are equal, any shape. m exists only with momentum.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter/gradient]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
-        dampening: part of a step kept out of m [1]; in [0, 1].
+        lr: step size [parameter/gradient]; >= 0; 0.001 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
+        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        momentum_start: m before the first step is zero, or the first step.
-        bare_decay: weight decay applies without momentum too.
-        nesterov: look one step of momentum ahead.
-        momentum_form: m is a decaying sum of steps, or their mean.
-        lr_at: lr multiplies m, or what goes into m.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'gradient' by default.
+        bare_decay: weight decay applies without momentum too; True by default.
+        nesterov: look one step of momentum ahead; False by default.
+        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'sum' by
+            default.
+        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
+            default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        torch: torch.optim.SGD; the defaults.
+        optax: optax.sgd; momentum_start='zero'.
+        mlx: mlx.optimizers.SGD; momentum_start='zero'.
+        keras: keras.optimizers.SGD; lr=0.01, momentum_start='zero', lr_at='inside',
+            decay='decoupled'.
+        paper: equations 1 and 2; momentum_start='zero', lr_at='inside'.
+        mlx-0.0: mlx.optimizers.SGD of December 2023; decays only with momentum;
+            momentum_start='zero', bare_decay=False.
+        jax-example: jax.example_libraries.optimizers.sgd, momentum and nesterov;
+            momentum_start='zero'.
+
+    State:
+        m: momentum; kept with momentum.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1770,25 +2446,49 @@ class SM3(Rooted, Momentum):
     Shapes: grad, param and m are equal; mu holds for each axis one array of size 1 along all
         the others, and one of the parameter's own shape below two dimensions.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
-        eps: added to the root of nu, or under it [gradient]; >= 0.
-        dampening: part of a step kept out of m [1]; in [0, 1].
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.1 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.9 by default.
+        eps: added to the root of nu, or under it [gradient]; >= 0; 0.0 by default.
+        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        momentum_form: m is a decaying sum of steps, or their mean.
-        nesterov: look one step of momentum ahead.
-        momentum_start: m before the first step is zero, or the first step.
-        lr_at: lr multiplies m, or what goes into m.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'inside', 'outside'; 'inside' by default.
+        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'mean' by
+            default.
+        nesterov: look one step of momentum ahead; False by default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'zero' by default.
+        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
+            default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.sm3; eps=1e-08.
+        paper: Algorithm SM3-II; the defaults.
+        jax-example: jax.example_libraries.optimizers.sm3; the defaults.
+
+    State:
+        m: momentum; kept with momentum.
+        mu: per axis, upper bound on the sum of squared gradients.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1837,12 +2537,29 @@ class Scout(Wrapper):
         whole period is thrown away.
     Shapes: slow and each of the sync_period arrays of history are shaped like param.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        sync_rate: least that slow follows fast [1]; in [0, 1].
-        sync_period: steps of the wrapped rule between synchronisations.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        sync_rate: least that slow follows fast [1]; in [0, 1]; 0.5 by default.
+        sync_period: steps of the wrapped rule between synchronisations; a whole number >= 2; 6 by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        holocron: holocron.optim.Scout; the defaults.
+
+    State:
+        slow: slow weights.
+        history: fast weights after every step of the period.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     sync_rate: Any
@@ -1870,16 +2587,34 @@ class SignSGD(Rule):
     Differs from: nothing known.
     Shapes: grad and param are equal, any shape; there is no state. A NaN stays NaN.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size: every element moves by as much [parameter]; >= 0.
+        lr: step size: every element moves by as much [parameter]; >= 0; 0.0001 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.sign_sgd; the defaults.
+        paper: what the paper prints; the defaults.
+
+    State:
+        nothing but the step.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1909,18 +2644,37 @@ class Signum(Momentum):
     Differs from: nothing known.
     Shapes: grad, param and m are equal, any shape. A NaN stays NaN.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size: every element moves by as much [parameter]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
+        lr: step size: every element moves by as much [parameter]; >= 0; 0.0001 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.9 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        momentum_start: m before the first step is zero, or the first step.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'zero' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.signum; the defaults.
+        paper: what the paper prints; the defaults.
+
+    State:
+        m: momentum; kept with momentum.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any
@@ -1951,7 +2705,8 @@ class SkipNonFinite(Conditional):
     Parameters and all state then stay as they are, to the last bit. ``skipped`` is in
     ``state.shared`` (torch: in every parameter group; MLX: in ``state["shared_state"]``). A call
     that is skipped counts as a step all the same, for schedules and bias corrections: whether it
-    is one is known on the device only, and they are computed before.
+    is one is known on the device only, and they are computed before. So Accumulate belongs outside:
+    Accumulate(SkipNonFinite(rule)).
 
     Source: none; what loss scaling does in mixed precision, arXiv 1710.03740, section 3.2.
     Agrees with: optax.apply_if_finite without a limit; torch.amp.GradScaler around an optimizer.
@@ -1959,9 +2714,19 @@ class SkipNonFinite(Conditional):
     Shapes: skipped is 0-d, for all parameters; everything else is the wrapped rule's.
 
     Args:
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    State:
+        skipped: calls so far that were skipped; once for all parameters.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     def __init__(
@@ -1990,23 +2755,45 @@ class TAdam(Adam):
     Differs from: holocron's text, which averages grad - prev into v and has no line for w_sum.
     Shapes: grad, param, m and v are equal; w_sum is 0-d; the sum runs over the whole parameter.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; > 0.
-        dof: degrees of freedom of the t-distribution [1]; > 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; > 0; 1e-08 by default.
+        dof: degrees of freedom of the t-distribution [1]; > 0; None derives it; None by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        holocron: holocron.optim.TAdam; the defaults.
+
+    State:
+        m: mean of the gradient.
+        v: mean of the squared gradient.
+        v_max: largest v so far; kept with amsgrad.
+        w_sum: decaying sum of weights.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     betas: Any
@@ -2047,23 +2834,43 @@ class Yogi(Moments):
         a start at zero that they did not have.
     Shapes: grad, param, m and v are equal, any shape.
 
+    Every number may be a schedule, a function of the 0-based step, or a 0-d array.
+
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        initial_m: m before the first step [gradient]; of any size.
-        initial_v: v before the first step [gradient^2]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.01 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 0.001 by default.
+        initial_m: m before the first step [gradient]; of any size; 0.0 by default.
+        initial_v: v before the first step [gradient^2]; >= 0; 1e-06 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        bias_correction: correct m and v for their start at zero.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        bias_correction: correct m and v for their start at zero; False by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+
+    Dialects:
+        optax: optax.yogi; bias_correction=True, initial_m=1e-06.
+        paper: what the paper prints; the defaults.
+
+    State:
+        m: mean of the gradient.
+        v: decaying bound on the squared gradient.
+
+    Raises:
+        TypeError: an argument that there is not, or a rule or predicate that is none.
+        ValueError: a value out of its range, or a dialect that there is not.
     """
 
     lr: Any

@@ -12,6 +12,12 @@ class Accumulate(Conditional):
     alone are what its schedules and bias corrections count; schedules of wrappers around this one
     count calls. A mean in bfloat16 loses gradients: accumulated_dtype="float32".
 
+    Give every parameter a gradient in every call, zeros where it has none. One that is missing is
+    no zero: in NumPy, JAX and MLX the others weigh more, and if it is the last of a step, they are
+    lost; torch, which counts the calls of each parameter, takes that parameter's step in another.
+    Accumulate(SkipNonFinite(rule)) leaves out a step whose mean is NaN or infinite; the other way
+    round a call that is skipped counts all the same, and if it is the last, the others are lost.
+
     Source: none; the running mean of Welford (1962), which does not grow with ``every``.
     Agrees with: optax.MultiSteps; in torch the sum of the gradients of losses divided by ``every``.
     Differs from: optax.MultiSteps in that ``every`` is fixed.

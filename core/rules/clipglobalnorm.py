@@ -22,9 +22,15 @@ class ClipGlobalNorm(Wrapper):
     reads = "tree"
 
     max_norm = hyper(
-        1.0, "largest norm of all gradients", unit="gradient", gt=0, typical=0.1, infinite=True
+        1.0,
+        "largest norm of all gradients",
+        unit="gradient",
+        gt=0,
+        typical=0.1,
+        infinite=True,
+        whole=True,
     )
-    norm_eps = hyper(0.0, "added to the norm", unit="gradient", ge=0)
+    norm_eps = hyper(0.0, "added to the norm", unit="gradient", ge=0, whole=True)
     dialects = {
         "torch": preset(of="torch.nn.utils.clip_grad_norm_", norm_eps=1e-6),
         "optax": preset(of="optax.clip_by_global_norm"),

@@ -31,11 +31,13 @@ class Prodigy(Adam):
 
     needs, decays_inside = "tree", True
     lr = hyper(1.0, "multiple of the estimated step size", unit="1", ge=0)
-    beta3 = hyper(None, "decay per step of s; None is sqrt(beta2)", unit="1/step", ge=0, lt=1)
+    beta3 = hyper(
+        None, "decay per step of s; None is sqrt(beta2)", unit="1/step", ge=0, lt=1, whole=True
+    )
     eps = Adam.eps.replaced(ge=None, gt=0)
-    d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0, typical=1e-3)
-    d_coef = hyper(1.0, "multiple of the estimate", unit="1", gt=0)
-    growth_rate = hyper(inf, "largest factor of d per step", unit="1", ge=1)
+    d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0, typical=1e-3, whole=True)
+    d_coef = hyper(1.0, "multiple of the estimate", unit="1", gt=0, whole=True)
+    growth_rate = hyper(inf, "largest factor of d per step", unit="1", ge=1, whole=True)
     eps_root, eps_at, start, amsgrad, v_max = 0.0, "outside", "zero", False, None
     decay = Adam.decay.replaced(default="in_update", choices=("l2", "in_update"))
     dialects = {"optax": preset(of="optax.contrib.prodigy", bias_correction=True)}

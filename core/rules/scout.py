@@ -35,7 +35,7 @@ class Scout(Wrapper):
 
     needs, phases = "tree", 1
 
-    sync_rate = hyper(0.5, "least that slow follows fast", unit="1", ge=0, le=1)
+    sync_rate = hyper(0.5, "least that slow follows fast", unit="1", ge=0, le=1, whole=True)
     sync_period = option(6, "steps of the wrapped rule between synchronisations", ge=2)
     dialects = {"holocron": preset()}
 

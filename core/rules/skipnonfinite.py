@@ -12,7 +12,8 @@ class SkipNonFinite(Conditional):
     Parameters and all state then stay as they are, to the last bit. ``skipped`` is in
     ``state.shared`` (torch: in every parameter group; MLX: in ``state["shared_state"]``). A call
     that is skipped counts as a step all the same, for schedules and bias corrections: whether it
-    is one is known on the device only, and they are computed before.
+    is one is known on the device only, and they are computed before. So Accumulate belongs outside:
+    Accumulate(SkipNonFinite(rule)).
 
     Source: none; what loss scaling does in mixed precision, arXiv 1710.03740, section 3.2.
     Agrees with: optax.apply_if_finite without a limit; torch.amp.GradScaler around an optimizer.

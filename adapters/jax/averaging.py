@@ -1,0 +1,38 @@
+"""Averaged parameters in JAX's own trees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as xp
+
+from ..averaging import averages_in
+from ..rule import Rule, State
+from .trees import flattened, matched
+
+__all__ = ["averaged"]
+
+
+def averaged(rule: Rule, params: Any, state: State) -> Any:
+    """The averaged parameters, in the dtypes of the parameters.
+
+    Args:
+        rule: an ``Average``, or a rule with one in it: ``optimizer.rule``.
+        params: the parameters, any pytree of arrays, of registered classes too.
+        state: of ``optimizer.init`` or ``optimizer.update``.
+
+    Returns:
+        A pytree like ``params``. A parameter that is not averaged, on another branch of a route,
+        is itself in it.
+
+    Raises:
+        TypeError: the state is none.
+        ValueError: the rule keeps no average, or the state is that of another rule or tree.
+    """
+    kept = averages_in(rule, state)
+    paths, structure = flattened(params)
+    found = matched(rule, "slot average of the state", kept, paths, structure)
+    return structure.unflatten(
+        leaf if average is None else xp.asarray(average, xp.result_type(leaf))
+        for (_, leaf), average in zip(paths, found, strict=True)
+    )

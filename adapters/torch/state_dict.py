@@ -1,0 +1,239 @@
+"""The state dict of an optimizer: what is saved, and what of another one is let in."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from ..arrays import dtype_name, listed, parts
+from ..rule import Rule, registry
+from ..step import FLOATING
+
+if TYPE_CHECKING:
+    from .optimizer import RuleOptimizer
+
+__all__ = ["as_mapping", "is_floating", "is_ours", "loaded", "settled", "slots_of_all"]
+
+Group = dict[str, Any]
+
+
+def slots_of_all() -> set[str]:
+    """Names of the slots of all rules."""
+    return {name for rule in registry.values() for name in rule._slots}
+
+
+def is_ours(rule: Rule, state: dict[str, Any]) -> bool:
+    """Whether a rule, this one or another, has left something in the state of a parameter."""
+    return not {"step", *rule.slots(), *slots_of_all()}.isdisjoint(state)
+
+
+def settled(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """A state dict with numbers in the place of schedules."""
+    for group, packed in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        states = [optimizer.state.get(param, {}) for param in group["params"]]
+        taken = max((int(own["step"]) for own in states if "step" in own), default=0)
+        rule = optimizer._rule_of(group).at(max(taken - 1, 0))
+        packed.update({name: rule.hypers[name] for name in _scheduled(group, rule)})
+    return saved
+
+
+def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """State and groups of the optimizer as a state dict has them; the optimizer stays as it is."""
+    _check_form(optimizer, saved)
+    saved_groups, states = _matched(optimizer, saved["param_groups"]), {**saved["state"]}
+    groups: list[Group] = []
+    state: defaultdict[Any, Any] = defaultdict(dict)
+    for group, saved_group in zip(optimizer.param_groups, saved_groups, strict=True):
+        _check_group(optimizer, group, saved_group, stepped=bool(states))
+        rule, named = optimizer._rule_of(saved_group), optimizer._named(group)
+        for (name, param), key in zip(named, saved_group["params"], strict=True):
+            own = dict(as_mapping(optimizer, f"the state of {name!r}", states.pop(key, {})))
+            if own:
+                _check_state(optimizer, rule, name, param, own)
+                counted = param.device if optimizer.capturable else "cpu"
+                state[param] = {
+                    n: _copied(v, counted if n == "step" else param.device) for n, v in own.items()
+                }
+        names = ["params", "param_names", "places", *_scheduled(group, optimizer._own(group))]
+        kept = {name: group[name] for name in names if name in group}
+        both = saved_group | kept
+        groups.append({n: v if n in kept else deepcopy(v) for n, v in both.items()})
+    state.update(states)  # of no parameter: kept as it is, as torch does
+    return {"state": state, "param_groups": groups}
+
+
+def as_mapping(optimizer: RuleOptimizer, what: str, value: Any) -> Mapping[Any, Any]:
+    """What must be a dict in a state dict, if it is one."""
+    if not isinstance(value, Mapping):
+        raise ValueError(
+            f"{optimizer.rule.name}: {what} must be a dict; what is to be loaded has {value!r}"
+        )
+    return value
+
+
+def is_floating(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has a dtype that a rule can compute with."""
+    return dtype_name(tensor.dtype) in FLOATING
+
+
+def _check_form(optimizer: RuleOptimizer, saved: dict[str, Any]) -> None:
+    """Refuse what is not built as the state dict of an optimizer is."""
+    who = optimizer.rule.name
+    if not {"state", "param_groups"} <= {*saved}:
+        raise ValueError(
+            f"{who}: this is no state dict of an optimizer; it has "
+            f"{listed(saved)}, not state and param_groups"
+        )
+    as_mapping(optimizer, "state", saved["state"])
+    groups, keys = saved["param_groups"], set()
+    if not isinstance(groups, (list, tuple)):
+        raise ValueError(f"{who}: param_groups must be a list; the state dict has {groups!r}")
+    for place, group in enumerate(groups):
+        as_mapping(optimizer, f"group {place}", group)
+        params = group.get("params")
+        if not isinstance(params, (list, tuple)):
+            raise ValueError(
+                f"{who}: params of group {place} must be a list of keys of state; the state dict "
+                f"has {params!r}"
+            )
+        for key in params:
+            if not isinstance(key, Hashable) or key in keys:
+                raise ValueError(
+                    f"{who}: params of group {place} are {params!r} in the state dict; every "
+                    f"parameter must have a key of its own, not {key!r}"
+                )
+            keys.add(key)
+        for name in {"param_names", "places"} & {*group}:
+            names = group[name]
+            if not isinstance(names, (list, tuple)) or len(names) != len(params):
+                raise ValueError(
+                    f"{who}: {name} of group {place} must be a list of {len(params)} names; the "
+                    f"state dict has {names!r}"
+                )
+
+
+def _matched(optimizer: RuleOptimizer, saved_groups: list[Group]) -> list[Group]:
+    """The saved groups, they and their parameters in the order of the optimizer's own."""
+    if all("param_names" in group for group in (*optimizer.param_groups, *saved_groups)):
+        return _matched_by_name(optimizer, saved_groups)
+    saved_sizes = [len(group["params"]) for group in saved_groups]
+    sizes = [len(group["params"]) for group in optimizer.param_groups]
+    if saved_sizes != sizes:
+        raise ValueError(
+            f"{optimizer.rule.name}: the state dict has groups of {saved_sizes} "
+            f"parameters, the optimizer of {sizes}"
+        )
+    for group, saved in zip(optimizer.param_groups, saved_groups, strict=True):
+        own, theirs = group.get("places", ()), saved.get("places", ())
+        if own and theirs and [*own] != [*theirs]:
+            raise ValueError(
+                f"{optimizer.rule.name}: the state dict has the parameters {', '.join(theirs)} in "
+                f"a group where the optimizer has {', '.join(own)}; they must be given in the same "
+                "order, or with names on both sides"
+            )
+    return saved_groups
+
+
+def _matched_by_name(optimizer: RuleOptimizer, saved_groups: list[Group]) -> list[Group]:
+    if len(saved_groups) != len(optimizer.param_groups):
+        raise ValueError(
+            f"{optimizer.rule.name}: the state dict has {len(saved_groups)} groups, the optimizer "
+            f"{len(optimizer.param_groups)}"
+        )
+    left, found = [*saved_groups], []
+    for place, group in enumerate(optimizer.param_groups):
+        names = group["param_names"]
+        alike = [own for own in left if sorted(own["param_names"]) == sorted(names)]
+        same = [own for own in alike if own["param_names"] == names]
+        if not alike or (not same and len({*names}) < len(names)):
+            theirs = "; ".join(", ".join(own["param_names"]) for own in left)
+            raise ValueError(
+                f"{optimizer.rule.name}: group {place} has the parameters {', '.join(names)}; the "
+                f"state dict has groups of {theirs or 'none'}; names must be equal, and "
+                "different from each other where the order is another"
+            )
+        saved = (same or alike)[0]
+        left = [own for own in left if own is not saved]
+        keys = dict(zip(saved["param_names"], saved["params"], strict=True))
+        found.append(saved if same else {**saved, "params": [keys[name] for name in names]})
+    return found
+
+
+def _check_group(optimizer: RuleOptimizer, group: Group, saved_group: Group, stepped: bool) -> None:
+    """Refuse a saved group of another rule."""
+    who = optimizer.rule.name
+    if saved_group.get("branch", 0) != group.get("branch", 0):
+        raise ValueError(f"{who}: the state dict has its parameters on other routes")
+    absent = sorted({*optimizer._own(group).hypers} - {*saved_group})
+    if absent:
+        where = next((f" for parameter {name!r}" for name, _ in optimizer._named(group)), "")
+        raise ValueError(
+            f"{who}: the state dict has no {', '.join(absent)}{where}; it is another optimizer's"
+        )
+    rule = optimizer._rule_of(saved_group)
+    if rule.without_numbers() != optimizer._rule_of(group).without_numbers():
+        raise ValueError(
+            f"{who}: the state dict is that of {rule!r}, "
+            f"the optimizer is {optimizer._rule_of(group)!r}; options must be equal"
+        )
+    missing = {*optimizer.rule.shared()} - {*saved_group}
+    if missing and stepped:
+        raise ValueError(f"{who}: the state dict has no {', '.join(missing)}")
+    for name in {*optimizer.rule.shared()} & {*saved_group}:
+        if not _is_number(saved_group[name]):
+            raise ValueError(
+                f"{who}: {name} is {saved_group[name]!r} in the state dict; it must be a 0-d "
+                f"tensor of {', '.join(FLOATING)}, and finite"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this can be shared state."""
+    tensor = isinstance(value, torch.Tensor) and value.ndim == 0 and is_floating(value)
+    return tensor and value.layout is torch.strided and math.isfinite(value)
+
+
+def _check_state(
+    optimizer: RuleOptimizer, rule: Rule, name: str, param: torch.Tensor, own: dict[str, Any]
+) -> None:
+    """Refuse a saved state that is not one of this rule for this parameter."""
+    if not is_ours(rule, own):
+        return
+    try:
+        slots = optimizer._slots_of(rule, name, param, own)
+        for slot, value in slots.items():
+            if not param.is_meta and any(part.is_meta for part in parts(value)):
+                raise ValueError(
+                    f"{rule.name}: the state of {name!r} has a slot {slot} on meta, without values"
+                )
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; so it is in the state dict, of which nothing has been loaded"
+        ) from error
+
+
+def _scheduled(group: Group, rule: Rule) -> list[str]:
+    """The hyperparameters that a group has a schedule for, or one for a part of."""
+    return [
+        name
+        for name in rule.hypers
+        if any(map(callable, group[name] if isinstance(group[name], tuple) else (group[name],)))
+    ]
+
+
+def _copied(value: Any, device: torch.device | str) -> Any:
+    """A copy with its tensors on that device; in what others keep there may be anything."""
+
+    def one(part: Any) -> Any:
+        if not isinstance(part, torch.Tensor):
+            return deepcopy(part)
+        made: torch.Tensor = getattr(part, "copied", part.clone)()  # a map of a file copies itself
+        return made.to(device)
+
+    return tree_map(one, value)

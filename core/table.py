@@ -1,0 +1,83 @@
+"""What each parameter of a model is to have: its rule, why, and the bytes of its state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from . import step as stepping
+from . import tree
+from .arrays import dtype_name, parts
+
+if TYPE_CHECKING:
+    from .rule import Rule
+
+__all__ = ["written"]
+
+TITLES = ("parameter", "shape", "rule", "because of", "bytes of state")
+
+
+def written(rule: Rule, params: Any) -> str:
+    """The table of ``Rule.table``."""
+    rows, total = [TITLES], 0
+    for path, array in _named(rule, params):
+        own = rule.of(path, array.shape)
+        stepping.check(own, numpy, path, array)
+        size = _state_bytes(own, array.shape, dtype_name(array.dtype))
+        total += size
+        shape = " x ".join(map(str, array.shape)) or "0-d"
+        why = ", ".join(rule.reasons(path, array.shape)) or "every parameter"
+        rows.append((path, shape, _nested(own), why, f"{size:,}"))
+    rows.append(("", "", "", "total", f"{total:,}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if last else cell.ljust(width)
+            for cell, width, last in zip(row, widths, (False,) * 4 + (True,), strict=True)
+        )
+        for row in rows
+    )
+
+
+def _nested(rule: Any) -> str:
+    """Name of a rule, with that of the rule inside."""
+    return f"{rule.name}({_nested(rule.rule)})" if "rule" in vars(rule) else str(rule.name)
+
+
+def _state_bytes(rule: Rule, shape: Any, dtype: str) -> int:
+    """Bytes of state of one parameter, without making it."""
+    param = numpy.broadcast_to(numpy.zeros((), getattr(_Sized(), dtype)), tuple(shape))
+    slots = stepping.init_slots(rule, _Sized(), param)
+    return sum(int(part.nbytes) for value in slots.values() for part in parts(value))
+
+
+class _Sized:
+    """NumPy, with float16 in the place of the bfloat16 that it does not have."""
+
+    bfloat16 = numpy.float16
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(numpy, name)
+
+
+def _named(rule: Rule, params: Any) -> Iterable[tuple[str, Any]]:
+    """Names and arrays, from a tree or from pairs."""
+    if not isinstance(params, (dict, list, tuple)) and hasattr(params, "__next__"):
+        params = list(params)
+    pairs = isinstance(params, list) and all(map(_is_pair, params))
+    named = params if pairs else [(tree.dotted(path), leaf) for path, leaf in tree.leaves(params)]
+    for path, leaf in named:
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            what = f"parameter {path!r}" if path else "params"
+            raise TypeError(
+                f"{rule.name}.table: {what} is {type(leaf).__name__}; give a tree (dicts, lists, "
+                "tuples) of arrays, or pairs of a name and an array such as "
+                "model.named_parameters()"
+            )
+    return named
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
