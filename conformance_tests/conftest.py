@@ -7,15 +7,12 @@ missing is an error. Without it all that are installed are tested.
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
 from samestep.backend import Backend, Missing, backends
-from samestep.conformance.settings import all_rules, settings
+from samestep.conformance.settings import all_rules, load_rules, settings
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,12 +22,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "thorough: faults planted in every rule; and for one more rule, in eager JAX, with a "
         "compiler or in another dtype than float32, what the first element rule shows",
     )
-    for path in map(Path, filter(None, os.environ.get("SAMESTEP_RULES", "").split(os.pathsep))):
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None or not path.exists():
-            raise pytest.UsageError(f"SAMESTEP_RULES={path}: there is no such Python file")
-        module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+    try:
+        load_rules()
+    except FileNotFoundError as error:
+        raise pytest.UsageError(str(error)) from None
     _chosen()
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from ..declaration import Hyper, Option, Storage
@@ -12,12 +16,26 @@ from ..wrapper import Wrapper
 OFF_BY_DEFAULT = 2**-6
 """What a number is set to that is zero by default."""
 
-__all__ = ["all_rules", "settings", "suited", "typical"]
+__all__ = ["all_rules", "load_rules", "settings", "suited", "typical"]
 
 
 def all_rules() -> list[type[Rule]]:
     """Every registered rule: the package's and those of ``SAMESTEP_RULES``."""
     return [registry[name] for name in sorted(registry)]
+
+
+def load_rules() -> None:
+    """Import the files that ``SAMESTEP_RULES`` names, whose rules are registered by that.
+
+    Raises:
+        FileNotFoundError: one of them is not there, or is no Python file.
+    """
+    for path in map(Path, filter(None, os.environ.get("SAMESTEP_RULES", "").split(os.pathsep))):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None or not path.exists():
+            raise FileNotFoundError(f"SAMESTEP_RULES={path}: there is no such Python file")
+        module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
 
 
 def typical(rule: type[Rule], **changes: Any) -> Rule:

@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy
 
+from .arrays import parts
+from .checkpoint import Checkpoint, checkpoint, restore
 from .rule import Rule, State
 
 __all__ = [
@@ -53,6 +55,14 @@ class Run(ABC):
     def shared(self) -> dict[str, Any]:
         """Native 0-d arrays kept for all parameters together."""
         return {}
+
+    @abstractmethod
+    def checkpoint(self) -> Checkpoint:
+        """Parameters and state as they are now."""
+
+    @abstractmethod
+    def restore(self, saved: Checkpoint) -> None:
+        """Go on from a checkpoint."""
 
 
 class Backend(ABC):
@@ -141,6 +151,12 @@ class _RuleRun(Run):
     def shared(self) -> dict[str, Any]:
         return self.state.shared
 
+    def checkpoint(self) -> Checkpoint:
+        return checkpoint(self.rule, self._params, self.state)
+
+    def restore(self, saved: Checkpoint) -> None:
+        self._params, self.state = restore(self.rule, saved, self._params)
+
 
 def from_state(rule: Rule, params: Arrays, array: Callable[[numpy.ndarray], Any]) -> Run:
     """A run that calls ``rule.update`` on arrays made by ``array``."""
@@ -185,8 +201,8 @@ class _Locked(_RuleRun):
     def step(self, grads: Arrays) -> None:
         super().step(grads)
         for by_path in ({"param": self._params} | self.state.slots).values():
-            for value in by_path.values():
-                for array in value if isinstance(value, tuple) else (value,):
+            for value in filter(lambda value: value is not None, by_path.values()):
+                for array in parts(value):
                     array.flags.writeable = False
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as xp
 
 from ..backend import Arrays, Backend, Run, from_state
+from ..checkpoint import Checkpoint
 from ..rule import Rule, State
 from . import bind
 
@@ -63,11 +64,18 @@ class _Wide(Run):
     def shared(self) -> dict[str, Any]:
         return self.run.shared()
 
+    def checkpoint(self) -> Checkpoint:
+        return self.run.checkpoint()
+
+    def restore(self, saved: Checkpoint) -> None:
+        with jax.enable_x64(self.dtype == "float64"):
+            self.run.restore(saved)
+
 
 class _TransformationRun(Run):
     def __init__(self, backend: Optax, rule: Rule, params: Arrays, dtype: str) -> None:
         self.array: Callable[[Any], Any] = lambda values: backend.array(values, dtype)
-        transformation = bind(rule)
+        self.transformation = transformation = bind(rule)
 
         def update(grads: Any, state: Any, params: Any) -> Any:
             updates, state = transformation.update(grads, state, params)
@@ -91,6 +99,12 @@ class _TransformationRun(Run):
 
     def shared(self) -> dict[str, Any]:
         return self.state.shared
+
+    def checkpoint(self) -> Checkpoint:
+        return self.transformation.checkpoint(self._params, self.state)
+
+    def restore(self, saved: Checkpoint) -> None:
+        self._params, self.state = self.transformation.restore(saved, self._params)
 
 
 class Optax(Jax):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy
 
 import mlx.core as xp
 
 from ..backend import Arrays, Backend, Run
+from ..checkpoint import Checkpoint
+from ..execution import Execution
 from ..rule import Rule
 from . import bind
 
@@ -46,6 +48,12 @@ class _OptimizerRun(Run):
         shared: dict[str, Any] = self.optimizer.state.get("shared_state", {})
         return shared
 
+    def checkpoint(self) -> Checkpoint:
+        return self.optimizer.checkpoint(self._params)
+
+    def restore(self, saved: Checkpoint) -> None:
+        self._params = self.optimizer.restore(saved, self._params)
+
 
 class MLX(Backend):
     """MLX, one operation after another (lazily)."""
@@ -53,7 +61,7 @@ class MLX(Backend):
     name = "mlx"
     library = "mlx"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
-    execution = "reference"
+    execution: ClassVar[Execution] = "reference"
     captures = False
 
     def __init__(self) -> None:

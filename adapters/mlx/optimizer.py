@@ -14,7 +14,7 @@ from .. import packing
 from .. import step as stepping
 from ..arrays import known, listed
 from ..checkpoint.checkpoint import Checkpoint
-from ..execution import EXECUTIONS, checked, say
+from ..execution import EXECUTIONS, Execution, checked, say
 from ..rule import Rule
 from . import checkpoint as checkpoints
 
@@ -27,7 +27,7 @@ OWN = ("step", "learning_rate", "shared_state")
 class RuleOptimizer(mlx.optimizers.Optimizer):
     """A rule as an ``mlx.optimizers.Optimizer``; see ``bind``."""
 
-    def __init__(self, rule: Rule, *, execution: str = "auto") -> None:
+    def __init__(self, rule: Rule, *, execution: Execution = "auto") -> None:
         if not isinstance(rule, Rule):
             raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
         checked(rule.name, execution)
@@ -81,7 +81,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         """Go on with this rule and state after ``step`` steps."""
         own = {name: self.state[name] for name in OWN if name in self.state}
         self.rule = rule
-        self.state = {**own, **state, **({"shared_state": shared} if shared else {})}
+        self.state.clear()  # and not made anew, since mx.compile may have captured it
+        self.state.update({**own, **state, **({"shared_state": shared} if shared else {})})
         self._store("step", step, xp.array(step, self.state["step"].dtype))
         if self._has_rate:
             self._show_learning_rate(rule.at(max(step - 1, 0)).hypers["lr"])
@@ -293,12 +294,14 @@ def _flat(tree: Any) -> list[tuple[str, Any]]:
     return list(found)
 
 
-def bind(rule: Rule, *, execution: str = "auto") -> RuleOptimizer:
+def bind(rule: Rule, *, execution: Execution = "auto") -> RuleOptimizer:
     """A rule object (the package's, a user's own, a wrapped one) as an MLX optimizer.
 
     Args:
         rule: the rule.
-        execution: one of ``EXECUTIONS``.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` does so through ``mx.compile``; ``"auto"`` compiles, unless the
+            whole step is compiled already.
     """
     return RuleOptimizer(rule, execution=execution)
 
