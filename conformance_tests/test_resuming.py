@@ -146,3 +146,12 @@ def test_the_numbers_that_a_schedule_gives_go_on(tmp_path):
     moved, _ = rule.update(grads, other, again)
     expected = params["w"] - 0.1 * rule.at(HALF).lr
     numpy.testing.assert_array_equal(moved["w"], expected)
+
+
+def test_steps_are_counted_in_one_way(backend):
+    """By the state where it is a value, by the optimizer where it holds the state."""
+    run = begun(backend, samestep.SGD(), trajectory.rounded("float32"), "float32", 3)
+    run = getattr(run, "run", run)
+    counted = getattr(run, "state", None) or run.optimizer
+    assert counted.steps_taken == 3
+    assert backend.start(samestep.SGD(), trajectory.params, "float32").checkpoint().step == 0

@@ -692,6 +692,14 @@ def test_a_state_holds_the_number_of_a_schedule_and_the_schedule_stays():
     assert all(map(torch.equal, params, copies))
 
 
+def test_a_parameter_without_elements_may_have_any_strides():
+    param = torch.nn.Parameter(torch.empty(0).as_strided((0, 3), (0, 0)))
+    opt = samestep.torch.AdamW([param])
+    param.grad = torch.zeros_like(param)
+    opt.step()
+    assert opt.steps_taken == 1
+
+
 def test_a_number_that_is_one_for_all_cannot_differ_between_groups():
     a, b = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     rule = samestep.ClipGlobalNorm(samestep.SGD(lr=1.0), max_norm=1.0)

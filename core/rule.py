@@ -160,6 +160,18 @@ class State(NamedTuple):
     slots: dict[str, Any]
     shared: dict[str, Any]
 
+    @property
+    def steps_taken(self) -> int:
+        """Steps taken so far, as every optimizer of samestep says it.
+
+        Raises:
+            TypeError: the step is traced, and so not known.
+        """
+        count = known(self.step)
+        if is_array(count):
+            raise TypeError("the step is traced; steps_taken is known outside of jit only")
+        return int(count)
+
 
 class Rule:
     """An update rule on ``(grad, param, state)``, independent of any framework.

@@ -43,7 +43,9 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
     def learning_rate(self) -> xp.array:
         """The learning rate: an array in ``state``, float32 but beside float64 parameters.
 
-        With a schedule it is that of the step just taken, as in MLX's own optimizers.
+        With a schedule it is that of the step just taken, as in MLX's own optimizers. A number set
+        in mid-course is used as it is, but the array is a rounding of it: set it again in a new
+        process where the state has been saved by itself. ``samestep.save`` keeps the number.
 
         Raises:
             AttributeError: there is not one learning rate, since parameters have several rules.
@@ -62,6 +64,11 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
     @property
     def _has_rate(self) -> bool:
         return "lr" in self.rule.hypers
+
+    @property
+    def steps_taken(self) -> int:
+        """Steps taken so far."""
+        return int(self.state["step"].item())
 
     @property
     def current(self) -> Rule:

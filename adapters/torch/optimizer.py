@@ -197,14 +197,27 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._advance()
         return loss
 
+    @property
+    def steps_taken(self) -> int:
+        """Steps taken so far, by the parameter that has taken most."""
+        counts = [state["step"] for state in self.state.values() if "step" in state]
+        return max(map(int, counts), default=0)
+
     def init_state(self) -> None:
-        """Make the state of every parameter now, not at its first gradient."""
+        """Make the state of every parameter now, not at its first gradient; frozen ones have none.
+
+        Do so before ``torch.distributed.checkpoint`` saves or loads. It makes state that is not
+        there by a step with zero gradients, which is counted, and in which parameters decay whose
+        learning rate ``groups=`` has set.
+        """
         with torch.no_grad():
             states = {}
             for group in self.param_groups:
                 rule = self._rule_of(group)
                 for name, param in self._named(group):
                     self._check(rule, name, param)
+                    if isinstance(param, torch.nn.Parameter) and not param.requires_grad:
+                        continue
                     states[param] = self._state_of(rule.of(name, param.shape), param)
             common = self._shared([*states])
             self.state.update(states)
@@ -356,7 +369,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                 f"{who} is a view that conjugates, which cannot be written into as two real parts; "
                 "give its values (param.resolve_conj()) or what it is a view of"
             )
-        if any(n > 1 and not step for n, step in zip(param.shape, param.stride(), strict=True)):
+        sizes = zip(param.shape, param.stride(), strict=True)
+        if param.numel() and any(n > 1 and not step for n, step in sizes):
             raise ValueError(
                 f"{who} has shape {tuple(param.shape)} and strides {param.stride()}, several "
                 "elements in one place; every element must have its own (param.clone())"
