@@ -11,7 +11,7 @@ of the same rules.
 
 from . import rules, schedules
 from .averaging import averaged, swapped
-from .checkpoint import Checkpoint, CheckpointError, checkpoint, load, restore, save
+from .checkpoint import Checkpoint, CheckpointError, Map, checkpoint, load, restore, save
 from .declaration import Initial, hyper, option, shared, slot
 from .dialects import preset
 from .functional import Triple, TripleState, pack_state, triple, unpack_state
@@ -37,6 +37,7 @@ __all__ = [  # noqa: PLE0604
     "Checkpoint",
     "CheckpointError",
     "Initial",
+    "Map",
     "Parameter",
     "Rule",
     "State",

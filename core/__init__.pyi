@@ -14,6 +14,13 @@ from . import rules as rules
 from . import schedules as schedules
 from .averaging import averaged as averaged
 from .averaging import swapped as swapped
+from .checkpoint import Checkpoint as Checkpoint
+from .checkpoint import CheckpointError as CheckpointError
+from .checkpoint import Map as Map
+from .checkpoint import checkpoint as checkpoint
+from .checkpoint import load as load
+from .checkpoint import restore as restore
+from .checkpoint import save as save
 from .declaration import Initial as Initial
 from .declaration import hyper as hyper
 from .declaration import option as option
@@ -120,7 +127,10 @@ __all__ = [
     "SkipNonFinite",
     "TAdam",
     "Yogi",
+    "Checkpoint",
+    "CheckpointError",
     "Initial",
+    "Map",
     "Parameter",
     "Rule",
     "State",
@@ -129,6 +139,7 @@ __all__ = [
     "Where",
     "Wrapper",
     "averaged",
+    "checkpoint",
     "choose",
     "clip_grads",
     "debias",
@@ -136,13 +147,16 @@ __all__ = [
     "hyper",
     "initial_parameter",
     "l2_norm",
+    "load",
     "norm",
     "option",
     "pack_state",
     "per_axis",
     "preset",
     "registry",
+    "restore",
     "route",
+    "save",
     "schedules",
     "shared",
     "sign",

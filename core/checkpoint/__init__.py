@@ -9,14 +9,14 @@ What is written says nothing of a framework; see ``file`` for the format.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import Any
-
-import numpy
 
 from ..rule import Rule, State
 from .checkpoint import Checkpoint, CheckpointError, ParameterState
-from .contents import arrays
 from .file import FORMAT_VERSION, Progress, read, write
+from .mapping import Map
 from .tensor import Tensor
 from .trees import from_tree, into_tree
 
@@ -24,6 +24,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Checkpoint",
     "CheckpointError",
+    "Map",
     "ParameterState",
     "Tensor",
     "checkpoint",
@@ -45,8 +46,16 @@ def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpo
             ``samestep.jax``, or a rule.
         params: the parameters, which become part of it. An optimizer of torch or MLX needs none
             for its state; to it a model (``torch.nn.Module``, ``mlx.nn.Module``) or named tensors.
-        state: the state, where the optimizer does not hold it: JAX, and rules by themselves.
+        state: the state, where the optimizer does not hold it: JAX, and rules by themselves. It
+            may be one of optax's; the rule is then what computes the same, or a dict of rules by
+            label for ``optax.partition``.
+
+    Raises:
+        TypeError: this is no optimizer, or what it needs is not given.
     """
+    if isinstance(optimizer, (Rule, Mapping)) and "optax" in _packages(state):
+        found: Checkpoint = _native("optax").checkpoint(optimizer, params, state)
+        return found
     if isinstance(optimizer, Rule):
         if not isinstance(state, State):
             raise TypeError(
@@ -54,8 +63,12 @@ def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpo
                 "the State that update() returned"
             )
         return from_tree(optimizer, params, state)
-    _refuse_unknown(optimizer)
-    taken: Checkpoint = optimizer.checkpoint(*(p for p in (params, state) if p is not None))
+    given = [part for part in (params, state) if part is not None]
+    taken: Checkpoint
+    if (library := _library_of(optimizer)) is not None:
+        taken = library.checkpoint(optimizer, *given)
+    else:
+        taken = optimizer.checkpoint(*given)
     return taken
 
 
@@ -77,8 +90,10 @@ def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> Any:
     """
     if isinstance(optimizer, Rule):
         return into_tree(optimizer, saved, params)
-    _refuse_unknown(optimizer)
-    return optimizer.restore(saved, *(part for part in (params,) if part is not None))
+    given = [] if params is None else [params]
+    if (library := _library_of(optimizer)) is not None:
+        return library.restore(optimizer, saved, *given)
+    return optimizer.restore(saved, *given)
 
 
 def save(
@@ -122,6 +137,7 @@ def load(
     optimizer: Any,
     params: Any = None,
     *,
+    map: Map | Path | None = None,  # noqa: A002  (what it is called everywhere)
     allow_nan: bool = False,
     progress: Progress | None = None,
 ) -> Any:
@@ -139,6 +155,8 @@ def load(
         path: of the file.
         optimizer: as for ``checkpoint``.
         params: as for ``restore``.
+        map: what makes the checkpoint's names and shapes those of this model, or a TOML file of it;
+            see ``Map``.
         allow_nan: whether state and parameters may hold NaN.
         progress: called with the bytes checked and all there are.
 
@@ -148,37 +166,42 @@ def load(
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: it is damaged, or not of this optimizer; nothing has been changed.
+        ValueError: the file of the map is not one.
     """
-    saved = read(path, progress=progress)
+    chosen = map if map is None or isinstance(map, Map) else Map.read(map)
+    saved, after = read(path, allow_nan=allow_nan, lazily=True, progress=progress), ""
     try:
-        if not allow_nan:
-            _refuse_nan(saved)
+        if chosen is not None:
+            saved, report = chosen.apply(saved)
+            after = f"; names and shapes are those after the map, of which\n{report}"
         return restore(optimizer, saved, params)
     except CheckpointError as error:
-        raise CheckpointError(f"{os.fspath(path)}: {error}") from None
+        raise CheckpointError(f"{os.fspath(path)}: {error}{after}") from None
 
 
-def _refuse_unknown(optimizer: Any) -> None:
-    if not (hasattr(optimizer, "checkpoint") and hasattr(optimizer, "restore")):
-        raise TypeError(
-            f"{type(optimizer).__module__}.{type(optimizer).__qualname__} is no optimizer of "
-            "samestep, nor a rule"
-        )
+def _library_of(optimizer: Any) -> Any:
+    """The module that knows a library's own optimizers; ``None`` for one of samestep's."""
+    cls = type(optimizer)
+    if hasattr(cls, "checkpoint") and hasattr(cls, "restore"):
+        return None
+    for base in cls.__mro__:
+        if (library := _native(base.__module__.partition(".")[0])) is not None:
+            return library
+    raise TypeError(
+        f"{cls.__module__}.{cls.__qualname__} is no optimizer of samestep, nor a rule, nor a "
+        "native optimizer whose state it knows"
+    )
 
 
-_PIECE = 1 << 20
-"""Elements that are looked at together, so that memory stays bounded."""
+def _native(package: str) -> Any:
+    """The module that knows what is a library's own; ``None`` where there is none."""
+    found = entry_points(group="samestep.natives", name=package)
+    return next(iter(found)).load() if found else None
 
 
-def _refuse_nan(saved: Checkpoint) -> None:
-    for key, tensor in arrays(saved).items():
-        flat = tensor.bits.reshape(-1)
-        pieces = range(0, flat.size, _PIECE)
-        found = sum(
-            int(numpy.isnan(tensor.reshaped(flat[at : at + _PIECE]).values()).sum())
-            for at in pieces
-        )
-        if found:
-            raise CheckpointError(
-                f"{key}: {found} of {flat.size} elements are NaN; allow_nan=True takes them"
-            )
+def _packages(state: Any) -> Iterator[str]:
+    """The packages that a state is of; a ``State`` within another is one among optax's."""
+    inside = isinstance(state, (tuple, list, Mapping)) and not isinstance(state, State)
+    for child in (state.values() if isinstance(state, Mapping) else state) if inside else ():
+        yield from ("optax",) if isinstance(child, State) else _packages(child)
+    yield type(state).__module__.partition(".")[0]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arrays import dtype_name, listed
 from ..rule import Rule
 from ..step import check_slots
 from .description import Description, describe, differing_options
 from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from .mapping import Map
 
 __all__ = ["Checkpoint", "CheckpointError", "ParameterState", "Wanted", "matched"]
 
@@ -63,17 +67,19 @@ class ParameterState:
 class Checkpoint:
     """The state of an optimizer, and the parameters if they are part of it.
 
-    ``samestep.save`` writes one and ``samestep.load`` reads one; ``optimizer.checkpoint()`` makes
-    one of a running optimizer.
+    ``samestep.save`` writes one, ``samestep.load`` reads one, and ``samestep.checkpoint`` makes one
+    of a running optimizer.
+
+    Args:
+        parameters: the state of each, by path: the parameter's names joined by dots.
+        shared: 0-d arrays kept once for all parameters, by name.
+        layout: the framework whose conventions the shapes follow: a Flax kernel is a transposed
+            weight of torch, and convolutions are OIHW in torch, HWIO in JAX and OHWI in MLX.
     """
 
     parameters: Mapping[str, ParameterState]
-    """By path: the parameter's names joined by dots."""
     shared: Mapping[str, Tensor] = field(default_factory=dict)
-    """0-d arrays kept once for all parameters."""
     layout: str = "numpy"
-    """The framework whose conventions the shapes follow: a Flax kernel is a transposed weight of
-    torch, and convolutions are OIHW in torch, HWIO in JAX and OHWI in MLX."""
 
     @property
     def step(self) -> int:
@@ -87,6 +93,10 @@ class Checkpoint:
         values = sum(one.value.nbytes for one in own if one.value is not None)
         shared = sum(tensor.nbytes for tensor in self.shared.values())
         return sum(one.nbytes for one in own) + values + shared
+
+    def mapped(self, map: Map) -> Checkpoint:  # noqa: A002  (what it is called everywhere)
+        """The checkpoint under the names and in the shapes that a map gives it."""
+        return map.apply(self).checkpoint
 
 
 @dataclass(frozen=True)
@@ -133,7 +143,7 @@ def matched(
 def _refuse_other_names(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> None:
     missing = [path for path in wanted if path not in checkpoint.parameters]
     spare = [path for path in checkpoint.parameters if path not in wanted]
-    words = [f"not in the checkpoint: {_some(missing)}"] if missing else []
+    words = [f"not in the checkpoint: {_some(missing, spare)}"] if missing else []
     words += [f"only in the checkpoint: {_some(spare)}"] if spare else []
     if not words:
         return
@@ -146,14 +156,19 @@ def _refuse_other_names(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) ->
 
 
 def _refuse_other_rule(path: str, rule: Rule, saved: ParameterState) -> None:
-    differing = list(differing_options(rule, saved.rule))
+    differing = list(differing_options(rule, saved.rule, len(saved.shape)))
     if differing:
         raise CheckpointError(
             f"the checkpoint's state of {path!r} is not that of {rule!r}: " + "; ".join(differing)
         )
 
 
-def _some(names: list[str]) -> str:
-    """A few of many names."""
-    shown = ", ".join(names[:5])
+def _some(names: list[str], others: Iterable[str] = ()) -> str:
+    """A few of many names, with what resembles each among others."""
+
+    def resembling(name: str) -> str:
+        near = difflib.get_close_matches(name, others, 1)
+        return f"{name} (is it {near[0]}?)" if near and not name.isdigit() else name
+
+    shown = ", ".join(map(resembling, names[:5]))
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

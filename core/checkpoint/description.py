@@ -8,6 +8,7 @@ from typing import Any
 
 from ..arrays import is_array, known
 from ..declaration import Hyper, Storage
+from ..parts.matrix import LAYOUTS
 from ..rule import Rule, registry
 from ..wrapper import Wrapper
 
@@ -17,6 +18,7 @@ __all__ = [
     "describe",
     "differing_numbers",
     "differing_options",
+    "is_layout",
     "made",
     "numbers",
     "numbers_of",
@@ -141,8 +143,23 @@ def differing_numbers(rule: Rule, description: Description, step: int) -> Iterat
             yield f"{name} is {here[name]!r} here and {there!r} there"
 
 
-def differing_options(rule: Rule, description: Mapping[str, Any]) -> Iterator[str]:
-    """In words, whatever makes a described state no state of this rule."""
+def differing_options(rule: Rule, description: Description, ndim: int | None = None) -> list[str]:
+    """In words, whatever makes a described state no state of this rule.
+
+    ``ndim`` is the parameter's number of dimensions: with fewer than two it has no layout.
+    """
+    return [*_differing(rule, description, ndim)] or [*_impossible(rule, description)]
+
+
+def _impossible(rule: Rule, description: Description) -> Iterator[str]:
+    """Numbers that the rule does not take."""
+    try:
+        rule.replace(**numbers(rule, description))
+    except (TypeError, ValueError) as error:
+        yield str(error)
+
+
+def _differing(rule: Rule, description: Description, ndim: int | None) -> Iterator[str]:
     if description["name"] != rule.name:
         yield f"it is the state of {_title(description)}, not of {_title(describe(rule))}"
         return
@@ -156,10 +173,20 @@ def differing_options(rule: Rule, description: Mapping[str, Any]) -> Iterator[st
         if name not in description["values"] or name not in values:
             where = "there" if name not in description["values"] else "here"
             yield f"{rule.name} has no {name} {where}"
-        elif not isinstance(fields[name], Hyper) and values[name] != description["values"][name]:
+        elif isinstance(fields[name], Hyper) or (ndim in (0, 1) and is_layout(fields[name])):
+            continue
+        elif values[name] != description["values"][name]:
             yield f"{name} is {values[name]!r} here and {description['values'][name]!r} there"
     if isinstance(rule, Wrapper):
-        yield from differing_options(rule.rule, description["rule"])
+        if "rule" not in description:
+            yield f"it is the state of {rule.name} around no rule"
+            return
+        yield from _differing(rule.rule, description["rule"], ndim)
+
+
+def is_layout(field: Any) -> bool:
+    """Whether it is the option that says at which end of a shape the output's axis is."""
+    return getattr(field, "choices", None) == LAYOUTS
 
 
 def _title(description: Mapping[str, Any]) -> str:
