@@ -20,9 +20,10 @@ import torch
 
 from .. import native
 from ..rule import Rule
+from .optim import from_state_dict, into_state_dict
 from .optimizer import EXECUTIONS, RuleOptimizer, bind
 
-__all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
+__all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state_dict", "into_state_dict"]
 
 
 KEYWORDS = {"execution": "auto", "capturable": False, "differentiable": False}

@@ -20,6 +20,8 @@ from ..rule import Rule
 from ..groups import Predicate
 from ..rules import _Scalar, _Whole
 
+from .optim import from_state_dict as from_state_dict
+from .optim import into_state_dict as into_state_dict
 from .optimizer import EXECUTIONS as EXECUTIONS
 from .optimizer import RuleOptimizer as RuleOptimizer
 from .optimizer import bind as bind
@@ -28,6 +30,8 @@ __all__ = [
     "EXECUTIONS",
     "RuleOptimizer",
     "bind",
+    "from_state_dict",
+    "into_state_dict",
 ]
 
 class AMSGrad(RuleOptimizer):

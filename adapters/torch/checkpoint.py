@@ -107,6 +107,12 @@ def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:
             if path in seen:
                 raise CheckpointError(f"two parameters are called {path!r}; rename one")
             seen[path] = param
+            if hasattr(param, "__tensor_flatten__"):
+                raise CheckpointError(
+                    f"parameter {path!r} is a {type(param.data).__name__}, which keeps its values "
+                    "in other tensors; torch.distributed.checkpoint saves and loads it, with "
+                    "optimizer.init_state() before either"
+                )
             own = rule.of(name, param.shape)
             yield _Own(path, at, Wanted(own, real(param.detach())), param)
 
@@ -125,7 +131,17 @@ def _numbers(
                 UserWarning,
                 stacklevel=4,
             )
-    return {name: several.pop() for name, several in there.items() if len(several) == 1}
+    own = optimizer.param_groups[at]
+    return {
+        name: _held_as(own[name], several.pop())
+        for name, several in there.items()
+        if len(several) == 1
+    }
+
+
+def _held_as(held: Any, number: Any) -> Any:
+    """A number as a group has it: in a tensor where it is in one, as for a captured graph."""
+    return torch.full_like(held, number) if isinstance(held, torch.Tensor) else number
 
 
 def _tensors_of(slots: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def _matched_by_name(optimizer: RuleOptimizer, saved_groups: list[Group]) -> lis
             f"{optimizer.rule.name}: the state dict has {len(saved_groups)} groups, the optimizer "
             f"{len(optimizer.param_groups)}"
         )
-    left, found = [*saved_groups], []
+    left, found = [*map(_named_by_key, saved_groups)], []
     for place, group in enumerate(optimizer.param_groups):
         names = group["param_names"]
         alike = [own for own in left if sorted(own["param_names"]) == sorted(names)]
@@ -159,10 +159,37 @@ def _matched_by_name(optimizer: RuleOptimizer, saved_groups: list[Group]) -> lis
                 "different from each other where the order is another"
             )
         saved = (same or alike)[0]
+        if not same and _has_other_keys(saved):
+            raise ValueError(
+                f"{optimizer.rule.name}: group {place} has the parameters {', '.join(names)}; the "
+                f"state dict has them as {', '.join(saved['param_names'])} under the keys "
+                f"{', '.join(map(str, saved['params']))}, which does not say which is which; give "
+                "the names that the model has for them"
+            )
         left = [own for own in left if own is not saved]
         keys = dict(zip(saved["param_names"], saved["params"], strict=True))
         found.append(saved if same else {**saved, "params": [keys[name] for name in names]})
     return found
+
+
+def _named_by_key(group: Group) -> Group:
+    """A saved group whose names are in the order of its keys, where those are the names.
+
+    So they are in ``torch.distributed.checkpoint``, which brings the keys into the order of the
+    optimizer that loads and leaves ``param_names`` in that of the one that was saved.
+    """
+    if sorted(map(str, group["params"])) != sorted(group["param_names"]):
+        return group
+    return group if _by_place(group) else {**group, "param_names": [*group["params"]]}
+
+
+def _has_other_keys(group: Group) -> bool:
+    """Whether keys are names of another kind than ``param_names``, in an order of their own."""
+    return not _by_place(group) and [*group["params"]] != [*group["param_names"]]
+
+
+def _by_place(group: Group) -> bool:
+    return all(isinstance(key, int) for key in group["params"])
 
 
 def _check_group(optimizer: RuleOptimizer, group: Group, saved_group: Group, stepped: bool) -> None:

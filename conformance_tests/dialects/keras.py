@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy
 import pytest
 
 from samestep.backend import Snapshot
+from samestep.checkpoint.correspondence import About
+from samestep.checkpoint.keras import KERAS, kept, tensor
 from samestep.conformance.dialects import Arguments, Peer, nested
+from samestep.rule import registry
 
 NAME = "keras"
 LIBRARIES = ("jax", "keras")
@@ -51,10 +56,13 @@ def _follow(keras: Any, peer: Peer, hypers: Hypers, params: Any, grads: Any) -> 
 
     def value(slot: str, index: int) -> Any:
         read = peer.slots[slot]
-        if callable(read):
-            return read(optimizer, index)
-        listed = getattr(optimizer, read, [])
-        return _array(listed[index]) if listed else None
+        listed = {name: tensor(one) for name, one in kept(optimizer, index).items()}
+        if isinstance(read, str):
+            return listed[read].values() if read in listed else None
+        found = read.ours(listed, About({}))
+        if found is None or not isinstance(found, tuple):
+            return found and found.values()
+        return [part.values() for part in found]
 
     def snapshot() -> Snapshot:
         taken = {"param": dict(zip(params, map(_array, variables), strict=True))}
@@ -74,63 +82,50 @@ def _array(variable: Any) -> Any:
     return numpy.array(variable.value, dtype=numpy.float64)
 
 
-def _negative(name: str) -> Callable[[Any, int], Any]:
-    def read(optimizer: Any, index: int) -> Any:
-        listed = getattr(optimizer, name, [])
-        return -_array(listed[index]) if listed else None
+def _native(name: str) -> Callable[[Any, Hypers], Any]:
+    """What makes an optimizer of Keras from our hyperparameters."""
 
-    return read
+    def make(optimizers: Any, h: Hypers) -> Any:
+        assert h["decay"] == "decoupled" or h["weight_decay"] == 0
+        return getattr(optimizers, name)(**KERAS[name].arguments(h, About({})))
 
-
-def _row(optimizer: Any, index: int) -> Any:
-    """What is factored has rows; what is not has the average in full."""
-    full = optimizer._v[index]
-    return _array(optimizer._r[index] if len(full.shape) > 1 else full)
+    return make
 
 
-def _column(optimizer: Any, index: int) -> Any:
-    return _array(optimizer._c[index]) if len(optimizer._v[index].shape) > 1 else None
+def _amsgrad(optimizers: Any, h: Hypers) -> Any:
+    return _native("Adam")(optimizers, {**h, "amsgrad": True})
 
 
-def _common(h: Hypers, **renamed: str) -> dict[str, Any]:
-    """Rate and decay, and the named numbers, under Keras's names for them."""
-    assert h["decay"] == "decoupled" or h["weight_decay"] == 0
-    taken = {theirs: h[ours] for theirs, ours in renamed.items()}
-    return {"learning_rate": h["lr"], "weight_decay": h["weight_decay"], **taken}
+def _peer(name: str, *settings: Hypers, **others: Any) -> Peer:
+    """An optimizer of Keras beside the rule that computes the same."""
+    native, left_out = KERAS[name], others.get("left_out", ())
+    slots = {slot: read for slot, read in native.slots.items() if slot not in left_out}
+    return Peer(native.rule, _native(name), slots, settings, **others)
 
 
-def _betas(h: Hypers, **renamed: str) -> dict[str, Any]:
-    beta_1, beta_2 = h["betas"]
-    return {"beta_1": beta_1, "beta_2": beta_2, **_common(h, **renamed)}
-
-
-def _adafactor(optimizers: Any, h: Hypers) -> Any:
-    epsilon_1, epsilon_2 = h["eps"]
-    return optimizers.Adafactor(
-        beta_2_decay=-h["decay_rate"],
-        epsilon_1=epsilon_1,
-        epsilon_2=epsilon_2,
-        **_common(h, clip_threshold="clip_threshold", relative_step="relative_step"),
-    )
-
-
-ADAM = {"m": "_momentums", "v": "_velocities", "v_max": "_velocity_hats"}
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
 
+
+def _ours() -> dict[str, str | Callable[[Hypers], Any]]:
+    """Every argument, by ``Rule.argument``: the field of ours that it is, or its value."""
+    found: dict[str, str | Callable[[Hypers], Any]] = {}
+    for native in KERAS.values():
+        for name, given in native.fields.items():
+            for rule in (native.rule, *native.also):
+                if isinstance(given, str):
+                    found[f"{rule}.{given}"] = name
+                    continue
+                for theirs in given.theirs(registry[rule](like=NAME).hypers[name], About({})):
+                    found[f"{rule}.{theirs}"] = partial(_converted, given, name, theirs)
+    return found
+
+
+def _converted(given: Any, name: str, theirs: str, h: Hypers) -> Any:
+    return given.theirs(h[name], About({}))[theirs]
+
+
 ARGUMENTS = Arguments(
-    {
-        **{name: name for name in ("weight_decay", "momentum", "nesterov", "rho", "centered")},
-        **{name: name for name in ("amsgrad", "clip_threshold", "relative_step")},
-        "learning_rate": "lr",
-        "epsilon": "eps",
-        "beta_1": lambda h: h["betas"][0],
-        "beta_2": lambda h: h["betas"][1],
-        "RMSprop.rho": "alpha",
-        "initial_accumulator_value": "initial_v",
-        "beta_2_decay": lambda h: -h["decay_rate"],
-        "epsilon_1": lambda h: h["eps"][0],
-        "epsilon_2": lambda h: h["eps"][1],
-    },
+    _ours(),
     {
         "AMSGrad.amsgrad": "given, to select the rule",
         "clipnorm": "a change of the gradients, before any rule",
@@ -146,91 +141,26 @@ ARGUMENTS = Arguments(
 )
 
 PEERS = [
-    Peer(
+    _peer(
         "SGD",
-        lambda optimizers, h: optimizers.SGD(
-            **_common(h, momentum="momentum", nesterov="nesterov")
-        ),
-        {"m": _negative("momentums")},
-        [
-            {"weight_decay": 0.1},
-            {"momentum": 0.9, "weight_decay": 0.1},
-            {"momentum": 0.9, "nesterov": True},
-        ],
+        {"weight_decay": 0.1},
+        {"momentum": 0.9, "weight_decay": 0.1},
+        {"momentum": 0.9, "nesterov": True},
     ),
-    Peer(
-        "RMSprop",
-        lambda optimizers, h: optimizers.RMSprop(
-            **_common(h, rho="alpha", momentum="momentum", epsilon="eps", centered="centered")
-        ),
-        {"v": "_velocities", "g": "_average_gradients", "m": "_momentums"},
-        [{}, {"momentum": 0.9, "centered": True, **LARGE}],
-    ),
-    Peer(
-        "Adagrad",
-        lambda optimizers, h: optimizers.Adagrad(
-            **_common(h, initial_accumulator_value="initial_v", epsilon="eps")
-        ),
-        {"v": "_accumulators"},
-        [{}, {"initial_v": 0.3, **LARGE}],
-    ),
-    Peer(
-        "AdaDelta",
-        lambda optimizers, h: optimizers.Adadelta(**_common(h, rho="rho", epsilon="eps")),
-        {"v": "_accumulated_grads", "u": "_accumulated_delta_vars"},
-        [{}, {"rho": 0.8, **LARGE}],
-    ),
-    Peer(
-        "Adam",
-        lambda optimizers, h: optimizers.Adam(**_betas(h, epsilon="eps", amsgrad="amsgrad")),
-        ADAM,
-        [{}, LARGE, {"amsgrad": True, **LARGE}],
-    ),
-    Peer(
-        "AdamW",
-        lambda optimizers, h: optimizers.AdamW(**_betas(h, epsilon="eps", amsgrad="amsgrad")),
-        ADAM,
-        [{}, LARGE, {"amsgrad": True, **LARGE}],
-    ),
-    Peer(
-        "AMSGrad",
-        lambda optimizers, h: optimizers.Adam(**_betas(h, epsilon="eps", amsgrad="amsgrad")),
-        ADAM,
-        [{}, LARGE],
-    ),
-    Peer(
-        "Adamax",
-        lambda optimizers, h: optimizers.Adamax(**_betas(h, epsilon="eps")),
-        {"m": "_m", "u": "_u"},
-        [{}, LARGE],
-    ),
-    Peer(
-        "NAdam",
-        lambda optimizers, h: optimizers.Nadam(**_betas(h, epsilon="eps")),
-        ADAM,
-        [{}, LARGE],
-        left_out={"product": "one for all parameters there"},
-    ),
-    Peer(
-        "Lion",
-        lambda optimizers, h: optimizers.Lion(**_betas(h)),
-        {"m": "_momentums"},
-        [{}, {"lr": 0.01, "weight_decay": 0.1}],
-    ),
-    Peer(
-        "LAMB",
-        lambda optimizers, h: optimizers.Lamb(**_betas(h, epsilon="eps")),
-        ADAM,
-        [{}, LARGE],
-    ),
-    Peer(
+    _peer("RMSprop", {}, {"momentum": 0.9, "centered": True, **LARGE}),
+    _peer("Adagrad", {}, {"initial_v": 0.3, **LARGE}),
+    _peer("Adadelta", {}, {"rho": 0.8, **LARGE}),
+    _peer("Adam", {}, LARGE, {"amsgrad": True, **LARGE}),
+    _peer("AdamW", {}, LARGE, {"amsgrad": True, **LARGE}),
+    replace(_peer("Adam", {}, LARGE), rule="AMSGrad", make=_amsgrad),
+    _peer("Adamax", {}, LARGE),
+    _peer("Nadam", {}, LARGE, left_out={"product": "one for all parameters there"}),
+    _peer("Lion", {}, {"lr": 0.01, "weight_decay": 0.1}),
+    _peer("Lamb", {}, LARGE),
+    _peer(
         "Adafactor",
-        _adafactor,
-        {"v.0": _row, "v.1": _column},
-        [
-            {},
-            {"lr": 0.5, "clip_threshold": 1.5, "eps": (1e-6, 1e-2), "weight_decay": 0.1},
-        ],
+        {},
+        {"lr": 0.5, "clip_threshold": 1.5, "eps": (1e-6, 1e-2), "weight_decay": 0.1},
         without={"empty": "no mean over no elements"},
         tolerance=2e-6,
         because="Keras takes means in float32, which rounds by 6e-8",

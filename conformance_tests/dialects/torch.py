@@ -7,7 +7,14 @@ from functools import partial
 from typing import Any
 
 from samestep.backend import Snapshot
+from samestep.checkpoint.correspondence import About, Kept
 from samestep.conformance.dialects import RECTIFIED, Arguments, Peer, nested
+from samestep.rule import registry
+
+try:  # the one correspondence, of which the converters of states are made too
+    from samestep.torch.libraries import TORCH as NATIVES
+except ImportError:  # without torch there is nothing to be run
+    NATIVES = {}
 
 NAME = "torch"
 LIBRARIES = ("torch",)
@@ -44,6 +51,9 @@ def _follow(torch: Any, peer: Peer, hypers: Hypers, params: Any, grads: Any) -> 
         read = peer.slots[slot]
         if callable(read):
             found = read(optimizer, index)
+        elif isinstance(read, Kept):
+            parts = read.ours(optimizer.state[tensor], About({}))
+            return None if parts is None else [part.detach().numpy() for part in parts]
         else:
             state = getattr(optimizer, "base_optimizer", optimizer).state[tensor]
             names = (read,) if isinstance(read, str) else read
@@ -82,57 +92,25 @@ def _optim() -> Any:
     return torch.optim
 
 
+def _native(name: str) -> Callable[[Any, Hypers], Any]:
+    """What makes an optimizer of torch.optim from our hyperparameters."""
+
+    def make(tensors: Any, h: Hypers) -> Any:
+        taken = NATIVES[name].arguments(h, About({}, "float64"))
+        return getattr(_optim(), name)(tensors, **taken)
+
+    return make
+
+
 def _amsgrad(tensors: Any, h: Hypers) -> Any:
-    return _optim().Adam(tensors, amsgrad=bool(h["amsgrad"]), **arguments(h, "betas", "eps"))
+    return _native("Adam")(tensors, {**h, "amsgrad": bool(h["amsgrad"])})
 
 
-def _adamw(tensors: Any, h: Hypers) -> Any:
-    return _optim().AdamW(tensors, amsgrad=bool(h["amsgrad"]), **arguments(h, "betas", "eps"))
-
-
-def _sgd(tensors: Any, h: Hypers) -> Any:
-    return _optim().SGD(tensors, **arguments(h, "momentum", "dampening", "nesterov"))
-
-
-def _rmsprop(tensors: Any, h: Hypers) -> Any:
-    return _optim().RMSprop(tensors, **arguments(h, "alpha", "eps", "centered", "momentum"))
-
-
-def _adagrad(tensors: Any, h: Hypers) -> Any:
-    taken = arguments(h, "lr_decay", "eps", initial_accumulator_value="initial_v")
-    return _optim().Adagrad(tensors, **taken)
-
-
-def _nadam(tensors: Any, h: Hypers) -> Any:
-    taken = arguments(h, "betas", "eps", "momentum_decay")
-    decoupled = h["decay"] == "decoupled"
-    return _optim().NAdam(tensors, decoupled_weight_decay=decoupled, **taken)
-
-
-def _radam(tensors: Any, h: Hypers) -> Any:
-    decoupled = h["decay"] == "decoupled"
-    return _optim().RAdam(tensors, decoupled_weight_decay=decoupled, **arguments(h, "betas", "eps"))
-
-
-def _rprop(tensors: Any, h: Hypers) -> Any:
-    return _optim().Rprop(
-        tensors,
-        lr=h["lr"],
-        etas=h["etas"],
-        step_sizes=h["step_sizes"],
-        maximize=h["maximize"],
-    )
-
-
-def _adafactor(tensors: Any, h: Hypers) -> Any:
-    taken = arguments(h, "eps", d="clip_threshold")
-    return _optim().Adafactor(tensors, beta2_decay=-h["decay_rate"], **taken)
-
-
-def _resolutions(h: Hypers) -> tuple[float | None, float]:
-    """Adafactor's eps, the first of which is None for that of the dtype; here it is float32's."""
-    first, second = h["eps"]
-    return None if first == 2.0**-23 else first, second
+def _peer(rule: str, *settings: Hypers, native: str | None = None, **others: Any) -> Peer:
+    """A rule beside the optimizer of torch.optim that computes the same."""
+    name = native or rule
+    slots = NATIVES[name].slots if name in NATIVES else {}
+    return Peer(rule, others.pop("make", _native(name)), slots, settings, **others)
 
 
 class _Clipped:
@@ -149,7 +127,7 @@ class _Clipped:
 
 
 def _inside(tensors: Any, h: Hypers) -> Any:
-    return {"SGD": _sgd, "AdamW": _adamw}[h["inner"]](tensors, h)
+    return _native(h["inner"])(tensors, h)
 
 
 def _clipped_by_value(tensors: Any, h: Hypers) -> Any:
@@ -166,21 +144,30 @@ def _clipped_by_norm(tensors: Any, h: Hypers) -> Any:
     return _Clipped(_inside(tensors, h), clip)
 
 
-ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
 
+
+def _ours() -> dict[str, str | Callable[[Hypers], Any]]:
+    """Every argument, and ``Rule.argument``: the field of ours that it is, or its value."""
+    found: dict[str, str | Callable[[Hypers], Any]] = {}
+    for native in NATIVES.values():
+        for name, given in native.fields.items():
+            if isinstance(given, str):
+                found[given] = name
+                continue
+            for theirs in given.theirs(registry[native.rule](like=NAME).hypers[name], About({})):
+                value = partial(_converted, given, name, theirs)
+                found.setdefault(theirs, value)
+                found[f"{native.rule}.{theirs}"] = value
+    return found
+
+
+def _converted(given: Any, name: str, theirs: str, h: Hypers) -> Any:
+    return given.theirs(h[name], About({}))[theirs]
+
+
 ARGUMENTS = Arguments(
-    {
-        **{name: name for name in ("lr", "betas", "eps", "weight_decay", "maximize")},
-        **{name: name for name in ("momentum", "dampening", "nesterov", "alpha", "rho")},
-        **{name: name for name in ("lr_decay", "momentum_decay", "centered", "amsgrad")},
-        **{name: name for name in ("etas", "step_sizes")},
-        "initial_accumulator_value": "initial_v",
-        "decoupled_weight_decay": lambda h: h["decay"] == "decoupled",
-        "beta2_decay": lambda h: -h["decay_rate"],
-        "d": "clip_threshold",
-        "Adafactor.eps": _resolutions,
-    },
+    _ours(),
     {
         "AMSGrad.amsgrad": "given, to select the rule",
         "foreach": "how to compute, not what",
@@ -193,69 +180,39 @@ ARGUMENTS = Arguments(
 )
 
 PEERS = [
-    Peer(
+    _peer(
         "SGD",
-        _sgd,
-        {"m": "momentum_buffer"},
-        [
-            {},
-            {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
-            {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "maximize": True},
-        ],
+        {},
+        {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "maximize": True},
     ),
-    Peer(
-        "RMSprop",
-        _rmsprop,
-        {"v": "square_avg", "g": "grad_avg", "m": "momentum_buffer"},
-        [{}, {"centered": True, "momentum": 0.9, "weight_decay": 0.1, "eps": 1e-2}],
-    ),
-    Peer(
-        "Adagrad",
-        _adagrad,
-        {"v": "sum"},
-        [{}, {"lr_decay": 0.1, "initial_v": 0.3, **LARGE}],
-    ),
-    Peer(
-        "AdaDelta",
-        lambda tensors, h: _optim().Adadelta(tensors, **arguments(h, "rho", "eps")),
-        {"v": "square_avg", "u": "acc_delta"},
-        [{}, {"rho": 0.8, **LARGE}],
-    ),
-    Peer("Adam", _amsgrad, ADAM, [{}, LARGE, {**LARGE, "amsgrad": True, "maximize": True}]),
-    Peer("AdamW", _adamw, ADAM, [{}, LARGE, {**LARGE, "amsgrad": True}]),
-    Peer("AMSGrad", _amsgrad, ADAM, [{}, LARGE]),
-    Peer(
-        "Adamax",
-        lambda tensors, h: _optim().Adamax(tensors, **arguments(h, "betas", "eps")),
-        {"m": "exp_avg", "u": "exp_inf"},
-        [{}, LARGE],
-    ),
-    Peer(
+    _peer("RMSprop", {}, {"centered": True, "momentum": 0.9, "weight_decay": 0.1, "eps": 1e-2}),
+    _peer("Adagrad", {}, {"lr_decay": 0.1, "initial_v": 0.3, **LARGE}),
+    _peer("AdaDelta", {}, {"rho": 0.8, **LARGE}, native="Adadelta"),
+    _peer("Adam", {}, LARGE, {**LARGE, "amsgrad": True, "maximize": True}),
+    _peer("AdamW", {}, LARGE, {**LARGE, "amsgrad": True}),
+    _peer("AMSGrad", {}, LARGE, native="Adam", make=_amsgrad),
+    _peer("Adamax", {}, LARGE),
+    _peer(
         "NAdam",
-        _nadam,
-        {**ADAM, "product": "mu_product"},
-        [{}, LARGE, {**LARGE, "decay": "decoupled"}],
+        {},
+        LARGE,
+        {**LARGE, "decay": "decoupled"},
         without={"empty": "the rule does nothing for it, so that its product stays 1"},
     ),
-    Peer(
+    _peer(
         "RAdam",
-        _radam,
-        ADAM,
-        [{}, LARGE, {**LARGE, "decay": "decoupled", "betas": (0.8, 0.9)}],
+        {},
+        LARGE,
+        {**LARGE, "decay": "decoupled", "betas": (0.8, 0.9)},
         tolerance=RECTIFIED,
         because="the library finds rho by cancellation",
     ),
-    Peer(
-        "Rprop",
-        _rprop,
-        {"prev": "prev", "size": "step_size"},
-        [{}, {"lr": 0.5, "etas": (0.4, 1.5), "step_sizes": (1e-2, 0.6)}],
-    ),
-    Peer(
+    _peer("Rprop", {}, {"lr": 0.5, "etas": (0.4, 1.5), "step_sizes": (1e-2, 0.6)}),
+    _peer(
         "Adafactor",
-        _adafactor,
-        {"v.0": ("row_var", "variance"), "v.1": "col_var"},
-        [{}, {"lr": 0.5, "weight_decay": 0.1, "clip_threshold": 1.5, "eps": (1e-2, 1e-2)}],
+        {},
+        {"lr": 0.5, "weight_decay": 0.1, "clip_threshold": 1.5, "eps": (1e-2, 1e-2)},
         without={"empty": "it divides by the number of elements"},
     ),
     Peer(
@@ -267,7 +224,7 @@ PEERS = [
     Peer(
         "ClipGlobalNorm",
         _clipped_by_norm,
-        {**ADAM, "m": ("exp_avg", "momentum_buffer")},
+        {"m": ("exp_avg", "momentum_buffer"), "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"},
         [
             {"inner": "SGD", "momentum": 0.9, "maximize": True, "max_norm": 0.5},
             {"inner": "SGD", "momentum": 0.9, "max_norm": 1e-5},
