@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from rich.console import Console
 from samestep.conformance.demo.listing import rules as listed
 from samestep.conformance.demo.listing import unknown
 
+from . import checkpoint as checkpoints
 from . import report, run
 from .libraries import COPY, LIBRARIES
 from .models import MODELS
-from .results import Results, judged
+from .results import Results, judged, machine
 from .traffic import DTYPES
 
 __all__ = ["bench"]
@@ -42,12 +44,18 @@ def bench(
     out: Path,
     executions: str | None,
     read: Sequence[Path],
+    checkpoint: bool = False,
+    megabytes: int = 2000,
     **lists: str | None,
 ) -> None:
     """Measure, and write ``bench.json``, ``bench.md``, ``bench.png`` and ``bench.svg``.
 
-    ``read``: what earlier runs on one machine have measured is shown instead.
+    ``read``: what earlier runs on one machine have measured is shown instead. ``checkpoint``:
+    saving and loading so many megabytes is measured instead, in files of the folder ``out``.
     """
+    if checkpoint:
+        _checkpoint(out, megabytes, rounds or 5)
+        return
     if read:
         _show(_together([_read(path) for path in read]), out)
         return
@@ -59,6 +67,14 @@ def bench(
         given |= {"rounds": rounds, "threads": threads}
         given = {name: value for name, value in given.items() if value is not None}
         _measure(run.Options.quick(**given) if quick else run.Options(**given), out)
+
+
+def _checkpoint(out: Path, megabytes: int, rounds: int) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    about = machine(os.cpu_count() or 1)
+    said = ", ".join(f"{name}: {value}" for name, value in about.items())
+    rows = checkpoints.measure(out, megabytes, rounds)
+    checkpoints.print_measured(_console(), megabytes, rows, said)
 
 
 def _read(path: Path) -> Results:

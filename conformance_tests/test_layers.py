@@ -68,7 +68,7 @@ def _runs(code: str, *, path: Path | None = None) -> str:
 
 
 def test_the_core_imports_no_framework() -> None:
-    allowed = sys.stdlib_module_names | {"numpy", "array_api_compat", "safetensors"}
+    allowed = sys.stdlib_module_names | {"numpy", "array_api_compat"}
     foreign = {
         (path.name, module)
         for path in _modules(CORE)

@@ -17,6 +17,11 @@ they are traced, in a form without cancellation.
 ``optax.inject_hyperparams(Adan)(lr=1e-3)`` makes every number one that may be changed between steps
 under ``jit``. Options that are whole numbers go into its ``static_args``. Betas and dialects go
 into a function: ``inject_hyperparams(lambda lr: Adan(lr=lr, like="optax"))(lr=1e-3)``.
+
+``samestep.checkpoint(rule, params, optax_state)`` reads a state of optax's own transformations, and
+``to_optax(checkpoint, optax_state, params)`` makes one.
+
+``averaged(optimizer.rule, params, state)`` gives what ``Average`` keeps, as any pytree.
 """
 
 from __future__ import annotations
@@ -27,15 +32,27 @@ from typing import Any
 from .. import native
 from ..arrays import is_array, listed
 from ..declaration import Option
-from ..execution import EXECUTIONS
+from ..execution import EXECUTIONS, Execution
 from ..rule import Rule
+from .averaging import averaged
+from .optax_states import from_optax, to_optax, to_optax_params
 from .transformation import RuleTransformation, bind
 
-__all__ = ["EXECUTIONS", "RuleTransformation", "bind"]
+__all__ = [
+    "EXECUTIONS",
+    "RuleTransformation",
+    "averaged",
+    "bind",
+    "from_optax",
+    "to_optax",
+    "to_optax_params",
+]
 
 
 def _native(rule: type[Rule]) -> Callable[..., RuleTransformation]:
-    def transformation(*args: Any, execution: str = "auto", **kwargs: Any) -> RuleTransformation:
+    def transformation(
+        *args: Any, execution: Execution = "auto", **kwargs: Any
+    ) -> RuleTransformation:
         _refuse_injected(rule, kwargs)
         return bind(rule(*args, **kwargs), execution=execution)
 

@@ -18,6 +18,11 @@ they are traced, in a form without cancellation.
 ``optax.inject_hyperparams(Adan)(lr=1e-3)`` makes every number one that may be changed between steps
 under ``jit``. Options that are whole numbers go into its ``static_args``. Betas and dialects go
 into a function: ``inject_hyperparams(lambda lr: Adan(lr=lr, like="optax"))(lr=1e-3)``.
+
+``samestep.checkpoint(rule, params, optax_state)`` reads a state of optax's own transformations, and
+``to_optax(checkpoint, optax_state, params)`` makes one.
+
+``averaged(optimizer.rule, params, state)`` gives what ``Average`` keeps, as any pytree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,13 +32,21 @@ from ..groups import Predicate
 from ..rules import _Scalar, _Whole
 
 from ..execution import EXECUTIONS as EXECUTIONS
+from .averaging import averaged as averaged
+from .optax_states import from_optax as from_optax
+from .optax_states import to_optax as to_optax
+from .optax_states import to_optax_params as to_optax_params
 from .transformation import RuleTransformation as RuleTransformation
 from .transformation import bind as bind
 
 __all__ = [
     "EXECUTIONS",
     "RuleTransformation",
+    "averaged",
     "bind",
+    "from_optax",
+    "to_optax",
+    "to_optax_params",
 ]
 
 def AMSGrad(
@@ -58,22 +71,33 @@ def AMSGrad(
     """AMSGrad: Adam that divides by the largest mean square so far.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        amsgrad: take the maximum before the correction of v, or after.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        amsgrad: take the maximum before the correction of v, or after; True by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.AMSGrad``.
     """
@@ -91,11 +115,19 @@ def Accumulate(
     """Accumulate: the gradients of several calls, of micro-batches, make one step.
 
     Args:
-        every: calls that make one step.
-        accumulated_dtype: dtype of accumulated; None is that of the state.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        every: calls that make one step; a whole number >= 1; 2 by default.
+        accumulated_dtype: dtype of accumulated; None is that of the state; one of None, 'float32',
+            'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Accumulate``.
     """
@@ -122,22 +154,32 @@ def AdEMAMix(
     """AdEMAMix: Adam with a second, much slower mean of the gradient beside the first.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m1, v and m2 [1/step]; in [0, 1).
-        alpha: weight of m2 [1]; >= 0.
-        slow_start: step from which alpha's and beta3's schedules count [steps]; >= 0.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m1, v and m2 [1/step]; in [0, 1); (0.9, 0.999, 0.9999) by default.
+        alpha: weight of m2 [1]; >= 0; 5.0 by default.
+        slow_start: step from which alpha's and beta3's schedules count [steps]; >= 0; 0 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        bias_correction: correct m and v for their start at zero.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.AdEMAMix``.
     """
@@ -167,25 +209,36 @@ def AdaBelief(
     """AdaBelief: Adam that divides by the spread of the gradient around its mean.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        threshold: rho from which the divisor is trusted [steps]; >= 4.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added to v at every step [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        threshold: rho from which the divisor is trusted [steps]; >= 4; 4.0 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-16 by default.
+        eps_root: added to v at every step [gradient^2]; >= 0; 1e-16 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        below: the step before that.
-        keep_eps: what is added to v stays there, or is added where v is read.
-        rectify: rectify as RAdam does.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        below: the step before that; one of 'momentum', 'adam', 'skip'; 'momentum' by default.
+        keep_eps: what is added to v stays there, or is added where v is read; True by default.
+        rectify: rectify as RAdam does; False by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.AdaBelief``.
     """
@@ -208,18 +261,27 @@ def AdaDelta(
     """AdaDelta: steps in units of the steps before, so that no step size is needed.
 
     Args:
-        lr: multiple of the step [1]; >= 0.
-        rho: decay per step of v and u [1/step]; in [0, 1).
-        eps: added under both roots [gradient^2]; > 0.
+        lr: multiple of the step [1]; >= 0; 1.0 by default.
+        rho: decay per step of v and u [1/step]; in [0, 1); 0.9 by default.
+        eps: added under both roots [gradient^2]; > 0; 1e-06 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        accumulate: u is read back; if not, it counts as zero at every step.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        accumulate: u is read back; if not, it counts as zero at every step; True by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.AdaDelta``.
     """
@@ -250,26 +312,35 @@ def Adafactor(
     """Adafactor: the mean square kept as one vector per row and one per column.
 
     Args:
-        lr: largest step, relative to the parameter [1]; >= 0.
-        eps: least v, and least RMS(param) [gradient^2, parameter]; > 0.
-        decay_rate: v forgets as 1 - t^-decay_rate [1]; in (0, 1].
-        clip_threshold: largest RMS of u [1]; > 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
+        lr: largest step, relative to the parameter [1]; >= 0; 0.01 by default.
+        eps: least v, and least RMS(param) [gradient^2, parameter]; > 0; (1e-30, 0.001) by default.
+        decay_rate: v forgets as 1 - t^-decay_rate [1]; in (0, 1]; 0.8 by default.
+        clip_threshold: largest RMS of u [1]; > 0; 1.0 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        relative_step: shrink the step as 1 / sqrt(t).
-        warmup_init: let the relative step begin at 1e-6 t.
-        scale_parameter: multiply the step by RMS(param).
-        eps_at: eps1 is added to grad^2, or bounds v.
-        scale_at: RMS(param) before decay or after.
-        axes: axes that are factored.
-        min_dim: least size of both axes for them to be factored.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        relative_step: shrink the step as 1 / sqrt(t); True by default.
+        warmup_init: let the relative step begin at 1e-6 t; False by default.
+        scale_parameter: multiply the step by RMS(param); True by default.
+        eps_at: eps1 is added to grad^2, or bounds v; one of 'added', 'clamped'; 'added' by default.
+        scale_at: RMS(param) before decay or after; one of 'before', 'after'; 'before' by default.
+        axes: axes that are factored; one of 'last', 'largest'; 'last' by default.
+        min_dim: least size of both axes for them to be factored; a whole number >= 1; 1 by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Adafactor``.
     """
@@ -300,26 +371,39 @@ def Adagrad(
     """Adagrad: the gradient in units of the root of all its squares so far.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        lr_decay: lr is divided by 1 + (t - 1) lr_decay [1/step]; >= 0.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        initial_v: v before the first step [gradient^2]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
-        dampening: part of a step kept out of m [1]; in [0, 1].
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.01 by default.
+        lr_decay: lr is divided by 1 + (t - 1) lr_decay [1/step]; >= 0; 0.0 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-10 by default.
+        initial_v: v before the first step [gradient^2]; >= 0; 0.0 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
+        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        momentum_form: m is a decaying sum of steps, or their mean.
-        nesterov: look one step of momentum ahead.
-        momentum_start: m before the first step is zero, or the first step.
-        lr_at: lr multiplies m, or what goes into m.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'inside'; 'outside' by default.
+        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'mean' by
+            default.
+        nesterov: look one step of momentum ahead; False by default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'zero' by default.
+        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
+            default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Adagrad``.
     """
@@ -346,22 +430,34 @@ def Adam(
     """Adam: a step along the mean gradient, in units of its root mean square.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Adam``.
     """
@@ -393,27 +489,39 @@ def AdamP(
     """AdamP: Adam without the part that only makes scale-invariant weights grow.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; > 0.
-        delta: largest cosine that is taken for a right angle [1]; >= 0.
-        wd_ratio: share of the decay where projected [1]; in [0, 1].
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; > 0; 1e-08 by default.
+        delta: largest cosine that is taken for a right angle [1]; >= 0; 0.1 by default.
+        wd_ratio: share of the decay where projected [1]; in [0, 1]; 0.1 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        nesterov: look one step of momentum ahead.
-        projection: the authors', or holocron's.
-        layout: output axis first ('oi') or last ('io').
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        nesterov: look one step of momentum ahead; False by default.
+        projection: the authors', or holocron's; one of 'channel', 'signed'; 'channel' by default.
+        layout: output axis first ('oi') or last ('io'); one of 'oi', 'io'; 'oi' by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'in_update' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.AdamP``.
     """
@@ -440,21 +548,34 @@ def AdamW(
     """Adam with weight decay kept apart from the gradient.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
-        weight_decay: fraction of the parameter removed per step, times lr [1/lr]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
+        weight_decay: fraction of the parameter removed per step, times lr [1/lr]; >= 0; 0.01 by
+            default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.AdamW``.
     """
@@ -478,19 +599,29 @@ def Adamax(
     """Adamax: Adam with the largest decayed gradient in place of the root mean square.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and u [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
+        lr: step size [parameter]; >= 0; 0.002 by default.
+        betas: decay per step of m and u [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        bias_correction: correct m for its start at zero.
-        eps_at: eps is added to |grad| inside the maximum, or to u where it is read.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        bias_correction: correct m for its start at zero; True by default.
+        eps_at: eps is added to |grad| inside the maximum, or to u where it is read; one of
+            'inside', 'outside'; 'inside' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Adamax``.
     """
@@ -519,24 +650,35 @@ def Adan(
     """Adan: adaptive Nesterov momentum, from the difference of successive gradients.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m, v and n [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m, v and n [1/step]; in [0, 1); (0.98, 0.92, 0.99) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest n so far.
-        difference_weight: weight of diff and v_hat.
-        keep_previous: prev is kept; if not, it is zero at every step.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest n so far; False by default.
+        difference_weight: weight of diff and v_hat; one of 'beta2', '1-beta2'; 'beta2' by default.
+        keep_previous: prev is kept; if not, it is zero at every step; True by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'proximal' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Adan``.
     """
@@ -555,12 +697,20 @@ def AdaptiveClip(
     """AdaptiveClip: the gradient of every unit no longer than a fraction of the unit's weights.
 
     Args:
-        clipping: largest norm of a gradient, in norms of its unit [gradient/parameter]; > 0.
-        min_norm: least norm that a unit counts with [parameter]; > 0.
-        clip_layout: output axis first ('oi') or last ('io').
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        clipping: largest norm of a gradient, in norms of its unit [gradient/parameter]; > 0; 0.01
+            by default.
+        min_norm: least norm that a unit counts with [parameter]; > 0; 0.001 by default.
+        clip_layout: output axis first ('oi') or last ('io'); one of 'oi', 'io'; 'oi' by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.AdaptiveClip``.
     """
@@ -580,13 +730,21 @@ def Average(
     """Average: beside the parameters, their average over the steps taken.
 
     Args:
-        average_decay: decay per step of average [1/step]; in [0, 1).
-        average_start: steps before averaging begins [steps]; >= 0.
-        averaging: the weights.
-        average_dtype: dtype of average; None is that of the state.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        average_decay: decay per step of average [1/step]; in [0, 1); 0.999 by default.
+        average_start: steps before averaging begins [steps]; >= 0; 0 by default.
+        averaging: the weights; one of 'ema', 'debiased', 'equal'; 'ema' by default.
+        average_dtype: dtype of average; None is that of the state; one of None, 'float32',
+            'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Average``.
     """
@@ -603,10 +761,18 @@ def Cautious(
     """Cautious: no element moves against the sign of its gradient; the others move further.
 
     Args:
-        rescale: how far the rest moves: over the mean of the mask, or a count.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        rescale: how far the rest moves: over the mean of the mask, or a count; one of 'mean',
+            'count'; 'mean' by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Cautious``.
     """
@@ -623,10 +789,17 @@ def Centralize(
     """Centralize: the gradient of every output's weights less its mean.
 
     Args:
-        center_layout: output axis first ('oi') or last ('io').
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        center_layout: output axis first ('oi') or last ('io'); one of 'oi', 'io'; 'oi' by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Centralize``.
     """
@@ -644,11 +817,18 @@ def ClipGlobalNorm(
     """ClipGlobalNorm: the gradients of all parameters together no longer than a norm.
 
     Args:
-        max_norm: largest norm of all gradients [gradient]; > 0.
-        norm_eps: added to the norm [gradient]; >= 0.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        max_norm: largest norm of all gradients [gradient]; > 0; 1.0 by default.
+        norm_eps: added to the norm [gradient]; >= 0; 0.0 by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.ClipGlobalNorm``.
     """
@@ -665,10 +845,17 @@ def ClipNorm(
     """ClipNorm: the gradient of every parameter no longer than a norm, each by itself.
 
     Args:
-        clip_norm: largest norm of a gradient [gradient]; > 0.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        clip_norm: largest norm of a gradient [gradient]; > 0; 1.0 by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.ClipNorm``.
     """
@@ -685,10 +872,17 @@ def ClipValue(
     """ClipValue: every element of the gradient no larger than a value.
 
     Args:
-        max_value: largest absolute value [gradient]; > 0.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        max_value: largest absolute value [gradient]; > 0; 1.0 by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.ClipValue``.
     """
@@ -716,23 +910,36 @@ def LAMB(
     """LAMB: Adam's direction, rescaled for every parameter to the parameter's own norm.
 
     Args:
-        lr: step size, relative to the norm of the parameter [1]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
+        lr: step size, relative to the norm of the parameter [1]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-06 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order; (0.0,
+            inf) by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'in_update' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.LAMB``.
     """
@@ -762,25 +969,39 @@ def LARS(
     """LARS: momentum whose steps are, for every parameter, a fraction of its own norm.
 
     Args:
-        lr: step size, in units of the parameter's norm [1/trust_coefficient]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
-        trust_coefficient: norm of a step over that of the parameter [1]; > 0.
-        eps: added to the divisor of the ratio [gradient]; >= 0.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
-        dampening: part of a step kept out of m [1]; in [0, 1].
+        lr: step size, in units of the parameter's norm [1/trust_coefficient]; >= 0; 1.0 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.9 by default.
+        trust_coefficient: norm of a step over that of the parameter [1]; > 0; 0.001 by default.
+        eps: added to the divisor of the ratio [gradient]; >= 0; 0.0 by default.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order; (0.0,
+            inf) by default.
+        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        ratio_at: the ratio goes into m, or multiplies m.
-        lr_at: lr multiplies m, or what goes into m.
-        nesterov: look one step of momentum ahead.
-        momentum_form: m is a decaying sum of steps, or their mean.
-        momentum_start: m before the first step is zero, or the first step.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        ratio_at: the ratio goes into m, or multiplies m; one of 'inside', 'outside'; 'inside' by
+            default.
+        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'inside' by
+            default.
+        nesterov: look one step of momentum ahead; False by default.
+        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'sum' by
+            default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'zero' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'in_update' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.LARS``.
     """
@@ -802,17 +1023,27 @@ def Lion(
     """Lion: the sign of an interpolation between momentum and gradient.
 
     Args:
-        lr: step size: every element moves by as much [parameter]; >= 0.
-        betas: weight of m in the sign, and decay per step of m [1/step]; in [0, 1).
+        lr: step size: every element moves by as much [parameter]; >= 0; 0.0001 by default.
+        betas: weight of m in the sign, and decay per step of m [1/step]; in [0, 1); (0.9, 0.99) by
+            default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        start: m before the first step.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        start: m before the first step; one of 'zero', 'gradient'; 'zero' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Lion``.
     """
@@ -830,11 +1061,18 @@ def Lookahead(
     """Lookahead: another rule explores, and slow weights follow it every few steps.
 
     Args:
-        sync_period: steps of the wrapped rule between synchronisations [steps]; >= 1.
-        sync_rate: how far slow follows fast [1]; in [0, 1].
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        sync_period: steps of the wrapped rule between synchronisations [steps]; >= 1; 6 by default.
+        sync_rate: how far slow follows fast [1]; in [0, 1]; 0.5 by default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Lookahead``.
     """
@@ -858,19 +1096,29 @@ def Muon(
     """Muon: momentum, orthogonalised, so that every direction of a matrix moves alike.
 
     Args:
-        lr: step size, in spectral norm per step [parameter]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
+        lr: step size, in spectral norm per step [parameter]; >= 0; 0.02 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.95 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        nesterov: look one step of momentum ahead.
-        ns_steps: Newton-Schulz iterations.
-        layout: output axis first ('oi': torch, MLX) or last ('io': Flax).
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        nesterov: look one step of momentum ahead; True by default.
+        ns_steps: Newton-Schulz iterations; a whole number >= 1; 5 by default.
+        layout: output axis first ('oi': torch, MLX) or last ('io': Flax); one of 'oi', 'io'; 'oi'
+            by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Muon``.
     """
@@ -897,22 +1145,32 @@ def NAdam(
     """NAdam: Adam with Nesterov momentum, and a momentum that grows over the first steps.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        momentum_decay: pace of the momentum's schedule [1/step]; > 0.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.002 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        momentum_decay: pace of the momentum's schedule [1/step]; > 0; 0.004 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        momentum_schedule: let the momentum grow from beta1 / 2 to beta1.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        momentum_schedule: let the momentum grow from beta1 / 2 to beta1; True by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.NAdam``.
     """
@@ -940,23 +1198,32 @@ def Prodigy(
     """Prodigy: Adam that finds its own step size d, from how far the parameters have come.
 
     Args:
-        lr: multiple of the estimated step size [1]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; > 0.
-        d0: first estimate of d [parameter]; > 0.
-        d_coef: multiple of the estimate [1]; > 0.
-        growth_rate: largest factor of d per step [1]; >= 1.
+        lr: multiple of the estimated step size [1]; >= 0; 1.0 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1); None derives it; None
+            by default.
+        eps: added to the root of v, where eps_at says [gradient]; > 0; 1e-08 by default.
+        d0: first estimate of d [parameter]; > 0; 1e-06 by default.
+        d_coef: multiple of the estimate [1]; > 0; 1.0 by default.
+        growth_rate: largest factor of d per step [1]; >= 1; inf by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        bias_correction: correct m and v for their start at zero.
-        safeguard_warmup: leave lr out of s, for long warm-ups.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        bias_correction: correct m and v for their start at zero; False by default.
+        safeguard_warmup: leave lr out of s, for long warm-ups; False by default.
+        decay: how weight decay enters; one of 'l2', 'in_update'; 'in_update' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Prodigy``.
     """
@@ -985,24 +1252,36 @@ def RAdam(
     """RAdam: Adam rectified for the variance of its divisor in the first steps.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        threshold: rho from which the divisor is trusted [steps]; >= 4.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        threshold: rho from which the divisor is trusted [steps]; >= 4; 4.0 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        below: the step before that.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        below: the step before that; one of 'momentum', 'adam', 'skip'; 'momentum' by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.RAdam``.
     """
@@ -1035,28 +1314,41 @@ def RMSprop(
     """RMSprop: the gradient in units of its root mean square.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        alpha: decay per step of v and g [1/step]; in [0, 1).
-        initial_v: v before the first step [gradient^2]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
-        dampening: part of a step kept out of m [1]; in [0, 1].
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.01 by default.
+        alpha: decay per step of v and g [1/step]; in [0, 1); 0.99 by default.
+        initial_v: v before the first step [gradient^2]; >= 0; 0.0 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
+        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        centered: divide by the standard deviation, not the root mean square.
-        bias_correction: correct v and g for their start.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        nesterov: look one step of momentum ahead.
-        momentum_form: m is a decaying sum of steps, or their mean.
-        momentum_start: m before the first step is zero, or the first step.
-        lr_at: lr multiplies m, or what goes into m.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        centered: divide by the standard deviation, not the root mean square; False by default.
+        bias_correction: correct v and g for their start; False by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'inside'; 'outside' by default.
+        nesterov: look one step of momentum ahead; False by default.
+        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'sum' by
+            default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'zero' by default.
+        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
+            default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.RMSprop``.
     """
@@ -1086,25 +1378,38 @@ def RaLars(
     """RaLars: RAdam's direction, rescaled for every parameter to the parameter's own norm.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        threshold: rho from which the divisor is trusted [steps]; >= 4.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        threshold: rho from which the divisor is trusted [steps]; >= 4; 4.0 by default.
+        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order; (0.0,
+            10.0) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        force_adaptive_momentum: Adam's direction until rho exceeds the threshold.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        start: m and v before the first step: zero, or the first gradient and its square.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        force_adaptive_momentum: Adam's direction until rho exceeds the threshold; False by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        start: m and v before the first step: zero, or the first gradient and its square; one of
+            'zero', 'gradient'; 'zero' by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'in_update' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.RaLars``.
     """
@@ -1127,18 +1432,28 @@ def Rprop(
     """Rprop: the sign of the gradient, times a step size that every element finds for itself.
 
     Args:
-        lr: first step size [parameter]; >= 0.
-        etas: factors of the step size: sign changed, sign kept [1]; > 0.
-        step_sizes: bounds of size [parameter]; >= 0 and in ascending order.
+        lr: first step size [parameter]; >= 0; 0.01 by default.
+        etas: factors of the step size: sign changed, sign kept [1]; > 0; (0.5, 1.2) by default.
+        step_sizes: bounds of size [parameter]; >= 0 and in ascending order; (1e-06, 50.0) by
+            default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        lag: apply the update of the step before.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        lag: apply the update of the step before; False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Rprop``.
     """
@@ -1165,22 +1480,34 @@ def SGD(
     """Stochastic gradient descent, with momentum, dampening and Nesterov's look ahead.
 
     Args:
-        lr: step size [parameter/gradient]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
-        dampening: part of a step kept out of m [1]; in [0, 1].
+        lr: step size [parameter/gradient]; >= 0; 0.001 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
+        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        momentum_start: m before the first step is zero, or the first step.
-        bare_decay: weight decay applies without momentum too.
-        nesterov: look one step of momentum ahead.
-        momentum_form: m is a decaying sum of steps, or their mean.
-        lr_at: lr multiplies m, or what goes into m.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'gradient' by default.
+        bare_decay: weight decay applies without momentum too; True by default.
+        nesterov: look one step of momentum ahead; False by default.
+        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'sum' by
+            default.
+        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
+            default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.SGD``.
     """
@@ -1209,24 +1536,37 @@ def SM3(
     """SM3: Adagrad with one accumulator per row, column, ... in place of one per element.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
-        eps: added to the root of nu, or under it [gradient]; >= 0.
-        dampening: part of a step kept out of m [1]; in [0, 1].
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.1 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.9 by default.
+        eps: added to the root of nu, or under it [gradient]; >= 0; 0.0 by default.
+        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        momentum_form: m is a decaying sum of steps, or their mean.
-        nesterov: look one step of momentum ahead.
-        momentum_start: m before the first step is zero, or the first step.
-        lr_at: lr multiplies m, or what goes into m.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'inside', 'outside'; 'inside' by default.
+        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'mean' by
+            default.
+        nesterov: look one step of momentum ahead; False by default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'zero' by default.
+        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
+            default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.SM3``.
     """
@@ -1244,11 +1584,19 @@ def Scout(
     """Scout: Lookahead that follows further where the steps of a period disagree.
 
     Args:
-        sync_rate: least that slow follows fast [1]; in [0, 1].
-        sync_period: steps of the wrapped rule between synchronisations.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        sync_rate: least that slow follows fast [1]; in [0, 1]; 0.5 by default.
+        sync_period: steps of the wrapped rule between synchronisations; a whole number >= 2; 6 by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Scout``.
     """
@@ -1268,15 +1616,24 @@ def SignSGD(
     """signSGD: the sign of the gradient.
 
     Args:
-        lr: step size: every element moves by as much [parameter]; >= 0.
+        lr: step size: every element moves by as much [parameter]; >= 0; 0.0001 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.SignSGD``.
     """
@@ -1298,17 +1655,27 @@ def Signum(
     """Signum: the sign of the momentum.
 
     Args:
-        lr: step size: every element moves by as much [parameter]; >= 0.
-        momentum: decay per step of m [1/step]; in [0, 1).
+        lr: step size: every element moves by as much [parameter]; >= 0; 0.0001 by default.
+        momentum: decay per step of m [1/step]; in [0, 1); 0.9 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        momentum_start: m before the first step is zero, or the first step.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        momentum_start: m before the first step is zero, or the first step; one of 'zero',
+            'gradient'; 'zero' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Signum``.
     """
@@ -1324,9 +1691,16 @@ def SkipNonFinite(
     """SkipNonFinite: no step where any gradient of any parameter is NaN or infinite.
 
     Args:
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+        rule: the rule inside.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.SkipNonFinite``.
     """
@@ -1353,22 +1727,33 @@ def TAdam(
     """TAdam: Adam whose mean gradient gives outliers little weight.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; > 0.
-        dof: degrees of freedom of the t-distribution [1]; > 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.001 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; > 0; 1e-08 by default.
+        dof: degrees of freedom of the t-distribution [1]; > 0; None derives it; None by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        bias_correction: correct m and v for their start at zero.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        bias_correction: correct m and v for their start at zero; True by default.
+        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
+            False by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'l2' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.TAdam``.
     """
@@ -1395,22 +1780,32 @@ def Yogi(
     """Yogi: Adam whose v moves by at most (1 - beta2) grad^2 in one step.
 
     Args:
-        lr: step size [parameter]; >= 0.
-        betas: decay per step of m and v [1/step]; in [0, 1).
-        eps: added to the root of v, where eps_at says [gradient]; >= 0.
-        initial_m: m before the first step [gradient]; of any size.
-        initial_v: v before the first step [gradient^2]; >= 0.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0.
+        lr: step size [parameter]; >= 0; 0.01 by default.
+        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
+        eps: added to the root of v, where eps_at says [gradient]; >= 0; 0.001 by default.
+        initial_m: m before the first step [gradient]; of any size; 0.0 by default.
+        initial_v: v before the first step [gradient^2]; >= 0; 1e-06 by default.
+        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
         weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0.
-        bias_correction: correct m and v for their start at zero.
-        eps_at: eps is added to the root, to the root before its correction, or under it.
-        decay: how weight decay enters.
-        maximize: ascend instead of descend.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's.
-        like: a library whose numbers to give; what it sets goes behind what is given here.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies.
-        groups: pairs of such a predicate and the hyperparameters that are different there.
+            gradient/parameter with l2]; >= 0; 0.0 by default.
+        bias_correction: correct m and v for their start at zero; False by default.
+        eps_at: eps is added to the root, to the root before its correction, or under it; one of
+            'outside', 'uncorrected', 'inside'; 'outside' by default.
+        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
+            'in_update', 'l2+proximal'; 'decoupled' by default.
+        maximize: ascend instead of descend; False by default.
+        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
+            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
+            default.
+        like: a dialect, whose values take the place of defaults; None by default.
+        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
+            default.
+        groups: pairs of such a predicate and the hyperparameters that are different there; () by
+            default.
+        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
+            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
+            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers, if
+            no parameter is spread over devices; the log says which, once; 'auto' by default.
 
     Equations, source and kin: ``samestep.Yogi``.
     """

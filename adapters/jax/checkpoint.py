@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as xp
 
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.trees import by_path, found_for, from_leaves, into_leaves
 from ..rule import Rule, State
+from . import optax_states
 from .trees import dotted, flattened, matched, parts, strong
 
 __all__ = ["restored", "taken"]
 
 
 def taken(rule: Rule, params: Any, state: State) -> Checkpoint:
-    """Parameters and state, without copies where JAX allows it."""
+    """Parameters and state, without copies where JAX allows it; the state may be inside optax's."""
     if not isinstance(state, State):
-        raise TypeError(
-            f"{rule.name}: the state is {type(state).__name__}; give the parameters and the State "
-            "that update() returned (inside a chain, the part of it that is samestep's)"
-        )
+        return optax_states.from_optax(rule, params, state)
     paths, structure = flattened(params)
     found = {
         name: [*map(parts, matched(rule, f"slot {name} of the state", tree, paths, structure))]
@@ -30,14 +29,14 @@ def taken(rule: Rule, params: Any, state: State) -> Checkpoint:
         {name: values[at] for name, values in found.items() if values[at] is not None}
         for at in range(len(paths))
     ]
-    arrays = by_path((dotted(path), strong(rule, path, leaf)) for path, leaf in paths)
+    arrays = _by_path(rule, paths)
     return from_leaves(rule, arrays, state.step, slots, state.shared, "jax")
 
 
 def restored(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, State]:
     """Parameters and state; arrays are where those of ``params`` are, sharded likewise."""
     paths, structure = flattened(params)
-    arrays = by_path((dotted(path), strong(rule, path, leaf)) for path, leaf in paths)
+    arrays = _by_path(rule, paths)
     found = found_for(rule, checkpoint, arrays)
     new = into_leaves(rule, xp, found, checkpoint.shared, arrays)
     slots = {
@@ -45,3 +44,11 @@ def restored(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, Stat
     }
     step = xp.asarray(new.step, xp.int32)
     return structure.unflatten(new.params), State(step, slots, new.shared)
+
+
+def _by_path(rule: Rule, paths: list[tuple[Any, Any]]) -> dict[str, Any]:
+    """Arrays as they are, whatever dtypes JAX would let new ones have now."""
+    return by_path(
+        (dotted(path), leaf if isinstance(leaf, jax.Array) else strong(rule, path, leaf))
+        for path, leaf in paths
+    )

@@ -48,6 +48,9 @@ def bind(rule: Rule, *, execution: Execution = "auto") -> RuleTransformation:
             ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
             XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers,
             if no parameter is spread over devices; the log says which, once.
+
+    Raises:
+        TypeError, ValueError: ``rule`` is no rule; there is no such execution.
     """
     if not isinstance(rule, Rule):
         raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")

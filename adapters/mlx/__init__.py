@@ -23,14 +23,16 @@ from __future__ import annotations
 from typing import Any
 
 from .. import native
+from ..execution import Execution
 from ..rule import Rule
 from .optimizer import EXECUTIONS, RuleOptimizer, bind
+from .optimizers import from_state
 
-__all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
+__all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state"]
 
 
 def _native(rule: type[Rule]) -> type:
-    def init(self: Any, *args: Any, execution: str = "auto", **kwargs: Any) -> None:
+    def init(self: Any, *args: Any, execution: Execution = "auto", **kwargs: Any) -> None:
         RuleOptimizer.__init__(self, rule(*args, **kwargs), execution=execution)
 
     init.__qualname__ = rule.__name__

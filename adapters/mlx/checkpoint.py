@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as xp
@@ -21,9 +22,10 @@ __all__ = ["restore", "taken"]
 
 
 def taken(optimizer: RuleOptimizer, params: Any) -> Checkpoint:
-    """Parameters and state; state that has not been made yet is made for it."""
+    """Parameters and state; what has taken no gradient, such as a frozen layer, has no state."""
     tree = _tree(params)
     state = optimizer._begun(tree)
+    held = _prefixes(optimizer.state)
     slots: dict[str, Any] = {}
     tree_map_with_path(lambda path, _, own: slots.update({path: own}), tree, state)
     arrays = by_path(_flat(tree))
@@ -31,7 +33,7 @@ def taken(optimizer: RuleOptimizer, params: Any) -> Checkpoint:
         optimizer.current,
         arrays,
         optimizer.state["step"],
-        [slots[path] for path in arrays],
+        [slots[path] if path in held or not slots[path] else None for path in arrays],
         state.get("shared_state", {}),
         "mlx",
     )
@@ -45,7 +47,8 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Any) -> An
     found = found_for(rule, checkpoint, arrays)
     rule = rule.replace(**_numbers(rule, found, arrays))
     new = into_leaves(rule, xp, found, checkpoint.shared, arrays)
-    slots = dict(zip(arrays, new.slots, strict=True))
+    kept = zip(arrays, new.slots, strict=True)
+    slots = {path: {} if found[path].slots is None else own for path, own in kept}
     values = dict(zip(arrays, new.params, strict=True))
     optimizer.resume(
         rule, new.step, tree_map_with_path(lambda path, _: slots[path], tree), new.shared
@@ -60,6 +63,12 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Any) -> An
 def _flat(tree: Any) -> list[tuple[str, Any]]:
     found: Any = tree_flatten(tree)
     return list(found)
+
+
+def _prefixes(state: Any) -> set[str]:
+    """The paths of all nodes of a state."""
+    paths = (path.split(".") for path, _ in _flat(state))
+    return {node for path in paths for node in accumulate(path, "{}.{}".format)}
 
 
 def _tree(params: Any) -> Any:

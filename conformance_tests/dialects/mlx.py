@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy
 
+from samestep.arrays import map_parts
 from samestep.backend import Snapshot
 from samestep.conformance.dialects import Arguments, Peer, nested
 
@@ -21,22 +22,25 @@ def run(
 ) -> list[Snapshot]:
     """Step an optimizer of MLX in float64.
 
-    ``make`` gets the module ``mlx.optimizers`` and our hyperparameters. A slot is the name of an
-    entry of a parameter's state, the first that exists of several.
+    ``make`` gets the module ``mlx.optimizers`` and our hyperparameters. Slots are read
+    by the correspondence that converts states.
     """
     import mlx.core as mx  # noqa: PLC0415
     import mlx.optimizers as optimizers  # noqa: PLC0415, PLR0402
 
+    from samestep.checkpoint.correspondence import About  # noqa: PLC0415
+    from samestep.mlx.optimizers import MLX  # noqa: PLC0415
+
     def snapshot() -> Snapshot:
         taken = {"param": {path: numpy.array(value) for path, value in values.items()}}
-        for slot, read in peer.slots.items():
-            names = (read,) if isinstance(read, str) else read
-            by_path: dict[str, Any] = {}
-            for path in values:
-                kept = optimizer.state[path]
-                found = next((kept[name] for name in names if name in kept), None)
-                by_path[path] = None if found is None else numpy.array(found)
-            taken[slot] = by_path
+        native = MLX[type(optimizer).__name__]
+        for slot in peer.slots:
+            found = {path: native.slot(slot, optimizer.state[path], About({})) for path in values}
+            taken[slot] = {
+                path: map_parts(numpy.array, array)
+                for path, array in found.items()
+                if array is not None
+            }
         return nested(taken)
 
     with mx.stream(mx.cpu):
@@ -97,11 +101,17 @@ ARGUMENTS = Arguments(
     {},
 )
 
+
+def slots(*names: str) -> dict[str, str]:
+    """Slots of ours that MLX keeps; the correspondence says where."""
+    return {name: name for name in names}
+
+
 PEERS = [
     Peer(
         "SGD",
         _sgd,
-        {"m": "v"},
+        slots("m"),
         [
             {**LR, "weight_decay": 0.1},
             {**LR, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
@@ -111,27 +121,27 @@ PEERS = [
     Peer(
         "RMSprop",
         lambda optimizers, h: optimizers.RMSprop(h["lr"], h["alpha"], h["eps"]),
-        {"v": "v"},
+        slots("v"),
         [LR, {**LARGE, "alpha": 0.9}],
     ),
     Peer(
         "Adagrad",
         lambda optimizers, h: optimizers.Adagrad(h["lr"], h["eps"]),
-        {"v": "v"},
+        slots("v"),
         [LR, LARGE],
     ),
     Peer(
         "AdaDelta",
         lambda optimizers, h: optimizers.AdaDelta(h["lr"], h["rho"], h["eps"]),
-        {"v": "v", "u": "u"},
+        slots("v", "u"),
         [LR, {**LARGE, "rho": 0.8}],
     ),
-    Peer("Adam", _adam, {"m": "m", "v": "v"}, [LR, {**LARGE, "betas": (0.8, 0.99)}]),
-    Peer("AdamW", _adamw, {"m": "m", "v": "v"}, [LR, {**LARGE, "weight_decay": 0.1}]),
+    Peer("Adam", _adam, slots("m", "v"), [LR, {**LARGE, "betas": (0.8, 0.99)}]),
+    Peer("AdamW", _adamw, slots("m", "v"), [LR, {**LARGE, "weight_decay": 0.1}]),
     Peer(
         "AdamW",
         _adamw,
-        {"m": "m", "v": "v"},
+        slots("m", "v"),
         [{**LARGE, "bias_correction": True, "betas": (0.9, 0.99)}],
         tolerance=6e-6,
         because="MLX computes 1 - beta**t in float32: at t = 1 that is wrong by 6e-8 / 0.01",
@@ -139,19 +149,19 @@ PEERS = [
     Peer(
         "Adamax",
         lambda optimizers, h: optimizers.Adamax(h["lr"], h["betas"], h["eps"]),
-        {"m": "m", "u": "v"},
+        slots("m", "u"),
         [LR, {**LARGE, "betas": (0.8, 0.99)}],
     ),
     Peer(
         "Lion",
         lambda optimizers, h: optimizers.Lion(h["lr"], h["betas"], h["weight_decay"]),
-        {"m": "m"},
+        slots("m"),
         [LR, {**LR, "weight_decay": 0.1}],
     ),
     Peer(
         "Adafactor",
         _adafactor,
-        {"v.0": ("exp_avg_sq_row", "exp_avg_sq"), "v.1": "exp_avg_sq_col", "m": "exp_avg"},
+        slots("v", "m"),
         [
             {},
             {"momentum": 0.9, "clip_threshold": 1.5},

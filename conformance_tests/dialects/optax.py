@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
-
-import numpy
 
 from samestep.backend import Snapshot
 from samestep.conformance.dialects import RECTIFIED, Arguments, Peer, nested
@@ -21,8 +20,8 @@ def run(
 ) -> list[Snapshot]:
     """Step a transformation of optax in float64.
 
-    ``make`` gets the module ``optax`` and our hyperparameters. A slot is the name of a part of the
-    state, or a function of state and parameters.
+    ``make`` gets the module ``optax`` and our hyperparameters. A slot is read by a function of
+    state and parameters.
     """
     import jax  # noqa: PLC0415
     import optax  # type: ignore[import-untyped]  # noqa: PLC0415
@@ -41,8 +40,7 @@ def run(
         def snapshot() -> Snapshot:
             taken = {"param": getattr(values, "fast", values)}
             for slot, read in peer.slots.items():
-                named = isinstance(read, str)
-                taken[slot] = optax.tree.get(state, read) if named else read(state, values)
+                taken[slot] = read(state, values)
             return nested({slot: {} if found is None else found for slot, found in taken.items()})
 
         compiled = jax.jit(one)
@@ -54,20 +52,15 @@ def run(
     return snapshots
 
 
-def negative(name: str) -> Callable[[Any, Any], Any]:
-    """A reader for what optax keeps with the sign of an update, not of a gradient."""
-
-    def read(state: Any, _: Any) -> Any:
-        import optax  # noqa: PLC0415
-
-        found = optax.tree.get(state, name)
-        return found and {path: -numpy.asarray(array) for path, array in found.items()}
-
-    return read
+def kept(rule: str, *slots: str) -> dict[str, Callable[[Any, Any], Any]]:
+    """Readers of a rule's slots, by the correspondence that converts its states."""
+    return {slot: partial(_read, rule, slot) for slot in slots}
 
 
-def _last(state: Any, _: Any) -> dict[str, Any]:
-    return dict(state[0].prev_updates)
+def _read(rule: str, slot: str, state: Any, values: Any) -> Any:
+    from samestep.jax.optax_states import KEPT, SHARED, field_of  # noqa: PLC0415
+
+    return field_of({**KEPT[rule], **SHARED.get(rule, {})}[slot], state, values)
 
 
 def _factors(state: Any, values: Any) -> dict[str, Any]:
@@ -181,7 +174,6 @@ def _accumulate(optax: Any, h: Hypers) -> Any:
     return optax.MultiSteps(_inside(optax, h), h["every"], accumulator_dtype="float64")
 
 
-ADAM = {"m": "mu", "v": "nu"}
 LARGE = {"lr": 0.01, "eps": 1e-2}
 ROOT = {"lr": 0.01, "eps": 1e-3, "eps_root": 1e-3}
 DECAY = {"weight_decay": 0.1}
@@ -238,13 +230,13 @@ PEERS = [
     Peer(
         "SGD",
         _sgd,
-        {"m": "trace"},
+        kept("SGD", "m"),
         [{}, {"momentum": 0.9, **DECAY}, {"momentum": 0.9, "nesterov": True, **DECAY}],
     ),
     Peer(
         "RMSprop",
         _rmsprop,
-        {"v": "nu", "g": "mu", "m": negative("trace")},
+        kept("RMSprop", "v", "g", "m"),
         [
             {},
             {"centered": True, "momentum": 0.9, **LARGE},
@@ -253,57 +245,62 @@ PEERS = [
             {"bias_correction": True, "centered": True, **LARGE},
         ],
     ),
-    Peer("Adagrad", _adagrad, {"v": "sum_of_squares"}, [{}, {"initial_v": 0.0, **LARGE}]),
-    Peer("AdaDelta", _adadelta, {"v": "e_g", "u": "e_x"}, [{}, {**LARGE, **DECAY}]),
+    Peer("Adagrad", _adagrad, kept("Adagrad", "v"), [{}, {"initial_v": 0.0, **LARGE}]),
+    Peer("AdaDelta", _adadelta, kept("AdaDelta", "v", "u"), [{}, {**LARGE, **DECAY}]),
     Peer(
         "Adam",
         lambda optax, h: optax.adam(**_betas(h, "eps", "eps_root")),
-        ADAM,
+        kept("Adam", "m", "v"),
         [{}, {**ROOT, "betas": (0.8, 0.99)}],
     ),
-    Peer("AdamW", _adamw, ADAM, [{}, {**ROOT, **DECAY}]),
-    Peer("AMSGrad", _amsgrad, {**ADAM, "v_max": "nu_max"}, [{}, ROOT, {"bias_correction": False}]),
+    Peer("AdamW", _adamw, kept("AdamW", "m", "v"), [{}, {**ROOT, **DECAY}]),
+    Peer(
+        "AMSGrad",
+        _amsgrad,
+        kept("AMSGrad", "m", "v", "v_max"),
+        [{}, ROOT, {"bias_correction": False}],
+    ),
     Peer(
         "Adamax",
         lambda optax, h: optax.adamaxw(**_betas(h, "eps", "weight_decay")),
-        {"m": "mu", "u": "nu"},
+        kept("Adamax", "m", "u"),
         [{}, {**LARGE, **DECAY, "decay": "in_update"}],
     ),
     Peer(
         "Lion",
         lambda optax, h: optax.lion(**_betas(h, "weight_decay")),
-        {"m": "mu"},
+        kept("Lion", "m"),
         [{}, {"lr": 0.01, **DECAY}],
     ),
     Peer(
         "SM3",
         _sm3,
-        {"m": lambda state, _: state[0].nu, "mu": lambda state, _: state[0].mu},
+        kept("SM3", "m", "mu"),
         [{}, {"lr": 0.01, "momentum": 0.5, "eps": 1e-2}],
         without={"scalar": "it looks for a first axis", "empty": "no maximum over no elements"},
     ),
     Peer(
         "LARS",
         _lars,
-        {"m": negative("trace")},
+        kept("LARS", "m"),
         [{}, {**DECAY, "eps": 1e-2, "nesterov": True, "trust_coefficient": 0.1}],
     ),
     Peer(
         "LAMB",
         lambda optax, h: optax.lamb(**_betas(h, "eps", "eps_root", "weight_decay")),
-        ADAM,
+        kept("LAMB", "m", "v"),
         [{}, {**ROOT, **DECAY}],
     ),
     Peer(
         "AdaBelief",
         lambda optax, h: optax.adabelief(**_betas(h, "eps", "eps_root")),
-        ADAM,
+        kept("AdaBelief", "m", "v"),
         [{}, ROOT],
     ),
     Peer(
         "Adan",
         lambda optax, h: optax.adan(**_betas(h, "eps", "eps_root", "weight_decay")),
-        {"m": "m", "v": "v", "n": "n", "prev": "g"},
+        kept("Adan", "m", "v", "n", "prev"),
         [{}, {**ROOT, **DECAY}],
     ),
     Peer(
@@ -311,19 +308,19 @@ PEERS = [
         lambda optax, h: optax.contrib.ademamix(
             **_betas(h, "alpha", "eps", "eps_root", "weight_decay")
         ),
-        {"m1": "m1", "m2": "m2", "v": "nu"},
+        kept("AdEMAMix", "m1", "m2", "v"),
         [{}, {**ROOT, **DECAY, "alpha": 2.0, "betas": (0.8, 0.99, 0.999)}],
     ),
     Peer(
         "NAdam",
         lambda optax, h: optax.nadamw(**_betas(h, "eps", "eps_root", "weight_decay")),
-        ADAM,
+        kept("NAdam", "m", "v"),
         [{}, {**ROOT, **DECAY}],
     ),
     Peer(
         "RAdam",
         lambda optax, h: optax.radam(**_betas(h, "eps", "eps_root", "threshold")),
-        ADAM,
+        kept("RAdam", "m", "v"),
         [{}, {**ROOT, "threshold": 10.0}, {**ROOT, "betas": (0.8, 0.9)}],
         tolerance=RECTIFIED,
         because="the library finds rho by cancellation",
@@ -331,27 +328,27 @@ PEERS = [
     Peer(
         "Rprop",
         _rprop,
-        {"size": "step_sizes", "last": _last},
+        kept("Rprop", "size", "last"),
         [{}, {"lr": 0.5, "etas": (0.4, 1.5), "step_sizes": (1e-2, 0.6)}],
         left_out={"prev": "optax compares the signs of gradient and kept update"},
     ),
     Peer(
         "Yogi",
         lambda optax, h: optax.yogi(**_betas(h, "eps")),
-        ADAM,
+        kept("Yogi", "m", "v"),
         [{}, {"lr": 0.1, "eps": 1e-2, "betas": (0.8, 0.9)}],
     ),
     Peer(
         "Signum",
         lambda optax, h: optax.signum(h["lr"], h["momentum"]),
-        {"m": "ema"},
+        kept("Signum", "m"),
         [{}, {"lr": 0.01, "momentum": 0.5}],
     ),
     Peer("SignSGD", lambda optax, h: optax.sign_sgd(h["lr"]), {}, [{}, {"lr": 0.01}]),
     Peer(
         "Adafactor",
         _adafactor,
-        {"v": _factors, "m": "ema"},
+        {"v": _factors, **kept("Adafactor", "m")},
         [
             {},
             {"lr": 0.1, "min_dim": 2, "momentum": 0.9, **DECAY},
@@ -363,14 +360,7 @@ PEERS = [
     Peer(
         "Prodigy",
         _prodigy,
-        {
-            "m": "exp_avg",
-            "v": "exp_avg_sq",
-            "s": "grad_sum",
-            "p0": "params0",
-            "d": "estim_lr",
-            "numerator": "numerator_weighted",
-        },
+        kept("Prodigy", "m", "v", "s", "p0", "d", "numerator"),
         [
             {"d0": 1e-2},
             {"d0": 1e-2, "lr": 0.5, "d_coef": 2.0, "safeguard_warmup": True, **DECAY},
@@ -380,7 +370,7 @@ PEERS = [
     Peer(
         "Lookahead",
         _lookahead,
-        {"m": "trace", "slow": lambda _, values: values.slow},
+        {**kept("SGD", "m"), **kept("Lookahead", "slow")},
         [
             {"inner": "SGD", "momentum": 0.9, "sync_period": 7, "sync_rate": 0.3, **DECAY},
             {"inner": "SGD", "sync_period": 3, "sync_rate": 0.8},
@@ -389,13 +379,13 @@ PEERS = [
     Peer(
         "ClipValue",
         lambda optax, h: optax.chain(optax.clip(h["max_value"]), _inside(optax, h)),
-        {"m": "trace"},
+        kept("SGD", "m"),
         [{"inner": "SGD", "momentum": 0.9, "max_value": 0.01, **DECAY}],
     ),
     Peer(
         "ClipGlobalNorm",
         lambda optax, h: optax.chain(optax.clip_by_global_norm(h["max_norm"]), _inside(optax, h)),
-        {"m": "trace"},
+        kept("SGD", "m"),
         [
             {"inner": "SGD", "momentum": 0.9, "max_norm": 0.5, **DECAY},
             {"inner": "SGD", "momentum": 0.9, "max_norm": 1e-5},
@@ -404,13 +394,13 @@ PEERS = [
     Peer(
         "Centralize",
         lambda optax, h: optax.chain(optax.centralize(), _inside(optax, h)),
-        {"m": "trace"},
+        kept("SGD", "m"),
         [{"inner": "SGD", "momentum": 0.9, **DECAY}],
     ),
     Peer(
         "Accumulate",
         _accumulate,
-        {"m": "trace", "accumulated": "acc_grads"},
+        {**kept("SGD", "m"), **kept("Accumulate", "accumulated")},
         [
             {"inner": "SGD", "momentum": 0.9, "every": 3, **DECAY},
             {"inner": "SGD", "momentum": 0.9, "every": 1},

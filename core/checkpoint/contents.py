@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import reprlib
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from .checkpoint import Checkpoint, CheckpointError, ParameterState, Slots
 from .description import Description
+from .header import json_of
 from .tensor import DTYPES, Tensor
 
 __all__ = ["arrays", "metadata", "parsed", "seal"]
 
 KINDS = ("slots", "params", "shared")
+MOST_STEPS = 2**31 - 1
+"""JAX counts them in 32 bits."""
 
 
 def arrays(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -70,12 +74,12 @@ def parsed(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Checkpoin
         place = _whole(f"{where}: rule", own.get("rule"))
         if place >= len(rules):
             raise CheckpointError(f"{where}: rule is {place}; there are {len(rules)} rules")
-        if own.get("dtype") not in DTYPES:
+        if _checked(f"{where}: dtype", own.get("dtype"), str) not in DTYPES:
             raise CheckpointError(
-                f"{where}: dtype is {own.get('dtype')!r}; it must be one of {', '.join(DTYPES)}"
+                f"{where}: dtype is {own['dtype']!r}; it must be one of {', '.join(DTYPES)}"
             )
         stepped = own.get("step") is not None
-        step = _whole(f"{where}: step", own["step"]) if stepped else 0
+        step = _whole(f"{where}: step", own["step"], MOST_STEPS) if stepped else 0
         found = slots.pop(path, {})
         if found and not stepped:
             raise CheckpointError(f"{where} has no step, yet the slots {', '.join(found)}")
@@ -103,6 +107,8 @@ def _sorted_out(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Slots], dict[s
             values[rest] = tensor
         elif kind == "shared":
             shared[rest] = tensor
+        elif kind == "slots" and tensor.dtype.startswith("int"):
+            raise CheckpointError(f"{key!r}: the dtype is {tensor.dtype}; state has fractions")
         elif kind == "slots":
             name, slash, path = rest.partition("/")
             slot, dot, part = name.partition(".")
@@ -130,12 +136,9 @@ def _joined(path: str, slot: str, found: dict[int | None, Tensor]) -> Any:
 
 
 def _json(name: str, texts: Mapping[str, str]) -> Any:
-    try:
-        return json.loads(texts[name])
-    except KeyError:
-        raise CheckpointError(f"the header has no {name}") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the header's {name} is no JSON: {error}") from None
+    if name not in texts:
+        raise CheckpointError(f"the header has no {name}")
+    return json_of(f"{name} in the header", texts[name])
 
 
 def _checked(where: str, value: Any, kind: type) -> Any:
@@ -146,16 +149,37 @@ def _checked(where: str, value: Any, kind: type) -> Any:
     return value
 
 
-def _whole(where: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise CheckpointError(f"the header's {where} is {value!r}; it must be a whole number >= 0")
+def _whole(where: str, value: Any, most: int = 2**63 - 1) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise CheckpointError(
+            f"the header's {where} is {reprlib.repr(value)}; it must be a whole number, at most "
+            f"{most}"
+        )
     return value
 
 
 def _check_description(where: str, description: Any) -> None:
-    while description is not None:
+    while True:
         _checked(where, description, dict)
         _checked(f"{where}: name", description.get("name"), str)
-        _checked(f"{where}: values", description.get("values"), dict)
+        values = _checked(f"{where}: values", description.get("values"), dict)
+        for name, value in values.items():
+            if not _is_value(value):
+                raise CheckpointError(f"the header's {where}: {name} is {reprlib.repr(value)}")
         _whole(f"{where}: version", description.get("version"))
-        description, where = description.get("rule"), f"{where}: rule"
+        if "rule" not in description:
+            return
+        description, where = description["rule"], f"{where}: rule"
+
+
+def _is_value(value: Any) -> bool:
+    """Whether a description can have it: see ``description._plain``."""
+    if isinstance(value, list):
+        return all(map(_is_value, value))
+    if not isinstance(value, dict):
+        return True
+    if "schedule" in value:
+        return value.keys() == {"schedule", "value"} and _is_value(value["value"])
+    if "number" in value:
+        return value in [{"number": number} for number in ("inf", "-inf", "nan")]
+    return all(isinstance(text, str) for text in value.values())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import array_api_compat
@@ -24,19 +24,18 @@ DTYPES = {
 """The dtypes that state and parameters may have, each with NumPy's dtype for its bits."""
 
 
-@dataclass(frozen=True, eq=False)
 class Tensor:
     """An array of any framework as NumPy has it, by reference where the framework allows it.
 
     NumPy has no bfloat16: an array of that dtype is one of its bits, in uint16.
     """
 
-    bits: numpy.ndarray
-    dtype: str
+    def __init__(self, bits: numpy.ndarray, dtype: str) -> None:
+        self._bits, self.dtype = bits, dtype
 
     @classmethod
     def of(cls, array: Any) -> Tensor:
-        """A framework's array, or a number; from an accelerator it is copied."""
+        """A framework's array, or a number; one on an accelerator is copied when it is used."""
         if isinstance(array, Tensor):
             return array
         if not hasattr(array, "dtype"):
@@ -45,20 +44,37 @@ class Tensor:
         if name not in DTYPES:
             raise TypeError(f"an array of dtype {name} is no state; allowed: {', '.join(DTYPES)}")
         if hasattr(array, "detach"):  # torch
-            array = array.detach().cpu()
-        if name == "bfloat16":
-            array = array.view(array_api_compat.array_namespace(array).uint16)
-        return cls(numpy.asarray(array), name)
+            array = array.detach()
+        return _Distant(array, name) if _is_distant(array) else cls(_on_host(array, name), name)
+
+    @property
+    def bits(self) -> numpy.ndarray:
+        """The array, which is not to be written to."""
+        return self._bits
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Its shape."""
-        return tuple(self.bits.shape)
+        return tuple(self._bits.shape)
 
     @property
     def nbytes(self) -> int:
         """Its size in bytes."""
-        return int(self.bits.nbytes)
+        return math.prod(self.shape) * numpy.dtype(DTYPES[self.dtype]).itemsize
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.dtype}, shape={self.shape})"
+
+    def copy(self) -> numpy.ndarray:
+        """The array's bits in memory of their own, one after another."""
+        return numpy.array(self.bits, order="C")
+
+    def mapped(self) -> numpy.ndarray:
+        """The array, even one of a file that nobody has verified."""
+        return self.bits
+
+    def verify(self) -> None:
+        """Refuse what a file has damaged; all else is right."""
 
     def values(self) -> numpy.ndarray:
         """Its values in float64, which holds them all exactly (whole numbers up to 2**53)."""
@@ -82,17 +98,50 @@ class Tensor:
         wanted = getattr(xp, self.dtype, None)
         if wanted is None:
             raise TypeError(f"{xp.__name__} has no dtype {self.dtype}")
+        # a copy of our own, since a framework may share what it is given
         if self.dtype == "bfloat16":
-            made = xp.asarray(numpy.array(self.bits), dtype=xp.uint16, **place).view(wanted)
+            made = xp.asarray(self.copy(), dtype=xp.uint16, **place).view(wanted)
         else:
-            # a copy of our own, since a framework may share what it is given
-            made = xp.asarray(numpy.array(self.bits), dtype=wanted, **place)
+            made = xp.asarray(self.copy(), dtype=wanted, **place)
         if dtype_name(made.dtype) != self.dtype:
             raise TypeError(
                 f"{xp.__name__} made {dtype_name(made.dtype)} of an array of {self.dtype}; does it "
                 "need its 64-bit mode (jax_enable_x64)?"
             )
         return made
+
+
+class _Distant(Tensor):
+    """An array on an accelerator, or on several devices: it takes no memory here until used."""
+
+    def __init__(self, array: Any, dtype: str) -> None:
+        self._array, self.dtype = array, dtype
+
+    @property
+    def bits(self) -> numpy.ndarray:
+        """A copy of it."""
+        array = self._array
+        if hasattr(array, "cpu"):  # torch
+            return _on_host(array.cpu(), self.dtype)
+        # JAX keeps what it has copied to the host with the array, which is therefore another
+        return _on_host(array.copy(), self.dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(self._array.shape)
+
+
+def _is_distant(array: Any) -> bool:
+    device = getattr(array, "device", None)
+    kind = getattr(device, "type", None) or getattr(device, "platform", "cpu")
+    return kind != "cpu" or hasattr(device, "device_set")  # a sharding of JAX
+
+
+def _on_host(array: Any, dtype: str) -> numpy.ndarray:
+    if dtype == "bfloat16":
+        array = array.view(array_api_compat.array_namespace(array).uint16)
+    return numpy.asarray(array)
 
 
 def tensors(slots: Mapping[str, Any]) -> dict[str, Any]:

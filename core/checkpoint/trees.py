@@ -32,11 +32,14 @@ def from_leaves(
     rule: Rule,
     params: Mapping[str, Any],
     step: Any,
-    slots: Sequence[Mapping[str, Any]],
+    slots: Sequence[Mapping[str, Any] | None],
     shared: Mapping[str, Any],
     layout: str,
 ) -> Checkpoint:
-    """A checkpoint of parameters by path, with the slots of each, after ``step`` steps."""
+    """A checkpoint of parameters by path, with the slots of each, after ``step`` steps.
+
+    Slots are ``None`` where a parameter has no state yet.
+    """
     count = known(step)
     if is_array(count):
         raise TypeError(f"{rule.name}: the step is traced; a checkpoint is made outside of jit")
@@ -44,8 +47,8 @@ def from_leaves(
         path: ParameterState.of(
             rule.of(path, param.shape),
             param,
-            int(count),
-            tensors(own),
+            0 if own is None else int(count),
+            None if own is None else tensors(own),
             Tensor.of(param),
         )
         for (path, param), own in zip(params.items(), slots, strict=True)
