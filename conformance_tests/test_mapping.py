@@ -11,7 +11,7 @@ import pytest
 import samestep
 from samestep import Checkpoint, CheckpointError, Map, Where, route
 from samestep.checkpoint import ParameterState, Tensor
-from samestep.checkpoint.steps import Transpose
+from samestep.checkpoint.maps.steps import Transpose
 from samestep.conformance.settings import all_rules, typical
 from samestep.parity.ulp import ulps
 

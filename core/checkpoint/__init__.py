@@ -16,7 +16,7 @@ from typing import Any
 from ..rule import Rule, State
 from .checkpoint import Checkpoint, CheckpointError, ParameterState
 from .file import FORMAT_VERSION, Progress, read, write
-from .mapping import Map
+from .maps import Map
 from .tensor import Tensor
 from .trees import from_tree, into_tree
 

@@ -14,7 +14,7 @@ from .description import Description, describe, differing_options
 from .tensor import Tensor
 
 if TYPE_CHECKING:
-    from .mapping import Map
+    from .maps import Map
 
 __all__ = ["Checkpoint", "CheckpointError", "ParameterState", "Wanted", "matched"]
 

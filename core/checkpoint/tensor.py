@@ -94,7 +94,7 @@ class Tensor:
             TypeError: the library has no such dtype, as JAX without its 64-bit mode.
         """
         xp = array_api_compat.array_namespace(example)
-        place = {"device": example.device} if hasattr(example, "device") else {}
+        place = {"device": _place(example, self.shape)} if hasattr(example, "device") else {}
         wanted = getattr(xp, self.dtype, None)
         if wanted is None:
             raise TypeError(f"{xp.__name__} has no dtype {self.dtype}")
@@ -130,6 +130,16 @@ class _Distant(Tensor):
     def shape(self) -> tuple[int, ...]:
         """Its shape."""
         return tuple(self._array.shape)
+
+
+def _place(example: Any, shape: tuple[int, ...]) -> Any:
+    """Where an array goes beside ``example``: spread as that is along the axes that are alike."""
+    device, whole = example.device, tuple(example.shape)
+    if shape == whole or not hasattr(device, "spec"):
+        return device
+    alike = zip(device.spec, shape, whole, strict=False) if len(shape) == len(whole) else ()
+    kept = (axis if own == size else None for axis, own, size in alike)
+    return device.update(spec=type(device.spec)(*kept))
 
 
 def _is_distant(array: Any) -> bool:

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from ..checkpoint import Checkpoint, CheckpointError, ParameterState
+from ..contents import arrays
 from .carrying import Refused
-from .checkpoint import Checkpoint, CheckpointError, ParameterState
-from .contents import arrays
 from .layouts import between
-from .map_rule import MapRule, check_keys, checked, parsed
+from .rule import MapRule, check_keys, checked, parsed
 from .steps import remark
 
 __all__ = ["Map", "Mapped", "Move", "Report"]

@@ -13,14 +13,14 @@ from typing import Any, TypeAlias
 
 import numpy
 
-from ..arrays import listed
-from ..arrays import parts as parts_of
-from ..declaration import Slot
-from ..rule import Rule
-from ..wrapper import Wrapper
-from .checkpoint import ParameterState
-from .description import Description, is_layout, made
-from .tensor import Tensor
+from ...arrays import listed
+from ...arrays import parts as parts_of
+from ...declaration import Slot
+from ...rule import Rule
+from ...wrapper import Wrapper
+from ..checkpoint import ParameterState
+from ..description import Description, is_layout, made
+from ..tensor import Tensor
 
 __all__ = ["Change", "Kept", "Refused", "Shape", "carried", "ends", "levels"]
 

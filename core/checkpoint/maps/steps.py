@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy
 
+from ..checkpoint import ParameterState
+from ..description import Description
 from .carrying import Change, Refused, Shape, carried, ends, levels
-from .checkpoint import ParameterState
-from .description import Description
 
 __all__ = ["Merge", "Reshape", "Split", "Step", "Transpose", "remark"]
 
