@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as xp
@@ -68,7 +67,7 @@ def _flat(tree: Any) -> list[tuple[str, Any]]:
 def _prefixes(state: Any) -> set[str]:
     """The paths of all nodes of a state."""
     paths = (path.split(".") for path, _ in _flat(state))
-    return {node for path in paths for node in accumulate(path, "{}.{}".format)}
+    return {".".join(path[:end]) for path in paths for end in range(1, len(path))}
 
 
 def _tree(params: Any) -> Any:

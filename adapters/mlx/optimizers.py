@@ -148,8 +148,10 @@ def checkpoint(optimizer: Any, params: Any = None) -> Checkpoint:
 def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> Any:
     """Take over state, numbers and values; a model in place, a tree is returned.
 
-    A learning rate on a schedule is the checkpoint's until the next step asks the schedule. Nothing
-    is changed where the checkpoint does not fit.
+    A learning rate on a schedule is the checkpoint's until the next step asks the schedule.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit; nothing has been changed.
     """
     tree = _tree(optimizer, params)
     ones = _ones(optimizer, tree)
@@ -186,6 +188,10 @@ def from_state(state: Mapping[str, Any], rule: Any, params: Any) -> Checkpoint:
             arguments are then its defaults; or a rule, such as ``samestep.AdamW(like="mlx")``, or a
             ``samestep.route`` of such rules for a MultiOptimizer.
         params: a model, or a tree of parameters.
+
+    Raises:
+        CheckpointError: no rule of ours computes the same, or state is missing.
+        TypeError: ``rule`` is a class, and none of ``mlx.optimizers``.
     """
     flat = dict(_flat(state))
     rates = [float(value) for name, value in flat.items() if name.endswith("learning_rate")]

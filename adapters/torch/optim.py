@@ -49,14 +49,24 @@ class _Found(NamedTuple):
 
 
 def checkpoint(optimizer: Any, params: Params | None = None, state: Any = None) -> Checkpoint:
-    """The state of a native optimizer; see ``samestep.checkpoint``."""
+    """The state of a native optimizer; see ``samestep.checkpoint``.
+
+    Raises:
+        CheckpointError: something in it cannot be carried, and why.
+        TypeError: a state is given, which the optimizer holds itself.
+    """
     if state is not None:
         raise TypeError(f"{_who(optimizer)} holds its state itself; give no other")
     return _taken(_held(optimizer, params), params is not None)
 
 
 def restore(optimizer: Any, saved: Checkpoint, params: Params | None = None) -> None:
-    """Give a native optimizer the state in a checkpoint, in place; see ``samestep.restore``."""
+    """Give a native optimizer the state in a checkpoint, in place; see ``samestep.restore``.
+
+    Raises:
+        CheckpointError: the checkpoint is not of these parameters, or the optimizer computes
+            something else; nothing has been changed.
+    """
     found = _held(optimizer, params)
     groups, states = _planned(found, saved, params is not None)
     for group, changed in zip(optimizer.param_groups, groups, strict=True):
@@ -96,6 +106,7 @@ def from_state_dict(
 
     Raises:
         CheckpointError: something in it cannot be carried, and why.
+        ValueError: there is no such dialect.
     """
     return _taken(_found(optimizer, state_dict, params, dialect), params is not None)
 
@@ -120,6 +131,7 @@ def into_state_dict(
     Raises:
         CheckpointError: the checkpoint is not of these parameters, or the optimizer computes
             something else.
+        ValueError: there is no such dialect.
     """
     found = _found(optimizer, state_dict, params, dialect, saved)
     changes, states = _planned(found, saved, with_values=False)

@@ -53,6 +53,7 @@ def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpo
     Raises:
         TypeError: this is no optimizer, or what it needs is not given.
     """
+    optimizer = _inside(optimizer)
     if isinstance(optimizer, (Rule, Mapping)) and "optax" in _packages(state):
         found: Checkpoint = _native("optax").checkpoint(optimizer, params, state)
         return found
@@ -88,6 +89,7 @@ def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> Any:
         CheckpointError: the checkpoint is not of these parameters and this rule; nothing has been
             changed.
     """
+    optimizer = _inside(optimizer)
     if isinstance(optimizer, Rule):
         return into_tree(optimizer, saved, params)
     given = [] if params is None else [params]
@@ -177,6 +179,12 @@ def load(
         return restore(optimizer, saved, params)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)}: {error}{after}") from None
+
+
+def _inside(optimizer: Any) -> Any:
+    """The optimizer that accelerate or Lightning has put its own around."""
+    inner = None if isinstance(optimizer, Rule) else getattr(optimizer, "optimizer", None)
+    return optimizer if inner is None else inner
 
 
 def _library_of(optimizer: Any) -> Any:

@@ -176,7 +176,12 @@ class _Variable(NamedTuple):
 
 
 def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpoint:
-    """The state of an optimizer of Keras; see ``samestep.checkpoint``."""
+    """The state of an optimizer of Keras; see ``samestep.checkpoint``.
+
+    Raises:
+        CheckpointError: no rule of ours computes the same, or the optimizer has no variables yet.
+        TypeError: a state is given, which the optimizer holds itself.
+    """
     if state is not None:
         raise TypeError(f"{_who(optimizer)} holds its state itself; give no other")
     native = _native(optimizer)
@@ -201,6 +206,9 @@ def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> None:
 
     It keeps its own hyperparameters but for a learning rate that is a number, and a warning says
     which are others than when the checkpoint was made.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit; nothing has been changed.
     """
     native = _native(optimizer)
     found = _variables(optimizer, params)

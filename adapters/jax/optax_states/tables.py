@@ -1,0 +1,127 @@
+"""Where optax keeps what a rule keeps, and what its containers are called.
+
+This file names rules and hyperparameters: it says what they are called elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = [
+    "BESIDE",
+    "CONTAINERS",
+    "COUNTS",
+    "FORM",
+    "INJECTED",
+    "INSIDE",
+    "KEPT",
+    "OURS",
+    "SHARED",
+    "SIGNS",
+    "UNREAD",
+    "Kept",
+]
+
+OURS = "samestep.State"
+"""What the state of a transformation of samestep's is called here."""
+
+
+class Kept(NamedTuple):
+    """Where optax keeps a slot of ours."""
+
+    states: tuple[str, ...]
+    """The classes of state that may have it."""
+    field: str
+    sign: int = 1
+    """-1 where optax keeps what is added to a parameter, and we what is taken away."""
+
+
+def _of(state: str, **fields: str) -> dict[str, Kept]:
+    return {slot: Kept((state,), field) for slot, field in fields.items()}
+
+
+_ADAM = _of("ScaleByAdamState", m="mu", v="nu")
+_CENTERED = ("ScaleByRStdDevState", "ScaleByRStdDevWithCountState")
+_MEAN_SQUARE = ("ScaleByRmsState", "ScaleByRmsWithCountState", *_CENTERED)
+
+KEPT: dict[str, dict[str, Kept]] = {
+    "SGD": _of("TraceState", m="trace"),
+    "RMSprop": {
+        "v": Kept(_MEAN_SQUARE, "nu"),
+        "g": Kept(_CENTERED, "mu"),
+        "m": Kept(("TraceState",), "trace", -1),
+    },
+    "Adagrad": _of("ScaleByRssState", v="sum_of_squares"),
+    "AdaDelta": _of("ScaleByAdaDeltaState", v="e_g", u="e_x"),
+    **dict.fromkeys(("Adam", "AdamW", "LAMB", "NAdam", "RAdam", "Yogi"), _ADAM),
+    "AMSGrad": _of("ScaleByAmsgradState", m="mu", v="nu", v_max="nu_max"),
+    "Adamax": _of("ScaleByAdamState", m="mu", u="nu"),
+    "Lion": _of("ScaleByLionState", m="mu"),
+    "SM3": _of("ScaleBySM3State", m="nu", mu="mu"),
+    "LARS": {"m": Kept(("TraceState",), "trace", -1)},
+    "AdaBelief": _of("ScaleByBeliefState", m="mu", v="nu"),
+    "Adan": _of("ScaleByAdanState", m="m", v="v", n="n", prev="g"),
+    "AdEMAMix": _of("ScaleByAdemamixState", m1="m1", m2="m2", v="nu"),
+    "Rprop": _of("ScaleByRpropState", size="step_sizes", last="prev_updates"),
+    "Signum": _of("EmaState", m="ema"),
+    "SignSGD": {},
+    "Adafactor": {**_of("FactoredState", v="v"), **_of("EmaState", m="ema")},
+    "Prodigy": _of("ProdigyState", m="exp_avg", v="exp_avg_sq", s="grad_sum", p0="params0"),
+    "Muon": _of("MuonState", m="mu"),
+    "Accumulate": _of("MultiStepsState", accumulated="acc_grads"),
+    "Lookahead": _of("LookaheadParams", slow="slow"),
+    "ClipValue": {},
+    "ClipNorm": {},
+    "ClipGlobalNorm": {},
+    "AdaptiveClip": {},
+    "Centralize": {},
+    "SkipNonFinite": {},
+}
+"""By rule and slot. ``FactoredState.v`` stands for ``v_row`` and ``v_col`` where it is factored."""
+
+SHARED: dict[str, dict[str, Kept]] = {
+    "Prodigy": _of("ProdigyState", d="estim_lr", d_max="estim_lr", numerator="numerator_weighted"),
+    "SkipNonFinite": _of("ApplyIfFiniteState", skipped="total_notfinite"),
+}
+"""The same for what is kept once for all parameters."""
+
+SIGNS = {"Rprop": {"prev": "last"}}
+"""Slots of which a rule reads nothing but the sign, and the slot that has the same sign."""
+
+FORM = {"lr_at", "momentum_form", "difference_weight", "keep_previous", "lag", "axes"}
+"""Options that make a slot another quantity; they must be as in optax."""
+
+COUNTS = ("count", "count_m2", "t")
+"""Fields that count steps."""
+
+UNREAD = {"ns_coeffs", "fast", "mini_step", "gradient_step", "skip_state", "steps_since_sync"}
+"""Fields that are no slots, though they may hold arrays."""
+
+INSIDE = {
+    "InjectHyperparamsState": "inner_state",
+    "InjectStatefulHyperparamsState": "inner_state",
+    "PartitionState": "inner_states",
+    "MaskedState": "inner_state",
+    "MultiStepsState": "inner_opt_state",
+    "ApplyIfFiniteState": "inner_state",
+    "LookaheadState": "fast_state",
+}
+"""What is around other states, and where it has them."""
+
+CONTAINERS = {"MultiStepsState": "Accumulate", "LookaheadState": "Lookahead"}
+"""What is around other states and steps otherwise, and the wrapper of ours for it."""
+
+BESIDE = {
+    *("EmptyState", "MaskedNode", "ScaleByScheduleState", "MonitorState", "SnapshotState"),
+    "ZeroNansState",
+}
+"""States that say nothing of how a rule goes on."""
+
+INJECTED = {
+    "learning_rate": ("lr", None),
+    "b1": ("betas", 0),
+    "b2": ("betas", 1),
+    "b3": ("betas", 2),
+    "decay": ("alpha", None),
+}
+"""Our numbers by what ``inject_hyperparams`` calls them, where it is not their name here."""
