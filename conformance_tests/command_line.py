@@ -4,6 +4,8 @@
     samestep list [RULE]   the rules, everything that one of them declares, or with --differences
                            how it differs from library to library
     samestep bench         one optimizer step beside those of other libraries, taking turns
+    samestep inspect FILE  what is in a checkpoint, or what else a file is
+    samestep convert IN OUT  an optimizer's state for another framework, under other names
 
 What ``pip install "samestep[demo]"`` brings is imported where it is used, so that ``main`` can say
 what is missing.
@@ -14,6 +16,8 @@ what is missing.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +28,8 @@ __all__ = ["commands", "main"]
 
 PACKAGES = ("click", "jinja2", "markupsafe", "matplotlib", "rich", "sklearn")
 """What the demonstration needs, by import name."""
+FRAMEWORKS = {"torch": "torch", "jax": "jax", "optax": "jax", "mlx": "mlx"}
+"""What brings each of them."""
 
 
 def main() -> None:
@@ -154,6 +160,18 @@ def commands() -> click.Group:
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="Show what earlier runs have measured (bench.json; may be given several times).",
     )
+    @click.option(
+        "--checkpoint",
+        is_flag=True,
+        help="Time saving and loading instead, in the folder of --out.",
+    )
+    @click.option(
+        "--megabytes",
+        default=2000,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Of state, with --checkpoint.",
+    )
     def bench(**asked: Any) -> None:
         """Time one optimizer step beside other libraries' own, taking turns in one process.
 
@@ -163,7 +181,131 @@ def commands() -> click.Group:
 
         measure(**asked)
 
+    _add_inspect(samestep)
+    _add_convert(samestep)
     return samestep
+
+
+def _add_inspect(samestep: click.Group) -> None:
+    import click
+
+    @samestep.command()
+    @click.argument("file", type=click.Path(exists=True, path_type=Path))
+    @click.option("--slots", default=None, metavar="NAME,NAME,...", help="All if not given.")
+    @click.option(
+        "--parameter",
+        default=None,
+        metavar="PATTERN",
+        help="Only parameters like this, one by one: 'layers.*.weight'; '*' shows all.",
+    )
+    @click.option(
+        "--norms/--no-norms",
+        default=True,
+        show_default=True,
+        help="Read the arrays, for their norms and what is not finite in them.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="For machines.")
+    def inspect(
+        file: Path, slots: str | None, parameter: str | None, norms: bool, as_json: bool
+    ) -> None:
+        """Show what is in FILE: rule, numbers, steps, and every array of the state.
+
+        Of more than 40 arrays there is a summary. Of a file that is no checkpoint of samestep it
+        says what it is; nothing in it is run.
+        """
+        from rich.console import Console
+
+        from .checkpoints.inspection import inspect as show
+        from .checkpoints.rows import Asked
+
+        names = () if slots is None else tuple(name.strip() for name in slots.split(","))
+        with _refusing():
+            show(file, Asked(names, parameter, norms, as_json), Console())
+
+
+def _add_convert(samestep: click.Group) -> None:
+    import click
+
+    @samestep.command()
+    @click.argument("source", metavar="IN", type=click.Path(exists=True, path_type=Path))
+    @click.argument("out", metavar="OUT", type=click.Path(dir_okay=False, path_type=Path))
+    @click.option(
+        "--map",
+        "mapping",
+        default=None,
+        metavar="FILE",
+        help="A TOML file of the map to other names and shapes, or layers such as torch:flax.",
+    )
+    @click.option(
+        "--to",
+        default="samestep",
+        show_default=True,
+        type=click.Choice(["samestep", "torch", "optax", "mlx"]),
+        help="Whose OUT is to be: a checkpoint, or a native optimizer's state.",
+    )
+    @click.option(
+        "--rule",
+        default=None,
+        metavar="NAME",
+        help="The optimizer, where a file does not say: AdamW, optimi.AdamW, "
+        "\"AdamW(like='mlx', weight_decay=0.1)\".",
+    )
+    @click.option(
+        "--max-shard-bytes",
+        default=None,
+        type=click.IntRange(min=1),
+        help="Spread a checkpoint over files of at most so many bytes.",
+    )
+    @click.option("--force", is_flag=True, help="Write in the place of what OUT is.")
+    def convert(
+        source: Path,
+        out: Path,
+        mapping: str | None,
+        to: str,
+        rule: str | None,
+        max_shard_bytes: int | None,
+        force: bool,
+    ) -> None:
+        """Write the optimizer state in IN to OUT, for another framework or under other names.
+
+        IN is a checkpoint of samestep, a state dict that torch.save has written, or a flattened
+        state of mlx.optimizers in safetensors.
+        """
+        from rich.console import Console
+
+        from .checkpoints import conversion
+
+        if max_shard_bytes is not None and to != "samestep":
+            raise click.UsageError(f"--max-shard-bytes is for --to samestep, not for --to {to}")
+        if not out.parent.is_dir():
+            raise click.UsageError(f"{out}: there is no folder {out.parent}")
+        with _refusing():
+            if out.exists() and not force:
+                raise FileExistsError(f"{out}: it is there already; --force replaces it")
+            chosen = None if mapping is None else conversion.map_of(mapping)
+            target = conversion.Target(out, to, rule, max_shard_bytes)
+            conversion.convert(source, target, chosen, Console())
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Say in a sentence what went wrong with a file."""
+    import click
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = str(error.name).partition(".")[0]
+        if name not in FRAMEWORKS:
+            raise
+        raise click.ClickException(
+            f'this needs {name}, which is not installed: pip install "samestep[{FRAMEWORKS[name]}]"'
+        ) from None
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise click.ClickException(text) from None
+    except (TypeError, ValueError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from None
 
 
 if __name__ == "__main__":

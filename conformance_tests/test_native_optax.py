@@ -25,6 +25,7 @@ jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")
 adapter = pytest.importorskip("samestep.jax")
 states = pytest.importorskip("samestep.jax.optax_states")
+counting = pytest.importorskip("samestep.jax.optax_states.counting")
 
 FLOAT64 = 1e-12
 STEPS, MORE = 30, 10
@@ -278,7 +279,7 @@ def test_a_correspondence_that_is_wrong_shows(
             with pytest.raises(AssertionError), np.errstate(all="ignore"):
                 goes_on(native[rule.name](), rule, path)
     with monkeypatch.context() as patch:
-        patch.setattr(states, "_one", lambda *_: 0)
+        patch.setattr(counting, "_total", lambda *_: 0)
         with pytest.raises(AssertionError):
             goes_on(adamw(), ADAMW, path)
 

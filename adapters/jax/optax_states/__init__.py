@@ -10,9 +10,9 @@ state is found by type, wherever it is: in chains, ``inject_hyperparams``, ``par
 Every parameter must be found once for each slot of its rule; a ``samestep.route``, or a rule per
 label, serves ``partition``.
 
-``tables`` says where optax keeps what; ``nodes`` takes a state apart; ``given`` and ``finding`` say
-which rule each parameter has and where its slots are; ``counting`` and ``injected`` have steps and
-numbers, both ways; ``reading`` and ``writing`` are the two directions.
+``tables`` says where optax keeps what; ``nodes`` takes a state apart; ``given`` says which rule
+each parameter has, and ``finding`` the ``places`` of its slots; ``counting`` and ``injected`` have
+steps and numbers, both ways; ``reading`` and ``writing`` are the two directions.
 """
 
 from __future__ import annotations

@@ -1,0 +1,89 @@
+"""Steps transformations of optax, and those written like them, for the parity kit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy
+import optax  # type: ignore[import-untyped]
+
+from ..parity.subjects import Arrays, Slots, Stepper
+from ..parity.subjects import Runner as BaseRunner
+
+__all__ = ["Runner"]
+
+
+@contextmanager
+def _precisely(dtype: str) -> Iterator[None]:
+    with jax.enable_x64(dtype == "float64"):
+        yield
+
+
+class Runner(BaseRunner):
+    """Runs a transformation, or what a function makes with arguments; one step is one kernel."""
+
+    def __init__(self, target: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+        self.dtype = dtype
+        with _precisely(dtype):
+            made = target if hasattr(target, "update") else target(**arguments)
+        self.transformation = made
+
+        def one(grads: Any, state: Any, params: Any) -> Any:
+            updates, state = made.update(grads, state, params)
+            return optax.apply_updates(params, updates), state
+
+        self.step = jax.jit(one)
+
+    def start(self, params: Arrays) -> Stepper:
+        """Copies of the parameters, and the first state."""
+        return _Stepper(self, params)
+
+
+class _Stepper(Stepper):
+    def __init__(self, runner: Runner, params: Arrays) -> None:
+        self.runner = runner
+        with _precisely(runner.dtype):
+            self.values = self._native(params)
+            self.state = runner.transformation.init(self.values)
+
+    def _native(self, arrays: Arrays) -> dict[str, jax.Array]:
+        return {path: jax.numpy.asarray(v, self.runner.dtype) for path, v in arrays.items()}
+
+    def step(self, grads: Arrays) -> None:
+        with _precisely(self.runner.dtype):
+            self.values, self.state = self.runner.step(
+                self._native(grads), self.state, self.values
+            )
+
+    def params(self) -> dict[str, numpy.ndarray]:
+        return _arrays(self.values)
+
+    def slots(self) -> Slots:
+        found: Slots = {}
+        for name, tree in _fields(self.state):
+            if isinstance(tree, dict) and tree.keys() == self.values.keys():
+                if all(isinstance(value, jax.Array) for value in tree.values()):
+                    found.setdefault(name, _arrays(tree))
+        return found
+
+
+def _arrays(tree: Mapping[str, Any]) -> dict[str, numpy.ndarray]:
+    return {path: numpy.array(value, dtype=numpy.float64) for path, value in tree.items()}
+
+
+def _fields(state: Any) -> Iterator[tuple[str, Any]]:
+    """The named fields anywhere in a state."""
+    if hasattr(state, "_fields"):
+        for name in state._fields:
+            value = getattr(state, name)
+            if isinstance(value, dict):
+                yield name, value
+                yield from ((str(inside), tree) for inside, tree in value.items())
+            else:
+                yield from _fields(value)
+    elif isinstance(state, (tuple, list)):
+        for value in state:
+            yield from _fields(value)

@@ -1,0 +1,1 @@
+"""``samestep inspect`` and ``samestep convert``: files of optimizer states on the command line."""
