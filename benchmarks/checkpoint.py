@@ -168,7 +168,7 @@ def _extra(what: str, path: Path, megabytes: int, pieces: int) -> float:
         samestep.save(path, own)
     else:
         samestep.load(path, own)
-        state = samestep.checkpoint(own).nbytes
+        state = own.checkpoint().nbytes
     return (_memory("VmHWM") - before - state) / MEGABYTE
 
 

@@ -68,9 +68,9 @@ def test_the_example_rule_trains_alike_in_every_framework():
     assert len({line[1] for line in lines}) == 1, done.stdout
 
 
-def test_every_example_is_one_file_below_sixty_lines():
+def test_every_example_is_one_file_below_eighty_lines():
     for path in (ROOT / "examples").glob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) < 60
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 80
 
 
 def test_the_wheel_holds_every_module_type_marker_and_licence(tmp_path):

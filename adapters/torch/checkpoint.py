@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 
-from ..arrays import map_parts
-from ..checkpoint.checkpoint import Checkpoint, CheckpointError, ParameterState, Wanted, matched
+from ..arrays import dtype_name, listed, map_parts
+from ..checkpoint.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    ParameterState,
+    Wanted,
+    matched,
+    sorted_for,
+)
 from ..checkpoint.description import common_numbers
 from ..checkpoint.tensor import Tensor, tensors
-from ..checkpoint.trees import check_value
+from ..checkpoint.trees import check_value, warn
 from .kernels import real
 
 if TYPE_CHECKING:
@@ -49,17 +55,22 @@ def taken(optimizer: RuleOptimizer, params: Params | None) -> Checkpoint:
         )
     first = optimizer.param_groups[0] if optimizer.param_groups else {}
     shared = {name: Tensor.of(first[name]) for name in optimizer.rule.shared() if name in first}
-    return Checkpoint(states, shared, "torch")
+    others = {
+        path: Tensor.of(real(tensor.detach()))
+        for path, tensor in _others(optimizer, params).items()
+    }
+    return Checkpoint(states, shared, "torch", others)
 
 
 def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | None) -> None:
     """Take over state, numbers and, where ``params`` are given, values; all or nothing."""
     owned = list(_owned(optimizer, params))
     wanted = {own.path: own.wanted for own in owned}
+    checkpoint = sorted_for(checkpoint, wanted)
     found = matched(checkpoint, wanted, optimizer.rule.shared())
+    others = _others(optimizer, params)
     if params is not None:
-        for path, saved in found.items():
-            check_value(path, saved, wanted[path].param)
+        _check_values(found, wanted, others, checkpoint)
     for saved in found.values():
         if saved.value is not None:
             saved.value.verify()
@@ -86,6 +97,45 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
         for own in owned if params is not None else ():
             if (value := found[own.path].value) is not None:
                 own.wanted.param.copy_(_own(value))
+        for path, tensor in others.items():
+            if path in checkpoint.others:
+                real(tensor).copy_(_own(checkpoint.others[path]))
+
+
+def _others(optimizer: RuleOptimizer, params: Params | None) -> dict[str, torch.Tensor]:
+    """What a model has beside the optimizer's parameters: frozen ones, and buffers."""
+    if not isinstance(params, torch.nn.Module):
+        return {}
+    held = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    kept: dict[str, Any] = params.state_dict(keep_vars=True)
+    tensors = {path: value for path, value in kept.items() if isinstance(value, torch.Tensor)}
+    return {path: tensor for path, tensor in tensors.items() if id(tensor) not in held}
+
+
+def _check_values(
+    found: Mapping[str, ParameterState],
+    wanted: Mapping[str, Wanted],
+    others: Mapping[str, torch.Tensor],
+    checkpoint: Checkpoint,
+) -> None:
+    """Refuse values that are not there, or not those of this model."""
+    if found and all(saved.value is None for saved in found.values()):
+        raise CheckpointError(
+            "the checkpoint has no values of parameters, only state; restore it without a model"
+        )
+    for path, saved in found.items():
+        check_value(path, saved, wanted[path].param)
+    for path in checkpoint.others.keys() & others.keys():
+        value, tensor = checkpoint.others[path], real(others[path])
+        if (value.shape, value.dtype) != (tuple(tensor.shape), dtype_name(tensor.dtype)):
+            raise CheckpointError(
+                f"{path!r} is {dtype_name(tensor.dtype)} of shape {tuple(tensor.shape)} here and "
+                f"{value.dtype} of shape {value.shape} in the checkpoint"
+            )
+        value.verify()
+    apart = checkpoint.others.keys() ^ others.keys()
+    if apart:
+        warn(f"the model and the checkpoint do not both have {listed(apart)}; what is here stays")
 
 
 def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:
@@ -125,11 +175,9 @@ def _numbers(
     there = common_numbers(rule, ((own.wanted.rule, found[own.path].rule) for own in members))
     for name, several in there.items():
         if len(several) > 1:
-            warnings.warn(
+            warn(
                 f"{optimizer.rule.name}: group {at} keeps its own {name}; in the checkpoint its "
-                f"parameters have {', '.join(sorted(map(repr, several)))}",
-                UserWarning,
-                stacklevel=4,
+                f"parameters have {', '.join(sorted(map(repr, several)))}"
             )
     own = optimizer.param_groups[at]
     return {

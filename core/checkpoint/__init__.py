@@ -39,7 +39,7 @@ Path = str | os.PathLike[str]
 
 
 def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpoint:
-    """The state of an optimizer as a ``Checkpoint``, without copies where possible.
+    """The state of an optimizer as it is now, which later steps do not change.
 
     Args:
         optimizer: an optimizer of ``samestep.torch`` or ``samestep.mlx``, a transformation of
@@ -54,6 +54,11 @@ def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpo
         TypeError: this is no optimizer, or what it needs is not given.
     """
     optimizer = _inside(optimizer)
+    return _taken(optimizer, params, state).copied()
+
+
+def _taken(optimizer: Any, params: Any, state: Any) -> Checkpoint:
+    """The same without copies where possible, to be used before the next step."""
     if isinstance(optimizer, (Rule, Mapping)) and "optax" in _packages(state):
         found: Checkpoint = _native("optax").checkpoint(optimizer, params, state)
         return found
@@ -130,7 +135,7 @@ def save(
     """
     taken = optimizer
     if not isinstance(optimizer, Checkpoint):
-        taken = checkpoint(optimizer, params, state)
+        taken = _taken(optimizer, params, state)
     write(path, taken, max_shard_bytes=max_shard_bytes, progress=progress)
 
 

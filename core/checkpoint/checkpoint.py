@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..arrays import dtype_name, listed
+from ..arrays import dtype_name, listed, map_parts
 from ..rule import Rule
 from ..step import check_slots
 from .description import Description, describe, differing_options
@@ -16,7 +16,7 @@ from .tensor import Tensor
 if TYPE_CHECKING:
     from .maps import Map
 
-__all__ = ["Checkpoint", "CheckpointError", "ParameterState", "Wanted", "matched"]
+__all__ = ["Checkpoint", "CheckpointError", "ParameterState", "Wanted", "matched", "sorted_for"]
 
 Slots = dict[str, Any]
 """By slot: a ``Tensor``, or a tuple of them."""
@@ -75,11 +75,14 @@ class Checkpoint:
         shared: 0-d arrays kept once for all parameters, by name.
         layout: the framework whose conventions the shapes follow: a Flax kernel is a transposed
             weight of torch, and convolutions are OIHW in torch, HWIO in JAX and OHWI in MLX.
+        others: what else a model has, by path: frozen parameters and buffers, which the optimizer
+            knows nothing of.
     """
 
     parameters: Mapping[str, ParameterState]
     shared: Mapping[str, Tensor] = field(default_factory=dict)
     layout: str = "numpy"
+    others: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -91,8 +94,26 @@ class Checkpoint:
         """Bytes of all arrays, the parameters' included."""
         own = self.parameters.values()
         values = sum(one.value.nbytes for one in own if one.value is not None)
-        shared = sum(tensor.nbytes for tensor in self.shared.values())
-        return sum(one.nbytes for one in own) + values + shared
+        rest = sum(tensor.nbytes for tensor in (*self.shared.values(), *self.others.values()))
+        return sum(one.nbytes for one in own) + values + rest
+
+    def copied(self) -> Checkpoint:
+        """The same with arrays of its own, which no later step changes."""
+
+        def copy(tensor: Tensor) -> Tensor:
+            return tensor.reshaped(tensor.copy())
+
+        def state(own: ParameterState) -> ParameterState:
+            slots = {name: map_parts(copy, value) for name, value in (own.slots or {}).items()}
+            value = None if own.value is None else copy(own.value)
+            return replace(own, slots=None if own.slots is None else slots, value=value)
+
+        return replace(
+            self,
+            parameters={path: state(own) for path, own in self.parameters.items()},
+            shared={name: copy(tensor) for name, tensor in self.shared.items()},
+            others={path: copy(tensor) for path, tensor in self.others.items()},
+        )
 
     def mapped(self, map: Map) -> Checkpoint:  # noqa: A002  (what it is called everywhere)
         """The checkpoint under the names and in the shapes that a map gives it."""
@@ -105,6 +126,31 @@ class Wanted:
 
     rule: Rule
     param: Any
+
+
+def sorted_for(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> Checkpoint:
+    """The same for an optimizer of these parameters, which may be others than the one it is of.
+
+    What the optimizer has and the other had not, such as a layer that is frozen no more, becomes a
+    parameter without state; what has no state and is not the optimizer's is the model's alone.
+    """
+    own = {
+        path: state
+        for path, state in checkpoint.parameters.items()
+        if path in wanted or state.slots is not None or state.value is None
+    }
+    begun = {
+        path: ParameterState(value.shape, value.dtype, 0, describe(wanted[path].rule), None, value)
+        for path, value in checkpoint.others.items()
+        if path in wanted
+    }
+    rest = {path: value for path, value in checkpoint.others.items() if path not in wanted}
+    left = {
+        path: state.value
+        for path, state in checkpoint.parameters.items()
+        if path not in own and state.value is not None
+    }
+    return replace(checkpoint, parameters=own | begun, others=rest | left)
 
 
 def matched(

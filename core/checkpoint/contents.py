@@ -27,6 +27,7 @@ def arrays(checkpoint: Checkpoint) -> dict[str, Tensor]:
         found |= {f"slots/{slot}/{path}": tensor for slot, tensor in own.tensors()}
         if own.value is not None:
             found[f"params/{path}"] = own.value
+    found |= {f"params/{path}": tensor for path, tensor in checkpoint.others.items()}
     return found | {f"shared/{name}": tensor for name, tensor in checkpoint.shared.items()}
 
 
@@ -91,10 +92,9 @@ def parsed(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Checkpoin
             found if stepped else None,
             values.pop(path, None),
         )
-    for kind, left in (("slots", slots), ("params", values)):
-        for path in left:
-            raise CheckpointError(f"there are {kind} of {path!r}, which is not among parameters")
-    return Checkpoint(states, shared, _checked("layout", texts.get("layout"), str))
+    for path in slots:
+        raise CheckpointError(f"there are slots of {path!r}, which is not among parameters")
+    return Checkpoint(states, shared, _checked("layout", texts.get("layout"), str), values)
 
 
 def _sorted_out(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Slots], dict[str, Any], Any]:

@@ -34,7 +34,7 @@ from .contents import arrays, metadata, parsed, seal
 from .stored import Progress, Stored, checksum, pieces
 from .tensor import DTYPES, Tensor
 
-__all__ = ["FORMAT_VERSION", "Progress", "read", "write"]
+__all__ = ["FORMAT_VERSION", "Progress", "read", "replaced", "write"]
 
 FORMAT, FORMAT_VERSION = "samestep", "1"
 INDEX = b'{"format": "samestep index"'
@@ -68,11 +68,11 @@ def write(
     Raises:
         OSError: it cannot be written. What was there before is there still.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     shards = _shards(arrays(checkpoint), max_shard_bytes)
     said = metadata(checkpoint) | _written_by()
     done = _Count(checkpoint.nbytes, progress)
-    with _replaced(target) as (file, this):
+    with replaced(target) as (file, this):
         if len(shards) == 1:
             _write_one(file, shards[0], said, done)
         else:
@@ -197,7 +197,7 @@ def _header(
 
 
 @contextmanager
-def _replaced(target: Path) -> Iterator[tuple[BinaryIO, str]]:
+def replaced(target: Path) -> Iterator[tuple[BinaryIO, str]]:
     """A file to write that takes the target's place at the end, or never existed; and its name.
 
     It is locked while it is written. What a killed process has left half-written is not, and is

@@ -25,6 +25,10 @@ CODES = {
     "BF16": "bfloat16",
     "I64": "int64",
     "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
 }
 """Our dtypes by what safetensors calls them."""
 DIMENSIONS = 64

@@ -20,8 +20,12 @@ DTYPES = {
     "bfloat16": numpy.uint16,
     "int64": numpy.int64,
     "int32": numpy.int32,
+    "int16": numpy.int16,
+    "int8": numpy.int8,
+    "uint8": numpy.uint8,
+    "bool": numpy.bool_,
 }
-"""The dtypes that state and parameters may have, each with NumPy's dtype for its bits."""
+"""The dtypes that parameters, state and buffers may have, with NumPy's dtype for their bits."""
 
 
 class Tensor:
@@ -94,7 +98,8 @@ class Tensor:
             TypeError: the library has no such dtype, as JAX without its 64-bit mode.
         """
         xp = array_api_compat.array_namespace(example)
-        place = {"device": _place(example, self.shape)} if hasattr(example, "device") else {}
+        fixed = hasattr(example, "device") and getattr(example, "committed", True)  # JAX
+        place = {"device": _place(example, self.shape)} if fixed else {}
         wanted = getattr(xp, self.dtype, None)
         if wanted is None:
             raise TypeError(f"{xp.__name__} has no dtype {self.dtype}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,14 @@ from .. import step as stepping
 from .. import tree
 from ..arrays import dtype_name, is_array, known, listed
 from ..rule import Rule, State
-from .checkpoint import Checkpoint, CheckpointError, ParameterState, Wanted, matched
+from .checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    ParameterState,
+    Wanted,
+    matched,
+    sorted_for,
+)
 from .description import differing_numbers
 from .tensor import Tensor, native, tensors
 
@@ -25,6 +33,7 @@ __all__ = [
     "from_tree",
     "into_leaves",
     "into_tree",
+    "warn",
 ]
 
 
@@ -43,6 +52,9 @@ def from_leaves(
     count = known(step)
     if is_array(count):
         raise TypeError(f"{rule.name}: the step is traced; a checkpoint is made outside of jit")
+    for (path, param), own in zip(params.items(), slots, strict=True):
+        if own is not None:
+            stepping.check_slots(rule.of(path, param.shape), path, own, param.shape)
     states = {
         path: ParameterState.of(
             rule.of(path, param.shape),
@@ -73,10 +85,21 @@ def found_for(
     Raises:
         CheckpointError: it is not one of this rule and these parameters.
     """
-    found = matched(checkpoint, _wanted(rule, params), rule.shared())
+    wanted = _wanted(rule, params)
+    sorted_out = sorted_for(checkpoint, wanted)
+    found = matched(sorted_out, wanted, rule.shared())
     for path, saved in found.items():
         check_value(path, saved, params[path])
-    _common_step(found)
+    step = _common_step(found)
+    if sorted_out.others:
+        warn(f"the checkpoint has more than the parameters here: {listed(sorted_out.others)}")
+    known_there = checkpoint.parameters.keys()
+    late = [path for path in found if path in known_there and found[path].slots is None]
+    if late and step and checkpoint.layout == "torch":
+        warn(
+            f"{listed(late[:5])} had taken no step when others had taken {step}; torch counts for "
+            "each parameter, and this state for all of them together"
+        )
     return found
 
 
@@ -96,22 +119,20 @@ def into_leaves(
     wanted = _wanted(rule, params)
     _warn_of_numbers(wanted, found, step)
     new_params, slots = [], []
-    for path, one in wanted.items():
-        value, kept = found[path].value, found[path].slots
-        new_params.append(one.param if value is None else value.like(one.param))
-        slots.append(
-            stepping.init_slots(one.rule, xp, one.param)
-            if kept is None
-            else native(kept, one.param)
-        )
-    example = next(iter(params.values()), None)
-    common = {name: tensor.like(example) for name, tensor in shared.items()}
-    return Restored(
-        new_params,
-        step,
-        slots,
-        common or stepping.init_shared(rule, xp, list(params.values())),
-    )
+    try:
+        for path, one in wanted.items():
+            value, kept = found[path].value, found[path].slots
+            param = one.param if value is None else value.like(one.param)
+            first = kept is None
+            new_params.append(param)
+            slots.append(
+                stepping.init_slots(one.rule, xp, param) if first else native(kept, one.param)
+            )
+        example = next(iter(params.values()), None)
+        common = {name: tensor.like(example) for name, tensor in shared.items()}
+    except TypeError as error:  # a dtype that the library has not, or not now
+        raise CheckpointError(str(error)) from None
+    return Restored(new_params, step, slots, common or stepping.init_shared(rule, xp, new_params))
 
 
 def _wanted(rule: Rule, params: Mapping[str, Any]) -> dict[str, Wanted]:
@@ -155,15 +176,20 @@ def _warn_of_numbers(
             differing.setdefault(words, []).append(path)
     for words, paths in differing.items():
         of = "" if len(paths) == len(wanted) else f" for {listed(paths[:5])}"
-        warnings.warn(
-            f"the optimizer keeps its own hyperparameters: {words} (in the checkpoint){of}",
-            UserWarning,
-            stacklevel=2,
-        )
+        warn(f"the optimizer keeps its own hyperparameters: {words} (in the checkpoint){of}")
+
+
+def warn(words: str) -> None:
+    """Warn where samestep was called from."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("samestep."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(words, UserWarning, stacklevel=level)
 
 
 def from_tree(rule: Rule, params: Any, state: State) -> Checkpoint:
     """A checkpoint of what ``rule.update`` returns."""
+    stepping.check_slots(rule, "the parameters", state.slots)
     leaves = dict(tree.leaves(params))
     slots = [
         {

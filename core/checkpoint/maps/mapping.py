@@ -18,8 +18,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from ...rules.sgd import SGD
 from ..checkpoint import Checkpoint, CheckpointError, ParameterState
 from ..contents import arrays
+from ..description import describe
 from .carrying import Refused
 from .layouts import between
 from .rule import MapRule, check_keys, checked, parsed
@@ -189,6 +191,28 @@ class _Stage:
         return _Stage(f"{self.name}, backwards", rules, self.strict, layouts)
 
 
+def _together(checkpoint: Checkpoint) -> Checkpoint:
+    """What the optimizer does not have, among its parameters: without state, under a bare rule."""
+    alone = describe(SGD(lr=0.0))
+    others = {
+        path: ParameterState(value.shape, value.dtype, 0, alone, None, value)
+        for path, value in checkpoint.others.items()
+    }
+    return replace(checkpoint, parameters={**checkpoint.parameters, **others}, others={})
+
+
+def _apart(checkpoint: Checkpoint) -> Checkpoint:
+    """The contrary."""
+    alone = describe(SGD(lr=0.0))
+    own = {path: state for path, state in checkpoint.parameters.items() if state.rule != alone}
+    others = {
+        path: state.value
+        for path, state in checkpoint.parameters.items()
+        if path not in own and state.value is not None
+    }
+    return replace(checkpoint, parameters=own, others=others)
+
+
 KEYS = ("strict", "between", "rules")
 BETWEEN = ("from", "to", "embeddings")
 
@@ -294,10 +318,11 @@ class Map:
                 rule is for, or state cannot be carried exactly.
         """
         report = None
+        checkpoint = _together(checkpoint)
         for stage in self.stages:
             checkpoint, own = stage.apply(checkpoint)
             report = own if report is None else report.then(own)
-        return Mapped(checkpoint, report or Report())
+        return Mapped(_apart(checkpoint), report or Report())
 
     def inverse(self) -> Self:
         """The map back.

@@ -1,0 +1,229 @@
+"""What a checkpoint is of: the optimizer as it is then, and all of the model that was given."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+
+import samestep
+from samestep.arrays import dtype_name
+
+RULES = {
+    "Lookahead": samestep.Lookahead(samestep.AdamW(lr=0.1), sync_period=3),
+    "Average": samestep.Average(samestep.AdamW(lr=0.1)),
+    "Prodigy": samestep.Prodigy(d0=1e-2),
+}
+
+
+def numpy_steps(rule, params, state, count):
+    for i in range(count):
+        grads = {n: numpy.cos(p + i).astype(p.dtype) for n, p in params.items()}
+        params, state = rule.update(grads, params, state)
+    return params, state
+
+
+def torch_steps(optimizer, tensors, first, count):
+    torch = pytest.importorskip("torch")
+    for i in range(first, first + count):
+        for tensor in tensors:
+            tensor.grad = torch.cos(tensor.detach() + i)
+        optimizer.step()
+
+
+def test_later_steps_do_not_change_it_in_torch(tmp_path):
+    torch = pytest.importorskip("torch")
+    import samestep.torch  # noqa: PLC0415
+
+    tensor = torch.nn.Parameter(torch.linspace(-1, 1, 5))
+    optimizer = samestep.torch.AdamW([("w", tensor)], lr=0.1)
+    torch_steps(optimizer, [tensor], 0, 5)
+    taken = samestep.checkpoint(optimizer, {"w": tensor})
+    then = tensor.detach().clone(), optimizer.state[tensor]["m"].clone()
+    torch_steps(optimizer, [tensor], 5, 5)
+    assert not torch.equal(tensor, then[0])
+    samestep.save(tmp_path / "x", taken)
+    for restored in (
+        lambda: samestep.restore(optimizer, taken, {"w": tensor}),
+        lambda: samestep.load(tmp_path / "x", optimizer, {"w": tensor}),
+    ):
+        torch_steps(optimizer, [tensor], 0, 1)
+        restored()
+        assert torch.equal(tensor, then[0])
+        assert torch.equal(optimizer.state[tensor]["m"], then[1])
+        assert optimizer.steps_taken == 5
+
+
+def test_writing_into_an_array_does_not_change_it_in_numpy():
+    rule, params = samestep.AdamW(), {"w": numpy.ones(3)}
+    params, state = numpy_steps(rule, params, rule.init(params), 2)
+    taken, before = samestep.checkpoint(rule, params, state), params["w"].copy()
+    params["w"] += 5
+    restored, _ = samestep.restore(rule, taken, {"w": numpy.zeros(3)})
+    numpy.testing.assert_array_equal(restored["w"], before)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_state_that_has_not_begun_starts_from_the_parameters_in_the_file(name, tmp_path):
+    torch = pytest.importorskip("torch")
+    import samestep.torch  # noqa: PLC0415
+
+    rule, start = RULES[name], numpy.array([5.0, -3.0, 0.5])
+    tensor = torch.nn.Parameter(torch.tensor(start))
+    optimizer = samestep.torch.bind(rule, [("w", tensor)])
+    samestep.save(tmp_path / "x", optimizer, {"w": tensor})
+    loaded = samestep.load(tmp_path / "x", rule, {"w": numpy.zeros(3)})
+    params, state = numpy_steps(rule, *loaded, 7)
+    whole, expected = numpy_steps(rule, {"w": start}, rule.init({"w": start}), 7)
+    numpy.testing.assert_array_equal(params["w"], whole["w"])
+    for slot, tree in expected.slots.items():
+        numpy.testing.assert_array_equal(state.slots[slot]["w"], tree["w"])
+
+
+def network():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2)
+    )
+    model[0].requires_grad_(False)
+    return model
+
+
+def trained_network():
+    torch = pytest.importorskip("torch")
+    import samestep.torch  # noqa: PLC0415
+
+    model = network()
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    optimizer = samestep.torch.AdamW(trained, lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(16, 4) * 3 + 1).square().sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+    return model, optimizer
+
+
+def test_frozen_parameters_and_buffers_of_a_model_are_in_it(tmp_path):
+    torch = pytest.importorskip("torch")
+    import samestep.torch  # noqa: PLC0415
+
+    model, optimizer = trained_network()
+    samestep.save(tmp_path / "x", optimizer, model)
+    other = network()
+    trained = [(n, p) for n, p in other.named_parameters() if p.requires_grad]
+    samestep.load(tmp_path / "x", samestep.torch.AdamW(trained), other)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_they_go_to_mlx_which_has_them_among_its_parameters_and_back(tmp_path):
+    torch = pytest.importorskip("torch")
+    nn = pytest.importorskip("mlx.nn")
+    import samestep.mlx  # noqa: PLC0415
+    import samestep.torch  # noqa: PLC0415
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = [nn.Linear(4, 3), nn.BatchNorm(3), nn.Linear(3, 2)]
+
+    model, optimizer = trained_network()
+    names = samestep.Map({"from": "{layer}.{leaf}", "to": "layers.{layer}.{leaf}"})
+    inside, _ = names.apply(samestep.checkpoint(optimizer, model))
+    assert inside.step == 3
+    net, in_mlx = Net(), samestep.mlx.AdamW(lr=0.1)
+    with pytest.warns(UserWarning, match="num_batches_tracked"):
+        samestep.restore(in_mlx, inside, net)
+    for name in ("running_mean", "running_var", "weight"):
+        expected = model[1].state_dict()[name].numpy()
+        numpy.testing.assert_array_equal(numpy.array(net.layers[1][name]), expected)
+    numpy.testing.assert_array_equal(
+        numpy.array(net.layers[0]["weight"]), model[0].weight.detach().numpy()
+    )
+    other = network()
+    trained = [(n, p) for n, p in other.named_parameters() if p.requires_grad]
+    back = names.inverse().apply(samestep.checkpoint(in_mlx, net)).checkpoint
+    with pytest.warns(UserWarning, match="num_batches_tracked"):
+        samestep.restore(samestep.torch.AdamW(trained), back, other)
+    assert torch.equal(other[1].running_var, model[1].running_var)
+    assert torch.equal(other[0].weight, model[0].weight)
+
+
+def test_a_file_without_values_is_refused_for_a_model(tmp_path):
+    torch = pytest.importorskip("torch")
+    model, optimizer = trained_network()
+    samestep.save(tmp_path / "x", optimizer)
+    before = {n: v.clone() for n, v in model.state_dict().items()}
+    with pytest.raises(samestep.CheckpointError, match="only state; restore it without a model"):
+        samestep.load(tmp_path / "x", optimizer, model)
+    assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+    samestep.load(tmp_path / "x", optimizer)
+
+
+def test_a_good_file_is_not_replaced_by_one_that_fits_nothing(tmp_path):
+    rule, params = samestep.AdamW(), {"w": numpy.ones(3)}
+    params, state = numpy_steps(rule, params, rule.init(params), 2)
+    samestep.save(tmp_path / "x", rule, params, state)
+    before = (tmp_path / "x").read_bytes()
+    for wrong in ({"other": numpy.ones(3)}, {"w": numpy.ones(4)}):
+        with pytest.raises(ValueError, match="slot"):
+            samestep.save(tmp_path / "x", rule, wrong, state)
+    with pytest.raises(ValueError, match="Adan keeps"):
+        samestep.save(tmp_path / "x", samestep.Adan(), params, state)
+    assert (tmp_path / "x").read_bytes() == before
+
+
+def test_a_parameter_that_has_counted_other_steps_is_named(tmp_path):
+    torch = pytest.importorskip("torch")
+    import samestep.torch  # noqa: PLC0415
+
+    a, b = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = samestep.torch.AdamW([("a", a), ("b", b)])
+    torch_steps(optimizer, [a], 0, 4)
+    samestep.save(tmp_path / "x", optimizer, {"a": a, "b": b})
+    rule = samestep.AdamW()
+    with pytest.warns(UserWarning, match="b had taken no step when others had taken 4") as said:
+        samestep.load(tmp_path / "x", rule, {n: numpy.zeros(2, "float32") for n in "ab"})
+    assert said[0].filename == __file__
+
+
+def test_a_link_to_a_file_stays_one(tmp_path):
+    rule, params = samestep.SGD(), {"w": numpy.ones(3)}
+    samestep.save(tmp_path / "1", rule, params, rule.init(params))
+    (tmp_path / "latest").symlink_to("1")
+    samestep.save(tmp_path / "latest", rule, {"w": numpy.zeros(3)}, rule.init(params))
+    assert (tmp_path / "latest").is_symlink()
+    loaded, _ = samestep.load(tmp_path / "1", rule, params)
+    assert not loaded["w"].any()
+
+
+def test_jax_chooses_the_device_of_what_had_none(tmp_path):
+    jax = pytest.importorskip("jax")
+    import samestep.jax  # noqa: PLC0415
+
+    rule, params = samestep.jax.AdamW(), {"w": jax.numpy.ones(3)}
+    samestep.save(tmp_path / "x", rule, params, rule.init(params))
+    loaded, state = samestep.load(tmp_path / "x", rule, params)
+    assert not loaded["w"].committed and not state.slots["m"]["w"].committed
+    fixed = jax.device_put(params, jax.devices()[0])
+    loaded, _ = samestep.load(tmp_path / "x", rule, fixed)
+    assert loaded["w"].committed
+
+
+def test_what_a_library_cannot_hold_is_said(tmp_path):
+    jax = pytest.importorskip("jax")
+    import samestep.jax  # noqa: PLC0415
+
+    rule, params = samestep.AdamW(), {"w": numpy.ones(3)}
+    _, state = numpy_steps(rule, params, rule.init(params), 2)
+    taken = samestep.checkpoint(rule, params, state)
+    with jax.enable_x64(True):
+        like = {"w": jax.numpy.ones(3)}
+    assert dtype_name(like["w"].dtype) == "float64"
+    with (
+        pytest.warns(UserWarning, match="not available"),
+        pytest.raises(samestep.CheckpointError, match="64-bit mode"),
+    ):
+        samestep.restore(samestep.jax.bind(rule), taken, like)
