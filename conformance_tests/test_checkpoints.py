@@ -227,3 +227,30 @@ def test_what_a_library_cannot_hold_is_said(tmp_path):
         pytest.raises(samestep.CheckpointError, match="64-bit mode"),
     ):
         samestep.restore(samestep.jax.bind(rule), taken, like)
+
+
+@pytest.mark.parametrize("library", ["numpy", "jax", "mlx", "torch"])
+def test_what_is_not_given_is_asked_for(library, tmp_path):
+    if library == "numpy":
+        optimizer, params = samestep.AdamW(), numpy.ones(3)
+    elif library == "torch":
+        torch = pytest.importorskip("torch")
+        module = pytest.importorskip("samestep.torch")
+        params = torch.nn.Parameter(torch.ones(3))
+        optimizer = module.AdamW([params])
+        with pytest.raises(TypeError, match=r"give the model, its named_parameters\(\)"):
+            samestep.save(tmp_path / "x", optimizer, [params])
+        return
+    else:
+        pytest.importorskip(library)
+        optimizer = pytest.importorskip(f"samestep.{library}").AdamW()
+    rule = samestep.AdamW()
+    start = {"w": numpy.ones(3, "float32")}
+    samestep.save(tmp_path / "x", rule, start, rule.init(start))
+    for ask in (
+        lambda: samestep.save(tmp_path / "y", optimizer),
+        lambda: samestep.load(tmp_path / "x", optimizer),
+    ):
+        with pytest.raises(TypeError, match="AdamW: .*give the"):
+            ask()
+    assert not (tmp_path / "y").exists()

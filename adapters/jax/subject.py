@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import jax
 import numpy
 import optax  # type: ignore[import-untyped]
+
+import jax
 
 from ..parity.subjects import Arrays, Slots, Stepper
 from ..parity.subjects import Runner as BaseRunner
@@ -54,9 +55,7 @@ class _Stepper(Stepper):
 
     def step(self, grads: Arrays) -> None:
         with _precisely(self.runner.dtype):
-            self.values, self.state = self.runner.step(
-                self._native(grads), self.state, self.values
-            )
+            self.values, self.state = self.runner.step(self._native(grads), self.state, self.values)
 
     def params(self) -> dict[str, numpy.ndarray]:
         return _arrays(self.values)
@@ -64,9 +63,9 @@ class _Stepper(Stepper):
     def slots(self) -> Slots:
         found: Slots = {}
         for name, tree in _fields(self.state):
-            if isinstance(tree, dict) and tree.keys() == self.values.keys():
-                if all(isinstance(value, jax.Array) for value in tree.values()):
-                    found.setdefault(name, _arrays(tree))
+            alike = isinstance(tree, dict) and tree.keys() == self.values.keys()
+            if alike and all(isinstance(value, jax.Array) for value in tree.values()):
+                found.setdefault(name, _arrays(tree))
         return found
 
 

@@ -30,12 +30,31 @@ class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore
         rule: Rule = self.update.rule
         return rule
 
-    def checkpoint(self, params: Any, state: State) -> Checkpoint:
-        """Parameters and state as a checkpoint; see ``samestep.checkpoint``."""
+    def checkpoint(self, params: Any = None, state: State | None = None) -> Checkpoint:
+        """Parameters and state as a checkpoint, without copies.
+
+        ``samestep.checkpoint`` makes one that later steps do not change.
+
+        Raises:
+            TypeError: parameters or state are not given; a transformation holds neither.
+        """
+        if state is None:
+            raise TypeError(
+                f"{self.rule.name}: give the parameters and the state; a transformation of optax "
+                "holds neither"
+            )
         return checkpoints.taken(self.rule, params, state)
 
-    def restore(self, checkpoint: Checkpoint, params: Any) -> tuple[Any, State]:
-        """Parameters and state from a checkpoint; see ``samestep.restore``."""
+    def restore(self, checkpoint: Checkpoint, params: Any = None) -> tuple[Any, State]:
+        """Parameters and state from a checkpoint; see ``samestep.restore``.
+
+        Raises:
+            TypeError: there are no parameters, whose structure is that of the state.
+        """
+        if params is None:
+            raise TypeError(
+                f"{self.rule.name}: give the parameters, for the structure of the state"
+            )
         return checkpoints.restored(self.rule, checkpoint, params)
 
 

@@ -76,13 +76,32 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         fixed = self._has_rate and not callable(self.rule.hypers["lr"])
         return self.rule.replace(lr=self._value("learning_rate")) if fixed else self.rule
 
-    def checkpoint(self, params: Any) -> Checkpoint:
-        """State and parameters of a model or a tree; see ``samestep.checkpoint``."""
+    def checkpoint(self, params: Any = None) -> Checkpoint:
+        """State and parameters of a model or a tree, without copies.
+
+        ``samestep.checkpoint`` makes one that later steps do not change.
+
+        Raises:
+            TypeError: there is no model; MLX's optimizers do not know their parameters.
+        """
+        self._refuse_none(params)
         return checkpoints.taken(self, params)
 
-    def restore(self, checkpoint: Checkpoint, params: Any) -> Any:
-        """Take over a checkpoint; of a model in place, a tree is returned."""
+    def restore(self, checkpoint: Checkpoint, params: Any = None) -> Any:
+        """Take over a checkpoint; of a model in place, a tree is returned.
+
+        Raises:
+            TypeError: there is no model; MLX's optimizers do not know their parameters.
+        """
+        self._refuse_none(params)
         return checkpoints.restore(self, checkpoint, params)
+
+    def _refuse_none(self, params: Any) -> None:
+        if params is None:
+            raise TypeError(
+                f"{self.rule.name}: give the model too; MLX's optimizers do not know their "
+                "parameters"
+            )
 
     def resume(self, rule: Rule, step: int, state: Any, shared: dict[str, Any]) -> None:
         """Go on with this rule and state after ``step`` steps."""

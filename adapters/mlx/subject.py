@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import mlx.core as xp
 import numpy
+
+import mlx.core as xp
 
 from ..parity.subjects import Arrays, Slots, Stepper
 from ..parity.subjects import Runner as BaseRunner

@@ -142,7 +142,12 @@ def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:
     """Every parameter; without a name of its own it has that of the model given."""
     if isinstance(params, torch.nn.Module):
         params = params.named_parameters()
-    pairs = params.items() if isinstance(params, Mapping) else params or ()
+    pairs = [*params.items()] if isinstance(params, Mapping) else [*(params or ())]
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise TypeError(
+            f"{optimizer.rule.name}: the parameters have no names; give the model, its "
+            "named_parameters(), or a dict of tensors by name"
+        )
     names = {id(param): name for name, param in pairs}
     seen: dict[str, torch.Tensor] = {}
     for at, group in enumerate(optimizer.param_groups):

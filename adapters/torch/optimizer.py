@@ -537,7 +537,10 @@ class RuleOptimizer(torch.optim.Optimizer):
             see(self)
 
     def checkpoint(self, params: Params | None = None) -> Checkpoint:
-        """The state, and the parameters if a model is given; see ``samestep.checkpoint``."""
+        """The state, and the parameters if a model is given, without copies.
+
+        ``samestep.checkpoint`` makes one that later steps do not change.
+        """
         return checkpoints.taken(self, params)
 
     def restore(self, checkpoint: Checkpoint, params: Params | None = None) -> None:

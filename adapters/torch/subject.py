@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy
+
 import torch
 
 from ..parity.subjects import Arrays, Slots, Stepper
@@ -48,9 +49,7 @@ class _Stepper(Stepper):
         self.scheduled = {name: value for name, value in items if callable(value)}
         now = {name: value(0) for name, value in self.scheduled.items()}
         with _default(self.dtype):
-            self.optimizer = runner.target(
-                [*self.tensors.values()], **{**runner.arguments, **now}
-            )
+            self.optimizer = runner.target([*self.tensors.values()], **{**runner.arguments, **now})
 
     def step(self, grads: Arrays) -> None:
         for path, tensor in self.tensors.items():

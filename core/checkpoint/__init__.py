@@ -96,6 +96,10 @@ def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> Any:
     """
     optimizer = _inside(optimizer)
     if isinstance(optimizer, Rule):
+        if params is None:
+            raise TypeError(
+                f"{optimizer.name}: give the parameters, for the structure of the state"
+            )
         return into_tree(optimizer, saved, params)
     given = [] if params is None else [params]
     if (library := _library_of(optimizer)) is not None:

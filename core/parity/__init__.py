@@ -1,25 +1,40 @@
-"""The parity kit: do two optimizers take the same steps, and if not, where do they part?
+r"""The parity kit: do two optimizers take the same steps, and if not, where do they part?
 
 ``record`` makes the gradients that both get, ``follow`` takes a snapshot after every step of a run,
 ``oracle`` does the same for the rule in float64, and ``compare`` finds the first step and slot that
 differ, the largest difference, and its growth.
+
+Anybody's optimizers are compared, and what differs is said in words, by ``compared``:
+
+    found = compared(subject("optax.adan"), subject("samestep:Adan"))
+    print(found.verdict, *found.sentences, sep="\n")
 """
 
+from .comparison import Comparison, compared
+from .diagnosis import Finding, Reason
 from .divergence import Difference, Divergence, compare
 from .oracle import follow, one_step, oracle
+from .subjects import Subject, SubjectError, subject
 from .trajectory import Trajectory, record
 from .ulp import rounded, spacing, ulps
 
 __all__ = [
+    "Comparison",
     "Difference",
     "Divergence",
+    "Finding",
+    "Reason",
+    "Subject",
+    "SubjectError",
     "Trajectory",
     "compare",
+    "compared",
     "follow",
     "one_step",
     "oracle",
     "record",
     "rounded",
     "spacing",
+    "subject",
     "ulps",
 ]

@@ -37,7 +37,7 @@ def ulps(
     only, or NaN on one side only, is infinitely far.
     """
     same = (actual == expected) | (numpy.isnan(actual) & numpy.isnan(expected))
-    with numpy.errstate(invalid="ignore"):
+    with numpy.errstate(invalid="ignore", over="ignore"):
         apart = numpy.abs(actual - expected) / spacing(numpy.nan_to_num(scale), dtype)
     distance: numpy.ndarray = numpy.where(
         same, 0.0, numpy.nan_to_num(apart, nan=numpy.inf, posinf=numpy.inf)
