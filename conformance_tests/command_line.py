@@ -256,6 +256,14 @@ def _add_convert(samestep: click.Group) -> None:
         type=click.IntRange(min=1),
         help="Spread a checkpoint over files of at most so many bytes.",
     )
+    @click.option(
+        "--order",
+        default=None,
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="For --to torch, which goes by places: the order of the model's parameters. A file of "
+        "torch.save with its state dict, a list of names, or a checkpoint of layout torch.",
+    )
     @click.option("--force", is_flag=True, help="Write in the place of what OUT is.")
     def convert(
         source: Path,
@@ -264,6 +272,7 @@ def _add_convert(samestep: click.Group) -> None:
         to: str,
         rule: str | None,
         max_shard_bytes: int | None,
+        order: Path | None,
         force: bool,
     ) -> None:
         """Write the optimizer state in IN to OUT, for another framework or under other names.
@@ -277,13 +286,15 @@ def _add_convert(samestep: click.Group) -> None:
 
         if max_shard_bytes is not None and to != "samestep":
             raise click.UsageError(f"--max-shard-bytes is for --to samestep, not for --to {to}")
+        if order is not None and to != "torch":
+            raise click.UsageError(f"--order is for --to torch, not for --to {to}")
         if not out.parent.is_dir():
             raise click.UsageError(f"{out}: there is no folder {out.parent}")
         with _refusing():
             if out.exists() and not force:
                 raise FileExistsError(f"{out}: it is there already; --force replaces it")
             chosen = None if mapping is None else conversion.map_of(mapping)
-            target = conversion.Target(out, to, rule, max_shard_bytes)
+            target = conversion.Target(out, to, rule, max_shard_bytes, order)
             conversion.convert(source, target, chosen, Console())
 
 

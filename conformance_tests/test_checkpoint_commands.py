@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -19,7 +20,6 @@ import samestep
 from samestep.checkpoint import FORMAT_VERSION, read
 from samestep.checkpoint.contents import arrays
 from samestep.checkpoint.tensor import Tensor
-from samestep.conformance.checkpoints import conversion
 from samestep.conformance.checkpoints.kinds import kind_of
 from samestep.conformance.checkpoints.rows import measured
 from samestep.conformance.command_line import commands
@@ -55,6 +55,12 @@ def refused(*arguments, code=REFUSED):
 
 def inspected(path, *more):
     return json.loads(done("inspect", path, "--json", *more))
+
+
+def in_order(folder, names=SHAPES):
+    """The option that tells in which order torch is to have the parameters."""
+    (folder / "order").write_text("\n".join(names) + "\n")
+    return ["--order", folder / "order"]
 
 
 def numbers(seed, shapes=SHAPES, dtype="float32"):
@@ -136,6 +142,15 @@ def test_a_checkpoint_is_shown_with_all_that_it_has(tmp_path, monkeypatch, width
         assert any(row[-5:-3] == [str(shape[-1]) if shape else "0-d", "float32"] for row in cells)
     for slot in ("m", "v", "n", "prev", "value"):
         assert any(row[:2] == ["total", slot] or row[:2] == ["total", f"({slot})"] for row in cells)
+
+
+def test_a_dialect_is_shown_where_its_values_are_not_the_defaults(tmp_path):
+    saved(tmp_path / "a", samestep.ClipGlobalNorm(samestep.AdamW(lr=3e-3), max_norm=2.0))
+    assert "like" not in done("inspect", tmp_path / "a")
+    saved(tmp_path / "b", samestep.ClipGlobalNorm(samestep.AdamW(like="mlx"), like="torch"))
+    text = " ".join(done("inspect", tmp_path / "b").split())
+    assert "like 'torch'" in text
+    assert "like AdamW: 'mlx'" in text
 
 
 def test_numbers_for_machines_are_those_of_the_arrays(tmp_path):
@@ -405,7 +420,7 @@ def test_there_and_back_through_torch_is_the_same_to_the_last_bit(tmp_path, name
     torch = pytest.importorskip("torch")
     rule = RULES[name]
     saved(tmp_path / "a", rule)
-    done("convert", tmp_path / "a", tmp_path / "b.pt", "--to", "torch")
+    done("convert", tmp_path / "a", tmp_path / "b.pt", "--to", "torch", *in_order(tmp_path))
     content = torch.load(tmp_path / "b.pt", weights_only=True)
     assert content["param_groups"][0]["param_names"] == [*SHAPES]
     done("convert", tmp_path / "b.pt", tmp_path / "c")
@@ -427,7 +442,7 @@ def test_what_is_written_for_torch_goes_on_there(tmp_path, name):
     torch = pytest.importorskip("torch")
     rule = RULES[name]
     params, state = saved(tmp_path / "a", rule)
-    done("convert", tmp_path / "a", tmp_path / "b.pt", "--to", "torch")
+    done("convert", tmp_path / "a", tmp_path / "b.pt", "--to", "torch", *in_order(tmp_path))
     there = {n: torch.nn.Parameter(torch.tensor(v)) for n, v in params.items()}
     flags = ("nesterov", "centered", "momentum")
     more = {key: rule.hypers[key] for key in flags if key in numbers_of(torch.optim, name)}
@@ -445,7 +460,7 @@ def test_groups_of_other_numbers_stay_groups_in_torch(tmp_path):
     rule = samestep.AdamW(lr=1e-2, groups=[(lambda p: p.ndim < 2, {"lr": 1e-3})])
     params, state = trained(rule)
     samestep.save(tmp_path / "a", rule, params, state)
-    done("convert", tmp_path / "a", tmp_path / "b.pt", "--to", "torch")
+    done("convert", tmp_path / "a", tmp_path / "b.pt", "--to", "torch", *in_order(tmp_path))
     first, second = torch.load(tmp_path / "b.pt", weights_only=True)["param_groups"]
     assert (first["lr"], first["param_names"]) == (1e-2, ["layers.0.weight"])
     assert (second["lr"], len(second["param_names"])) == (1e-3, 3)
@@ -453,6 +468,154 @@ def test_groups_of_other_numbers_stay_groups_in_torch(tmp_path):
     said = refused("convert", tmp_path / "a", tmp_path / "c", "--to", "mlx")
     assert "keeps its own lr" in said
     assert not (tmp_path / "c").exists()
+
+
+ALIKE = {"query": (3, 3), "key": (3, 3), "norm": (3,), "value": (3, 3), "after": (3,)}
+"""Shapes of which several are the same, in an order that is not the alphabet's."""
+
+
+def torch_goes_on(tmp_path, groups, rule, params, state):
+    """The steps of torch.optim after loading ``b.pt`` are those of the rule."""
+    torch = pytest.importorskip("torch")
+    there = {name: torch.nn.Parameter(torch.tensor(params[name])) for name in ALIKE}
+    split = [{"params": [there[name] for name in names]} for names in groups]
+    optimizer = torch.optim.AdamW(split, lr=1.0)
+    optimizer.load_state_dict(torch.load(tmp_path / "b.pt", weights_only=True))
+    for step in range(8, 11):
+        torch_step(optimizer, there, step)
+        before = params
+        params, state = rule.update(gradients(step, ALIKE), params, state)
+    for name, param in there.items():
+        close(param.detach().numpy(), params[name], before[name])
+
+
+def write_order(path, form, tmp_path):
+    """The order of ``ALIKE`` in a file of each kind that tells it."""
+    torch = pytest.importorskip("torch")
+    import samestep.torch  # noqa: PLC0415
+
+    tensors = {name: torch.zeros(shape) for name, shape in ALIKE.items()}
+    if form == "lines":
+        path.write_text("\r\n".join(f" {name} " for name in ALIKE))
+    elif form == "json":
+        path.write_text(json.dumps([*ALIKE]))
+    elif form == "model":
+        torch.save({"buffer": torch.ones(9)} | tensors, path)
+    elif form == "run":
+        torch.save({"epoch": 1, "model": tensors}, path)
+    else:
+        named = ((name, torch.nn.Parameter(tensor)) for name, tensor in tensors.items())
+        samestep.save(path, samestep.torch.SGD(named, lr=0.1))
+
+
+@pytest.mark.parametrize("form", ["lines", "json", "model", "run", "checkpoint"])
+def test_parameters_of_one_shape_get_their_own_state_in_torch(tmp_path, form):
+    """A tree of JAX is sorted by names, and torch goes by places."""
+    rule = samestep.AdamW(lr=1e-2, weight_decay=0.1)
+    params, state = saved(tmp_path / "a", rule, 8, dict(sorted(ALIKE.items())))
+    said = refused("convert", tmp_path / "a", tmp_path / "b.pt", "--to", "torch")
+    assert "by its place, not by its name" in said
+    assert "--order FILE" in said
+    assert "samestep.load(path, torch_optimizer, model)" in said
+    assert not (tmp_path / "b.pt").exists()
+    write_order(tmp_path / "order", form, tmp_path)
+    more = ["--to", "torch", "--order", tmp_path / "order"]
+    text = done("convert", tmp_path / "a", tmp_path / "b.pt", *more)
+    assert "in this order: query, key, norm, value, after\n" in text
+    torch_goes_on(tmp_path, [[*ALIKE]], rule, params, state)
+    if form in ("lines", "json"):  # the test would notice
+        in_order(tmp_path, ["value", "key", "norm", "query", "after"])
+        done("convert", tmp_path / "a", tmp_path / "b.pt", *more, "--force")
+        with pytest.raises(AssertionError):
+            torch_goes_on(tmp_path, [[*ALIKE]], rule, params, state)
+
+
+def test_groups_are_told_in_the_order_in_which_torch_must_have_them(tmp_path):
+    rule = samestep.AdamW(
+        lr=1e-2, weight_decay=0.1, groups=[(lambda p: p.ndim < 2, {"weight_decay": 0.0})]
+    )
+    params, state = saved(tmp_path / "a", rule, 8, dict(sorted(ALIKE.items())))
+    more = ["--to", "torch", *in_order(tmp_path, ALIKE)]
+    text = done("convert", tmp_path / "a", tmp_path / "b.pt", *more)
+    assert "must be made with these 2 groups, in this order" in text
+    assert "group 0 (weight_decay=0.1): query, key, value\n" in text
+    assert "group 1 (weight_decay=0.0): norm, after\n" in text
+    groups = [["query", "key", "value"], ["norm", "after"]]
+    torch_goes_on(tmp_path, groups, rule, params, state)
+
+
+def test_an_order_that_is_none_of_these_parameters_is_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    order, names = tmp_path / "order", [*ALIKE]
+    saved(tmp_path / "a", RULES["AdamW"], 2, ALIKE)
+    saved(tmp_path / "other", RULES["AdamW"], 2, ALIKE)
+    asked = ["convert", tmp_path / "a", tmp_path / "b", "--to", "torch", "--order"]
+    for content, words in (
+        (json.dumps(names[1:]), "it does not have query"),
+        (json.dumps([*names, "key"]), "it has key more than once"),
+        (json.dumps([*names, "keys"]), "it has keys, of which the checkpoint has no state"),
+        (json.dumps({"a": 1}), "this is no list of names"),
+        ("[1, 2]", "this is no list of names"),
+        ("[1,", "this is neither a JSON list of names nor a text"),
+    ):
+        order.write_text(content)
+        assert f"--order {order}: {words}" in refused(*asked, order)
+    for content, words in (
+        ({name: torch.zeros(2, 9) for name in names}, "'query' has shape (2, 9) there"),
+        ({"epoch": 3}, "no model's state dict"),
+    ):
+        torch.save(content, order)
+        assert words in refused(*asked, order)
+    assert "is of layout numpy" in refused(*asked, tmp_path / "other")
+    refused(*asked, tmp_path / "missing", code=USAGE)
+    refused(*asked[:-2], "mlx", "--order", order, code=USAGE)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_checkpoint_of_torch_keeps_its_order_and_a_map_may_not(tmp_path):
+    torch = pytest.importorskip("torch")
+    optimizer, params = torch_trained("AdamW", 8, ALIKE, lr=1e-2)
+    samestep.save(tmp_path / "a", optimizer)
+    text = done("convert", tmp_path / "a", tmp_path / "b.pt", "--to", "torch")
+    assert "in this order: query, key, norm, value, after\n" in text
+    other = torch.optim.AdamW(params.values(), lr=1.0)
+    other.load_state_dict(torch.load(tmp_path / "b.pt", weights_only=True))
+    for param in params.values():
+        assert torch.equal(optimizer.state[param]["exp_avg"], other.state[param]["exp_avg"])
+    (tmp_path / "one.toml").write_text('[[rules]]\nfrom = "key"\nto = "a"\n')
+    more = ["--to", "torch", "--map", tmp_path / "one.toml"]
+    text = done("convert", tmp_path / "a", tmp_path / "c.pt", *more)
+    assert "in this order: query, a, norm, value, after\n" in text
+    saved(tmp_path / "tree", samestep.AdamW(lr=1e-2), 2, ALIKE)
+    more[-1] = "flax:torch"
+    said = refused("convert", tmp_path / "tree", tmp_path / "d.pt", *more)
+    assert "whose layout a map has made that of torch" in said
+    kernels = {
+        "params.fc.bias": (3,),
+        "params.fc.kernel": (3, 3),
+        "params.head.bias": (3,),
+        "params.head.kernel": (3, 3),
+    }
+    saved(tmp_path / "flax", samestep.AdamW(lr=1e-2), 2, kernels)
+    text = done("convert", tmp_path / "flax", tmp_path / "e", "--map", "flax:torch")
+    assert "still in the order of numpy; --to torch needs --order" in text
+    said = refused("convert", tmp_path / "e", tmp_path / "f.pt", "--to", "torch")
+    assert "whose layout a map has made that of torch" in said
+    torch_order = in_order(tmp_path, ["fc.weight", "fc.bias", "head.weight", "head.bias"])
+    done("convert", tmp_path / "e", tmp_path / "f.pt", "--to", "torch", *torch_order)
+
+
+@pytest.mark.parametrize("to", ["torch", "optax", "mlx"])
+def test_a_schedule_that_becomes_a_number_is_named(tmp_path, to):
+    pytest.importorskip({"mlx": "mlx.core"}.get(to, to))
+    schedule = CosineDecay(1e-2, 100)
+    saved(tmp_path / "a", samestep.AdamW(lr=schedule), shapes=ALIKE)
+    order = in_order(tmp_path, ALIKE) if to == "torch" else []
+    text = done("convert", tmp_path / "a", tmp_path / "b", "--to", to, *order)
+    [line] = [line for line in text.splitlines() if "was a schedule" in line]
+    assert line.startswith("lr of AdamW was a schedule: CosineDecay(")
+    assert f"at the last step {schedule(9)!r}; in the new file it is this number" in line
+    assert "schedule:" not in done("convert", tmp_path / "a", tmp_path / "c")
 
 
 def test_a_state_of_torch_goes_on_in_jax(tmp_path):
@@ -544,6 +707,35 @@ def test_a_state_dict_of_ours_becomes_a_checkpoint(tmp_path):
     assert "an optimizer of samestep.torch, Adan" in done("inspect", tmp_path / "a.pt")
     done("convert", tmp_path / "a.pt", tmp_path / "b")
     same_bits(tmp_path / "b", tmp_path / "wanted")
+
+
+def test_what_a_state_dict_of_ours_may_be_of_is_said_likeliest_first(tmp_path):
+    torch = pytest.importorskip("torch")
+    import samestep.torch  # noqa: PLC0415
+
+    params = {n: torch.nn.Parameter(torch.tensor(v)) for n, v in numbers(0).items()}
+    optimizer = samestep.torch.AdamW(params.items(), lr=1e-2, weight_decay=0.2)
+    torch_step(optimizer, params, 0)
+    torch.save(optimizer.state_dict(), tmp_path / "a")
+    said = refused("convert", tmp_path / "a", tmp_path / "b")
+    assert "those of the rules AdamW, Adam; say which it is: --rule samestep.AdamW" in said
+    for name in ("AdamW", "Adam"):
+        done("convert", tmp_path / "a", tmp_path / name, "--rule", f"samestep.{name}")
+
+
+@pytest.mark.parametrize("wrap", [samestep.ClipGlobalNorm, samestep.Lookahead, samestep.Cautious])
+def test_a_state_dict_of_wrapped_rules_is_to_be_saved_by_its_optimizer(tmp_path, wrap):
+    torch = pytest.importorskip("torch")
+    import samestep.torch  # noqa: PLC0415
+
+    params = {n: torch.nn.Parameter(torch.tensor(v)) for n, v in numbers(0).items()}
+    optimizer = samestep.torch.bind(wrap(samestep.AdamW(lr=1e-2)), params.items())
+    torch_step(optimizer, params, 0)
+    torch.save(optimizer.state_dict(), tmp_path / "a")
+    said = refused("convert", tmp_path / "a", tmp_path / "b")
+    assert "load it into the optimizer that it is of" in said
+    assert "samestep.save(path, optimizer)" in said
+    assert "--rule" not in said
 
 
 @pytest.mark.parametrize(
@@ -639,6 +831,17 @@ def test_a_state_of_mlx_must_be_named(tmp_path):
     assert not (tmp_path / "d").exists()
 
 
+def test_what_mlx_cannot_write_is_refused_by_name(tmp_path):
+    pytest.importorskip("mlx.core")
+    params = numbers(0) | {"norm.weight": numpy.ones(3)}
+    rule = samestep.AdamW(lr=1e-2, like="mlx")
+    _, state = rule.update(params, params, rule.init(params))
+    samestep.save(tmp_path / "a", rule, params, state)
+    said = refused("convert", tmp_path / "a", tmp_path / "b", "--to", "mlx")
+    assert "parameter 'norm.weight' has float64 in slot m and v" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 @pytest.mark.parametrize("name", ["AdamW", "SGD", "Lion", "AdEMAMix"])
 def test_what_is_written_for_optax_is_loaded_as_documented(tmp_path, name):
     jax = pytest.importorskip("jax")
@@ -726,7 +929,10 @@ def test_what_is_there_is_replaced_only_when_asked_and_only_by_a_whole_file(
     saved(tmp_path / "a", RULES["AdamW"])
     out = tmp_path / "out"
     out.write_bytes(b"precious")
-    arguments = ["convert", tmp_path / "a", out, "--to", to]
+    order = in_order(tmp_path) if to == "torch" else []
+    names = sorted(["a", "out", *(["order"] if order else [])])
+    (tmp_path / ".out.0123abcd.partial").write_bytes(b"left by a process that was killed")
+    arguments = ["convert", tmp_path / "a", out, "--to", to, *order]
     assert "it is there already; --force replaces it" in refused(*arguments)
     assert out.read_bytes() == b"precious"
     with monkeypatch.context() as patched:
@@ -734,13 +940,13 @@ def test_what_is_there_is_replaced_only_when_asked_and_only_by_a_whole_file(
         def fail(*_):
             raise OSError(28, "No space left on device", "out")
 
-        patched.setattr(conversion.os, "fsync", fail)
+        patched.setattr(os, "fsync", fail)
         assert "No space left on device" in refused(*arguments, "--force")
     assert out.read_bytes() == b"precious"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     done(*arguments, "--force")
     assert kind_of(out).name == to
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_a_checkpoint_is_spread_over_files_and_put_together(tmp_path):

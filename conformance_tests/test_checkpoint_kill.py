@@ -59,7 +59,7 @@ if "in place" in sys.argv:
         with target.open("wb") as opened:
             yield opened, secrets.token_hex(4)
 
-    file._replaced = in_place
+    file.replaced = in_place
 
 print("ready", flush=True)
 for line in sys.stdin:

@@ -251,6 +251,6 @@ def test_what_is_not_given_is_asked_for(library, tmp_path):
         lambda: samestep.save(tmp_path / "y", optimizer),
         lambda: samestep.load(tmp_path / "x", optimizer),
     ):
-        with pytest.raises(TypeError, match="AdamW: .*give the"):
+        with pytest.raises(TypeError, match=r"AdamW: .*give the"):
             ask()
     assert not (tmp_path / "y").exists()

@@ -484,11 +484,13 @@ class Rule:
 
     @property
     def dialect(self) -> str | None:
-        """Name of a dialect whose values are the rule's, or ``None``."""
-        for name, item in self.dialects.items():
-            if all(self.hypers[field] == value for field, value in item.values.items()):
-                return name
-        return None
+        """Name of the dialect with most values, all of which are the rule's, or ``None``."""
+        alike = [
+            (len(item.values), name)
+            for name, item in self.dialects.items()
+            if all(self.hypers[field] == value for field, value in item.values.items())
+        ]
+        return max(alike, key=lambda pair: pair[0])[1] if alike else None
 
     def at(self, step: Any) -> Self:
         """The rule as it is after ``step`` steps: schedules resolved to numbers.

@@ -11,7 +11,15 @@ from samestep.checkpoint.description import Description, made
 from samestep.declaration import Hyper
 from samestep.rule import registry
 
-__all__ = ["bytes_words", "few", "in_bytes", "rule_facts", "rule_words", "rules_of"]
+__all__ = [
+    "bytes_words",
+    "few",
+    "in_bytes",
+    "rule_facts",
+    "rule_words",
+    "rules_of",
+    "schedules",
+]
 
 
 def rules_of(saved: Checkpoint) -> list[tuple[Description, list[str]]]:
@@ -43,8 +51,9 @@ def rule_facts(description: Description) -> Iterator[tuple[str, str]]:
             yield "unknown", f"{here}there is no rule {one['name']} here"
         elif one["version"] != cls.version:
             yield "version", f"{here}{one['version']}; here it is {cls.version}"
-        if "like" in one:
-            yield "like", f"{here}{one['like']!r}"
+        dialect = _dialect(one)
+        if dialect is not None:
+            yield "like", f"{here}{dialect!r}"
         scheduled = {n: v for n, v in one["values"].items() if _is_scheduled(v)}
         options = (
             set()
@@ -59,6 +68,32 @@ def rule_facts(description: Description) -> Iterator[tuple[str, str]]:
             yield "numbers", f"{here}{words}"
         for name, value in scheduled.items():
             yield "schedule", f"{here}{name}={_plain(value)}"
+        one = one.get("rule")
+
+
+def _dialect(description: Description) -> str | None:
+    """The dialect that has these values, if it has others than the rule's defaults."""
+    try:
+        rule = made(description)
+    except ValueError:
+        return None
+    fields = rule.fields()
+    told = {
+        name: preset.values
+        for name, preset in rule.dialects.items()
+        if all(rule.hypers[field] == value for field, value in preset.values.items())
+        and any(fields[field].default != value for field, value in preset.values.items())
+    }
+    return max(told, key=lambda name: len(told[name]), default=None)
+
+
+def schedules(description: Description) -> Iterator[str]:
+    """Every schedule of a rule, and of those inside it, with its number at the last step."""
+    one: Description | None = description
+    while one is not None:
+        for name, value in one["values"].items():
+            if _is_scheduled(value):
+                yield f"{name} of {one['name']} was a schedule: {_plain(value)}"
         one = one.get("rule")
 
 

@@ -5,11 +5,10 @@
 from __future__ import annotations
 
 import ast
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy
 
@@ -161,7 +160,20 @@ def to_mlx(saved: Checkpoint, named: str | None) -> tuple[dict[str, Any], str]:
             f"{', '.join(MLX)}. samestep.mlx.{rules[0]} reads the checkpoint itself: "
             "samestep.load(path, optimizer, model)"
         )
+    _refuse_wide(saved)
     return _flat_state(saved, named or known[0])
+
+
+def _refuse_wide(saved: Checkpoint) -> None:
+    """Refuse what MLX writes to no safetensors file."""
+    for path, own in saved.parameters.items():
+        wide = [name for name, tensor in own.tensors() if tensor.dtype == "float64"]
+        if wide or own.dtype == "float64":
+            where = f"float64 in slot {' and '.join(wide)}" if wide else "dtype float64"
+            raise CheckpointError(
+                f"parameter {path!r} has {where}, which MLX cannot write to safetensors; "
+                "samestep.load(path, optimizer, model) reads the checkpoint itself"
+            )
 
 
 def _flat_state(saved: Checkpoint, name: str) -> tuple[dict[str, Any], str]:
@@ -194,8 +206,8 @@ def _said(value: Any) -> str:
     return repr(value.item() if isinstance(value, numpy.generic) else value)
 
 
-def save(flat: Mapping[str, Any], optimizer: str, path: str | os.PathLike[str]) -> None:
+def save(flat: Mapping[str, Any], optimizer: str, file: BinaryIO) -> None:
     """Write it as safetensors."""
     import mlx.core as mx
 
-    mx.save_safetensors(os.fspath(path), dict(flat), {"format": "mlx", "optimizer": optimizer})
+    mx.save_safetensors(file, dict(flat), {"format": "mlx", "optimizer": optimizer})

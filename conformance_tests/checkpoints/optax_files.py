@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy
 
@@ -93,12 +92,11 @@ def _made(saved: Checkpoint) -> tuple[Rule, Callable[..., Any]]:
     return rule, found[rule.name]
 
 
-def save(arrays: Mapping[str, Tensor], transformation: str, path: str | os.PathLike[str]) -> None:
+def save(arrays: Mapping[str, Tensor], transformation: str, file: BinaryIO) -> None:
     """Write it as safetensors."""
     ordered = dict(
         sorted(arrays.items(), key=lambda pair: pair[1].bits.dtype.itemsize, reverse=True)
     )
-    with open(path, "xb") as file:
-        file.write(headers.built(ordered, {"format": OPTAX, "transformation": transformation}))
-        for tensor in ordered.values():
-            file.write(numpy.ascontiguousarray(tensor.bits).data)
+    file.write(headers.built(ordered, {"format": OPTAX, "transformation": transformation}))
+    for tensor in ordered.values():
+        file.write(numpy.ascontiguousarray(tensor.bits).data)

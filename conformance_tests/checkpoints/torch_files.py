@@ -4,18 +4,18 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from samestep.checkpoint import Checkpoint, CheckpointError
 from samestep.checkpoint.correspondence import About
 from samestep.checkpoint.description import made
 from samestep.rule import Rule, registry
+from samestep.wrapper import Wrapper
 
 __all__ = [
     "classes_of",
@@ -165,12 +165,31 @@ def _rules_like(state_dict: Mapping[str, Any]) -> list[str]:
     groups, states = state_dict["param_groups"], state_dict["state"].values()
     names = {*groups[0]} - BESIDE - {"capturable", "differentiable"} if groups else set()
     kept = {name for state in states for name in state} - {"step"}
-    found = []
+    found: dict[str, int] = {}
     for name, cls in sorted(registry.items()):
         shared, slots = {*cls._shared}, {*cls._slots}
-        if {*cls.fields()} == names - shared and kept <= slots:
-            found.append(name)
-    return found
+        if issubclass(cls, Wrapper) or {*cls.fields()} != names - shared or not kept <= slots:
+            continue
+        own = [{n: v for n, v in group.items() if n in cls.fields()} for group in groups]
+        try:
+            usual, fit = cls().hypers, [cls(**values) for values in own]
+        except (TypeError, ValueError):
+            continue
+        if all(kept <= {*rule.slots()} for rule in fit):
+            found[name] = sum(rule.hypers[n] == v for rule in fit for n, v in usual.items())
+    return sorted(found, key=lambda name: -found[name])
+
+
+def _wraps(state_dict: Mapping[str, Any]) -> bool:
+    """Whether the groups have the numbers of a rule and of wrappers around it."""
+    groups = state_dict["param_groups"]
+    names = {*groups[0]} - BESIDE - {"capturable", "differentiable"} if groups else set()
+    around = {n for cls in registry.values() if issubclass(cls, Wrapper) for n in cls.fields()}
+    plain = (cls for cls in registry.values() if not issubclass(cls, Wrapper))
+    return any(
+        {*cls.fields()} < names and names - {*cls.fields()} - {*cls._shared} <= around
+        for cls in plain
+    )
 
 
 def taken(content: Any, named: str | None) -> tuple[Checkpoint, str]:
@@ -211,6 +230,12 @@ def _ours(state_dict: Mapping[str, Any], name: str) -> tuple[Checkpoint, str]:
     import samestep.torch
 
     found = [name] if name else _rules_like(state_dict)
+    if not found and _wraps(state_dict):
+        raise CheckpointError(
+            "its groups are those of a rule of samestep.torch with wrappers around it, which do "
+            "not say which and in which order; load it into the optimizer that it is of, and "
+            "samestep.save(path, optimizer) writes the checkpoint"
+        )
     if not found:
         raise CheckpointError(
             "its groups are those of no class of torch.optim and of no rule; --rule says which "
@@ -303,11 +328,7 @@ def _state_dict(saved: Checkpoint, name: str) -> dict[str, Any]:
     native, optim = LIBRARIES["torch"].table[name], getattr(torch.optim, name)
     groups: list[dict[str, Any]] = []
     alike: list[Any] = []
-    paths = list(saved.parameters)
-    if all(path.isdigit() for path in paths):
-        paths.sort(key=int)
-    for path in paths:
-        own = saved.parameters[path]
+    for path, own in saved.parameters.items():
         if own.rule not in alike:
             alike.append(own.rule)
             values = _values(made(own.rule))
@@ -329,11 +350,8 @@ def _values(rule: Rule) -> dict[str, Any]:
     return {name: value for name, value in rule.hypers.items() if name != "state_dtype"}
 
 
-def save(state_dict: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write it with torch.save, and to the disk."""
+def save(state_dict: Mapping[str, Any], file: BinaryIO) -> None:
+    """Write it with torch.save."""
     import torch
 
-    with open(path, "xb") as file:
-        torch.save(dict(state_dict), file)
-        file.flush()
-        os.fsync(file.fileno())
+    torch.save(dict(state_dict), file)

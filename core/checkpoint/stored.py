@@ -52,7 +52,7 @@ class Stored(Tensor):
         expected: Any,
     ) -> None:
         count = math.prod(shape)
-        flat = numpy.empty(0, DTYPES[dtype])
+        flat: Any = numpy.empty(0, DTYPES[dtype])
         if count:
             flat = numpy.frombuffer(source, DTYPES[dtype], count, start)
         try:

@@ -123,11 +123,11 @@ def into_leaves(
         for path, one in wanted.items():
             value, kept = found[path].value, found[path].slots
             param = one.param if value is None else value.like(one.param)
-            first = kept is None
             new_params.append(param)
-            slots.append(
-                stepping.init_slots(one.rule, xp, param) if first else native(kept, one.param)
-            )
+            if kept is None:
+                slots.append(stepping.init_slots(one.rule, xp, param))
+            else:
+                slots.append(native(kept, one.param))
         example = next(iter(params.values()), None)
         common = {name: tensor.like(example) for name, tensor in shared.items()}
     except TypeError as error:  # a dtype that the library has not, or not now
