@@ -11,7 +11,7 @@ import numpy
 import pytest
 
 import samestep
-from samestep.backend import NUMPY
+from samestep.backend import NUMPY, Backend, backends
 from samestep.checkpoint import Checkpoint, read, write
 from samestep.checkpoint.contents import arrays
 from samestep.conformance.resuming import Jobs, begun, stepped
@@ -103,7 +103,15 @@ def check(folder, backend, dtype, every, thorough=False):
     assert wrong == {}
 
 
-def test_a_new_process_ends_where_an_uninterrupted_one_does(tmp_path, backend):
+SOON = ("numpy", "torch (packed)", "torch.compile", "jax.jit", "mlx", "mx.compile")
+"""One backend of each library, and its compiler; the others are left to make thorough."""
+
+
+@pytest.mark.parametrize("name", SOON)
+def test_a_new_process_ends_where_an_uninterrupted_one_does(tmp_path, name):
+    backend = backends().get(name)
+    if not isinstance(backend, Backend):
+        pytest.skip(f"{name} is not installed")
     check(tmp_path, backend, "float32", every=not backend.slow)
 
 

@@ -94,7 +94,12 @@ class Comparison:
         if self.verdict == "agree":
             return []
         if self.explained and self.reasons:
-            return [reason.sentence for reason in self.reasons]
+            left = [
+                f"{finding.subject} is reproduced up to {finding.off:.1g}; the rest is unexplained"
+                for finding in self.findings or ()
+                if finding.off
+            ]
+            return [reason.sentence for reason in self.reasons] + left
         unknown = [str(f) for f in self.findings or () if f.variant is None]
         return [f"unexplained: {text}" for text in unknown] or ["unexplained"]
 
@@ -268,8 +273,9 @@ def _diagnosed(
     """Put the variants that reproduce each side into the result, and what they do differently."""
     for rule in rules:
         own = [[(trajectory, both[side]) for trajectory, both in cases] for side in (0, 1)]
-        second = found(result.b, rule, own[1], result.dtype, depth=depth)
-        first = found(result.a, rule, own[0], result.dtype, second.variant, depth)
+        far = result.distance
+        second = found(result.b, rule, own[1], result.dtype, None, depth, far)
+        first = found(result.a, rule, own[0], result.dtype, second.variant, depth, far)
         if result.findings is None or (first.variant and second.variant):
             result.rule, result.findings = rule, (first, second)
             result.reasons = explained(first, second, cases[0][0], result.bound)

@@ -30,6 +30,14 @@ BOUND = {"float64": 1e-10, "float32": 1e-4}
 or its change has had. A rounding of float64 is 1e-16; RAdam's rho, found by cancellation, is wrong
 by 4e-11. In float32 a difference of 1 - beta^t by its rounding is within the bound, 1e-5."""
 
+SINGLE = 2e-6
+"""How far off a variant may be after all steps and still explain a difference that is much larger,
+such as that of a library which computes some coefficients in float32. What is left is then said to
+be unexplained."""
+
+SMALL = 1e-3
+"""How small that must be beside what is to be explained."""
+
 LOOSE = 4.0
 """How many times what one rounding of a scalar in float32 does a loose variant may be off."""
 
@@ -55,7 +63,7 @@ class Finding:
     nearest: Variant | None = None
     """Of variants that do not reproduce it the nearest, in the first steps."""
     off: float = 0.0
-    """How far the nearest is off after all steps."""
+    """How far the nearest is off after all steps; or the variant, if that is beyond rounding."""
 
     def __str__(self) -> str:
         if self.variant is None:
@@ -63,7 +71,8 @@ class Finding:
             if self.nearest is not None and self.off < NEAR:
                 near = f"; the nearest, {_shown(self.nearest)}, is {self.off:.1g} off"
             return f"none of {self.tried} variants reproduces {self.subject}{near}"
-        return f"{self.subject} is {_shown(self.variant)}"
+        rest = f", up to {self.off:.1g}" if self.off else ""
+        return f"{self.subject} is {_shown(self.variant)}{rest}"
 
 
 def _shown(variant: Variant) -> str:
@@ -203,7 +212,7 @@ class _Search:
         self.tried.add(variant)
         bound = self.bound if not variant.loose else 1e-2
         soon = self.few.off(variant, FEW, max(bound, NEAR))
-        if soon < self.off:
+        if soon < self.off / 2:  # of those alike, the one with the fewest changes
             self.nearest, self.off = variant, soon
         if soon > bound or (variant.loose and not self._rounds_alike(variant, [self.few])):
             return False
@@ -244,6 +253,7 @@ def found(
     dtype: str,
     hint: Variant | None = None,
     depth: int = 3,
+    apart: float = 0.0,
 ) -> Finding:
     """The variant of a rule that reproduces a subject, with as few changes as possible.
 
@@ -254,6 +264,8 @@ def found(
         dtype: in which it has been stepped.
         hint: a variant that another subject has; it and its neighbours are tried too.
         depth: how many changes there may be at once, beside those of a dialect.
+        apart: how far the subjects are apart. A variant that is off by ``SINGLE`` at most explains
+            that too, where what is left is small beside it.
     """
     if issubclass(rule, Wrapper):
         return Finding(subject.name, None, 0)
@@ -266,6 +278,8 @@ def found(
             return Finding(subject.name, variant, len(search.tried))
     near = search.nearest
     off = max(case.off(near, None, numpy.inf) for case in search.cases) if near else numpy.inf
+    if off <= min(SINGLE, SMALL * apart):
+        return Finding(subject.name, near, len(search.tried), None, off)
     return Finding(subject.name, None, len(search.tried), near, off)
 
 
@@ -306,6 +320,10 @@ def _candidates(
         yield from (start.with_changes(change) for change in single)
     for start in dict.fromkeys(starts[:2] if depth > 2 else []):
         yield from _together(start, _ranked(search.few, start, single)[:WIDEST], 3)
+
+    if search.nearest is not None and search.off < NEAR:
+        start = search.nearest
+        yield from (start.with_changes(change) for change in single)
 
 
 def _dialects(base: Variant) -> Iterator[list[Change]]:

@@ -19,6 +19,7 @@ import numpy
 
 from ..declaration import Hyper, Option, Storage
 from ..rule import Rule
+from ..vocabulary import decayed_direction, decayed_parameter, norm, trust_ratio
 from ..wrapper import Wrapper
 
 __all__ = ["Change", "Deviation", "Variant", "changes", "deviations"]
@@ -226,6 +227,13 @@ def _of_numbers(rule: type[Rule]) -> Iterator[Deviation]:
             lambda v: {"eps": math.sqrt(v["eps"])} if v["eps"] else None,
         )
     if "lr" in fields:
+        usual = fields["lr"].default
+        yield Deviation(
+            "no lr",
+            f"ignores lr = {{lr:g}} and takes {usual:g}",
+            "uses lr = {lr:g}",
+            lambda v: None if callable(v["lr"]) or v["lr"] == usual else {"lr": usual},
+        )
         yield Deviation(
             "decay times lr twice",
             "multiplies the decay by lr once more",
@@ -328,6 +336,8 @@ def _of_coefficients(rule: type[Rule]) -> Iterator[Deviation]:
             methods=lambda cls: {"gathered": _of_float32},
         )
     yield from _of_averages(rule)
+    if hasattr(rule, "rescaled"):
+        yield from _of_ratios(rule)
     if "eps" in now and not isinstance(now["eps"], tuple):
         yield Deviation(
             "eps as a bound",
@@ -364,6 +374,41 @@ def _of_averages(rule: type[Rule]) -> Iterator[Deviation]:
                 "steps along m without looking ahead",
                 methods=partial(_ahead, by),
             )
+
+
+def _of_ratios(rule: type[Rule]) -> Iterator[Deviation]:
+    """What can be done otherwise with a trust ratio."""
+    yield Deviation(
+        "eps in the ratio",
+        "adds eps = {eps:g} to the norm in the divisor of the trust ratio",
+        "divides by the norm alone in the trust ratio",
+        methods=lambda cls: {"rescaled": _over_more},
+    )
+    if "unbias_m" in _first_coefficients(rule) and hasattr(rule, "root"):
+        yield Deviation(
+            "correction after the ratio",
+            "corrects by 1 - beta1^t after the trust ratio, and not before it",
+            "corrects m and v before the trust ratio",
+            methods=_corrected_late,
+        )
+
+
+def _over_more(self: Any, xp: Any, direction: Any, param: Any, s: Any) -> Any:
+    direction = decayed_direction(self.decay, direction, param, s)
+    size = xp.clip(norm(xp, decayed_parameter(param, s)), *s.scale_clip)
+    length = norm(xp, direction)
+    return trust_ratio(xp, size, length + s.eps) * direction
+
+
+def _corrected_late(cls: Any) -> dict[str, Any]:
+    def coefficients(self: Any, xp: Any, t: Any) -> dict[str, Any]:
+        found = cls.coefficients(self, xp, t)
+        return {**found, "rate": found["rate"] * found["unbias_m"], "unbias_m": 1.0}
+
+    return {
+        "coefficients": coefficients,
+        "root": lambda self, xp, gathered=1.0: cls.root(self, xp, 1.0),
+    }
 
 
 def _stale(name: str, place: int, cls: Any) -> dict[str, Any]:
