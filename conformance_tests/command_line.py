@@ -3,6 +3,7 @@
     samestep demo          train one network in every framework and show how far they agree
     samestep list [RULE]   the rules, everything that one of them declares, or with --differences
                            how it differs from library to library
+    samestep parity A B    whether two optimizers take the same steps, and why not
     samestep bench         one optimizer step beside those of other libraries, taking turns
     samestep inspect FILE  what is in a checkpoint, or what else a file is
     samestep convert IN OUT  an optimizer's state for another framework, under other names
@@ -183,7 +184,42 @@ def commands() -> click.Group:
 
     _add_inspect(samestep)
     _add_convert(samestep)
+    _add_parity(samestep)
     return samestep
+
+
+def _add_parity(samestep: click.Group) -> None:
+    import click
+
+    @samestep.command()
+    @click.argument("a")
+    @click.argument("b")
+    @click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="SIDE.NAME=VALUE",
+        help="An argument: a.lr=1e-4, b.learning_rate=1e-4; without a side it is for both.",
+    )
+    @click.option("--steps", default=40, show_default=True, type=click.IntRange(min=3))
+    @click.option("--seed", default=0, show_default=True, help="Of the gradients.")
+    @click.option(
+        "--dtype",
+        default=None,
+        type=click.Choice(["float32", "float64"]),
+        help="Of the parameters; float64 if both have it.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="For machines.")
+    def parity(a: str, b: str, settings: tuple[str, ...], as_json: bool, **how: Any) -> None:
+        """Say whether the optimizers A and B take the same steps, and if not, what differs.
+
+        A and B are names such as torch.optim.AdamW, optax.adan, samestep:Adan, my_module.MyOpt or
+        file.py:MyOpt. The exit code is 0 where they agree, 1 where they differ, and 2 where they
+        could not be compared.
+        """
+        from .parity_command import compare
+
+        sys.exit(compare((a, b), settings, as_json, **how))
 
 
 def _add_inspect(samestep: click.Group) -> None:
