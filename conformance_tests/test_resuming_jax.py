@@ -133,8 +133,13 @@ def resume(folder: Path) -> None:
 
 
 def started(code: str, **settings: str) -> None:
+    rules = "from samestep.conformance.settings import load_rules; load_rules()"
     done = subprocess.run(
-        [sys.executable, "-c", f"from pathlib import Path; import {__name__} as own; {code}"],
+        [
+            sys.executable,
+            "-c",
+            f"{rules}; from pathlib import Path; import {__name__} as own; {code}",
+        ],
         env={**os.environ, "JAX_PLATFORMS": "cpu", **settings},
         check=False,
         capture_output=True,

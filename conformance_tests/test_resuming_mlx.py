@@ -202,8 +202,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for way in WAYS:
             (found / f"{place}-{way}").mkdir()
             save(way, found / f"{place}-{way}", run)
+    rules = "from samestep.conformance.settings import load_rules; load_rules(); "
     code = f"from pathlib import Path; from {__name__} import resume; resume(Path({str(found)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", rules + code], check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return found
 
