@@ -53,12 +53,12 @@ def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpo
     Raises:
         TypeError: this is no optimizer, or what it needs is not given.
     """
-    optimizer = _inside(optimizer)
     return _taken(optimizer, params, state).copied()
 
 
 def _taken(optimizer: Any, params: Any, state: Any) -> Checkpoint:
     """The same without copies where possible, to be used before the next step."""
+    optimizer = _inside(optimizer)
     if isinstance(optimizer, (Rule, Mapping)) and "optax" in _packages(state):
         found: Checkpoint = _native("optax").checkpoint(optimizer, params, state)
         return found
