@@ -22,8 +22,14 @@ from mlx.optimizers.optimizers import Optimizer
 from mlx.utils import tree_flatten, tree_map_with_path
 
 from ..arrays import listed
-from ..checkpoint.checkpoint import Checkpoint, CheckpointError, ParameterState, Wanted
-from ..checkpoint.correspondence import About, Field, Kept, Native, common_count, natives
+from ..checkpoint.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    ParameterState,
+    Wanted,
+    common_count,
+)
+from ..checkpoint.correspondence import About, Field, Kept, Native, natives
 from ..checkpoint.tensor import Tensor, tensors
 from ..checkpoint.trees import by_path, check_value
 from ..rule import Rule

@@ -24,7 +24,7 @@ from .kernels import real
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["Params", "restore", "taken"]
+__all__ = ["Params", "copied", "restore", "taken"]
 
 Params: TypeAlias = (
     torch.nn.Module | Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]
@@ -74,7 +74,7 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
     for saved in found.values():
         if saved.value is not None:
             saved.value.verify()
-    shared = {name: _own(tensor) for name, tensor in checkpoint.shared.items()}
+    shared = {name: copied(tensor) for name, tensor in checkpoint.shared.items()}
     place = {path: at for at, path in enumerate(found)}
     groups = []
     for at, group in enumerate(optimizer.param_groups):
@@ -96,10 +96,10 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
     with torch.no_grad():
         for own in owned if params is not None else ():
             if (value := found[own.path].value) is not None:
-                own.wanted.param.copy_(_own(value))
+                own.wanted.param.copy_(copied(value))
         for path, tensor in others.items():
             if path in checkpoint.others:
-                real(tensor).copy_(_own(checkpoint.others[path]))
+                real(tensor).copy_(copied(checkpoint.others[path]))
 
 
 def _others(optimizer: RuleOptimizer, params: Params | None) -> dict[str, torch.Tensor]:
@@ -204,10 +204,10 @@ def _tensors_of(slots: Mapping[str, Any] | None) -> dict[str, Any]:
 def _mapped(tensor: Tensor) -> Any:
     """The tensor without a copy, which may be a map of a file; ``_copied`` asks it for a copy."""
     made: Any = torch.from_numpy(tensor.mapped()).view(getattr(torch, tensor.dtype))
-    made.copied = lambda: _own(tensor)
+    made.copied = lambda: copied(tensor)
     return made
 
 
-def _own(tensor: Tensor) -> torch.Tensor:
+def copied(tensor: Tensor) -> torch.Tensor:
     """The tensor in memory of its own."""
     return torch.from_numpy(tensor.copy()).view(getattr(torch, tensor.dtype))

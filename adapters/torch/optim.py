@@ -21,13 +21,19 @@ import torch
 
 from .. import step as stepping
 from ..arrays import dtype_name, listed, map_parts
-from ..checkpoint.checkpoint import Checkpoint, CheckpointError, ParameterState, Wanted
-from ..checkpoint.correspondence import About, Native, common_count, natives, placed
+from ..checkpoint.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    ParameterState,
+    Wanted,
+    common_count,
+)
+from ..checkpoint.correspondence import About, Native, natives, placed
 from ..checkpoint.description import describe
 from ..checkpoint.tensor import Tensor
 from ..checkpoint.trees import check_value
 from ..rule import Rule
-from .checkpoint import Params
+from .checkpoint import Params, copied
 from .kernels import real
 from .libraries import LIBRARIES, Library, Member
 
@@ -81,7 +87,7 @@ def restore(optimizer: Any, saved: Checkpoint, params: Params | None = None) -> 
         for member in found.members if params is not None else ():
             value = saved.parameters[member.path].value
             if value is not None and member.param is not None:
-                member.param.copy_(_copied(value))
+                member.param.copy_(copied(value))
 
 
 def from_state_dict(
@@ -385,7 +391,7 @@ def _kept(
 
 def _own(part: Any, member: Member) -> torch.Tensor:
     """A tensor of its own, on the parameter's device and complex where the parameter is."""
-    array = part if torch.is_tensor(part) else _copied(part)
+    array = part if torch.is_tensor(part) else copied(part)
     if not member.shape or array.ndim:
         array = array.to(member.device)
         was = member.key if torch.is_tensor(member.key) else None
@@ -403,11 +409,6 @@ def _update(group: dict[str, Any], changed: Mapping[str, Any]) -> None:
                 old.fill_(value)
         else:
             group[name] = value
-
-
-def _copied(tensor: Tensor) -> torch.Tensor:
-    """The tensor in memory of its own."""
-    return torch.from_numpy(tensor.copy()).view(getattr(torch, tensor.dtype))
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,16 @@ from .tensor import Tensor
 if TYPE_CHECKING:
     from .maps import Map
 
-__all__ = ["Checkpoint", "CheckpointError", "ParameterState", "Wanted", "matched", "sorted_for"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "ParameterState",
+    "Wanted",
+    "common_count",
+    "few",
+    "matched",
+    "sorted_for",
+]
 
 Slots = dict[str, Any]
 """By slot: a ``Tensor``, or a tuple of them."""
@@ -189,8 +198,8 @@ def matched(
 def _refuse_other_names(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> None:
     missing = [path for path in wanted if path not in checkpoint.parameters]
     spare = [path for path in checkpoint.parameters if path not in wanted]
-    words = [f"not in the checkpoint: {_some(missing, spare)}"] if missing else []
-    words += [f"only in the checkpoint: {_some(spare)}"] if spare else []
+    words = [f"not in the checkpoint: {few(missing, spare)}"] if missing else []
+    words += [f"only in the checkpoint: {few(spare)}"] if spare else []
     if not words:
         return
     places = all(path.isdigit() for path in (*checkpoint.parameters, *wanted))
@@ -209,7 +218,23 @@ def _refuse_other_rule(path: str, rule: Rule, saved: ParameterState) -> None:
         )
 
 
-def _some(names: list[str], others: Iterable[str] = ()) -> str:
+def common_count(who: str, states: Mapping[str, ParameterState]) -> int:
+    """The one count of a state that has one for several parameters.
+
+    Raises:
+        CheckpointError: they have taken different numbers of steps.
+    """
+    steps = {own.step: path for path, own in states.items() if own.slots is not None}
+    if len(steps) > 1:
+        counts = ", ".join(f"{path!r} {step}" for step, path in sorted(steps.items()))
+        raise CheckpointError(
+            f"parameters have taken different numbers of steps ({counts}), and {who} counts for "
+            "all of them together; torch counts for each"
+        )
+    return next(iter(steps), 0)
+
+
+def few(names: list[str], others: Iterable[str] = ()) -> str:
     """A few of many names, with what resembles each among others."""
 
     def resembling(name: str) -> str:

@@ -14,8 +14,9 @@ from ..declaration import Hyper
 from ..rule import Rule, registry
 from .checkpoint import Checkpoint, CheckpointError, ParameterState, Wanted, matched
 from .description import common_numbers, numbers, numbers_of
+from .trees import by_path
 
-__all__ = ["About", "Field", "Kept", "Native", "common_count", "natives", "placed"]
+__all__ = ["About", "Field", "Kept", "Native", "natives", "placed"]
 
 
 class About(NamedTuple):
@@ -196,25 +197,4 @@ def natives(table: Mapping[str, Native], refused: Mapping[str, str], who: str, n
 
 def placed(paths: Iterable[str]) -> list[str]:
     """Names of parameters, which must be different from each other."""
-    found: dict[str, None] = {}
-    for path in paths:
-        if path in found:
-            raise CheckpointError(f"two parameters are called {path!r}; rename one")
-        found[path] = None
-    return [*found]
-
-
-def common_count(who: str, states: Mapping[str, ParameterState]) -> int:
-    """The one count of an optimizer that has one for several parameters.
-
-    Raises:
-        CheckpointError: they have taken different numbers of steps.
-    """
-    steps = {own.step: path for path, own in states.items() if own.slots is not None}
-    if len(steps) > 1:
-        counts = ", ".join(f"{path!r} {step}" for step, path in sorted(steps.items()))
-        raise CheckpointError(
-            f"parameters have taken different numbers of steps ({counts}), and {who} counts for "
-            "all of them together"
-        )
-    return next(iter(steps), 0)
+    return [*by_path((path, None) for path in paths)]

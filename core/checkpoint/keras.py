@@ -24,8 +24,8 @@ from ..arrays import map_parts
 from ..rule import Rule, registry
 from ..step import check_slots, init_slots
 from ..wrapper import Wrapper
-from .checkpoint import Checkpoint, CheckpointError, ParameterState, Wanted
-from .correspondence import About, Field, Kept, Native, common_count, natives, placed
+from .checkpoint import Checkpoint, CheckpointError, ParameterState, Wanted, common_count
+from .correspondence import About, Field, Kept, Native, natives, placed
 from .description import differing_numbers
 from .tensor import Tensor
 from .trees import check_value

@@ -18,6 +18,7 @@ from .checkpoint import (
     CheckpointError,
     ParameterState,
     Wanted,
+    common_count,
     matched,
     sorted_for,
 )
@@ -90,7 +91,7 @@ def found_for(
     found = matched(sorted_out, wanted, rule.shared())
     for path, saved in found.items():
         check_value(path, saved, params[path])
-    step = _common_step(found)
+    step = common_count("this state", found)
     if sorted_out.others:
         warn(f"the checkpoint has more than the parameters here: {listed(sorted_out.others)}")
     known_there = checkpoint.parameters.keys()
@@ -115,7 +116,7 @@ def into_leaves(
     Parameters keep their own values where the checkpoint has none. A warning says which numbers
     are others than when the checkpoint was made.
     """
-    step = _common_step(found)
+    step = common_count("this state", found)
     wanted = _wanted(rule, params)
     _warn_of_numbers(wanted, found, step)
     new_params, slots = [], []
@@ -152,18 +153,6 @@ def check_value(path: str, saved: ParameterState, param: Any) -> None:
         raise CheckpointError(
             f"params/{path}: the value has shape {saved.value.shape}, the parameter {saved.shape}"
         )
-
-
-def _common_step(found: Mapping[str, ParameterState]) -> int:
-    """The one count of a state that has one for all parameters."""
-    steps = {saved.step: path for path, saved in found.items() if saved.slots is not None}
-    if len(steps) > 1:
-        counts = ", ".join(f"{path!r} {step}" for step, path in sorted(steps.items()))
-        raise CheckpointError(
-            f"parameters have taken different numbers of steps ({counts}), and this state counts "
-            "for all of them together; torch counts for each"
-        )
-    return next(iter(steps), 0)
 
 
 def _warn_of_numbers(

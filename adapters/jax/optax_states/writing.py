@@ -12,8 +12,14 @@ import jax
 import jax.numpy as xp
 
 from ... import step as stepping
-from ...checkpoint.checkpoint import Checkpoint, CheckpointError, ParameterState, Wanted, matched
-from ...checkpoint.correspondence import common_count
+from ...checkpoint.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    ParameterState,
+    Wanted,
+    common_count,
+    matched,
+)
 from ...checkpoint.description import made
 from ...checkpoint.tensor import Tensor, tensors
 from ...checkpoint.trees import check_value

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from ...rules.sgd import SGD
-from ..checkpoint import Checkpoint, CheckpointError, ParameterState
+from ..checkpoint import Checkpoint, CheckpointError, ParameterState, few
 from ..contents import arrays
 from ..description import describe
 from .carrying import Refused
@@ -152,7 +152,7 @@ class _Stage:
                 jobs[path] = _Job(None, {}, {0: path})
         alone = [path for path, job in jobs.items() if job.rule is None]
         if alone and self.strict:
-            raise CheckpointError(f"{self.name} is strict, and no rule matches {_some(alone)}")
+            raise CheckpointError(f"{self.name} is strict, and no rule matches {few(alone)}")
         return list(jobs.values())
 
     def _done(
@@ -375,8 +375,3 @@ def _difference(one: Checkpoint, other: Checkpoint) -> str | None:
         if tensor.bits.tobytes() != twin.bits.tobytes():
             return f"{key} has other values"
     return None
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
