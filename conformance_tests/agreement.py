@@ -71,13 +71,12 @@ def bound(rule: Rule, backend: Backend, dtype: str, slot: str = "param") -> floa
 
     In a narrow dtype arithmetic is done in float32 and rounded once, so half a unit is nearly all;
     a rule that sums over all parameters has its state rounded on the way, between the two phases.
-    Optax takes differences: a second rounding, of a number that is half a unit off itself.
+    Where differences are taken there is a second rounding, of a number half a unit off itself.
     """
     limit = BOUNDS[rule.needs] * rule.amplifies
     if dtype == "bfloat16":
         limit = (2 if rule.reduces else 0.5) + limit / 2**16
-    differenced = slot == "param" and backend.library == "jax" and backend.exact == "bound"
-    return limit + (2 if differenced else 0)
+    return limit + (2 if slot == "param" and backend.differenced else 0)
 
 
 def operations(rule: Rule) -> set[str]:

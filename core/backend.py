@@ -74,6 +74,8 @@ class Backend(ABC):
     dtypes: tuple[str, ...] = ("float32", "float64")
     slow: ClassVar[bool] = False
     """Whether a step goes through a compiler, or costs a millisecond per operation."""
+    differenced: ClassVar[bool] = False
+    """Whether parameters move by differences that are added to them: a second rounding."""
     exact: ClassVar[Literal["bit", "sqrt", "bound"]] = "bit"
     """What element rules promise against NumPy: equal to the last bit; so but for a square root
     that is not correctly rounded; or within the bound, where a compiler contracts operations or

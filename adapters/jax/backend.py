@@ -112,6 +112,7 @@ class Optax(Jax):
 
     name = "optax"
     exact = "bound"
+    differenced = True
     compiles = False
 
     def start(self, rule: Rule, params: Arrays, dtype: str) -> Run:
