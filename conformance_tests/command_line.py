@@ -217,7 +217,7 @@ def _add_parity(samestep: click.Group) -> None:
         file.py:MyOpt. The exit code is 0 where they agree, 1 where they differ, and 2 where they
         could not be compared.
         """
-        from .parity_command import compare
+        from .parity.command import compare
 
         sys.exit(compare((a, b), settings, as_json, **how))
 

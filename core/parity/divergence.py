@@ -41,6 +41,8 @@ class Divergence:
     """The first difference of all; ``None`` where the runs are equal to the last bit."""
     worst: dict[str, Difference] = field(default_factory=dict)
     """The largest difference of each slot."""
+    curves: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    """The largest relative difference in each array, by slot and path, after each step."""
 
     @property
     def ulp(self) -> float:
@@ -87,7 +89,18 @@ def compare(
                 scales[slot, path] = numpy.fmax(scales[slot, path], scales["param", path])
         for key, value in ours.items():
             _note(found, step, key, value, theirs[key], scales[key], dtype)
+            found.curves.setdefault(key, []).append(_relative(value, theirs[key], scales[key]))
     return found
+
+
+def _relative(actual: numpy.ndarray, expected: numpy.ndarray, scale: numpy.ndarray) -> float:
+    """The largest difference beside the size of its element; infinite if one side is no number."""
+    with numpy.errstate(invalid="ignore"):
+        apart = numpy.abs(actual - expected) / numpy.where(scale == 0, 1.0, scale)
+    apart = numpy.where(
+        (actual == expected) | (numpy.isnan(actual) & numpy.isnan(expected)), 0, apart
+    )
+    return float(numpy.max(numpy.nan_to_num(apart, nan=numpy.inf), initial=0.0))
 
 
 def _note(

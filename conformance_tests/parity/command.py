@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ..parity import Comparison, Subject, SubjectError, compared, subject
+from ...parity import Comparison, Subject, SubjectError, compared, subject
 
 __all__ = ["AGREE", "DIFFER", "FAILED", "compare"]
 

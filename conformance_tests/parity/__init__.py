@@ -1,0 +1,1 @@
+"""What ``samestep parity`` finds, as text, as a page and for machines."""
