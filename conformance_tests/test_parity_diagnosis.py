@@ -8,7 +8,6 @@ import re
 import textwrap
 import time
 import types
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -17,7 +16,7 @@ import pytest
 import samestep
 from samestep.parity import record
 from samestep.parity.comparison import Comparison, compared
-from samestep.parity.subjects import Subject, SubjectError, subject
+from samestep.parity.subjects import Subject, subject
 from samestep.parity.variants import Variant, changes, deviations
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
@@ -150,6 +149,36 @@ DIFFER = [
         "optax.lamb adds weight_decay times the parameter to the update",
     ),
     (
+        "optax.contrib.prodigy",
+        "samestep:Prodigy",
+        {"bias_correction": (True, False)},
+        "optax.contrib.prodigy corrects its averages for their start at zero",
+    ),
+    (
+        "torch.optim.Muon",
+        "samestep:Muon",
+        {"iterates in bfloat16": (True, False)},
+        "torch.optim.Muon orthogonalises in bfloat16; samestep:Muon does not",
+    ),
+    (
+        "optax.contrib.muon",
+        "samestep:Muon",
+        {"layout": ("io", "oi"), "look ahead, both corrected": (True, False)},
+        "this does not explain kernel, to which they may apply another rule",
+    ),
+    (
+        "mlx.optimizers.Muon",
+        "samestep:Muon",
+        {"decay": ("l2", "decoupled")},
+        "mlx.optimizers.Muon adds weight_decay times the parameter to the gradient",
+    ),
+    (
+        "keras.optimizers.Muon",
+        "samestep:Muon",
+        {"scale by the longer side": (True, False), "weights sum": (True, False)},
+        "keras.optimizers.Muon multiplies the step by 0.2 sqrt(max(outputs, inputs))",
+    ),
+    (
         "optax.adafactor",
         "torch.optim.Adafactor",
         {
@@ -176,13 +205,13 @@ def test_what_differs_between_libraries_is_found(
 
 
 AGREE = [
-    ("torch.optim.AdamW", "optax.adamw"),
     ("torch.optim.AdamW", "samestep:AdamW"),
+    ("torch.optim.Adafactor", "samestep:Adafactor"),
     ("optax.lion", "mlx.optimizers.Lion"),
     ("optax.sgd", "torch.optim.SGD"),
     ("optax.adadelta", "mlx.optimizers.AdaDelta"),
     ("samestep.torch:Adan", "samestep:Adan"),
-    ("samestep.jax:AdamW", "optax.adamw"),
+    ("samestep.jax:AdamW", "torch.optim.AdamW"),
 ]
 
 
@@ -211,6 +240,60 @@ def test_a_diagnosis_holds_the_first_step_the_growth_and_the_slots() -> None:
     worst = found.divergence.worst
     assert min(worst["param"].ulp, worst["v"].ulp) > 1e9 and worst["m"].ulp < 1e3
     assert options(found) == {"betas": ((0.9, 0.999), (0.9, 0.99))}
+
+
+SLOTS = [
+    ("torch.optim.AdamW", "optax.adamw", {"m", "v"}),
+    pytest.param(
+        "keras.optimizers.Adam", "mlx.optimizers.Adam", {"m", "v"}, marks=pytest.mark.thorough
+    ),
+    ("torch.optim.Adafactor", "samestep:Adafactor", {"v.0", "v.1"}),
+    ("torch.optim.SGD", "mlx.optimizers.SGD", {"m"}),
+    ("torch.optim.SGD", "keras.optimizers.SGD", set()),  # which has lr in its momentum
+    pytest.param(
+        "optax.rmsprop", "keras.optimizers.RMSprop", {"m with lr", "v"}, marks=pytest.mark.thorough
+    ),
+    ("optax.lars", "samestep:LARS", {"m with lr"}),
+    pytest.param(
+        "optax.adan", "samestep:Adan", {"m", "v", "n", "prev"}, marks=pytest.mark.thorough
+    ),
+    ("optimi.Adan", "samestep:Adan", {"m", "v", "n", "prev"}),
+    ("pytorch_optimizer.Adan", "optax.adan", {"m", "v", "n"}),
+    pytest.param(
+        "optax.contrib.prodigy",
+        "samestep:Prodigy",
+        {"m", "v", "s", "p0"},
+        marks=pytest.mark.thorough,
+    ),
+    ("samestep.mlx:Adan", "samestep.torch:Adan", {"m", "v", "n", "prev"}),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "expected"), SLOTS)
+def test_what_both_keep_is_compared_under_our_names(a: str, b: str, expected: set[str]) -> None:
+    """Whatever they call it; an average that is kept divided, or with its sign turned, is not."""
+    needed(a, b)
+    for name in (a, b):
+        pytest.importorskip(name.partition(".")[0].partition(":")[0])
+    one, other = (subject(name) for name in (a, b))
+    known = {name for name in ("weight_decay", "wd") for side in (one, other)}
+    sides = [side.having(**{n: 0.0 for n in known if n in side.declared}) for side in (one, other)]
+    found = compared(*sides, steps=6)
+    kept = {slot for slot, _ in found.divergence.curves} - {"param"}
+    assert kept == expected
+    for (slot, path), curve in found.divergence.curves.items():
+        assert len(curve) == 7
+        if slot in {"m", "m with lr", "prev", "p0"} and "decay" not in options(found):
+            assert max(curve) < 1e-6, (slot, path)
+
+
+def test_a_slot_that_differs_is_the_one_that_is_named() -> None:
+    pytest.importorskip("torch")
+    one = subject("torch.optim.Adamax", betas=(0.9, 0.99), weight_decay=0.0)
+    found = compared(one, subject("samestep:Adamax", betas=(0.9, 0.98)))
+    assert {slot for slot, _ in found.divergence.curves} == {"param", "m", "u"}
+    worst = {slot: difference.relative for slot, difference in found.divergence.worst.items()}
+    assert worst["u"] > 1e-3 and worst.get("m", 0.0) < 1e-12
 
 
 def test_both_get_the_same_numbers_where_both_let_them_be_chosen() -> None:
@@ -435,106 +518,6 @@ def test_something_of_another_kind_is_unexplained() -> None:
 
     found = compared(subject(RandomSigns), subject("samestep:SGD"))
     assert found.sentences[0].startswith("unexplained: none of ")
-
-
-# A user's own.
-
-OWN = '''
-import torch
-
-
-class LateAdam(torch.optim.Adam):
-    def step(self, closure=None):
-        for group in self.param_groups:
-            for param in group["params"]:
-                grad = param.grad.clone()
-                param.grad = getattr(param, "before", torch.zeros_like(grad))
-                param.before = grad
-        super().step()
-
-
-class Zorro(torch.optim.Optimizer):
-    """The sign of the gradient; its name says nothing."""
-
-    def __init__(self, params, lr=1e-3):
-        super().__init__(params, {"lr": lr})
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups:
-            for param in group["params"]:
-                param -= group["lr"] * torch.sign(param.grad)
-
-
-class Diverging(Zorro):
-    def step(self, closure=None):
-        super().step()
-        with torch.no_grad():
-            self.param_groups[0]["params"][0].mul_(float("nan"))
-
-
-class Flat(Zorro):
-    def step(self, closure=None):
-        if any(param.ndim > 1 for group in self.param_groups for param in group["params"]):
-            raise ValueError("vectors only")
-        super().step()
-
-
-class Broken(Zorro):
-    def __init__(self, params, lr=1e-3):
-        raise RuntimeError("no such device")
-'''
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> str:
-    pytest.importorskip("torch")
-    path = tmp_path / "own_optimizers.py"
-    path.write_text(OWN, encoding="utf-8")
-    return str(path)
-
-
-def test_an_optimizer_from_a_file_is_diagnosed(own: str) -> None:
-    found = compared(subject(f"{own}:LateAdam"), subject("torch.optim.Adam"))
-    assert [*options(found)] == ["gradients one step late"]
-    assert "steps along the gradient of the step before" in found.sentences[0]
-
-
-def test_a_rule_is_found_for_a_name_that_says_nothing(own: str) -> None:
-    found = compared(subject(f"{own}:Zorro"), subject(f"{own}:Flat"))
-    assert found.verdict == "agree" and found.left_out.keys() == {"matrix", "kernel"}
-    assert "vectors only" in found.left_out["matrix"]
-    found = compared(subject(f"{own}:Zorro"), subject("samestep:SignSGD"))
-    assert found.verdict == "agree"
-
-
-@pytest.mark.parametrize(
-    ("description", "arguments", "message"),
-    [
-        ("samestep:Adom", {}, "samestep:Adom: there is no such rule; there are AMSGrad"),
-        ("torch.optim.Adom", {}, "torch.optim.Adom cannot be imported: "),
-        ("no_such_package.Adam", {}, "no_such_package.Adam cannot be imported: "),
-        ("no_such_file.py:Adam", {}, "no_such_file.py: there is no such file"),
-        ("optax.adan", {"lr": 1e-3}, "optax.adan has no argument lr; it has b1, b2"),
-        ("json.JSONDecoder", {}, "json.JSONDecoder is nothing that can be stepped here"),
-    ],
-)
-def test_a_subject_that_cannot_be_had_is_refused(
-    description: str, arguments: dict[str, Any], message: str
-) -> None:
-    needed(description)
-    with pytest.raises(SubjectError, match=re.escape(message)):
-        subject(description, **arguments)
-
-
-def test_a_subject_that_cannot_be_stepped_is_refused_by_name(own: str) -> None:
-    with pytest.raises(SubjectError, match=r":Diverging gave NaN .* at step 1"):
-        compared(subject(f"{own}:Diverging"), subject("samestep:SignSGD"))
-    with pytest.raises(SubjectError, match=r":Broken cannot be .*RuntimeError: no such device"):
-        compared(subject(f"{own}:Broken"), subject("samestep:SignSGD"))
-    wrong = subject("samestep:AdamW", betas=(0.9, 1.5))
-    with pytest.raises(SubjectError, match=r"samestep:AdamW cannot be built.*betas must be in"):
-        compared(subject("samestep:AdamW"), wrong)
 
 
 # The search itself.

@@ -11,14 +11,17 @@ import optax  # type: ignore[import-untyped]
 
 import jax
 
+from ..parity.slots import called
 from ..parity.subjects import Arrays, Slots, Stepper
 from ..parity.subjects import Runner as BaseRunner
+from .optax_states.tables import KEPT
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "precisely"]
 
 
 @contextmanager
-def _precisely(dtype: str) -> Iterator[None]:
+def precisely(dtype: str) -> Iterator[None]:
+    """Let JAX hold float64 where that is the dtype."""
     with jax.enable_x64(dtype == "float64"):
         yield
 
@@ -26,9 +29,11 @@ def _precisely(dtype: str) -> Iterator[None]:
 class Runner(BaseRunner):
     """Runs a transformation, or what a function makes with arguments; one step is one kernel."""
 
-    def __init__(self, target: Any, arguments: Mapping[str, Any], dtype: str) -> None:
-        self.dtype = dtype
-        with _precisely(dtype):
+    def __init__(
+        self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""
+    ) -> None:
+        self.dtype, self.rule = dtype, rule
+        with precisely(dtype):
             made = target if hasattr(target, "update") else target(**arguments)
         self.transformation = made
 
@@ -46,15 +51,15 @@ class Runner(BaseRunner):
 class _Stepper(Stepper):
     def __init__(self, runner: Runner, params: Arrays) -> None:
         self.runner = runner
-        with _precisely(runner.dtype):
+        with precisely(runner.dtype):
             self.values = self._native(params)
             self.state = runner.transformation.init(self.values)
 
     def _native(self, arrays: Arrays) -> dict[str, jax.Array]:
-        return {path: jax.numpy.asarray(v, self.runner.dtype) for path, v in arrays.items()}
+        return {path: jax.numpy.array(v, self.runner.dtype) for path, v in arrays.items()}
 
     def step(self, grads: Arrays) -> None:
-        with _precisely(self.runner.dtype):
+        with precisely(self.runner.dtype):
             self.values, self.state = self.runner.step(self._native(grads), self.state, self.values)
 
     def params(self) -> dict[str, numpy.ndarray]:
@@ -62,25 +67,39 @@ class _Stepper(Stepper):
 
     def slots(self) -> Slots:
         found: Slots = {}
-        for name, tree in _fields(self.state):
+        for kind, field, tree in _fields(self.state):
             alike = isinstance(tree, dict) and tree.keys() == self.values.keys()
             if alike and all(isinstance(value, jax.Array) for value in tree.values()):
-                found.setdefault(name, _arrays(tree))
+                name, sign = _named(self.runner.rule, kind, field)
+                found.setdefault(name, {p: sign * v for p, v in _arrays(tree).items()})
         return found
+
+
+def _named(rule: str, kind: str, field: str) -> tuple[str, int]:
+    """Our name of what a state of some class has in a field, and the sign that it has there."""
+    tables = [KEPT[rule]] if rule in KEPT else [*KEPT.values()]
+    meant = {
+        (slot, kept.sign)
+        for table in tables
+        for slot, kept in table.items()
+        if kind in kept.states and kept.field == field
+    }
+    name, sign = meant.pop() if len(meant) == 1 else (field, 1)
+    return called(name, sign < 0), sign  # what is added to a parameter has lr in it
 
 
 def _arrays(tree: Mapping[str, Any]) -> dict[str, numpy.ndarray]:
     return {path: numpy.array(value, dtype=numpy.float64) for path, value in tree.items()}
 
 
-def _fields(state: Any) -> Iterator[tuple[str, Any]]:
-    """The named fields anywhere in a state."""
+def _fields(state: Any) -> Iterator[tuple[str, str, Any]]:
+    """The named fields anywhere in a state, and the classes of the states that have them."""
     if hasattr(state, "_fields"):
         for name in state._fields:
-            value = getattr(state, name)
+            value, kind = getattr(state, name), type(state).__name__
             if isinstance(value, dict):
-                yield name, value
-                yield from ((str(inside), tree) for inside, tree in value.items())
+                yield kind, name, value
+                yield from ((kind, str(inside), tree) for inside, tree in value.items())
             else:
                 yield from _fields(value)
     elif isinstance(state, (tuple, list)):

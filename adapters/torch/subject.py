@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy
 
 import torch
 
+from ..arrays import map_parts
+from ..checkpoint.correspondence import About
+from ..parity.slots import apart, names_by_rule, of_native
 from ..parity.subjects import Arrays, Slots, Stepper
 from ..parity.subjects import Runner as BaseRunner
+from .libraries import LIBRARIES
 
 __all__ = ["Runner"]
 
@@ -19,8 +24,11 @@ __all__ = ["Runner"]
 class Runner(BaseRunner):
     """Runs a class that takes parameters and keywords; a keyword may be a function of the step."""
 
-    def __init__(self, target: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+    def __init__(
+        self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""
+    ) -> None:
         self.target, self.arguments, self.dtype = target, dict(arguments), getattr(torch, dtype)
+        self.rule = rule
 
     def start(self, params: Arrays) -> Stepper:
         """A new optimizer on copies of the parameters."""
@@ -40,7 +48,7 @@ def _default(dtype: torch.dtype) -> Iterator[None]:
 
 class _Stepper(Stepper):
     def __init__(self, runner: Runner, params: Arrays) -> None:
-        self.dtype, self.taken = runner.dtype, 0
+        self.dtype, self.rule, self.taken = runner.dtype, runner.rule, 0
         self.tensors = {
             path: torch.tensor(value, dtype=self.dtype, requires_grad=True)
             for path, value in params.items()
@@ -66,10 +74,31 @@ class _Stepper(Stepper):
     def slots(self) -> Slots:
         found: Slots = {}
         for path, tensor in self.tensors.items():
-            for name, value in self.optimizer.state.get(tensor, {}).items():
-                if isinstance(value, torch.Tensor) and value.shape == tensor.shape:
-                    found.setdefault(str(name), {})[path] = _array(value)
+            for slot, value in self._kept(tensor).items():
+                for name, array in apart(slot, value):
+                    found.setdefault(name, {})[path] = array
         return found
+
+    def _kept(self, tensor: torch.Tensor) -> dict[str, Any]:
+        """What is kept for a parameter, under our names where they are known."""
+        cls, state = type(self.optimizer), self.optimizer.state.get(tensor, {})
+        library = LIBRARIES.get(cls.__module__.partition(".")[0])
+        native = library.table.get(cls.__name__) if library else None
+        if library is None or native is None:
+            kept = {str(n): v for n, v in state.items() if getattr(v, "shape", ()) == tensor.shape}
+            names = _names(self.rule) if cls.__module__.partition(".")[0] != "samestep" else {}
+            return {names.get(n, n): _array(v) for n, v in kept.items() if torch.is_tensor(v)}
+        group = self.optimizer.param_groups[0]
+        opened = library.opened("it", state)
+        about = About(group, str(self.dtype).removeprefix("torch."), self.taken)
+        slots = of_native(native, opened, about)
+        return {name: map_parts(_array, value) for name, value in slots.items()}
+
+
+@cache
+def _names(rule: str) -> dict[str, str]:
+    tables = [library.table for library in LIBRARIES.values()]
+    return names_by_rule(tables, rule, torch.ones(()))
 
 
 def _array(tensor: torch.Tensor) -> numpy.ndarray:

@@ -15,7 +15,7 @@ from ..declaration import Hyper, Option
 from ..rule import Rule
 from .subjects import Subject
 
-__all__ = ["NAMES", "Matched", "matched", "numbers_of", "options_of"]
+__all__ = ["NAMES", "Matched", "hidden", "matched", "numbers_of", "options_of"]
 
 NAMES: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "lr": ("lr", "learning_rate", "step_size"),
@@ -30,8 +30,8 @@ NAMES: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     ),
     "eps": ("eps", "epsilon", ("epsilon_1", "epsilon_2"), ("eps1", "eps2")),
     "weight_decay": ("weight_decay", "wd", "weight_decay_rate"),
-    "momentum": ("momentum", "beta", "beta_1", "mu"),
-    "alpha": ("alpha", "decay", "rho"),
+    "momentum": ("momentum", "beta", "beta_1", "mu", "mass"),
+    "alpha": ("alpha", "decay", "rho", "gamma"),
     "initial_v": ("initial_v", "initial_accumulator_value", "initial_scale"),
     "etas": ("etas", ("eta_minus", "eta_plus")),
     "step_sizes": ("step_sizes", ("min_step_size", "max_step_size")),
@@ -177,13 +177,21 @@ def numbers_of(subject: Subject, rule: type[Rule]) -> dict[str, Any]:
             if name == "weight_decay":
                 found[name] = 0.0
             continue
-        if value is None:
+        if value is None and field.default is not None:
             value = 0.0 if field.contains(0.0) and _width(field) is None else field.default
         if isinstance(value, tuple) and None in value:
             continue
         if value is not ...:
             found[name] = value
     return found
+
+
+def hidden(subject: Subject, rule: type[Rule]) -> set[str]:
+    """The numbers of ours that a subject may have, but does not let be chosen."""
+    if _as_rule(subject) is not None:
+        return set()
+    fields = {name: field for name, field in rule.fields().items() if isinstance(field, Hyper)}
+    return {name for name, field in fields.items() if not _has(subject, name, field)}
 
 
 def _as_rule(subject: Subject) -> Rule | None:
@@ -196,7 +204,8 @@ def _as_rule(subject: Subject) -> Rule | None:
 
 def _numbers(made: Rule) -> dict[str, Any]:
     fields = made.fields()
-    return {name: value for name, value in made.hypers.items() if isinstance(fields[name], Hyper)}
+    hypers = made.hypers.items()
+    return {name: value for name, value in hypers if isinstance(fields.get(name), Hyper)}
 
 
 def options_of(subject: Subject, rule: type[Rule]) -> dict[str, Any]:

@@ -5,7 +5,10 @@
     found.sentences      what they do differently; ["unexplained: ..."] where no variant fits
 
 Both get the same starting parameters and gradients, and the same numbers where both let them be
-chosen; all else each has its own. In float64 where both hold it, else in float32.
+chosen; all else each has its own. In float64 where both hold it, else in float32. Where they agree
+in float64 they are compared in float32 too, which may show what one of them rounds on the way:
+
+    found.narrow         the comparison in float32, ``None`` where there was none
 """
 
 from __future__ import annotations
@@ -16,14 +19,18 @@ from typing import Any, Literal
 
 import numpy
 
+from ..arrays import listed
 from ..rule import Rule, registry
 from ..wrapper import Wrapper
 from .arguments import matched, numbers_of
-from .diagnosis import BOUND, Finding, Reason, Sizes, distance, explained, found
+from .bounds import BOUND, EPS
+from .diagnosis import Finding, Reason, Sizes, distance, explained, found, reproduced
 from .divergence import Divergence
 from .divergence import compare as divergence
-from .subjects import Recorded, Runner, Slots, Subject, SubjectError
+from .runs import finite, is_wide, snapshots, taken
+from .subjects import Recorded, Runner, Subject, SubjectError
 from .trajectory import Trajectory, record
+from .ulp import ulps
 
 __all__ = ["SHAPES", "Comparison", "compared"]
 
@@ -34,21 +41,7 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "kernel": (6, 5, 3, 3),
 }
 STEPS = 40
-
-ALIKE: Mapping[str, str] = {
-    name: ours
-    for ours, names in {
-        "m": ("m", "exp_avg", "mu", "momentum_buffer", "trace", "_momentums", "_m"),
-        "v": ("exp_avg_sq", "nu", "square_avg", "sum_of_squares", "sum", "_velocities"),
-        "v_max": ("v_max", "max_exp_avg_sq", "nu_max", "_velocity_hats"),
-        "n": ("n",),
-        "u": ("u", "exp_inf", "_u", "acc_delta"),
-        "g": ("g", "grad_avg", "_average_gradients"),
-        "size": ("size", "step_size", "step_sizes"),
-    }.items()
-    for name in names
-}
-"""Which slots are the same thing under several names; those of one name are compared anyway."""
+NARROW = "float32"
 
 
 @dataclass
@@ -61,6 +54,7 @@ class Comparison:
     dtype: str
     verdict: Literal["agree", "differ"]
     bound: float
+    """Of the relative difference after the last step; see ``bounds``."""
     distance: float
     """The largest difference of a parameter, relative to its largest size and change."""
     steps: int
@@ -70,6 +64,10 @@ class Comparison:
     """The largest relative difference of each parameter."""
     growth: list[float]
     """The largest relative difference of a parameter after each step; the start comes first."""
+    bounds: list[float]
+    """The bound of the relative difference after each step; in float32 it grows with rounding."""
+    ulps: list[float]
+    """The largest difference of a parameter after each step, in ULP of the dtype."""
     first: tuple[int, str] | None
     """The first step, from 1, at which they differ by more than the bound, and the parameter."""
     shared: dict[str, Any]
@@ -82,6 +80,12 @@ class Comparison:
     """Of which variants were tried."""
     findings: tuple[Finding, Finding] | None = None
     reasons: list[Reason] = field(default_factory=list)
+    unsaid: list[str] = field(default_factory=list)
+    """Parameters that differ, of which the rule says nothing since it does not take them."""
+    narrow: Comparison | None = None
+    """The comparison in float32 of what agrees in float64."""
+    not_narrow: str = ""
+    """Why there is none, where one of them fails in float32."""
 
     @property
     def explained(self) -> bool:
@@ -90,18 +94,40 @@ class Comparison:
 
     @property
     def sentences(self) -> list[str]:
-        """What differs, in words; empty where they agree."""
+        """What differs, in words; empty where they agree, in float32 too."""
         if self.verdict == "agree":
-            return []
+            failed = [f"In {NARROW} {self.not_narrow}"] if self.not_narrow else []
+            differs = self.narrow is not None and self.narrow.verdict == "differ"
+            return [self._narrowly(self.narrow)] if self.narrow and differs else failed
         if self.explained and self.reasons:
             left = [
                 f"{finding.subject} is reproduced up to {finding.off:.1g}; the rest is unexplained"
                 for finding in self.findings or ()
                 if finding.off
             ]
+            if self.unsaid:
+                left.append(
+                    f"this does not explain {listed(self.unsaid)}, to which they may apply "
+                    "another rule"
+                )
             return [reason.sentence for reason in self.reasons] + left
         unknown = [str(f) for f in self.findings or () if f.variant is None]
-        return [f"unexplained: {text}" for text in unknown] or ["unexplained"]
+        if unknown:
+            return [f"unexplained: {text}" for text in unknown]
+        if self.explained:
+            return [
+                "unexplained: no option tells them apart; "
+                + " and ".join(map(str, self.findings or ()))
+            ]
+        return ["unexplained"]
+
+    def _narrowly(self, narrow: Comparison) -> str:
+        step = narrow.first[0] if narrow.first else 0
+        said = "; ".join(narrow.sentences)
+        return (
+            f"In {narrow.dtype} they are {narrow.ulps[step]:,.0f} ULP apart after step {step}: "
+            f"{said}"
+        )
 
 
 def compared(
@@ -113,6 +139,7 @@ def compared(
     seed: int = 0,
     dtype: str | None = None,
     shapes: Mapping[str, tuple[int, ...]] = SHAPES,
+    ulp: float | None = None,
 ) -> Comparison:
     """Step two subjects on the same recorded gradients, and say in what they differ.
 
@@ -124,31 +151,78 @@ def compared(
         seed: of the trajectory; the one after it gives the trajectory that confirms.
         dtype: of the parameters; float64 if both have it, else float32.
         shapes: of the parameters, by path.
+        ulp: how many ULP of the dtype a parameter may be apart, in place of the kit's own bound.
 
     Raises:
         SubjectError: one of them cannot be built or stepped; which, and why.
     """
-    named = [rule] if rule else [*dict.fromkeys(r for r in (b.rule, a.rule) if r is not None)]
+    likely = dict.fromkeys(r for r in (b.rule, a.rule) if r and not issubclass(r, Wrapper))
+    named = [rule] if rule else [*likely]
     rules = named or _likely(a, b)
     a, b, shared, own = matched(a, b, rules[0])
     runners = [side.runner(dtype or "float64") for side in (a, b)]
-    if dtype is None:
-        pairs = zip((a, b), runners, strict=True)
-        dtype = "float64" if all(_is_wide(*pair, shapes) for pair in pairs) else "float32"
-        if dtype != "float64":
-            runners = [side.runner(dtype) for side in (a, b)]
-    whole = record(seed, steps, shapes).rounded(dtype)
-    trajectory, left_out = _taken((a, b), runners, whole)
-    both = [s.recorded(r, trajectory) for s, r in zip((a, b), runners, strict=True)]
-    result = replace(
-        _measured(a, b, both, dtype, trajectory), shared=shared, own=own, left_out=left_out
+    wide = dtype is None and all(map(is_wide, (a, b), runners, (shapes, shapes)))
+    if dtype is None and not wide:
+        runners = [side.runner("float32") for side in (a, b)]
+    inner = _Run(
+        (a, b), runners, rules, 3 if named else 1, dtype or ("float64" if wide else NARROW)
     )
-    if result.verdict == "differ":
-        other = record(seed + 1, steps, shapes).rounded(dtype).taken({*trajectory.params})
-        again = [s.recorded(r, other) for s, r in zip((a, b), runners, strict=True)]
-        cases = [(trajectory, both), (other, again)]
-        _diagnosed(result, rules, cases, 3 if named else 1)
+    result = inner.result(record(seed, steps, shapes), record(seed + 1, steps, shapes), ulp)
+    result = replace(result, shared=shared, own=own)
+    if wide and result.verdict == "agree":
+        trajectories = record(seed, steps, shapes), record(seed + 1, steps, shapes)
+        try:
+            runners = [side.runner(NARROW) for side in (a, b)]
+            narrow = _Run((a, b), runners, rules, 1, NARROW).result(*trajectories, None)
+            result.narrow = replace(narrow, shared=shared, own=own)
+        except SubjectError as error:
+            result.not_narrow = str(error)
     return result
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Two subjects in one dtype."""
+
+    subjects: tuple[Subject, Subject]
+    runners: Sequence[Runner]
+    rules: Sequence[type[Rule]]
+    depth: int
+    dtype: str
+
+    def result(self, first: Trajectory, second: Trajectory, ulp: float | None) -> Comparison:
+        """Where they go on a trajectory, and why; the second one confirms it."""
+        trajectory, left_out = taken(self.subjects, self.runners, first.rounded(self.dtype))
+        both = self._recorded(trajectory)
+        result = _measured(*self.subjects, both, self.dtype, trajectory, ulp)
+        result.left_out = left_out
+        if result.verdict == "differ":
+            self._refuse_chance(trajectory, both)
+            other = second.rounded(self.dtype).taken({*trajectory.params})
+            cases = [(trajectory, both), (other, self._recorded(other))]
+            _diagnosed(result, self.rules, cases, self.depth)
+        return result
+
+    def _recorded(self, trajectory: Trajectory) -> list[Recorded]:
+        pairs = zip(self.subjects, self.runners, "ab", strict=True)
+        return [finite(side, subject, runner, trajectory) for subject, runner, side in pairs]
+
+    def _refuse_chance(self, trajectory: Trajectory, both: Sequence[Recorded]) -> None:
+        """Refuse what goes elsewhere when it is run again: nothing can be said of it."""
+        for subject, once, again in zip(
+            self.subjects, both, self._recorded(trajectory), strict=True
+        ):
+            sizes = Sizes(once.params).at
+            steps = enumerate(zip(once.params, again.params, sizes, strict=True))
+            for step, several in steps:
+                apart = distance(*several)
+                if apart > BOUND[self.dtype].after(step):
+                    raise SubjectError(
+                        f"{subject.name} does not do the same twice: two runs of it with "
+                        f"{dict(subject.arguments)} on the same gradients are {apart:.2g} apart "
+                        f"after step {step}. Where it draws random numbers, seed it whenever it is "
+                        "made"
+                    )
 
 
 def _likely(a: Subject, b: Subject) -> list[type[Rule]]:
@@ -158,110 +232,51 @@ def _likely(a: Subject, b: Subject) -> list[type[Rule]]:
     return sorted(rules, key=lambda rule: (-common[rule], len(rule.fields()), rule.__name__))
 
 
-def _is_wide(side: Subject, runner: Runner, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether it computes in float64: whether it gives what float32 does not hold."""
-    short = record(0, 3, shapes)  # the second step of these is the one without gradients
-    for paths in ({*shapes}, *({path} for path in shapes)):
-        try:
-            last = side.recorded(runner, short.taken(paths)).params[-1]
-        except SubjectError:
-            continue
-        moved = [value[value != short.params[path]] for path, value in last.items()]
-        return any(bool(numpy.any(v != v.astype(numpy.float32))) for v in moved)
-    return True  # what it cannot take will be said where it is asked in earnest
-
-
-def _taken(
-    subjects: Sequence[Subject], runners: Sequence[Runner], trajectory: Trajectory
-) -> tuple[Trajectory, dict[str, str]]:
-    """The part of a trajectory that all take, and why they do not take the rest."""
-    short = Trajectory(trajectory.params, trajectory.grads[:1])
-    left_out: dict[str, str] = {}
-    for subject, runner in zip(subjects, runners, strict=True):
-        try:
-            subject.recorded(runner, short)
-        except SubjectError as whole:
-            refused = {}
-            for path in trajectory.params:
-                try:
-                    subject.recorded(runner, short.taken({path}))
-                except SubjectError as error:
-                    refused[path] = str(error)
-            if not refused or len(refused) == len(trajectory.params):
-                raise whole from None
-            left_out |= refused
-    if len(left_out) == len(trajectory.params):
-        raise SubjectError(
-            f"there is no shape that both {subjects[0].name} and {subjects[1].name} take: "
-            f"{next(iter(left_out.values()))}"
-        )
-    return trajectory.taken({*trajectory.params} - {*left_out}), left_out
-
-
 def _measured(
-    a: Subject, b: Subject, both: Sequence[Recorded], dtype: str, trajectory: Trajectory
+    a: Subject,
+    b: Subject,
+    both: Sequence[Recorded],
+    dtype: str,
+    trajectory: Trajectory,
+    ulp: float | None,
 ) -> Comparison:
     one, other = both
     sizes = Sizes(other.params)
-    growth, by_parameter, first = [], dict.fromkeys(trajectory.params, 0.0), None
+    growth, in_ulp, by_parameter, first = [], [], dict.fromkeys(trajectory.params, 0.0), None
     for step, (mine, theirs) in enumerate(zip(one.params, other.params, strict=True)):
         growth.append(0.0)
+        in_ulp.append(0.0)
         for path, value in mine.items():
+            size = sizes.at[step][path]
             apart = distance({path: value}, theirs, sizes.at[step])
+            counted = float(numpy.max(ulps(value, theirs[path], size, dtype), initial=0.0))
             by_parameter[path] = max(by_parameter[path], apart)
-            growth[-1] = max(growth[-1], apart)
-            if apart > BOUND[dtype] and first is None:
+            growth[-1], in_ulp[-1] = max(growth[-1], apart), max(in_ulp[-1], counted)
+            beyond = apart > BOUND[dtype].after(step) if ulp is None else counted > ulp
+            if beyond and first is None:
                 first = step, path
-    verdict: Literal["agree", "differ"] = "agree" if first is None else "differ"
-    apart_by = divergence(*_snapshots(one, other), dtype)
+    bounds = [
+        BOUND[dtype].after(step) if ulp is None else ulp * EPS[dtype] for step in range(len(growth))
+    ]
     return Comparison(
         a,
         b,
         dtype,
-        verdict,
-        BOUND[dtype],
-        max(growth),
-        len(trajectory.grads),
-        apart_by,
-        by_parameter,
-        growth,
-        first,
-        {},
-        {},
-        {},
-        None,
+        verdict="agree" if first is None else "differ",
+        bound=bounds[-1],
+        distance=max(growth),
+        steps=len(trajectory.grads),
+        divergence=divergence(*snapshots(one, other), dtype),
+        by_parameter=by_parameter,
+        growth=growth,
+        bounds=bounds,
+        ulps=in_ulp,
+        first=first,
+        shared={},
+        own={},
+        left_out={},
+        rule=None,
     )
-
-
-def _snapshots(one: Recorded, other: Recorded) -> tuple[list[Any], list[Any]]:
-    """Parameters and comparable slots, as the divergence wants them."""
-    mine, theirs = ([_named(slots) for slots in side.slots] for side in (one, other))
-    common = {
-        (slot, path)
-        for slot, by_path in (mine[-1] if mine else {}).items()
-        for path, value in by_path.items()
-        if getattr(theirs[-1].get(slot, {}).get(path), "shape", None) == value.shape
-    }
-    made = []
-    for recorded, slots in ((one, mine), (other, theirs)):
-        made.append(
-            [
-                {("param", path): value for path, value in params.items()}
-                | {
-                    (slot, path): named.get(slot, {}).get(path, numpy.zeros_like(params[path]))
-                    for slot, path in common
-                }
-                for params, named in zip(recorded.params, slots, strict=True)
-            ]
-        )
-    return made[0], made[1]
-
-
-def _named(slots: Slots) -> Slots:
-    if "exp_avg_diff" in slots:  # of Adan, where three averages have other names
-        names = {"exp_avg": "m", "exp_avg_diff": "v", "exp_avg_sq": "n"}
-        return {names.get(name, name): by_path for name, by_path in slots.items()}
-    return {ALIKE.get(name, name): by_path for name, by_path in slots.items()}
 
 
 def _diagnosed(
@@ -272,12 +287,41 @@ def _diagnosed(
 ) -> None:
     """Put the variants that reproduce each side into the result, and what they do differently."""
     for rule in rules:
-        own = [[(trajectory, both[side]) for trajectory, both in cases] for side in (0, 1)]
+        taken = _taken_by(rule, cases[0][0])
+        if not taken:
+            continue
+        own = [[(t.taken(taken), both[side].part(taken)) for t, both in cases] for side in (0, 1)]
         far = result.distance
         second = found(result.b, rule, own[1], result.dtype, None, depth, far)
         first = found(result.a, rule, own[0], result.dtype, second.variant, depth, far)
         if result.findings is None or (first.variant and second.variant):
             result.rule, result.findings = rule, (first, second)
-            result.reasons = explained(first, second, cases[0][0], result.bound)
+            result.reasons = explained(first, second, own[0][0][0], BOUND[result.dtype])
+            result.unsaid = [
+                path
+                for path, apart in result.by_parameter.items()
+                if path not in taken
+                and apart > result.bound
+                and not _both_reproduced(result, path, cases[0])
+            ]
         if result.explained and result.reasons:
             return
+
+
+def _taken_by(rule: type[Rule], trajectory: Trajectory) -> set[str]:
+    """The parameters that tell variants apart: those that a rule takes; of matrices the plain."""
+    least = rule.min_ndim if isinstance(rule.min_ndim, int) else 0
+    found = {path for path, value in trajectory.params.items() if value.ndim >= least}
+    plain = {path for path in found if trajectory.params[path].ndim == 2}
+    return plain if plain and rule.needs == "matrix" else found
+
+
+def _both_reproduced(
+    result: Comparison, path: str, case: tuple[Trajectory, Sequence[Recorded]]
+) -> bool:
+    """Whether the variants that were found go the sides' way on a parameter beside those used."""
+    trajectory, both = case
+    return all(
+        reproduced(finding, trajectory.taken({path}), recorded.part({path}), result.dtype)
+        for finding, recorded in zip(result.findings or (), both, strict=True)
+    )

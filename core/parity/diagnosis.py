@@ -9,34 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, pairwise
+from itertools import combinations, islice, pairwise
 from typing import Any
 
 import numpy
 
 from ..backend import NumPy, Run
+from ..route import Route
 from ..rule import Rule
 from ..wrapper import Wrapper
-from .arguments import numbers_of, options_of
+from .arguments import hidden, numbers_of, options_of
+from .bounds import AMPLIFIED, BOUND, FAR, Bound
+from .deviations import deviations
 from .subjects import Recorded, Subject
 from .trajectory import Trajectory
 from .variants import DEVIATION, Change, Variant, changes
 from .words import does
 
-__all__ = ["BOUND", "Finding", "Reason", "distance", "explained", "found", "variant_steps"]
-
-BOUND = {"float64": 1e-10, "float32": 1e-4}
-"""How far two ways of computing the same may be apart, relative to the largest size that an element
-or its change has had. A rounding of float64 is 1e-16; RAdam's rho, found by cancellation, is wrong
-by 4e-11. In float32 a difference of 1 - beta^t by its rounding is within the bound, 1e-5."""
-
-SINGLE = 2e-6
-"""How far off a variant may be after all steps and still explain a difference that is much larger,
-such as that of a library which computes some coefficients in float32. What is left is then said to
-be unexplained."""
+__all__ = ["Finding", "Reason", "distance", "explained", "found", "reproduced", "variant_steps"]
 
 SMALL = 1e-3
-"""How small that must be beside what is to be explained."""
+"""How small what is left must be beside what is to be explained."""
 
 LOOSE = 4.0
 """How many times what one rounding of a scalar in float32 does a loose variant may be off."""
@@ -47,8 +40,8 @@ NEAR = 1e-3
 FEW = 3
 """Steps after which a variant that does not fit is given up."""
 
-WIDEST = 16
-"""How many single changes, the nearest, are combined in threes."""
+WIDE, WIDEST = 56, 14
+"""How many single changes, the nearest, are combined in twos, and in threes."""
 
 Parameters = Sequence[Mapping[str, numpy.ndarray]]
 
@@ -66,6 +59,8 @@ class Finding:
     """How far the nearest is off after all steps; or the variant, if that is beyond rounding."""
 
     def __str__(self) -> str:
+        if self.variant is None and not self.tried:
+            return f"{self.subject} is a rule around others, of which no variants are tried"
         if self.variant is None:
             near = ""
             if self.nearest is not None and self.off < NEAR:
@@ -122,13 +117,11 @@ def distance(
     """The largest difference of an element, relative to its largest size so far."""
     worst = 0.0
     for path, value in ours.items():
-        apart = numpy.abs(value - theirs[path])
-        if apart.size:
-            size = sizes[path]
-            ratio = apart / numpy.where(size == 0, 1.0, size)
-            worst = max(worst, float(numpy.nanmax(ratio, initial=0.0)))
-            if not numpy.all(numpy.isfinite(value)):
-                return numpy.inf
+        if not numpy.all(numpy.isfinite(value)):
+            return numpy.inf
+        size = sizes[path]
+        ratio = numpy.abs(value - theirs[path]) / numpy.where(size == 0, 1.0, size)
+        worst = max(worst, float(numpy.max(ratio, initial=0.0)))
     return worst
 
 
@@ -140,8 +133,11 @@ def variant_steps(variant: Variant, trajectory: Trajectory) -> Iterator[dict[str
     zeros = {path: numpy.zeros_like(value) for path, value in trajectory.params.items()}
     grads = [zeros] * variant.late + trajectory.grads
     backend = NumPy()
-    with numpy.errstate(all="ignore"):
-        run: Run = backend.start(rule, trajectory.params, "float64")
+    try:
+        with numpy.errstate(all="ignore"):
+            run: Run = backend.start(rule, trajectory.params, "float64")
+    except ValueError:
+        return  # it does not take parameters of these shapes
     for step in range(len(trajectory.grads)):
         try:
             with numpy.errstate(all="ignore"):
@@ -158,22 +154,27 @@ class _Case:
     trajectory: Trajectory
     params: Parameters
     sizes: Sizes
+    bound: Bound
 
     @classmethod
-    def of(cls, trajectory: Trajectory, recorded: Recorded) -> _Case:
-        return cls(trajectory, recorded.params, Sizes(recorded.params))
+    def of(cls, trajectory: Trajectory, recorded: Recorded, bound: Bound) -> _Case:
+        return cls(trajectory, recorded.params, Sizes(recorded.params), bound)
 
     def part(self, paths: set[str]) -> _Case:
         params = [{path: step[path] for path in paths} for step in self.params]
-        return _Case(self.trajectory.taken(paths), params, Sizes(params))
+        return _Case(self.trajectory.taken(paths), params, Sizes(params), self.bound)
 
     def off(self, variant: Variant, steps: int | None, bound: float) -> float:
-        """The distance of a variant, as soon as it is beyond the bound; infinite if it fails."""
+        """The distance of a variant, as soon as it is beyond the bound; infinite if it fails.
+
+        That of a later step counts less, as far as rounding may have grown by then.
+        """
         worst, last = 0.0, min(steps or len(self.params), len(self.params) - 1)
         taken = 0
         for params in variant_steps(variant, self.trajectory):
             taken += 1
-            worst = max(worst, distance(params, self.params[taken], self.sizes.at[taken]))
+            apart = distance(params, self.params[taken], self.sizes.at[taken])
+            worst = max(worst, apart / self.bound.allowance(taken))
             if worst > bound or taken == last:
                 break
         return worst if taken == last or worst > bound else numpy.inf
@@ -214,26 +215,29 @@ class _Search:
         soon = self.few.off(variant, FEW, max(bound, NEAR))
         if soon < self.off / 2:  # of those alike, the one with the fewest changes
             self.nearest, self.off = variant, soon
-        if soon > bound or (variant.loose and not self._rounds_alike(variant, [self.few])):
+        if soon > bound or (soon > self.bound and not self._rounds_alike(variant, [self.few], FEW)):
             return False
         worst = max(case.off(variant, None, bound) for case in self.cases)
         if worst <= self.bound:
             return True
         return variant.loose and worst <= bound and self._rounds_alike(variant, self.cases)
 
-    def _rounds_alike(self, variant: Variant, cases: Sequence[_Case]) -> bool:
+    def _rounds_alike(
+        self, variant: Variant, cases: Sequence[_Case], steps: int | None = None
+    ) -> bool:
         """Whether it is much nearer to the subject than what is computed in float64 is."""
+        loose = {deviation.name for deviation in variant.deviations if deviation.loose}
         exact = Variant(
             variant.rule,
             variant.numbers,
-            tuple(c for c in variant.changes if c.field != "correction in float32"),
+            tuple(c for c in variant.changes if c.field not in loose),
         )
         for case in cases:
             scalar = max(
                 (
                     distance(a, b, sizes)
                     for a, b, sizes in zip(
-                        variant_steps(variant, case.trajectory),
+                        islice(variant_steps(variant, case.trajectory), steps),
                         variant_steps(exact, case.trajectory),
                         case.sizes.at[1:],
                         strict=False,
@@ -241,7 +245,7 @@ class _Search:
                 ),
                 default=0.0,
             )
-            if case.off(variant, None, numpy.inf) > scalar / LOOSE:
+            if case.off(variant, steps, numpy.inf) > scalar / LOOSE:
                 return False
         return True
 
@@ -264,23 +268,45 @@ def found(
         dtype: in which it has been stepped.
         hint: a variant that another subject has; it and its neighbours are tried too.
         depth: how many changes there may be at once, beside those of a dialect.
-        apart: how far the subjects are apart. A variant that is off by ``SINGLE`` at most explains
+        apart: how far the subjects are apart. A variant that is off by ``FAR`` at most explains
             that too, where what is left is small beside it.
     """
-    if issubclass(rule, Wrapper):
+    if isinstance(subject.target, (Wrapper, Route)):
         return Finding(subject.name, None, 0)
     numbers = numbers_of(subject, rule)
     base = Variant(rule, tuple(sorted(numbers.items())))
-    search = _Search([_Case.of(*case) for case in cases], BOUND[dtype])
+    bound = BOUND[dtype]
+    search = _Search([_Case.of(*case, bound) for case in cases], bound.start)
     search.few = _small(search.first, rule)
-    for variant in _candidates(search, base, options_of(subject, rule), hint, depth):
+    unknown = hidden(subject, rule)
+    base = _at_its_rate(search.few, base) if "lr" in unknown else base
+    for variant in _candidates(search, base, options_of(subject, rule), hint, depth, unknown):
         if search.reproduces(variant):
             return Finding(subject.name, variant, len(search.tried))
     near = search.nearest
     off = max(case.off(near, None, numpy.inf) for case in search.cases) if near else numpy.inf
-    if off <= min(SINGLE, SMALL * apart):
+    far = FAR[dtype] * (AMPLIFIED if rule.needs == "matrix" else 1.0)
+    if off <= min(far, SMALL * apart):
         return Finding(subject.name, near, len(search.tried), None, off)
     return Finding(subject.name, None, len(search.tried), near, off)
+
+
+def _at_its_rate(case: _Case, base: Variant) -> Variant:
+    """The variant with the subject's own lr, if its first step is a multiple of the variant's."""
+    first = next(variant_steps(base, case.trajectory), None)
+    if first is None:
+        return base
+    start = case.params[0]
+    ours = numpy.concatenate([(first[path] - start[path]).ravel() for path in first])
+    theirs = numpy.concatenate([(case.params[1][path] - start[path]).ravel() for path in first])
+    moved = numpy.abs(ours) > numpy.max(numpy.abs(ours), initial=0.0) / 2
+    ratios = theirs[moved] / ours[moved]
+    if not ratios.size or ratios.min() <= 0 or ratios.max() > (1 + NEAR) * ratios.min():
+        return base
+    values = base.values
+    rate = values.get("lr", base.rule.fields()["lr"].default)
+    own = float(f"{rate * numpy.median(ratios):.4g}")
+    return Variant(base.rule, tuple(sorted((dict(base.numbers) | {"lr": own}).items())))
 
 
 def _small(case: _Case, rule: type[Rule]) -> _Case:
@@ -296,7 +322,12 @@ def _small(case: _Case, rule: type[Rule]) -> _Case:
 
 
 def _candidates(
-    search: _Search, base: Variant, options: Mapping[str, Any], hint: Variant | None, depth: int
+    search: _Search,
+    base: Variant,
+    options: Mapping[str, Any],
+    hint: Variant | None,
+    depth: int,
+    unknown: set[str],
 ) -> Iterator[Variant]:
     """Variants to try, those with fewer changes first."""
     fields = base.rule.fields()
@@ -305,7 +336,10 @@ def _candidates(
     if hint is not None:
         starts.append(base.with_changes(*hint.changes))
     yield from starts
-    single = changes(base.rule, dict(base.numbers))
+    single = changes(base.rule, {n: v for n, v in base.numbers if n not in unknown or n == "lr"})
+    if search.bound > BOUND["float64"].start:  # what is rounded there is the likely reason
+        loose = {deviation.name for deviation in deviations(base.rule) if deviation.loose}
+        single.sort(key=lambda change: change.field not in loose and change.field not in fields)
     for start in starts:
         yield from (start.with_changes(change) for change in single)
     for values in _dialects(base):
@@ -314,11 +348,12 @@ def _candidates(
         return
     for start in dict.fromkeys(starts):
         near = _ranked(search.few, start, single)
-        yield from _together(start, near, 2)
+        yield from _together(start, near[:WIDE], 2)
     for values in _dialects(base):
         start = base.with_changes(*values)
         yield from (start.with_changes(change) for change in single)
-    for start in dict.fromkeys(starts[:2] if depth > 2 else []):
+    near_enough = base.rule.needs == "matrix" and search.off <= AMPLIFIED * FAR["float64"]
+    for start in dict.fromkeys(starts[:2] if depth > 2 and not near_enough else []):
         yield from _together(start, _ranked(search.few, start, single)[:WIDEST], 3)
 
     if search.nearest is not None and search.off < NEAR:
@@ -347,7 +382,16 @@ def _together(start: Variant, single: Sequence[Change], count: int) -> Iterator[
             yield start.with_changes(*several)
 
 
-def explained(a: Finding, b: Finding, trajectory: Trajectory, bound: float) -> list[Reason]:
+def reproduced(finding: Finding, trajectory: Trajectory, recorded: Recorded, dtype: str) -> bool:
+    """Whether a variant that was found goes where a subject goes on other parameters too."""
+    if finding.variant is None:
+        return False
+    bound = BOUND[dtype]
+    limit = max(bound.start, 2 * finding.off)
+    return _Case.of(trajectory, recorded, bound).off(finding.variant, None, limit) <= limit
+
+
+def explained(a: Finding, b: Finding, trajectory: Trajectory, bound: Bound) -> list[Reason]:
     """What two variants do differently, as far as it matters on a trajectory; in sentences."""
     one, other = a.variant, b.variant
     if one is None or other is None:
@@ -364,7 +408,7 @@ def _settings(variant: Variant) -> dict[str, Any]:
     return {**rule.hypers, **planted}
 
 
-def _needed(one: Variant, other: Variant, trajectory: Trajectory, bound: float) -> list[str]:
+def _needed(one: Variant, other: Variant, trajectory: Trajectory, bound: Bound) -> list[str]:
     """In what the other must stay as it is to go where it goes; all else may be as in the one."""
     a, b = _settings(one), _settings(other)
     walked = [trajectory.params, *variant_steps(other, trajectory)]
@@ -373,8 +417,9 @@ def _needed(one: Variant, other: Variant, trajectory: Trajectory, bound: float) 
         if a.get(name) != b.get(name):
             without = _having(now, one, name)
             others = [trajectory.params, *variant_steps(without, trajectory)]
-            pairs = zip(others, walked, sizes.at, strict=False)
-            if len(others) == len(walked) and all(distance(*pair) <= bound for pair in pairs):
+            pairs = enumerate(zip(others, walked, sizes.at, strict=False))
+            near = (distance(*pair) <= bound.after(step) for step, pair in pairs)
+            if len(others) == len(walked) and all(near):
                 now = without
             else:
                 needed.append(name)

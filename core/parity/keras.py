@@ -9,11 +9,17 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import numpy
 
+from ..arrays import map_parts
+from ..checkpoint.correspondence import About
+from ..checkpoint.keras import KERAS, kept, tensor
+from ..checkpoint.tensor import Tensor
+from .slots import apart, of_native
 from .subjects import Arrays, Slots, Stepper
 from .subjects import Runner as BaseRunner
 
@@ -28,7 +34,9 @@ if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ:
 class Runner(BaseRunner):
     """Runs an optimizer class of Keras."""
 
-    def __init__(self, target: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+    def __init__(
+        self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""
+    ) -> None:
         self.target, self.arguments, self.dtype = target, dict(arguments), dtype
 
     def start(self, params: Arrays) -> Stepper:
@@ -43,6 +51,8 @@ class _Stepper(Stepper):
         self.taken = 0
         with self._precisely():
             now = {name: value(0) for name, value in self.scheduled.items()}
+            if not callable(target):
+                target = partial(type(target).from_config, target.get_config())
             self.optimizer = target(**{**arguments, **now})
             self.variables = {
                 path: self.keras.Variable(numpy.array(value), dtype=dtype)
@@ -62,7 +72,7 @@ class _Stepper(Stepper):
             for name, value in self.scheduled.items():
                 setattr(self.optimizer, name, value(self.taken))
             native = [
-                self.keras.ops.convert_to_tensor(grads[path], dtype=self.dtype)
+                self.keras.ops.convert_to_tensor(numpy.array(grads[path]), dtype=self.dtype)
                 for path in self.variables
             ]
             self.optimizer.apply(native, [*self.variables.values()])
@@ -73,13 +83,25 @@ class _Stepper(Stepper):
 
     def slots(self) -> Slots:
         found: Slots = {}
-        for name, items in vars(self.optimizer).items():
-            if isinstance(items, list) and len(items) == len(self.variables):
-                pairs = zip(self.variables, items, strict=True)
-                if all(isinstance(item, self.keras.Variable) for item in items):
-                    found[name] = {path: _array(self.keras, item) for path, item in pairs}
-        found.pop("_trainable_variables", None)
+        cls = type(self.optimizer)
+        native = KERAS.get(cls.__name__) if cls.__module__.startswith("keras.") else None
+        for at, path in enumerate(self.variables):
+            slots: dict[str, Any] = kept(self.optimizer, at)
+            if native is not None:
+                slots = of_native(
+                    native,
+                    {name: tensor(value) for name, value in slots.items()},
+                    About({}, self.dtype, self.taken),
+                )
+            for slot, value in slots.items():
+                for name, array in apart(slot, map_parts(self._host, value)):
+                    found.setdefault(name, {})[path] = array
         return found
+
+    def _host(self, value: Any) -> numpy.ndarray:
+        if isinstance(value, Tensor):
+            return numpy.asarray(value.values(), dtype=numpy.float64)
+        return _array(self.keras, value)
 
 
 def _array(keras: Any, variable: Any) -> numpy.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 
 from ..rule import Rule
+from .slots import apart, called
 from .subjects import Arrays, Slots, Stepper
 from .subjects import Runner as BaseRunner
 
@@ -17,7 +18,9 @@ __all__ = ["Runner"]
 class Runner(BaseRunner):
     """Runs a rule, or what a rule's class makes with arguments."""
 
-    def __init__(self, target: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+    def __init__(
+        self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""
+    ) -> None:
         self.rule: Rule = target if isinstance(target, Rule) else target(**arguments)
         self.dtype = dtype
 
@@ -33,18 +36,17 @@ class _Stepper(Stepper):
         self.state = rule.init(self.values)
 
     def step(self, grads: Arrays) -> None:
-        native = {path: numpy.asarray(grad, self.dtype) for path, grad in grads.items()}
+        native = {path: numpy.array(grad, self.dtype) for path, grad in grads.items()}
         self.values, self.state = self.rule.update(native, self.values, self.state)
 
     def params(self) -> dict[str, numpy.ndarray]:
         return {path: value.astype(numpy.float64) for path, value in self.values.items()}
 
     def slots(self) -> Slots:
-        return {
-            slot: {
-                path: value.astype(numpy.float64)
-                for path, value in by_path.items()
-                if isinstance(value, numpy.ndarray)
-            }
-            for slot, by_path in self.state.slots.items()
-        }
+        found: Slots = {}
+        inside = self.rule.hypers.get("lr_at") == "inside"
+        for slot, by_path in self.state.slots.items():
+            for path, value in by_path.items():
+                for name, array in apart(called(slot, inside), value):
+                    found.setdefault(name, {})[path] = array
+        return found

@@ -6,6 +6,9 @@
     subject("keras.optimizers.Nadam")
     subject("samestep:Adan", like="optax")      a rule
     subject("my_file.py:MyOptimizer")           any of these from a file, or from a module
+    subject("jax.example_libraries.optimizers.adam")    what makes (init, update, get_params)
+    subject(samestep.Lookahead(samestep.AdamW()))       a rule that is made already, whatever is
+                                                        in it; a transformation; a triple
 
 What a subject is follows from the packages of its classes: an entry point of the group
 ``samestep.subjects`` names, for a package, the module that steps optimizers made with it. Such a
@@ -14,36 +17,34 @@ module has a class ``Runner``, made from the callable, its arguments and a dtype
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import entry_points
-from pathlib import Path
-from pkgutil import resolve_name
-from types import ModuleType
 from typing import Any, Self
 
 import numpy
 
 from ..arrays import listed
+from ..route import Route
 from ..rule import Rule, registry
 from ..wrapper import Wrapper
+from .importing import SubjectError, entries, imported, nearest, stepping
+from .signatures import declared, parameters, required, rule_of, takes_any
 from .trajectory import Trajectory
 
-__all__ = ["Recorded", "Runner", "Stepper", "Subject", "SubjectError", "subject"]
+__all__ = ["NotFiniteError", "Recorded", "Runner", "Stepper", "Subject", "SubjectError", "subject"]
 
 Arrays = Mapping[str, numpy.ndarray]
 Slots = dict[str, dict[str, numpy.ndarray]]
+BESIDE = re.compile(r"missing \d+ required (?:keyword-only |positional )?arguments?: (.*)")
+"""How Python says what a call lacks."""
 
 
-class SubjectError(ValueError):
-    """A subject that cannot be imported, built or stepped; the message says which and why."""
+class NotFiniteError(SubjectError):
+    """A subject that gave NaN or infinity."""
 
 
 class Stepper(ABC):
@@ -58,7 +59,7 @@ class Stepper(ABC):
         """The parameters in float64."""
 
     def slots(self) -> Slots:
-        """What it keeps, by the library's own names for it and by path, in float64."""
+        """What it keeps, by our names where they are known and by path, in float64."""
         return {}
 
 
@@ -66,8 +67,17 @@ class Runner(ABC):
     """What can start an optimizer over and over; whatever is compiled is compiled once."""
 
     @abstractmethod
-    def __init__(self, target: Any, arguments: Mapping[str, Any], dtype: str) -> None:
-        """Take what makes the optimizer, its arguments, and the dtype of the parameters."""
+    def __init__(
+        self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""
+    ) -> None:
+        """Take what makes the optimizer, its arguments, and the dtype of the parameters.
+
+        Args:
+            target: what makes it, or itself.
+            arguments: what it is made with.
+            dtype: of the parameters.
+            rule: the rule here whose name it has; its slots are called as there.
+        """
 
     @abstractmethod
     def start(self, params: Arrays) -> Stepper:
@@ -80,6 +90,10 @@ class Recorded:
 
     params: list[dict[str, numpy.ndarray]]
     slots: list[Slots]
+
+    def part(self, paths: Collection[str]) -> Recorded:
+        """What concerns some parameters."""
+        return Recorded([{path: step[path] for path in paths} for step in self.params], [])
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ class Subject:
     @property
     def declared(self) -> dict[str, Any]:
         """The arguments that it takes, with the values that they have here."""
-        return {**_declared(self.target), **self.arguments}
+        return {**declared(self.target), **self.arguments}
 
     def having(self, **arguments: Any) -> Self:
         """The same with other arguments.
@@ -107,11 +121,13 @@ class Subject:
         Raises:
             SubjectError: it has no such argument.
         """
-        known = _declared(self.target)
+        known = declared(self.target)
         for name in arguments:
-            if name not in known and not _takes_any(self.target):
+            if name not in known and not takes_any(self.target):
                 has = f"it has {listed(known)}" if known else "it takes none, or is made already"
-                raise SubjectError(f"{self.name} has no argument {name}; {has}")
+                raise SubjectError(
+                    f"{self.name} has no argument {name}; {has}{nearest(name, known)}"
+                )
         return replace(self, arguments={**self.arguments, **arguments})
 
     def runner(self, dtype: str) -> Runner:
@@ -121,7 +137,8 @@ class Subject:
             SubjectError: it cannot be built, and why.
         """
         with _blamed(self, "cannot be built"):
-            made: Runner = _module(self.package).Runner(self.target, self.arguments, dtype)
+            module, rule = stepping(self.package), self.rule.__name__ if self.rule else ""
+            made: Runner = module.Runner(self.target, self.arguments, dtype, rule)
         return made
 
     def recorded(self, runner: Runner, trajectory: Trajectory) -> Recorded:
@@ -142,10 +159,10 @@ class Subject:
                 slots.append(stepper.slots())
             for path, value in params[-1].items():
                 if not numpy.all(numpy.isfinite(value)):
-                    raise SubjectError(
-                        f"{self.name} gave NaN or infinity for a parameter of shape "
-                        f"{value.shape} ({path!r}) at step {step}; its arguments were "
-                        f"{dict(self.arguments)}"
+                    what = "NaN" if numpy.any(numpy.isnan(value)) else "infinity"
+                    raise NotFiniteError(
+                        f"{self.name} gave {what} for a parameter of shape {value.shape} "
+                        f"({path!r}) at step {step}; its arguments were {dict(self.arguments)}"
                     )
         return Recorded(params, slots)
 
@@ -159,6 +176,12 @@ def _blamed(who: Subject, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         line = next(iter(str(error).strip().splitlines()), "")
+        lacks = BESIDE.search(line) if isinstance(error, TypeError) else None
+        if lacks is not None and "step" in what:
+            raise SubjectError(
+                f"{who.name} cannot be compared: its step needs {lacks[1]}, and all that is given "
+                "here is gradients"
+            ) from error
         raise SubjectError(
             f"{who.name} {what} with {dict(who.arguments)}: {type(error).__name__}: {line}"
         ) from error
@@ -175,13 +198,34 @@ def subject(description: Any, /, **arguments: Any) -> Subject:
         SubjectError: there is no such thing, or nothing that can be stepped.
     """
     shown = description if isinstance(description, str) else _called(description)
-    target = _imported(description) if isinstance(description, str) else description
-    if isinstance(target, Rule) and not isinstance(target, Wrapper):
+    target = imported(description) if isinstance(description, str) else description
+    if inspect.isclass(target) and issubclass(target, Wrapper):
+        return _around(shown, target, arguments)
+    plain = isinstance(target, Rule) and not isinstance(target, (Wrapper, Route))
+    if plain and not any(target.groups.arguments().values()):
         fields = target.fields()
         changed = {n: v for n, v in target.hypers.items() if v != fields[n].default}
         target, arguments = type(target), {**changed, **arguments}
-    bare = Subject(shown, target, "", {}, _rule_of(target, shown)).having(**arguments)
+    bare = Subject(shown, target, "", {}, rule_of(target, shown)).having(**arguments)
     return replace(bare, package=_package(bare))
+
+
+def _around(shown: str, wrapper: Any, arguments: Mapping[str, Any]) -> Subject:
+    """A wrapper by its name; the rule inside is given as the argument ``rule``."""
+    given = dict(arguments)
+    inside = given.pop("rule", None)
+    if isinstance(inside, str) and inside in registry:
+        inside = registry[inside]()
+    if not isinstance(inside, Rule):
+        raise SubjectError(
+            f"{shown} is a rule around another, which must be given: as rule='AdamW', or made "
+            f"already, as samestep.{wrapper.__name__}(samestep.AdamW(lr=1e-3))"
+        )
+    try:
+        made = wrapper(inside, **given)
+    except (TypeError, ValueError) as error:
+        raise SubjectError(f"{shown} cannot be built with {arguments}: {error}") from error
+    return Subject(shown, made, "samestep", {}, wrapper)
 
 
 def _called(target: Any) -> str:
@@ -190,113 +234,54 @@ def _called(target: Any) -> str:
     return str(getattr(target, "__qualname__", type(target).__name__))
 
 
-def _imported(name: str) -> Any:
-    place, _, inside = name.rpartition(":")
-    if place == "samestep":
-        if inside not in registry:
-            raise SubjectError(f"{name}: there is no such rule; there are {listed(registry)}")
-        return registry[inside]
-    root = re.split(r"[.:]", name)[0]
-    if root in _entries():  # Keras's backend must be chosen before it is imported
-        _module(root, name)
-    try:
-        if place.endswith(".py"):
-            return resolve_name(f"{_loaded(Path(place)).__name__}:{inside}")
-        return resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SubjectError(f"{name} cannot be imported: {error}") from error
-
-
-def _loaded(path: Path) -> ModuleType:
-    if not path.exists():
-        raise SubjectError(f"{path}: there is no such file")
-    name = f"_subject_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise SubjectError(f"{path} cannot be imported: {error}") from error
-    return module
-
-
-@cache
-def _entries() -> dict[str, Any]:
-    return {entry.name: entry for entry in entry_points(group="samestep.subjects")}
-
-
-def _module(package: str, who: str = "") -> ModuleType:
-    try:
-        module: ModuleType = _entries()[package].load()
-    except ImportError as error:
-        raise SubjectError(f"{who or package} cannot be imported: {error}") from error
-    return module
-
-
 def _package(bare: Subject) -> str:
     """The entry point for a subject, by the packages of its classes."""
     target = bare.target
-    found = _of_classes(target if inspect.isclass(target) else type(target))
+    found = _of_made(target) if not inspect.isclass(target) else _of_classes(target)
+    if inspect.isclass(target) or found is None:
+        needs = (
+            inspect.signature(target.step).parameters
+            if callable(getattr(target, "step", None))
+            else {}
+        )
+        if "closure" in needs and needs["closure"].default is inspect.Parameter.empty:
+            raise SubjectError(
+                f"{bare.name} cannot be compared: its step needs a closure, in which it computes "
+                "the loss and gradients itself, and all that is given here is gradients"
+            )
+    elif hasattr(target, "param_groups"):
+        raise SubjectError(
+            f"{bare.name} is an optimizer that is made already, for parameters of its own; name "
+            "its class, or a function that takes params"
+        )
     if found is None and callable(target):
+        if "params" in {item.name for item in parameters(target)}:
+            return "torch"
         with _blamed(bare, "cannot be built"):
-            found = _of_classes(type(target(**_filled(bare))))
+            found = _of_made(target(**_filled(bare)))
     if found is None:
         raise SubjectError(
             f"{bare.name} is nothing that can be stepped here; that is what is made with "
-            f"{listed(_entries())}"
+            f"{listed(entries())}"
         )
     return found
 
 
+def _of_made(made: Any) -> str | None:
+    """The entry point for what is no class."""
+    several = isinstance(made, tuple) and len(made) == len(("init", "update", "get_params"))
+    if several and all(map(callable, made)):
+        return "jax"
+    return _of_classes(type(made))
+
+
 def _filled(bare: Subject) -> dict[str, Any]:
     """Arguments with a number for those that must be given."""
-    return {**dict.fromkeys(_required(bare.target), 2.0**-10), **bare.arguments}
+    return {**dict.fromkeys(required(bare.target), 2.0**-10), **bare.arguments}
 
 
 def _of_classes(made: type) -> str | None:
     if issubclass(made, Rule):
         return "samestep"
     roots = (base.__module__.partition(".")[0] for base in made.__mro__)
-    return next((root for root in roots if root != "samestep" and root in _entries()), None)
-
-
-def _parameters(target: Any) -> Iterator[inspect.Parameter]:
-    if not callable(target) or isinstance(target, Rule):
-        return
-    try:
-        found = inspect.signature(target)
-    except (TypeError, ValueError):
-        return
-    yield from found.parameters.values()
-
-
-def _declared(target: Any) -> dict[str, Any]:
-    """Arguments and their defaults; ``...`` where there is none."""
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {
-        item.name: ... if item.default is item.empty else item.default
-        for item in _parameters(target)
-        if item.kind in kinds and item.name != "params"
-    }
-
-
-def _required(target: Any) -> list[str]:
-    return [name for name, default in _declared(target).items() if default is ...]
-
-
-def _takes_any(target: Any) -> bool:
-    return any(item.kind is inspect.Parameter.VAR_KEYWORD for item in _parameters(target))
-
-
-def _rule_of(target: Any, name: str) -> type[Rule] | None:
-    """The rule whose name is the subject's, or the longest that is in it."""
-    kind = target if isinstance(target, type) else type(target)
-    if issubclass(kind, Rule):
-        bases = (base for base in kind.__mro__ if issubclass(base, Rule))
-        known = [base for base in bases if registry.get(base.__name__) is base]
-        if known:
-            return known[0]
-    own = re.sub(r"[^a-z0-9]", "", re.split(r"[.:]", name)[-1].lower())
-    names = sorted(registry, key=len, reverse=True)
-    return next((registry[rule] for rule in names if rule.lower() in own), None)
+    return next((root for root in roots if root != "samestep" and root in entries()), None)

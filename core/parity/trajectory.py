@@ -54,9 +54,10 @@ def record(
 
     Gradients change sign from step to step, span decades of scale (one per element that stays, one
     per step that changes), and hold exact zeros: one element in ten at random, one element always,
-    and one whole step. Parameters start at sizes from 1e-3 to 1, some at zero. The first gradients
-    have the parameters' signs, so that coupled decay adds to them: a difference of nearly equal
-    numbers, before an element has had any size to count errors in, would measure only itself.
+    and one whole step, if there are several. Parameters start at sizes from 1e-3 to 1, some at
+    zero. The first gradients have the parameters' signs, so that coupled decay adds to them: a
+    difference of nearly equal numbers, before an element has had any size to count errors in, would
+    measure only itself.
 
     Args:
         seed: of the random generator.
@@ -76,7 +77,7 @@ def record(
         drift = random.uniform(-1, 1)
         grads.append(
             {
-                path: _gradient(random, shape, scales[path] + drift, zero=step == steps // 2)
+                path: _gradient(random, shape, scales[path] + drift, zero=0 < step == steps // 2)
                 for path, shape in shapes.items()
             }
         )

@@ -54,6 +54,10 @@ SAID: Mapping[tuple[str, Any], str] = {
     ("momentum_start", "zero"): "starts the momentum at zero",
     ("nesterov", False): "does not look ahead",
     ("nesterov", True): "looks one step of momentum ahead",
+    ("scale_at", "after"): "scales by the parameter's RMS after its decay",
+    ("scale_at", "before"): "scales by the parameter's RMS before its decay",
+    ("layout", "io"): "takes the last axis of a matrix for the outputs",
+    ("layout", "oi"): "takes the first axis of a matrix for the outputs",
     ("start", "gradient"): "starts its averages at the first gradient",
     ("start", "zero"): "starts its averages at zero",
 }

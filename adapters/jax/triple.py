@@ -1,0 +1,57 @@
+"""Steps triples ``(init, update, get_params)``: those of ``jax.example_libraries.optimizers``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+
+import jax
+
+from ..parity.subjects import Arrays, Slots, Stepper
+from ..parity.subjects import Runner as BaseRunner
+from .subject import precisely
+
+__all__ = ["Runner"]
+
+
+class Runner(BaseRunner):
+    """Runs a triple, or what a function makes with arguments; one step is one kernel."""
+
+    def __init__(
+        self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""
+    ) -> None:
+        self.dtype = dtype
+        with precisely(dtype):
+            made = target if isinstance(target, tuple) else target(**arguments)
+        self.init, update, self.get_params = made
+        self.update = jax.jit(update)
+
+    def start(self, params: Arrays) -> Stepper:
+        """Copies of the parameters, and the first state."""
+        return _Stepper(self, params)
+
+
+class _Stepper(Stepper):
+    def __init__(self, runner: Runner, params: Arrays) -> None:
+        self.runner, self.taken = runner, 0
+        with precisely(runner.dtype):
+            self.state = runner.init(self._native(params))
+
+    def _native(self, arrays: Arrays) -> dict[str, jax.Array]:
+        return {path: jax.numpy.array(v, self.runner.dtype) for path, v in arrays.items()}
+
+    def step(self, grads: Arrays) -> None:
+        with precisely(self.runner.dtype):
+            self.state = self.runner.update(self.taken, self._native(grads), self.state)
+        self.taken += 1
+
+    def params(self) -> dict[str, numpy.ndarray]:
+        with precisely(self.runner.dtype):
+            values = self.runner.get_params(self.state)
+        return {path: numpy.array(value, dtype=numpy.float64) for path, value in values.items()}
+
+    def slots(self) -> Slots:
+        """Nothing: what these keep has no names."""
+        return {}

@@ -1,0 +1,96 @@
+"""Runs of subjects beside each other: what they take, and the dtype that they compute in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy
+
+from .arguments import NAMES
+from .subjects import NotFiniteError, Recorded, Runner, Subject, SubjectError
+from .trajectory import Trajectory, record
+
+__all__ = ["finite", "is_wide", "snapshots", "taken"]
+
+
+def finite(side: str, subject: Subject, runner: Runner, trajectory: Trajectory) -> Recorded:
+    """Where a subject goes; what to do about it where that is nowhere."""
+    try:
+        return subject.recorded(runner, trajectory)
+    except NotFiniteError as error:
+        raise _advised(error, side, subject) from error
+
+
+def _advised(error: SubjectError, side: str, subject: Subject) -> SubjectError:
+    """What can be done about NaN beside what there was."""
+    if not isinstance(error, NotFiniteError):
+        return error
+    names = [name for name in NAMES["lr"] if name in subject.declared]
+    advice = f", such as {side}.{names[0]}=1e-4" if names else ""
+    return NotFiniteError(f"{error}. It is side {side}: try a smaller learning rate{advice}")
+
+
+def is_wide(side: Subject, runner: Runner, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether it computes in float64: whether it gives what float32 does not hold."""
+    short = record(0, 3, shapes)  # the second step of these is the one without gradients
+    for paths in ({*shapes}, *({path} for path in shapes)):
+        try:
+            last = side.recorded(runner, short.taken(paths)).params[-1]
+        except SubjectError:
+            continue
+        moved = [value[value != short.params[path]] for path, value in last.items()]
+        with numpy.errstate(over="ignore"):
+            return any(bool(numpy.any(v != v.astype(numpy.float32))) for v in moved)
+    return True  # what it cannot take will be said where it is asked in earnest
+
+
+def taken(
+    subjects: Sequence[Subject], runners: Sequence[Runner], trajectory: Trajectory
+) -> tuple[Trajectory, dict[str, str]]:
+    """The part of a trajectory that all take, and why they do not take the rest."""
+    short = Trajectory(trajectory.params, trajectory.grads[:1])
+    left_out: dict[str, str] = {}
+    for subject, runner, side in zip(subjects, runners, "ab", strict=True):
+        try:
+            subject.recorded(runner, short)
+        except SubjectError as whole:
+            refused = {}
+            for path in trajectory.params:
+                try:
+                    subject.recorded(runner, short.taken({path}))
+                except SubjectError as error:
+                    refused[path] = str(error)
+            if not refused or len(refused) == len(trajectory.params):
+                raise _advised(whole, side, subject) from whole.__cause__
+            left_out |= refused
+    if len(left_out) == len(trajectory.params):
+        raise SubjectError(
+            f"there is no shape that both {subjects[0].name} and {subjects[1].name} take: "
+            f"{next(iter(left_out.values()))}"
+        )
+    return trajectory.taken({*trajectory.params} - {*left_out}), left_out
+
+
+def snapshots(one: Recorded, other: Recorded) -> tuple[list[Any], list[Any]]:
+    """Parameters and comparable slots, as the divergence wants them."""
+    mine, theirs = (side.slots for side in (one, other))
+    common = {
+        (slot, path): value.shape
+        for slot, by_path in (mine[-1] if mine else {}).items()
+        for path, value in by_path.items()
+        if getattr(theirs[-1].get(slot, {}).get(path), "shape", None) == value.shape
+    }
+    made: tuple[list[Any], list[Any]] = [], []
+    sides = ((one.params, mine, theirs), (other.params, theirs, mine))
+    for snapshots, (params, own, others) in zip(made, sides, strict=True):
+        for step, values in enumerate(params):
+            snapshots.append({("param", path): value for path, value in values.items()})
+            for (
+                slot,
+                path,
+            ), shape in common.items():  # what one side makes at its first step is no difference
+                kept = (side[step].get(slot, {}).get(path) for side in (own, others))
+                value = next((array for array in kept if array is not None), None)
+                snapshots[-1][slot, path] = numpy.zeros(shape) if value is None else value
+    return made
