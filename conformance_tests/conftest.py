@@ -1,104 +1,87 @@
 """Finds rules and backends, and says what is tested and what is missing. Nothing is listed here.
 
 ``SAMESTEP_RULES``: Python files whose rules are tested as well, separated like ``PATH``.
-``SAMESTEP_BACKENDS``: names of backends or libraries to test, separated by commas; one that is
-missing is an error. Without it all that are installed are tested.
+``SAMESTEP_BACKENDS``: names of backends or libraries to test, separated by commas.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
-from samestep.backend import Backend, Missing, backends
-from samestep.conformance.settings import all_rules, load_rules, settings
+from samestep.backend import Missing, backends
+from samestep.conformance.parametrized import chosen, parametrize
+from samestep.conformance.properties import NOISE
+from samestep.conformance.settings import all_rules, load_rules
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load the rules named by ``SAMESTEP_RULES``, and see that ``SAMESTEP_BACKENDS`` are there."""
-    config.addinivalue_line(
-        "markers",
-        "thorough: faults planted in every rule; and for one more rule, in eager JAX, with a "
-        "compiler or in another dtype than float32, what the first element rule shows",
-    )
+    for warning in NOISE:
+        config.addinivalue_line("filterwarnings", warning)
     try:
         load_rules()
     except FileNotFoundError as error:
         raise pytest.UsageError(str(error)) from None
-    _chosen()
-
-
-def _requested(name: str) -> list[Backend]:
-    found = backends()
-    chosen = [b for b in found.values() if isinstance(b, Backend) and name in (b.name, b.library)]
-    if chosen:
-        return chosen
-    if isinstance(found.get(name), Missing):
-        raise pytest.UsageError(f"SAMESTEP_BACKENDS={name} is missing: {found[name].reason}")
-    raise pytest.UsageError(f"SAMESTEP_BACKENDS={name} is unknown; there are {', '.join(found)}")
-
-
-def _chosen() -> list[Backend]:
-    names = [name for name in os.environ.get("SAMESTEP_BACKENDS", "").split(",") if name]
-    if names:
-        return [backend for name in names for backend in _requested(name)]
-    return [b for b in backends().values() if isinstance(b, Backend)]
+    chosen()
 
 
 def pytest_report_header() -> list[str]:
     missing = [f"{m.name} ({m.reason})" for m in backends().values() if isinstance(m, Missing)]
     return [
         "samestep rules: " + ", ".join(rule.__name__ for rule in all_rules()),
-        "samestep backends: " + ", ".join(backend.name for backend in _chosen()),
+        "samestep backends: " + ", ".join(backend.name for backend in chosen()),
         "samestep backends missing: " + (", ".join(missing) or "none"),
     ]
 
 
+class _Installed(pytest.Module):
+    """A module of an installed suite, where not everything has to be there that a checkout has."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            missing = error.__cause__
+            if not isinstance(missing, ModuleNotFoundError) or not missing.name:
+                raise
+            if missing.name.partition(".")[0] == "samestep":
+                raise
+            reason = f"needs {missing.name}, which is not installed"
+            raise pytest.skip.Exception(reason, allow_module_level=True) from error
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave other people's tools out of an installed suite, unless they are asked for by name."""
+    asked = any("integrations" in str(argument) for argument in config.getoption("file_or_dir"))
+    left_out = config.option.pyargs and not asked and collection_path.name == "integrations"
+    return True if left_out else None
+
+
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.Module | None:
+    """Skip a module that needs what is missing, with ``--pyargs``; here that is an error."""
+    if not parent.config.option.pyargs:
+        return None
+    return _Installed.from_parent(parent, path=module_path)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Fixtures by name: ``rule_class``, ``setting``, ``backend``, ``backend`` with ``dtype``."""
-    names = metafunc.fixturenames
-    if "rule_class" in names:
-        rules = [
-            pytest.param(rule, id=rule.__name__, marks=pytest.mark.xdist_group(rule.__name__))
-            for rule in all_rules()
-        ]
-        metafunc.parametrize("rule_class", rules)
-    if "setting" in names:
-        metafunc.parametrize(
-            "setting",
-            [
-                pytest.param(
-                    rule, id=f"{cls.__name__}-{label}", marks=pytest.mark.xdist_group(cls.__name__)
-                )
-                for cls in all_rules()
-                for label, rule in settings(cls).items()
-            ],
-        )
-    if "backend" in names and "dtype" in names:
-        metafunc.parametrize(
-            "backend, dtype",
-            [
-                pytest.param(backend, dtype, id=f"{backend.name}-{dtype}")
-                for backend in _chosen()
-                for dtype in backend.dtypes
-            ],
-        )
-    elif "backend" in names:
-        metafunc.parametrize(
-            "backend",
-            [pytest.param(backend, id=backend.name) for backend in _chosen()],
-        )
+    parametrize(metafunc, all_rules())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as thorough what ``make test`` leaves to ``make thorough``."""
-    first = next(rule for rule in all_rules() if rule.needs == "element")
+    own = [rule for rule in all_rules() if rule.__module__.startswith("samestep.")]
+    first = next(rule for rule in own if rule.needs == "element")
     for item in items:
         given = getattr(item, "callspec", None)
         rule = given.params.get("rule_class") if given else None
         backend = given.params.get("backend") if given else None
-        if rule is None or backend is None or not rule.__module__.startswith("samestep."):
+        if rule not in own or backend is None:
             continue
         unusual = (given.params.get("dtype", "float32") != "float32") + backend.slow
         if unusual > (rule is first):

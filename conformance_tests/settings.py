@@ -94,6 +94,6 @@ def suited(rule: Rule, trajectory: Trajectory) -> Trajectory:
 
 
 def _of_need(need: str) -> type[Rule]:
-    return next(
-        rule for rule in all_rules() if not issubclass(rule, Wrapper) and rule.needs == need
-    )
+    """The first rule of the package that needs this, whatever rules there are beside it."""
+    own = [rule for rule in all_rules() if rule.__module__.startswith("samestep.")]
+    return next(rule for rule in own if not issubclass(rule, Wrapper) and rule.needs == need)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from samestep.conformance.agreement import bound, measure, operations, steps_of
+from samestep.conformance.report import PROPERTY, as_row
 from samestep.conformance.settings import typical
 
 ILL_CONDITIONED = 0.001
 """Share of elements that a change of the gradient by 1e-6 may turn around."""
 
 
+@pytest.fixture
+def reported(rule_class, backend, dtype, record_property):
+    """What was measured goes with the report of the test, for the table at the end of a run."""
+    yield
+    with suppress(Exception):  # what cannot be measured has failed the test
+        rule = typical(rule_class)
+        record_property(PROPERTY, as_row(rule, backend, dtype, measure(rule, backend, dtype)))
+
+
+@pytest.mark.usefixtures("reported")
 def test_one_step_is_within_the_bound_of_float64(rule_class, backend, dtype):
     rule = typical(rule_class)
     measured = measure(rule, backend, dtype)
