@@ -36,6 +36,7 @@ from ..execution import EXECUTIONS, Execution
 from ..rule import Rule
 from .averaging import averaged
 from .optax_states import from_optax, to_optax, to_optax_params
+from .recorder import recorder
 from .transformation import RuleTransformation, bind
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "averaged",
     "bind",
     "from_optax",
+    "recorder",
     "to_optax",
     "to_optax_params",
 ]

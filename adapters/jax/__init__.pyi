@@ -36,6 +36,7 @@ from .averaging import averaged as averaged
 from .optax_states import from_optax as from_optax
 from .optax_states import to_optax as to_optax
 from .optax_states import to_optax_params as to_optax_params
+from .recorder import recorder as recorder
 from .transformation import RuleTransformation as RuleTransformation
 from .transformation import bind as bind
 
@@ -45,6 +46,7 @@ __all__ = [
     "averaged",
     "bind",
     "from_optax",
+    "recorder",
     "to_optax",
     "to_optax_params",
 ]

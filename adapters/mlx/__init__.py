@@ -27,8 +27,9 @@ from ..execution import Execution
 from ..rule import Rule
 from .optimizer import EXECUTIONS, RuleOptimizer, bind
 from .optimizers import from_state
+from .recorder import recorder
 
-__all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state"]
+__all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state", "recorder"]
 
 
 def _native(rule: type[Rule]) -> type:

@@ -29,12 +29,14 @@ from .optimizer import EXECUTIONS as EXECUTIONS
 from .optimizer import RuleOptimizer as RuleOptimizer
 from .optimizer import bind as bind
 from .optimizers import from_state as from_state
+from .recorder import recorder as recorder
 
 __all__ = [
     "EXECUTIONS",
     "RuleOptimizer",
     "bind",
     "from_state",
+    "recorder",
 ]
 
 class AMSGrad(RuleOptimizer):

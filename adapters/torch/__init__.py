@@ -22,8 +22,9 @@ from .. import native
 from ..rule import Rule
 from .optim import from_state_dict, into_state_dict
 from .optimizer import EXECUTIONS, RuleOptimizer, bind
+from .recorder import recorder
 
-__all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state_dict", "into_state_dict"]
+__all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state_dict", "into_state_dict", "recorder"]
 
 
 KEYWORDS = {"execution": "auto", "capturable": False, "differentiable": False}

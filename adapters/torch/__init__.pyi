@@ -25,6 +25,7 @@ from .optim import into_state_dict as into_state_dict
 from .optimizer import EXECUTIONS as EXECUTIONS
 from .optimizer import RuleOptimizer as RuleOptimizer
 from .optimizer import bind as bind
+from .recorder import recorder as recorder
 
 __all__ = [
     "EXECUTIONS",
@@ -32,6 +33,7 @@ __all__ = [
     "bind",
     "from_state_dict",
     "into_state_dict",
+    "recorder",
 ]
 
 class AMSGrad(RuleOptimizer):

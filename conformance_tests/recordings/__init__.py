@@ -1,0 +1,1 @@
+"""``samestep replay``: what a recorded run does, beside its rule or beside another run."""

@@ -1,0 +1,439 @@
+"""Runs of torch, recorded and recomputed: what agrees, what was planted, and resumes."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+
+import samestep
+from samestep.recording import Asked, RecordingError, read, replay
+
+torch = pytest.importorskip("torch")
+import samestep.torch  # noqa: E402  (needs torch)
+
+STEPS = 24
+
+
+def network(dtype=torch.float32):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.Tanh(), torch.nn.Linear(12, 2)).to(
+        dtype
+    )
+
+
+def batches(first=0, last=STEPS, dtype=torch.float32):
+    """Batches of other sizes of numbers, so that gradients change sign and scale."""
+    for step in range(first, last):
+        random = torch.Generator().manual_seed(step)
+        x = torch.randn(16, 6, generator=random) * 10 ** (step % 5 - 2)
+        yield step, x.to(dtype), torch.randn(16, 2, generator=random).to(dtype)
+
+
+def train(path, model, optimizer, *, between=None, first=0, last=STEPS, dtype=torch.float32, **how):
+    with samestep.torch.recorder(path, optimizer, model=model, **how):
+        for step, x, y in batches(first, last, dtype):
+            optimizer.zero_grad()
+            ((model(x) - y) ** 2).mean().backward()
+            optimizer.step()
+            if between is not None:
+                between(step)
+    return path
+
+
+def adamw(model, **numbers):
+    return torch.optim.AdamW(model.parameters(), **{"lr": 1e-2, "weight_decay": 0.1, **numbers})
+
+
+OPTIMIZERS = {
+    "AdamW": adamw,
+    "SGD": lambda m: torch.optim.SGD(m.parameters(), 0.01, momentum=0.9, weight_decay=0.1),
+    "RMSprop": lambda m: torch.optim.RMSprop(m.parameters(), 1e-3, centered=True, momentum=0.5),
+    "Adagrad": lambda m: torch.optim.Adagrad(m.parameters(), 0.01, lr_decay=0.1),
+    "NAdam": lambda m: torch.optim.NAdam(m.parameters(), 1e-2, weight_decay=0.1),
+    "RAdam": lambda m: torch.optim.RAdam(m.parameters(), 1e-2),
+    "Adafactor": lambda m: torch.optim.Adafactor(m.parameters(), 1e-2),
+    "Adan": lambda m: samestep.torch.Adan(m.parameters(), lr=1e-2, weight_decay=0.1),
+    "Prodigy": lambda m: samestep.torch.Prodigy(m.parameters(), weight_decay=0.1),
+    "Lookahead(AdamW)": lambda m: samestep.torch.bind(
+        samestep.Lookahead(samestep.AdamW(lr=1e-2), sync_period=3), m.parameters()
+    ),
+    "Muon, SGD": lambda m: samestep.torch.bind(
+        samestep.route((samestep.Where(ndim=2), samestep.Muon(lr=1e-2)), samestep.SGD(lr=1e-3)),
+        m.named_parameters(),
+    ),
+    "Lion": lambda m: samestep.torch.Lion(
+        m.named_parameters(),
+        lr=samestep.schedules.CosineDecay(1e-2, STEPS),
+        weight_decay=0.1,
+        mask=lambda p: p.ndim > 1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_agrees_with_its_rule_in_stretches_that_begin_in_mid_course(tmp_path, name):
+    model = network()
+    made = OPTIMIZERS[name](model)
+    path = train(tmp_path / "run.safetensors", model, made, steps=lambda step: step % 10 < 4)
+    found = replay([read(path)])
+    assert found.verdict == "agree", found.sentences
+    assert [row[0] for row in found.growth] == [s for s in range(STEPS) if s % 10 < 4]
+    assert found.rule.removesuffix(" like torch") == name and not found.unchecked
+    assert max(row[2] for row in found.growth) > 0  # float32 is not float64
+    assert all(row.steps == 12 for row in found.rows.values()) and len(found.rows) == 4
+
+
+@pytest.mark.parametrize("name", ["AdamW", "Adan", "Lion"])
+def test_other_numbers_than_the_run_had_depart_at_the_first_step(tmp_path, name):
+    model = network()
+    path = train(tmp_path / "run.safetensors", model, OPTIMIZERS[name](model), steps=6)
+    assert replay([read(path)]).verdict == "agree"
+    found = replay([read(path)], Asked(settings={"lr": 0.0101}))
+    assert found.verdict == "departs" and found.first.step == 0
+    assert found.first.relative == pytest.approx(0.0099, rel=0.1)
+
+
+def test_an_eps_that_is_inside_the_root_departs(tmp_path):
+    """A stranger's class: the rule must be named, and what it does otherwise is seen."""
+
+    class Strange(torch.optim.Optimizer):
+        def __init__(self, params, lr, inside):
+            super().__init__(
+                params, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-6, "inside": inside}
+            )
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for param in group["params"]:
+                    own = self.state[param]
+                    own.setdefault("t", 0)
+                    own["t"] += 1
+                    for key, new, beta in (("m", param.grad, 0.9), ("v", param.grad**2, 0.999)):
+                        own[key] = beta * own.get(key, 0) + (1 - beta) * new
+                    m, v = own["m"] / (1 - 0.9 ** own["t"]), own["v"] / (1 - 0.999 ** own["t"])
+                    eps = group["eps"]
+                    root = (v + eps).sqrt() if group["inside"] else v.sqrt() + eps
+                    param.sub_(group["lr"] * m / root)
+
+    verdicts = {}
+    for inside in (False, True):
+        model = network()
+        made = Strange(model.parameters(), 1e-2, inside)
+        path = train(tmp_path / f"{inside}.safetensors", model, made)
+        with pytest.raises(RecordingError, match=r"Strange follows; name one with --rule: AMSGrad"):
+            replay([read(path)])
+        verdicts[inside] = replay([read(path)], Asked("Adam", "torch"))
+    assert verdicts[False].verdict == "agree", verdicts[False].sentences
+    assert verdicts[True].verdict == "departs" and verdicts[True].first.step == 0
+    assert verdicts[True].first.relative > 1e-3
+    assert verdicts[True].instead == ["adds eps = 1e-06 under the root"]
+
+
+def test_a_state_that_is_lost_in_mid_course_is_named_with_its_step_and_parameter(tmp_path):
+    model = network()
+    made = adamw(model)
+    weight = model[2].weight
+
+    def lose(step):
+        if step == 10:
+            made.state.pop(weight)
+
+    path = train(tmp_path / "run.safetensors", model, made, between=lose)
+    found = replay([read(path)])
+    assert found.verdict == "departs"
+    assert [(d.step, d.path) for d in found.departures] == [(11, "2.weight")]
+    assert "as if the state was empty and steps were counted from 0" in found.sentences[0]
+    assert found.first.until == 11  # judged with the new state it is right again
+    assert found.rows["2.weight"].departing == 1 and found.rows["0.weight"].departing == 0
+
+
+def test_a_parameter_that_does_not_decay_is_named(tmp_path):
+    class Undecayed(torch.optim.AdamW):
+        @torch.no_grad()
+        def step(self, closure=None):
+            before = self.param_groups[0]["params"][2].clone()
+            super().step(closure)
+            self.param_groups[0]["params"][2] += before * 1e-2 * 0.1
+
+    model = network()
+    made = Undecayed(model.parameters(), lr=1e-2, weight_decay=0.1)
+    path = train(tmp_path / "run.safetensors", model, made)
+    found = replay([read(path)], Asked("AdamW", "torch"))
+    assert [(d.step, d.path) for d in found.departures] == [(0, "2.weight")]
+    assert found.first.why == "from here on as if weight_decay were 0"
+    assert found.rows["2.weight"].departing == STEPS
+
+
+def test_what_else_changes_parameters_is_told_from_the_optimizer(tmp_path):
+    model = network()
+
+    @torch.no_grad()
+    def clip(step):
+        if step == 7:
+            model[0].weight.clamp_(-0.2, 0.2)
+
+    path = train(tmp_path / "run.safetensors", model, adamw(model), between=clip)
+    found = replay([read(path)])
+    assert found.verdict == "departs" and not found.departures
+    assert found.changes == [(8, ["0.weight"])]
+    assert "something else than the optimizer changed 0.weight before step 8" in found.sentences
+
+
+def resumed(tmp_path, change, *, append):
+    """A run that is interrupted after step 11, with a change to what it goes on with."""
+    first = tmp_path / "first.safetensors"
+    model = network()
+    made = adamw(model)
+    train(first, model, made, last=12)
+    kept, saved = model.state_dict(), made.state_dict()
+    model = network()
+    made = adamw(model)
+    change(kept, saved)
+    model.load_state_dict(kept)
+    if saved is not None and saved["state"]:
+        made.load_state_dict(saved)
+    second = first if append else tmp_path / "second.safetensors"
+    train(second, model, made, first=12, append=append)
+    return replay([read(path) for path in ([first] if append else [first, second])])
+
+
+def nothing(kept, saved):
+    pass
+
+
+def lose_state(kept, saved):
+    saved["state"].clear()
+
+
+def lose_steps(kept, saved):
+    for own in saved["state"].values():
+        own["step"] = torch.zeros(())
+
+
+def lose_slots(kept, saved):
+    for own in saved["state"].values():
+        own["exp_avg"] = torch.zeros_like(own["exp_avg"])
+        own["exp_avg_sq"] = torch.zeros_like(own["exp_avg_sq"])
+
+
+def round_weights(kept, saved):
+    kept["0.weight"] = kept["0.weight"].to(torch.bfloat16).float()
+
+
+SAID = {
+    nothing: "exact",
+    lose_state: "the parameters were carried exactly, but the optimizer went on as if the state "
+    "was empty and steps were counted from 0",
+    lose_steps: "the parameters were carried exactly, but the optimizer went on as if steps were "
+    "counted from 0, with the state as it was",
+    lose_slots: "the parameters were carried exactly, but the optimizer went on as if the state "
+    "was empty, with steps counted on",
+    round_weights: "the parameters are not those with which it ended: 0.weight",
+}
+
+
+@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize("change", SAID)
+def test_it_is_said_what_a_resumed_run_went_on_with(tmp_path, change, append):
+    found = resumed(tmp_path, change, append=append)
+    assert [one.step for one in found.resumes] == [12]
+    assert found.resumes[0].sentences == [SAID[change]]
+    assert found.resumes[0].exact == (change is nothing)
+    assert found.verdict == ("agree" if change is nothing else "departs")
+    assert not found.departures and found.steps == STEPS
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_run_that_goes_back_to_an_earlier_checkpoint_is_followed_from_there(tmp_path, lost):
+    path, saved = tmp_path / "run.safetensors", {}
+    model = network()
+    made = adamw(model)
+
+    def save(step):
+        if step == 5:
+            saved["model"] = {n: v.clone() for n, v in model.state_dict().items()}
+            saved["made"] = copy.deepcopy(made.state_dict())
+
+    train(path, model, made, last=11, between=save)
+    model = network()
+    model.load_state_dict(saved["model"])
+    made = adamw(model)
+    if not lost:
+        made.load_state_dict(saved["made"])
+    train(path, model, made, first=6, first_step=6, append=True)
+    found = replay([read(path)])
+    assert [(one.step, one.exact) for one in found.resumes] == [(6, not lost)]
+    assert found.verdict == ("departs" if lost else "agree")
+    assert [row[0] for row in found.growth] == [*range(11), *range(6, STEPS)]
+
+
+def test_a_scheduler_groups_and_parameters_without_gradients_are_recorded(tmp_path):
+    model = network()
+    model[0].bias.requires_grad_(False)
+    made = torch.optim.AdamW(
+        [
+            {"params": [model[0].weight, model[0].bias], "lr": torch.tensor(0.02)},
+            {"params": [*model[2].parameters()], "weight_decay": 0.5},
+        ],
+        lr=1e-3,
+        foreach=False,
+    )
+    schedule = torch.optim.lr_scheduler.StepLR(made, 5, 0.5)
+    path = tmp_path / "run.safetensors"
+    train(path, model, made, between=lambda step: schedule.step())
+    recording = read(path)
+    rates = {tuple(group["numbers"]["lr"] for group in step.groups) for step in recording.steps}
+    assert len(rates) == 5
+    decays = [group["numbers"]["weight_decay"] for group in recording.steps[0].groups]
+    assert decays == [0.01, 0.5]
+    assert "0.bias" not in recording.steps[0].grads and "0.bias" in recording.steps[0].before
+    assert replay([recording]).verdict == "agree"
+
+
+def test_a_step_that_a_gradient_scaler_skips_is_no_step(tmp_path):
+    model = network()
+    made = adamw(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
+    path = tmp_path / "run.safetensors"
+    with samestep.torch.recorder(path, made, model=model):
+        for step, x, y in batches():
+            made.zero_grad()
+            loss = ((model(x) - y) ** 2).mean()
+            scaler.scale(loss * (math.inf if step == 9 else 1)).backward()
+            scaler.step(made)
+            scaler.update()
+    found = replay([read(path)])
+    assert found.verdict == "agree" and found.steps == STEPS - 1
+
+
+def test_gradients_that_a_closure_makes_are_those_recorded(tmp_path):
+    paths = []
+    for closed in (False, True):
+        model = network()
+        made = adamw(model)
+        paths.append(tmp_path / f"{closed}.safetensors")
+        with samestep.torch.recorder(paths[-1], made, model=model):
+            for _, x, y in batches():
+
+                def closure(x=x, y=y, made=made, model=model):
+                    made.zero_grad()
+                    loss = ((model(x) - y) ** 2).mean()
+                    loss.backward()
+                    return loss
+
+                if closed:
+                    made.step(closure)
+                else:
+                    closure()
+                    made.step()
+    one, other = map(read, paths)
+    for a, b in zip(one.steps, other.steps, strict=True):
+        assert all((a.grads[n].bits == b.grads[n].bits).all() for n in a.grads)
+    assert replay([other]).verdict == "agree"
+
+
+def test_what_calls_its_closure_again_is_refused(tmp_path):
+    model = network()
+    made = torch.optim.LBFGS(model.parameters())
+    _, x, y = next(iter(batches()))
+
+    def closure():
+        made.zero_grad()
+        loss = ((model(x) - y) ** 2).mean()
+        loss.backward()
+        return loss
+
+    path = tmp_path / "run.safetensors"
+    with (
+        pytest.raises(RecordingError, match="LBFGS calls its closure several times in a step"),
+        samestep.torch.recorder(path, made, model=model),
+    ):
+        made.step(closure)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_sparse_gradient_is_refused(tmp_path):
+    table = torch.nn.Embedding(5, 3, sparse=True)
+    made = torch.optim.SGD(table.parameters(), 0.1)
+    table(torch.tensor([1, 3])).sum().backward()
+    with (
+        pytest.raises(RecordingError, match="parameter 'weight' has a sparse gradient"),
+        samestep.torch.recorder(tmp_path / "run.safetensors", made, model=table),
+    ):
+        made.step()
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float64"])
+def test_other_dtypes_agree_and_are_told_from_other_numbers(tmp_path, name):
+    dtype = getattr(torch, name)
+    model = network(dtype)
+    made = samestep.torch.AdamW(model.parameters(), lr=2.0**-6, weight_decay=0.1)
+    path = train(tmp_path / "run.safetensors", model, made, dtype=dtype)
+    recording = read(path)
+    assert recording.steps[0].grads["0.weight"].dtype == name
+    found = replay([recording])
+    assert found.verdict == "agree", found.sentences
+    if name == "bfloat16":  # the same roundings as they are stored, not only near them
+        assert max(row[3] for row in found.growth) < 0.5
+    assert replay([recording], Asked(settings={"lr": 2.0**-5})).first.step == 0
+
+
+def test_without_the_state_only_a_run_from_its_first_step_can_be_judged(tmp_path):
+    model = network()
+    made = adamw(model)
+    path = train(tmp_path / "run.safetensors", model, made, steps={0, 1, 8, 9}, state=False)
+    found = replay([read(path)])
+    assert found.steps == 2 and found.unchecked[0][:2] == (8, 9)
+    assert (
+        "2 steps from 8 to 9 could not be judged: the optimizer's state is not in the"
+        in (found.sentences[0])
+    )
+    path = train(tmp_path / "late.safetensors", model, made, steps={8}, state=False)
+    with pytest.raises(RecordingError, match=r"no step can be judged: .* state=False"):
+        replay([read(path)])
+
+
+def test_a_rule_that_sums_over_all_parameters_needs_all_of_them(tmp_path):
+    model = network()
+    made = samestep.torch.Prodigy(model.parameters())
+    path = train(tmp_path / "run.safetensors", model, made, parameters="*.weight", steps=3)
+    with pytest.raises(RecordingError, match="Prodigy sums over all parameters, of which 2 of 4"):
+        replay([read(path)])
+
+
+def test_the_recorder_leaves_the_run_as_it_is_and_the_optimizer_without_hooks(tmp_path):
+    ends = []
+    for recorded in (False, True):
+        model = network()
+        made = adamw(model)
+        if recorded:
+            train(tmp_path / "run.safetensors", model, made, steps=range(0, STEPS, 3))
+        else:
+            for _, x, y in batches():
+                made.zero_grad()
+                ((model(x) - y) ** 2).mean().backward()
+                made.step()
+        ends.append([param.detach().clone() for param in model.parameters()])
+        assert not made._optimizer_step_pre_hooks and not made._optimizer_step_post_hooks
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+def test_an_optimizer_that_is_wrapped_is_found_and_others_are_refused(tmp_path):
+    class Wrapped:
+        def __init__(self, optimizer):
+            self.optimizer = optimizer
+
+    model = network()
+    made = adamw(model)
+    with samestep.torch.recorder(tmp_path / "run.safetensors", Wrapped(made), model=model):
+        for _, x, y in batches(last=2):
+            ((model(x) - y) ** 2).mean().backward()
+            made.step()
+    assert read(tmp_path / "run.safetensors").optimizer == "torch.optim.AdamW"
+    with pytest.raises(TypeError, match=r"Linear is no torch\.optim\.Optimizer"):
+        samestep.torch.recorder(tmp_path / "other.safetensors", model[0])
+    with pytest.raises(RecordingError, match=r"'\*\.kernel' fits no parameter; there are 0\.bias"):
+        samestep.torch.recorder(tmp_path / "o", made, model=model, parameters="*.kernel")

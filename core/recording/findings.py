@@ -1,0 +1,112 @@
+"""What a recomputation finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .judging import Bound
+from .resuming import Resume, names_shown
+
+__all__ = ["Departure", "Replay", "Row"]
+
+
+@dataclass(frozen=True)
+class Departure:
+    """The first step of a parameter that is not the rule's."""
+
+    step: int
+    path: str
+    ulp: float
+    relative: float
+    """Of the largest change in this step."""
+    place: tuple[int, ...]
+    recorded: float
+    computed: float
+    why: str = ""
+    """What it goes like instead, if that was found."""
+    until: int | None = None
+    """The last step that departs."""
+
+
+@dataclass
+class Row:
+    """How one parameter went."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    steps: int = 0
+    """Judged."""
+    departing: int = 0
+    ulp: float = 0.0
+    """The largest difference of one step."""
+    float64: float = 0.0
+    """How far the recorded run is, in ULP, from one in float64 that began where it began."""
+    float32: float = 0.0
+
+
+@dataclass
+class Replay:
+    """What a recomputation found."""
+
+    files: list[str]
+    optimizer: str
+    rule: str
+    bound: Bound
+    rows: dict[str, Row] = field(default_factory=dict)
+    departures: list[Departure] = field(default_factory=list)
+    """The first of each parameter, in the order of steps."""
+    resumes: list[Resume] = field(default_factory=list)
+    changes: list[tuple[int, list[str]]] = field(default_factory=list)
+    """Steps before which something else has changed parameters, and which."""
+    unchecked: list[tuple[int, int, str]] = field(default_factory=list)
+    """Steps, from the first to the last, that could not be judged, and why."""
+    instead: list[str] = field(default_factory=list)
+    """What it does instead of the rule, if that is a single change of it; several if these cannot
+    be told apart on this run."""
+    growth: list[tuple[int, float, float, float]] = field(default_factory=list)
+    """After each step the largest difference of one step, and from the runs in float64 and 32."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps were judged."""
+        return len(self.growth)
+
+    @property
+    def verdict(self) -> Literal["agree", "departs"]:
+        """Whether every step is the rule's, and every resume was exact."""
+        wrong = self.departures or self.changes or any(not one.exact for one in self.resumes)
+        return "departs" if wrong else "agree"
+
+    @property
+    def first(self) -> Departure | None:
+        """The first departure of all."""
+        return self.departures[0] if self.departures else None
+
+    @property
+    def sentences(self) -> list[str]:
+        """What was found, in words; empty where all agrees and nothing was resumed."""
+        said = []
+        if (first := self.first) is not None:
+            why = f": {first.why}" if first.why else ""
+            said.append(f"departs at step {first.step} in {first.path}{why}")
+        if self.instead:
+            said.append(f"agrees with a rule that {' or that '.join(self.instead)}")
+        for step, names in self.changes[:3]:
+            what = names_shown(names, len(self.rows))
+            said.append(f"something else than the optimizer changed {what} before step {step}")
+        for one in self.resumes:
+            said += [f"resumed at step {one.step}: {sentence}" for sentence in one.sentences]
+        return [*said, *_unchecked(self.unchecked)]
+
+
+def _unchecked(stretches: list[tuple[int, int, str]]) -> Iterator[str]:
+    """What could not be judged, reason by reason."""
+    for why in dict.fromkeys(why for _, _, why in stretches):
+        own = [(begin, end) for begin, end, reason in stretches if reason == why]
+        count = sum(end - begin + 1 for begin, end in own)
+        first, last = own[0][0], own[-1][1]
+        which = f"step {first}" if count == 1 else f"{count} steps from {first} to {last}"
+        yield f"{which} could not be judged: {why}"

@@ -1,0 +1,71 @@
+"""A run of torch that is recorded, and resumed without its optimizer's state; what replay says."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+
+import torch
+
+import samestep.torch
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=int, default=60)
+parser.add_argument("--width", type=int, default=64, help="of the network's layers")
+parser.add_argument("--batch", type=int, default=128)
+parser.add_argument("--every", type=int, default=1, help="record a step in so many")
+args = parser.parse_args()
+folder = tempfile.mkdtemp()
+
+
+def network():
+    """Three linear layers, the same each time."""
+    torch.manual_seed(0)
+    sizes = (16, *[args.width] * 2, 4)
+    layers = [torch.nn.Linear(*pair) for pair in pairwise(sizes)]
+    return torch.nn.Sequential(layers[0], torch.nn.GELU(), layers[1], torch.nn.GELU(), layers[2])
+
+
+def train(model, optimizer, steps):
+    """Train on made-up batches; the median CPU time of a step."""
+    times = []
+    for step in steps:
+        begin = time.process_time()
+        random = torch.Generator().manual_seed(step)
+        x = torch.randn(args.batch, 16, generator=random)
+        optimizer.zero_grad()
+        ((model(x) - x[:, :4].sin()) ** 2).mean().backward()
+        optimizer.step()
+        times.append(time.process_time() - begin)
+    return sorted(times)[len(times) // 2]
+
+
+model = network()
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+count = sum(param.numel() for param in model.parameters())
+plain = train(model, optimizer, range(args.steps))
+
+model = network()
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+first, second = f"{folder}/first.safetensors", f"{folder}/second.safetensors"
+chosen = range(0, args.steps, args.every)
+with samestep.torch.recorder(first, optimizer, model=model, steps=chosen):
+    recorded = train(model, optimizer, range(args.steps))
+torch.save(model.state_dict(), f"{folder}/model.pt")  # and what of the optimizer?
+
+resumed = network()
+resumed.load_state_dict(torch.load(f"{folder}/model.pt"))
+optimizer = torch.optim.AdamW(resumed.parameters(), lr=1e-3)
+with samestep.torch.recorder(second, optimizer, model=resumed, first_step=args.steps):
+    train(resumed, optimizer, range(args.steps, args.steps + 10))
+
+print(f"{count:,} parameters, {len(chosen)} of {args.steps} steps recorded")
+print(f"a step: {plain * 1e3:.1f} ms of CPU time, {recorded * 1e3:.1f} ms while it is recorded")
+print(f"the recording: {os.path.getsize(first) / 1e6:.1f} MB\n", flush=True)
+for files in ([first], [first, second]):
+    words = [sys.executable, "-m", "samestep.conformance.command_line", "replay"]
+    subprocess.run([*words, *map(os.path.basename, files)], cwd=folder, check=False)
+    print(flush=True)
