@@ -4,6 +4,8 @@
     samestep list [RULE]   the rules, everything that one of them declares, or with --differences
                            how it differs from library to library
     samestep parity A B    whether two optimizers take the same steps, and why not
+    samestep parity --all  the same for every optimizer that several libraries have, as a matrix
+    samestep replay FILE   whether a recorded run does what its rule says
     samestep bench         one optimizer step beside those of other libraries, taking turns
     samestep inspect FILE  what is in a checkpoint, or what else a file is
     samestep convert IN OUT  an optimizer's state for another framework, under other names
@@ -185,6 +187,7 @@ def commands() -> click.Group:
     _add_inspect(samestep)
     _add_convert(samestep)
     _add_parity(samestep)
+    _add_replay(samestep)
     return samestep
 
 
@@ -192,34 +195,127 @@ def _add_parity(samestep: click.Group) -> None:
     import click
 
     @samestep.command()
-    @click.argument("a")
-    @click.argument("b")
+    @click.argument("a", required=False)
+    @click.argument("b", required=False)
     @click.option(
         "--set",
         "settings",
         multiple=True,
         metavar="SIDE.NAME=VALUE",
-        help="An argument: a.lr=1e-4, b.learning_rate=1e-4; without a side it is for both.",
+        help="An argument: a.lr=1e-4, b.learning_rate=1e-4; without a side it is for both. A "
+        "schedule is a call: lr='samestep.schedules.CosineDecay(0.1, 100)'.",
     )
-    @click.option("--steps", default=40, show_default=True, type=click.IntRange(min=3))
-    @click.option("--seed", default=0, show_default=True, help="Of the gradients.")
+    @click.option("--steps", default=None, type=click.IntRange(min=3), help="40 by default.")
+    @click.option("--seed", default=None, type=click.IntRange(min=0), help="Of the gradients.")
     @click.option(
         "--dtype",
         default=None,
         type=click.Choice(["float32", "float64"]),
         help="Of the parameters; float64 if both have it.",
     )
+    @click.option(
+        "--ulp",
+        default=None,
+        type=click.FloatRange(min=0),
+        help="How many units in the last place apart they may be and still agree.",
+    )
+    @click.option(
+        "--html",
+        default=None,
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write a page that shows everything, in one file.",
+    )
     @click.option("--json", "as_json", is_flag=True, help="For machines.")
-    def parity(a: str, b: str, settings: tuple[str, ...], as_json: bool, **how: Any) -> None:
+    @click.option("--traceback", is_flag=True, help="Show where it failed, if it does.")
+    @click.option("--all", "every", is_flag=True, help="Compare all libraries; no A and B then.")
+    @click.option("--only", default=None, metavar="NAME,...", help="With --all: these optimizers.")
+    @click.option(
+        "--with",
+        "others",
+        default=None,
+        metavar="MODULE,...",
+        help="With --all: compare what else is installed with ours, as holocron.optim.",
+    )
+    @click.option(
+        "--write",
+        default=None,
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="With --all: write the matrix as Markdown.",
+    )
+    def parity(**asked: Any) -> None:
         """Say whether the optimizers A and B take the same steps, and if not, what differs.
 
         A and B are names such as torch.optim.AdamW, optax.adan, samestep:Adan, my_module.MyOpt or
         file.py:MyOpt. The exit code is 0 where they agree, 1 where they differ, and 2 where they
-        could not be compared.
+        could not be compared. With --all every optimizer is compared with those of the same name
+        in the other libraries; the exit code is then 0 once the matrix is made.
         """
-        from .parity.command import compare
+        from .parity.options import run
 
-        sys.exit(compare((a, b), settings, as_json, **how))
+        sys.exit(run(**asked))
+
+
+def _add_replay(samestep: click.Group) -> None:
+    import click
+
+    @samestep.command()
+    @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=_a_path())
+    @click.option("--rule", default=None, metavar="NAME", help="By default what was recorded.")
+    @click.option("--like", default=None, metavar="NAME", help="Its dialect: torch, optax, mlx.")
+    @click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A number or an option of the rule, in the place of what was recorded: lr=1e-3.",
+    )
+    @click.option(
+        "--ulp",
+        default=None,
+        type=click.FloatRange(min=0),
+        help="How many units in the last place a step may be off; by default what rounding "
+        "explains.",
+    )
+    @click.option(
+        "--against",
+        "other",
+        default=None,
+        metavar="FILE",
+        type=_a_path(),
+        help="Another recording of the same run: did gradients or optimizer differ first?",
+    )
+    @click.option(
+        "--map",
+        "mapping",
+        default=None,
+        metavar="FILE",
+        help="With --against: a TOML file, or layers such as torch:flax, from FILE to the other.",
+    )
+    @click.option(
+        "--tolerance",
+        default=None,
+        type=click.FloatRange(min=0, min_open=True),
+        help="With --against: how far gradients may be apart, relative to the largest.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="For machines.")
+    def replay(**asked: Any) -> None:
+        """Recompute the runs recorded in FILE and say where they depart from their rule.
+
+        Several files are parts of one run, each of which was resumed from the one before it. The
+        exit code is 0 where all agrees, 1 where something departs, and 2 where nothing could be
+        recomputed.
+        """
+        from .recordings.command import run
+
+        sys.exit(run(**asked))
+
+
+def _a_path() -> Any:
+    import click
+
+    return click.Path(path_type=Path)
 
 
 def _add_inspect(samestep: click.Group) -> None:

@@ -48,6 +48,8 @@ NO_VARIANT = {
     # TAdam's first w_sum is made of beta1 too, as it is given.
     ("coefficient b or 1 - b", "1 - beta1 everywhere"): ("TAdam",),
     ("decay family", "a product for the proximal quotient"): ("LAMB", "LARS", "RaLars"),
+    ("decay family", "decay decoupled built in for in_update"): ("Prodigy",),
+    ("decay family", "decay decoupled built in for l2"): ("Prodigy",),
     ("eps placement", "squared inside the root"): ("AdamP", "TAdam"),  # eps is read elsewhere too
     ("float32 scalars", "betas in float32"): ("TAdam",),
     ("stale slots", "stale nu"): ("SM3",),
@@ -130,7 +132,7 @@ def numbers_of(rule: type[Rule], given: Mapping[str, Any]) -> dict[str, Any] | N
 def _trajectory() -> Trajectory:
     """The first steps of what the comparison steps along."""
     whole = record(0, STEPS, SHAPES)
-    return whole.taken({*whole.params}, 16)
+    return whole.taken({*whole.params}, STEPS // 2 + 2)  # past the step without gradients
 
 
 def _followed(rule: Rule) -> list[dict[str, numpy.ndarray]]:

@@ -400,9 +400,11 @@ KINDS = {
 VISIBLE = {
     "bare_decay": {"momentum": 0.0},
     "relative_step": {"lr": 1.0},
-    "safeguard_warmup": {"lr": 0.5},
 }
 """What an option needs to make a difference."""
+
+UNSUITED = ("maximize", "axes", "safeguard_warmup")
+"""Options with faults of their own, that slots depend on, or that matter in longer runs only."""
 
 
 def _options() -> Iterator[Fault]:
@@ -410,7 +412,7 @@ def _options() -> Iterator[Fault]:
     for rule in registry.values():
         switches = {slot.only_if for slot in rule._slots.values()}
         for name, declared in () if issubclass(rule, Wrapper) else rule.fields().items():
-            unsuited = isinstance(declared, Storage) or name in ("maximize", "axes", *switches)
+            unsuited = isinstance(declared, Storage) or name in (*UNSUITED, *switches)
             if not isinstance(declared, Option) or unsuited:
                 continue
             default = declared.default

@@ -179,6 +179,6 @@ def test_the_page_of_the_table_says_how_many_are_named(
     page = tmp_path / "faults.md"
     assert main(["--rules", "SignSGD", "--kinds", "sign", "--write", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert "| SignSGD |" in text and "ascends" in text
+    assert "| SignSGD |" in text and "| sign | SignSGD: " in text
     assert "unexplained" in text and "100 %" in text
     assert str(page) in capsys.readouterr().out

@@ -15,8 +15,9 @@ import pytest
 
 import samestep
 from samestep.parity import record
-from samestep.recording import Recorder, RecordingError, read, replay
+from samestep.recording import Recorder, RecordingError, read
 from samestep.recording.spool import Part, images, part_of
+from samestep.replay import replay
 
 SHAPES = {"layer.weight": (5, 3), "layer.bias": (3,), "scale": ()}
 STEPS = 20

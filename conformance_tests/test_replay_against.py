@@ -6,7 +6,8 @@ import numpy
 import pytest
 
 from samestep import Map
-from samestep.recording import RecordingError, against, read
+from samestep.recording import RecordingError, read
+from samestep.replay import against
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")

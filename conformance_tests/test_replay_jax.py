@@ -6,7 +6,8 @@ import numpy
 import pytest
 
 import samestep
-from samestep.recording import Asked, RecordingError, read, replay
+from samestep.recording import RecordingError, read
+from samestep.replay import Asked, replay
 
 jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from samestep.recording import Asked, RecordingError, read, replay
+from samestep.recording import RecordingError, read
+from samestep.replay import Asked, replay
 
 mx = pytest.importorskip("mlx.core")
 import mlx.optimizers as optim  # noqa: E402

@@ -8,7 +8,8 @@ import math
 import pytest
 
 import samestep
-from samestep.recording import Asked, RecordingError, read, replay
+from samestep.recording import RecordingError, read
+from samestep.replay import Asked, replay
 
 torch = pytest.importorskip("torch")
 import samestep.torch  # noqa: E402  (needs torch)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import io
 import math
-import os
-import platform
 from collections.abc import Callable, Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from ..environment import machine, versions
+from ..figures import in_ulp
+from ..pages import filled, write_whole
 from .measurement import RULES, Measured, Series, landmarks
-from .terminal import in_ulp
 
 __all__ = ["headline", "write"]
 
@@ -62,13 +60,7 @@ PACKAGES = (
 
 def write(measured: Measured, out: Path) -> None:
     """Write the page; a file that is there already is replaced only by a complete one."""
-    page = _render(measured)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(_render(measured), out)
 
 
 def headline(measured: Measured) -> list[str]:
@@ -107,22 +99,17 @@ def _listed(words: Iterable[str]) -> str:
 
 
 def _render(measured: Measured) -> str:
-    environment = Environment(
-        loader=PackageLoader(__package__, "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = [run.framework for run in measured.trained]
-    return environment.get_template("report.html").render(
+    return filled(
+        __package__,
+        "report.html",
         measured=measured,
         headline=headline(measured),
         rules=RULES,
         colours=COLOURS,
         landmarks=landmarks(measured.steps),
         in_ulp=in_ulp,
-        versions=_versions(),
+        versions=machine() | versions(PACKAGES, "not installed"),
         command=f"samestep demo --steps {measured.steps} --frameworks {','.join(names)}",
         replayed={
             rule: _divergence(series) for rule, series in measured.replayed.items() if series
@@ -130,19 +117,6 @@ def _render(measured: Measured) -> str:
         training=_divergence(measured.training) if measured.training else None,
         losses=_losses(measured),
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {
-        "Python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-    }
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def _divergence(series: list[Series]) -> Markup:

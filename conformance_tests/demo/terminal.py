@@ -12,9 +12,10 @@ from rich.table import Table
 
 from samestep.backend import Backend, Missing
 
+from ..figures import in_ulp
 from .measurement import Measured, Series, Step, Watch, landmarks, runs_of
 
-__all__ = ["in_ulp", "print_tables", "watching"]
+__all__ = ["print_tables", "watching"]
 
 
 @contextmanager
@@ -53,13 +54,6 @@ def watching(
             progress.update(task, doing="")
 
         yield watch
-
-
-def in_ulp(ulps: float) -> str:
-    """A distance, short enough for a table: 0, 0.5, 12, 1,054, 41.8M."""
-    if ulps >= 1e6:
-        return f"{ulps / 1e6:,.3g}M"
-    return f"{ulps:.2g}" if ulps < 10 else f"{ulps:,.0f}"
 
 
 def print_tables(console: Console, measured: Measured) -> None:

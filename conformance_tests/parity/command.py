@@ -2,158 +2,122 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import os
-import platform
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
-from importlib.metadata import PackageNotFoundError, version
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from ...parity import Comparison, Subject, SubjectError, compared, subject
+from ..pages import write_whole
+from .account import Account
+from .given import arguments
+from .machine import as_json
+from .page import page
+from .quiet import aside, busy
+from .terminal import print_account
 
-__all__ = ["AGREE", "DIFFER", "FAILED", "compare"]
+__all__ = ["AGREE", "DIFFER", "FAILED", "INTERRUPTED", "Asked", "compare", "failing"]
 
-AGREE, DIFFER, FAILED = 0, 1, 2
+AGREE, DIFFER, FAILED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
+NAMED = "name one as in torch.optim.AdamW, optax.adan, samestep:Adan or file.py:MyOptimizer"
+ARGUED = "--set {side}.NAME=VALUE gives it what it needs; --traceback shows where it failed"
 
-def compare(names: tuple[str, str], settings: Sequence[str], as_json: bool, **how: Any) -> int:
-    """Compare two subjects and print what was found.
 
-    Args:
-        names: what describes them.
-        settings: arguments, as ``a.lr=1e-3``, ``b.eps=1e-8``, or ``lr=1e-3`` for both.
-        as_json: for machines.
-        how: ``steps``, ``seed`` and ``dtype`` of ``samestep.parity.compared``.
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the command."""
 
-    Returns:
-        The exit code.
-    """
+    names: tuple[str, str]
+    settings: tuple[str, ...] = ()
+    """Arguments: ``a.lr=1e-3``, ``b.eps=1e-8``, or ``lr=1e-3`` for both."""
+    how: dict[str, Any] = field(default_factory=dict)
+    """``steps``, ``seed``, ``dtype`` and ``ulp`` of ``samestep.parity.compared``, if given."""
+    html: Path | None = None
+    """Where the page goes."""
+    as_json: bool = False
+    traceback: bool = False
+
+    @property
+    def words(self) -> list[str]:
+        """The command that asks for the same comparison."""
+        settings = [word for setting in self.settings for word in ("--set", setting)]
+        how = [word for name, value in self.how.items() for word in (f"--{name}", str(value))]
+        return ["samestep", "parity", *self.names, *settings, *how]
+
+
+def compare(asked: Asked) -> int:
+    """Compare two subjects, show what was found, and return the exit code."""
+    with failing(asked.traceback) as code:
+        with busy(f"Comparing {asked.names[0]} and {asked.names[1]}"), aside(asked.traceback):
+            account = Account(_found(asked), asked.words)
+        if asked.html is not None:
+            write_whole(page(account), asked.html)
+            print(f"samestep parity: the page is in {asked.html}", file=sys.stderr)
+        if asked.as_json:
+            print(as_json(account))
+        else:
+            print_account(Console(), account)
+        code.append(AGREE if account.agree else DIFFER)
+    return code[0]
+
+
+@contextmanager
+def failing(shows_traceback: bool) -> Iterator[list[int]]:
+    """Say in a sentence what went wrong; the list that is given has the exit code first."""
+    code: list[int] = []
     try:
-        with redirect_stdout(sys.stderr):  # what others print while they are imported
-            given = _arguments(settings)
-            if os.getcwd() not in sys.path:  # for modules beside which the command is given
-                sys.path.append(os.getcwd())
-            a, b = (subject(name, **own) for name, own in zip(names, given, strict=True))
-            found = compared(a, b, **how)
+        yield code
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        print("samestep parity: interrupted", file=sys.stderr)
+        code.insert(0, INTERRUPTED)
+    except Exception as error:
+        if shows_traceback:
+            traceback.print_exception(error)
+        known = isinstance(error, (SubjectError, OSError))
+        text = str(error) if known else f"it failed with {type(error).__name__}: {error}"
+        print(f"samestep parity: {' '.join(text.split())}", file=sys.stderr)
+        code.insert(0, FAILED)
+
+
+def _found(asked: Asked) -> Comparison:
+    if os.getcwd() not in sys.path:  # for modules beside which the command is given
+        sys.path.append(os.getcwd())
+    sides = zip(asked.names, arguments(asked.settings), "ab", strict=True)
+    a, b = (_subject(*side) for side in sides)
+    if a.name == b.name:
+        a, b = replace(a, name=f"{a.name} (a)"), replace(b, name=f"{b.name} (b)")
+    try:
+        return compared(a, b, **asked.how)
     except SubjectError as error:
-        print(f"samestep parity: {error}", file=sys.stderr)
-        return FAILED
-    if as_json:
-        print(json.dumps(_plain(found), indent=2, default=repr))
-    else:
-        _print(Console(), found, names, settings)
-    return AGREE if found.verdict == "agree" else DIFFER
+        side = next((s for s, one in zip("ab", (a, b), strict=True) if _of(one, error)), "")
+        advised = not side or "try " in str(error)
+        advice = "" if advised else f"; {ARGUED.format(side=side)}"
+        raise SubjectError(f"{error}{advice}") from error
+    except SystemExit as error:
+        raise SubjectError(f"one of them ended the program ({error})") from error
 
 
-def _arguments(settings: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arguments of each side."""
-    sides: dict[str, dict[str, Any]] = {"a": {}, "b": {}}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        side, dot, own = name.rpartition(".")
-        if not equals or not own.isidentifier() or (dot and side not in sides):
-            raise SubjectError(
-                f"--set {setting}: it must be a.NAME=VALUE, b.NAME=VALUE, or NAME=VALUE for both"
-            )
-        for chosen in [side] if dot else sides:
-            sides[chosen][own] = _value(text)
-    return sides["a"], sides["b"]
+def _of(one: Subject, error: SubjectError) -> bool:
+    return str(error).startswith(f"{one.name} ")
 
 
-def _value(text: str) -> Any:
+def _subject(name: str, given: dict[str, Any], side: str) -> Subject:
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _print(console: Console, found: Comparison, names: Sequence[str], said: Sequence[str]) -> None:
-    verdict = "agree" if found.verdict == "agree" else "differ"
-    colour = "green" if found.verdict == "agree" else "red"
-    console.print(f"[bold]{names[0]}[/] and [bold]{names[1]}[/]: [bold {colour}]{verdict}[/]")
-    for sentence in found.sentences:
-        console.print(f"  {sentence}", highlight=False)
-    console.print()
-    if found.first is not None:
-        step, path = found.first
-        console.print(f"They part at step {step}, in the parameter {path!r}.", highlight=False)
-    ulp = found.divergence.ulp
-    units = f" ({ulp:,.0f} ULP)" if ulp < 1e6 else ""
-    console.print(
-        f"After {found.steps} steps in {found.dtype}: {found.distance:.2g} apart at most, relative "
-        f"to the parameter{units}.",
-        highlight=False,
-    )
-    table = Table(title="Largest difference so far", title_justify="left")
-    table.add_column("after step", justify="right")
-    table.add_column("relative", justify="right")
-    for step in _shown(found.steps):
-        table.add_row(str(step), f"{max(found.growth[: step + 1]):.2g}")
-    console.print(table)
-    shared = [f"{name}={value!r}" for name, value in found.shared.items()]
-    own = [f"{name}={a!r} and {b!r}" for name, (a, b) in found.own.items()]
-    for title, words in (("Both were given", shared), ("Each has its own", own)):
-        if words:
-            console.print(f"{title}: {', '.join(words)}", highlight=False)
-    for path, reason in found.left_out.items():
-        console.print(f"Left out: {path}, since {reason}", highlight=False)
-    settings = [word for setting in said for word in ("--set", setting)]
-    console.print(f"\n{_environment(found)}", highlight=False)
-    console.print(shlex.join(["samestep", "parity", *names, *settings]), highlight=False)
-
-
-def _shown(steps: int) -> Iterator[int]:
-    """Steps to show: 1, 2, 5, 10, 20, ... and the last."""
-    step, factors = 1, [2, 2.5, 2]
-    while step < steps:
-        yield step
-        step, factors = int(step * factors[0]), [*factors[1:], factors[0]]
-    yield steps
-
-
-def _environment(found: Comparison) -> str:
-    packages = dict.fromkeys(["samestep", found.a.package, found.b.package, "numpy"])
-    versions = []
-    for package in packages:
-        try:
-            versions.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    return f"{', '.join(versions)}; {machine}"
-
-
-def _plain(found: Comparison) -> dict[str, Any]:
-    """The comparison as JSON has it."""
-
-    def side(one: Subject) -> dict[str, Any]:
-        return {"name": one.name, "arguments": dict(one.arguments)}
-
-    return {
-        "a": side(found.a),
-        "b": side(found.b),
-        "verdict": found.verdict,
-        "sentences": found.sentences,
-        "explained": found.explained,
-        "reasons": [vars(reason) for reason in found.reasons],
-        "first": found.first,
-        "distance": found.distance,
-        "bound": found.bound,
-        "ulp": found.divergence.ulp,
-        "dtype": found.dtype,
-        "steps": found.steps,
-        "growth": found.growth,
-        "by_parameter": found.by_parameter,
-        "shared": found.shared,
-        "own": found.own,
-        "left_out": found.left_out,
-        "environment": _environment(found),
-    }
+        return subject(name, **given)
+    except SubjectError as error:
+        text = str(error)
+        advised = "cannot be imported" not in text or "Did you mean" in text
+        raise SubjectError(text if advised else f"{text}; {NAMED}") from error
+    except (Exception, SystemExit) as error:  # what it raises while it is imported
+        what = f"{type(error).__name__}: {error}"
+        raise SubjectError(f"{name} cannot be imported: {what}; {NAMED}") from error

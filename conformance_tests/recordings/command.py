@@ -12,8 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from ...checkpoint.checkpoint import CheckpointError
-from ...recording import Asked, RecordingError, against, read, replay
-from ...recording.judging import Bound
+from ...recording import RecordingError, read
+from ...replay import Asked, against, replay
+from ...replay.judging import Bound
 from ..checkpoints.conversion import map_of
 from .plain import against_plain, replay_plain
 from .terminal import print_against, print_replay

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from ...recording import Against, Replay
+from ...replay import Against, Replay
 
 __all__ = ["against_plain", "replay_plain"]
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ...recording import Against, Departure, Replay
+from ...replay import Against, Departure, Replay
 
 __all__ = ["print_against", "print_replay"]
 

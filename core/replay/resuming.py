@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy
 
 from ..checkpoint.tensor import Tensor
+from ..recording.reading import Step
 from .judging import Judge
 from .machine import Machine, values_of
-from .reading import Step
 from .rules import Rules
 from .trials import Pair, Trial, fits, trials
 

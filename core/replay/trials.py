@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..recording.reading import Step
 from ..rule import Rule
 from .judging import Judge
 from .machine import Machine, Own, Values, values_of
-from .reading import Step
 from .rules import Rules
 
 __all__ = ["FOLLOWED", "Pair", "Trial", "fits", "trials"]

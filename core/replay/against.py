@@ -13,9 +13,9 @@ from ..checkpoint.description import describe, made, numbers
 from ..checkpoint.maps import Map
 from ..checkpoint.tensor import Tensor
 from ..parity.ulp import ulps
+from ..recording.reading import Recording, Step
+from ..recording.spool import RecordingError
 from ..rules.sgd import SGD
-from .reading import Recording, Step
-from .spool import RecordingError
 
 __all__ = ["Against", "Apart", "against"]
 

@@ -11,10 +11,10 @@ from ..arrays import listed
 from ..checkpoint.description import made, numbers
 from ..parity.arguments import numbers_of, options_of
 from ..parity.subjects import Subject
+from ..recording.reading import Recording, Step
+from ..recording.spool import RecordingError
 from ..rule import Rule, registry
 from ..wrapper import Wrapper
-from .reading import Recording, Step
-from .spool import RecordingError
 
 __all__ = ["Asked", "Rules"]
 

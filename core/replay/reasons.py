@@ -8,11 +8,11 @@ from typing import Any
 from ..declaration import Storage
 from ..parity.variants import Change, Variant, changes
 from ..parity.words import does
+from ..recording.reading import Step
 from ..rule import Rule
 from ..wrapper import Wrapper
 from .judging import Bound, Judge
 from .machine import Machine, values_of
-from .reading import Step
 from .rules import Rules
 from .trials import Pair
 

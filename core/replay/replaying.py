@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..recording.reading import Recording, Session, Step, stretch_of
+from ..recording.spool import RecordingError
 from ..rule import Rule
 from .findings import Departure, Replay, Row
 from .judging import Bound, Judge, Judgement
 from .machine import Machine, Values, values_of
-from .reading import Recording, Session, Step, stretch_of
 from .reasons import instead
 from .resuming import same_bits, went_on
 from .rules import Asked, Rules
-from .spool import RecordingError
 from .trials import Pair, fits, trials
 
 __all__ = ["replay"]

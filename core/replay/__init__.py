@@ -1,0 +1,17 @@
+"""A recorded run, recomputed: does it do what its rule says?
+
+    found = replay([read("run.safetensors")])  # read is samestep.recording's
+    found.verdict        "agree", "departs"
+    found.sentences      where it departs, and whether a resume was exact
+
+``against`` compares two recordings of the same run: did the gradients differ first, or the
+optimizer?
+"""
+
+from .against import Against, against
+from .findings import Departure, Replay
+from .replaying import replay
+from .resuming import Resume
+from .rules import Asked
+
+__all__ = ["Against", "Asked", "Departure", "Replay", "Resume", "against", "replay"]
