@@ -34,7 +34,7 @@ def train(path, *, rule=RULE, seed=3, wrong=None, says=None, **how):
     return str(path)
 
 
-def run(*words, width=200):
+def run(*words, width=400):
     done = testing.CliRunner().invoke(commands(), ["replay", *words], env={"COLUMNS": str(width)})
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done
