@@ -23,7 +23,7 @@ from ..declaration import Hyper
 from ..parity.bounds import BOUND
 from ..parity.comparison import SHAPES, STEPS, Comparison, compared
 from ..parity.diagnosis import Sizes, distance
-from ..parity.subjects import subject
+from ..parity.subjects.subject import subject
 from ..parity.trajectory import Trajectory, record
 from ..rule import Rule, registry
 from ..wrapper import Wrapper

@@ -16,8 +16,8 @@ import pytest
 import samestep
 from samestep.parity import record
 from samestep.parity.comparison import Comparison, compared
-from samestep.parity.subjects import Subject, subject
-from samestep.parity.variants import Variant, changes, deviations
+from samestep.parity.subjects.subject import Subject, subject
+from samestep.parity.variants.variant import Variant, changes, deviations
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
@@ -28,7 +28,7 @@ def needed(*names: str) -> None:
     for name in names:
         root = re.split(r"[.:]", name)[0]
         if root == "keras":
-            importlib.import_module("samestep.parity.keras")  # which chooses its backend
+            importlib.import_module("samestep.parity.subjects.keras")  # which chooses its backend
         if root in ROOTS:
             pytest.importorskip(root)
 

@@ -18,7 +18,7 @@ def needed(*names: str) -> None:
     for name in names:
         root = re.split(r"[.:]", name)[0]
         if root == "keras":
-            importlib.import_module("samestep.parity.keras")  # which chooses its backend
+            importlib.import_module("samestep.parity.subjects.keras")  # which chooses its backend
         if root not in ("samestep",):
             pytest.importorskip(root)
 

@@ -12,7 +12,7 @@ import pytest
 
 import samestep
 from samestep.parity import Comparison, compared, record
-from samestep.parity.subjects import SubjectError, subject
+from samestep.parity.subjects.subject import SubjectError, subject
 
 
 def options(found: Comparison) -> dict[str, tuple[Any, Any]]:

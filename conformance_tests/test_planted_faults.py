@@ -29,7 +29,7 @@ from samestep.conformance.planted_faults import (
 )
 from samestep.conformance.planted_table import FAULTS, GIVEN
 from samestep.parity.comparison import compared
-from samestep.parity.subjects import subject
+from samestep.parity.subjects.subject import subject
 from samestep.rule import Rule, registry
 
 NAMES = [rule.__name__ for rule in rules()]

@@ -11,9 +11,9 @@ import optax  # type: ignore[import-untyped]
 
 import jax
 
-from ..parity.slots import called
-from ..parity.subjects import Arrays, Slots, Stepper
-from ..parity.subjects import Runner as BaseRunner
+from ..parity.subjects.slots import called
+from ..parity.subjects.subject import Arrays, Slots, Stepper
+from ..parity.subjects.subject import Runner as BaseRunner
 from .optax_states.tables import KEPT
 
 __all__ = ["Runner", "precisely"]

@@ -9,8 +9,8 @@ import numpy
 
 import jax
 
-from ..parity.subjects import Arrays, Slots, Stepper
-from ..parity.subjects import Runner as BaseRunner
+from ..parity.subjects.subject import Arrays, Slots, Stepper
+from ..parity.subjects.subject import Runner as BaseRunner
 from .subject import precisely
 
 __all__ = ["Runner"]

@@ -13,9 +13,9 @@ import torch
 
 from ..arrays import map_parts
 from ..checkpoint.correspondence import About
-from ..parity.slots import apart, names_by_rule, of_native
-from ..parity.subjects import Arrays, Slots, Stepper
-from ..parity.subjects import Runner as BaseRunner
+from ..parity.subjects.slots import apart, names_by_rule, of_native
+from ..parity.subjects.subject import Arrays, Slots, Stepper
+from ..parity.subjects.subject import Runner as BaseRunner
 from .libraries import LIBRARIES
 
 __all__ = ["Runner"]

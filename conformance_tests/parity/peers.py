@@ -220,7 +220,7 @@ def _imported(name: str) -> ModuleType:
         SubjectError: it cannot be imported.
     """
     if name.startswith("keras"):
-        importlib.import_module("samestep.parity.keras")  # which chooses its backend
+        importlib.import_module("samestep.parity.subjects.keras")  # which chooses its backend
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -14,7 +14,7 @@ from .comparison import Comparison, compared
 from .diagnosis import Finding, Reason
 from .divergence import Difference, Divergence, compare
 from .oracle import follow, one_step, oracle
-from .subjects import Subject, SubjectError, subject
+from .subjects.subject import Subject, SubjectError, subject
 from .trajectory import Trajectory, record
 from .ulp import rounded, spacing, ulps
 

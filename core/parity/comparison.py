@@ -22,13 +22,13 @@ import numpy
 from ..arrays import listed
 from ..rule import Rule, registry
 from ..wrapper import Wrapper
-from .arguments import matched, numbers_of
 from .bounds import BOUND, EPS
 from .diagnosis import Finding, Reason, Sizes, distance, explained, found, reproduced
 from .divergence import Divergence
 from .divergence import compare as divergence
 from .runs import finite, is_wide, snapshots, taken
-from .subjects import Recorded, Runner, Subject, SubjectError
+from .subjects.arguments import matched, numbers_of
+from .subjects.subject import Recorded, Runner, Subject, SubjectError
 from .trajectory import Trajectory, record
 from .ulp import ulps
 

@@ -18,13 +18,13 @@ from ..backend import NumPy, Run
 from ..route import Route
 from ..rule import Rule
 from ..wrapper import Wrapper
-from .arguments import hidden, numbers_of, options_of
 from .bounds import AMPLIFIED, BOUND, FAR, Bound
-from .deviations import deviations
-from .subjects import Recorded, Subject
+from .subjects.arguments import hidden, numbers_of, options_of
+from .subjects.subject import Recorded, Subject
 from .trajectory import Trajectory
-from .variants import DEVIATION, Change, Variant, changes
-from .words import does
+from .variants.deviations import deviations
+from .variants.variant import DEVIATION, Change, Variant, changes
+from .variants.words import does
 
 __all__ = ["Finding", "Reason", "distance", "explained", "found", "reproduced", "variant_steps"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy
 
-from .arguments import NAMES
-from .subjects import NotFiniteError, Recorded, Runner, Subject, SubjectError
+from .subjects.arguments import NAMES
+from .subjects.subject import NotFiniteError, Recorded, Runner, Subject, SubjectError
 from .trajectory import Trajectory, record
 
 __all__ = ["finite", "is_wide", "snapshots", "taken"]

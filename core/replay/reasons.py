@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..declaration import Storage
-from ..parity.variants import Change, Variant, changes
-from ..parity.words import does
+from ..parity.variants.variant import Change, Variant, changes
+from ..parity.variants.words import does
 from ..recording.reading import Step
 from ..rule import Rule
 from ..wrapper import Wrapper

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..arrays import listed
 from ..checkpoint.description import made, numbers
-from ..parity.arguments import numbers_of, options_of
-from ..parity.subjects import Subject
+from ..parity.subjects.arguments import numbers_of, options_of
+from ..parity.subjects.subject import Subject
 from ..recording.reading import Recording, Step
 from ..recording.spool import RecordingError
 from ..rule import Rule, registry

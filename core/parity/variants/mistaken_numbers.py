@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy
 
-from ..declaration import Hyper
-from ..rule import Rule
+from ...declaration import Hyper
+from ...rule import Rule
 from .deviation import Deviation, Numbers
 
 __all__ = ["of_numbers"]

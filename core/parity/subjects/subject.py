@@ -27,13 +27,13 @@ from typing import Any, Self
 
 import numpy
 
-from ..arrays import listed
-from ..route import Route
-from ..rule import Rule, registry
-from ..wrapper import Wrapper
+from ...arrays import listed
+from ...route import Route
+from ...rule import Rule, registry
+from ...wrapper import Wrapper
+from ..trajectory import Trajectory
 from .importing import SubjectError, entries, imported, nearest, stepping
 from .signatures import declared, parameters, required, rule_of, takes_any
-from .trajectory import Trajectory
 
 __all__ = ["NotFiniteError", "Recorded", "Runner", "Stepper", "Subject", "SubjectError", "subject"]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy
 
-from ..checkpoint.checkpoint import CheckpointError
-from ..checkpoint.correspondence import About, Kept, Native
-from ..rule import registry
+from ...checkpoint.checkpoint import CheckpointError
+from ...checkpoint.correspondence import About, Kept, Native
+from ...rule import registry
 
 __all__ = ["apart", "called", "names_by_rule", "of_native"]
 

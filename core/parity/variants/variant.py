@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-from ..declaration import Hyper, Option, Storage
-from ..rule import Rule
+from ...declaration import Hyper, Option, Storage
+from ...rule import Rule
 from .deviation import Deviation, Numbers
 from .deviations import deviations
 

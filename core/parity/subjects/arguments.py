@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..declaration import Hyper, Option
-from ..rule import Rule
-from .subjects import Subject
+from ...declaration import Hyper, Option
+from ...rule import Rule
+from .subject import Subject
 
 __all__ = ["NAMES", "Matched", "hidden", "matched", "numbers_of", "options_of"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy
 
-from ..declaration import Hyper
-from ..rule import Rule
+from ...declaration import Hyper
+from ...rule import Rule
 
 __all__ = [
     "Deviation",

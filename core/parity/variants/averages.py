@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy
 
-from ..arrays import map_parts, parts
-from ..rule import Rule
-from ..step import Record
+from ...arrays import map_parts, parts
+from ...rule import Rule
+from ...step import Record
 from .deviation import Deviation, first_coefficients, is_pair, with_coefficients
 
 __all__ = ["of_averages"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..rule import Rule
-from ..vocabulary import decayed_direction, decayed_parameter, norm, trust_ratio
+from ...rule import Rule
+from ...vocabulary import decayed_direction, decayed_parameter, norm, trust_ratio
 from .deviation import Deviation, first_coefficients, with_coefficients
 
 __all__ = ["of_ratios", "of_steps"]

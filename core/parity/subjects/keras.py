@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy
 
-from ..arrays import map_parts
-from ..checkpoint.correspondence import About
-from ..checkpoint.keras import KERAS, kept, tensor
-from ..checkpoint.tensor import Tensor
+from ...arrays import map_parts
+from ...checkpoint.correspondence import About
+from ...checkpoint.keras import KERAS, kept, tensor
+from ...checkpoint.tensor import Tensor
 from .slots import apart, of_native
-from .subjects import Arrays, Slots, Stepper
-from .subjects import Runner as BaseRunner
+from .subject import Arrays, Slots, Stepper
+from .subject import Runner as BaseRunner
 
 __all__ = ["Runner"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from ..rule import Rule
-from ..wrapper import Wrapper
+from ...rule import Rule
+from ...wrapper import Wrapper
 from .averages import of_averages
 from .corrections import of_corrections, of_eps
 from .descents import of_ratios, of_steps

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy
 
-from ..rule import Rule
+from ...rule import Rule
 from .slots import apart, called
-from .subjects import Arrays, Slots, Stepper
-from .subjects import Runner as BaseRunner
+from .subject import Arrays, Slots, Stepper
+from .subject import Runner as BaseRunner
 
 __all__ = ["Runner"]
 

@@ -15,8 +15,8 @@ from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
-from ..arrays import listed
-from ..rule import registry
+from ...arrays import listed
+from ...rule import registry
 
 __all__ = ["SubjectError", "entries", "imported", "nearest", "stepping"]
 

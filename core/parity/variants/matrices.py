@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy
 
-from ..parts.matrix import as_matrix, from_matrix, orthogonalize
-from ..rule import Rule
-from ..vocabulary import ema
+from ...parts.matrix import as_matrix, from_matrix, orthogonalize
+from ...rule import Rule
+from ...vocabulary import ema
+from ..ulp import rounded
 from .deviation import Deviation
-from .ulp import rounded
 
 __all__ = ["of_matrices"]
 

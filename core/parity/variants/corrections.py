@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from ..rule import Rule
+from ...rule import Rule
 from .deviation import Deviation, first_coefficients, of_gathered, with_coefficients
 
 __all__ = ["of_corrections", "of_eps"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..declaration import Hyper
-from .variants import Variant
+from ...declaration import Hyper
+from .variant import Variant
 
 __all__ = ["does", "number_shown"]
 

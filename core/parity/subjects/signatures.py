@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..route import Route
-from ..rule import Rule, registry
+from ...route import Route
+from ...rule import Rule, registry
 
 __all__ = ["declared", "parameters", "required", "rule_of", "takes_any"]
 

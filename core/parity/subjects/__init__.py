@@ -1,0 +1,1 @@
+"""What is compared: anybody's optimizer, by a name, made and stepped with NumPy on both ends."""
