@@ -21,8 +21,8 @@ import numpy
 
 from ..declaration import Hyper
 from ..parity.bounds import BOUND
+from ..parity.case import Sizes, distance
 from ..parity.comparison import SHAPES, STEPS, Comparison, compared
-from ..parity.diagnosis import Sizes, distance
 from ..parity.subjects.subject import subject
 from ..parity.trajectory import Trajectory, record
 from ..rule import Rule, registry

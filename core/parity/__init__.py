@@ -11,9 +11,10 @@ Anybody's optimizers are compared, and what differs is said in words, by ``compa
 """
 
 from .comparison import Comparison, compared
-from .diagnosis import Finding, Reason
+from .diagnosis import Reason
 from .divergence import Difference, Divergence, compare
 from .oracle import follow, one_step, oracle
+from .search import Finding
 from .subjects.subject import Subject, SubjectError, subject
 from .trajectory import Trajectory, record
 from .ulp import rounded, spacing, ulps

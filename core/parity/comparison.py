@@ -23,10 +23,12 @@ from ..arrays import listed
 from ..rule import Rule, registry
 from ..wrapper import Wrapper
 from .bounds import BOUND, EPS
-from .diagnosis import Finding, Reason, Sizes, distance, explained, found, reproduced
+from .case import Sizes, distance
+from .diagnosis import Reason, explained
 from .divergence import Divergence
 from .divergence import compare as divergence
 from .runs import finite, is_wide, snapshots, taken
+from .search import Finding, found, reproduced
 from .subjects.arguments import matched, numbers_of
 from .subjects.subject import Recorded, Runner, Subject, SubjectError
 from .trajectory import Trajectory, record

@@ -54,6 +54,11 @@ class Variant:
         return found | {c.field: c.value for c in self.changes if c.field in fields}
 
     @property
+    def plain(self) -> Rule:
+        """The rule with the values, without any deviation."""
+        return self.rule(**self.values)
+
+    @property
     def deviations(self) -> tuple[Deviation, ...]:
         """What it does that is no option."""
         fields = self.rule.fields()
