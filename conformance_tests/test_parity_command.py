@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import samestep
 from samestep.conformance.command_line import commands
 from samestep.conformance.parity.terminal import sparkline
 from samestep.parity import subject
@@ -18,6 +21,8 @@ from samestep.parity import subject
 pytest.importorskip("torch")
 pytest.importorskip("optax")
 testing = pytest.importorskip("click.testing")
+
+ROOT = Path(samestep.__file__).parent.parent
 
 
 def run(*words, columns=200, **environment):
@@ -327,3 +332,20 @@ def test_a_file_that_fails_while_it_is_imported_is_refused(tmp_path):
 def test_wrong_options_are_refused_by_name(words, said):
     done = run(*words)
     assert done.exit_code == 2 and said in done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/pages/parity.md"])
+def test_what_is_printed_in_the_documentation_is_what_the_command_prints(page):
+    if not (ROOT / page).exists():
+        pytest.skip("samestep is installed, not a checkout")
+    blocks = re.findall(r"```\n(\$ samestep parity .*?)```", (ROOT / page).read_text(), re.S)
+    assert blocks, f"{page} shows no comparison"
+    for block in blocks:
+        command, *lines = block.rstrip().splitlines()
+        words = shlex.split(command.removeprefix("$ samestep parity "))
+        if "..." in lines or "--all" in words:
+            continue
+        printed = [line.rstrip() for line in run(*words, columns=80).stdout.splitlines()]
+        machine = [at for at, line in enumerate(lines) if line.startswith("samestep 0")]
+        shown = lines[: machine[0]] if machine else lines
+        assert printed[: len(shown)] == shown

@@ -15,7 +15,7 @@ from ...declaration import Hyper, Option
 from ...rule import Rule
 from .subject import Subject
 
-__all__ = ["NAMES", "Matched", "hidden", "matched", "numbers_of", "options_of"]
+__all__ = ["NAMES", "Matched", "as_rule", "hidden", "matched", "numbers_of", "options_of"]
 
 NAMES: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "lr": ("lr", "learning_rate", "step_size"),
@@ -121,9 +121,17 @@ def _chosen(a: Subject, b: Subject, name: str, field: Hyper) -> Any:
         if _is_given(side, name, field):
             return value_of(side, name, field)
     value = field.default if field.typical is None else field.typical
-    if name == "lr":
-        return 2.0 ** math.floor(math.log2(value))  # in every dtype the same
-    return value
+    return _rate((a, b), value, field) if name == "lr" else value
+
+
+def _rate(sides: tuple[Subject, Subject], value: float, field: Hyper) -> float:
+    """A learning rate that suits both, a power of two, which is the same in every dtype.
+
+    With one that is much too large for a side its steps are chaotic, and nothing reproduces them.
+    """
+    known = [value_of(side, "lr", field) for side in sides if _has(side, "lr", field)]
+    numbers = [rate for rate in known if isinstance(rate, (int, float)) and rate > 0]
+    return 2.0 ** math.floor(math.log2(min([value, *numbers])))
 
 
 def _has(subject: Subject, name: str, field: Hyper) -> bool:
@@ -164,7 +172,7 @@ def matched(a: Subject, b: Subject, rule: type[Rule]) -> Matched:
 
 def numbers_of(subject: Subject, rule: type[Rule]) -> dict[str, Any]:
     """The numbers of ours that a subject has; no decay where it cannot be chosen."""
-    made = _as_rule(subject)
+    made = as_rule(subject)
     if made is not None:
         return {name: value for name, value in _numbers(made).items() if name in rule.fields()}
     found: dict[str, Any] = {}
@@ -188,13 +196,13 @@ def numbers_of(subject: Subject, rule: type[Rule]) -> dict[str, Any]:
 
 def hidden(subject: Subject, rule: type[Rule]) -> set[str]:
     """The numbers of ours that a subject may have, but does not let be chosen."""
-    if _as_rule(subject) is not None:
+    if as_rule(subject) is not None:
         return set()
     fields = {name: field for name, field in rule.fields().items() if isinstance(field, Hyper)}
     return {name for name, field in fields.items() if not _has(subject, name, field)}
 
 
-def _as_rule(subject: Subject) -> Rule | None:
+def as_rule(subject: Subject) -> Rule | None:
     """The rule that a subject is, if it is one."""
     target = subject.target
     if isinstance(target, type) and issubclass(target, Rule):
@@ -210,7 +218,7 @@ def _numbers(made: Rule) -> dict[str, Any]:
 
 def options_of(subject: Subject, rule: type[Rule]) -> dict[str, Any]:
     """The options of ours that a subject declares under the same name, with its values."""
-    made = _as_rule(subject)
+    made = as_rule(subject)
     declared = subject.declared if made is None else made.hypers
     found = {}
     for name, field in rule.fields().items():
