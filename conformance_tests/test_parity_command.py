@@ -32,8 +32,18 @@ def run(*words, columns=200, **environment):
     return done
 
 
+HEEDING = """
+import signal
+from samestep.conformance.command_line import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+"""What a shell has put into the background ignores interrupts, and so do its children, but this."""
+
+
 def started(*words, **settings):
-    command = [sys.executable, "-m", "samestep.conformance.command_line", "parity", *words]
+    command = [sys.executable, "-c", HEEDING, "parity", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, **settings)
 

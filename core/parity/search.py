@@ -34,7 +34,7 @@ LOOSE = 4.0
 NEAR = 1e-3
 """How near a variant must be to be worth mentioning, without being an explanation."""
 
-MOST = 2000
+MOST = 4000
 """Variants that are tried of a rule, so that a comparison ends within seconds."""
 
 WIDE, WIDEST = 56, 14
@@ -162,10 +162,11 @@ def found(
     if as_rule(subject) == itself.plain:  # known, not found; what is off is rounding
         off = max(case.off(itself, None, numpy.inf) for case in search.cases)
         return Finding(subject.name, itself, 1, None, off if off > bound.start else 0.0)
-    candidates = _candidates(search, base, itself, hint, depth, unknown)
-    for variant in islice(candidates, MOST):
+    for variant in _candidates(search, base, itself, hint, depth, unknown):
         if search.reproduces(variant):
             return Finding(subject.name, variant, len(search.tried))
+        if len(search.tried) == MOST:
+            break
     near = search.nearest
     off = max(case.off(near, None, numpy.inf) for case in search.cases) if near else numpy.inf
     far = FAR[dtype] * (AMPLIFIED if rule.needs == "matrix" else 1.0)

@@ -42,6 +42,9 @@ NAMES: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
 }
 """By field; a field that is not here is looked for under its own name."""
 
+SMALLER = 1e-2
+"""Of our learning rate; a library's own that is smaller yet is taken in its place."""
+
 
 class Matched(NamedTuple):
     """Two subjects with the same numbers where both have them."""
@@ -127,11 +130,13 @@ def _chosen(a: Subject, b: Subject, name: str, field: Hyper) -> Any:
 def _rate(sides: tuple[Subject, Subject], value: float, field: Hyper) -> float:
     """A learning rate that suits both, a power of two, which is the same in every dtype.
 
-    With one that is much too large for a side its steps are chaotic, and nothing reproduces them.
+    It is ours, but for a side whose own is smaller by orders of magnitude: with one that is much
+    too large steps are chaotic, and nothing reproduces them.
     """
     known = [value_of(side, "lr", field) for side in sides if _has(side, "lr", field)]
     numbers = [rate for rate in known if isinstance(rate, (int, float)) and rate > 0]
-    return 2.0 ** math.floor(math.log2(min([value, *numbers])))
+    least = min([value, *numbers])
+    return 2.0 ** math.floor(math.log2(least if least <= SMALLER * value else value))
 
 
 def _has(subject: Subject, name: str, field: Hyper) -> bool:
