@@ -243,6 +243,9 @@ def test_wrappers_and_routes_are_compared_as_they_are(made: str) -> None:
     assert {slot for slot, _ in found.divergence.curves} == {"param", "m", "v", "slow"}
     other = compared(subject(f"{made}:wrapped"), subject(same.replace(sync_period=4)))
     assert other.verdict == "differ" and other.first is not None and other.first[0] == 3
+    assert "has sync_period = 4" in other.sentences[0] and len(other.sentences) == 1
+    inside = same.replace(lr=0.02)
+    other = compared(subject(f"{made}:wrapped"), subject(inside))
     assert "is a rule around others, of which no variants are tried" in other.sentences[0]
     named = subject("samestep:Lookahead", rule="SGD", sync_period=3)
     assert named.target == samestep.Lookahead(samestep.SGD(), sync_period=3)

@@ -123,24 +123,48 @@ def test_what_no_variant_does_is_unexplained_in_every_rule(name: str) -> None:
 
 
 IN_WRAPPERS = {
-    "Lookahead": ("scalars", "t % self.sync_period == 0", "(t + 1) % self.sync_period == 0"),
+    "Lookahead": (
+        *("scalars", "t % self.sync_period == 0", "(t + 1) % self.sync_period == 0"),
+        "Lookahead one step later",
+    ),
     "ClipGlobalNorm": (
         *("combine", "xp.sqrt(sums.squares) + s.norm_eps"),
-        "numpy.maximum(xp.sqrt(sums.squares), s.norm_eps)",
+        *("numpy.maximum(xp.sqrt(sums.squares), s.norm_eps)", "norm_eps as a bound"),
     ),
-    "ClipNorm": ("prepare", "norm(xp, grad), s", "norm(xp, grad) + 1e-3, s"),
-    "Centralize": ("prepare", "if grad.ndim < 2", "if grad.ndim < 3"),
+    "ClipValue": ("prepare", "xp.clip(grad, -s.max_value, s.max_value)", "grad", "no max_value"),
+    "Lookahead, rate": (
+        *("step", "state.slow + s.sync_rate * (fast - state.slow)"),
+        *("fast + s.sync_rate * (state.slow - fast)", "1 - sync_rate"),
+    ),
+    "ClipNorm": ("prepare", "norm(xp, grad), s", "norm(xp, grad) + 1e-3, s", None),
+    "Centralize": ("prepare", "if grad.ndim < 2", "if grad.ndim < 3", None),
 }
 
 
 @pytest.mark.parametrize("name", IN_WRAPPERS)
-def test_a_fault_in_a_wrapper_is_unexplained(name: str) -> None:
-    """No variants of wrappers are tried, and nothing is guessed."""
-    wrapper: Any = registry[name]
-    wrong: Any = copy_of(wrapper, [IN_WRAPPERS[name]])
-    given = {"norm_eps": 1e-2, "max_norm": 0.1} if name == "ClipGlobalNorm" else {}
+def test_a_fault_in_a_wrapper_is_named_or_unexplained(name: str) -> None:
+    wrapper: Any = registry[name.partition(",")[0]]
+    *edit, expected = IN_WRAPPERS[name]
+    wrong: Any = copy_of(wrapper, [tuple(edit)])
+    given: dict[str, Any] = {
+        "ClipGlobalNorm": {"norm_eps": 3.0, "max_norm": 0.1},
+        "ClipValue": {"max_value": 0.01},
+        "Lookahead, rate": {"sync_rate": 0.3},
+    }.get(name, {})
     inside = samestep.SGD(lr=0.01, momentum=0.9)
     found = compared(subject(wrong(inside, **given)), subject(wrapper(inside, **given)))
+    if expected is None:
+        assert not found.reasons
+        assert all(sentence.startswith("unexplained") for sentence in found.sentences)
+    else:
+        assert [reason.option for reason in found.reasons] == [expected]
+        assert "unexplained" not in " ".join(found.sentences)
+
+
+def test_wrappers_around_different_rules_are_unexplained() -> None:
+    one = samestep.ClipNorm(samestep.SGD(lr=0.01))
+    other = samestep.ClipNorm(samestep.SGD(lr=0.02))
+    found = compared(subject(one), subject(other))
     assert found.verdict == "differ" and not found.reasons
     assert all(sentence.startswith("unexplained") for sentence in found.sentences)
 

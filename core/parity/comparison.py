@@ -158,8 +158,7 @@ def compared(
     Raises:
         SubjectError: one of them cannot be built or stepped; which, and why.
     """
-    likely = dict.fromkeys(r for r in (b.rule, a.rule) if r and not issubclass(r, Wrapper))
-    named = [rule] if rule else [*likely]
+    named = [rule] if rule else _named(a, b)
     rules = named or _likely(a, b)
     a, b, shared, own = matched(a, b, rules[0])
     runners = [side.runner(dtype or "float64") for side in (a, b)]
@@ -225,6 +224,15 @@ class _Run:
                         f"after step {step}. Where it draws random numbers, seed it whenever it is "
                         "made"
                     )
+
+
+def _named(a: Subject, b: Subject) -> list[type[Rule]]:
+    """Rules whose names the subjects have; a wrapper where both have the same inside."""
+    if isinstance(a.target, Wrapper) and isinstance(b.target, Wrapper):
+        same = a.rule is b.rule is not None and a.target.rule == b.target.rule
+        return [a.rule] if same and a.rule else []
+    named = dict.fromkeys(rule for rule in (b.rule, a.rule) if rule is not None)
+    return [rule for rule in named if not issubclass(rule, Wrapper)]
 
 
 def _likely(a: Subject, b: Subject) -> list[type[Rule]]:

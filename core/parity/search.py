@@ -149,7 +149,8 @@ def found(
         apart: how far the subjects are apart. A variant that is off by ``FAR`` at most explains
             that too, where what is left is small beside it.
     """
-    if isinstance(subject.target, (Wrapper, Route)):
+    around = isinstance(subject.target, Wrapper)
+    if isinstance(subject.target, Route) or around != issubclass(rule, Wrapper):
         return Finding(subject.name, None, 0)
     numbers = numbers_of(subject, rule)
     base = Variant(rule, tuple(sorted(numbers.items())))
@@ -195,7 +196,7 @@ def _at_its_rate(case: Case, base: Variant) -> Variant:
 
 def _small(case: Case, rule: type[Rule]) -> Case:
     """The smallest parameter with enough elements, where they do not depend on each other."""
-    if rule.needs == "tree":
+    if rule.needs == "tree" or issubclass(rule, Wrapper):
         return case
     sizes = {path: value.size for path, value in case.trajectory.params.items()}
     least = rule.min_ndim if isinstance(rule.min_ndim, int) else 2

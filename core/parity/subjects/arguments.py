@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from ...declaration import Hyper, Option
 from ...rule import Rule
+from ...wrapper import Wrapper
 from .subject import Subject
 
 __all__ = ["NAMES", "Matched", "as_rule", "hidden", "matched", "numbers_of", "options_of"]
@@ -179,7 +180,9 @@ def numbers_of(subject: Subject, rule: type[Rule]) -> dict[str, Any]:
     """The numbers of ours that a subject has; no decay where it cannot be chosen."""
     made = as_rule(subject)
     if made is not None:
-        return {name: value for name, value in _numbers(made).items() if name in rule.fields()}
+        inside = {"rule": made.rule} if isinstance(made, Wrapper) else {}
+        own = {name: value for name, value in _numbers(made).items() if name in rule.fields()}
+        return own | inside
     found: dict[str, Any] = {}
     for name, field in rule.fields().items():
         if not isinstance(field, Hyper):

@@ -52,6 +52,7 @@ def rule_of(target: Any, name: str) -> type[Rule] | None:
     if issubclass(kind, Rule):
         bases = (base for base in kind.__mro__ if issubclass(base, Rule))
         known = [base for base in bases if registry.get(base.__name__) is base]
+        name = kind.__name__
         if known:
             return known[0]
     own = re.sub(r"[^a-z0-9]", "", re.split(r"[.:]", name)[-1].lower())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from ...rule import Rule
-from .deviation import Deviation, first_coefficients, of_gathered, with_coefficients
+from .deviation import Deviation, Least, first_coefficients, of_gathered, with_coefficients
 
 __all__ = ["of_corrections", "of_eps"]
 
@@ -194,19 +194,7 @@ def _uncorrected(cls: Any) -> dict[str, Any]:
     return {"root": root}
 
 
-class _Least:
-    """A number that is not added to an array: it bounds it from below."""
-
-    __array_ufunc__ = None
-
-    def __init__(self, value: float) -> None:
-        self.value = value
-
-    def __radd__(self, other: Any) -> Any:
-        return numpy.maximum(other, self.value)
-
-
-class _Beside(_Least):
+class _Beside(Least):
     """A number that is added to the root of an array in place of the array."""
 
     def __radd__(self, other: Any) -> Any:
@@ -216,7 +204,7 @@ class _Beside(_Least):
 def _bounded(rule: Rule, s: dict[str, Any]) -> dict[str, Any]:
     root = s.get("root")
     if not isinstance(root, dict):
-        return {**s, "eps": _Least(s["eps"])}
+        return {**s, "eps": Least(s["eps"])}
     place = "beside" if "beside" in root else "under"
-    own = {"eps": _Least(s["eps"])} if "u" in rule.slots() else {}
-    return {**s, **own, "root": {**root, place: _Least(root[place])}} if place in root else s
+    own = {"eps": Least(s["eps"])} if "u" in rule.slots() else {}
+    return {**s, **own, "root": {**root, place: Least(root[place])}} if place in root else s

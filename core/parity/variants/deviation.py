@@ -13,6 +13,7 @@ from ...rule import Rule
 
 __all__ = [
     "Deviation",
+    "Least",
     "Methods",
     "Numbers",
     "first_coefficients",
@@ -42,6 +43,18 @@ class Deviation:
     """How many steps late the gradients come."""
     loose: bool = False
     """Whether it is arithmetic in float32, which two libraries do not round alike."""
+
+
+class Least:
+    """A number that is not added to another: it bounds it from below."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __radd__(self, other: Any) -> Any:
+        return numpy.maximum(other, self.value)
 
 
 def with_coefficients(

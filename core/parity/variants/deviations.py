@@ -17,6 +17,7 @@ from .descents import of_ratios, of_steps
 from .deviation import Deviation
 from .matrices import of_matrices
 from .mistaken_numbers import of_numbers
+from .wrappers import of_wrappers
 
 __all__ = ["deviations"]
 
@@ -31,7 +32,9 @@ def deviations(rule: type[Rule]) -> tuple[Deviation, ...]:
 
 @cache
 def _deviations(rule: Any) -> tuple[Deviation, ...]:
-    if issubclass(rule, Wrapper) or isinstance(rule.needs, property):
+    if issubclass(rule, Wrapper):
+        return (*of_numbers(rule), *of_wrappers(rule))
+    if isinstance(rule.needs, property):  # a route
         return ()
     found = [deviation for kind in KINDS for deviation in kind(rule)]
     found.sort(key=lambda deviation: deviation.loose)  # what explains exactly comes first
