@@ -26,8 +26,8 @@ text, as long as the rule computes something else then. It is *right* if what is
 and nothing but the fault; *unexplained* if no variant of the rule reproduces the copy, which is
 then said; *wrong* if anything else is named.
 
-Wrappers, such as Lookahead, are not in the table. Where both sides wrap the same rule, the wrapper's
-own options and numbers are tried; all else in them is unexplained.
+Wrappers, such as Lookahead, are not in the table. Where both sides wrap the same rule, the
+wrapper's own options and numbers are tried; all else in them is unexplained.
 """
 
 

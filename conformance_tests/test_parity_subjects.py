@@ -133,7 +133,7 @@ def test_a_rule_is_found_for_a_name_that_says_nothing(own: str) -> None:
         ("torch.optim.Adom", {}, "torch.optim.Adom cannot be imported: "),
         ("no_such_package.Adam", {}, "no_such_package.Adam cannot be imported: "),
         ("no_such_file.py:Adam", {}, "no_such_file.py: there is no such file"),
-        ("optax.adan", {"lr": 1e-3}, "optax.adan has no argument lr; it has b1, b2"),
+        ("optax.adan", {"rate": 1e-3}, "optax.adan has no argument rate; it has b1, b2"),
         ("json.JSONDecoder", {}, "json.JSONDecoder is nothing that can be stepped here"),
     ],
 )
@@ -353,3 +353,18 @@ def test_what_one_side_does_in_place_does_not_reach_the_other(own: str) -> None:
     numpy.testing.assert_array_equal(
         before.grads[3]["w"], record(0, 40, {"w": (5, 4)}).grads[3]["w"]
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "taken"),
+    [
+        ("optax.adamw", {"lr": 0.5, "epsilon": 0.25}, {"learning_rate": 0.5, "eps": 0.25}),
+        ("samestep:Lion", {"learning_rate": 0.5, "wd": 0.25}, {"lr": 0.5, "weight_decay": 0.25}),
+        ("torch.optim.AdamW", {"lr": 0.5}, {"lr": 0.5}),
+    ],
+)
+def test_what_means_one_thing_everywhere_may_have_any_librarys_name(
+    name: str, given: dict[str, float], taken: dict[str, float]
+) -> None:
+    needed(name)
+    assert subject(name, **given).arguments == taken

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from .subjects.arguments import NAMES
+from .subjects.names import NAMES
 from .subjects.subject import NotFiniteError, Recorded, Runner, Subject, SubjectError
 from .trajectory import Trajectory, record
 

@@ -8,40 +8,15 @@ form of its default: a list stays a list, a negative default takes the negative 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ...declaration import Hyper, Option
 from ...rule import Rule
 from ...wrapper import Wrapper
+from .names import NAMES
 from .subject import Subject
 
-__all__ = ["NAMES", "Matched", "as_rule", "hidden", "matched", "numbers_of", "options_of"]
-
-NAMES: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
-    "lr": ("lr", "learning_rate", "step_size"),
-    "betas": (
-        "betas",
-        ("b1", "b2", "b3"),
-        ("b1", "b2"),
-        ("beta1", "beta2", "beta3"),
-        ("beta1", "beta2"),
-        ("beta_1", "beta_2", "beta_3"),
-        ("beta_1", "beta_2"),
-    ),
-    "eps": ("eps", "epsilon", ("epsilon_1", "epsilon_2"), ("eps1", "eps2")),
-    "weight_decay": ("weight_decay", "wd", "weight_decay_rate"),
-    "momentum": ("momentum", "beta", "beta_1", "mu", "mass"),
-    "alpha": ("alpha", "decay", "rho", "gamma"),
-    "initial_v": ("initial_v", "initial_accumulator_value", "initial_scale"),
-    "etas": ("etas", ("eta_minus", "eta_plus")),
-    "step_sizes": ("step_sizes", ("min_step_size", "max_step_size")),
-    "decay_rate": ("decay_rate", "beta2_decay", "beta_2_decay"),
-    "clip_threshold": ("clip_threshold", "clipping_threshold", "d"),
-    "d0": ("d0", "estim_lr0"),
-    "d_coef": ("d_coef", "estim_lr_coef"),
-}
-"""By field; a field that is not here is looked for under its own name."""
+__all__ = ["Matched", "as_rule", "hidden", "matched", "numbers_of", "options_of"]
 
 SMALLER = 1e-2
 """Of our learning rate; a library's own that is smaller yet is taken in its place."""

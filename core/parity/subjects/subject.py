@@ -33,6 +33,7 @@ from ...rule import Rule, registry
 from ...wrapper import Wrapper
 from ..trajectory import Trajectory
 from .importing import SubjectError, entries, imported, nearest, stepping
+from .names import own_name
 from .signatures import declared, parameters, required, rule_of, takes_any
 
 __all__ = ["NotFiniteError", "Recorded", "Runner", "Stepper", "Subject", "SubjectError", "subject"]
@@ -116,12 +117,13 @@ class Subject:
         return {**declared(self.target), **self.arguments}
 
     def having(self, **arguments: Any) -> Self:
-        """The same with other arguments.
+        """The same with other arguments; ``lr`` is ``learning_rate`` where it is called that.
 
         Raises:
             SubjectError: it has no such argument.
         """
         known = declared(self.target)
+        arguments = {own_name(name, known): value for name, value in arguments.items()}
         for name in arguments:
             if name not in known and not takes_any(self.target):
                 has = f"it has {listed(known)}" if known else "it takes none, or is made already"
