@@ -7,7 +7,6 @@ from typing import Any
 
 from ...declaration import Hyper
 from ...rule import Rule
-from ...wrapper import Wrapper
 from .deviation import Deviation, Least, Methods
 
 __all__ = ["of_wrappers"]
@@ -31,7 +30,7 @@ def of_wrappers(rule: type[Rule]) -> Iterator[Deviation]:
                 "counts the steps taken, this one included",
                 methods=_at_other_steps(by),
             )
-    if rule.prepare is not Wrapper.prepare:
+    if "prepare" in vars(rule):
         yield Deviation(
             f"no {rule.__name__}",
             f"does nothing of {rule.__name__} to the gradient",
