@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ..parity import Comparison, Difference, Divergence, Subject, Trajectory, compare, compared
+from ..parity import (
+    Comparison,
+    Difference,
+    Divergence,
+    Subject,
+    SubjectError,
+    Trajectory,
+    compare,
+    compared,
+)
 from ..parity import subject as described
+from ..parity.bounds import EPS
+from ..parity.comparison import SHAPES, STEPS
 
-__all__ = ["LEAST", "STEPS", "assert_same_step"]
-
-STEPS = 40
-LEAST = 6
-"""ULP that one step may be off, as an element rule's may be in the suite itself."""
+__all__ = ["assert_same_step"]
 
 
 def assert_same_step(
@@ -32,8 +40,9 @@ def assert_same_step(
     Args:
         a, b: each a dotted name, ``file.py:name`` or ``samestep:Adan``; a class; a function that
             makes an optimizer; one that is made already, such as a rule; or a subject.
-        ulp: how far apart any parameter may be after any step, in ULP of the dtype; by default one
-            per step, and at least six.
+        ulp: how far apart any parameter may be after any step, in ULP of the dtype; by default what
+            rounding may do, as ``samestep parity`` has it. In float64 two ways to write one rule
+            are often 60 apart, since ``1 - beta2**t`` cancels at first.
         steps: how many are taken.
         seed: of the recorded gradients.
         dtype: of the parameters; float64 if both compute in it, else float32.
@@ -42,24 +51,25 @@ def assert_same_step(
 
     Raises:
         AssertionError: they part: where, by how much, and what they do differently.
-        samestep.parity.SubjectError: one of them cannot be built or stepped.
+        samestep.parity.SubjectError: one of them cannot be built or stepped, or does not take a
+            parameter.
+        ValueError: there are no steps, or no such bound or dtype.
     """
     __tracebackhide__ = True
     sides = [side if isinstance(side, Subject) else described(side) for side in (a, b)]
+    shapes: Mapping[str, tuple[int, ...]] = SHAPES
     if trajectory is not None:
         steps = len(trajectory.grads)
-    bound = float(max(LEAST, steps)) if ulp is None else float(ulp)
-    if not bound >= 0:
-        raise ValueError(f"assert_same_step(ulp={ulp!r}): it must be a number, 0 or more")
-    if trajectory is None:
-        found = compared(sides[0], sides[1], steps=steps, seed=seed, dtype=dtype, ulp=bound)
-        apart = found.divergence
-    else:
         shapes = {path: value.shape for path, value in trajectory.params.items()}
-        found = compared(
-            sides[0], sides[1], steps=steps, seed=seed, dtype=dtype, ulp=bound, shapes=shapes
-        )
-        apart = _on(trajectory, found)
+    if steps < 1:
+        given = f"steps={steps!r}" if trajectory is None else "a trajectory without gradients"
+        raise ValueError(f"assert_same_step({given}): there must be a step at least")
+    how: dict[str, Any] = {"steps": steps, "seed": seed, "dtype": dtype, "ulp": ulp}
+    found = compared(sides[0], sides[1], shapes=shapes, **how)
+    for path, reason in found.left_out.items():
+        raise SubjectError(f"{path!r}, of shape {shapes[path]}, is not taken: {reason}")
+    bound = found.bound / EPS[found.dtype]
+    apart = found.divergence if trajectory is None else _on(trajectory, found)
     worst = apart.worst.get("param")
     if worst is not None and worst.ulp > bound:
         raise AssertionError(_message(found, apart, worst, bound))

@@ -194,6 +194,8 @@ def commands() -> click.Group:
 def _add_parity(samestep: click.Group) -> None:
     import click
 
+    from .parity.numbers import Finite
+
     @samestep.command()
     @click.argument("a", required=False)
     @click.argument("b", required=False)
@@ -216,7 +218,7 @@ def _add_parity(samestep: click.Group) -> None:
     @click.option(
         "--ulp",
         default=None,
-        type=click.FloatRange(min=0),
+        type=Finite(min=0),
         help="How many units in the last place apart they may be and still agree.",
     )
     @click.option(
@@ -260,6 +262,8 @@ def _add_parity(samestep: click.Group) -> None:
 def _add_replay(samestep: click.Group) -> None:
     import click
 
+    from .parity.numbers import Finite
+
     @samestep.command()
     @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=_a_path())
     @click.option("--rule", default=None, metavar="NAME", help="By default what was recorded.")
@@ -274,7 +278,7 @@ def _add_replay(samestep: click.Group) -> None:
     @click.option(
         "--ulp",
         default=None,
-        type=click.FloatRange(min=0),
+        type=Finite(min=0),
         help="How many units in the last place a step may be off; by default what rounding "
         "explains.",
     )
@@ -296,7 +300,7 @@ def _add_replay(samestep: click.Group) -> None:
     @click.option(
         "--tolerance",
         default=None,
-        type=click.FloatRange(min=0, min_open=True),
+        type=Finite(min=0, min_open=True),
         help="With --against: how far gradients may be apart, relative to the largest.",
     )
     @click.option("--json", "as_json", is_flag=True, help="For machines.")

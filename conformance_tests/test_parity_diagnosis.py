@@ -424,6 +424,22 @@ def test_a_planted_fault_is_named(name: str) -> None:
     assert len(found.sentences) == 1 and "unexplained" not in found.sentences[0]
 
 
+def test_what_the_numbers_do_not_tell_apart_is_said_with_an_or() -> None:
+    """An eps that bounds a root of 1e-5 from below does nothing, as if it were not there."""
+    wrong = faulty("AdamW", "divided", "over_root(xp,", "clamped(xp,")
+    found = compared(subject(wrong), subject("samestep:AdamW"))
+    (sentence,) = found.sentences
+    assert "ignores eps = 1e-08 or " in sentence
+    assert " or takes eps = 1e-08 as the least value of the divisor; " in sentence
+    sharper = compared(subject(wrong, eps=1e-3), subject("samestep:AdamW", eps=1e-3))
+    assert [*options(sharper)] == ["eps as a bound"] and " or " not in sharper.sentences[0]
+
+
+def test_what_is_the_same_whatever_the_numbers_is_said_once() -> None:
+    found = compared(subject("samestep:Adan", like="optax"), subject("samestep:Adan"))
+    assert len(found.sentences) == 2 and not any(" or " in text for text in found.sentences)
+
+
 def test_a_small_fault_beside_large_ones_is_named_too() -> None:
     pytest.importorskip("pytorch_optimizer")
     found = compared(subject("pytorch_optimizer.Lamb"), subject("samestep:LAMB"))

@@ -60,7 +60,9 @@ def differ():
 def test_the_page_says_what_differs_where_and_how_to_see_it_again(differ):
     words = ["samestep", "parity", "samestep:Adan", "--set", "a.like='optax'"]
     said = Reader(page(Account(differ, words))).said
-    assert "samestep:Adan and samestep:Adan do not take the same steps, for 2 reasons." in said
+    assert (
+        "samestep:Adan (a) and samestep:Adan (b) do not take the same steps, for 2 reasons." in said
+    )
     assert "weights the gradient difference by 1 - b2 = 0.08" in said
     assert "weights the gradient difference by b2 = 0.92" in said
     assert "difference_weight='1-beta2'" in said and "difference_weight='beta2'" in said

@@ -151,7 +151,9 @@ def test_a_subject_that_cannot_be_stepped_is_refused_by_name(own: str) -> None:
     with pytest.raises(SubjectError, match=r":Broken cannot be .*RuntimeError: no such device"):
         compared(subject(f"{own}:Broken"), subject("samestep:SignSGD"))
     wrong = subject("samestep:AdamW", betas=(0.9, 1.5))
-    with pytest.raises(SubjectError, match=r"samestep:AdamW cannot be built.*betas must be in"):
+    with pytest.raises(
+        SubjectError, match=r"samestep:AdamW \(a\) cannot be built.*betas must be in"
+    ):
         compared(subject("samestep:AdamW"), wrong)
 
 
@@ -368,3 +370,17 @@ def test_what_means_one_thing_everywhere_may_have_any_librarys_name(
 ) -> None:
     needed(name)
     assert subject(name, **given).arguments == taken
+
+
+def test_where_nothing_moves_there_is_nothing_to_compare() -> None:
+    needed("torch.optim.SGD")
+    with pytest.raises(SubjectError, match=r"neither samestep:SGD nor torch\.optim\.SGD moves"):
+        compared(subject("samestep:SGD", lr=0.0), subject("torch.optim.SGD", lr=0.0))
+
+
+@pytest.mark.parametrize("given", [{"dtype": "float23"}, {"ulp": float("nan")}, {"ulp": -1.0}])
+def test_a_dtype_or_a_bound_that_is_none_is_refused(given: dict[str, Any]) -> None:
+    sides = subject("samestep:SGD"), subject("samestep:Lion")
+    (name,) = given
+    with pytest.raises(ValueError, match=rf"^{name}=.*: it must be "):
+        compared(*sides, **given)

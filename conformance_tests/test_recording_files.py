@@ -108,6 +108,33 @@ def test_steps_are_those_asked_for_and_every_stretch_can_be_judged(tmp_path, ste
     assert found.verdict == "agree" and found.steps == len(numbers) and not found.unchecked
 
 
+@pytest.mark.parametrize(
+    ("steps", "error", "said"),
+    [
+        (0, ValueError, "steps=0 must be at least 1"),
+        (-1, ValueError, "steps=-1 must be at least 1"),
+        ([], ValueError, r"steps=\[\] must hold numbers of steps, which count from 0"),
+        (range(3, 3), ValueError, r"steps=range\(3, 3\) must hold"),
+        (range(-2, 3), ValueError, "must hold numbers of steps, which count from 0"),
+        ({1, -1}, ValueError, "must hold numbers of steps, which count from 0"),
+        ("3", TypeError, "steps: '3' is no number of steps; it must be a whole number from 1"),
+        (2.5, TypeError, "steps: 2.5 is no number of steps"),
+        (True, TypeError, "steps: True is no number of steps"),
+        ([1, 2.5], TypeError, "steps: 2.5 is no number of steps"),
+    ],
+)
+def test_steps_that_are_none_are_refused_before_training(tmp_path, steps, error, said):
+    with pytest.raises(error, match=said):
+        Recorder(tmp_path / "run.safetensors", steps=steps)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_steps_may_be_whole_numbers_of_numpy_and_a_range_without_end(tmp_path):
+    for steps in (numpy.int64(3), numpy.arange(3), range(0, 10**12, 1)):
+        train(tmp_path / "run.safetensors", 3, steps=steps)
+        assert len(read(tmp_path / "run.safetensors").steps) == 3
+
+
 def test_patterns_choose_parameters_and_one_that_fits_none_is_refused(tmp_path):
     path = tmp_path / "run.safetensors"
     train(path, parameters=("*.weight", "scale"))

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,6 @@ def _found(asked: Asked) -> Comparison:
         sys.path.append(os.getcwd())
     sides = zip(asked.names, arguments(asked.settings), "ab", strict=True)
     a, b = (_subject(*side) for side in sides)
-    if a.name == b.name:
-        a, b = replace(a, name=f"{a.name} (a)"), replace(b, name=f"{b.name} (b)")
     try:
         return compared(a, b, **asked.how)
     except SubjectError as error:

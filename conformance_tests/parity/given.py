@@ -35,6 +35,10 @@ def arguments(settings: Sequence[str]) -> tuple[Arguments, Arguments]:
 
 def _value(setting: str, text: str) -> Any:
     """A literal, what a call of a dotted name makes, or else the text itself."""
+    if not text:
+        raise SubjectError(f"--set {setting}: there must be a value behind the =")
+    if text.lstrip("+-") in ("nan", "inf"):
+        return float(text)
     try:
         return _made(setting, ast.parse(text, mode="eval").body)
     except SubjectError:
@@ -61,10 +65,13 @@ def _made(setting: str, node: ast.expr) -> Any:
 
 def _called(setting: str, name: str, positional: list[Any], named: Arguments) -> Any:
     try:
-        return resolve_name(name)(*positional, **named)
+        made = resolve_name(name)(*positional, **named)
     except (ImportError, AttributeError) as error:
         raise SubjectError(f"--set {setting}: {name} cannot be imported: {error}") from error
     except Exception as error:
         raise SubjectError(
             f"--set {setting}: {name} cannot be called so: {type(error).__name__}: {error}"
         ) from error
+    if not callable(made):
+        raise SubjectError(f"--set {setting}: {name} makes no schedule, but {made!r}")
+    return made

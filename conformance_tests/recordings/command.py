@@ -44,6 +44,7 @@ def run(
     words = ["samestep", "replay", *map(str, files)]
     try:
         if other is not None:
+            _refuse_for_against(rule=rule, like=like, ulp=ulp, set=settings or None)
             return _against(files, other, mapping, tolerance, as_json)
         for name, given in (("--map", mapping), ("--tolerance", tolerance)):
             if given is not None:
@@ -85,6 +86,13 @@ def _against(
         words += [] if tolerance is None else ["--tolerance", str(tolerance)]
         print_against(Console(), found, words)
     return AGREE if found.verdict == "agree" else DEPARTS
+
+
+def _refuse_for_against(**given: Any) -> None:
+    """Refuse what says how to recompute, where nothing is recomputed."""
+    for name, value in given.items():
+        if value is not None:
+            raise RecordingError(f"--{name} is not for --against, which recomputes nothing")
 
 
 def _settings(settings: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What was found, as JSON has it: infinities and NaN become texts."""
+"""What was found, as JSON has it: null where a number is not finite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["against_plain", "replay_plain"]
 
 def replay_plain(found: Replay) -> dict[str, Any]:
     """A recomputation."""
-    return _plain(
+    made: dict[str, Any] = _plain(
         {
             "files": found.files,
             "verdict": found.verdict,
@@ -37,11 +37,12 @@ def replay_plain(found: Replay) -> dict[str, Any]:
             ],
         }
     )
+    return made
 
 
 def against_plain(found: Against) -> dict[str, Any]:
     """A comparison of two recordings."""
-    return _plain(
+    made: dict[str, Any] = _plain(
         {
             "files": found.files,
             "verdict": found.verdict,
@@ -50,9 +51,11 @@ def against_plain(found: Against) -> dict[str, Any]:
             "first": None if found.first is None else asdict(found.first),
             "hyperparameters": [asdict(apart) for apart in found.hyperparameters],
             "only": found.only,
+            "steps_only": found.alone,
             "steps": [row._asdict() for row in found.rows],
         }
     )
+    return made
 
 
 def _plain(value: Any) -> Any:
@@ -61,5 +64,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [*map(_plain, value)]
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+        return None
     return value

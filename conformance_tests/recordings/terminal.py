@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 
@@ -42,12 +43,17 @@ def print_replay(console: Console, found: Replay, words: Sequence[str]) -> None:
 
 def _print_departure(console: Console, first: Departure) -> None:
     at = f"{first.path}{[*first.place]}" if first.place else first.path
-    console.print(
-        f"At step {first.step} {at} was {first.recorded:.9g} and should be {first.computed:.9g}: "
-        f"{_units(first.ulp)} ULP, or {first.relative:.2g} of the largest change in the step.",
-        highlight=False,
-        markup=False,
-    )
+    text = f"{at} is {_number(first.recorded)}, and should be {_number(first.computed)}."
+    if math.isfinite(first.recorded) and math.isfinite(first.computed):
+        text = (
+            f"{at} was {_number(first.recorded)} and should be {_number(first.computed)}: "
+            f"{_units(first.ulp)} ULP, or {first.relative:.2g} of the largest change in the step."
+        )
+    console.print(f"At step {first.step} {text}", highlight=False, markup=False)
+
+
+def _number(value: float) -> str:
+    return "NaN" if math.isnan(value) else f"{value:.9g}"
 
 
 def _units(ulp: float) -> str:
@@ -103,8 +109,9 @@ def print_against(console: Console, found: Against, words: Sequence[str]) -> Non
     """What a comparison of two recordings found."""
     agrees = found.verdict == "agree"
     colour = "green" if agrees else "red"
+    steps = f" {found.compared}" if found.compared else ""
     one, other = (f"[bold]{escape(file)}[/]" for file in found.files)
-    console.print(f"{one} and {other}: [bold {colour}]{found.sentence}[/]")
+    console.print(f"{one} and {other}: [bold {colour}]{found.sentence}[/]{escape(steps)}")
     if found.first is not None:
         console.print(f"  {found.first}", highlight=False, markup=False)
     for apart in found.hyperparameters:

@@ -13,6 +13,7 @@ in float64 they are compared in float32 too, which may show what one of them rou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from .case import Sizes, distance
 from .diagnosis import Reason, explained
 from .divergence import Divergence
 from .divergence import compare as divergence
-from .runs import finite, is_wide, snapshots, taken
+from .runs import finite, is_wide, moves, snapshots, taken
 from .search import Finding, found, reproduced
 from .subjects.arguments import matched, numbers_of
 from .subjects.subject import Recorded, Runner, Subject, SubjectError
@@ -156,8 +157,15 @@ def compared(
         ulp: how many ULP of the dtype a parameter may be apart, in place of the kit's own bound.
 
     Raises:
-        SubjectError: one of them cannot be built or stepped; which, and why.
+        SubjectError: one of them cannot be built or stepped; which, and why; or neither moves.
+        ValueError: there is no such dtype, or no such bound.
     """
+    if dtype not in (None, *BOUND):
+        raise ValueError(f"dtype={dtype!r}: it must be {listed(map(repr, BOUND))}")
+    if ulp is not None and not 0 <= ulp < math.inf:
+        raise ValueError(f"ulp={ulp!r}: it must be a finite number, 0 or more")
+    if a.name == b.name:
+        a, b = replace(a, name=f"{a.name} (a)"), replace(b, name=f"{b.name} (b)")
     named = [rule] if rule else _named(a, b)
     rules = named or _likely(a, b)
     a, b, shared, own = matched(a, b, rules[0])
@@ -195,6 +203,12 @@ class _Run:
         """Where they go on a trajectory, and why; the second one confirms it."""
         trajectory, left_out = taken(self.subjects, self.runners, first.rounded(self.dtype))
         both = self._recorded(trajectory)
+        if not any(map(moves, both)):
+            a, b = self.subjects
+            raise SubjectError(
+                f"neither {a.name} nor {b.name} moves a parameter, so that there is nothing to "
+                f"compare; their arguments were {dict(a.arguments)} and {dict(b.arguments)}"
+            )
         result = _measured(*self.subjects, both, self.dtype, trajectory, ulp)
         result.left_out = left_out
         if result.verdict == "differ":

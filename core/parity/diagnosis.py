@@ -7,7 +7,7 @@ is unexplained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ def explained(a: Finding, b: Finding, trajectory: Trajectory, bound: Bound) -> l
     names = min(
         (_needed(one, other, trajectory, bound), _needed(other, one, trajectory, bound)), key=len
     )
-    return [_reason(a.subject, b.subject, one, other, name) for name in names]
+    return [_reason(a, b, one, other, name) for name in names]
 
 
 def _settings(variant: Variant) -> dict[str, Any]:
@@ -75,16 +75,38 @@ def _having(variant: Variant, source: Variant, name: str) -> Variant:
     return bare if value is None else bare.with_changes(Change(name, value))
 
 
-def _reason(a: str, b: str, one: Variant, other: Variant, name: str) -> Reason:
+def _reason(a: Finding, b: Finding, one: Variant, other: Variant, name: str) -> Reason:
     if name in one.rule.fields():
         values = _settings(one)[name], _settings(other)[name]
-        return Reason(name, *values, f"{a} {does(one, name)}; {b} {does(other, name)}")
-    mine = name in {deviation.name for deviation in one.deviations}
-    deviation = next(d for d in (*one.deviations, *other.deviations) if d.name == name)
-    numbers = (one if mine else other).plain.hypers
-    first, second = (deviation.says, deviation.instead)[:: 1 if mine else -1]
-    sentence = f"{a} {_filled(first, numbers)}; {b} {_filled(second, numbers)}"
-    return Reason(name, mine, not mine, sentence)
+        said = does(one, name), does(other, name)
+    else:
+        mine = name in {deviation.name for deviation in one.deviations}
+        deviation = next(d for d in (*one.deviations, *other.deviations) if d.name == name)
+        values = mine, not mine
+        numbers = (one if mine else other).plain.hypers
+        texts = (deviation.says, deviation.instead)[:: 1 if mine else -1]
+        said = _filled(texts[0], numbers), _filled(texts[1], numbers)
+    sides = (
+        f"{finding.subject} {' or '.join([text, *_others(finding, name)])}"
+        for finding, text in zip((a, b), said, strict=True)
+    )
+    return Reason(name, *values, "; ".join(sides))
+
+
+def _others(finding: Finding, name: str) -> Iterator[str]:
+    """What a subject may do in place of a change; the numbers that it has do not tell."""
+    for field, variant in finding.alike:
+        if field == name:
+            known = finding.variant.changes if finding.variant else ()
+            (change,) = (c for c in variant.changes if c not in known)
+            yield _said(variant, change)
+
+
+def _said(variant: Variant, change: Change) -> str:
+    if change.field in variant.rule.fields():
+        return does(variant, change.field)
+    deviation = next(d for d in variant.deviations if d.name == change.field)
+    return _filled(deviation.says, variant.plain.hypers)
 
 
 def _filled(text: str, numbers: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from .subjects.names import NAMES
 from .subjects.subject import NotFiniteError, Recorded, Runner, Subject, SubjectError
 from .trajectory import Trajectory, record
 
-__all__ = ["finite", "is_wide", "snapshots", "taken"]
+__all__ = ["finite", "is_wide", "moves", "snapshots", "taken"]
 
 
 def finite(side: str, subject: Subject, runner: Runner, trajectory: Trajectory) -> Recorded:
@@ -39,10 +39,22 @@ def is_wide(side: Subject, runner: Runner, shapes: Mapping[str, tuple[int, ...]]
             last = side.recorded(runner, short.taken(paths)).params[-1]
         except SubjectError:
             continue
+        if not any(numpy.any(value != short.params[path]) for path, value in last.items()):
+            continue
         moved = [value[value != short.params[path]] for path, value in last.items()]
         with numpy.errstate(over="ignore"):
             return any(bool(numpy.any(v != v.astype(numpy.float32))) for v in moved)
     return True  # what it cannot take will be said where it is asked in earnest
+
+
+def moves(recorded: Recorded) -> bool:
+    """Whether any parameter is ever another."""
+    start = recorded.params[0]
+    return any(
+        not numpy.array_equal(value, start[path])
+        for params in recorded.params
+        for path, value in params.items()
+    )
 
 
 def taken(

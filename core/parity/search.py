@@ -37,6 +37,9 @@ NEAR = 1e-3
 MOST = 4000
 """Variants that are tried of a rule, so that a comparison ends within seconds."""
 
+MATTERS = 1e-2
+"""An eps beside which the gradients of a recorded trajectory are not large."""
+
 WIDE, WIDEST = 56, 14
 """How many single changes, the nearest, are combined in twos, and in threes."""
 
@@ -52,6 +55,9 @@ class Finding:
     """Of variants that do not reproduce it the nearest, in the first steps."""
     off: float = 0.0
     """How far the nearest is off after all steps; or the variant, if that is beyond rounding."""
+    alike: tuple[tuple[str, Variant], ...] = ()
+    """By the field of a change: variants with another in its place, which these numbers do not tell
+    apart from it and others do."""
 
     def __str__(self) -> str:
         if self.variant is None and not self.tried:
@@ -165,7 +171,8 @@ def found(
         return Finding(subject.name, itself, 1, None, off if off > bound.start else 0.0)
     for variant in _candidates(search, base, itself, hint, depth, unknown):
         if search.reproduces(variant):
-            return Finding(subject.name, variant, len(search.tried))
+            alike = tuple(_alike(search, variant, _singles(base, unknown)))
+            return Finding(subject.name, variant, len(search.tried), alike=alike)
         if len(search.tried) == MOST:
             break
     near = search.nearest
@@ -220,7 +227,7 @@ def _candidates(
     if hint is not None:
         starts.append(base.with_changes(*hint.changes))
     yield from starts
-    single = changes(base.rule, {n: v for n, v in base.numbers if n not in unknown or n == "lr"})
+    single = _singles(base, unknown)
     if search.bound > BOUND["float64"].start:  # what is rounded there is the likely reason
         loose = {deviation.name for deviation in deviations(base.rule) if deviation.loose}
         single.sort(key=lambda change: change.field not in loose and change.field not in fields)
@@ -243,6 +250,47 @@ def _candidates(
     if search.nearest is not None and search.off < NEAR:
         start = search.nearest
         yield from (start.with_changes(change) for change in single)
+
+
+def _singles(base: Variant, unknown: set[str]) -> list[Change]:
+    """Every single change of what a subject does not let be chosen."""
+    return changes(base.rule, {n: v for n, v in base.numbers if n not in unknown or n == "lr"})
+
+
+def _alike(
+    search: _Search, variant: Variant, single: Sequence[Change]
+) -> Iterator[tuple[str, Variant]]:
+    """Variants that reproduce the subject as well, and are not the same where eps is large."""
+    for change in variant.changes:
+        kept = tuple(other for other in variant.changes if other != change)
+        without = Variant(variant.rule, variant.numbers, kept)
+        for other in single:
+            instead = without.with_changes(other)
+            if other.field == change.field or not search.reproduces(instead):
+                continue
+            if not _same(_sharpened(variant), _sharpened(instead), search.few):
+                yield change.field, instead
+
+
+def _sharpened(variant: Variant) -> Variant:
+    """The variant with an eps that matters."""
+    field = variant.rule.fields().get("eps")
+    eps = variant.values.get("eps", getattr(field, "default", None))
+    if not isinstance(eps, float) or eps == 0:
+        return variant
+    numbers = tuple(sorted({**dict(variant.numbers), "eps": MATTERS}.items()))
+    return Variant(variant.rule, numbers, variant.changes)
+
+
+def _same(one: Variant, other: Variant, case: Case) -> bool:
+    """Whether two variants go the same way."""
+    pairs = zip(
+        variant_steps(one, case.trajectory),
+        variant_steps(other, case.trajectory),
+        case.sizes.at[1:],
+        strict=False,
+    )
+    return all(distance(*pair) <= case.bound.after(step) for step, pair in enumerate(pairs, 1))
 
 
 def _declared(base: Variant, options: Mapping[str, Any]) -> list[Change]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -45,11 +46,28 @@ def chosen(steps: Steps) -> Callable[[int], bool]:
     """Whether a step is one of those asked for."""
     if steps is None:
         return lambda step: True
-    if isinstance(steps, bool):
-        raise TypeError(f"steps={steps!r} must be a number, a range, a set or a function")
-    if isinstance(steps, int):
-        return lambda step: step < steps
     if callable(steps):
         return steps
-    among = steps if isinstance(steps, range) else frozenset(steps)
-    return lambda step: step in among
+    if isinstance(steps, Iterable) and not isinstance(steps, (str, bytes)):
+        among = steps if isinstance(steps, range) else frozenset(map(_whole, steps))
+        ends = (*among[:1], *among[-1:]) if isinstance(among, range) else among
+        if not ends or min(ends) < 0:
+            raise ValueError(f"steps={steps!r} must hold numbers of steps, which count from 0")
+        return lambda step: step in among
+    last = _whole(steps)
+    if last < 1:
+        raise ValueError(f"steps={steps!r} must be at least 1: the first so many steps")
+    return lambda step: step < last
+
+
+def _whole(step: Any) -> int:
+    """A whole number that was given for ``steps``, alone or among others."""
+    try:
+        if not isinstance(step, bool):
+            return operator.index(step)
+    except TypeError:
+        pass
+    raise TypeError(
+        f"steps: {step!r} is no number of steps; it must be a whole number from 1, a range or a "
+        "set of whole numbers from 0, a function of the step, or None for all"
+    )

@@ -61,6 +61,7 @@ class Recorder:
 
     Raises:
         RecordingError: the folder is not there, or the file is no recording to be gone on with.
+        TypeError, ValueError: ``steps`` says no steps.
     """
 
     def __init__(

@@ -67,6 +67,8 @@ class _Run:
             self.rules.shown(steps[0], str(run.get("framework", ""))),
             bound,
         )
+        self.shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+        """Of the parameters, and in which file they had them first."""
         self.judge = Judge(bound, self.dtypes)
         self.pair: Pair | None = None
         self.last: Step | None = None
@@ -87,6 +89,7 @@ class _Run:
         for place, step in enumerate(steps):
             rules = self.rules.of(step)
             self._refuse_parts(session, step, rules)
+            self._refuse_shapes(path, step)
             if place == 0 or step.begins:
                 self._begin(path, steps, place, rules, each)
             elif self.last is not None:
@@ -118,6 +121,15 @@ class _Run:
                 f"{summing} sums over all parameters, of which {len(rules)} of {total} are "
                 "recorded; record all of them"
             )
+
+    def _refuse_shapes(self, path: str, step: Step) -> None:
+        """Refuse a parameter that has had another shape."""
+        for name, tensor in step.before.items():
+            shape, where = self.shapes.setdefault(name, (tensor.shape, path))
+            if tensor.shape != shape:
+                raise RecordingError(
+                    f"{path}: {name} has shape {tensor.shape}, and had {shape} in {where}"
+                )
 
     def _begin(
         self, path: str, steps: list[Step], place: int, rules: dict[str, Rule], each: bool

@@ -38,6 +38,10 @@ class Asked:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if "like" in self.settings:
+            raise RecordingError(
+                f"--set like={self.settings['like']}: the dialect is given by --like"
+            )
         if self.rule is not None and self.rule not in registry:
             raise RecordingError(
                 f"there is no rule {self.rule}; there are {', '.join(sorted(registry))}"
@@ -48,11 +52,7 @@ class Asked:
                 "recorder has noted"
             )
         if self.like is not None and self.rule is not None:
-            presets = registry[self.rule].dialects
-            if self.like not in presets:
-                raise RecordingError(
-                    f"{self.rule} has no dialect {self.like!r}; it has {listed(presets)}"
-                )
+            _refuse_dialect(registry[self.rule], self.like)
 
 
 class Rules:
@@ -99,6 +99,8 @@ class Rules:
 
     def _new(self, group: Mapping[str, Any]) -> Rule:
         asked, described = self.asked, group.get("rule")
+        if asked.like is not None and described is not None and asked.rule is None:
+            _refuse_dialect(registry.get(described["name"]), asked.like, described["name"])
         try:
             if described is not None and self._is_asked(described):
                 rule = made(described)
@@ -129,6 +131,14 @@ class Rules:
             own = cls.dialects[self.asked.like].values
             found = {n: v for n, v in found.items() if n in given or n not in own}
         return cls(like=self.asked.like, **{**found, **self.asked.settings})
+
+
+def _refuse_dialect(cls: type[Rule] | None, like: str, name: str = "") -> None:
+    """Refuse a dialect that a rule does not have; a wrapper, and what is not known, has none."""
+    presets = {} if cls is None or issubclass(cls, Wrapper) else cls.dialects
+    if like not in presets:
+        name = name if cls is None else cls.__name__
+        raise RecordingError(f"{name} has no dialect {like!r}; it has {listed(presets)}")
 
 
 def _title(rule: Rule) -> str:

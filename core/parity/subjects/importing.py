@@ -64,6 +64,9 @@ def imported(name: str) -> Any:
                 f"{nearest(inside, registry)}"
             )
         return registry[inside]
+    if name.endswith((".py", ".py:")):
+        file = name.rstrip(":")
+        raise SubjectError(f"{file}: name what is in the file, as in {file}:MyOptimizer")
     root = re.split(r"[.:]", name)[0]
     if root in entries():  # Keras's backend must be chosen before it is imported
         stepping(root, name)

@@ -176,6 +176,8 @@ def _blamed(who: Subject, what: str) -> Iterator[None]:
         yield
     except SubjectError:
         raise
+    except SystemExit as error:
+        raise SubjectError(f"{who.name} {what}: it ended the program ({error})") from error
     except Exception as error:
         line = next(iter(str(error).strip().splitlines()), "")
         lacks = BESIDE.search(line) if isinstance(error, TypeError) else None
