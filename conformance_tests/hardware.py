@@ -85,10 +85,10 @@ def versions() -> dict[str, str]:
     wanted = {"samestep", "pytest", "hypothesis"}
     extras = {b.library.replace("_", "-") for b in backends().values() if isinstance(b, Backend)}
     for line in distribution("samestep").requires or ():
-        name = re.match(r"[\w.-]+", line)
+        needed = re.match(r"[\w.-]+", line)
         extra = re.search(r"""extra\s*==\s*["']([\w-]+)["']""", line)
-        if name and (extra is None or extra[1] in extras):
-            wanted.add(name[0])
+        if needed and (extra is None or extra[1] in extras):
+            wanted.add(needed[0])
     found = {}
     for name in sorted(wanted | extras):
         try:

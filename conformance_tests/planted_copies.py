@@ -115,7 +115,7 @@ class _Copy:
         code = function.__code__
         for edit in self.edits:
             code = self._edited(function, code, edit)
-        closure = tuple(cell for _ in code.co_freevars) or function.__closure__
+        closure = tuple(cell for _ in code.co_freevars if cell) or function.__closure__
         space = self.spaces.get(function.__module__, function.__globals__)
         made = types.FunctionType(
             code, space, function.__name__, function.__defaults__, closure if cell else None

@@ -167,7 +167,8 @@ def _differs(row: Row) -> bool:
         found = _followed(wrong(**row.numbers))
     except (TypeError, ValueError, AttributeError, ArithmeticError, IndexError):
         return False
-    right = _right(row.rule, tuple(row.numbers.items()))
+    rule: Any = row.rule
+    right = _right(rule, tuple(row.numbers.items()))
     apart = [distance(*three) for three in zip(found, right, Sizes(right).at, strict=True)]
     return MARGIN * BOUND["float64"].start < max(apart) < numpy.inf
 

@@ -14,7 +14,7 @@ import ast
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -153,7 +153,7 @@ class _Collection:
                 self.add(own, made(staticmethod(inspect.unwrap(value))))
         return used
 
-    def skipping(self, reason: str) -> FunctionType:
+    def skipping(self, reason: str) -> Callable[[], None]:
         """A test that cannot be run."""
 
         def test() -> None:

@@ -30,30 +30,32 @@ def network():
 
 
 def train(model, optimizer, steps):
-    """Train on made-up batches; the median CPU time of a step."""
-    times = []
+    """Train on made-up batches; the loss of every step, and the median CPU time of a step."""
+    losses, times = [], []
     for step in steps:
         begin = time.process_time()
         random = torch.Generator().manual_seed(step)
         x = torch.randn(args.batch, 16, generator=random)
         optimizer.zero_grad()
-        ((model(x) - x[:, :4].sin()) ** 2).mean().backward()
+        loss = ((model(x) - x[:, :4].sin()) ** 2).mean()
+        loss.backward()
         optimizer.step()
+        losses.append(loss.item())
         times.append(time.process_time() - begin)
-    return sorted(times)[len(times) // 2]
+    return losses, sorted(times)[len(times) // 2]
 
 
 model = network()
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 count = sum(param.numel() for param in model.parameters())
-plain = train(model, optimizer, range(args.steps))
+_, plain = train(model, optimizer, range(args.steps))
 
 model = network()
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 first, second = f"{folder}/first.safetensors", f"{folder}/second.safetensors"
 chosen = range(0, args.steps, args.every)
 with samestep.torch.recorder(first, optimizer, model=model, steps=chosen):
-    recorded = train(model, optimizer, range(args.steps))
+    losses, recorded = train(model, optimizer, range(args.steps))
 torch.save(model.state_dict(), f"{folder}/model.pt")  # and what of the optimizer?
 
 resumed = network()
@@ -62,6 +64,8 @@ optimizer = torch.optim.AdamW(resumed.parameters(), lr=1e-3)
 with samestep.torch.recorder(second, optimizer, model=resumed, first_step=args.steps):
     train(resumed, optimizer, range(args.steps, args.steps + 10))
 
+for step in (0, args.steps - 1):
+    print(f"step {step:4}  loss {losses[step]:.4f}")
 print(f"{count:,} parameters, {len(chosen)} of {args.steps} steps recorded")
 print(f"a step: {plain * 1e3:.1f} ms of CPU time, {recorded * 1e3:.1f} ms while it is recorded")
 print(f"the recording: {os.path.getsize(first) / 1e6:.1f} MB\n", flush=True)
