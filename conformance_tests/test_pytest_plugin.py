@@ -179,6 +179,9 @@ def test_the_trajectory_is_a_recording(project):
         @pytest.mark.trajectory(dtype="float8")
         def test_wrong_dtype(trajectory): pass
 
+        @pytest.mark.trajectory(steps=0)
+        def test_no_steps(trajectory): pass
+
         class TestOwn:
             @pytest.fixture
             def trajectory(self): return 5
@@ -188,7 +191,8 @@ def test_the_trajectory_is_a_recording(project):
         """
     )
     done = project.runpytest_inprocess(*PLAIN)
-    done.assert_outcomes(passed=3, errors=2)
+    done.assert_outcomes(passed=3, errors=3)
+    done.stdout.fnmatch_lines(["*(steps=0, dtype='float64'): there must be a step at least*"])
     done.stdout.fnmatch_lines(
         ["*@pytest.mark.trajectory(seeds=3, dtype='float64'):*it takes seed, steps, shapes,*"]
     )

@@ -73,7 +73,10 @@ def trajectory(request: pytest.FixtureRequest) -> Trajectory:
     given, wanted = (marker.args, dict(marker.kwargs)) if marker else ((), {})
     dtype = wanted.pop("dtype", "float64")
     try:
-        return record(*given, **wanted).rounded(dtype)
+        recorded = record(*given, **wanted).rounded(dtype)
+        if not recorded.grads:
+            raise ValueError("there must be a step at least, or a test of it could not fail")
+        return recorded
     except (TypeError, ValueError, KeyError) as error:
         values = [*map(repr, given), *(f"{name}={value!r}" for name, value in wanted.items())]
         pytest.fail(
