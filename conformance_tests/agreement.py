@@ -32,7 +32,7 @@ from ..step import advance, scalars
 from ..vocabulary import initial_parameter
 from .settings import all_rules, suited, typical
 
-__all__ = ["BOUNDS", "Agreement", "bound", "measure", "operations", "table"]
+__all__ = ["BOUNDS", "Agreement", "bound", "exact", "measure", "operations", "table"]
 
 STEPS = 200
 STEPS_ELSEWHERE = 60
@@ -77,6 +77,13 @@ def bound(rule: Rule, backend: Backend, dtype: str, slot: str = "param") -> floa
     if dtype == "bfloat16":
         limit = (2 if rule.reduces else 0.5) + limit / 2**16
     return limit + (2 if slot == "param" and backend.differenced else 0)
+
+
+def exact(rule: Rule, backend: Backend) -> bool:
+    """Whether a backend promises NumPy's bits: of element rules, where roots are rounded right."""
+    if rule.needs != "element" or backend.exact == "bound":
+        return False
+    return backend.exact == "bit" or "sqrt" not in operations(rule)
 
 
 def operations(rule: Rule) -> set[str]:
