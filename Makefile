@@ -33,7 +33,7 @@ check: .venv/installed
 	$(BIN)/python -m pytest --quiet conformance_tests/test_typing.py conformance_tests/test_layers.py
 
 stubs agreement: .venv/installed
-	$(BIN)/python -m samestep.conformance.$@ $(if $(filter agreement,$@),--write README.md)
+	$(BIN)/python -m samestep.conformance.harness.$@ $(if $(filter agreement,$@),--write README.md)
 
 # timm depends on torchvision, which its optimizers do not need.
 bench: .venv/installed
@@ -49,6 +49,7 @@ docs: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	rm -rf samestep.egg-info # of an earlier layout, it would hide the entry points
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps pylocron labml-nn
 	touch $@

@@ -11,8 +11,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from samestep.conformance.demo.listing import rules as listed
-from samestep.conformance.demo.listing import unknown
+from samestep.command_line.demo.listing import rules as listed
+from samestep.command_line.demo.listing import unknown
 
 from . import checkpoint as checkpoints
 from . import report, run

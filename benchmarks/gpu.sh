@@ -11,7 +11,7 @@ make .venv/installed
 jax=$(sed -n 's/^jax==//p' constraints.txt)
 .venv/bin/pip install --quiet --constraint constraints.txt "jax[cuda12]==$jax"
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv | tee "$out/machine.csv"
-SAMESTEP_BACKENDS=torch,jax .venv/bin/python -m samestep.conformance.agreement | tee "$out/agreement.md"
+SAMESTEP_BACKENDS=torch,jax .venv/bin/python -m samestep.conformance.harness.agreement | tee "$out/agreement.md"
 SAMESTEP_BACKENDS=torch .venv/bin/python -m pytest -q \
   conformance_tests/test_torch_executions.py conformance_tests/test_gpu.py | tee "$out/tests.txt"
 .venv/bin/samestep bench --against torch.optim,optax,copy --models gpt2,llama7b,large,small \

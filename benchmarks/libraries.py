@@ -1,7 +1,7 @@
 """Which optimizer of which library is which rule, with equal hyperparameters.
 
 torch.optim, optax and mlx.optimizers are dialects, and the suite describes their optimizers beside
-the rules already (``samestep.conformance.dialects``). In the other libraries an optimizer is the
+the rules already (``samestep.conformance.peers``). In the other libraries an optimizer is the
 rule of the same name, whatever the case, and gets the rule's numbers wherever it has an argument of
 that name; everything else stays as the library sets it.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from samestep.conformance.dialects import dialects
+from samestep.conformance.peers import dialects
 from samestep.declaration import Hyper
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper

@@ -6,7 +6,7 @@ property of the suite, of a rule of yours.
 """
 
 # Not relative: pytest imports the folder of a checkout under the folder's own name.
-from samestep.conformance.assertions import assert_same_step
-from samestep.conformance.properties import conformance_of
+from samestep.conformance.harness.assertions import assert_same_step
+from samestep.conformance.harness.properties import conformance_of
 
 __all__ = ["assert_same_step", "conformance_of"]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from samestep.backend import Missing, backends
-from samestep.conformance.parametrized import chosen, parametrize
-from samestep.conformance.properties import NOISE
-from samestep.conformance.settings import all_rules, load_rules
+from samestep.conformance.harness.parametrized import chosen, parametrize
+from samestep.conformance.harness.properties import NOISE
+from samestep.conformance.harness.settings import all_rules, load_rules
+from samestep.parity.backend import Missing, backends
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,17 +9,20 @@ Array API standard. ``samestep.torch``, ``samestep.jax`` and ``samestep.mlx`` ma
 of the same rules.
 """
 
+from importlib import import_module
+from typing import Any
+
 from . import rules, schedules
 from .averaging import averaged, swapped
-from .checkpoint import Checkpoint, CheckpointError, Map, checkpoint, load, restore, save
 from .declaration import Initial, hyper, option, shared, slot
 from .dialects import preset
 from .functional import Triple, TripleState, pack_state, triple, unpack_state
 from .gradients import clip_grads, l2_norm
 from .groups import Parameter
-from .route import Where, route
+from .routes import Where, route
 from .rule import Rule, State, registry
 from .rules import *  # noqa: F403  (the names are discovered, one per file)
+from .version import __version__ as __version__
 from .vocabulary import (
     choose,
     debias,
@@ -32,12 +35,27 @@ from .vocabulary import (
 )
 from .wrapper import Wrapper
 
+CHECKPOINTS = ("Checkpoint", "CheckpointError", "Map", "checkpoint", "load", "restore", "save")
+"""Public names that samestep.checkpoints has, which is built on the core."""
+PACKAGES = (
+    "benchmarks",
+    "checkpoints",
+    "command_line",
+    "conformance",
+    "jax",
+    "keras",
+    "mlx",
+    "parity",
+    "recording",
+    "replay",
+    "torch",
+)
+"""What is built on the core: imported when it is first used."""
+
 __all__ = [  # noqa: PLE0604
     *rules.__all__,
-    "Checkpoint",
-    "CheckpointError",
+    *CHECKPOINTS,
     "Initial",
-    "Map",
     "Parameter",
     "Rule",
     "State",
@@ -46,7 +64,6 @@ __all__ = [  # noqa: PLE0604
     "Where",
     "Wrapper",
     "averaged",
-    "checkpoint",
     "choose",
     "clip_grads",
     "debias",
@@ -54,16 +71,13 @@ __all__ = [  # noqa: PLE0604
     "hyper",
     "initial_parameter",
     "l2_norm",
-    "load",
     "norm",
     "option",
     "pack_state",
     "per_axis",
     "preset",
     "registry",
-    "restore",
     "route",
-    "save",
     "schedules",
     "shared",
     "sign",
@@ -73,4 +87,15 @@ __all__ = [  # noqa: PLE0604
     "unpack_state",
     "weights",
 ]
-__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in CHECKPOINTS:
+        return getattr(import_module("samestep.checkpoints"), name)
+    if name in PACKAGES:
+        return import_module(f"samestep.{name}")
+    raise AttributeError(f"module 'samestep' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *PACKAGES, "__version__"]

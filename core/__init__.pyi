@@ -1,4 +1,4 @@
-# Written by python -m samestep.conformance.stubs from the declarations of the rules.
+# Written by python -m samestep.conformance.harness.stubs from the declarations of the rules.
 """samestep: the same optimizer step on every framework.
 
     rule = samestep.Adan(lr=1e-3)
@@ -14,13 +14,6 @@ from . import rules as rules
 from . import schedules as schedules
 from .averaging import averaged as averaged
 from .averaging import swapped as swapped
-from .checkpoint import Checkpoint as Checkpoint
-from .checkpoint import CheckpointError as CheckpointError
-from .checkpoint import Map as Map
-from .checkpoint import checkpoint as checkpoint
-from .checkpoint import load as load
-from .checkpoint import restore as restore
-from .checkpoint import save as save
 from .declaration import Initial as Initial
 from .declaration import hyper as hyper
 from .declaration import option as option
@@ -35,8 +28,8 @@ from .functional import unpack_state as unpack_state
 from .gradients import clip_grads as clip_grads
 from .gradients import l2_norm as l2_norm
 from .groups import Parameter as Parameter
-from .route import Where as Where
-from .route import route as route
+from .routes import Where as Where
+from .routes import route as route
 from .rule import Rule as Rule
 from .rule import State as State
 from .rule import registry as registry
@@ -129,8 +122,12 @@ __all__ = [
     "Yogi",
     "Checkpoint",
     "CheckpointError",
-    "Initial",
     "Map",
+    "checkpoint",
+    "load",
+    "restore",
+    "save",
+    "Initial",
     "Parameter",
     "Rule",
     "State",
@@ -139,7 +136,6 @@ __all__ = [
     "Where",
     "Wrapper",
     "averaged",
-    "checkpoint",
     "choose",
     "clip_grads",
     "debias",
@@ -147,16 +143,13 @@ __all__ = [
     "hyper",
     "initial_parameter",
     "l2_norm",
-    "load",
     "norm",
     "option",
     "pack_state",
     "per_axis",
     "preset",
     "registry",
-    "restore",
     "route",
-    "save",
     "schedules",
     "shared",
     "sign",

@@ -36,7 +36,7 @@ class QHM(Rule):
 if __name__ == "__main__":
     import numpy
 
-    from samestep.backend import backends
+    from samestep.parity.backend import backends
 
     inputs = numpy.linspace(-1, 1, 64).reshape(-1, 1)
     targets = 3 * inputs - 0.5

@@ -70,6 +70,6 @@ print(f"{count:,} parameters, {len(chosen)} of {args.steps} steps recorded")
 print(f"a step: {plain * 1e3:.1f} ms of CPU time, {recorded * 1e3:.1f} ms while it is recorded")
 print(f"the recording: {os.path.getsize(first) / 1e6:.1f} MB\n", flush=True)
 for files in ([first], [first, second]):
-    words = [sys.executable, "-m", "samestep.conformance.command_line", "replay"]
+    words = [sys.executable, "-m", "samestep.command_line.main", "replay"]
     subprocess.run([*words, *map(os.path.basename, files)], cwd=folder, check=False)
     print(flush=True)

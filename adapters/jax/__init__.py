@@ -29,15 +29,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import native
-from ..arrays import is_array, listed
-from ..declaration import Option
-from ..execution import EXECUTIONS, Execution
-from ..rule import Rule
+from samestep import native
+from samestep.arrays import is_array, listed
+from samestep.declaration import Option
+from samestep.execution import EXECUTIONS, Execution
+from samestep.rule import Rule
+
 from .averaging import averaged
-from .optax_states import from_optax, to_optax, to_optax_params
-from .recorder import recorder
-from .transformation import RuleTransformation, bind
+from .natives import from_optax, to_optax, to_optax_params
+from .optimizer import RuleTransformation, bind
+from .recording import recorder
 
 __all__ = [
     "EXECUTIONS",

@@ -1,4 +1,4 @@
-# Written by python -m samestep.conformance.stubs from the declarations of the rules.
+# Written by python -m samestep.conformance.harness.stubs from the declarations of the rules.
 """samestep in JAX: every rule as an ``optax.GradientTransformationExtraArgs``.
 
     from samestep.jax import Adan
@@ -31,14 +31,13 @@ from ..rule import Rule
 from ..groups import Predicate
 from ..rules import _Scalar, _Whole
 
-from ..execution import EXECUTIONS as EXECUTIONS
 from .averaging import averaged as averaged
-from .optax_states import from_optax as from_optax
-from .optax_states import to_optax as to_optax
-from .optax_states import to_optax_params as to_optax_params
-from .recorder import recorder as recorder
-from .transformation import RuleTransformation as RuleTransformation
-from .transformation import bind as bind
+from .natives import from_optax as from_optax
+from .natives import to_optax as to_optax
+from .natives import to_optax_params as to_optax_params
+from .optimizer import RuleTransformation as RuleTransformation
+from .optimizer import bind as bind
+from .recording import recorder as recorder
 
 __all__ = [
     "EXECUTIONS",

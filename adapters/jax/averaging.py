@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as xp
+from samestep.averaging import averages_in
+from samestep.rule import Rule, State
 
-from ..averaging import averages_in
-from ..rule import Rule, State
 from .trees import flattened, matched
 
 __all__ = ["averaged"]

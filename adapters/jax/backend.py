@@ -10,10 +10,10 @@ import optax  # type: ignore[import-untyped]  # ships no types
 
 import jax
 import jax.numpy as xp
+from samestep.checkpoints import Checkpoint
+from samestep.parity.backend import Arrays, Backend, Run, from_state
+from samestep.rule import Rule, State
 
-from ..backend import Arrays, Backend, Run, from_state
-from ..checkpoint import Checkpoint
-from ..rule import Rule, State
 from . import bind
 
 __all__ = ["BACKENDS", "Jax", "JaxJit", "Optax"]

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as xp
+from samestep.checkpoints.state import Checkpoint
+from samestep.checkpoints.trees import by_path, found_for, from_leaves, into_leaves
+from samestep.rule import Rule, State
 
-from ..checkpoint.checkpoint import Checkpoint
-from ..checkpoint.trees import by_path, found_for, from_leaves, into_leaves
-from ..rule import Rule, State
-from . import optax_states
+from . import natives as optax_states
 from .trees import dotted, flattened, matched, parts, strong
 
 __all__ = ["restored", "taken"]

@@ -10,11 +10,11 @@ import numpy
 import optax  # type: ignore[import-untyped]
 
 import jax
+from samestep.parity.subjects.slots import called
+from samestep.parity.subjects.subject import Arrays, Slots, Stepper
+from samestep.parity.subjects.subject import Runner as BaseRunner
 
-from ..parity.subjects.slots import called
-from ..parity.subjects.subject import Arrays, Slots, Stepper
-from ..parity.subjects.subject import Runner as BaseRunner
-from .optax_states.tables import KEPT
+from .natives.tables import KEPT
 
 __all__ = ["Runner", "precisely"]
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as xp
-
-from ..arrays import listed
-from ..rule import Rule
+from samestep.arrays import listed
+from samestep.rule import Rule
 
 __all__ = ["dotted", "flattened", "leaves", "matched", "parts", "strong"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy
 
 import jax
+from samestep.parity.subjects.subject import Arrays, Slots, Stepper
+from samestep.parity.subjects.subject import Runner as BaseRunner
 
-from ..parity.subjects.subject import Arrays, Slots, Stepper
-from ..parity.subjects.subject import Runner as BaseRunner
 from .subject import precisely
 
 __all__ = ["Runner"]

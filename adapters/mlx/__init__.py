@@ -22,12 +22,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import native
-from ..execution import Execution
-from ..rule import Rule
+from samestep import native
+from samestep.execution import Execution
+from samestep.rule import Rule
+
+from .natives import from_state
 from .optimizer import EXECUTIONS, RuleOptimizer, bind
-from .optimizers import from_state
-from .recorder import recorder
+from .recording import recorder
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state", "recorder"]
 

@@ -1,4 +1,4 @@
-# Written by python -m samestep.conformance.stubs from the declarations of the rules.
+# Written by python -m samestep.conformance.harness.stubs from the declarations of the rules.
 """samestep in MLX: every rule as an ``mlx.optimizers.Optimizer``.
 
     from samestep.mlx import Adan
@@ -25,11 +25,11 @@ from ..rule import Rule
 from ..groups import Predicate
 from ..rules import _Scalar, _Whole
 
+from .natives import from_state as from_state
 from .optimizer import EXECUTIONS as EXECUTIONS
 from .optimizer import RuleOptimizer as RuleOptimizer
 from .optimizer import bind as bind
-from .optimizers import from_state as from_state
-from .recorder import recorder as recorder
+from .recording import recorder as recorder
 
 __all__ = [
     "EXECUTIONS",

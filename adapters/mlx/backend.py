@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy
 
 import mlx.core as xp
+from samestep.checkpoints import Checkpoint
+from samestep.execution import Execution
+from samestep.parity.backend import Arrays, Backend, Run
+from samestep.rule import Rule
 
-from ..backend import Arrays, Backend, Run
-from ..checkpoint import Checkpoint
-from ..execution import Execution
-from ..rule import Rule
 from . import bind
 
 __all__ = ["BACKENDS", "MLX", "MLXCaptured", "MLXCompile"]

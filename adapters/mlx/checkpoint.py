@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as xp
 from mlx.nn.layers.base import Module
 from mlx.utils import tree_flatten, tree_map_with_path
-
-from ..arrays import parts
-from ..checkpoint.checkpoint import Checkpoint, ParameterState
-from ..checkpoint.description import common_numbers
-from ..checkpoint.trees import by_path, found_for, from_leaves, into_leaves
-from ..rule import Rule
+from samestep.arrays import parts
+from samestep.checkpoints.description import common_numbers
+from samestep.checkpoints.state import Checkpoint, ParameterState
+from samestep.checkpoints.trees import by_path, found_for, from_leaves, into_leaves
+from samestep.rule import Rule
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer

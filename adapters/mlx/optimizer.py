@@ -9,13 +9,13 @@ from typing import Any
 import mlx.core as xp
 import mlx.optimizers
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path
+from samestep import packing
+from samestep import step as stepping
+from samestep.arrays import known, listed
+from samestep.checkpoints.state import Checkpoint
+from samestep.execution import EXECUTIONS, Execution, checked, say
+from samestep.rule import Rule
 
-from .. import packing
-from .. import step as stepping
-from ..arrays import known, listed
-from ..checkpoint.checkpoint import Checkpoint
-from ..execution import EXECUTIONS, Execution, checked, say
-from ..rule import Rule
 from . import checkpoint as checkpoints
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]

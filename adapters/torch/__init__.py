@@ -17,12 +17,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from samestep import native
+from samestep.rule import Rule
 
-from .. import native
-from ..rule import Rule
-from .optim import from_state_dict, into_state_dict
+from .natives import from_state_dict, into_state_dict
 from .optimizer import EXECUTIONS, RuleOptimizer, bind
-from .recorder import recorder
+from .recording import recorder
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state_dict", "into_state_dict", "recorder"]
 

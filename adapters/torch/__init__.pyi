@@ -1,4 +1,4 @@
-# Written by python -m samestep.conformance.stubs from the declarations of the rules.
+# Written by python -m samestep.conformance.harness.stubs from the declarations of the rules.
 """samestep in PyTorch: every rule as a ``torch.optim.Optimizer``.
 
     from samestep.torch import Adan
@@ -20,12 +20,12 @@ from ..rule import Rule
 from ..groups import Predicate
 from ..rules import _Scalar, _Whole
 
-from .optim import from_state_dict as from_state_dict
-from .optim import into_state_dict as into_state_dict
+from .natives import from_state_dict as from_state_dict
+from .natives import into_state_dict as into_state_dict
 from .optimizer import EXECUTIONS as EXECUTIONS
 from .optimizer import RuleOptimizer as RuleOptimizer
 from .optimizer import bind as bind
-from .recorder import recorder as recorder
+from .recording import recorder as recorder
 
 __all__ = [
     "EXECUTIONS",

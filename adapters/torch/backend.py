@@ -9,11 +9,11 @@ import array_api_compat.torch as xp
 import numpy
 
 import torch
+from samestep.checkpoints import Checkpoint
+from samestep.execution import Execution
+from samestep.parity.backend import Arrays, Backend, Run
+from samestep.rule import Rule
 
-from ..backend import Arrays, Backend, Run
-from ..checkpoint import Checkpoint
-from ..execution import Execution
-from ..rule import Rule
 from . import bind
 
 __all__ = ["BACKENDS", "Torch", "TorchCompile", "TorchPacked"]

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
-
-from ..arrays import dtype_name, listed, map_parts
-from ..checkpoint.checkpoint import (
+from samestep.arrays import dtype_name, listed, map_parts
+from samestep.checkpoints.description import common_numbers
+from samestep.checkpoints.state import (
     Checkpoint,
     CheckpointError,
     ParameterState,
@@ -16,9 +16,9 @@ from ..checkpoint.checkpoint import (
     matched,
     sorted_for,
 )
-from ..checkpoint.description import common_numbers
-from ..checkpoint.tensor import Tensor, tensors
-from ..checkpoint.trees import check_value, warn
+from samestep.checkpoints.tensor import Tensor, tensors
+from samestep.checkpoints.trees import check_value, warn
+
 from .kernels import real
 
 if TYPE_CHECKING:

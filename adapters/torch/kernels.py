@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import array_api_compat.torch as xp
 
 import torch
+from samestep import step as stepping
+from samestep.arrays import parts
+from samestep.execution import say_failed
+from samestep.packing import CHUNK, in_chunks
+from samestep.rule import Rule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._triton import has_triton
-
-from .. import step as stepping
-from ..arrays import parts
-from ..execution import say_failed
-from ..packing import CHUNK, in_chunks
-from ..rule import Rule
 
 __all__ = [
     "PACK",

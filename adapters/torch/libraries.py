@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-
-from ..checkpoint.checkpoint import CheckpointError
-from ..checkpoint.correspondence import About, Field, Kept, Native
+from samestep.checkpoints.correspondence import About, Field, Kept, Native
+from samestep.checkpoints.state import CheckpointError
 
 __all__ = ["HEAVYBALL", "LIBRARIES", "OPTIMI", "TORCH", "Library", "Member"]
 

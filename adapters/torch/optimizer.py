@@ -9,14 +9,14 @@ from typing import Any
 import array_api_compat.torch as xp
 
 import torch
+from samestep import step as stepping
+from samestep.arrays import parts
+from samestep.checkpoints.state import Checkpoint
+from samestep.execution import EXECUTIONS, Execution, checked, say
+from samestep.groups import refuse_apart
+from samestep.rule import ELSEWHERE, Rule
 from torch._compile import _disable_dynamo
 
-from .. import step as stepping
-from ..arrays import parts
-from ..checkpoint.checkpoint import Checkpoint
-from ..execution import EXECUTIONS, Execution, checked, say
-from ..groups import refuse_apart
-from ..rule import ELSEWHERE, Rule
 from . import checkpoint as checkpoints
 from . import kernels
 from .checkpoint import Params

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import array_api_compat.torch as xp
 
 import torch
+from samestep.arrays import map_parts, parts
+from samestep.packing import fits, packs
+from samestep.rule import Rule
+from samestep.step import Entry, run
 
-from ..arrays import map_parts, parts
-from ..packing import fits, packs
-from ..rule import Rule
-from ..step import Entry, run
 from .kernels import real, real_gradient
 
 __all__ = ["Member", "Plan", "tried"]

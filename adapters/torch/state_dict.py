@@ -9,11 +9,10 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
+from samestep.arrays import dtype_name, listed, parts
+from samestep.rule import Rule, registry
+from samestep.step import FLOATING
 from torch.utils._pytree import tree_map
-
-from ..arrays import dtype_name, listed, parts
-from ..rule import Rule, registry
-from ..step import FLOATING
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer

@@ -10,12 +10,12 @@ from typing import Any
 import numpy
 
 import torch
+from samestep.arrays import map_parts
+from samestep.checkpoints.correspondence import About
+from samestep.parity.subjects.slots import apart, names_by_rule, of_native
+from samestep.parity.subjects.subject import Arrays, Slots, Stepper
+from samestep.parity.subjects.subject import Runner as BaseRunner
 
-from ..arrays import map_parts
-from ..checkpoint.correspondence import About
-from ..parity.subjects.slots import apart, names_by_rule, of_native
-from ..parity.subjects.subject import Arrays, Slots, Stepper
-from ..parity.subjects.subject import Runner as BaseRunner
 from .libraries import LIBRARIES
 
 __all__ = ["Runner"]

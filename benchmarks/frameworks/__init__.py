@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy
 
+from samestep.benchmarks.models import Shape
 from samestep.rule import Rule
-
-from ..models import Shape
 
 __all__ = ["Framework", "Step", "arrays", "framework", "lengths"]
 

@@ -10,8 +10,8 @@ import jax.numpy as xp
 import optax  # type: ignore[import-untyped]  # ships no types
 
 import samestep.jax
+from samestep.benchmarks.models import Shape
 
-from ..models import Shape
 from . import Framework, Step, arrays, lengths
 
 __all__ = ["FRAMEWORK"]

@@ -9,8 +9,8 @@ import mlx.core as xp
 import mlx.optimizers
 
 import samestep.mlx
+from samestep.benchmarks.models import Shape
 
-from ..models import Shape
 from . import Framework, Step, arrays, lengths
 
 __all__ = ["FRAMEWORK"]

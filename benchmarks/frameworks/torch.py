@@ -10,9 +10,9 @@ import torch
 from torch._inductor.utils import fresh_cache
 
 import samestep.torch
+from samestep.benchmarks.models import Shape
 from samestep.torch import kernels
 
-from ..models import Shape
 from . import Framework, Step, arrays, lengths
 
 __all__ = ["FRAMEWORK"]

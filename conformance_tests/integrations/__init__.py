@@ -12,8 +12,8 @@ from typing import Any
 import numpy
 
 from samestep import AdamW, Where, route, rules
-from samestep.conformance.dialects import Peer, dialects
-from samestep.conformance.settings import typical
+from samestep.conformance.harness.settings import typical
+from samestep.conformance.peers import Peer, dialects
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 

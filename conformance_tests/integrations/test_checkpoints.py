@@ -13,7 +13,7 @@ import numpy
 import pytest
 
 import samestep
-from samestep.checkpoint.contents import arrays as arrays_of
+from samestep.checkpoints.contents import arrays as arrays_of
 from samestep.conformance.integrations import OWN_WARNINGS, kinds, same
 
 torch = pytest.importorskip("torch")

@@ -13,8 +13,8 @@ import numpy
 import pytest
 
 import samestep
-from samestep.checkpoint import CheckpointError
-from samestep.checkpoint.description import made
+from samestep.checkpoints import CheckpointError
+from samestep.checkpoints.description import made
 from samestep.conformance.integrations import OWN_WARNINGS
 
 torch = pytest.importorskip("torch")

@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", GROUP)
     path = report_path(config)
     if path is not None and not hasattr(config, "workerinput"):
-        from samestep.conformance.report import Reporter
+        from samestep.conformance.harness.report import Reporter
 
         config.pluginmanager.register(Reporter(config, path), "samestep-report")
 

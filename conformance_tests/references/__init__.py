@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy
 
-from ...backend import Snapshot
-from ...declaration import Storage
-from ...parity import Trajectory
-from ...rule import Rule
-from ...wrapper import Wrapper
+from samestep.declaration import Storage
+from samestep.parity import Trajectory
+from samestep.parity.backend import Snapshot
+from samestep.rule import Rule
+from samestep.wrapper import Wrapper
 
 __all__ = ["follow_reference", "reference_for"]
 

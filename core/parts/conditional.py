@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..vocabulary import choose
-from ..wrapper import Wrapper
+from samestep.vocabulary import choose
+from samestep.wrapper import Wrapper
 
 __all__ = ["Conditional"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..declaration import Initial
+from samestep.declaration import Initial
 
 __all__ = ["factored_axes", "pair"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..declaration import hyper
-from ..rule import Rule
-from ..vocabulary import decayed_direction, decayed_parameter, norm, trust_ratio
+from samestep.declaration import hyper
+from samestep.rule import Rule
+from samestep.vocabulary import decayed_direction, decayed_parameter, norm, trust_ratio
 
 __all__ = ["Layerwise"]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..arrays import is_array
-from ..declaration import hyper, option, slot
-from ..rule import Rule
-from ..vocabulary import choose, debias, ema, sqrt, weights
+from samestep.arrays import is_array
+from samestep.declaration import hyper, option, slot
+from samestep.rule import Rule
+from samestep.vocabulary import choose, debias, ema, sqrt, weights
 
 __all__ = ["Moments", "Rooted", "begun", "over_root"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..declaration import hyper, option, slot
-from ..rule import Rule
-from ..vocabulary import choose
+from samestep.declaration import hyper, option, slot
+from samestep.rule import Rule
+from samestep.vocabulary import choose
 
 __all__ = ["Momentum"]
 

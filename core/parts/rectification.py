@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..vocabulary import choose, expm1, log
+from samestep.vocabulary import choose, expm1, log
 
 __all__ = ["average_length"]
 

@@ -1,4 +1,4 @@
-# Written by python -m samestep.conformance.stubs from the declarations of the rules.
+# Written by python -m samestep.conformance.harness.stubs from the declarations of the rules.
 """The update rules, one file each. Every module here is imported; none is listed by hand."""
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,5 +1,5 @@
-from ..parts.conditional import Conditional
-from ..vocabulary import Storage, choose, option, preset, slot
+from samestep.parts.conditional import Conditional
+from samestep.vocabulary import Storage, choose, option, preset, slot
 
 
 class Accumulate(Conditional):

@@ -1,5 +1,6 @@
-from ..parts.moments import Moments
-from ..vocabulary import Rule, ema, hyper, option, preset
+from samestep.parts.moments import Moments
+from samestep.vocabulary import Rule, ema, hyper, option, preset
+
 from .radam import RAdam
 
 

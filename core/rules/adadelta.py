@@ -1,4 +1,4 @@
-from ..vocabulary import Rule, ema, hyper, option, preset, slot, weights
+from samestep.vocabulary import Rule, ema, hyper, option, preset, slot, weights
 
 
 class AdaDelta(Rule):

@@ -1,6 +1,6 @@
-from ..parts.factored import factored_axes, pair
-from ..parts.momentum import Momentum
-from ..vocabulary import (
+from samestep.parts.factored import factored_axes, pair
+from samestep.parts.momentum import Momentum
+from samestep.vocabulary import (
     at_least,
     decayed_parameter,
     ema,

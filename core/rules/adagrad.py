@@ -1,6 +1,6 @@
-from ..parts.moments import Rooted, over_root
-from ..parts.momentum import Momentum
-from ..vocabulary import Rule, hyper, preset, slot
+from samestep.parts.moments import Rooted, over_root
+from samestep.parts.momentum import Momentum
+from samestep.vocabulary import Rule, hyper, preset, slot
 
 
 class Adagrad(Rooted, Momentum):

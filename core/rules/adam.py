@@ -1,4 +1,5 @@
-from ..vocabulary import Rule, preset
+from samestep.vocabulary import Rule, preset
+
 from .adamw import AdamW
 
 

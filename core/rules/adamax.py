@@ -1,5 +1,5 @@
-from ..parts.moments import SMALLEST, Moments
-from ..vocabulary import Rule, hyper, option, preset, slot
+from samestep.parts.moments import SMALLEST, Moments
+from samestep.vocabulary import Rule, hyper, option, preset, slot
 
 
 class Adamax(Moments):

@@ -1,5 +1,6 @@
-from ..parts.matrix import LAYOUTS, as_matrix, from_matrix
-from ..vocabulary import Rule, at_least, hyper, option, preset
+from samestep.parts.matrix import LAYOUTS, as_matrix, from_matrix
+from samestep.vocabulary import Rule, at_least, hyper, option, preset
+
 from .adam import Adam
 
 

@@ -1,5 +1,5 @@
-from ..parts.moments import Moments, Rooted, over_root
-from ..vocabulary import Rule, choose, ema, hyper, option, preset, slot, weights
+from samestep.parts.moments import Moments, Rooted, over_root
+from samestep.vocabulary import Rule, choose, ema, hyper, option, preset, slot, weights
 
 
 class Adan(Rooted):

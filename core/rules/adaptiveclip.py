@@ -1,6 +1,6 @@
-from ..parts.matrix import LAYOUTS
-from ..parts.units import unit_norm
-from ..vocabulary import Wrapper, at_least, hyper, option, shrinkage
+from samestep.parts.matrix import LAYOUTS
+from samestep.parts.units import unit_norm
+from samestep.vocabulary import Wrapper, at_least, hyper, option, shrinkage
 
 
 class AdaptiveClip(Wrapper):

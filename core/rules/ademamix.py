@@ -1,5 +1,5 @@
-from ..parts.moments import Moments, Rooted, over_root
-from ..vocabulary import ema, hyper, preset, slot, weights
+from samestep.parts.moments import Moments, Rooted, over_root
+from samestep.vocabulary import ema, hyper, preset, slot, weights
 
 
 class AdEMAMix(Rooted):

@@ -1,4 +1,5 @@
-from ..vocabulary import option, preset
+from samestep.vocabulary import option, preset
+
 from .adam import Adam
 
 

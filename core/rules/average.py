@@ -1,4 +1,4 @@
-from ..vocabulary import (
+from samestep.vocabulary import (
     Storage,
     Wrapper,
     choose,

@@ -1,4 +1,4 @@
-from ..vocabulary import Rule, Wrapper, at_least, count, option, sign
+from samestep.vocabulary import Rule, Wrapper, at_least, count, option, sign
 
 
 class Cautious(Wrapper):

@@ -1,6 +1,6 @@
-from ..parts.matrix import LAYOUTS
-from ..parts.units import inputs
-from ..vocabulary import Wrapper, option, preset
+from samestep.parts.matrix import LAYOUTS
+from samestep.parts.units import inputs
+from samestep.vocabulary import Wrapper, option, preset
 
 
 class Centralize(Wrapper):

@@ -1,4 +1,4 @@
-from ..vocabulary import Wrapper, hyper, preset, shrinkage
+from samestep.vocabulary import Wrapper, hyper, preset, shrinkage
 
 
 class ClipGlobalNorm(Wrapper):

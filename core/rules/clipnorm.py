@@ -1,4 +1,4 @@
-from ..vocabulary import Wrapper, hyper, norm, shrinkage
+from samestep.vocabulary import Wrapper, hyper, norm, shrinkage
 
 
 class ClipNorm(Wrapper):

@@ -1,4 +1,4 @@
-from ..vocabulary import Wrapper, hyper, preset
+from samestep.vocabulary import Wrapper, hyper, preset
 
 
 class ClipValue(Wrapper):

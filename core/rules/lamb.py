@@ -1,5 +1,6 @@
-from ..parts.layerwise import Layerwise
-from ..vocabulary import hyper, preset
+from samestep.parts.layerwise import Layerwise
+from samestep.vocabulary import hyper, preset
+
 from .adamw import AdamW
 
 

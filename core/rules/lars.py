@@ -1,6 +1,14 @@
-from ..parts.layerwise import Layerwise
-from ..parts.momentum import Momentum
-from ..vocabulary import Rule, decayed_direction, decayed_parameter, hyper, norm, option, preset
+from samestep.parts.layerwise import Layerwise
+from samestep.parts.momentum import Momentum
+from samestep.vocabulary import (
+    Rule,
+    decayed_direction,
+    decayed_parameter,
+    hyper,
+    norm,
+    option,
+    preset,
+)
 
 
 class LARS(Momentum):

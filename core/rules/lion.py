@@ -1,5 +1,5 @@
-from ..parts.moments import begun
-from ..vocabulary import Rule, ema, hyper, option, preset, sign, slot, weights
+from samestep.parts.moments import begun
+from samestep.vocabulary import Rule, ema, hyper, option, preset, sign, slot, weights
 
 
 class Lion(Rule):

@@ -1,4 +1,4 @@
-from ..vocabulary import Wrapper, choose, hyper, initial_parameter, preset, slot
+from samestep.vocabulary import Wrapper, choose, hyper, initial_parameter, preset, slot
 
 
 class Lookahead(Wrapper):

@@ -1,5 +1,5 @@
-from ..parts.matrix import LAYOUTS, as_matrix, from_matrix, orthogonalize
-from ..vocabulary import Rule, ema, hyper, option, slot, weights
+from samestep.parts.matrix import LAYOUTS, as_matrix, from_matrix, orthogonalize
+from samestep.vocabulary import Rule, ema, hyper, option, slot, weights
 
 
 class Muon(Rule):

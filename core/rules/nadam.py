@@ -1,5 +1,6 @@
-from ..parts.moments import over_root
-from ..vocabulary import expm1, hyper, option, preset, scalar, slot
+from samestep.parts.moments import over_root
+from samestep.vocabulary import expm1, hyper, option, preset, scalar, slot
+
 from .adam import Adam
 
 LOG_096 = -0.040821994520255166

@@ -1,6 +1,6 @@
 from math import inf
 
-from ..vocabulary import (
+from samestep.vocabulary import (
     choose,
     decayed_direction,
     ema,
@@ -12,6 +12,7 @@ from ..vocabulary import (
     slot,
     sqrt,
 )
+
 from .adam import Adam
 
 

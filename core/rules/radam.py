@@ -1,5 +1,6 @@
-from ..parts.rectification import average_length
-from ..vocabulary import choose, hyper, option, preset, sqrt
+from samestep.parts.rectification import average_length
+from samestep.vocabulary import choose, hyper, option, preset, sqrt
+
 from .adam import Adam
 
 

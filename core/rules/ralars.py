@@ -1,5 +1,6 @@
-from ..parts.layerwise import Layerwise
-from ..vocabulary import option, preset
+from samestep.parts.layerwise import Layerwise
+from samestep.vocabulary import option, preset
+
 from .radam import RAdam
 
 

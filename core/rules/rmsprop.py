@@ -1,6 +1,6 @@
-from ..parts.moments import Rooted, over_root
-from ..parts.momentum import Momentum
-from ..vocabulary import Rule, ema, hyper, option, preset, slot, weights
+from samestep.parts.moments import Rooted, over_root
+from samestep.parts.momentum import Momentum
+from samestep.vocabulary import Rule, ema, hyper, option, preset, slot, weights
 
 
 class RMSprop(Rooted, Momentum):

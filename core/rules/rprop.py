@@ -1,4 +1,4 @@
-from ..vocabulary import Rule, hyper, option, preset, sign, slot
+from samestep.vocabulary import Rule, hyper, option, preset, sign, slot
 
 
 class Rprop(Rule):

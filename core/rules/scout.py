@@ -1,6 +1,6 @@
 from itertools import pairwise
 
-from ..vocabulary import (
+from samestep.vocabulary import (
     Initial,
     Wrapper,
     at_least,

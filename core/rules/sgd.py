@@ -1,5 +1,5 @@
-from ..parts.momentum import Momentum
-from ..vocabulary import Rule, hyper, option, preset
+from samestep.parts.momentum import Momentum
+from samestep.vocabulary import Rule, hyper, option, preset
 
 
 class SGD(Momentum):

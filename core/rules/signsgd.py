@@ -1,4 +1,4 @@
-from ..vocabulary import Rule, hyper, preset, sign
+from samestep.vocabulary import Rule, hyper, preset, sign
 
 
 class SignSGD(Rule):

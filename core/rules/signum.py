@@ -1,5 +1,5 @@
-from ..parts.momentum import Momentum
-from ..vocabulary import hyper, preset, sign
+from samestep.parts.momentum import Momentum
+from samestep.vocabulary import hyper, preset, sign
 
 
 class Signum(Momentum):

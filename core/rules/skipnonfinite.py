@@ -1,5 +1,5 @@
-from ..parts.conditional import Conditional
-from ..vocabulary import choose, shared
+from samestep.parts.conditional import Conditional
+from samestep.vocabulary import choose, shared
 
 
 class SkipNonFinite(Conditional):

@@ -1,6 +1,6 @@
-from ..parts.moments import Rooted, over_root
-from ..parts.momentum import Momentum
-from ..vocabulary import hyper, per_axis, preset, slot
+from samestep.parts.moments import Rooted, over_root
+from samestep.parts.momentum import Momentum
+from samestep.vocabulary import hyper, per_axis, preset, slot
 
 
 class SM3(Rooted, Momentum):

@@ -1,4 +1,5 @@
-from ..vocabulary import count, hyper, preset, scalar, slot
+from samestep.vocabulary import count, hyper, preset, scalar, slot
+
 from .adam import Adam
 
 

@@ -1,5 +1,5 @@
-from ..parts.moments import Moments
-from ..vocabulary import hyper, preset, sign, slot
+from samestep.parts.moments import Moments
+from samestep.vocabulary import hyper, preset, sign, slot
 
 
 class Yogi(Moments):

@@ -1,0 +1,55 @@
+"""The states of optax's own transformations as a ``Checkpoint``, and back.
+
+    saved = samestep.checkpoint(samestep.AdamW(lr=1e-3, like="optax"), params, optax_state)
+    optax_state = samestep.jax.to_optax(saved, optax_state, params)
+
+A transformation of optax is a closure that tells no numbers, so the rule is given. Its part of the
+state is found by type, wherever it is: in chains, ``inject_hyperparams``, ``partition`` (alias
+``multi_transform``), ``masked``, ``MultiSteps`` (``Accumulate``), ``lookahead`` (``Lookahead``) and
+``apply_if_finite``. The state of a transformation of samestep's among optax's is found likewise.
+Every parameter must be found once for each slot of its rule; a ``samestep.route``, or a rule per
+label, serves ``partition``.
+
+``tables`` says where optax keeps what; ``nodes`` takes a state apart; ``given`` says which rule
+each parameter has, and ``finding`` the ``places`` of its slots; ``counting`` and ``injected`` have
+steps and numbers, both ways; ``reading`` and ``writing`` are the two directions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from samestep.checkpoints.state import Checkpoint
+
+from .nodes import field_of
+from .reading import from_optax
+from .tables import KEPT, SHARED
+from .writing import to_optax, to_optax_params
+
+__all__ = [
+    "KEPT",
+    "SHARED",
+    "checkpoint",
+    "field_of",
+    "from_optax",
+    "restore",
+    "to_optax",
+    "to_optax_params",
+]
+
+
+def checkpoint(rule: Any, params: Any = None, state: Any = None) -> Checkpoint:
+    """As ``from_optax``, which takes a step count as well."""
+    return from_optax(rule, params, state)
+
+
+def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> Any:
+    """Refused, since a transformation of optax holds no state.
+
+    Raises:
+        TypeError: always; it says what to call.
+    """
+    raise TypeError(
+        "a transformation of optax holds no state; samestep.jax.to_optax(checkpoint, state, "
+        "params) gives a state like the one given"
+    )

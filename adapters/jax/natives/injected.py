@@ -1,0 +1,95 @@
+"""The numbers that ``optax.inject_hyperparams`` keeps in its state."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+
+from samestep.arrays import listed
+from samestep.checkpoints.description import numbers
+from samestep.checkpoints.state import Checkpoint
+from samestep.rule import Rule
+
+from .nodes import Node, States, like
+from .places import Own
+from .tables import INJECTED
+
+__all__ = ["given", "taken"]
+
+
+def taken(states: States, own: Own) -> dict[str, Any]:
+    """The numbers of a rule that are injected; one that is but rounded stays as it is."""
+    found: dict[str, Any] = {}
+    for node in _above(states, own):
+        for name, array in node.value.hyperparams.items():
+            target = _target(own.rule, name)
+            if target is None:
+                continue
+            ours, at = target
+            now = found.get(ours, own.rule.hypers[ours])
+            old = now if at is None else now[at]
+            new = old if numpy.asarray(array) == numpy.asarray(old, array.dtype) else float(array)
+            found[ours] = new if at is None else (*now[:at], new, *now[at + 1 :])
+    return found
+
+
+def given(states: States, node: Node, owned: list[Own], saved: Checkpoint) -> dict[str, Any]:
+    """The injected numbers of a part as a checkpoint has them.
+
+    What it has several of stays, with a warning that is as from who calls ``to_optax``.
+    """
+    values = _several(states, node, owned, saved)
+    found = dict(node.value.hyperparams)
+    for name, array in node.value.hyperparams.items():
+        if len(values[name]) == 1:
+            found[name] = like(values[name].pop(), array)
+        elif values[name]:
+            warnings.warn(
+                f"{node.place}.hyperparams keeps its own {name}; in the checkpoint its parameters "
+                f"have {listed(map(repr, sorted(values[name])))}",
+                UserWarning,
+                stacklevel=4,
+            )
+    return found
+
+
+def _several(
+    states: States, node: Node, owned: list[Own], saved: Checkpoint
+) -> dict[str, set[Any]]:
+    """What the parameters that a part injects into have in a checkpoint, by optax's names."""
+    found: dict[str, set[Any]] = {name: set() for name in node.value.hyperparams}
+    for own in owned:
+        if node.place not in {above.place for above in _above(states, own)}:
+            continue
+        there = numbers(own.rule, saved.parameters[own.path].rule)
+        for name, values in found.items():
+            if (target := _target(own.rule, name)) is not None:
+                values.add(_at(there, target))
+    return found
+
+
+def _above(states: States, own: Own) -> list[Node]:
+    """The parts that inject numbers into a parameter's rule."""
+    everywhere = [node for node in states.nodes if node.injects]
+    if not own.nodes:
+        return everywhere if len(everywhere) == 1 else []
+    above = {node.place for mine in own.nodes for node in mine.above}
+    return [node for node in everywhere if node.place in above]
+
+
+def _target(rule: Rule, name: str) -> tuple[str, int | None] | None:
+    """A number of a rule, and its place in a tuple, by what ``inject_hyperparams`` calls it."""
+    ours, at = INJECTED.get(name, (name, None))
+    if name == "decay" and "alpha" not in rule.hypers:
+        return None
+    value = rule.hypers.get(ours)
+    value = value[at] if isinstance(value, tuple) and at is not None else value
+    return (ours, at) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _at(values: Mapping[str, Any], target: tuple[str, int | None]) -> Any:
+    name, at = target
+    return values[name] if at is None else values[name][at]

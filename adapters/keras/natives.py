@@ -1,0 +1,417 @@
+"""The state of Keras 3's own optimizers, from and to ours, whatever backend Keras runs on.
+
+    samestep.save(path, keras_adam)           # the optimizer has its variables, and so the names
+    samestep.load(path, keras_adam, model)    # the values of the model's variables too
+
+Keras is not imported here: an optimizer is asked for its attributes and variables. Parameters are
+called by their variables' paths, joined by dots. A learning rate that is a schedule is the number
+that it gives now.
+
+This file names rules and hyperparameters: it says what they are called elsewhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import array_api_compat
+import numpy
+
+from samestep.arrays import map_parts
+from samestep.checkpoints.correspondence import About, Field, Kept, Native, natives, placed
+from samestep.checkpoints.description import differing_numbers
+from samestep.checkpoints.state import (
+    Checkpoint,
+    CheckpointError,
+    ParameterState,
+    Wanted,
+    common_count,
+)
+from samestep.checkpoints.tensor import Tensor
+from samestep.checkpoints.trees import check_value
+from samestep.rule import Rule, registry
+from samestep.step import check_slots, init_slots
+from samestep.wrapper import Wrapper
+
+__all__ = ["KERAS", "checkpoint", "kept", "restore", "tensor"]
+
+State = Mapping[str, Any]
+
+
+def _negative(name: str) -> Kept:
+    """What Keras adds to the parameter, we take from it."""
+    return Kept(
+        lambda state, about: None if name not in state else _negated(state[name]),
+        lambda value, about: {name: _negated(value)},
+    )
+
+
+def _negated(part: Tensor) -> Tensor:
+    if part.dtype == "bfloat16":
+        return part.reshaped(numpy.asarray(part.bits ^ numpy.uint16(0x8000)))
+    return part.reshaped(numpy.asarray(-part.bits))
+
+
+def _means(state: State, about: About) -> Any:
+    """Adafactor's averages: ``_r`` and ``_c`` without the axis that is summed over, or ``_v``."""
+    if "_r" not in state:
+        return None
+    full = state["_v"]
+    if len(full.shape) < 2:
+        return (full,)
+    row, col = state["_r"], state["_c"]
+    return row.reshaped(row.bits[..., None]), col.reshaped(col.bits[..., None, :])
+
+
+def _of_means(value: Any, about: About) -> dict[str, Any]:
+    """The same back. What is factored has a ``_v`` too, which no step reads before it writes it."""
+    if len(value) < 2:
+        return {"_v": value[0]}
+    row, col = value
+    return {"_r": row.reshaped(row.bits[..., 0]), "_c": col.reshaped(col.bits[..., 0, :])}
+
+
+_COMMON: dict[str, str | Field] = {"lr": "learning_rate", "weight_decay": "weight_decay"}
+_BETAS = Field(
+    lambda about: (about.numbers["beta_1"], about.numbers["beta_2"]),
+    lambda value, about: {"beta_1": value[0], "beta_2": value[1]},
+)
+_ADAM = {**_COMMON, "betas": _BETAS, "eps": "epsilon"}
+_MOMENTS: dict[str, str | Kept] = {"m": "_momentums", "v": "_velocities"}
+_AMSGRAD = {**_MOMENTS, "v_max": "_velocity_hats"}
+
+KERAS = {
+    "SGD": Native(
+        "SGD",
+        {**_COMMON, "momentum": "momentum", "nesterov": "nesterov"},
+        {"m": _negative("momentums")},
+        like="keras",
+    ),
+    "RMSprop": Native(
+        "RMSprop",
+        {
+            **_COMMON,
+            "alpha": "rho",
+            "momentum": "momentum",
+            "eps": "epsilon",
+            "centered": "centered",
+        },
+        {"v": "_velocities", "g": "_average_gradients", "m": "_momentums"},
+        like="keras",
+    ),
+    "Adagrad": Native(
+        "Adagrad",
+        {**_COMMON, "initial_v": "initial_accumulator_value", "eps": "epsilon"},
+        {"v": "_accumulators"},
+        like="keras",
+    ),
+    "Adadelta": Native(
+        "AdaDelta",
+        {**_COMMON, "rho": "rho", "eps": "epsilon"},
+        {"v": "_accumulated_grads", "u": "_accumulated_delta_vars"},
+        like="keras",
+    ),
+    "Adam": Native("Adam", {**_ADAM, "amsgrad": "amsgrad"}, _AMSGRAD, "keras", also=("AMSGrad",)),
+    "AdamW": Native("AdamW", {**_ADAM, "amsgrad": "amsgrad"}, _AMSGRAD, "keras"),
+    "Adamax": Native("Adamax", _ADAM, {"m": "_m", "u": "_u"}, "keras"),
+    "Nadam": Native("NAdam", _ADAM, {**_MOMENTS, "product": "_u_product"}, "keras"),
+    "Lion": Native("Lion", {**_COMMON, "betas": _BETAS}, {"m": "_momentums"}, "keras"),
+    "Lamb": Native("LAMB", _ADAM, _MOMENTS, "keras"),
+    "Adafactor": Native(
+        "Adafactor",
+        {
+            **_COMMON,
+            "clip_threshold": "clip_threshold",
+            "relative_step": "relative_step",
+            "decay_rate": Field(
+                lambda about: -about.numbers["beta_2_decay"],
+                lambda value, about: {"beta_2_decay": -value},
+            ),
+            "eps": Field(
+                lambda about: (about.numbers["epsilon_1"], about.numbers["epsilon_2"]),
+                lambda value, about: {"epsilon_1": value[0], "epsilon_2": value[1]},
+            ),
+        },
+        {"v": Kept(_means, _of_means)},
+        like="keras",
+    ),
+}
+"""The optimizers of Keras that compute what a rule here does."""
+
+_REFUSED = {
+    "Ftrl": "there is no rule here for FTRL",
+    "LossScaleOptimizer": "its scale of the loss is no state of a rule; give its inner_optimizer",
+    "MultiOptimizer": "it has several optimizers; give each of them",
+    "Muon": "it scales its update by the larger side of a matrix, and samestep's Muon does not",
+    "ScheduleFreeAdamW": "there is no rule here that evaluates at other parameters than it trains",
+}
+
+_ONLY = {
+    **dict.fromkeys(
+        ("clipnorm", "clipvalue", "global_clipnorm"),
+        (None, "clipping is a rule around the rule here, so that the state would be another's"),
+    ),
+    "gradient_accumulation_steps": (
+        None,
+        "gradients gathered so far would be lost; carry the state of an optimizer without it",
+    ),
+    "ema_overwrite_frequency": (None, "an average that is written back is no rule's here"),
+}
+
+
+class _Variable(NamedTuple):
+    """A parameter of the optimizer."""
+
+    path: str
+    variable: Any
+    about: About
+    state: State
+    kept: Mapping[str, Any]
+    """Keras's own variables with the state."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.variable.shape)
+
+    @property
+    def dtype(self) -> str:
+        return str(self.variable.dtype)
+
+
+def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpoint:
+    """The state of an optimizer of Keras; see ``samestep.checkpoint``.
+
+    Raises:
+        CheckpointError: no rule of ours computes the same, or the optimizer has no variables yet.
+        TypeError: a state is given, which the optimizer holds itself.
+    """
+    if state is not None:
+        raise TypeError(f"{_who(optimizer)} holds its state itself; give no other")
+    native = _native(optimizer)
+    found = _variables(optimizer, params)
+    step = int(_host(optimizer.iterations))
+    states = {}
+    for own in found:
+        rule = _rule(optimizer, native, own)
+        inner = rule.rule if isinstance(rule, Wrapper) else rule
+        slots = native.taken(inner, own.state, own.about) or {}
+        if isinstance(rule, Wrapper):
+            slots["average"] = own.state["_model_variables_moving_average"]
+        slots = {name: map_parts(Tensor.of, value) for name, value in slots.items()}
+        check_slots(rule, own.path, slots, own.shape)
+        value = None if params is None else tensor(own.variable)
+        states[own.path] = ParameterState.of(rule, own, step, slots if step else None, value)
+    return Checkpoint(states, {}, "keras")
+
+
+def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> None:
+    """Give an optimizer of Keras the state in a checkpoint; see ``samestep.restore``.
+
+    It keeps its own hyperparameters but for a learning rate that is a number, and a warning says
+    which are others than when the checkpoint was made.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit; nothing has been changed.
+    """
+    native = _native(optimizer)
+    found = _variables(optimizer, params)
+    who = _who(optimizer)
+    rules = {own.path: _rule(optimizer, native, own) for own in found}
+    wanted = {own.path: Wanted(rules[own.path], own) for own in found}
+    states = _averaging(native, optimizer).matched(who, saved, wanted)
+    step = common_count(who, states)
+    assigned: list[tuple[Any, Any]] = []
+    for own in found:
+        state = states[own.path]
+        if params is not None:
+            check_value(own.path, state, own)
+            if state.value is not None:
+                assigned.append((own.variable, state.value.like(own.variable.value)))
+        assigned += _assignments(native, own, state, rules[own.path])
+    _refuse_several(who, assigned)
+    rate = _rate(optimizer, rules, states)
+    for variable, value in assigned:
+        variable.assign(value)
+    optimizer._iterations.assign(step)
+    if rate is not None:
+        optimizer.learning_rate = rate
+    _warn(who, {own.path: _rule(optimizer, native, own) for own in found}, states, step)
+
+
+def _native(optimizer: Any) -> Native:
+    who = _who(optimizer)
+    cls = type(optimizer)
+    name = cls.__name__ if cls.__module__.partition(".")[0] == "keras" else ""
+    native = natives(KERAS, _REFUSED, who, name)
+    if not optimizer.built:
+        raise CheckpointError(
+            f"{who} has no variables yet; call its build(model.trainable_variables) first"
+        )
+    return replace(native, only=_ONLY)
+
+
+def _averaging(native: Native, optimizer: Any) -> Native:
+    """The correspondence with what ``use_ema`` adds."""
+    if not optimizer.use_ema:
+        return native
+    return replace(
+        native,
+        rule="Average",
+        also=(),
+        fields={**native.fields, "average_decay": "ema_momentum"},
+    )
+
+
+def _rule(optimizer: Any, native: Native, own: _Variable) -> Rule:
+    rule = native.rule_of(_who(optimizer), own.about)
+    if not optimizer.use_ema:
+        return rule
+    average = registry["Average"]
+    return average(rule, average_decay=own.about.numbers["ema_momentum"], average_start=1)
+
+
+def _variables(optimizer: Any, params: Any) -> list[_Variable]:
+    """Every parameter of the optimizer, with the numbers and the state that it has."""
+    numbers = _numbers(optimizer)
+    step = int(_host(optimizer.iterations))
+    names = _names(optimizer, params)
+    found = []
+    for at, (variable, path) in enumerate(zip(optimizer._trainable_variables, names, strict=True)):
+        decays = optimizer._use_weight_decay(variable)
+        own = numbers if decays else {**numbers, "weight_decay": 0.0}
+        held = kept(optimizer, at)
+        state = {name: tensor(one) for name, one in held.items()}
+        about = About(own, str(variable.dtype), step)
+        found.append(_Variable(path, variable, about, state, held))
+    return found
+
+
+def _names(optimizer: Any, params: Any) -> list[str]:
+    variables = optimizer._trainable_variables
+    if params is None or hasattr(params, "trainable_variables"):
+        given = variables if params is None else params.trainable_variables
+        pairs = [(variable.path.replace("/", "."), variable) for variable in given]
+    else:
+        named: Iterable[Any] = params.items() if isinstance(params, Mapping) else params
+        pairs = [*named]
+    names = {id(variable): name for name, variable in pairs}
+    for variable in variables:
+        if id(variable) not in names:
+            raise CheckpointError(
+                f"variable {variable.path!r} of the optimizer is not among the {len(names)} given; "
+                "is it the model that the optimizer was built for?"
+            )
+    return placed(names[id(variable)] for variable in variables)
+
+
+ATTRIBUTES = (
+    *("momentums", "_momentums", "_velocities", "_velocity_hats", "_average_gradients"),
+    *("_accumulators", "_accumulated_grads", "_accumulated_delta_vars", "_m", "_u"),
+    *("_r", "_c", "_v", "_model_variables_moving_average"),
+)
+"""Lists with a variable for every parameter."""
+
+
+def kept(optimizer: Any, at: int) -> dict[str, Any]:
+    """Keras's variables with the state of one parameter, by the attribute that they are under."""
+    lists = {name: getattr(optimizer, name, None) for name in ATTRIBUTES}
+    found = {name: listed[at] for name, listed in lists.items() if listed}
+    if hasattr(optimizer, "_u_product"):
+        found["_u_product"] = optimizer._u_product
+    return found
+
+
+def _numbers(optimizer: Any) -> dict[str, Any]:
+    """Hyperparameters by their names, the learning rate as it is now."""
+    found = {name: value for name, value in vars(optimizer).items() if not name.startswith("_")}
+    found["learning_rate"] = float(_host(optimizer.learning_rate))
+    found["weight_decay"] = optimizer.weight_decay or 0.0
+    return found
+
+
+def _assignments(
+    native: Native, own: _Variable, state: ParameterState, rule: Rule
+) -> list[tuple[Any, Any]]:
+    """Keras's variables and what each is to be."""
+    slots = state.slots
+    if slots is None:
+        value = own.variable.value
+        first = init_slots(rule, array_api_compat.array_namespace(value), value)
+        slots = {name: map_parts(Tensor.of, array) for name, array in first.items()}
+    slots = dict(slots)
+    given: dict[str, Any] = {}
+    if isinstance(rule, Wrapper):
+        given["_model_variables_moving_average"] = slots.pop("average")
+    given |= native.given(slots, own.about)
+    found = []
+    for name, part in given.items():
+        variable = own.kept[name]
+        if part.dtype != str(variable.dtype):
+            raise CheckpointError(
+                f"the checkpoint's state of {own.path!r} has {name} in {part.dtype}; Keras keeps "
+                f"it in {variable.dtype}"
+            )
+        found.append((variable, part.like(variable.value)))
+    return found
+
+
+def _refuse_several(who: str, assigned: list[tuple[Any, Any]]) -> None:
+    """Refuse different values for what Keras keeps once for all parameters."""
+    seen: dict[int, Any] = {}
+    for variable, value in assigned:
+        first = seen.setdefault(id(variable), value)
+        if not numpy.array_equal(_host(first), _host(value), equal_nan=True):
+            raise CheckpointError(
+                f"{who} keeps {variable.path} once for all parameters, which have different ones "
+                "in the checkpoint"
+            )
+
+
+def _rate(
+    optimizer: Any, rules: Mapping[str, Rule], states: Mapping[str, ParameterState]
+) -> float | None:
+    """The learning rate of all parameters, where the optimizer's is a number."""
+    if not hasattr(optimizer._learning_rate, "assign"):
+        return None
+    name = "lr"
+    found = set()
+    for path in rules:
+        described = states[path].rule
+        value = described.get("rule", described)["values"][name]
+        found.add(value["value"] if isinstance(value, dict) else value)
+    return float(found.pop()) if len(found) == 1 else None
+
+
+def _warn(
+    who: str, rules: Mapping[str, Rule], states: Mapping[str, ParameterState], step: int
+) -> None:
+    differing: dict[str, None] = {}
+    for path, rule in rules.items():
+        found = differing_numbers(rule, states[path].rule, max(step - 1, 0))
+        differing |= dict.fromkeys(words for words in found if not words.startswith("lr is "))
+    for words in differing:
+        warnings.warn(
+            f"{who} keeps its own hyperparameters: {words} (in the checkpoint)",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def tensor(variable: Any) -> Tensor:
+    """A variable's value; that of TensorFlow as NumPy has it."""
+    value = variable.value
+    return Tensor.of(variable.numpy() if type(value).__module__.startswith("tensorflow") else value)
+
+
+def _host(value: Any) -> Any:
+    """A variable or an array of a backend as NumPy has it."""
+    value = getattr(value, "value", value)
+    value = value.detach().cpu() if hasattr(value, "detach") else value
+    return numpy.asarray(value)
+
+
+def _who(optimizer: Any) -> str:
+    return f"keras.optimizers.{type(optimizer).__qualname__}"

@@ -1,0 +1,432 @@
+"""The state of ``mlx.optimizers``' own optimizers as a ``Checkpoint``, and back.
+
+    samestep.save("adamw.safetensors", mlx_optimizer, model)
+    samestep.load("adamw.safetensors", mlx_optimizer, model)
+
+Class and attributes say which rule computes the same, with ``like="mlx"``; the learning rate is the
+number that it is now, in float32 as MLX keeps it. ``MultiOptimizer`` is one checkpoint, in which
+parameters have different rules. ``from_state`` reads a state without an optimizer, such as a file
+of ``mx.save_safetensors(path, dict(tree_flatten(optimizer.state)))``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import mlx.core as xp
+from mlx.nn.layers.base import Module
+from mlx.optimizers.optimizers import Optimizer
+from mlx.utils import tree_flatten, tree_map_with_path
+from samestep.arrays import listed
+from samestep.checkpoints.correspondence import About, Field, Kept, Native, natives
+from samestep.checkpoints.state import (
+    Checkpoint,
+    CheckpointError,
+    ParameterState,
+    Wanted,
+    common_count,
+)
+from samestep.checkpoints.tensor import Tensor, tensors
+from samestep.checkpoints.trees import by_path, check_value
+from samestep.rule import Rule
+
+__all__ = ["MLX", "checkpoint", "from_state", "restore"]
+
+_FACTORS = ("exp_avg_sq_row", "exp_avg_sq_col")
+
+
+def _factored(state: Mapping[str, Any], _: About) -> Any:
+    found = [state[name] for name in (*_FACTORS, "exp_avg_sq") if name in state]
+    return tuple(found) or None
+
+
+def _negative(name: str) -> Field:
+    return Field(lambda about: -about.numbers[name], lambda value, _: {name: -value})
+
+
+def _always(value: Any) -> Field:
+    """An option of ours that the library fixes."""
+    return Field(lambda _: value, lambda _, __: {})
+
+
+def _named(*names: str) -> dict[str, str | Field]:
+    """Fields that are called alike, and the learning rate."""
+    return {"lr": "learning_rate", **{name: name for name in names}}
+
+
+_OF_V = Kept(
+    _factored,
+    lambda value, _: dict(zip(_FACTORS if len(value) > 1 else ("exp_avg_sq",), value, strict=True)),
+)
+_BETA_1 = Field(
+    lambda about: about.numbers["beta_1"] or 0.0, lambda value, _: {"beta_1": value or None}
+)
+_BETAS = Field(lambda about: tuple(about.numbers["betas"]), lambda value, _: {"betas": [*value]})
+_OF_ADAM = {"m": "m", "v": "v"}
+_MOMENTUM = _named("momentum", "weight_decay", "nesterov")
+
+MLX: dict[str, Native] = {
+    "SGD": Native("SGD", {**_MOMENTUM, "dampening": "dampening"}, {"m": "v"}, "mlx"),
+    "RMSprop": Native("RMSprop", _named("alpha", "eps"), {"v": "v"}, "mlx"),
+    "Adagrad": Native("Adagrad", _named("eps"), {"v": "v"}, "mlx"),
+    "AdaDelta": Native("AdaDelta", _named("rho", "eps"), {"v": "v", "u": "u"}, "mlx"),
+    "Adam": Native("Adam", {**_named("eps", "bias_correction"), "betas": _BETAS}, _OF_ADAM, "mlx"),
+    "AdamW": Native(
+        "AdamW",
+        {**_named("eps", "weight_decay", "bias_correction"), "betas": _BETAS},
+        _OF_ADAM,
+        "mlx",
+    ),
+    "Adamax": Native("Adamax", {**_named("eps"), "betas": _BETAS}, {"m": "m", "u": "v"}, "mlx"),
+    "Lion": Native("Lion", {**_named("weight_decay"), "betas": _BETAS}, {"m": "m"}, "mlx"),
+    "Adafactor": Native(
+        "Adafactor",
+        {
+            **_named("clip_threshold", "weight_decay"),
+            **{n: n for n in ("scale_parameter", "relative_step", "warmup_init")},
+            "eps": Field(
+                lambda about: tuple(about.numbers["eps"]), lambda value, _: {"eps": value}
+            ),
+            "decay_rate": _negative("decay_rate"),
+            "momentum": _BETA_1,
+        },
+        {"v": _OF_V, "m": "exp_avg"},
+        "mlx",
+    ),
+    "Muon": Native(
+        "Muon", {**_MOMENTUM, "ns_steps": "ns_steps", "decay": _always("l2")}, {"m": "v"}
+    ),
+}
+"""By class. The tests that hold each dialect beside MLX read slots by these names too."""
+
+BELOW = Native(
+    "SGD",
+    {**_MOMENTUM, "momentum_form": _always("mean"), "decay": _always("l2")},
+    {"m": "v"},
+    "mlx",
+)
+"""What Muon does to parameters of less than two dimensions."""
+
+REFUSED = {
+    "MultiOptimizer": "it is itself inside a MultiOptimizer; give it its optimizers directly",
+}
+ENTRIES = {"m", "v", "u", "exp_avg", "exp_avg_sq", *_FACTORS}
+FORM = {"lr_at", "axes"}
+"""Options that make a slot another quantity; they must be as in MLX."""
+
+
+class _Own(NamedTuple):
+    """A parameter, its optimizer, and what that computes for it."""
+
+    path: str
+    param: Any
+    who: str
+    native: Native
+    rule: Rule
+    step: int
+    state: Mapping[str, Any]
+    """Entries of its state in MLX; of one that has none yet empty."""
+
+
+class _One(NamedTuple):
+    """One optimizer, not several, with its parameters and its flattened state."""
+
+    optimizer: Any
+    tree: Any
+    params: dict[str, Any]
+    flat: dict[str, Any]
+
+
+def checkpoint(optimizer: Any, params: Any = None) -> Checkpoint:
+    """State and parameters; ``params`` is a model, or a tree of its parameters.
+
+    Raises:
+        CheckpointError: no rule of ours computes the same, or state is missing.
+    """
+    tree = _tree(optimizer, params)
+    return _taken(tree, [own for one in _ones(optimizer, tree) for own in _owned(one)])
+
+
+def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> Any:
+    """Take over state, numbers and values; a model in place, a tree is returned.
+
+    A learning rate on a schedule is the checkpoint's until the next step asks the schedule.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit; nothing has been changed.
+    """
+    tree = _tree(optimizer, params)
+    ones = _ones(optimizer, tree)
+    known = {path for one in ones for path in one.params}
+    spare = [path for path in saved.parameters if path not in known]
+    if spare:
+        raise CheckpointError(
+            f"the checkpoint has parameters that are not in the model: {listed(spare[:5])}"
+        )
+    planned = [(one, *_planned(one, saved)) for one in ones]
+    values = {
+        path: own.value.like(param) if own.value is not None else param
+        for one in ones
+        for path, param in one.params.items()
+        for own in (saved.parameters[path],)
+    }
+    for one, state, attributes in planned:
+        one.optimizer.state = state
+        for name, value in attributes.items():
+            setattr(one.optimizer, name, value)
+    new = tree_map_with_path(lambda path, _: values[path], tree)
+    if not isinstance(params, Module):
+        return new
+    params.update(new)
+    return None
+
+
+def from_state(state: Mapping[str, Any], rule: Any, params: Any) -> Checkpoint:
+    """A checkpoint from a state alone, as MLX users save it.
+
+    Args:
+        state: ``optimizer.state``, or its arrays by dotted path, as ``mx.load`` gives them.
+        rule: what has written it: an optimizer of ``mlx.optimizers``, or a class of these, whose
+            arguments are then its defaults; or a rule, such as ``samestep.AdamW(like="mlx")``, or a
+            ``samestep.route`` of such rules for a MultiOptimizer.
+        params: a model, or a tree of parameters.
+
+    Raises:
+        CheckpointError: no rule of ours computes the same, or state is missing.
+        TypeError: ``rule`` is a class, and none of ``mlx.optimizers``.
+    """
+    flat = dict(_flat(state))
+    rates = [float(value) for name, value in flat.items() if name.endswith("learning_rate")]
+    if isinstance(rule, type):
+        if not issubclass(rule, Optimizer):
+            raise TypeError(f"{rule.__name__} is no class of mlx.optimizers; give one, or a rule")
+        rule = rule(**({"learning_rate": rates[0]} if rates else {}))
+    tree = _tree(rule, params)
+    if isinstance(rule, Rule):
+        arrays = by_path(_flat(tree))
+        return _taken(tree, [_ruled(rule, path, array, flat) for path, array in arrays.items()])
+    ones = [
+        one._replace(flat=_below(flat, at) if "states" in rule.state else flat)
+        for at, one in enumerate(_ones(rule, tree))
+    ]
+    return _taken(tree, [own for one in ones for own in _owned(one)])
+
+
+def _taken(tree: Any, owned: list[_Own]) -> Checkpoint:
+    """The checkpoint of parameters, in the order of the model."""
+    states = {own.path: _state_of(own) for own in owned}
+    ordered = by_path(_flat(tree))
+    return Checkpoint({path: states[path] for path in ordered}, {}, "mlx")
+
+
+def _state_of(own: _Own) -> ParameterState:
+    begun = bool(own.state) or (own.step > 0 and not own.rule.slots())
+    slots = _slots(own) if begun else None
+    step = own.step if begun else 0
+    return ParameterState.of(own.rule, own.param, step, slots, Tensor.of(own.param))
+
+
+def _slots(own: _Own) -> dict[str, Any]:
+    """The slots of a parameter, in our shapes."""
+    found = {}
+    about = About({}, str(own.param.dtype), own.step)
+    for slot, item in own.rule.slots().items():
+        value = own.native.slot(slot, own.state, about)
+        if value is None:
+            raise CheckpointError(
+                f"{own.who}: the state of parameter {own.path!r} has nothing for slot {slot}, only "
+                f"{listed(own.state)}"
+            )
+        shape = tuple(own.param.shape)
+        wanted = shape if item.init.shapes is None else item.init.shapes(shape, own.rule)
+        several = isinstance(value, tuple)
+        pairs = zip(value, wanted, strict=True) if several else [(value, wanted)]
+        what = f"slot {slot} of parameter {own.path!r}"
+        parts = tuple(_fitted(what, array, of) for array, of in pairs)
+        found[slot] = parts if several else parts[0]
+    return tensors(found)
+
+
+def _fitted(what: str, array: Any, shape: Any) -> Any:
+    """An array in another shape that differs in axes of size 1."""
+    if [n for n in array.shape if n != 1] != [n for n in shape if n != 1]:
+        raise CheckpointError(f"{what} has shape {tuple(array.shape)}; it must be {tuple(shape)}")
+    return xp.reshape(array, shape)
+
+
+def _tree(optimizer: Any, params: Any) -> Any:
+    """The parameters of a model as a tree."""
+    if params is None:
+        raise TypeError(
+            f"{type(optimizer).__name__}: give the model (or a tree of its parameters); a state of "
+            "MLX has no names but those"
+        )
+    module: Any = params
+    return module.parameters() if isinstance(params, Module) else params
+
+
+def _flat(tree: Any) -> list[tuple[str, Any]]:
+    found: Any = tree_flatten(tree)
+    return list(found)
+
+
+def _below(flat: Mapping[str, Any], at: int) -> dict[str, Any]:
+    """What a flattened state has of one of several optimizers."""
+    start = f"states.{at}."
+    return {name[len(start) :]: array for name, array in flat.items() if name.startswith(start)}
+
+
+def _ones(optimizer: Any, tree: Any) -> list[_One]:
+    """Every optimizer with its share of the parameters."""
+    if type(optimizer).__name__ != "MultiOptimizer":
+        found = [(optimizer, tree)]
+    else:
+        found = [*zip(optimizer.optimizers, optimizer._split_dictionary(tree), strict=True)]
+    return [_One(one, part, by_path(_flat(part)), dict(_flat(one.state))) for one, part in found]
+
+
+def _owned(one: _One) -> Iterator[_Own]:
+    """Every parameter of an optimizer with its state."""
+    cls = type(one.optimizer)
+    who = f"{cls.__module__.removesuffix('.optimizers.optimizers')}.optimizers.{cls.__name__}"
+    if cls.__module__.partition(".")[0] != "mlx":
+        who = f"{cls.__module__}.{cls.__qualname__}"
+    native = natives(MLX if who.startswith("mlx.") else {}, REFUSED, who, cls.__name__)
+    numbers = {n: v for n, v in vars(one.optimizer).items() if not n.startswith("_")}
+    rate = one.flat.get("learning_rate")
+    numbers |= {} if rate is None else {"learning_rate": float(rate)}
+    for path, param in one.params.items():
+        low = cls.__name__ == "Muon" and param.ndim < 2
+        _refuse_kernel(who, path, param)
+        about = About(numbers, str(param.dtype))
+        mine = BELOW if low else native
+        rule = mine.rule_of(who, about)
+        yield _Own(path, param, who, mine, rule, _step(who, one.flat), _entries(one.flat, path))
+
+
+def _refuse_kernel(who: str, path: str, param: Any) -> None:
+    """Refuse a kernel that Muon scales by another ratio than that of its matrix."""
+    if not who.endswith(".Muon") or param.ndim < 3:
+        return
+    outputs, rest = param.shape[0], max(1, param.size // max(1, param.shape[0]))
+    if max(1, param.shape[-2] / max(1, param.shape[-1])) != max(1, outputs / rest):
+        raise CheckpointError(
+            f"{who} scales parameter {path!r} of shape {tuple(param.shape)} by its last two axes, "
+            f"Muon here by the matrix of {outputs} x {rest}; no rule computes the same"
+        )
+
+
+def _step(who: str, flat: Mapping[str, Any]) -> int:
+    if "step" not in flat:
+        raise CheckpointError(f"{who}: the state has no step, only {listed([*flat][:5])}")
+    return int(flat["step"].item())
+
+
+def _entries(flat: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """What a flattened state has for a parameter."""
+    return {n: flat[f"{path}.{n}"] for n in sorted(ENTRIES) if f"{path}.{n}" in flat}
+
+
+def _ruled(rule: Rule, path: str, param: Any, flat: Mapping[str, Any]) -> _Own:
+    """A parameter under a given rule, in the state of one optimizer or of several."""
+    own = rule.of(path, param.shape)
+    table = {native.rule: native for native in MLX.values()}
+    native = natives(table, {}, f"mlx.optimizers.{own.name}", own.name)
+    preset = type(own).dialects.get("mlx")
+    for name in sorted(FORM & own.fields().keys()):
+        theirs = preset.values.get(name, own.fields()[name].default) if preset else None
+        if preset and own._values[name] != theirs:
+            raise CheckpointError(
+                f"{own!r}: {name} is {own._values[name]!r} here and {theirs!r} in MLX; give "
+                f'{own.name}(..., like="mlx")'
+            )
+    parts = [flat]
+    if any(name.startswith("states.") for name in flat):
+        count = 1 + max(int(name.split(".")[1]) for name in flat if name.startswith("states."))
+        parts = [_below(flat, at) for at in range(count)]
+    mine = [part for part in parts if _entries(part, path)] or parts[:1]
+    if len(mine) > 1:
+        raise CheckpointError(f"parameter {path!r} is in the states of {len(mine)} optimizers")
+    if "learning_rate" in mine[0] and isinstance(own.hypers.get("lr"), (int, float)):
+        own = own.replace(lr=float(mine[0]["learning_rate"]))
+    who = f"mlx.optimizers.{own.name}"
+    return _Own(path, param, who, native, own, _step(who, mine[0]), _entries(mine[0], path))
+
+
+def _planned(one: _One, saved: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state that an optimizer is to have, and its attributes."""
+    owned = [*_owned(one)]
+    found: dict[str, ParameterState] = {}
+    attributes: dict[str, Any] = {}
+    for native in (*MLX.values(), BELOW):
+        mine = [own for own in owned if own.native is native]
+        if mine:
+            found |= (part := _matched(native, mine, saved))
+            attributes |= _attributes(native, mine, part)
+    states = {own.path: _native_state(one, own, found[own.path]) for own in owned}
+    rate = attributes.pop("learning_rate", None)
+    old = one.optimizer.state
+    step = common_count(type(one.optimizer).__name__, found)
+    state = {"step": xp.array(step, old["step"].dtype)}
+    if "learning_rate" in old:
+        kept = old["learning_rate"]
+        dtype = getattr(kept, "dtype", xp.float32)
+        state["learning_rate"] = kept if rate is None else xp.array(rate, dtype)
+    state |= tree_map_with_path(lambda path, _: states[path], one.tree)
+    return state, attributes
+
+
+def _matched(native: Native, owned: list[_Own], saved: Checkpoint) -> dict[str, ParameterState]:
+    there = {own.path: saved.parameters[own.path] for own in owned if own.path in saved.parameters}
+    wanted = {own.path: Wanted(own.rule, own.param) for own in owned}
+    found = native.matched(owned[0].who, replace(saved, parameters=there), wanted)
+    for own in owned:
+        check_value(own.path, found[own.path], own.param)
+    return found
+
+
+def _attributes(
+    native: Native, owned: list[_Own], found: Mapping[str, ParameterState]
+) -> dict[str, Any]:
+    """The numbers that the checkpoint gives to all parameters."""
+    states = [found[own.path] for own in owned]
+    common, several = native.numbers_for([own.rule for own in owned], states)
+    for name, values in several.items():
+        warnings.warn(
+            f"{owned[0].who} keeps its own {name}; in the checkpoint its parameters have "
+            f"{listed(map(repr, sorted(values)))}",
+            UserWarning,
+            stacklevel=4,
+        )
+    return native.arguments(common, About({}))
+
+
+def _native_state(one: _One, own: _Own, saved: ParameterState) -> dict[str, Any]:
+    """The entries of a parameter in MLX's state."""
+    if saved.slots is None:
+        return {}
+    first: dict[str, Any] = {}
+    one.optimizer.init_single(own.param, first)
+    given = own.native.given(saved.slots, About({}, str(own.param.dtype), saved.step))
+    if not given.keys() <= first.keys():
+        raise CheckpointError(
+            f"{own.who} keeps {listed(first)} of parameter {own.path!r}; the checkpoint has "
+            f"{listed(given)}"
+        )
+    what = f"the state of parameter {own.path!r}"
+    return first | {name: _like(what, tensor, first[name]) for name, tensor in given.items()}
+
+
+def _like(what: str, tensor: Tensor, old: xp.array) -> xp.array:
+    """An array in shape and dtype of another, if that has it exactly."""
+    new = _fitted(what, tensor.like(old), tuple(old.shape))
+    cast: xp.array = new.astype(old.dtype)
+    if new.dtype != old.dtype and not bool(xp.all(cast.astype(new.dtype) == new).item()):
+        raise CheckpointError(
+            f"{what} is {new.dtype} in the checkpoint and {old.dtype} in MLX, which cannot hold "
+            "its values"
+        )
+    return cast

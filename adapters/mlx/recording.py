@@ -1,0 +1,187 @@
+"""A recorder around an MLX training loop.
+
+    with samestep.mlx.recorder("run.safetensors", optimizer):
+        train()
+
+It stands in the place of ``optimizer.apply_gradients``, which ``update`` calls as well. Every step
+that is recorded is evaluated; inside ``mx.compile`` there is nothing to write.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Self
+
+import mlx.core as xp
+from mlx.optimizers.optimizers import Optimizer
+from samestep.arrays import known
+from samestep.checkpoints import state as state_of
+from samestep.checkpoints.state import Checkpoint, CheckpointError
+from samestep.recording.chosen import Group, Steps
+from samestep.recording.recorder import Recorder
+from samestep.recording.spool import RecordingError
+from samestep.rule import Rule
+
+from .natives import _flat, _ones, _owned, _tree
+from .optimizer import RuleOptimizer
+
+__all__ = ["MlxRecorder", "recorder"]
+
+
+def recorder(
+    path: str | os.PathLike[str],
+    optimizer: Any,
+    *,
+    steps: Steps = None,
+    parameters: str | list[str] | tuple[str, ...] = "*",
+    state: bool = True,
+    append: bool = False,
+    first_step: int | None = None,
+) -> MlxRecorder:
+    """Record a training run, in a ``with`` block around its loop; see ``docs`` for the file.
+
+    Args:
+        path: of the safetensors file; its folder must exist.
+        optimizer: any ``mlx.optimizers.Optimizer``.
+        steps: which steps, counted from 0: all, the first so many, a range, a set, or a function.
+        parameters: patterns of the names of those that are recorded, such as ``"*.weight"``.
+        state: whether the optimizer's state is recorded where a stretch of steps begins.
+        append: go on with the recording that there is, as a resumed run does.
+        first_step: the number of the first step.
+
+    Raises:
+        RecordingError: the file cannot be written.
+        TypeError: this is no optimizer of MLX.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"{type(optimizer).__name__} is no mlx.optimizers.Optimizer")
+    made = Recorder(
+        path,
+        steps=steps,
+        parameters=parameters,
+        state=state,
+        append=append,
+        first_step=first_step,
+        optimizer=_called(optimizer),
+        framework="mlx",
+        counts="all",
+        versions={"mlx": version("mlx")},
+    )
+    return MlxRecorder(made, optimizer)
+
+
+class MlxRecorder:
+    """Records the steps of an optimizer while it is entered; see ``recorder``."""
+
+    def __init__(self, made: Recorder, optimizer: Any) -> None:
+        self.recorder, self.optimizer = made, optimizer
+
+    def __enter__(self) -> Self:
+        self.recorder.open()
+        self.optimizer.apply_gradients = self._stepped
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        vars(self.optimizer).pop("apply_gradients", None)
+        self.recorder.__exit__(kind, error, at)
+
+    def _stepped(self, gradients: Any, parameters: Any) -> Any:
+        """``apply_gradients``, with what is before and behind it written."""
+        own = type(self.optimizer).apply_gradients
+        step = self.recorder.number
+        grads = dict(_flat(gradients))
+        _refuse_traced([*grads.values(), *self._counts()])
+        if not self.recorder.wants(step):
+            result = own(self.optimizer, gradients, parameters)
+        else:
+            tree = _tree(self.optimizer, parameters)
+            params = dict(_flat(tree))
+            taken = _state(self.optimizer, tree) if self._begun() else None
+            self.recorder.begin(step, grads, params, taken, fresh=not self._begun())
+            result = own(self.optimizer, gradients, parameters)
+            after = {**params, **dict(_flat(result))}
+            self.recorder.end(step, after, self._groups(tree, params))
+        self.recorder.number += 1
+        return result
+
+    def _begun(self) -> bool:
+        """Whether a step has been taken."""
+        return any(int(count.item()) for count in self._counts())
+
+    def _counts(self) -> list[Any]:
+        """How many steps have been taken; several counts where there are several optimizers."""
+        several = getattr(self.optimizer, "optimizers", [self.optimizer])
+        return [one.state["step"] for one in several]
+
+    def _groups(self, tree: Any, params: dict[str, Any]) -> dict[str, Group]:
+        """The hyperparameters of every parameter, as they were in the step just taken."""
+        if isinstance(self.optimizer, RuleOptimizer):
+            now = self.optimizer.current.at(self.optimizer.steps_taken - 1)
+            return _grouped(
+                {name: (now.hypers, now.of(name, v.shape)) for name, v in params.items()}
+            )
+        found: dict[str, tuple[dict[str, Any], Rule | None]] = {}
+        for one in _ones(self.optimizer, tree):
+            numbers = {n: known(v) for n, v in vars(one.optimizer).items() if _is_number(n, v)}
+            rate = one.flat.get("learning_rate")
+            numbers |= {} if rate is None else {"learning_rate": float(rate.item())}
+            rules = _rules(one)
+            found |= {name: (numbers, rules.get(name)) for name in one.params}
+        return _grouped(found)
+
+
+def _grouped(found: dict[str, tuple[Any, Rule | None]]) -> dict[str, Group]:
+    """Groups by parameter, one object for those that are alike."""
+    made: dict[Any, Group] = {}
+    for numbers, rule in found.values():
+        made.setdefault((id(numbers), repr(rule)), Group(numbers, rule))
+    return {name: made[id(numbers), repr(rule)] for name, (numbers, rule) in found.items()}
+
+
+def _state(optimizer: Any, tree: Any) -> Any:
+    def taken() -> Checkpoint:
+        return state_of(optimizer, tree)
+
+    return taken
+
+
+def _rules(one: Any) -> dict[str, Rule]:
+    """What computes the same as one of several optimizers, by parameter, if it is known."""
+    if isinstance(one.optimizer, RuleOptimizer):
+        rule = one.optimizer.current
+        return {name: rule.of(name, param.shape) for name, param in one.params.items()}
+    try:
+        return {own.path: own.rule for own in _owned(one)}
+    except CheckpointError:
+        return {}
+
+
+def _is_number(name: str, value: Any) -> bool:
+    kinds = (bool, int, float, str, list, tuple, type(None))
+    return not name.startswith("_") and isinstance(value, kinds)
+
+
+def _called(optimizer: Any) -> str:
+    """The name of an optimizer, as people write it."""
+    cls = type(optimizer)
+    package = cls.__module__.partition(".")[0]
+    public = {"mlx": "mlx.optimizers", "samestep": "samestep.mlx"}.get(package, cls.__module__)
+    return f"{public}.{cls.__qualname__}"
+
+
+def _refuse_traced(arrays: list[Any]) -> None:
+    """Refuse arrays that mx.compile traces, of which there is nothing to write."""
+    try:
+        xp.eval(arrays)
+    except (ValueError, RuntimeError) as error:
+        raise RecordingError(
+            "a step inside mx.compile cannot be recorded, since there are no values in it; leave "
+            f"mx.compile out while recording ({error})"
+        ) from None

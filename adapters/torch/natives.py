@@ -1,0 +1,455 @@
+"""The state of torch's own optimizers, and of torch-optimi's and heavyball's, from and to ours.
+
+    samestep.save(path, torch_adamw, model)     # the file that samestep.torch.AdamW would write
+    samestep.load(path, torch_adamw, model)     # our state, in place
+    samestep.torch.from_state_dict("AdamW", state_dict, model)
+
+The step that comes next is the one that would have come, in either direction. heavyball divides by
+``max(sqrt(v), eps)`` where every rule here divides by ``sqrt(v) + eps``: there the next update
+agrees to ``eps / sqrt(v)``, and the state exactly.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy
+
+import torch
+from samestep import step as stepping
+from samestep.arrays import dtype_name, listed, map_parts
+from samestep.checkpoints.correspondence import About, Native, natives, placed
+from samestep.checkpoints.description import describe
+from samestep.checkpoints.state import (
+    Checkpoint,
+    CheckpointError,
+    ParameterState,
+    Wanted,
+    common_count,
+)
+from samestep.checkpoints.tensor import Tensor
+from samestep.checkpoints.trees import check_value
+from samestep.rule import Rule
+
+from .checkpoint import Params, copied
+from .kernels import real
+from .libraries import LIBRARIES, Library, Member
+
+__all__ = ["checkpoint", "from_state_dict", "into_state_dict", "restore"]
+
+
+class _Found(NamedTuple):
+    """A native optimizer, or its state dict: all of it that is looked at."""
+
+    library: Library
+    native: Native
+    who: str
+    members: list[Member]
+    groups: list[dict[str, Any]]
+
+    def rule(self, member: Member) -> Rule:
+        """What computes the same as its group."""
+        return self.native.rule_of(self.who, member.about)
+
+
+def checkpoint(optimizer: Any, params: Params | None = None, state: Any = None) -> Checkpoint:
+    """The state of a native optimizer; see ``samestep.checkpoint``.
+
+    Raises:
+        CheckpointError: something in it cannot be carried, and why.
+        TypeError: a state is given, which the optimizer holds itself.
+    """
+    if state is not None:
+        raise TypeError(f"{_who(optimizer)} holds its state itself; give no other")
+    return _taken(_held(optimizer, params), params is not None)
+
+
+def restore(optimizer: Any, saved: Checkpoint, params: Params | None = None) -> None:
+    """Give a native optimizer the state in a checkpoint, in place; see ``samestep.restore``.
+
+    Raises:
+        CheckpointError: the checkpoint is not of these parameters, or the optimizer computes
+            something else; nothing has been changed.
+    """
+    found = _held(optimizer, params)
+    groups, states = _planned(found, saved, params is not None)
+    for group, changed in zip(optimizer.param_groups, groups, strict=True):
+        _update(group, changed)
+    for member in found.members:
+        new = states[member.path]
+        if new is None:
+            optimizer.state.pop(member.key, None)
+        else:
+            optimizer.state[member.key] = new
+    with torch.no_grad():
+        for member in found.members if params is not None else ():
+            value = saved.parameters[member.path].value
+            if value is not None and member.param is not None:
+                member.param.copy_(copied(value))
+
+
+def from_state_dict(
+    optimizer: str | type,
+    state_dict: Mapping[str, Any],
+    params: Params | None = None,
+    *,
+    dialect: str = "torch",
+) -> Checkpoint:
+    """The state in a native optimizer's ``state_dict()``, without the optimizer.
+
+    Parameters are called by ``param_names`` where the groups have them, by their keys where those
+    are names (as ``torch.distributed.checkpoint`` has them), by the names in ``params``, or by
+    their places.
+
+    Args:
+        optimizer: the optimizer's class or its name: ``"AdamW"``.
+        state_dict: what its ``state_dict()`` returned, or a file has of it.
+        params: a model or named tensors, in the order in which the optimizer had them; they become
+            part of the checkpoint. Without it shapes and dtypes are those of the state.
+        dialect: the library: ``"torch"``, ``"optimi"`` or ``"heavyball"``.
+
+    Raises:
+        CheckpointError: something in it cannot be carried, and why.
+        ValueError: there is no such dialect.
+    """
+    return _taken(_found(optimizer, state_dict, params, dialect), params is not None)
+
+
+def into_state_dict(
+    optimizer: str | type,
+    state_dict: Mapping[str, Any],
+    saved: Checkpoint,
+    params: Params | None = None,
+    *,
+    dialect: str = "torch",
+) -> dict[str, Any]:
+    """A native optimizer's state dict with the state in a checkpoint; a new one.
+
+    Args:
+        optimizer: as for ``from_state_dict``.
+        state_dict: that of an optimizer for these parameters; it may have taken no step.
+        saved: the checkpoint, of a rule that computes the same.
+        params: as for ``from_state_dict``; their values are not looked at.
+        dialect: as for ``from_state_dict``.
+
+    Raises:
+        CheckpointError: the checkpoint is not of these parameters, or the optimizer computes
+            something else.
+        ValueError: there is no such dialect.
+    """
+    found = _found(optimizer, state_dict, params, dialect, saved)
+    changes, states = _planned(found, saved, with_values=False)
+    groups = [dict(group) for group in state_dict["param_groups"]]
+    for group, changed in zip(groups, changes, strict=True):
+        group.update(changed)
+    kept = {member.key: states[member.path] for member in found.members}
+    new = {key: state for key, state in kept.items() if state is not None}
+    return {**state_dict, "state": new, "param_groups": groups}
+
+
+def _held(optimizer: Any, params: Params | None) -> _Found:
+    """A native optimizer that is there."""
+    cls, who = type(optimizer), _who(optimizer)
+    package = cls.__module__.partition(".")[0]
+    library = LIBRARIES.get(package)
+    if library is None:
+        raise CheckpointError(
+            f"the state of {who} cannot be carried: it is no optimizer of {listed(LIBRARIES)}"
+        )
+    if package == "heavyball":
+        raise CheckpointError(
+            f"{who} reshapes its parameters while it steps; give its state_dict() to "
+            'samestep.torch.from_state_dict(..., dialect="heavyball")'
+        )
+    native = natives(library.table, library.refused, who, cls.__name__)
+    names = _names(params)
+    seeds: list[Any] = []
+    groups = [_numbers(group) for group in optimizer.param_groups]
+    for place, group in enumerate(optimizer.param_groups):
+        for at, param in enumerate(group["params"]):
+            name = names.get(id(param))
+            if params is not None and name is None:
+                raise CheckpointError(
+                    f"a parameter of {who}, of shape {tuple(param.shape)}, is not among the "
+                    f"{len(names)} given; is it the model that the optimizer was made for?"
+                )
+            path = _path(group, at, name, len(seeds))
+            state = optimizer.state.get(param)
+            seeds.append((path, place, at, param, state, real(param.detach())))
+    return _Found(library, native, who, _members(library, native, groups, seeds, None), groups)
+
+
+def _found(
+    optimizer: str | type,
+    state_dict: Mapping[str, Any],
+    params: Params | None,
+    dialect: str,
+    saved: Checkpoint | None = None,
+) -> _Found:
+    """A native optimizer's state dict."""
+    if dialect not in LIBRARIES:
+        raise ValueError(f"dialect is {dialect!r}; it must be one of {', '.join(LIBRARIES)}")
+    library = LIBRARIES[dialect]
+    name = optimizer if isinstance(optimizer, str) else optimizer.__name__
+    who = f"{library.name}.{name}"
+    native = natives(library.table, library.refused, who, name)
+    if not {"state", "param_groups"} <= {*state_dict}:
+        raise CheckpointError(
+            f"the state dict has {listed([*state_dict][:5])}; it must have state and param_groups"
+        )
+    given = _pairs(params)
+    by_name = dict(given)
+    groups = [_numbers(group) for group in state_dict["param_groups"]]
+    seeds: list[Any] = []
+    for place, group in enumerate(state_dict["param_groups"]):
+        for at, key in enumerate(group["params"]):
+            ordered = given[len(seeds)][0] if len(seeds) < len(given) else None
+            path = _path(group, at, key if isinstance(key, str) else ordered, len(seeds))
+            if params is not None and path not in by_name:
+                raise CheckpointError(
+                    f"parameter {path!r} of the state dict is not among the {len(given)} given"
+                )
+            param = real(by_name[path].detach()) if params is not None else None
+            seeds.append((path, place, at, key, state_dict["state"].get(key), param))
+    spare = [key for key in state_dict["state"] if key not in {seed[3] for seed in seeds}]
+    if spare or (params is not None and len(given) != len(seeds)):
+        raise CheckpointError(
+            f"the state dict has {len(seeds)} parameters in its groups, state of "
+            f"{len(spare)} others, and {len(given)} parameters are given"
+        )
+    return _Found(library, native, who, _members(library, native, groups, seeds, saved), groups)
+
+
+def _members(
+    library: Library,
+    native: Native,
+    groups: list[dict[str, Any]],
+    seeds: list[Any],
+    saved: Checkpoint | None,
+) -> list[Member]:
+    placed(seed[0] for seed in seeds)
+    members = []
+    for path, place, at, key, kept, param in seeds:
+        state = {name: _plain(v) for name, v in library.opened(repr(path), kept).items()}
+        shape, dtype = _form(path, native, state, param, saved)
+        step = library.count(state, groups[place]) if native.counts else None
+        if step is None:  # that it has begun is all there is to know
+            step = int(any(state.get(str(name)) is not None for name in native.slots.values()))
+        arrays = [array for array in state.values() if torch.is_tensor(array) and array.ndim]
+        device = arrays[0].device if arrays else torch.device("cpu")
+        members.append(
+            Member(
+                path,
+                place,
+                at,
+                groups[place],
+                key,
+                shape,
+                dtype,
+                device if param is None else param.device,
+                state,
+                step if state else 0,
+                param,
+            )
+        )
+    return members
+
+
+def _form(
+    path: str,
+    native: Native,
+    state: Mapping[str, Any],
+    param: torch.Tensor | None,
+    saved: Checkpoint | None,
+) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of a parameter, or those that its state speaks of."""
+    if param is not None:
+        return tuple(param.shape), dtype_name(param.dtype)
+    arrays = [v for n, v in state.items() if torch.is_tensor(v) and n != "step"]
+    if arrays:
+        largest = max(arrays, key=lambda array: array.ndim)
+        shape = numpy.broadcast_shapes(*(tuple(array.shape) for array in arrays))
+        return tuple(shape), dtype_name(largest.dtype)
+    if saved is not None and path in saved.parameters:
+        return saved.parameters[path].shape, saved.parameters[path].dtype
+    raise CheckpointError(
+        f"parameter {path!r} has no state, which would tell its shape; give the parameters"
+    )
+
+
+def _taken(found: _Found, with_values: bool) -> Checkpoint:
+    states = {}
+    for member in found.members:
+        rule = found.rule(member)
+        try:
+            slots = found.native.taken(rule, member.state, member.about)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"the state of {member.path!r} is not that of {found.who}: {error}"
+            ) from None
+        kept = None if slots is None else {n: map_parts(Tensor.of, v) for n, v in slots.items()}
+        step = 0 if kept is None else member.step
+        rule = _stored(rule, kept, member.dtype)
+        value = None
+        if with_values and member.param is not None:
+            value = Tensor.of(member.param)
+        described = describe(rule, max(step - 1, 0))
+        states[member.path] = ParameterState(
+            member.shape, member.dtype, step, described, kept, value
+        )
+        if kept is not None:
+            _refuse_shapes(found.who, rule, member, kept)
+    return Checkpoint(states, {}, "torch")
+
+
+def _stored(rule: Rule, slots: Mapping[str, Any] | None, dtype: str) -> Rule:
+    """The rule that keeps state in the dtype that this state has."""
+    parts = [p for v in (slots or {}).values() for p in (v if isinstance(v, tuple) else (v,))]
+    found = {part.dtype for part in parts if part.shape}
+    return rule.replace(state_dtype=found.pop()) if len(found) == 1 and {dtype} != found else rule
+
+
+def _refuse_shapes(who: str, rule: Rule, member: Member, slots: Mapping[str, Any]) -> None:
+    try:
+        stepping.check_slots(rule, member.path, slots, member.shape)
+    except ValueError as error:
+        raise CheckpointError(f"the state is not that of {who}: {error}") from None
+
+
+def _planned(
+    found: _Found, saved: Checkpoint, with_values: bool
+) -> tuple[list[dict[str, Any]], dict[str, dict[Any, Any] | None]]:
+    """What every group is to say, and the state of every parameter; nothing is changed."""
+    library, native = found.library, found.native
+    rules = {member.path: found.rule(member) for member in found.members}
+    wanted = {member.path: Wanted(rules[member.path], member) for member in found.members}
+    states = native.matched(found.who, saved, wanted)
+    groups, kept = [], {}
+    for place, group in enumerate(found.groups):
+        members = [member for member in found.members if member.place == place]
+        own = {member.path: states[member.path] for member in members}
+        changed = _numbers_of_group(found, place, [rules[path] for path in own], [*own.values()])
+        step = common_count(f"a group of {found.who}", own) if library.per_group else 0
+        numbers = {**group, **changed}
+        for member in members:
+            state = own[member.path]
+            if with_values and member.param is not None:
+                check_value(member.path, state, member.param)
+                if state.value is not None:
+                    state.value.verify()
+            kept[member.path] = _kept(found, member, numbers, rules[member.path], state)
+        begun = any(kept[member.path] is not None for member in members)
+        groups.append({**changed, **(library.counted(native, step) if begun else {})})
+    return groups, kept
+
+
+def _numbers_of_group(
+    found: _Found, place: int, rules: list[Rule], states: list[ParameterState]
+) -> dict[str, Any]:
+    """The hyperparameters that a group is to have, by their names."""
+    common, several = found.native.numbers_for(rules, states)
+    for name, values in several.items():
+        warnings.warn(
+            f"{found.who}: group {place} keeps its own {name}; in the checkpoint its parameters "
+            f"have {', '.join(sorted(map(repr, values)))}",
+            UserWarning,
+            stacklevel=5,
+        )
+    members = [member for member in found.members if member.place == place]
+    return found.native.arguments(common, members[0].about) if members else {}
+
+
+def _kept(
+    found: _Found,
+    member: Member,
+    numbers: Mapping[str, Any],
+    rule: Rule,
+    state: ParameterState,
+) -> dict[Any, Any] | None:
+    """The state of a parameter as the library keeps it; ``None`` for one that is yet to begin."""
+    library, native = found.library, found.native
+    about = About(numbers, member.dtype, state.step)
+    slots = state.slots
+    if state.step == 0 and not native.eager:
+        return None
+    if slots is None and native.eager:
+        first = torch.zeros(member.shape, dtype=getattr(torch, member.dtype))
+        slots = stepping.init_slots(rule, torch, first)
+    arrays = {}
+    for name, value in (slots or {}).items():
+        for part in value if isinstance(value, tuple) else (value,):
+            if part.shape or not member.shape:
+                library.check(name, dtype_name(part.dtype), member)
+        arrays[name] = map_parts(lambda part: _own(part, member), value)
+    given = native.given(arrays, about)
+    if not given and not native.counts:
+        return None
+    return library.closed(given, native, member, state.step)
+
+
+def _own(part: Any, member: Member) -> torch.Tensor:
+    """A tensor of its own, on the parameter's device and complex where the parameter is."""
+    array = part if torch.is_tensor(part) else copied(part)
+    if not member.shape or array.ndim:
+        array = array.to(member.device)
+        was = member.key if torch.is_tensor(member.key) else None
+        return torch.view_as_complex(array) if was is not None and was.is_complex() else array
+    wide = array.to(dtype=torch.promote_types(array.dtype, torch.float32))
+    return wide.to(member.device) if member.group.get("capturable") else wide
+
+
+def _update(group: dict[str, Any], changed: Mapping[str, Any]) -> None:
+    """Set hyperparameters; a tensor stays the one that it is."""
+    for name, value in changed.items():
+        old = group.get(name)
+        if torch.is_tensor(old) and not torch.is_tensor(value):
+            with torch.no_grad():
+                old.fill_(value)
+        else:
+            group[name] = value
+
+
+def _plain(value: Any) -> Any:
+    """A tensor of a state as real numbers, of all ranks together."""
+    if hasattr(value, "full_tensor"):
+        value = value.full_tensor()
+    return real(value.detach()) if torch.is_tensor(value) else value
+
+
+def _numbers(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's hyperparameters, tensors as numbers."""
+
+    def number(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return tuple(map(number, value))
+        return value.item() if torch.is_tensor(value) else value
+
+    own = {name: value for name, value in group.items() if name not in ("params", "param_names")}
+    return {name: number(value) for name, value in own.items()}
+
+
+def _pairs(params: Params | None) -> list[tuple[str, torch.Tensor]]:
+    if isinstance(params, torch.nn.Module):
+        params = params.named_parameters()
+    found: Iterable[Any] = params.items() if isinstance(params, Mapping) else params or ()
+    return [*found]
+
+
+def _names(params: Params | None) -> dict[int, str]:
+    return {id(param): name for name, param in _pairs(params)}
+
+
+def _path(group: Mapping[str, Any], at: int, name: str | None, place: int) -> str:
+    """What a parameter is called: by its own name, by that of the model given, or by its place."""
+    if "param_names" in group:
+        return str(group["param_names"][at])
+    return str(place) if name is None else name
+
+
+def _who(optimizer: Any) -> str:
+    cls = type(optimizer)
+    package = cls.__module__.partition(".")[0]
+    known = LIBRARIES.get(package)
+    return f"{known.name if known else cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,310 @@
+"""A recorder around a torch training loop.
+
+    with samestep.torch.recorder("run.safetensors", optimizer, model=model, steps=1000):
+        train()
+
+It hooks into ``optimizer.step``, so that any ``torch.optim.Optimizer`` will do, with learning rate
+schedulers, several groups, ``GradScaler`` and closures. What a step does not change is not written
+twice. Arrays on an accelerator are brought to the host, which waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import torch
+from samestep.arrays import dtype_name, known
+from samestep.checkpoints import state as state_of
+from samestep.checkpoints.correspondence import About
+from samestep.checkpoints.state import Checkpoint, CheckpointError
+from samestep.recording.chosen import Group, Steps
+from samestep.recording.recorder import Recorder
+from samestep.recording.spool import RecordingError
+from samestep.rule import Rule
+
+from .checkpoint import Params
+from .kernels import real
+from .libraries import LIBRARIES
+from .optimizer import RuleOptimizer
+
+__all__ = ["TorchRecorder", "recorder"]
+
+
+def recorder(
+    path: str | os.PathLike[str],
+    optimizer: Any,
+    *,
+    model: Params | None = None,
+    steps: Steps = None,
+    parameters: str | list[str] | tuple[str, ...] = "*",
+    state: bool = True,
+    append: bool = False,
+    first_step: int | None = None,
+) -> TorchRecorder:
+    """Record a training run, in a ``with`` block around its loop; see ``docs`` for the file.
+
+    Args:
+        path: of the safetensors file; its folder must exist.
+        optimizer: any ``torch.optim.Optimizer``, or what accelerate or Lightning put around one.
+        model: the model, or named tensors, for the parameters' names.
+        steps: which steps, counted from 0: all, the first so many, a range, a set, or a function.
+        parameters: patterns of the names of those that are recorded, such as ``"*.weight"``.
+        state: whether the optimizer's state is recorded where a stretch of steps begins.
+        append: go on with the recording that there is, as a resumed run does.
+        first_step: the number of the first step.
+
+    Raises:
+        RecordingError: the file cannot be written, a pattern fits no parameter, or a parameter is
+            spread over processes.
+        TypeError: this is no optimizer of torch.
+    """
+    inner = optimizer
+    while not isinstance(inner, torch.optim.Optimizer) or hasattr(inner, "optimizer"):
+        inner = getattr(inner, "optimizer", None)
+        if inner is None:
+            raise TypeError(f"{type(optimizer).__name__} is no torch.optim.Optimizer")
+    made = Recorder(
+        path,
+        steps=steps,
+        parameters=parameters,
+        state=state,
+        append=append,
+        first_step=first_step,
+        optimizer=_called(inner),
+        framework="torch",
+        counts="each",
+        versions={"torch": torch.__version__},
+    )
+    return TorchRecorder(made, inner, model)
+
+
+class TorchRecorder:
+    """Records the steps of an optimizer while it is entered; see ``recorder``."""
+
+    def __init__(self, made: Recorder, optimizer: torch.optim.Optimizer, model: Any) -> None:
+        self.recorder, self.optimizer = made, optimizer
+        self._names = _names(model)
+        self._before: tuple[int, dict[str, Any]] | None = None
+        self._outer: FrameType | None = None
+        self._hooks: list[Any] = []
+        made.named([*self._params()])
+
+    @property
+    def step(self) -> int:
+        """The number of the step that comes next."""
+        return self.recorder.number
+
+    def __enter__(self) -> Self:
+        self.recorder.open()
+        self._hooks = [
+            self.optimizer.register_step_pre_hook(self._begin),
+            self.optimizer.register_step_post_hook(self._end),
+        ]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self.recorder.__exit__(kind, error, at)
+
+    def _params(self) -> dict[str, torch.Tensor]:
+        """Every parameter of the optimizer by its name."""
+        found: dict[str, torch.Tensor] = {}
+        for _, name, param in self._owned():
+            if name in found:
+                raise RecordingError(f"two parameters are called {name!r}; give the model")
+            found[name] = param
+        return found
+
+    def _owned(self) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
+        """Group, name and tensor of every parameter."""
+        place = 0
+        for group in self.optimizer.param_groups:
+            own = group.get("param_names")
+            for at, param in enumerate(group["params"]):
+                name = str(own[at]) if own else self._names.get(id(param), str(place))
+                place += 1
+                yield group, name, param
+
+    def _begin(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
+        """What ``step`` calls first; with a closure there are no gradients yet."""
+        if self._is_inside():
+            return None
+        self._outer, self._before = sys._getframe(1), None
+        if not self.recorder.wants(self.step):
+            return None
+        given = args[1:]  # after the optimizer itself
+        closure = given[0] if given else kwargs.get("closure")
+        if closure is None:
+            self._note()
+            return None
+        again = self._closed(closure)
+        if given:
+            return (args[0], again, *given[1:]), kwargs
+        return args, {**kwargs, "closure": again}
+
+    def _is_inside(self) -> bool:
+        """Whether this is a step that another has called, as that of a subclass calls its own."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and self._outer is not None:
+            if frame is self._outer:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _closed(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """A closure behind which the gradients are noted."""
+
+        def noted() -> Any:
+            if self._before is not None:
+                raise RecordingError(
+                    f"{type(self.optimizer).__name__} calls its closure several times in a step, "
+                    "so that there is no one gradient to record"
+                )
+            loss = closure()
+            self._note()
+            return loss
+
+        return noted
+
+    def _note(self) -> None:
+        """Write gradients, parameters and state as they are before the step."""
+        params = self._params()
+        chosen = {n: params[n] for n in self.recorder.named([*params])}
+        for name, param in chosen.items():
+            _refuse(name, param)
+        if any(param.is_cuda for param in chosen.values()) and _is_captured():
+            raise RecordingError("a step that a CUDA graph captures cannot be recorded")
+        found = getattr(self.optimizer, "found_inf", None)
+        if found is not None and bool(found):
+            return  # GradScaler lets a fused optimizer skip the step
+        scale = getattr(self.optimizer, "grad_scale", None)
+        grads = {
+            name: _read(param.grad if scale is None else param.grad / scale.to(param.device))
+            for name, param in chosen.items()
+            if param.grad is not None
+        }
+        values = {name: _read(param) for name, param in params.items()}
+        begun = any(self.optimizer.state.get(param) for param in chosen.values())
+        taken = self._state if begun else None
+        fresh = not begun or self._is_eager(chosen)
+        self.recorder.begin(self.step, grads, values, taken, fresh=fresh)
+        self._before = self.step, params
+
+    def _is_eager(self, chosen: Mapping[str, torch.Tensor]) -> bool:
+        """Whether there is state that was there before the first step."""
+        try:
+            steps = [self.optimizer.state[param].get("step") for param in chosen.values()]
+        except (AttributeError, KeyError):
+            return False
+        return all(known(step) == 0 for step in steps)
+
+    def _state(self) -> Checkpoint:
+        taken = state_of(self.optimizer, self._params())
+        own = {name: replace(state, value=None) for name, state in taken.parameters.items()}
+        return replace(taken, parameters=own)
+
+    def _end(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """Write the parameters behind the step, and the numbers that it had."""
+        if sys._getframe(1) is not self._outer:
+            return
+        before, self._before, self._outer = self._before, None, None
+        if self.recorder.wants(self.step) and before is None:
+            return  # skipped: there has been no step
+        if before is not None:
+            after = {name: _read(param) for name, param in before[1].items()}
+            self.recorder.end(before[0], after, self._groups())
+        self.recorder.number += 1
+
+    def _groups(self) -> dict[str, Group]:
+        """The hyperparameters of every parameter."""
+        found: dict[str, Group] = {}
+        made: dict[Any, Group] = {}
+        for group, name, param in self._owned():
+            rule = self._rule(group, name, param)
+            key = id(group), rule, dtype_name(param.dtype)
+            if key not in made:
+                made[key] = Group(_numbers(group), rule)
+            found[name] = made[key]
+        return found
+
+    def _rule(self, group: dict[str, Any], name: str, param: torch.Tensor) -> Rule | None:
+        """What computes the same, if it is known; schedules are taken at the parameter's step."""
+        if isinstance(self.optimizer, RuleOptimizer):
+            taken = int(self.optimizer.state.get(param, {}).get("step", 1))
+            own = {id(p): n for n, p in self.optimizer._named(group)}[id(param)]
+            rule = self.optimizer._rule_of(group).of(own, real(param).shape)
+            return rule.at(max(taken - 1, 0)).map_numbers(_number)
+        library = LIBRARIES.get(type(self.optimizer).__module__.partition(".")[0])
+        native = None if library is None else library.table.get(type(self.optimizer).__name__)
+        if native is None:
+            return None
+        about = About(_numbers(group), dtype_name(real(param.detach()).dtype))
+        try:
+            return native.rule_of(_called(self.optimizer), about)
+        except CheckpointError:
+            return None
+
+
+def _called(optimizer: Any) -> str:
+    """The name of an optimizer, as people write it."""
+    cls = type(optimizer)
+    package = cls.__module__.partition(".")[0]
+    public = {"torch": "torch.optim", "samestep": "samestep.torch"}.get(package, cls.__module__)
+    return f"{public}.{cls.__qualname__}"
+
+
+def _names(model: Any) -> dict[int, str]:
+    if model is None:
+        return {}
+    if isinstance(model, torch.nn.Module):
+        model = model.named_parameters()
+    pairs = model.items() if isinstance(model, Mapping) else model
+    return {id(param): name for name, param in pairs}
+
+
+def _refuse(name: str, param: torch.Tensor) -> None:
+    """Refuse what is no array of this process."""
+    if hasattr(param, "__tensor_flatten__") or hasattr(param.data, "full_tensor"):
+        raise RecordingError(
+            f"parameter {name!r} is a {type(param.data).__name__}, spread over processes; record a "
+            "run in one process"
+        )
+    if param.grad is not None and param.grad.layout is not torch.strided:
+        raise RecordingError(
+            f"parameter {name!r} has a sparse gradient; only dense ones are recorded "
+            "(sparse=False, or leave it out with parameters=)"
+        )
+
+
+def _is_captured() -> bool:
+    return bool(torch.cuda.is_current_stream_capturing())
+
+
+def _read(tensor: Any) -> torch.Tensor:
+    found: torch.Tensor = real(tensor.detach().resolve_conj())
+    return found
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, torch.Tensor) else value
+
+
+def _numbers(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's hyperparameters, tensors as numbers."""
+
+    def number(value: Any) -> Any:
+        return tuple(map(number, value)) if isinstance(value, (tuple, list)) else _number(value)
+
+    left = ("params", "param_names", "places", "branch")
+    return {name: number(value) for name, value in group.items() if name not in left}

@@ -1,0 +1,201 @@
+"""What an optimizer of a library is in our terms: its rule, its numbers and where it keeps slots.
+
+One correspondence serves both directions, and the tests that hold a dialect beside its library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from samestep.arrays import listed
+from samestep.declaration import Hyper
+from samestep.rule import Rule, registry
+
+from .description import common_numbers, numbers, numbers_of
+from .state import Checkpoint, CheckpointError, ParameterState, Wanted, matched
+from .trees import by_path
+
+__all__ = ["About", "Field", "Kept", "Native", "natives", "placed"]
+
+
+class About(NamedTuple):
+    """What a conversion may look at beside the value."""
+
+    numbers: Mapping[str, Any]
+    """Their hyperparameters by their names."""
+    dtype: str = "float32"
+    """Of the parameter."""
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Field:
+    """A hyperparameter of ours that is not simply one of theirs under another name."""
+
+    ours: Callable[[About], Any]
+    theirs: Callable[[Any, About], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A slot of ours that is not simply an array of theirs; ``None`` where they have none."""
+
+    ours: Callable[[Mapping[str, Any], About], Any]
+    theirs: Callable[[Any, About], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Native:
+    """An optimizer of a library, and the rule that computes the same."""
+
+    rule: str
+    fields: Mapping[str, str | Field]
+    """Our fields, by the name that they have there or how they are converted."""
+    slots: Mapping[str, str | Kept]
+    """Our slots, in the same way."""
+    like: str | None = None
+    """The dialect whose values the other fields have."""
+    also: tuple[str, ...] = ()
+    """Rules with the same fields and slots, whose states it takes too."""
+    only: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    """Arguments that must have one value, or none, and why."""
+    counts: bool = True
+    """Whether it counts its steps."""
+    eager: bool = False
+    """Whether its state is there before the first step."""
+
+    def rule_of(self, who: str, about: About) -> Rule:
+        """The rule with their numbers.
+
+        Raises:
+            CheckpointError: they have an option that no rule here has.
+        """
+        for name, (value, why) in self.only.items():
+            given = about.numbers.get(name)
+            if given is not None and given != value:
+                raise CheckpointError(f"{who}({name}={given!r}): {why}")
+        cls = registry[self.rule]
+        try:
+            return cls(like=self.like, **self.values(about))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{who} computes what no rule here does: {error}") from None
+
+    def values(self, about: About) -> dict[str, Any]:
+        """Their hyperparameters as ours; those that they do not have are left out."""
+        found = {}
+        for name, given in self.fields.items():
+            try:
+                found[name] = about.numbers[given] if isinstance(given, str) else given.ours(about)
+            except KeyError:
+                continue  # of a version that had it not yet
+        return found
+
+    def arguments(self, values: Mapping[str, Any], about: About) -> dict[str, Any]:
+        """Our hyperparameters as theirs."""
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            given = self.fields.get(name)
+            if given is not None:
+                converted = {given: value} if isinstance(given, str) else given.theirs(value, about)
+                found |= converted
+        return found
+
+    def slot(self, name: str, state: Mapping[str, Any], about: About) -> Any:
+        """A slot from their state; ``None`` where it is not there."""
+        given = self.slots[name]
+        return state.get(given) if isinstance(given, str) else given.ours(state, about)
+
+    def taken(self, rule: Rule, state: Mapping[str, Any], about: About) -> dict[str, Any] | None:
+        """The slots of the rule from their state; ``None`` where they have no state yet.
+
+        Raises:
+            CheckpointError: some are there and some are not.
+        """
+        found = {name: self.slot(name, state, about) for name in rule.slots()}
+        missing = [name for name, value in found.items() if value is None]
+        if len(missing) == len(found) and not about.step:
+            return None
+        if missing:
+            names = [self.slots[name] for name in missing]
+            raise CheckpointError(
+                f"there is no {listed([n for n in names if isinstance(n, str)] or missing)}, only "
+                f"{listed(state)}"
+            )
+        return found
+
+    def given(self, slots: Mapping[str, Any], about: About) -> dict[str, Any]:
+        """Slots as their state."""
+        found: dict[str, Any] = {}
+        for name, value in slots.items():
+            given = self.slots[name]
+            found |= {given: value} if isinstance(given, str) else given.theirs(value, about)
+        return found
+
+    def matched(
+        self, who: str, saved: Checkpoint, wanted: Mapping[str, Wanted]
+    ) -> dict[str, ParameterState]:
+        """The states of parameters, in their order, with all that this optimizer computes.
+
+        Raises:
+            CheckpointError: it computes something else, or these are not its parameters.
+        """
+        states = {path: self._renamed(own) for path, own in saved.parameters.items()}
+        found = matched(replace(saved, parameters=states), wanted, ())
+        for path, own in found.items():
+            self._refuse_other_numbers(who, path, wanted[path].rule, own)
+        return found
+
+    def _renamed(self, own: ParameterState) -> ParameterState:
+        """A state under the name of the rule here; the dtypes of its slots speak for themselves."""
+        name = self.rule if own.rule["name"] in self.also else own.rule["name"]
+        values = own.rule["values"]
+        if "state_dtype" in values:
+            values = {**values, "state_dtype": None}
+        return replace(own, rule={**own.rule, "name": name, "values": values})
+
+    def _refuse_other_numbers(self, who: str, path: str, rule: Rule, own: ParameterState) -> None:
+        here = numbers_of(rule)
+        for name, there in numbers(rule, own.rule).items():
+            if name not in self.fields and there != here[name]:
+                raise CheckpointError(
+                    f"the checkpoint's state of {path!r} has {name} = {there!r}; {who} has no "
+                    f"{name}, and computes as with {here[name]!r}"
+                )
+
+    def numbers_for(
+        self, rules: Iterable[Rule], states: Iterable[ParameterState]
+    ) -> tuple[dict[str, Any], dict[str, set[Any]]]:
+        """What parameters with common numbers have of them in a checkpoint.
+
+        Returns:
+            Our numbers that are theirs too, and those of which there are several.
+        """
+        own = [*rules]
+        fields = registry[self.rule].fields()
+        pairs = zip(own, (state.rule for state in states), strict=True)
+        there = {
+            name: several
+            for name, several in (common_numbers(own[0], pairs) if own else {}).items()
+            if name in self.fields and isinstance(fields[name], Hyper)
+        }
+        common = {name: next(iter(v)) for name, v in there.items() if len(v) == 1}
+        return common, {name: several for name, several in there.items() if len(several) > 1}
+
+
+def natives(table: Mapping[str, Native], refused: Mapping[str, str], who: str, name: str) -> Native:
+    """The correspondence of a class by its name.
+
+    Raises:
+        CheckpointError: there is none, and why.
+    """
+    if name in table:
+        return table[name]
+    why = refused.get(name, "there is no rule here of which it is known to compute the same")
+    raise CheckpointError(f"the state of {who} cannot be carried: {why}")
+
+
+def placed(paths: Iterable[str]) -> list[str]:
+    """Names of parameters, which must be different from each other."""
+    return [*by_path((path, None) for path in paths)]

@@ -1,0 +1,195 @@
+"""A rule as plain data: what a file says of it, and what a reader holds against its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from samestep.arrays import is_array, known
+from samestep.declaration import Hyper, Storage
+from samestep.parts.matrix import LAYOUTS
+from samestep.rule import Rule, registry
+from samestep.wrapper import Wrapper
+
+__all__ = [
+    "Description",
+    "common_numbers",
+    "describe",
+    "differing_numbers",
+    "differing_options",
+    "is_layout",
+    "made",
+    "numbers",
+    "numbers_of",
+]
+
+Description = dict[str, Any]
+"""``name`` and ``version`` of a rule, ``like`` if a dialect has its values, its ``values`` by
+field, and, of a wrapper, the ``rule`` inside."""
+
+
+def describe(rule: Rule, step: int = 0) -> Description:
+    """A rule as a description.
+
+    A schedule becomes ``{"schedule": its repr, "value": its number at ``step``}``.
+
+    Raises:
+        TypeError: a number is traced, and so not known.
+    """
+    now = rule.at(step)
+    found: Description = {
+        "name": rule.name,
+        "version": type(rule).version,
+        "values": {n: _plain(rule, n, v, now._values[n]) for n, v in rule._values.items()},
+    }
+    if rule.dialect is not None:
+        found["like"] = rule.dialect
+    if isinstance(rule, Wrapper):
+        found["rule"] = describe(rule.rule, rule.steps_inside(step))
+    return found
+
+
+def _plain(rule: Rule, name: str, value: Any, now: Any) -> Any:
+    if isinstance(value, tuple) and isinstance(rule.fields().get(name), Storage):
+        return dict(value)
+    if isinstance(value, tuple):
+        return [_plain(rule, name, *pair) for pair in zip(value, now, strict=True)]
+    if callable(value):
+        return {"schedule": repr(value), "value": _plain(rule, name, now, now)}
+    value = known(value)
+    if is_array(value):
+        raise TypeError(f"{rule.name}: {name} is traced; a checkpoint is made outside of jit")
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"number": str(value)}
+    return value
+
+
+def _number(value: Any) -> Any:
+    """A value as a rule takes it."""
+    if isinstance(value, list):
+        return tuple(map(_number, value))
+    if isinstance(value, dict) and "schedule" in value:
+        return _number(value["value"])
+    if isinstance(value, dict) and "number" in value:
+        return float(value["number"])
+    return value
+
+
+def made(description: Description) -> Rule:
+    """The rule that a description is of, its schedules the numbers that they gave.
+
+    Raises:
+        ValueError: there is no such rule, it is of another version, or takes no such values.
+    """
+    name = description["name"]
+    cls = registry.get(name)
+    if cls is None:
+        raise ValueError(f"there is no rule {name}; there are {', '.join(sorted(registry))}")
+    _refuse_version(description, cls)
+    values = {field: _number(value) for field, value in description["values"].items()}
+    inside = (made(description["rule"]),) if "rule" in description else ()
+    try:
+        return cls(*inside, **values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the description of {name} makes no rule: {error}") from None
+
+
+def _refuse_version(description: Description, cls: type[Rule]) -> None:
+    if description["version"] != cls.version:
+        raise ValueError(
+            f"the state is of version {description['version']} of {cls.__name__}, which is at "
+            f"version {cls.version} here"
+        )
+
+
+def numbers(rule: Rule, description: Description) -> dict[str, Any]:
+    """Hyperparameters as a description has them, those inside a wrapper included."""
+    inner = numbers(rule.rule, description["rule"]) if isinstance(rule, Wrapper) else {}
+    fields, own = rule.fields(), description["values"].items()
+    return inner | {n: _number(v) for n, v in own if isinstance(fields.get(n), Hyper)}
+
+
+def numbers_of(rule: Rule, step: int = 0) -> dict[str, Any]:
+    """The hyperparameters of a rule, in the same form; schedules as they are at ``step``."""
+    return numbers(rule, describe(rule, step))
+
+
+def common_numbers(
+    rule: Rule, parameters: Iterable[tuple[Rule, Description]]
+) -> dict[str, set[Any]]:
+    """What descriptions of parameters say of the numbers of the rule that they share.
+
+    Args:
+        rule: the rule of all the parameters.
+        parameters: of each its own rule, in which a mask or a group may have set numbers, and the
+            description. A number that is set for it alone tells nothing of the others'.
+    """
+    found: dict[str, set[Any]] = {}
+    base = numbers_of(rule)
+    for own, description in parameters:
+        here = numbers_of(own)
+        for name, there in numbers(own, description).items():
+            if here[name] == base[name]:
+                found.setdefault(name, set()).add(there)
+    return found
+
+
+def differing_numbers(rule: Rule, description: Description, step: int) -> Iterator[str]:
+    """In words, every number that is another here than there; schedules count as they are now."""
+    here = numbers_of(rule, step)
+    for name, there in numbers(rule, description).items():
+        if here[name] != there:
+            yield f"{name} is {here[name]!r} here and {there!r} there"
+
+
+def differing_options(rule: Rule, description: Description, ndim: int | None = None) -> list[str]:
+    """In words, whatever makes a described state no state of this rule.
+
+    ``ndim`` is the parameter's number of dimensions: with fewer than two it has no layout.
+    """
+    return [*_differing(rule, description, ndim)] or [*_impossible(rule, description)]
+
+
+def _impossible(rule: Rule, description: Description) -> Iterator[str]:
+    """Numbers that the rule does not take."""
+    try:
+        rule.replace(**numbers(rule, description))
+    except (TypeError, ValueError) as error:
+        yield str(error)
+
+
+def _differing(rule: Rule, description: Description, ndim: int | None) -> Iterator[str]:
+    if description["name"] != rule.name:
+        yield f"it is the state of {_title(description)}, not of {_title(describe(rule))}"
+        return
+    if description["version"] != type(rule).version:
+        yield (
+            f"it is of version {description['version']} of {rule.name}, which is at version "
+            f"{type(rule).version} here"
+        )
+    fields, values = rule.fields(), describe(rule)["values"]
+    for name in sorted({*values, *description["values"]}):
+        if name not in description["values"] or name not in values:
+            where = "there" if name not in description["values"] else "here"
+            yield f"{rule.name} has no {name} {where}"
+        elif isinstance(fields[name], Hyper) or (ndim in (0, 1) and is_layout(fields[name])):
+            continue
+        elif values[name] != description["values"][name]:
+            yield f"{name} is {values[name]!r} here and {description['values'][name]!r} there"
+    if isinstance(rule, Wrapper):
+        if "rule" not in description:
+            yield f"it is the state of {rule.name} around no rule"
+            return
+        yield from _differing(rule.rule, description["rule"], ndim)
+
+
+def is_layout(field: Any) -> bool:
+    """Whether it is the option that says at which end of a shape the output's axis is."""
+    return getattr(field, "choices", None) == LAYOUTS
+
+
+def _title(description: Mapping[str, Any]) -> str:
+    """Names from the outside in: ``Lookahead(AdamW)``."""
+    inner = description.get("rule")
+    return f"{description['name']}({_title(inner)})" if inner else str(description["name"])

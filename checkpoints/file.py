@@ -1,0 +1,478 @@
+"""Checkpoints as safetensors files.
+
+A key is ``slots/<slot>/<path>``, ``params/<path>`` or ``shared/<name>``; of a slot of several
+arrays the key is ``slots/<slot>.<part>/<path>``. The header's metadata has the rest as texts:
+``format``, ``format_version``, ``written_by``, ``layout``; in JSON ``rules``, ``parameters`` (of
+each its shape, dtype, step, and which of the rules it has) and ``crc32`` (of each array); and
+``seal``, a checksum of all these.
+
+A file is written under another name, flushed to the disk and renamed, so that whenever a process
+is killed there is the old file or the new one. Where the arrays are spread over several files, the
+name given is that of an index, a JSON file that says which key is in which, and is renamed last.
+The files of one save, a set, have its random name in theirs, and in their metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+from zlib import crc32
+
+import numpy
+
+from samestep.version import __version__
+
+from . import header
+from .contents import arrays, metadata, parsed, seal
+from .state import Checkpoint, CheckpointError
+from .stored import Progress, Stored, checksum, pieces
+from .tensor import DTYPES, Tensor
+
+__all__ = ["FORMAT_VERSION", "Progress", "read", "replaced", "write"]
+
+FORMAT, FORMAT_VERSION = "samestep", "1"
+INDEX = b'{"format": "samestep index"'
+"""What an index begins with; as the length of a safetensors header it would be absurd."""
+LARGEST_INDEX = header.LARGEST
+"""Bytes."""
+FLUSHED = 1 << 25
+"""Bytes that go to the disk together while more is being written."""
+LONGEST = 1000
+"""Characters of a message, since names in a file may be of any length."""
+
+
+def write(
+    path: str | os.PathLike[str],
+    checkpoint: Checkpoint,
+    *,
+    max_shard_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write a checkpoint, in the place of what was there.
+
+    One array after another is brought to the host, so that memory stays bounded.
+
+    Args:
+        path: of the file; its folder must exist.
+        checkpoint: what to write.
+        max_shard_bytes: bytes of arrays per file. Where there are more, ``path`` becomes an index,
+            and the arrays go to files beside it, one after another.
+        progress: called with the bytes written and all there are.
+
+    Raises:
+        OSError: it cannot be written. What was there before is there still.
+    """
+    target = Path(os.path.realpath(path))
+    shards = _shards(arrays(checkpoint), max_shard_bytes)
+    said = metadata(checkpoint) | _written_by()
+    done = _Count(checkpoint.nbytes, progress)
+    with replaced(target) as (file, this):
+        if len(shards) == 1:
+            _write_one(file, shards[0], said, done)
+        else:
+            _write_shards(target, this, file, shards, said, done)
+    _remove_left(target)
+
+
+def _written_by() -> dict[str, str]:
+
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "written_by": f"samestep {__version__}",
+    }
+
+
+def _shards(tensors: Mapping[str, Tensor], limit: int | None) -> list[dict[str, Tensor]]:
+    """The arrays in files of at most ``limit`` bytes, or of one array that is larger."""
+    if limit is not None and limit <= 0:
+        raise ValueError(f"max_shard_bytes={limit!r} must be a number of bytes > 0")
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for key, tensor in tensors.items():
+        if limit is not None and shards[-1] and size + tensor.nbytes > limit:
+            shards.append({})
+            size = 0
+        shards[-1][key] = tensor
+        size += tensor.nbytes
+    return shards
+
+
+def _write_shards(
+    target: Path,
+    this: str,
+    file: BinaryIO,
+    shards: list[dict[str, Tensor]],
+    said: dict[str, str],
+    done: _Count,
+) -> None:
+    """Files of one set, which nobody looks for yet, and then the index that names them."""
+    names = [
+        f"{target.stem}-{this}-{place:05}-of-{len(shards):05}{target.suffix}"
+        for place in range(1, len(shards) + 1)
+    ]
+    try:
+        for name, shard in zip(names, shards, strict=True):
+            with target.with_name(name).open("xb") as part:
+                _write_one(part, shard, {**_written_by(), "set": this}, done)
+        _flush_folder(target.parent)
+        said = {**said, "set": this}
+        index = {
+            "format": "samestep index",
+            "metadata": {**said, "seal": seal(said)},
+            "weight_map": {k: n for n, shard in zip(names, shards, strict=True) for k in shard},
+        }
+        file.write(json.dumps(index).encode())
+        _flush(file)
+    except BaseException:
+        for name in names:
+            target.with_name(name).unlink(missing_ok=True)
+        raise
+
+
+def _write_one(
+    file: BinaryIO, tensors: Mapping[str, Tensor], said: Mapping[str, str], done: _Count
+) -> None:
+    """The arrays, with their checksums made on the way, and at the end the header that has them."""
+    inside = dict(sorted(tensors.items(), key=lambda pair: _width(pair[1]), reverse=True))
+    sums = dict.fromkeys(inside, f"{0:08x}")
+    file.write(_header(inside, said, sums))
+    with _Flushed(file) as flushed:
+        for key, tensor in inside.items():
+            crcs = []
+            for piece in pieces(numpy.ascontiguousarray(tensor.bits).reshape(-1)):
+                flushed.write(piece)
+                crcs.append(crc32(piece.data))
+                done.add(piece.nbytes)
+            sums[key] = checksum(key, tensor.dtype, tensor.shape, crcs)
+    file.seek(0)
+    file.write(_header(inside, said, sums))
+    _flush(file)
+
+
+class _Flushed:
+    """A file that goes to the disk while more of it is being written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._waiting = file, 0
+        self._pool = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> _Flushed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        if self._last is not None:
+            self._last.result()
+
+    def write(self, piece: numpy.ndarray) -> None:
+        """Write, and have written what is waiting, unless that is being done."""
+        self._file.write(piece.data)
+        self._waiting += piece.nbytes
+        if self._waiting >= FLUSHED and (self._last is None or self._last.done()):
+            if self._last is not None:
+                self._last.result()
+            self._last = self._pool.submit(os.fsync, self._file.fileno())
+            self._waiting = 0
+
+
+def _width(tensor: Tensor) -> int:
+    """Bytes of an element; the widest come first, so that all are aligned."""
+    return numpy.dtype(DTYPES[tensor.dtype]).itemsize
+
+
+def _header(
+    tensors: Mapping[str, Tensor], said: Mapping[str, str], sums: Mapping[str, str]
+) -> bytes:
+    said = {**said, "crc32": json.dumps(sums)}
+    return header.built(tensors, {**said, "seal": seal(said)})
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[tuple[BinaryIO, str]]:
+    """A file to write that takes the target's place at the end, or never existed; and its name.
+
+    It is locked while it is written. What a killed process has left half-written is not, and is
+    removed.
+    """
+    _remove_left(target)
+    file, partial, this = _begun(target)
+    try:
+        with file:
+            yield file, this
+            if not _lock(file, wait=False):  # Windows renames no open file
+                file.close()
+            partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _flush_folder(target.parent)
+
+
+def _begun(target: Path) -> tuple[BinaryIO, Path, str]:
+    """A new file with a lock on it."""
+    while True:
+        this = secrets.token_hex(4)
+        partial = target.with_name(f".{target.name}.{this}.partial")
+        file = partial.open("xb")
+        _lock(file, wait=True)
+        if partial.exists():  # nobody took it for an old one before it was locked
+            return file, partial, this
+        file.close()
+
+
+def _partials(target: Path) -> Iterator[Path]:
+    return _alike(target, rf"\.{re.escape(target.name)}\.([0-9a-f]{{8}})\.partial")
+
+
+def _set_pattern(target: Path) -> str:
+    """What the files of a set are called; the group is the set."""
+    stem, suffix = re.escape(target.stem), re.escape(target.suffix)
+    return rf"{stem}-([0-9a-f]{{8}})-\d{{5,}}-of-\d{{5,}}{suffix}"
+
+
+def _alike(target: Path, pattern: str) -> Iterator[Path]:
+    """The files of that name beside the target."""
+    for name in os.listdir(target.parent):
+        if re.fullmatch(pattern, name):
+            yield target.with_name(name)
+
+
+def _remove_left(target: Path) -> None:
+    """Remove what killed processes have left: whatever nobody writes now and no index names."""
+    pattern = _set_pattern(target)
+    sets = {path: re.fullmatch(pattern, path.name) for path in _alike(target, pattern)}
+    for left in _partials(target):
+        with suppress(OSError), left.open("rb") as file:
+            if _lock(file, wait=False):
+                left.unlink()
+    # last of all the index: a set that is being written a moment before may be its set now
+    kept = {path.name.split(".")[-2] for path in _partials(target)}
+    try:
+        kept |= {_set_of(target)} if sets else set()
+    except (OSError, CheckpointError):
+        return
+    for path, match in sets.items():
+        if match and match[1] not in kept:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _set_of(target: Path) -> str:
+    """The set that an index names; none where there is a file of its own, or nothing."""
+    if not target.exists():
+        return ""
+    with target.open("rb") as file:
+        indexed = file.read(len(INDEX)) == INDEX
+    return _index(target)[0].get("set", "") if indexed else ""
+
+
+def _lock(file: BinaryIO, wait: bool) -> bool:
+    """Take the only lock on a file; False where somebody has it, or there are no locks."""
+    try:
+        import fcntl  # noqa: PLC0415  (there is none on Windows)
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last; where folders cannot be flushed the system sees to it."""
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    allow_nan: bool = True,
+    lazily: bool = False,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """The checkpoint in a file.
+
+    Its arrays are maps of the file, which the system reads as they are used. Every byte is looked
+    at once: what has been changed since it was written is an error.
+
+    Args:
+        path: of a file, or of an index.
+        allow_nan: whether arrays may hold NaN.
+        lazily: whether an array is looked at when it is used, and not now.
+        progress: called with the bytes checked and all there are.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is no checkpoint, of a later format, or damaged.
+    """
+    target = Path(path)
+    try:
+        texts, found = _read_any(target)
+        checkpoint = parsed(texts, found)
+        done = _Count(sum(tensor.nbytes for tensor in found.values()), progress)
+        for tensor in found.values():
+            tensor.allow_nan, tensor.progress = allow_nan, done.add
+            if not lazily:
+                tensor.verify()
+    except CheckpointError as error:
+        words = str(error)
+        short = words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."
+        raise CheckpointError(f"{target}: {short}") from None
+    return checkpoint
+
+
+Found = dict[str, Stored]
+
+
+def _read_any(target: Path) -> tuple[dict[str, str], Found]:
+    with _opened(target) as file:
+        if file.read(len(INDEX)) != INDEX:
+            return _read_one(file)
+    while True:
+        try:
+            return _read_indexed(target)
+        except FileNotFoundError as error:
+            missing = Path(str(error.filename)).name
+        # another process may just have put another set in its place
+        if missing in _index(target)[1].values():
+            raise CheckpointError(f"it needs {missing!r}, which is not there")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to read, which must be one."""
+    try:
+        if not path.is_file() and path.exists():
+            raise CheckpointError("this is no file")
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"it cannot be read: {error.strerror}") from None
+    with file:
+        yield file
+
+
+def _read_indexed(target: Path) -> tuple[dict[str, str], Found]:
+    texts, weight_map = _index(target)
+    keys: dict[str, set[str]] = {}
+    for key, name in weight_map.items():
+        keys.setdefault(name, set()).add(key)
+    found: Found = {}
+    for name, expected in keys.items():
+        try:
+            if target.with_name(name).is_symlink():
+                raise CheckpointError("this is a link; it must be a file in the same folder")
+            with _opened(target.with_name(name)) as file:
+                own, inside = _read_one(file)
+        except CheckpointError as error:
+            raise CheckpointError(f"{name}: {error}") from None
+        if own.get("set") != texts["set"]:
+            raise CheckpointError(f"{name} is of another save than the index")
+        if inside.keys() != expected:
+            apart = sorted(inside.keys() ^ expected)
+            raise CheckpointError(f"{name} has other keys than the index says: {apart[:5]}")
+        found |= inside
+    return texts, found
+
+
+def _index(target: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """The texts of an index, and the file of each key."""
+    with _opened(target) as file:
+        text = file.read(LARGEST_INDEX + 1)
+    if len(text) > LARGEST_INDEX:
+        raise CheckpointError(f"the index has more than {LARGEST_INDEX:,} bytes")
+    try:
+        index = header.json_of("the index", text.decode())
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"the index is no text: {error.reason}") from None
+    said, weight_map = (_texts(index, name) for name in ("metadata", "weight_map"))
+    _unsealed(said)
+    for key, name in weight_map.items():
+        match = re.fullmatch(_set_pattern(target), name)
+        if not match or match[1] != said.get("set"):
+            raise CheckpointError(
+                f"the index has {key!r} in {name!r}; it must be in a file beside it that begins "
+                f"with {target.stem}-{said.get('set')}- (an index is not renamed)"
+            )
+    return said, weight_map
+
+
+def _texts(index: dict[str, object], name: str) -> dict[str, str]:
+    texts = index.get(name)
+    if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
+        raise CheckpointError(f"the index's {name} must be texts by name")
+    return texts
+
+
+def _read_one(file: BinaryIO) -> tuple[dict[str, str], Found]:
+    """Texts and arrays of one file."""
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(header.LARGEST, size - 8):
+        raise CheckpointError(
+            f"this is no safetensors file, or a damaged one: of {size:,} bytes it would have a "
+            f"header of {length:,} (at most {header.LARGEST:,} are read)"
+        )
+    texts, items = header.parsed(file.read(length))
+    _unsealed(texts)
+    places = header.places(items, size - 8 - length)
+    sums = header.json_of("crc32 in the header", texts.get("crc32", ""))
+    if not isinstance(sums, dict) or sums.keys() != places.keys():
+        raise CheckpointError("the checksums are not those of the arrays")
+    source = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return texts, {
+        key: Stored(key, own.dtype, own.shape, source, 8 + length + own.start, sums[key])
+        for key, own in places.items()
+    }
+
+
+def _unsealed(texts: Mapping[str, str]) -> None:
+    """Refuse texts that are not ours, or not as they were written."""
+    if texts.get("format") != FORMAT:
+        raise CheckpointError(
+            "this is a safetensors file, but no checkpoint of samestep: its header has "
+            f"format {texts.get('format')!r}"
+        )
+    if texts.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"the file has version {texts.get('format_version')} of the format, written by "
+            f"{texts.get('written_by')}; this is samestep for version {FORMAT_VERSION}"
+        )
+    if texts.get("seal") != seal({name: text for name, text in texts.items() if name != "seal"}):
+        raise CheckpointError("the header has been changed since it was written")
+
+
+class _Count:
+    """Bytes done, told to whoever wants to know."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.done, self.total, self.progress = 0, total, progress
+
+    def add(self, size: int) -> None:
+        """More has been done."""
+        self.done += size
+        if self.progress is not None:
+            self.progress(self.done, self.total)

@@ -1,0 +1,219 @@
+"""One parameter's value and state in another shape, or what stands against it.
+
+What a slot becomes follows from how its shape follows that of the parameter (``Initial.shapes``):
+arrays like the parameter are changed like it, vectors along its axes go with their axes, and 0-d
+arrays stay. What would not be the state that training in the other shape has is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy
+
+from samestep.arrays import listed
+from samestep.arrays import parts as parts_of
+from samestep.checkpoints.description import Description, is_layout, made
+from samestep.checkpoints.state import ParameterState
+from samestep.checkpoints.tensor import Tensor
+from samestep.declaration import Slot
+from samestep.rule import Rule
+from samestep.wrapper import Wrapper
+
+__all__ = ["Change", "Kept", "Refused", "Shape", "carried", "ends", "levels"]
+
+Shape = tuple[int, ...]
+Kept: TypeAlias = frozenset[int] | None
+"""Axes of the parameter along which an array has more than one number; ``None`` if it is 0-d for
+parameters of every shape."""
+
+
+class Refused(Exception):  # noqa: N818  (the error that users see is made of it)
+    """It cannot be done, for the reason given."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of a parameter, and of every array that goes with it."""
+
+    shape: Shape
+    array: Callable[[list[numpy.ndarray]], numpy.ndarray]
+    """Of those of all parameters that go in."""
+    axes: Callable[[frozenset[int]], frozenset[int]] = lambda kept: kept
+    """Along which the new array goes, of those of the old; or why it cannot be."""
+
+
+class _Changed(Tensor):
+    """An array made of others when it is used."""
+
+    def __init__(self, sources: list[Tensor], change: Change, shape: Shape) -> None:
+        self._sources, self._change, self._shape = sources, change, shape
+        self.dtype = sources[0].dtype
+
+    def _view(self) -> numpy.ndarray:
+        return self._change.array([source.bits for source in self._sources])
+
+    @property
+    def bits(self) -> numpy.ndarray:
+        """The array, its elements one after another."""
+        return numpy.asarray(self._view(), order="C")
+
+    @property
+    def shape(self) -> Shape:
+        """Its shape."""
+        return self._shape
+
+    def copy(self) -> numpy.ndarray:
+        """The array's bits in memory of their own."""
+        return numpy.array(self._view(), order="C")
+
+    def verify(self) -> None:
+        """Refuse what a file has damaged."""
+        for source in self._sources:
+            source.verify()
+
+
+class _Size(int):
+    """A size that knows of which axis it is, and so can be told from another that is equal."""
+
+    axis: int
+
+    @classmethod
+    def of(cls, shape: Shape) -> tuple[_Size, ...]:
+        sizes = tuple(map(cls, shape))
+        for axis, size in enumerate(sizes):
+            size.axis = axis
+        return sizes
+
+
+def _kept(slot: Slot, shape: Shape, rule: Rule) -> tuple[Kept, ...]:
+    """Which axes each array of a slot has."""
+    shapes = slot.init.shapes
+    if shapes is None:
+        raise Refused("its declaration does not say how its shape follows the parameter's")
+    if shapes(_Size.of(shape or (2,)), rule) == ():
+        return (None,)
+    found = shapes(_Size.of(shape), rule)
+    several = found if found and isinstance(found[0], tuple) else (found,)
+    return tuple(frozenset(_along(own, shape)) for own in several)
+
+
+def _along(own: Shape, shape: Shape) -> Iterator[int]:
+    if len(own) != len(shape):
+        raise Refused(f"it has shape {own} for a parameter of shape {shape}")
+    for axis, size in enumerate(own):
+        if isinstance(size, _Size) and size.axis == axis:
+            yield axis
+        elif isinstance(size, _Size) or size != 1:
+            raise Refused(f"its shape {own} does not have the axes of the parameter's {shape}")
+
+
+def carried(
+    owns: Sequence[ParameterState], described: Description, change: Change
+) -> ParameterState:
+    """One parameter made of one or several, its rule described so from now on."""
+    first, slots, value = owns[0], None, None
+    shapes = [own.shape for own in owns]
+    if first.slots is not None:
+        before = _made(first.rule)
+        after = before if described == first.rule else _made(described)
+        if len(change.shape) < after.min_ndim:
+            raise Refused(f"{after.name} takes no parameter of shape {change.shape}")
+        declared = before.declared_slots()
+        slots = {}
+        for name in first.slots:
+            try:
+                if name not in declared:
+                    raise Refused(f"it keeps {listed(declared)} only")
+                old = _kept(declared[name], first.shape, before)
+                new = _kept(declared[name], change.shape, after)
+                values = [own.slots[name] for own in owns if own.slots]
+                slots[name] = _slot(values, shapes, old, new, change)
+            except Refused as error:
+                raise Refused(f"slot {name} of {before.name}: {error}") from None
+    if first.value is not None:
+        whole = frozenset(range(len(first.shape)))
+        present = [own.value for own in owns if own.value is not None]
+        value, _ = _joined(present, shapes, whole, change)
+    return replace(first, shape=change.shape, rule=described, slots=slots, value=value)
+
+
+def _slot(
+    values: list[Any],
+    shapes: list[Shape],
+    old: tuple[Kept, ...],
+    new: tuple[Kept, ...],
+    change: Change,
+) -> Any:
+    """A slot's arrays, in the order in which a parameter of the new shape has them."""
+    several = [parts_of(value) for value in values]
+    for parts in several:
+        if len(parts) != len(old):
+            raise Refused(f"it has {len(parts)} arrays; it must have {len(old)}")
+    columns = zip(*several, strict=True)
+    moved = [_joined([*c], shapes, kept, change) for c, kept in zip(columns, old, strict=True)]
+    if sorted(map(_words, (kept for _, kept in moved))) != sorted(map(_words, new)):
+        raise Refused("in the new shape the rule factors other axes")
+    ordered = []
+    for wanted in new:
+        at = next(at for at, (_, kept) in enumerate(moved) if kept == wanted)
+        ordered.append(moved.pop(at)[0])
+    return tuple(ordered) if isinstance(values[0], tuple) else ordered[0]
+
+
+def _words(kept: Kept) -> str:
+    return "one number" if kept is None else str(sorted(kept))
+
+
+def _joined(
+    tensors: list[Tensor], shapes: list[Shape], kept: Kept, change: Change
+) -> tuple[Tensor, Kept]:
+    """What is made of one array of each parameter, and the axes that it goes along."""
+    dtypes = {tensor.dtype for tensor in tensors}
+    if len(dtypes) > 1:
+        raise Refused(f"the arrays have the dtypes {listed(dtypes)}; they must have one")
+    for tensor, shape in zip(tensors, shapes, strict=True):
+        wanted = () if kept is None else _along_axes(shape, kept)
+        if tensor.shape != wanted:
+            raise Refused(f"it has shape {tensor.shape}; it must be {wanted}")
+    if kept is None:
+        if len({tensor.bits.tobytes() for tensor in tensors}) > 1:
+            values = ", ".join(str(tensor.values()) for tensor in tensors)
+            raise Refused(f"it is one number for all of a parameter, and differs: {values}")
+        return tensors[0], None
+    now = change.axes(kept)
+    return _Changed(tensors, change, _along_axes(change.shape, now)), now
+
+
+def _along_axes(shape: Shape, kept: frozenset[int]) -> Shape:
+    return tuple(size if axis in kept else 1 for axis, size in enumerate(shape))
+
+
+def _made(description: Description) -> Rule:
+    try:
+        return made(description)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def levels(description: Description) -> Iterator[tuple[Rule, str]]:
+    """A rule and those inside it, with what each reads by itself."""
+    rule: Any = _made(description)
+    while isinstance(rule, Wrapper):
+        yield rule, rule.reads
+        rule = rule.rule
+    yield rule, rule.needs
+
+
+def ends(rule: Rule, need: str) -> list[str]:
+    """The options that say which end of a shape the output's axis is at.
+
+    Raises:
+        Refused: the rule looks at a parameter's axes and has none.
+    """
+    found = [name for name, field in rule.fields().items() if is_layout(field)]
+    if not found and need in ("axes", "matrix"):
+        raise Refused(f"{rule.name} looks at the axes, and no option says which is the output's")
+    return found

@@ -1,0 +1,378 @@
+"""Maps: a checkpoint under the names and in the shapes of another model.
+
+    map = Map(
+        {"from": "layers.{i}.fc.weight", "to": "layers_{i}.fc.kernel", "transpose": [1, 0]},
+        {"from": "{b...}.qkv.bias", "split": {"axis": 0, "into": ["{b...}.q.bias", ...]}},
+    )
+    checkpoint, report = map.apply(checkpoint)
+
+Every parameter goes to the first rule that matches it, once; one that no rule matches stays.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from samestep.checkpoints.contents import arrays
+from samestep.checkpoints.description import describe
+from samestep.checkpoints.state import Checkpoint, CheckpointError, ParameterState, few
+from samestep.rules.sgd import SGD
+
+from .carrying import Refused
+from .layouts import between
+from .rule import MapRule, check_keys, checked, parsed
+from .steps import remark
+
+__all__ = ["Map", "Mapped", "Move", "Report"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a rule has done."""
+
+    rule: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a map has done with a checkpoint; ``str`` of it is a short text."""
+
+    moves: tuple[Move, ...] = ()
+    unmatched: tuple[str, ...] = ()
+    """Parameters that no rule matched; they are as they were."""
+    unused: tuple[str, ...] = ()
+    """Rules that matched nothing; those of ``Map.between`` need not."""
+    remarks: tuple[str, ...] = ()
+    """What will not be as it was although all of the state has been carried."""
+
+    def __str__(self) -> str:
+        by_rule: dict[str, list[Move]] = {}
+        for move in self.moves:
+            by_rule.setdefault(move.rule, []).append(move)
+        lines = [
+            f"{rule}: {len(moves)}, such as {', '.join(moves[0].sources)} -> "
+            f"{', '.join(moves[0].targets)}"
+            for rule, moves in by_rule.items()
+        ]
+        if self.unmatched:
+            lines.append(f"no rule matched {len(self.unmatched)}: {', '.join(self.unmatched)}")
+        lines += [f"nothing matched {rule}" for rule in self.unused]
+        return "\n".join((*lines, *self.remarks))
+
+    def then(self, later: Report) -> Report:
+        """Of two maps, one after the other."""
+        return Report(
+            self.moves + later.moves,
+            tuple(path for path in self.unmatched if path in {*later.unmatched}),
+            self.unused + later.unused,
+            tuple(dict.fromkeys(self.remarks + later.remarks)),
+        )
+
+
+class Mapped(NamedTuple):
+    """A checkpoint under its new names, and what has been done."""
+
+    checkpoint: Checkpoint
+    report: Report
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Parameters that one rule makes into others."""
+
+    rule: MapRule | None
+    captures: dict[str, str]
+    paths: dict[int, str] = field(default_factory=dict)
+    """By the place of the pattern that matched."""
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Rules of which every parameter goes to one at most."""
+
+    name: str
+    rules: tuple[MapRule, ...]
+    strict: bool
+    layouts: tuple[str, str] | None = None
+
+    def apply(self, checkpoint: Checkpoint) -> Mapped:
+        """The checkpoint after these rules."""
+        self._refuse_other_layout(checkpoint)
+        jobs = self._jobs(checkpoint)
+        found: dict[str, ParameterState] = {}
+        origin: dict[str, str] = {}
+        moves, remarks = [], []
+        for job in jobs:
+            sources, targets = self._done(job, checkpoint)
+            words = ", ".join(sources)
+            for path, own in targets.items():
+                if path in found:
+                    raise CheckpointError(
+                        f"{self.name}: {origin[path]!r} and {words!r} are both called {path!r} "
+                        "after it"
+                    )
+                found[path], origin[path] = own, words
+            if job.rule is not None:
+                moves.append(Move(str(job.rule), sources, tuple(targets)))
+                remarks.append(remark(checkpoint.parameters[sources[0]], job.rule.steps))
+        used = {id(job.rule) for job in jobs}
+        layout = self.layouts[1] if self.layouts else checkpoint.layout
+        report = Report(
+            tuple(moves),
+            tuple(path for job in jobs if job.rule is None for path in job.paths.values()),
+            () if self.layouts else tuple(str(r) for r in self.rules if id(r) not in used),
+            tuple(dict.fromkeys(filter(None, remarks))),
+        )
+        return Mapped(replace(checkpoint, parameters=found, layout=layout), report)
+
+    def _refuse_other_layout(self, checkpoint: Checkpoint) -> None:
+        if self.layouts and checkpoint.layout not in (self.layouts[0], "numpy"):
+            raise CheckpointError(
+                f"{self.name}: the checkpoint's layout is that of {checkpoint.layout}; the map is "
+                f"for that of {self.layouts[0]}"
+            )
+
+    def _jobs(self, checkpoint: Checkpoint) -> list[_Job]:
+        jobs: dict[Any, _Job] = {}
+        for path, own in checkpoint.parameters.items():
+            for place, rule in enumerate(self.rules):
+                match = rule.match(path, len(own.shape))
+                if match is not None:
+                    at, captures = match
+                    job = _Job(rule, captures)
+                    jobs.setdefault((place, *sorted(captures.items())), job).paths[at] = path
+                    break
+            else:
+                jobs[path] = _Job(None, {}, {0: path})
+        alone = [path for path, job in jobs.items() if job.rule is None]
+        if alone and self.strict:
+            raise CheckpointError(f"{self.name} is strict, and no rule matches {few(alone)}")
+        return list(jobs.values())
+
+    def _done(
+        self, job: _Job, checkpoint: Checkpoint
+    ) -> tuple[tuple[str, ...], dict[str, ParameterState]]:
+        """The parameters that a job takes, and those it makes, by their names."""
+        if job.rule is None:
+            path = job.paths[0]
+            return (path,), {path: checkpoint.parameters[path]}
+        wanted = [pattern.filled(job.captures) for pattern in job.rule.sources]
+        missing = [path for at, path in enumerate(wanted) if at not in job.paths]
+        if missing:
+            raise CheckpointError(
+                f"{job.rule.where}: {', '.join(job.paths.values())} should be merged with "
+                f"{', '.join(missing)}, and the checkpoint has no such parameter that goes to this "
+                "rule"
+            )
+        names = [pattern.filled(job.captures) for pattern in job.rule.targets]
+        owns = [checkpoint.parameters[path] for path in wanted]
+        try:
+            for step in job.rule.steps:
+                owns = step(owns, job.captures)
+        except Refused as error:
+            few = "parameter" if len(wanted) == 1 else "parameters"
+            raise CheckpointError(
+                f"{job.rule.where}: {few} {', '.join(map(repr, wanted))}: {error}"
+            ) from None
+        if len({*names}) < len(names):
+            raise CheckpointError(f"{job.rule.where}: pieces of {wanted[0]!r} are called alike")
+        return tuple(wanted), dict(zip(names, owns, strict=True))
+
+    def inverse(self) -> _Stage:
+        """The rules the other way."""
+        rules = tuple(rule.inverse() for rule in self.rules)
+        layouts = self.layouts and (self.layouts[1], self.layouts[0])
+        return _Stage(f"{self.name}, backwards", rules, self.strict, layouts)
+
+
+def _together(checkpoint: Checkpoint) -> Checkpoint:
+    """What the optimizer does not have, among its parameters: without state, under a bare rule."""
+    alone = describe(SGD(lr=0.0))
+    others = {
+        path: ParameterState(value.shape, value.dtype, 0, alone, None, value)
+        for path, value in checkpoint.others.items()
+    }
+    return replace(checkpoint, parameters={**checkpoint.parameters, **others}, others={})
+
+
+def _apart(checkpoint: Checkpoint) -> Checkpoint:
+    """The contrary."""
+    alone = describe(SGD(lr=0.0))
+    own = {path: state for path, state in checkpoint.parameters.items() if state.rule != alone}
+    others = {
+        path: state.value
+        for path, state in checkpoint.parameters.items()
+        if path not in own and state.value is not None
+    }
+    return replace(checkpoint, parameters=own, others=others)
+
+
+KEYS = ("strict", "between", "rules")
+BETWEEN = ("from", "to", "embeddings")
+
+
+class Map:
+    """Rules by which a checkpoint becomes that of another model; state and values alike.
+
+    Args:
+        rules: each a dict, as a table of a TOML file:
+
+            ``from``: a pattern of the parameter's path. ``{i}`` is one part of it, or some of a
+            part, and ``{block...}`` any number of parts. ``to``: the new path, with the same gaps.
+            ``ndim``: the rule is for parameters of so many dimensions only.
+            ``merge``: ``{axis, from}``, in the place of ``from``: several patterns, whose
+            parameters are put together; ``sizes`` are what they must have.
+            ``transpose``: the old axes in their new order.
+            ``reshape``: the new sizes, one of which may be -1 and any ``"{i}"``; ``was``, the sizes
+            before, is what the way back needs.
+            ``split``: ``{axis, into}``, in the place of ``to``: several paths, for equal pieces or
+            those of ``sizes``.
+
+            What is done is done in this order: merge, transpose, reshape, split.
+        strict: refuse a parameter that no rule matches, which otherwise stays as it is.
+
+    Raises:
+        ValueError: a rule is not like this.
+    """
+
+    def __init__(self, *rules: Mapping[str, Any], strict: bool = False) -> None:
+        self.stages: tuple[_Stage, ...] = (_stage("Map", rules, strict),)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """The map in a TOML file: ``strict``, ``[[rules]]``, and ``between`` for what comes after.
+
+            between = { from = "torch", to = "flax", embeddings = ["tokens"] }
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no TOML, or no map.
+        """
+        name = os.fspath(path)
+        try:
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{name}: this is no TOML: {error}") from None
+        check_keys(name, table, KEYS)
+        strict = checked(f"{name}: strict", table.get("strict", False), bool)
+        rules = checked(f"{name}: rules", table.get("rules", []), list)
+        made = cls._of(_stage(name, rules, strict))
+        if "between" not in table:
+            return made
+        where = f"{name}: between"
+        preset = checked(where, table["between"], dict)
+        check_keys(where, preset, BETWEEN)
+        if not {"from", "to"} <= preset.keys():
+            raise ValueError(f"{where} must have from and to")
+        return made.then(cls._between(where, *(preset.get(key, ()) for key in BETWEEN)))
+
+    @classmethod
+    def between(cls, source: str, target: str, *, embeddings: str | Iterable[str] = ()) -> Self:
+        """The map from the layers of one framework to those of another.
+
+        Linear layers, convolutions of one to three dimensions, norms and embeddings; modules keep
+        their names. A weight of two dimensions counts as that of a linear layer, unless its module
+        is among ``embeddings``.
+
+        Args:
+            source: ``"torch"``, ``"mlx"``, ``"flax"`` (Linen), ``"nnx"`` or ``"equinox"``.
+            target: the same.
+            embeddings: patterns of the modules that are embeddings, such as ``"tokens"`` and
+                ``"{block...}.embed"``. Flax calls their weights by a name of their own and others
+                do not, so they are needed towards Flax, and for the inverse of a map from it.
+        """
+        return cls._between(f"Map.between({source!r}, {target!r})", source, target, embeddings)
+
+    @classmethod
+    def _between(cls, name: str, source: Any, target: Any, embeddings: Any) -> Self:
+        several = [embeddings] if isinstance(embeddings, str) else embeddings
+        if not isinstance(several, Iterable) or not all(isinstance(one, str) for one in several):
+            raise ValueError(f"{name}: embeddings is {embeddings!r}; it must be a list of paths")
+        try:
+            rules, layouts = between(source, target, tuple(several))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        return cls._of(replace(_stage(name, rules, False), layouts=layouts))
+
+    @classmethod
+    def _of(cls, *stages: _Stage) -> Self:
+        made = cls.__new__(cls)
+        made.stages = stages
+        return made
+
+    def then(self, later: Map) -> Self:
+        """This map and then another, whose rules see the new names and shapes."""
+        return self._of(*self.stages, *later.stages)
+
+    def apply(self, checkpoint: Checkpoint) -> Mapped:
+        """The checkpoint under its new names and in its new shapes, and a report.
+
+        Raises:
+            CheckpointError: two parameters get one name, an array does not have the shape that a
+                rule is for, or state cannot be carried exactly.
+        """
+        report = None
+        checkpoint = _together(checkpoint)
+        for stage in self.stages:
+            checkpoint, own = stage.apply(checkpoint)
+            report = own if report is None else report.then(own)
+        return Mapped(_apart(checkpoint), report or Report())
+
+    def inverse(self) -> Self:
+        """The map back.
+
+        Raises:
+            ValueError: a rule has none: a new name without some gap of the old, or a reshape
+                without ``was``.
+        """
+        return self._of(*(stage.inverse() for stage in reversed(self.stages)))
+
+    def check(self, checkpoint: Checkpoint) -> Report:
+        """What the map does with a checkpoint, if the map back undoes it to the last bit.
+
+        Raises:
+            CheckpointError: it does not; the first difference is named.
+        """
+        there, report = self.apply(checkpoint)
+        back, _ = self.inverse().apply(there)
+        difference = _difference(checkpoint, back)
+        if difference:
+            raise CheckpointError(f"{self!r} is not undone by its inverse: {difference}")
+        return report
+
+    def __repr__(self) -> str:
+        stages = (f"{stage.name}: {len(stage.rules)} rules" for stage in self.stages)
+        return f"<map {', then '.join(stages)}>"
+
+
+def _stage(name: str, rules: Iterable[Any], strict: bool) -> _Stage:
+    return _Stage(
+        name, tuple(parsed(f"{name}: rules[{n}]", r) for n, r in enumerate(rules)), strict
+    )
+
+
+def _difference(one: Checkpoint, other: Checkpoint) -> str | None:
+    """In words, the first thing in which two checkpoints differ; the order of names is none."""
+    for path in one.parameters.keys() ^ other.parameters.keys():
+        return f"{path!r} is only in {'the first' if path in one.parameters else 'the last'}"
+    for path, own in one.parameters.items():
+        theirs = other.parameters[path]
+        if replace(own, slots=None, value=None) != replace(theirs, slots=None, value=None):
+            return f"{path!r} has another shape or rule"
+    mine, others = arrays(one), arrays(other)
+    for key in mine.keys() ^ others.keys():
+        return f"{key} is only in one of them"
+    for key, tensor in mine.items():
+        twin = others[key]
+        if (tensor.dtype, tensor.shape) != (twin.dtype, twin.shape):
+            return f"{key} has another shape or dtype"
+        if tensor.bits.tobytes() != twin.bits.tobytes():
+            return f"{key} has other values"
+    return None

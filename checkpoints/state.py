@@ -1,0 +1,246 @@
+"""The state of an optimizer in no framework's terms: what is written, carried and compared."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from samestep.arrays import dtype_name, listed, map_parts
+from samestep.rule import Rule
+from samestep.step import check_slots
+
+from .description import Description, describe, differing_options
+from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from .maps import Map
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "ParameterState",
+    "Wanted",
+    "common_count",
+    "few",
+    "matched",
+    "sorted_for",
+]
+
+Slots = dict[str, Any]
+"""By slot: a ``Tensor``, or a tuple of them."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or not by this optimizer; nothing has been changed."""
+
+
+@dataclass(frozen=True)
+class ParameterState:
+    """What is known of one parameter."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """Of the parameter; a slot may have another."""
+    step: int
+    """How many steps it has taken."""
+    rule: Description
+    slots: Slots | None
+    """``None`` where it has no state yet, as in torch before its first gradient."""
+    value: Tensor | None = None
+    """The parameter itself, if it is part of the checkpoint."""
+
+    @classmethod
+    def of(
+        cls, rule: Rule, param: Any, step: int, slots: Slots | None, value: Tensor | None = None
+    ) -> ParameterState:
+        """That of a parameter of any framework, under its own rule."""
+        described = describe(rule, max(step - 1, 0))
+        return cls(tuple(param.shape), dtype_name(param.dtype), step, described, slots, value)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every array of the state by its slot, with the part's number where it has several."""
+        for name, value in (self.slots or {}).items():
+            if isinstance(value, tuple):
+                yield from ((f"{name}.{i}", part) for i, part in enumerate(value))
+            else:
+                yield name, value
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of state, without the parameter's own."""
+        return sum(tensor.nbytes for _, tensor in self.tensors())
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of an optimizer, and the parameters if they are part of it.
+
+    ``samestep.save`` writes one, ``samestep.load`` reads one, and ``samestep.checkpoint`` makes one
+    of a running optimizer.
+
+    Args:
+        parameters: the state of each, by path: the parameter's names joined by dots.
+        shared: 0-d arrays kept once for all parameters, by name.
+        layout: the framework whose conventions the shapes follow: a Flax kernel is a transposed
+            weight of torch, and convolutions are OIHW in torch, HWIO in JAX and OHWI in MLX.
+        others: what else a model has, by path: frozen parameters and buffers, which the optimizer
+            knows nothing of.
+    """
+
+    parameters: Mapping[str, ParameterState]
+    shared: Mapping[str, Tensor] = field(default_factory=dict)
+    layout: str = "numpy"
+    others: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """Steps taken by the parameter that has taken most."""
+        return max((own.step for own in self.parameters.values()), default=0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, the parameters' included."""
+        own = self.parameters.values()
+        values = sum(one.value.nbytes for one in own if one.value is not None)
+        rest = sum(tensor.nbytes for tensor in (*self.shared.values(), *self.others.values()))
+        return sum(one.nbytes for one in own) + values + rest
+
+    def copied(self) -> Checkpoint:
+        """The same with arrays of its own, which no later step changes."""
+
+        def copy(tensor: Tensor) -> Tensor:
+            return tensor.reshaped(tensor.copy())
+
+        def state(own: ParameterState) -> ParameterState:
+            slots = {name: map_parts(copy, value) for name, value in (own.slots or {}).items()}
+            value = None if own.value is None else copy(own.value)
+            return replace(own, slots=None if own.slots is None else slots, value=value)
+
+        return replace(
+            self,
+            parameters={path: state(own) for path, own in self.parameters.items()},
+            shared={name: copy(tensor) for name, tensor in self.shared.items()},
+            others={path: copy(tensor) for path, tensor in self.others.items()},
+        )
+
+    def mapped(self, map: Map) -> Checkpoint:  # noqa: A002  (what it is called everywhere)
+        """The checkpoint under the names and in the shapes that a map gives it."""
+        return map.apply(self).checkpoint
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A parameter that is to have its state from a checkpoint, and its rule."""
+
+    rule: Rule
+    param: Any
+
+
+def sorted_for(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> Checkpoint:
+    """The same for an optimizer of these parameters, which may be others than the one it is of.
+
+    What the optimizer has and the other had not, such as a layer that is frozen no more, becomes a
+    parameter without state; what has no state and is not the optimizer's is the model's alone.
+    """
+    own = {
+        path: state
+        for path, state in checkpoint.parameters.items()
+        if path in wanted or state.slots is not None or state.value is None
+    }
+    begun = {
+        path: ParameterState(value.shape, value.dtype, 0, describe(wanted[path].rule), None, value)
+        for path, value in checkpoint.others.items()
+        if path in wanted
+    }
+    rest = {path: value for path, value in checkpoint.others.items() if path not in wanted}
+    left = {
+        path: state.value
+        for path, state in checkpoint.parameters.items()
+        if path not in own and state.value is not None
+    }
+    return replace(checkpoint, parameters=own | begun, others=rest | left)
+
+
+def matched(
+    checkpoint: Checkpoint, wanted: Mapping[str, Wanted], shared: Iterable[str]
+) -> dict[str, ParameterState]:
+    """The states of these parameters, in their order.
+
+    Raises:
+        CheckpointError: parameters are missing or too many, a shape or an option of a rule is
+            another, or slots are not those that the rule keeps.
+    """
+    _refuse_other_names(checkpoint, wanted)
+    for path, one in wanted.items():
+        saved = checkpoint.parameters[path]
+        _refuse_other_rule(path, one.rule, saved)
+        if saved.shape != tuple(one.param.shape):
+            raise CheckpointError(
+                f"parameter {path!r} has shape {tuple(one.param.shape)} here and {saved.shape} in "
+                f"the checkpoint, whose layout is that of {checkpoint.layout}; a map can transpose "
+                "it"
+            )
+        if saved.slots is not None:
+            try:
+                check_slots(one.rule, path, saved.slots, one.param.shape)
+            except ValueError as error:
+                raise CheckpointError(f"the checkpoint does not fit: {error}") from None
+    stepped = any(saved.step for saved in checkpoint.parameters.values())
+    if stepped and {*shared} != {*checkpoint.shared}:
+        raise CheckpointError(
+            f"the checkpoint's shared state has {listed(checkpoint.shared)}; it must have "
+            f"{listed(shared)}"
+        )
+    return {path: checkpoint.parameters[path] for path in wanted}
+
+
+def _refuse_other_names(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> None:
+    missing = [path for path in wanted if path not in checkpoint.parameters]
+    spare = [path for path in checkpoint.parameters if path not in wanted]
+    words = [f"not in the checkpoint: {few(missing, spare)}"] if missing else []
+    words += [f"only in the checkpoint: {few(spare)}"] if spare else []
+    if not words:
+        return
+    places = all(path.isdigit() for path in (*checkpoint.parameters, *wanted))
+    mapped = "give a map of the names"
+    hint = "parameters without names are called by their places" if places else mapped
+    raise CheckpointError(
+        f"the parameters are not those of the checkpoint ({hint}); {'; '.join(words)}"
+    )
+
+
+def _refuse_other_rule(path: str, rule: Rule, saved: ParameterState) -> None:
+    differing = list(differing_options(rule, saved.rule, len(saved.shape)))
+    if differing:
+        raise CheckpointError(
+            f"the checkpoint's state of {path!r} is not that of {rule!r}: " + "; ".join(differing)
+        )
+
+
+def common_count(who: str, states: Mapping[str, ParameterState]) -> int:
+    """The one count of a state that has one for several parameters.
+
+    Raises:
+        CheckpointError: they have taken different numbers of steps.
+    """
+    steps = {own.step: path for path, own in states.items() if own.slots is not None}
+    if len(steps) > 1:
+        counts = ", ".join(f"{path!r} {step}" for step, path in sorted(steps.items()))
+        raise CheckpointError(
+            f"parameters have taken different numbers of steps ({counts}), and {who} counts for "
+            "all of them together; torch counts for each"
+        )
+    return next(iter(steps), 0)
+
+
+def few(names: list[str], others: Iterable[str] = ()) -> str:
+    """A few of many names, with what resembles each among others."""
+
+    def resembling(name: str) -> str:
+        near = difflib.get_close_matches(name, others, 1)
+        return f"{name} (is it {near[0]}?)" if near and not name.isdigit() else name
+
+    shown = ", ".join(map(resembling, names[:5]))
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

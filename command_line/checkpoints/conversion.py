@@ -1,0 +1,265 @@
+"""``samestep convert``: an optimizer state in one file as another file, for another framework."""
+
+# ruff: noqa: PLC0415  (frameworks are imported only for files of their own)
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from rich.console import Console
+
+from samestep.checkpoints import Checkpoint, CheckpointError, Map, read, write
+from samestep.checkpoints.file import replaced
+from samestep.checkpoints.maps import Report
+
+from .descriptions import few, in_bytes, rule_words, rules_of, schedules
+from .kinds import kind_of
+from .orders import NAMES, ordered
+from .progress import watched
+
+__all__ = ["TARGETS", "Target", "convert", "map_of"]
+
+TARGETS = ("samestep", "torch", "optax", "mlx")
+LAYOUTS = {"torch": "torch", "optax": "jax", "mlx": "mlx"}
+"""What the shapes must follow."""
+
+
+class Target(NamedTuple):
+    """What is to be written."""
+
+    path: Path
+    to: str = "samestep"
+    rule: str | None = None
+    max_shard_bytes: int | None = None
+    order: Path | None = None
+
+
+def convert(source: Path, target: Target, chosen: Map | None, console: Console) -> None:
+    """Write the state in ``source`` to another file, and print what has been done.
+
+    Raises:
+        CheckpointError: it cannot be read, or not be carried; nothing has been written.
+        OSError: it cannot be written.
+    """
+    saved, what = _read(source, target)
+    layout = saved.layout
+    saved, report = (saved, None) if chosen is None else chosen.apply(saved)
+    if report is not None:
+        _print_report(console, report)
+    in_order = layout == "torch" and _is_in_order(saved, report)
+    if target.order is not None:
+        saved, in_order = ordered(saved, target.order), True
+    try:
+        with _complete():
+            made = _write(saved, target, in_order)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    size, steps = in_bytes(saved.nbytes), f"{saved.step:,} steps"
+    _say(console, f"{source} ({what}): {len(saved.parameters):,} parameters, {steps}, {size}")
+    _say(console, f"{target.path}: written, {made.what}")
+    for line in made.lines:
+        _say(console, line)
+    _print_schedules(console, saved, target)
+    _print_left(console, saved, target)
+    _print_layout(console, saved, target)
+    if target.to == "samestep" and saved.layout == "torch" != layout:
+        _say(
+            console, f"its parameters are still in the order of {layout}; --to torch needs --order"
+        )
+
+
+def map_of(text: str) -> Map:
+    """The map that an argument names: a TOML file, or ``torch:flax``.
+
+    Raises:
+        ValueError: it is neither.
+        FileNotFoundError: there is no such file.
+    """
+    source, colon, target = text.partition(":")
+    if colon and not Path(text).exists():
+        return Map.between(source, target)
+    return Map.read(text)
+
+
+@contextmanager
+def _complete() -> Iterator[None]:
+    """Refuse what would be carried in part, of which libraries only warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="(?s).* keeps its own ", category=UserWarning)
+        try:
+            yield
+        except UserWarning as warning:
+            raise CheckpointError(f"not all can be carried: {warning}") from None
+
+
+def _read(path: Path, target: Target) -> tuple[Checkpoint, str]:
+    """The state in a file, and what wrote it."""
+    kind = kind_of(path)
+    if kind.name == "samestep":
+        later = target.to == "samestep"  # looked at as it is written
+        with watched("reading", kind.nbytes) as progress:
+            saved = read(path, lazily=later, progress=None if later else progress)
+        words = dict.fromkeys(rule_words(own.rule) for own in saved.parameters.values())
+        return saved, f"{', '.join(words) or 'no rule'}, layout of {saved.layout}"
+    try:
+        if kind.name == "torch":
+            from . import torch_files
+
+            return torch_files.taken(torch_files.loaded(path), target.rule)
+        if kind.name == "mlx":
+            from . import mlx_files
+
+            return mlx_files.taken(path, target.rule, kind.texts.get("optimizer"))
+    except CheckpointError as error:
+        text = str(error)
+        raise CheckpointError(text if str(path) in text else f"{path}: {text}") from None
+    raise CheckpointError(f"{path}: this is {kind.words}; it cannot be converted")
+
+
+def _is_in_order(saved: Checkpoint, report: Report | None) -> bool:
+    """Whether parameters that come from a checkpoint of layout torch are in its order.
+
+    A map may have split or merged them. And an earlier one may have given the sorted tree of JAX
+    torch's layout: then a bias comes before its weight, which it does in no layer of torch.
+    """
+    moves = () if report is None else report.moves
+    parts = [path.rpartition(".") for path in saved.parameters]
+    sorted_leaves = any(
+        one[2] == "bias" and other[::2] == (one[0], "weight") for one, other in pairwise(parts)
+    )
+    one_by_one = all(len(move.sources) == len(move.targets) == 1 for move in moves)
+    return saved.layout == "torch" and one_by_one and not sorted_leaves
+
+
+class _Made(NamedTuple):
+    """What has been written."""
+
+    what: str
+    lines: tuple[str, ...] = ()
+    """More to say of it."""
+
+
+def _write(saved: Checkpoint, target: Target, in_order: bool) -> _Made:
+    """Write the file of the kind that is asked for; what it is."""
+    if target.to == "samestep":
+        with watched("writing", saved.nbytes) as progress:
+            write(target.path, saved, max_shard_bytes=target.max_shard_bytes, progress=progress)
+        return _Made("a checkpoint of samestep")
+    if target.to == "torch":
+        return _write_torch(saved, target, in_order)
+    if target.to == "mlx":
+        from . import mlx_files
+
+        flat, name = mlx_files.to_mlx(saved, target.rule)
+        _replace(target.path, lambda file: mlx_files.save(flat, name, file))
+        return _Made(f"the state of {name}")
+    from . import optax_files
+
+    arrays, name = optax_files.to_optax(saved)
+    _replace(target.path, lambda file: optax_files.save(arrays, name, file))
+    return _Made(f"the state of {name}")
+
+
+def _write_torch(saved: Checkpoint, target: Target, in_order: bool) -> _Made:
+    from . import torch_files
+
+    state_dict, name = torch_files.to_torch(saved, target.rule)
+    if not in_order and len(saved.parameters) > 1:
+        raise CheckpointError(
+            "torch.optim finds the state of a parameter by its place, not by its name, and this "
+            f"checkpoint ({_not_of_torch(saved)}) does not tell the order in which an optimizer "
+            "of torch has them: parameters of one shape would get each other's state. Give the "
+            "order with --order FILE (a file of torch.save with the model's state dict, a list of "
+            "names, or a checkpoint of layout torch), or load the checkpoint by names instead: "
+            "samestep.load(path, torch_optimizer, model), with map= where that is needed"
+        )
+    _replace(target.path, lambda file: torch_files.save(state_dict, file))
+    return _Made(f"the state dict of {name}", tuple(_arrangement(state_dict)))
+
+
+def _not_of_torch(saved: Checkpoint) -> str:
+    if saved.layout == "torch":
+        return "whose layout a map has made that of torch, or whose parameters it split or merged"
+    return f"of layout {saved.layout}"
+
+
+def _arrangement(state_dict: dict[str, Any]) -> Iterator[str]:
+    """In which groups and order an optimizer must have its parameters to load it."""
+    groups = state_dict["param_groups"]
+    names = [[str(name) for name in g.get("param_names", g["params"])] for g in groups]
+    if len(groups) == 1:
+        if "param_names" in groups[0]:
+            yield f"the optimizer must have its parameters in this order: {few(names[0], NAMES)}"
+        return
+    yield (
+        f"the optimizer must be made with these {len(groups)} groups, in this order, and the "
+        "parameters of each in its order:"
+    )
+    apart = [n for n in groups[0] if n not in ("params", "param_names")]
+    apart = [n for n in apart if any(g[n] != groups[0][n] for g in groups)]
+    for place, group in enumerate(groups):
+        said = ", ".join(f"{n}={group[n]!r}" for n in apart)
+        yield f"group {place} ({said}): {', '.join(names[place])}"
+
+
+def _replace(target: Path, write_to: Callable[[BinaryIO], None]) -> None:
+    """Write a file, flush it to the disk, and put it in the target's place."""
+    with replaced(Path(os.path.realpath(target))) as (file, _):  # behind a link
+        write_to(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_report(console: Console, report: Report) -> None:
+    """What a map has done, a line for each rule."""
+    by_rule: dict[str, list[str]] = {}
+    for move in report.moves:
+        words = f"{', '.join(move.sources)} -> {', '.join(move.targets)}"
+        by_rule.setdefault(move.rule, []).append(words)
+    for rule, moves in by_rule.items():
+        _say(console, f"{rule}: {len(moves):,}, such as {moves[0]}")
+    if report.unmatched:
+        names = few(report.unmatched, NAMES)
+        _say(console, f"no rule matched {len(report.unmatched):,}, which stay: {names}")
+    for rule in report.unused:
+        _say(console, f"nothing matched {rule}")
+    for remark in report.remarks:
+        _say(console, remark)
+
+
+def _print_schedules(console: Console, saved: Checkpoint, target: Target) -> None:
+    """What is a number from now on."""
+    if target.to == "samestep":
+        return
+    for line in dict.fromkeys(line for rule, _ in rules_of(saved) for line in schedules(rule)):
+        _say(console, f"{line}; in the new file it is this number, which no longer changes")
+
+
+def _print_layout(console: Console, saved: Checkpoint, target: Target) -> None:
+    wanted = LAYOUTS.get(target.to)
+    if wanted is not None and saved.layout not in (wanted, "numpy"):
+        _say(
+            console,
+            f"names and shapes are still those of {saved.layout}; --map can make them those of a "
+            f"model of {wanted}",
+        )
+
+
+def _print_left(console: Console, saved: Checkpoint, target: Target) -> None:
+    """What the new file has no place for."""
+    values = [path for path, own in saved.parameters.items() if own.value is not None]
+    if values and target.to != "samestep":
+        _say(
+            console,
+            f"the values of {len(values):,} parameters are not in it, only the optimizer's state",
+        )

@@ -1,0 +1,171 @@
+"""The arrays in a file, as rows of a table: what each is, and what is in it."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+
+from samestep.checkpoints import Checkpoint, CheckpointError
+from samestep.checkpoints import header as headers
+from samestep.checkpoints.stored import pieces
+from samestep.checkpoints.tensor import DTYPES, Tensor
+
+from .kinds import Kind
+from .progress import watched
+
+__all__ = [
+    "ALL",
+    "VALUE",
+    "Asked",
+    "Measured",
+    "Row",
+    "chosen",
+    "measured",
+    "of_checkpoint",
+    "of_safetensors",
+]
+__all__ += ["with_figures"]
+
+VALUE = "(value)"
+"""The parameter itself, in the place of a slot's name."""
+ALL = "(all)"
+"""All parameters together, in the place of a path."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be shown."""
+
+    slots: tuple[str, ...] = ()
+    """Only these; all if there are none."""
+    parameter: str | None = None
+    """Only those whose path has this form, with ``*`` and ``?``."""
+    norms: bool = True
+    """Whether to read the arrays."""
+    as_json: bool = False
+
+
+class Measured(NamedTuple):
+    """What is in an array."""
+
+    norm: float
+    """Of the finite elements."""
+    nan: int
+    infinite: int
+
+    @property
+    def nonfinite(self) -> int:
+        """Elements that are no numbers."""
+        return self.nan + self.infinite
+
+
+class Row(NamedTuple):
+    """An array, and of what it is."""
+
+    path: str
+    slot: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    measured: Measured | None = None
+
+
+def of_checkpoint(saved: Checkpoint) -> Iterator[tuple[Row, Tensor]]:
+    """Every array of a checkpoint."""
+    for path, own in saved.parameters.items():
+        named = [*own.tensors(), *([(VALUE, own.value)] if own.value is not None else [])]
+        for slot, tensor in named:
+            yield Row(path, slot, tensor.dtype, tensor.shape, tensor.nbytes), tensor
+    for name, tensor in saved.shared.items():
+        yield Row(ALL, name, tensor.dtype, tensor.shape, tensor.nbytes), tensor
+
+
+def chosen(rows: Sequence[Row], asked: Asked) -> list[Row]:
+    """Those that are asked for.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    found = [*rows]
+    if asked.slots:
+        there = dict.fromkeys(map(_slot_of, rows))
+        for slot in asked.slots:
+            if slot not in there:
+                raise CheckpointError(
+                    f"there is no slot {slot!r} in it; there are {', '.join(there) or 'none'}"
+                )
+        found = [row for row in found if _slot_of(row) in asked.slots]
+    if asked.parameter is not None:
+        found = [row for row in found if fnmatch.fnmatchcase(row.path, asked.parameter)]
+        if not found:
+            raise CheckpointError(
+                f"no parameter of it has the form {asked.parameter!r}; they are called like "
+                f"{', '.join([*dict.fromkeys(row.path for row in rows)][:3])}"
+            )
+    return found
+
+
+def _slot_of(row: Row) -> str:
+    """What a slot is called to choose it: ``value``, and without the number of a part."""
+    return row.slot.partition(".")[0].strip("()")
+
+
+def with_figures(wanted: Sequence[tuple[Row, Tensor | None]]) -> Iterator[Row]:
+    """The rows, each with what is in its array."""
+    done, total = 0, sum(row.nbytes for row, _ in wanted)
+    with watched("reading", total) as progress:
+        for row, tensor in wanted:
+            yield row if tensor is None else row._replace(measured=measured(tensor))
+            done += row.nbytes
+            progress(done, total)
+
+
+def measured(tensor: Tensor) -> Measured:
+    """Norm and counts of an array, piece by piece."""
+    norms, nan, infinite = [0.0], 0, 0
+    for piece in pieces(numpy.ascontiguousarray(tensor.bits).reshape(-1)):
+        values = tensor.reshaped(piece).values()
+        finite = numpy.isfinite(values)
+        if not finite.all():
+            here = int(numpy.count_nonzero(numpy.isnan(values)))
+            nan += here
+            infinite += int(values.size - numpy.count_nonzero(finite)) - here
+            values = values[finite]
+        top = float(numpy.max(numpy.abs(values), initial=0.0))
+        if top > 0:
+            with numpy.errstate(under="ignore"):
+                norms.append(top * math.sqrt(float(numpy.sum((values / top) ** 2))))
+    return Measured(math.hypot(*norms), nan, infinite)
+
+
+def of_safetensors(path: Path, kind: Kind) -> list[tuple[Row, Tensor | None]]:
+    """The arrays of any safetensors file, as maps of it; those of other dtypes are not looked at.
+
+    Raises:
+        CheckpointError: an array is not where the header has it.
+    """
+    with path.open("rb") as file:
+        begin = 8 + int.from_bytes(file.read(8), "little")
+    whole = numpy.memmap(path, numpy.uint8, "r")
+    found: list[tuple[Row, Tensor | None]] = []
+    for key, item in kind.arrays.items():
+        try:
+            shape, (start, end), code = tuple(item["shape"]), item["data_offsets"], item["dtype"]
+            bits = whole[begin + start : begin + end]
+            if bits.size != end - start:
+                raise ValueError("the file ends before its last byte")
+            tensor = None
+            if code in headers.CODES:
+                name = headers.CODES[code]
+                tensor = Tensor(bits.view(DTYPES[name]).reshape(shape), name)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: {key!r} is damaged: {error}") from None
+        dtype = headers.CODES.get(code, str(code))
+        found.append((Row(key, "", dtype, shape, end - start), tensor))
+    return found

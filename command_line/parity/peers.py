@@ -1,0 +1,246 @@
+"""Optimizers of one name in several libraries, found in what the libraries export.
+
+Names are the same that differ in case and underscores only. Left out are what is in one library
+alone, base classes, and what wraps another optimizer, which an argument's name gives away. A flag
+that is called like an optimizer makes its owner one of them: ``Adam(amsgrad=True)`` is an AMSGrad.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from types import ModuleType
+from typing import Any
+
+from samestep.parity import Subject, SubjectError, subject
+from samestep.rule import registry
+from samestep.wrapper import Wrapper
+
+__all__ = ["LIBRARIES", "OURS", "Group", "Peer", "groups", "made"]
+
+OURS = "samestep"
+LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "torch": ("torch.optim",),
+    "optax": ("optax", "optax.contrib"),
+    "mlx": ("mlx.optimizers",),
+    "keras": ("keras.optimizers",),
+}
+"""Where they export their optimizers, by the name of their dialect."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An optimizer of a library, with the arguments that make it the one of a name."""
+
+    library: str
+    name: str
+    given: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Name and arguments."""
+        words = ", ".join(f"{name}={value!r}" for name, value in self.given)
+        return f"{self.name}({words})" if words else self.name
+
+
+@dataclass(frozen=True)
+class Group:
+    """All of one name."""
+
+    name: str
+    peers: tuple[Peer, ...]
+    """Of the libraries, and ours last."""
+    others: tuple[Peer, ...] = ()
+    """Of other modules, which are compared with ours only."""
+    refused: tuple[str, ...] = ()
+    """What cannot be stepped, and why, in sentences."""
+
+    @property
+    def ours(self) -> Peer | None:
+        """The rule of that name here."""
+        return next((peer for peer in self.peers if peer.library == OURS), None)
+
+    @property
+    def dialects(self) -> list[tuple[Peer, Peer]]:
+        """Optimizers of libraries, and the rule with the dialect that is to reproduce them."""
+        if self.ours is None:
+            return []
+        known = registry[self.ours.name.partition(":")[2]].dialects
+        return [
+            (peer, replace(self.ours, given=(("like", peer.library),)))
+            for peer in (*self.peers, *self.others)
+            if peer.library in known
+        ]
+
+    @property
+    def pairs(self) -> list[tuple[Peer, Peer]]:
+        """All that is to be compared but for the dialects."""
+        inner = [(a, b) for i, a in enumerate(self.peers) for b in self.peers[i + 1 :]]
+        ours = self.ours
+        return inner + [(other, ours) for other in self.others if ours is not None]
+
+
+def key(name: str) -> str:
+    """What the spellings of a name have in common."""
+    return name.lower().replace("_", "")
+
+
+def groups(others: Sequence[str] = (), only: Iterable[str] = ()) -> list[Group]:
+    """All names that two of the libraries have, or another module and we.
+
+    Args:
+        others: modules that export more optimizers.
+        only: names to keep; all if empty.
+    """
+    wanted = {key(name) for name in only}
+    found = {library: _exported(library) for library in LIBRARIES}
+    found[OURS] = {key(n): n for n, rule in registry.items() if not issubclass(rule, Wrapper)}
+    more = {module: _of_module(module, _imported(module)) for module in others}
+    keys = sorted({name for by_key in found.values() for name in by_key})
+    made = (_group(name, found, more) for name in keys if not wanted or name in wanted)
+    return [group for group in made if group is not None]
+
+
+def _group(
+    name: str, found: Mapping[str, Mapping[str, str]], more: Mapping[str, Mapping[str, str]]
+) -> Group | None:
+    peers: list[Peer] = []
+    others: list[Peer] = []
+    for library, by_key in found.items():
+        if name in by_key:
+            prefix = f"{OURS}:" if library == OURS else ""
+            peers.append(Peer(library, f"{prefix}{by_key[name]}"))
+        elif library != OURS:
+            peers += _flagged(library, by_key, name)
+    if OURS in (peer.library for peer in peers):
+        known = {id(_resolved(peer.name)) for peer in peers if peer.library != OURS}
+        others = [
+            Peer(module.partition(".")[0], by_key[name])
+            for module, by_key in more.items()
+            if name in by_key and id(_resolved(by_key[name])) not in known  # exported again
+        ]
+    if len(peers) + len(others) < 2:
+        return None
+    reasons = {peer: _refusal(peer) for peer in peers}
+    peers = [peer for peer, reason in reasons.items() if not reason]
+    if not peers and not others:
+        return None
+    spelled = found[OURS].get(name) or peers[0].name.rpartition(".")[2]
+    return Group(spelled, tuple(peers), tuple(others), tuple(filter(None, reasons.values())))
+
+
+def _refusal(peer: Peer) -> str:
+    """Why it cannot be stepped; empty where it can."""
+    try:
+        made(peer)
+    except SubjectError as error:
+        return str(error)
+    return ""
+
+
+def _flagged(library: str, by_key: Mapping[str, str], name: str) -> Iterator[Peer]:
+    """The optimizer with a flag of that name; of several the one with the shortest name."""
+    having = []
+    for full in by_key.values():
+        for argument, default in _arguments(_resolved(full)).items():
+            if key(argument) == name and default is False:
+                having.append((len(full), full, argument))
+    for _, full, argument in sorted(having)[:1]:
+        yield Peer(library, full, ((argument, True),))
+
+
+def made(peer: Peer) -> Subject:
+    """The subject."""
+    known = peer.library == OURS or peer.library in LIBRARIES
+    target = peer.name if known else _resolved(peer.name)
+    return replace(subject(target, **dict(peer.given)), name=peer.title)
+
+
+@cache
+def _exported(library: str) -> dict[str, str]:
+    """What a library exports, by key; empty where it is not installed."""
+    found: dict[str, str] = {}
+    for name in LIBRARIES[library]:
+        with suppress(SubjectError):
+            found = _of_module(name, _imported(name)) | found
+    return found
+
+
+def _of_module(name: str, module: ModuleType) -> dict[str, str]:
+    items = {n: value for n, value in vars(module).items() if not n.startswith("_")}
+    classes = [value for value in items.values() if isinstance(value, type)]
+    return {
+        key(n): f"{name}.{n}"
+        for n, value in sorted(items.items())
+        if _is_maker(value) and not _is_base(value, classes) and not _wraps(value)
+    }
+
+
+def _is_maker(value: Any) -> bool:
+    return isinstance(value, (type, partial)) or inspect.isfunction(value)
+
+
+def _is_base(value: Any, classes: Sequence[type]) -> bool:
+    """Whether most classes beside it are its subclasses."""
+    if not isinstance(value, type):
+        return False
+    return 2 * sum(value in other.__mro__ for other in classes) > len(classes) > 2
+
+
+def _wraps(value: Any) -> bool:
+    required = [name for name, default in _arguments(value).items() if default is ...]
+    return any("optim" in name for name in required)
+
+
+@cache
+def _arguments(value: Any) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    return {p.name: ... if p.default is p.empty else p.default for p in parameters}
+
+
+def _resolved(full: str) -> Any:
+    module, _, name = full.rpartition(".")
+    return getattr(_imported(module), name)
+
+
+@cache
+def _imported(name: str) -> ModuleType:
+    """A module; by itself where only the package around it cannot be imported.
+
+    Raises:
+        SubjectError: it cannot be imported.
+    """
+    if name.startswith("keras"):
+        importlib.import_module("samestep.keras.subject")  # which chooses its backend
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        root, dot, _ = name.partition(".")
+        if not dot or importlib.util.find_spec(root) is None:
+            raise SubjectError(f"{name} cannot be imported: {error}") from error
+    return _alone(root, name)
+
+
+def _alone(root: str, name: str) -> ModuleType:
+    """A module of a package whose own file is not run."""
+    spec = importlib.util.find_spec(root)
+    assert spec is not None
+    before = {key: sys.modules.pop(key) for key in [*sys.modules] if key.partition(".")[0] == root}
+    sys.modules[root] = importlib.util.module_from_spec(spec)
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise SubjectError(f"{name} cannot be imported: {error}") from error
+    finally:
+        for made in [module for module in sys.modules if module.partition(".")[0] == root]:
+            del sys.modules[made]
+        sys.modules.update(before)

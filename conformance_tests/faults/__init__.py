@@ -1,0 +1,1 @@
+"""Faults planted in the code, which the suite and the diagnosis have to find."""

@@ -1,0 +1,270 @@
+"""Planted faults and what is said of them: the table in every rule, its outcomes, and the page.
+
+A fault is one edit of source code, described once and planted in every rule that has the text, as
+long as that rule then computes something else; so a new rule has the faults of all that it shares
+with others without being listed.
+
+    python -m samestep.conformance.faults.planted --write docs/pages/faults.md
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy
+
+from samestep.declaration import Hyper
+from samestep.parity.bounds import BOUND
+from samestep.parity.case import Sizes, distance
+from samestep.parity.comparison import SHAPES, STEPS, Comparison, compared
+from samestep.parity.subjects.subject import subject
+from samestep.parity.trajectory import Trajectory, record
+from samestep.rule import Rule, registry
+from samestep.wrapper import Wrapper
+
+from .copies import NoPlaceError, copy_of
+from .page import written
+from .table import FAULTS, GIVEN, Fault
+
+__all__ = [
+    "UNEXPLAINED",
+    "Outcome",
+    "Row",
+    "diagnosed",
+    "kinds",
+    "main",
+    "numbers_of",
+    "rows",
+    "rules",
+    "selection",
+]
+
+NO_VARIANT = {
+    # TAdam's first w_sum is made of beta1 too, as it is given.
+    ("coefficient b or 1 - b", "1 - beta1 everywhere"): ("TAdam",),
+    ("decay family", "a product for the proximal quotient"): ("LAMB", "LARS", "RaLars"),
+    ("decay family", "decay decoupled built in for in_update"): ("Prodigy",),
+    ("decay family", "decay decoupled built in for l2"): ("Prodigy",),
+    ("eps placement", "squared inside the root"): ("AdamP", "TAdam"),  # eps is read elsewhere too
+    ("float32 scalars", "betas in float32"): ("TAdam",),
+    ("stale slots", "stale nu"): ("SM3",),
+    ("stale slots", "stale u"): ("Adamax",),
+    ("stale slots", "stale v"): ("Adagrad",),
+    ("swapped betas", "swapped betas"): ("TAdam",),
+}
+UNEXPLAINED = frozenset((rule, *fault) for fault, names in NO_VARIANT.items() for rule in names)
+"""Rows that no variant reproduces: rule, kind and name. They are said to be unexplained."""
+
+PER_RULE = 3
+"""How many faults of every rule the selection has."""
+
+
+MARGIN = 10
+"""How many times the bound a fault makes a difference of, to be one."""
+
+
+class Row(NamedTuple):
+    """A fault planted in a rule."""
+
+    rule: type[Rule]
+    fault: Fault
+    numbers: Mapping[str, Any]
+    """What the copy and the rule both have."""
+    wrong: type[Rule]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The rule, the kind of the fault and its name."""
+        return self.rule.__name__, self.fault.kind, self.fault.name
+
+
+class Outcome(NamedTuple):
+    """What was said of a fault."""
+
+    verdict: Literal["right", "unexplained", "wrong"]
+    names: frozenset[str]
+    sentences: Sequence[str]
+
+
+@cache
+def rules() -> tuple[type[Rule], ...]:
+    """The rules that faults are planted in: all that step by themselves."""
+    return tuple(rule for rule in registry.values() if not issubclass(rule, Wrapper))
+
+
+@cache
+def kinds() -> tuple[str, ...]:
+    """The kinds of faults, in the order of the table."""
+    return tuple(dict.fromkeys(fault.kind for fault in FAULTS))
+
+
+def _number(name: str, field: Hyper) -> Any:
+    """A number with which a fault shows: features on, eps beside what it is added to."""
+    if name == "lr":
+        return min(field.default, 2.0**-7) if field.default < 1 else 0.5
+    if name == "eps":
+        return (1e-6, 1e-3) if isinstance(field.default, tuple) else 1e-3
+    if name == "eps_root":
+        return 1e-10 if field.default else 0.0
+    return field.default if field.typical is None else field.typical
+
+
+def numbers_of(rule: type[Rule], given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Numbers for both sides; ``None`` where the rule does not take what a fault needs."""
+    fields = rule.fields()
+    if not given.keys() <= fields.keys():
+        return None
+    own = {n: _number(n, f) for n, f in fields.items() if isinstance(f, Hyper)}
+    try:
+        made: Any = rule
+        made(**{**own, **given})
+    except ValueError:
+        return None
+    return {**own, **given}
+
+
+@cache
+def _trajectory() -> Trajectory:
+    """The first steps of what the comparison steps along."""
+    whole = record(0, STEPS, SHAPES)
+    return whole.taken({*whole.params}, STEPS // 2 + 2)  # past the step without gradients
+
+
+def _followed(rule: Rule) -> list[dict[str, numpy.ndarray]]:
+    """Where a rule goes, if every number is finite on the way.
+
+    Raises:
+        FloatingPointError: one is not.
+    """
+    trajectory = _trajectory()
+    least = rule.min_ndim
+    paths = {path for path, value in trajectory.params.items() if value.ndim >= least}
+    taken = trajectory.taken(paths)
+    params, found = taken.params, [taken.params]
+    with numpy.errstate(over="raise", divide="raise", invalid="raise"):
+        state = rule.init(params)
+        for grads in taken.grads:
+            params, state = rule.update(grads, params, state)
+            found.append(params)
+    return found
+
+
+@cache
+def _right(rule: type[Rule], numbers: tuple[tuple[str, Any], ...]) -> Any:
+    made: Any = rule
+    return _followed(made(**dict(numbers)))
+
+
+def _differs(row: Row) -> bool:
+    """Whether a fault makes a difference, of numbers that are finite."""
+    wrong: Any = row.wrong
+    try:
+        found = _followed(wrong(**row.numbers))
+    except (TypeError, ValueError, AttributeError, ArithmeticError, IndexError):
+        return False
+    rule: Any = row.rule
+    right = _right(rule, tuple(row.numbers.items()))
+    apart = [distance(*three) for three in zip(found, right, Sizes(right).at, strict=True)]
+    return MARGIN * BOUND["float64"].start < max(apart) < numpy.inf
+
+
+def _planted(rule: type[Rule], fault: Fault) -> Row | None:
+    """The row of a fault in a rule, if the rule has the text and computes something else then."""
+    numbers = numbers_of(rule, fault.given)
+    if numbers is None or not any(_has(rule, names) for names in fault.expected):
+        return None
+    try:
+        row = Row(rule, fault, numbers, copy_of(rule, fault.edits, GIVEN))
+    except NoPlaceError:
+        return None
+    return row if _differs(row) else None
+
+
+def _has(rule: type[Rule], names: frozenset[str]) -> bool:
+    """Whether a rule offers the values of options that are expected."""
+    fields = rule.fields()
+    for name, _, value in (name.partition("=") for name in names if "=" in name):
+        field = fields.get(name)
+        choices = getattr(field, "choices", None) or (False, True)
+        if field is None or value not in map(str, choices):
+            return False
+    return True
+
+
+def rows(rule: type[Rule]) -> Iterator[Row]:
+    """Every fault of a rule."""
+    for fault in FAULTS:
+        row = _planted(rule, fault)
+        if row is not None:
+            yield row
+
+
+def diagnosed(row: Row) -> tuple[Comparison, Outcome]:
+    """Compare a faulty copy with its rule, and judge what is said."""
+    name = row.rule.__name__
+    wrong, right = subject(row.wrong, **row.numbers), subject(f"samestep:{name}", **row.numbers)
+    found = compared(wrong, right)
+    fields = row.rule.fields()
+    names = frozenset(
+        f"{reason.option}={reason.a}" if reason.option in fields else reason.option
+        for reason in found.reasons
+    )
+    whole = not any("unexplained" in sentence for sentence in found.sentences)
+    verdict: Literal["right", "unexplained", "wrong"] = "wrong"
+    if names in row.fault.expected:
+        verdict = "right" if whole else "unexplained"
+    elif not names and not found.explained:
+        verdict = "unexplained"
+    return found, Outcome(verdict, names, found.sentences)
+
+
+@cache
+def selection() -> tuple[Row, ...]:
+    """A few faults of every rule: those whose kinds, and then which themselves, are there least."""
+    chosen: list[Row] = []
+    of_kind: Counter[str] = Counter()
+    of_fault: Counter[str] = Counter()
+    for rule in rules():
+        left = PER_RULE
+        untried = list(FAULTS)
+        while left and untried:
+            untried.sort(key=lambda f: (of_kind[f.kind], of_fault[f.name]))
+            row = _planted(rule, untried.pop(0))
+            if row is not None:
+                chosen.append(row)
+                of_kind[row.fault.kind] += 1
+                of_fault[row.fault.name] += 1
+                left -= 1
+    return tuple(chosen)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Plant the faults, print or write the page; 1 if one is named wrongly."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--rules", nargs="+", default=[rule.__name__ for rule in rules()])
+    parser.add_argument("--kinds", nargs="+", default=kinds())
+    parser.add_argument("--write", metavar="FILE", type=Path)
+    given = parser.parse_args(arguments)
+    found = []
+    for name in given.rules:
+        for row in rows(registry[name]):
+            if row.fault.kind in given.kinds:
+                found.append((row, diagnosed(row)[1]))
+        print(f"{name}: {len(found)} so far", file=sys.stderr)
+    page = written(found)
+    if given.write is None:
+        print(page)
+    else:
+        given.write.write_text(page, encoding="utf-8")
+        print(f"{given.write}: {len(found)} faults")
+    return int(any(outcome.verdict == "wrong" for _, outcome in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

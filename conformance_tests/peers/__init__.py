@@ -1,0 +1,119 @@
+"""The optimizers of other libraries, each beside the rule and dialect that reproduce it.
+
+A module per dialect. Its ``PEERS`` say, rule by rule, how our hyperparameters become the library's
+arguments and where the library keeps our slots; its ``run`` steps the library's own optimizer in
+float64. Where no package carries the code any more, the module has ``VECTORS`` instead: short
+trajectories worked out by hand from the published formulas.
+
+Peers hand our hyperparameters to the library, and so would not notice a wrong number among a
+dialect's own. The module's ``ARGUMENTS`` say what each argument of the library is in our fields, to
+compare it with the default that the library declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from inspect import Parameter, signature
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any
+
+import numpy
+
+from samestep.parity import Trajectory
+from samestep.parity.backend import Snapshot
+
+__all__ = ["RECTIFIED", "Arguments", "Peer", "Vector", "declared", "dialects", "nested"]
+
+FLOAT64 = 1e-12
+"""Two orders of evaluation of one formula differ by a few of float64's roundoffs (1.1e-16) per
+step, over 120 steps by some 1e-14; ``1 - 0.999**t`` computed by cancellation adds 1e-13."""
+
+RECTIFIED = 1e-10
+"""RAdam's rho is the difference of 2/(1 - beta2) - 1 = 1999 and nearly as much, divided by
+1 - beta2**t. At t = 6 that is 0.006, by cancellation wrong by 1e-16 / 0.006 = 2e-14, which makes
+4e-11 of rho - 4 = 1.99."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An optimizer of a library, and the rule that computes the same with ``like=`` its dialect."""
+
+    rule: str
+    make: Callable[..., Any]
+    """The library's optimizer from our hyperparameters; what comes first is the module's."""
+    slots: Mapping[str, Any] = field(default_factory=dict)
+    """Our slots by the library's name for them, or by a function that reads them."""
+    settings: Sequence[Mapping[str, Any]] = ({},)
+    """What to try on the rule beside ``like=``; ``inner`` names the rule inside a wrapper."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Slots that the library keeps in another form or not at all, and why."""
+    without: Mapping[str, str] = field(default_factory=dict)
+    """Parameters that the library cannot take, and why."""
+    tolerance: float = FLOAT64
+    """The largest deviation, relative to the largest value so far."""
+    because: str = ""
+    """Why the tolerance is larger than float64 asks for."""
+    problem: Callable[[Trajectory], Trajectory] = lambda trajectory: trajectory
+    """Changes the recorded trajectory into one that the library can follow."""
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A short trajectory of one array, worked out by hand."""
+
+    rule: str
+    settings: Mapping[str, Any]
+    start: Sequence[float]
+    grads: Sequence[Sequence[float]]
+    after: Mapping[str, Sequence[Sequence[float]]]
+    """Values after each step by slot; the parameter itself is ``param``."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a library's optimizers; ``Rule.argument`` goes before ``argument``."""
+
+    ours: Mapping[str, str | Callable[[Mapping[str, Any]], Any]]
+    """The field of ours that an argument is, or its value from our hyperparameters."""
+    apart: Mapping[str, str]
+    """Arguments that are no field of ours, and why."""
+
+    def find(self, rule: str, argument: str) -> str | Callable[[Mapping[str, Any]], Any] | None:
+        """What the argument is of ours, or None where it is listed as nothing of ours."""
+        for key in (f"{rule}.{argument}", argument):
+            if key in self.apart:
+                return None
+            if key in self.ours:
+                return self.ours[key]
+        raise KeyError(f"{argument} of {rule} is neither a field of ours nor listed as apart")
+
+
+def declared(native: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments of a function or class that have a default, with it."""
+    found = signature(native).parameters.values()
+    return {item.name: item.default for item in found if item.default is not Parameter.empty}
+
+
+def dialects() -> dict[str, ModuleType]:
+    """The modules here by the name that ``like=`` takes."""
+    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+    return {module.NAME: module for module in modules}
+
+
+def nested(taken: Mapping[str, Any]) -> Snapshot:
+    """A snapshot from what was found by slot and path; parts of a slot are numbered.
+
+    The path of what is shared between parameters is empty.
+    """
+    found: Snapshot = {}
+    for slot, by_path in taken.items():
+        for path, value in by_path.items() if isinstance(by_path, Mapping) else [("", by_path)]:
+            if isinstance(value, (list, tuple)):
+                for i, part in enumerate(value):
+                    found[f"{slot}.{i}", path] = numpy.array(part, dtype=numpy.float64)
+            elif value is not None:
+                found[slot, path] = numpy.array(value, dtype=numpy.float64)
+    return found

@@ -1,0 +1,190 @@
+"""The optimizers of holocron.optim (package pylocron)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from samestep.parity import Trajectory
+
+from . import RECTIFIED, Arguments, Peer, declared
+from .torch import ARGUMENTS as TORCH
+from .torch import run
+
+__all__ = ["ARGUMENTS", "LIBRARIES", "NAME", "PEERS", "defaults", "run"]
+
+NAME = "holocron"
+LIBRARIES = ("torch", "holocron")
+
+Hypers = Mapping[str, Any]
+
+
+def _optim() -> Any:
+    """``holocron.optim`` by itself: the package around it needs a torchvision that fits torch."""
+    name = "_holocron_optim"
+    if name not in sys.modules:
+        package = find_spec("holocron")
+        assert package is not None
+        assert package.submodule_search_locations is not None
+        folder = Path(package.submodule_search_locations[0]) / "optim"
+        spec = spec_from_file_location(
+            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def _common(h: Hypers, *names: str) -> dict[str, Any]:
+    return {name: h[name] for name in ("lr", "weight_decay", *names)}
+
+
+def _inside(tensors: Any, h: Hypers) -> Any:
+    import torch  # noqa: PLC0415
+
+    if h["inner"] == "SGD":
+        return torch.optim.SGD(tensors, **_common(h, "momentum", "dampening", "nesterov"))
+    return torch.optim.AdamW(tensors, **_common(h, "betas", "eps"))
+
+
+def _wrapped(name: str, tensors: Any, h: Hypers) -> Any:
+    wrapper = getattr(_optim().wrapper, name)
+    return wrapper(_inside(tensors, h), sync_rate=h["sync_rate"], sync_period=h["sync_period"])
+
+
+def _slow(optimizer: Any, index: int) -> Any:
+    return optimizer.param_groups[0]["params"][index]
+
+
+def _moving(trajectory: Trajectory) -> Trajectory:
+    """Gradients without zeros: where updates do not deviate, Scout divides 0 by 0."""
+    grads = [
+        {path: numpy.where(grad == 0, 1e-3 * (1 + t % 5), grad) for path, grad in step.items()}
+        for t, step in enumerate(trajectory.grads)
+    ]
+    return replace(trajectory, grads=grads)
+
+
+def defaults(of: str) -> dict[str, Any]:
+    """The library's defaults."""
+    name = of.rpartition(".")[2]
+    module = _optim().wrapper if name in ("Lookahead", "Scout") else _optim()
+    return declared(getattr(module, name))
+
+
+def _bounds(h: Hypers) -> tuple[float, float] | None:
+    """None stands for (0, 10), and in LARS for no bounds."""
+    usual = (0.0, inf) if "trust_coefficient" in h else (0.0, 10.0)
+    return None if h["scale_clip"] == usual else h["scale_clip"]
+
+
+ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
+LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+AMSGRAD = [{}, LARGE, {**LARGE, "amsgrad": True}]
+SGD = {"inner": "SGD", "lr": 0.01, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}
+ADAMW = {"inner": "AdamW", "lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+
+ARGUMENTS = Arguments(
+    {
+        **TORCH.ours,
+        **{name: name for name in ("alpha", "delta", "dof", "force_adaptive_momentum")},
+        **{name: name for name in ("sync_rate", "sync_period")},
+        "scale_clip": _bounds,
+    },
+    TORCH.apart,
+)
+
+PEERS = [
+    Peer(
+        "LARS",
+        lambda tensors, h: _optim().LARS(
+            tensors, **_common(h, "momentum", "dampening", "nesterov")
+        ),
+        {"m": "momentum_buffer"},
+        [
+            {},
+            {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
+            {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+        ],
+    ),
+    Peer(
+        "LAMB",
+        lambda tensors, h: _optim().LAMB(tensors, **_common(h, "betas", "eps", "scale_clip")),
+        ADAM,
+        [{}, {**LARGE, "scale_clip": (0.5, 2.0)}],
+    ),
+    Peer(
+        "RaLars",
+        lambda tensors, h: _optim().RaLars(
+            tensors, **_common(h, "betas", "eps", "force_adaptive_momentum", "scale_clip")
+        ),
+        ADAM,
+        [{}, LARGE, {**LARGE, "force_adaptive_momentum": True, "scale_clip": (0.5, 2.0)}],
+        tolerance=RECTIFIED,
+        because="the library finds rho by cancellation",
+    ),
+    Peer(
+        "TAdam",
+        lambda tensors, h: _optim().TAdam(tensors, **_common(h, "betas", "eps", "amsgrad", "dof")),
+        {**ADAM, "w_sum": "W_t"},
+        [*AMSGRAD, {**LARGE, "dof": 3.0}],
+        without={"empty": "0 degrees of freedom over 0", "scalar": "its W_t has one dimension"},
+    ),
+    Peer(
+        "AdaBelief",
+        lambda tensors, h: _optim().AdaBelief(tensors, **_common(h, "betas", "eps", "amsgrad")),
+        ADAM,
+        AMSGRAD,
+    ),
+    Peer(
+        "AdamP",
+        lambda tensors, h: _optim().AdamP(
+            tensors, **_common(h, "betas", "eps", "amsgrad", "delta")
+        ),
+        ADAM,
+        [*AMSGRAD, {**LARGE, "delta": 0.5}],
+        without={"empty": "it divides by the root of the number of elements"},
+    ),
+    Peer(
+        "Adan",
+        lambda tensors, h: _optim().Adan(tensors, **_common(h, "betas", "eps", "amsgrad")),
+        {
+            "m": "exp_avg",
+            "v": "exp_avg_sq",
+            "n": "exp_avg_delta",
+            "n_max": "max_exp_avg_delta",
+            "prev": "prev_grad",
+        },
+        AMSGRAD,
+    ),
+    Peer(
+        "AdEMAMix",
+        lambda tensors, h: _optim().AdEMAMix(tensors, **_common(h, "betas", "eps", "alpha")),
+        {"m1": "exp_avg", "m2": "exp_avg_slow", "v": "exp_avg_sq"},
+        [{}, {**LARGE, "alpha": 2.0, "betas": (0.8, 0.99, 0.999)}],
+    ),
+    Peer(
+        "Lookahead",
+        lambda tensors, h: _wrapped("Lookahead", tensors, h),
+        {**ADAM, "m": ("momentum_buffer", "exp_avg"), "slow": _slow},
+        [SGD, {**ADAMW, "sync_period": 5, "sync_rate": 0.3}],
+    ),
+    Peer(
+        "Scout",
+        lambda tensors, h: _wrapped("Scout", tensors, h),
+        {**ADAM, "m": ("momentum_buffer", "exp_avg"), "slow": _slow},
+        [SGD, {**ADAMW, "sync_period": 5, "sync_rate": 0.3}, {**SGD, "sync_rate": 0.05}],
+        left_out={"history": "a growing stack there, emptied at every synchronisation"},
+        without={"empty": "it takes the mean over all elements"},
+        problem=_moving,
+    ),
+]

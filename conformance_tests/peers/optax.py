@@ -1,0 +1,410 @@
+"""The optimizers of Optax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from samestep.parity.backend import Snapshot
+
+from . import RECTIFIED, Arguments, Peer, nested
+
+NAME = "optax"
+LIBRARIES = ("jax", "optax")
+
+Hypers = Mapping[str, Any]
+
+
+def run(
+    peer: Peer, hypers: Hypers, params: Mapping[str, Any], grads: Sequence[Mapping[str, Any]]
+) -> list[Snapshot]:
+    """Step a transformation of optax in float64.
+
+    ``make`` gets the module ``optax`` and our hyperparameters. A slot is read by a function of
+    state and parameters.
+    """
+    import jax  # noqa: PLC0415
+    import optax  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    with jax.enable_x64(True):
+        values: Any = {path: jax.numpy.asarray(array) for path, array in params.items()}
+        if peer.rule == "Lookahead":
+            values = optax.LookaheadParams.init_synced(values)
+        optimizer = peer.make(optax, hypers)
+        state = optimizer.init(values)
+
+        def one(step: Any, state: Any, values: Any) -> Any:
+            updates, state = optimizer.update(step, state, values)
+            return optax.apply_updates(values, updates), state
+
+        def snapshot() -> Snapshot:
+            taken = {"param": getattr(values, "fast", values)}
+            for slot, read in peer.slots.items():
+                taken[slot] = read(state, values)
+            return nested({slot: {} if found is None else found for slot, found in taken.items()})
+
+        compiled = jax.jit(one)
+        snapshots = [snapshot()]
+        for step in grads:
+            native = {path: jax.numpy.asarray(grad) for path, grad in step.items()}
+            values, state = compiled(native, state, values)
+            snapshots.append(snapshot())
+    return snapshots
+
+
+def kept(rule: str, *slots: str) -> dict[str, Callable[[Any, Any], Any]]:
+    """Readers of a rule's slots, by the correspondence that converts its states."""
+    return {slot: partial(_read, rule, slot) for slot in slots}
+
+
+def _read(rule: str, slot: str, state: Any, values: Any) -> Any:
+    from samestep.jax.natives import KEPT, SHARED, field_of  # noqa: PLC0415
+
+    return field_of({**KEPT[rule], **SHARED.get(rule, {})}[slot], state, values)
+
+
+def _factors(state: Any, values: Any) -> dict[str, Any]:
+    """Rows and columns of what is factored, and the full average of what is not."""
+    kept = state[0]
+    return {
+        path: [kept.v[path]]
+        if kept.v[path].shape == value.shape
+        else [kept.v_row[path], kept.v_col[path]]
+        for path, value in values.items()
+    }
+
+
+def _betas(h: Hypers, *names: str) -> dict[str, Any]:
+    """Betas, rate, and the named numbers, under optax's names for them."""
+    betas = {f"b{i}": beta for i, beta in enumerate(h["betas"], 1)}
+    return {"learning_rate": h["lr"], **betas, **{name: h[name] for name in names}}
+
+
+def _sgd(optax: Any, h: Hypers) -> Any:
+    return optax.chain(
+        optax.add_decayed_weights(h["weight_decay"]),
+        optax.sgd(h["lr"], momentum=h["momentum"] or None, nesterov=h["nesterov"]),
+    )
+
+
+def _rmsprop(optax: Any, h: Hypers) -> Any:
+    return optax.rmsprop(
+        h["lr"],
+        decay=h["alpha"],
+        eps=h["eps"],
+        initial_scale=h["initial_v"],
+        eps_in_sqrt=h["eps_at"] == "inside",
+        centered=h["centered"],
+        momentum=h["momentum"] or None,
+        nesterov=h["nesterov"],
+        bias_correction=h["bias_correction"],
+    )
+
+
+def _adagrad(optax: Any, h: Hypers) -> Any:
+    return optax.adagrad(h["lr"], initial_accumulator_value=h["initial_v"], eps=h["eps"])
+
+
+def _adadelta(optax: Any, h: Hypers) -> Any:
+    return optax.adadelta(h["lr"], rho=h["rho"], eps=h["eps"], weight_decay=h["weight_decay"])
+
+
+def _adamw(optax: Any, h: Hypers) -> Any:
+    return optax.adamw(**_betas(h, "eps", "eps_root", "weight_decay"))
+
+
+def _amsgrad(optax: Any, h: Hypers) -> Any:
+    corrected = h["bias_correction"]
+    return optax.amsgrad(
+        bias_correction_mu=corrected,
+        bias_correction_nu=corrected,
+        **_betas(h, "eps", "eps_root"),
+    )
+
+
+def _lars(optax: Any, h: Hypers) -> Any:
+    names = ("weight_decay", "trust_coefficient", "eps", "momentum", "nesterov")
+    return optax.lars(h["lr"], **{name: h[name] for name in names})
+
+
+def _sm3(optax: Any, h: Hypers) -> Any:
+    if h["eps"] == 1e-8:  # optax.sm3 lets nothing else be chosen
+        return optax.sm3(h["lr"], h["momentum"])
+    scaled = optax.scale_by_sm3(b1=h["momentum"], b2=1.0, eps=h["eps"])
+    return optax.chain(scaled, optax.scale(-h["lr"]))
+
+
+def _rprop(optax: Any, h: Hypers) -> Any:
+    return optax.rprop(h["lr"], *h["etas"], *h["step_sizes"])
+
+
+def _adafactor(optax: Any, h: Hypers) -> Any:
+    return optax.adafactor(
+        h["lr"],
+        min_dim_size_to_factor=h["min_dim"],
+        decay_rate=h["decay_rate"],
+        multiply_by_parameter_scale=h["scale_parameter"],
+        clipping_threshold=h["clip_threshold"],
+        momentum=h["momentum"] or None,
+        dtype_momentum="float64",
+        weight_decay_rate=h["weight_decay"] or None,
+        eps=h["eps"][0],
+    )
+
+
+def _prodigy(optax: Any, h: Hypers) -> Any:
+    names = ("betas", "beta3", "eps", "weight_decay", "safeguard_warmup")
+    return optax.contrib.prodigy(
+        h["lr"],
+        estim_lr0=h["d0"],
+        estim_lr_coef=h["d_coef"],
+        **{name: h[name] for name in names},
+    )
+
+
+def _inside(optax: Any, h: Hypers) -> Any:
+    return {"SGD": _sgd, "AdamW": _adamw}[h["inner"]](optax, h)
+
+
+def _lookahead(optax: Any, h: Hypers) -> Any:
+    return optax.lookahead(_inside(optax, h), h["sync_period"], h["sync_rate"])
+
+
+def _accumulate(optax: Any, h: Hypers) -> Any:
+    return optax.MultiSteps(_inside(optax, h), h["every"], accumulator_dtype="float64")
+
+
+LARGE = {"lr": 0.01, "eps": 1e-2}
+ROOT = {"lr": 0.01, "eps": 1e-3, "eps_root": 1e-3}
+DECAY = {"weight_decay": 0.1}
+
+ARGUMENTS = Arguments(
+    {
+        **{name: name for name in ("eps", "eps_root", "weight_decay", "momentum", "rho", "alpha")},
+        **{name: name for name in ("centered", "bias_correction", "trust_coefficient")},
+        **{name: name for name in ("threshold", "decay_rate", "betas", "beta3")},
+        "safeguard_warmup": "safeguard_warmup",
+        "learning_rate": "lr",
+        "b1": lambda h: h["betas"][0],
+        "b2": lambda h: h["betas"][1],
+        "b3": lambda h: h["betas"][2],
+        "nesterov": lambda h: h.get("nesterov", False),
+        "NAdam.nesterov": lambda _: True,
+        "decay": "alpha",
+        "initial_scale": "initial_v",
+        "eps_in_sqrt": lambda h: h["eps_at"] == "inside",
+        "initial_accumulator_value": "initial_v",
+        "bias_correction_mu": "bias_correction",
+        "bias_correction_nu": "bias_correction",
+        "beta": "momentum",
+        "eta_minus": lambda h: h["etas"][0],
+        "eta_plus": lambda h: h["etas"][1],
+        "min_step_size": lambda h: h["step_sizes"][0],
+        "max_step_size": lambda h: h["step_sizes"][1],
+        "min_dim_size_to_factor": "min_dim",
+        "multiply_by_parameter_scale": "scale_parameter",
+        "clipping_threshold": "clip_threshold",
+        "weight_decay_rate": "weight_decay",
+        "estim_lr0": "d0",
+        "estim_lr_coef": "d_coef",
+        "Adafactor.eps": lambda h: h["eps"][0],
+        "Adafactor.learning_rate": lambda h: None if h["lr"] == 1 else h["lr"],  # None scales not
+    },
+    {
+        "AdaDelta.learning_rate": "None there, but the call fails without a number",
+        "mask": "a choice of parameters, which groups make here",
+        "weight_decay_mask": "a choice of parameters, which groups make here",
+        "trust_ratio_mask": "a choice of parameters, which groups make here",
+        "mu_dtype": "a dtype, and state_dtype is for all slots",
+        "accumulator_dtype": "a dtype, and state_dtype is for all slots",
+        "dtype_momentum": "a dtype, and state_dtype is for all slots",
+        "decay_offset": "the number of steps already done, which the state knows here",
+        "factored": "what is factored follows from the shape and min_dim",
+        "reset_state": "the state inside is never reset here",
+        "use_grad_mean": "a mean always, here",
+        "should_skip_update_fn": "SkipNonFinite's business",
+    },
+)
+
+PEERS = [
+    Peer(
+        "SGD",
+        _sgd,
+        kept("SGD", "m"),
+        [{}, {"momentum": 0.9, **DECAY}, {"momentum": 0.9, "nesterov": True, **DECAY}],
+    ),
+    Peer(
+        "RMSprop",
+        _rmsprop,
+        kept("RMSprop", "v", "g", "m"),
+        [
+            {},
+            {"centered": True, "momentum": 0.9, **LARGE},
+            {"eps_at": "outside", "momentum": 0.9, "nesterov": True, "initial_v": 0.3, **LARGE},
+            {"bias_correction": True, **LARGE},
+            {"bias_correction": True, "centered": True, **LARGE},
+        ],
+    ),
+    Peer("Adagrad", _adagrad, kept("Adagrad", "v"), [{}, {"initial_v": 0.0, **LARGE}]),
+    Peer("AdaDelta", _adadelta, kept("AdaDelta", "v", "u"), [{}, {**LARGE, **DECAY}]),
+    Peer(
+        "Adam",
+        lambda optax, h: optax.adam(**_betas(h, "eps", "eps_root")),
+        kept("Adam", "m", "v"),
+        [{}, {**ROOT, "betas": (0.8, 0.99)}],
+    ),
+    Peer("AdamW", _adamw, kept("AdamW", "m", "v"), [{}, {**ROOT, **DECAY}]),
+    Peer(
+        "AMSGrad",
+        _amsgrad,
+        kept("AMSGrad", "m", "v", "v_max"),
+        [{}, ROOT, {"bias_correction": False}],
+    ),
+    Peer(
+        "Adamax",
+        lambda optax, h: optax.adamaxw(**_betas(h, "eps", "weight_decay")),
+        kept("Adamax", "m", "u"),
+        [{}, {**LARGE, **DECAY, "decay": "in_update"}],
+    ),
+    Peer(
+        "Lion",
+        lambda optax, h: optax.lion(**_betas(h, "weight_decay")),
+        kept("Lion", "m"),
+        [{}, {"lr": 0.01, **DECAY}],
+    ),
+    Peer(
+        "SM3",
+        _sm3,
+        kept("SM3", "m", "mu"),
+        [{}, {"lr": 0.01, "momentum": 0.5, "eps": 1e-2}],
+        without={"scalar": "it looks for a first axis", "empty": "no maximum over no elements"},
+    ),
+    Peer(
+        "LARS",
+        _lars,
+        kept("LARS", "m"),
+        [{}, {**DECAY, "eps": 1e-2, "nesterov": True, "trust_coefficient": 0.1}],
+    ),
+    Peer(
+        "LAMB",
+        lambda optax, h: optax.lamb(**_betas(h, "eps", "eps_root", "weight_decay")),
+        kept("LAMB", "m", "v"),
+        [{}, {**ROOT, **DECAY}],
+    ),
+    Peer(
+        "AdaBelief",
+        lambda optax, h: optax.adabelief(**_betas(h, "eps", "eps_root")),
+        kept("AdaBelief", "m", "v"),
+        [{}, ROOT],
+    ),
+    Peer(
+        "Adan",
+        lambda optax, h: optax.adan(**_betas(h, "eps", "eps_root", "weight_decay")),
+        kept("Adan", "m", "v", "n", "prev"),
+        [{}, {**ROOT, **DECAY}],
+    ),
+    Peer(
+        "AdEMAMix",
+        lambda optax, h: optax.contrib.ademamix(
+            **_betas(h, "alpha", "eps", "eps_root", "weight_decay")
+        ),
+        kept("AdEMAMix", "m1", "m2", "v"),
+        [{}, {**ROOT, **DECAY, "alpha": 2.0, "betas": (0.8, 0.99, 0.999)}],
+    ),
+    Peer(
+        "NAdam",
+        lambda optax, h: optax.nadamw(**_betas(h, "eps", "eps_root", "weight_decay")),
+        kept("NAdam", "m", "v"),
+        [{}, {**ROOT, **DECAY}],
+    ),
+    Peer(
+        "RAdam",
+        lambda optax, h: optax.radam(**_betas(h, "eps", "eps_root", "threshold")),
+        kept("RAdam", "m", "v"),
+        [{}, {**ROOT, "threshold": 10.0}, {**ROOT, "betas": (0.8, 0.9)}],
+        tolerance=RECTIFIED,
+        because="the library finds rho by cancellation",
+    ),
+    Peer(
+        "Rprop",
+        _rprop,
+        kept("Rprop", "size", "last"),
+        [{}, {"lr": 0.5, "etas": (0.4, 1.5), "step_sizes": (1e-2, 0.6)}],
+        left_out={"prev": "optax compares the signs of gradient and kept update"},
+    ),
+    Peer(
+        "Yogi",
+        lambda optax, h: optax.yogi(**_betas(h, "eps")),
+        kept("Yogi", "m", "v"),
+        [{}, {"lr": 0.1, "eps": 1e-2, "betas": (0.8, 0.9)}],
+    ),
+    Peer(
+        "Signum",
+        lambda optax, h: optax.signum(h["lr"], h["momentum"]),
+        kept("Signum", "m"),
+        [{}, {"lr": 0.01, "momentum": 0.5}],
+    ),
+    Peer("SignSGD", lambda optax, h: optax.sign_sgd(h["lr"]), {}, [{}, {"lr": 0.01}]),
+    Peer(
+        "Adafactor",
+        _adafactor,
+        {"v": _factors, **kept("Adafactor", "m")},
+        [
+            {},
+            {"lr": 0.1, "min_dim": 2, "momentum": 0.9, **DECAY},
+            {"lr": 0.1, "min_dim": 4, "scale_parameter": False, "clip_threshold": 1.5},
+        ],
+        tolerance=1e-6,
+        because="optax computes 1 - t**-0.8 in float32, which rounds by 6e-8",
+    ),
+    Peer(
+        "Prodigy",
+        _prodigy,
+        kept("Prodigy", "m", "v", "s", "p0", "d", "numerator"),
+        [
+            {"d0": 1e-2},
+            {"d0": 1e-2, "lr": 0.5, "d_coef": 2.0, "safeguard_warmup": True, **DECAY},
+        ],
+        left_out={"d_max": "without a limit to its growth, d is its own maximum"},
+    ),
+    Peer(
+        "Lookahead",
+        _lookahead,
+        {**kept("SGD", "m"), **kept("Lookahead", "slow")},
+        [
+            {"inner": "SGD", "momentum": 0.9, "sync_period": 7, "sync_rate": 0.3, **DECAY},
+            {"inner": "SGD", "sync_period": 3, "sync_rate": 0.8},
+        ],
+    ),
+    Peer(
+        "ClipValue",
+        lambda optax, h: optax.chain(optax.clip(h["max_value"]), _inside(optax, h)),
+        kept("SGD", "m"),
+        [{"inner": "SGD", "momentum": 0.9, "max_value": 0.01, **DECAY}],
+    ),
+    Peer(
+        "ClipGlobalNorm",
+        lambda optax, h: optax.chain(optax.clip_by_global_norm(h["max_norm"]), _inside(optax, h)),
+        kept("SGD", "m"),
+        [
+            {"inner": "SGD", "momentum": 0.9, "max_norm": 0.5, **DECAY},
+            {"inner": "SGD", "momentum": 0.9, "max_norm": 1e-5},
+        ],
+    ),
+    Peer(
+        "Centralize",
+        lambda optax, h: optax.chain(optax.centralize(), _inside(optax, h)),
+        kept("SGD", "m"),
+        [{"inner": "SGD", "momentum": 0.9, **DECAY}],
+    ),
+    Peer(
+        "Accumulate",
+        _accumulate,
+        {**kept("SGD", "m"), **kept("Accumulate", "accumulated")},
+        [
+            {"inner": "SGD", "momentum": 0.9, "every": 3, **DECAY},
+            {"inner": "SGD", "momentum": 0.9, "every": 1},
+        ],
+    ),
+]

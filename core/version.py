@@ -1,0 +1,3 @@
+"""The version of samestep: this is its one place."""
+
+__version__ = "0.1.0"

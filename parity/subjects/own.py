@@ -1,0 +1,53 @@
+"""Steps rules, in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+
+from samestep.rule import Rule
+
+from .slots import apart, called
+from .subject import Arrays, Slots, Stepper
+from .subject import Runner as BaseRunner
+
+__all__ = ["Runner"]
+
+
+class Runner(BaseRunner):
+    """Runs a rule, or what a rule's class makes with arguments."""
+
+    def __init__(
+        self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""
+    ) -> None:
+        self.rule: Rule = target if isinstance(target, Rule) else target(**arguments)
+        self.dtype = dtype
+
+    def start(self, params: Arrays) -> Stepper:
+        """The rule on copies of the parameters."""
+        return _Stepper(self.rule, params, self.dtype)
+
+
+class _Stepper(Stepper):
+    def __init__(self, rule: Rule, params: Arrays, dtype: str) -> None:
+        self.rule, self.dtype = rule, dtype
+        self.values = {path: numpy.array(value, dtype) for path, value in params.items()}
+        self.state = rule.init(self.values)
+
+    def step(self, grads: Arrays) -> None:
+        native = {path: numpy.array(grad, self.dtype) for path, grad in grads.items()}
+        self.values, self.state = self.rule.update(native, self.values, self.state)
+
+    def params(self) -> dict[str, numpy.ndarray]:
+        return {path: value.astype(numpy.float64) for path, value in self.values.items()}
+
+    def slots(self) -> Slots:
+        found: Slots = {}
+        inside = self.rule.hypers.get("lr_at") == "inside"
+        for slot, by_path in self.state.slots.items():
+            for path, value in by_path.items():
+                for name, array in apart(called(slot, inside), value):
+                    found.setdefault(name, {})[path] = array
+        return found

@@ -1,0 +1,42 @@
+"""What can be done otherwise in a rule, beside its options: every deviation that applies to it.
+
+Deviations work on what rules have: their numbers, the coefficients of a step, the weights of their
+averages, and the way in which they descend. So they need not know the rule.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from samestep.rule import Rule
+from samestep.wrapper import Wrapper
+
+from .averages import of_averages
+from .corrections import of_corrections, of_eps
+from .descents import of_ratios, of_steps
+from .deviation import Deviation
+from .matrices import of_matrices
+from .mistaken_numbers import of_numbers
+from .wrappers import of_wrappers
+
+__all__ = ["deviations"]
+
+KINDS = (of_numbers, of_averages, of_corrections, of_ratios, of_eps, of_steps, of_matrices)
+
+
+def deviations(rule: type[Rule]) -> tuple[Deviation, ...]:
+    """What can be done otherwise in a rule, beside its options."""
+    known: Any = rule
+    return _deviations(known)
+
+
+@cache
+def _deviations(rule: Any) -> tuple[Deviation, ...]:
+    if issubclass(rule, Wrapper):
+        return (*of_numbers(rule), *of_wrappers(rule))
+    if isinstance(rule.needs, property):  # a route
+        return ()
+    found = [deviation for kind in KINDS for deviation in kind(rule)]
+    found.sort(key=lambda deviation: deviation.loose)  # what explains exactly comes first
+    return tuple({deviation.name: deviation for deviation in found}.values())

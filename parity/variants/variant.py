@@ -1,0 +1,158 @@
+"""Variants of a rule: its options and numbers changed, and what people get wrong beside them.
+
+A variant is a rule with some changes. A change sets an option or a number that the rule declares,
+or plants a ``Deviation``: something that is no option, such as swapped betas. Deviations are
+applied to a copy of the rule's class, on what every rule has: its numbers, the coefficients of a
+step, and the way in which it descends. So they need not know the rule.
+"""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+from samestep.declaration import Hyper, Option, Storage
+from samestep.rule import Rule
+
+from .deviation import Deviation, Numbers
+from .deviations import deviations
+
+__all__ = ["DEVIATION", "Change", "Deviation", "Variant", "changes", "deviations"]
+
+
+class Change(NamedTuple):
+    """A field with another value; or a deviation, by its name."""
+
+    field: str
+    value: Any
+
+
+DEVIATION = "deviation"
+"""In place of a field's name in the key of a deviation."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A rule with changes."""
+
+    rule: type[Rule]
+    numbers: tuple[tuple[str, Any], ...]
+    """What the subject has, in our terms."""
+    changes: tuple[Change, ...] = ()
+
+    def with_changes(self, *more: Change) -> Variant:
+        """The same with more changes, which go before those that it has."""
+        kept = {_key(change): change for change in (*self.changes, *more)}
+        return Variant(self.rule, self.numbers, tuple(sorted(kept.values(), key=repr)))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of the rule's fields, before any deviation."""
+        fields = self.rule.fields()
+        found = dict(self.numbers)
+        return found | {c.field: c.value for c in self.changes if c.field in fields}
+
+    @property
+    def plain(self) -> Rule:
+        """The rule with the values, without any deviation."""
+        return self.rule(**self.values)
+
+    @property
+    def deviations(self) -> tuple[Deviation, ...]:
+        """What it does that is no option."""
+        fields = self.rule.fields()
+        known = {deviation.name: deviation for deviation in deviations(self.rule)}
+        return tuple(known[c.field] for c in self.changes if c.field not in fields)
+
+    @property
+    def late(self) -> int:
+        """How many steps late the gradients come."""
+        return sum(deviation.late for deviation in self.deviations)
+
+    @property
+    def loose(self) -> bool:
+        """Whether some of it is arithmetic in float32."""
+        return any(deviation.loose for deviation in self.deviations)
+
+    def made(self) -> Any:
+        """The rule, or ``None`` where the changes exclude each other."""
+        values: dict[str, Any] = self.values
+        for deviation in self.deviations:
+            if deviation.numbers is not None:
+                changed = deviation.numbers({**_defaults(self.rule), **values})
+                if changed is None:
+                    return None
+                values = {**values, **changed}
+        kinds = [d for d in self.deviations if d.methods is not None]
+        kinds.sort(key=lambda d: not d.loose)  # what comes later is built on what rounds
+        try:
+            cls: Any = self.rule
+            return _copy(cls, tuple(kinds))(**values)
+        except (TypeError, ValueError):
+            return None
+
+
+def _key(change: Change) -> str:
+    return change.field
+
+
+def _defaults(rule: type[Rule]) -> dict[str, Any]:
+    return {name: field.default for name, field in rule.fields().items()}
+
+
+@cache
+def _copy(rule: Any, kinds: tuple[Deviation, ...]) -> Any:
+    """The class with what the deviations do otherwise; it is registered nowhere."""
+    if not kinds:
+        return rule
+    made, kind = _copy(rule, kinds[:-1]), kinds[-1]
+    assert kind.methods is not None
+    body = partial(_filled, kind.methods(made))
+    return types.new_class(rule.__name__, (made,), {"register": False}, body)
+
+
+def _filled(found: dict[str, Any], space: dict[str, Any]) -> None:
+    space.update(found)
+
+
+def changes(rule: type[Rule], numbers: Numbers) -> list[Change]:
+    """Every single change of a rule: options, numbers that a dialect has, deviations.
+
+    Args:
+        rule: the rule.
+        numbers: what the subject lets be chosen; only other numbers are looked for.
+    """
+    found: list[Change] = []
+    for name, field in rule.fields().items():
+        if isinstance(field, Storage):
+            continue
+        if isinstance(field, Option):
+            found += [Change(name, value) for value in _choices(rule, name, field)]
+        elif name not in numbers:
+            found += [Change(name, value) for value in _usual(rule, name, field)]
+    found += [Change(deviation.name, DEVIATION) for deviation in deviations(rule)]
+    return found
+
+
+def _choices(rule: type[Rule], name: str, field: Option) -> list[Any]:
+    """Values of an option; whole numbers are those that a dialect has."""
+    if field.choices is not None:
+        return [value for value in field.choices if value != field.default]
+    if isinstance(field.default, bool):
+        return [not field.default]
+    return _in_dialects(rule, name, field.default)
+
+
+def _usual(rule: type[Rule], name: str, field: Hyper) -> list[Any]:
+    """Numbers that dialects have for what a subject does not let be chosen."""
+    found = _in_dialects(rule, name, field.default)
+    if name != "lr" and field.typical not in (None, field.default, *found):
+        found.append(field.typical)
+    return found if name != "lr" else []
+
+
+def _in_dialects(rule: type[Rule], name: str, default: Any) -> list[Any]:
+    values = (item.values.get(name, default) for item in rule.dialects.values())
+    return [*dict.fromkeys(value for value in values if value != default)]

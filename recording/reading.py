@@ -1,0 +1,154 @@
+"""Recordings as they are read: sessions of steps, whose arrays are maps of the file.
+
+Kinds of arrays: ``grad``, a gradient; ``param``, a parameter before a step, and ``after``, behind
+it, both only where they are not what was last stored of the parameter; ``state``, an array of the
+optimizer's state before a step, as a checkpoint has it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from samestep.checkpoints.contents import parsed
+from samestep.checkpoints.state import Checkpoint, CheckpointError
+from samestep.checkpoints.tensor import Tensor
+
+from .spool import Image, RecordingError, images, part_of
+
+__all__ = ["Recording", "Session", "Step", "read", "stretch_of"]
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One recorded step."""
+
+    number: int
+    """Counted from 0."""
+    groups: list[dict[str, Any]]
+    """What the optimizer had: ``numbers`` by its own names, and ``rule`` where it is known."""
+    group_of: Mapping[str, int]
+    """By parameter."""
+    grads: Tensors
+    """Of those parameters that had one."""
+    before: Tensors
+    after: Tensors
+    begins: bool = False
+    """Whether the step before it is not in the recording."""
+    fresh: bool = False
+    """Whether the optimizer had no state yet."""
+    state: Checkpoint | None = None
+    """The optimizer's state before a step that begins a stretch, if it is known."""
+    why: str = ""
+    """Why the state is not there."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one entry into the recorder has recorded."""
+
+    run: Mapping[str, Any]
+    """``optimizer``, ``framework``, ``counts``, ``parameters`` and ``versions``."""
+    steps: list[Step] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded run."""
+
+    path: str
+    sessions: list[Session]
+
+    @property
+    def steps(self) -> list[Step]:
+        """All its steps."""
+        return [step for session in self.sessions for step in session.steps]
+
+    @property
+    def optimizer(self) -> str:
+        """The name of the optimizer's class; empty where it is not known."""
+        return str(self.sessions[0].run.get("optimizer", "")) if self.sessions else ""
+
+
+def read(path: str | os.PathLike[str]) -> Recording:
+    """A recording, of which arrays are read, and compared with their checksums, as they are used.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RecordingError: it is no recording, or a damaged one.
+    """
+    target = Path(path)
+    if not target.exists() and part_of(target).exists():
+        raise RecordingError(
+            f"{target}: it is not there; {part_of(target).name} is, which a recording that goes "
+            "on, or was killed, has left, and which can be read"
+        )
+    found = [*images(target)]
+    try:
+        return Recording(os.fspath(path), [*_sessions(found)])
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise RecordingError(f"{target}: the header's records are damaged: {error!r}") from None
+    except CheckpointError as error:
+        raise RecordingError(f"{target}: {error}") from None
+
+
+def _sessions(found: list[Image]) -> Iterator[Session]:
+    records = [record for image in found for record in image.records]
+    tensors: dict[str, Tensor] = {}
+    for image in found:
+        tensors |= image.tensors
+    by_place: dict[tuple[str, str], dict[str, dict[str, Tensor]]] = {}
+    for key, tensor in tensors.items():
+        kind, session, number, name = key.split("/", 3)
+        by_place.setdefault((session, number), {}).setdefault(kind, {})[name] = tensor
+    for opened in records:
+        if "run" in opened:
+            own = [r for r in records if r["session"] == opened["session"] and "step" in r]
+            yield Session(opened["run"], [*_steps(own, str(opened["session"]), by_place)])
+
+
+def _steps(records: list[dict[str, Any]], session: str, by_place: Any) -> Iterator[Step]:
+    """Steps with their arrays; what is not stored again is what it was."""
+    groups: list[dict[str, Any]] = []
+    group_of: dict[str, int] = {}
+    last: dict[str, Tensor] = {}
+    begun: dict[str, Any] = {}
+    for record in records:  # of a step two: one before it, one behind it, which has the numbers
+        number = record["step"]
+        arrays = by_place.get((session, str(number)), {})
+        if "ended" not in record:
+            begun, last = record, {**last, **arrays.get("param", {})}
+            continue
+        groups = record.get("groups", groups)
+        group_of = record.get("group_of", group_of)
+        names = [*group_of]
+        before = {name: last[name] for name in names}
+        last = {**last, **arrays.get("after", {})}
+        state = None
+        if begun.get("state") is not None:
+            state = parsed(begun["state"], arrays.get("state", {}))
+        yield Step(
+            number,
+            groups,
+            group_of,
+            arrays.get("grad", {}),
+            before,
+            {name: last[name] for name in names},
+            bool(begun.get("begins")),
+            bool(begun.get("fresh")),
+            state,
+            str(begun.get("why", "")),
+        )
+
+
+def stretch_of(steps: Sequence[Step], place: int) -> Sequence[Step]:
+    """The steps from one on to the end of its stretch."""
+    end = place + 1
+    while end < len(steps) and not steps[end].begins:
+        end += 1
+    return steps[place:end]

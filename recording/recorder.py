@@ -1,0 +1,278 @@
+"""The recorder: what a training loop does, written to disk step by step.
+
+    with Recorder("run.safetensors") as recording:
+        for step, batch in enumerate(batches):
+            grads = gradients(params, batch)
+            after, state = rule.update(grads, params, state)
+            recording.note(step, grads, params, after, rule)
+            params = after
+
+The recorders of the frameworks are made of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from samestep import tree
+from samestep.arrays import is_array, known, listed
+from samestep.checkpoints.contents import arrays, metadata
+from samestep.checkpoints.state import Checkpoint, CheckpointError
+from samestep.checkpoints.tensor import Tensor
+from samestep.checkpoints.trees import from_tree
+from samestep.rule import Rule, State
+
+from .chosen import Group, Steps, chosen
+from .sink import Sink
+from .spool import RecordingError, crcs_of
+
+__all__ = ["Recorder"]
+
+Arrays = Mapping[str, Any]
+
+
+class Recorder:
+    """Writes gradients, parameters and hyperparameters of a run to a safetensors file.
+
+    Args:
+        path: of the file. Its folder must exist. It is there when the ``with`` block ends, also by
+            an exception; until then, and when the process is killed, what has been recorded is in
+            ``<path>.part``, which can be read like it.
+        steps: which steps, counted from 0: all, the first so many, those in a ``range`` or a set,
+            or those for which a function of the step is true. Steps that follow each other are a
+            stretch; the optimizer's state is recorded where a stretch begins, so that it can be
+            replayed from there.
+        parameters: which parameters: patterns such as ``"*.weight"``, of which one must fit.
+        state: whether the optimizer's state is recorded where a stretch begins in mid-course;
+            without it a replay needs a recording from the first step on.
+        append: go on with the recording that there is, as a resumed run does.
+        first_step: the number of the first step; by default 0, or when appending the next one.
+        optimizer: the name of what is recorded.
+        framework: the library whose arrays these are.
+        counts: ``"all"`` where steps are counted for all parameters together, else ``"each"``.
+        versions: of libraries, by name.
+
+    Raises:
+        RecordingError: the folder is not there, or the file is no recording to be gone on with.
+        TypeError, ValueError: ``steps`` says no steps.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        steps: Steps = None,
+        parameters: str | Iterable[str] = "*",
+        state: bool = True,
+        append: bool = False,
+        first_step: int | None = None,
+        optimizer: str = "",
+        framework: str = "numpy",
+        counts: str = "all",
+        versions: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path, self.state, self.append = Path(path), state, append
+        self.patterns = (parameters,) if isinstance(parameters, str) else tuple(parameters)
+        self.steps, self.sink = chosen(steps), Sink(self.path)
+        self.first_step, self.number = first_step, first_step or 0
+        self.count: int | None = None
+        """How many parameters there are, those included that ``begin`` is not given."""
+        self.run: dict[str, Any] = {
+            "optimizer": optimizer,
+            "framework": framework,
+            "counts": counts,
+            "versions": dict(versions or {}),
+        }
+        self._names: list[str] | None = None
+        self._seen: int | None = None
+        self._crcs: dict[str, list[int]] = {}
+        self._groups: Any = None
+
+    # What frameworks and users call.
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.close(ended=error)
+
+    def open(self) -> None:
+        """Make sure that there is something to write to, before training begins."""
+        following = self.sink.open(self.append)
+        if self.first_step is None:
+            self.number = following
+
+    def close(self, ended: BaseException | None = None) -> None:
+        """Put together what has been recorded, in the file."""
+        self.sink.close(ended)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether steps can be recorded."""
+        return self.sink.is_open
+
+    def wants(self, step: int) -> bool:
+        """Whether a step is recorded."""
+        return self.is_open and bool(self.steps(step))
+
+    def named(self, names: Collection[str]) -> list[str]:
+        """Those of the parameters that are recorded.
+
+        Raises:
+            RecordingError: a pattern fits none.
+        """
+        for pattern in self.patterns:
+            if names and not any(fnmatchcase(name, pattern) for name in names):
+                raise RecordingError(
+                    f"parameters={pattern!r} fits no parameter; there are {listed(names)}"
+                )
+        return [name for name in names if any(fnmatchcase(name, p) for p in self.patterns)]
+
+    def note(
+        self,
+        step: int,
+        grads: Any,
+        before: Any,
+        after: Any,
+        hyperparameters: Rule | Mapping[str, Any],
+        state: State | None = None,
+    ) -> None:
+        """Record a step, if it is one of those that are wanted.
+
+        Args:
+            step: its number, from 0.
+            grads: gradients: a tree of arrays.
+            before: the parameters before it, and ``after``, behind it.
+            hyperparameters: by name; or the rule, whose schedules are taken at this step.
+            state: of the rule, before the step; a replay can begin where it is recorded.
+        """
+        if not self.wants(step):
+            return
+        params = _by_name(before)
+        given = hyperparameters
+        rule = given if isinstance(given, Rule) else None
+        groups = {
+            name: Group({} if isinstance(given, Rule) else given)
+            if rule is None
+            else Group(rule.hypers, rule.of(name, array.shape))
+            for name, array in params.items()
+        }
+        taken = None
+        if rule is not None and state is not None:
+            taken = _checkpoint_of(rule, before, state)
+        fresh = step == 0 if state is None else state.steps_taken == 0
+        self.begin(step, _by_name(grads), params, taken, fresh=fresh)
+        self.end(step, _by_name(after), groups)
+
+    # What the recorders of frameworks are made of.
+
+    def begin(
+        self,
+        step: int,
+        grads: Arrays,
+        before: Arrays,
+        state: Callable[[], Checkpoint] | None,
+        *,
+        fresh: bool,
+    ) -> None:
+        """Write what there is before a step: gradients, parameters, and perhaps the state.
+
+        Args:
+            step: its number.
+            grads, before: by name, of all parameters.
+            state: the optimizer's state, made where it is needed.
+            fresh: whether the optimizer has no state yet.
+        """
+        if self._names is None:
+            self._open_session(before)
+        names = self.named(before)
+        begins = self._seen != step
+        record: dict[str, Any] = {"session": 0, "step": step}
+        tensors = {f"grad/0/{step}/{n}": Tensor.of(grads[n]) for n in names if n in grads}
+        if begins:
+            record |= {"begins": True, "fresh": fresh}
+        if begins and not fresh:
+            record |= self._stated(step, names, state, tensors)
+        for name in names:
+            self._changed(f"param/0/{step}/{name}", name, before[name], tensors)
+        self.sink.write(record, tensors)
+
+    def end(self, step: int, after: Arrays, groups: Mapping[str, Group]) -> None:
+        """Write what there is behind a step: parameters, and hyperparameters that have changed."""
+        names = self.named([*after])
+        record: dict[str, Any] = {"session": 0, "step": step, "ended": True}
+        described: list[dict[str, Any]] = []
+        group_of, places = {}, {}
+        for name in names:
+            group = groups[name]
+            if id(group) not in places:
+                own = group.described(step)
+                if own not in described:
+                    described.append(own)
+                places[id(group)] = described.index(own)
+            group_of[name] = places[id(group)]
+        now = json.dumps([described, group_of])
+        if now != self._groups:
+            record |= {"groups": described, "group_of": group_of}
+        tensors: dict[str, Tensor] = {}
+        for name in names:
+            self._changed(f"after/0/{step}/{name}", name, after[name], tensors)
+        self.sink.write(record, tensors)
+        self._groups, self._seen = now, step + 1
+
+    def _open_session(self, params: Arrays) -> None:
+        self._names = self.named(params)
+        self.run |= {"id": secrets.token_hex(8), "parameters": self.count or len(params)}
+        self.sink.write({"session": 0, "run": self.run}, {})
+
+    def _stated(
+        self,
+        step: int,
+        names: list[str],
+        state: Callable[[], Checkpoint] | None,
+        tensors: dict[str, Tensor],
+    ) -> dict[str, Any]:
+        """What is said of the state before a step, and its arrays; or why it is not there."""
+        if not self.state:
+            return {"why": "it was recorded with state=False"}
+        if state is None:
+            return {"why": "the recorder does not know where this optimizer keeps it"}
+        try:
+            taken = state()
+        except (CheckpointError, TypeError) as error:
+            return {"why": str(error)}
+        own = {n: replace(s, value=None) for n, s in taken.parameters.items() if n in names}
+        taken = replace(taken, parameters=own, others={})
+        for key, tensor in arrays(taken).items():
+            tensors[f"state/0/{step}/{key}"] = tensor
+        return {"state": metadata(taken)}
+
+    def _changed(self, key: str, name: str, array: Any, tensors: dict[str, Tensor]) -> None:
+        """Have an array stored if it is not what was stored last."""
+        tensor = Tensor.of(array)
+        tensor = tensor.reshaped(tensor.bits)  # one on an accelerator is fetched once
+        crcs = [hash((tensor.dtype, tensor.shape)), *crcs_of(tensor)]
+        if self._crcs.get(name) != crcs:
+            tensors[key], self._crcs[name] = tensor, crcs
+
+
+def _by_name(params: Any) -> dict[str, Any]:
+    """Arrays of a tree by the names that they have everywhere."""
+    return {tree.dotted(path): array for path, array in tree.leaves(params)}
+
+
+def _checkpoint_of(rule: Rule, params: Any, state: State) -> Callable[[], Checkpoint]:
+    if is_array(known(state.step)):
+        raise TypeError(f"{rule.name}: the step is traced; a run is recorded outside of jit")
+    return lambda: from_tree(rule, params, state)

@@ -1,0 +1,141 @@
+"""Whether a recorded step is the rule's, up to rounding.
+
+A step is judged by itself: the rule takes it from the recorded parameters, with the state that it
+has from the recorded gradients, in float64 and in float32, and what was recorded must be near one
+of them. Near is a few ULP of the parameter, and a small part of what the step changes: a library
+that computes ``1 - beta**t`` in float32 is wrong by 1e-5 of it, one with another eps by more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy
+
+from samestep.parity.ulp import spacing
+from samestep.rule import Rule
+
+__all__ = ["RELATIVE", "ULP", "Bound", "Judge", "Judgement"]
+
+ULP = 4.0
+"""How many ULP of the parameter a step may be off beside the part of the change."""
+
+RELATIVE: Mapping[str, float] = {
+    "float64": 1e-10,
+    "float32": 1e-4,
+    "float16": 2.0**-8,
+    "bfloat16": 2.0**-5,
+}
+"""Which part of the change a step may be off, by the dtype of the parameter."""
+
+
+EPS: Mapping[str, float] = {
+    "float64": 2.0**-52,
+    "float32": 2.0**-23,
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+}
+"""The largest ULP of a dtype, relative to the number."""
+
+
+class Bound(NamedTuple):
+    """How far a step may be off: a number of ULP alone, or what rounding explains."""
+
+    ulp: float | None = None
+
+
+class Judgement(NamedTuple):
+    """How far a step of a parameter is off, at the element where it is farthest."""
+
+    within: bool
+    ulp: float
+    """In ULP of the largest size that the element or its change has had."""
+    relative: float
+    """Relative to the largest change of the parameter in this step."""
+    place: tuple[int, ...]
+    recorded: float
+    computed: float
+
+
+class Judge:
+    """Sizes of the elements of every parameter so far, and what they allow."""
+
+    def __init__(self, bound: Bound, dtypes: Mapping[str, str]) -> None:
+        self.bound, self.dtypes = bound, dtypes
+        self._sizes: dict[str, numpy.ndarray] = {}
+        self._moves: dict[str, numpy.ndarray] = {}
+        self._unit: dict[str, numpy.ndarray] = {}
+
+    def copy(self) -> Judge:
+        """Another that has seen the same."""
+        made = Judge(self.bound, self.dtypes)
+        made._sizes, made._moves, made._unit = map(dict, (self._sizes, self._moves, self._unit))
+        return made
+
+    def apart(self, name: str, one: numpy.ndarray, other: numpy.ndarray) -> float:
+        """How far two values of a parameter are apart at most, in ULP as the last step was."""
+        return float(numpy.max(_distance(one, other) / self._unit[name], initial=0.0))
+
+    def judged(
+        self,
+        name: str,
+        rule: Rule,
+        before: numpy.ndarray,
+        after: numpy.ndarray,
+        *computed: numpy.ndarray,
+    ) -> Judgement:
+        """How far a recorded parameter is from what is computed, the nearest counting."""
+        size, move = self._seen(name, rule, before, computed[0])
+        if not after.size:
+            return Judgement(True, 0.0, 0.0, (), 0.0, 0.0)
+        dtype = self.dtypes[name]
+        apart = _distance(after, computed[0])
+        for other in computed[1:]:
+            apart = numpy.minimum(apart, _distance(after, other))
+        units = numpy.asarray(apart / self._unit[name])
+        place = numpy.unravel_index(int(numpy.argmax(units)), units.shape)
+        worst = float(units[place])
+        if self.bound.ulp is None:
+            part = RELATIVE[dtype] * rule.amplifies
+            over = apart > ULP * EPS[dtype] * size + part * move
+        else:
+            over = units > self.bound.ulp
+        if beyond := bool(numpy.any(over)):  # of what is beyond its bound what is farthest
+            far = numpy.where(over, apart, -1.0)
+            place = numpy.unravel_index(int(numpy.argmax(far)), far.shape)
+        change = float(numpy.max(numpy.abs(computed[0] - before), initial=0.0)) or 1.0
+        relative = float(numpy.abs(after[place] - computed[0][place])) / change
+        at = tuple(int(index) for index in place)
+        return Judgement(
+            not beyond, worst, relative, at, float(after[place]), float(computed[0][place])
+        )
+
+    def _seen(
+        self, name: str, rule: Rule, before: numpy.ndarray, computed: numpy.ndarray
+    ) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """The largest size and change of every element so far."""
+        with numpy.errstate(invalid="ignore"):
+            change = numpy.asarray(numpy.abs(computed - before))
+        change[~numpy.isfinite(change)] = 0.0
+        if change.size:  # an element that hardly moves is as exact as the others around it
+            change = numpy.fmax(change, numpy.sqrt(numpy.mean(change * change)))
+        size = numpy.asarray(numpy.fmax(numpy.abs(before), numpy.abs(computed)))
+        size[~numpy.isfinite(size)] = 0.0
+        if rule.needs in ("matrix", "factored", "axes") and size.size:
+            change = numpy.full_like(change, numpy.fmax.reduce(change, axis=None))
+        self._sizes[name] = numpy.fmax(size, self._sizes.get(name, 0.0))
+        self._moves[name] = numpy.fmax(change, self._moves.get(name, 0.0))
+        scale = numpy.maximum(self._sizes[name], self._moves[name])
+        self._unit[name] = spacing(scale, self.dtypes[name])
+        return self._sizes[name], self._moves[name]
+
+
+def _distance(one: numpy.ndarray, other: numpy.ndarray) -> numpy.ndarray:
+    """The differences of elements; infinite where only one of two is finite, or a number."""
+    with numpy.errstate(invalid="ignore"):
+        apart: numpy.ndarray = numpy.asarray(numpy.abs(one - other))
+    if not numpy.all(numpy.isfinite(apart)):
+        same = (one == other) | (numpy.isnan(one) & numpy.isnan(other))
+        apart = numpy.where(same, 0.0, numpy.where(numpy.isfinite(apart), apart, numpy.inf))
+    return apart

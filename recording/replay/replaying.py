@@ -1,0 +1,307 @@
+"""A recorded run recomputed on NumPy: where it departs from the rule, if anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from samestep.recording.reading import Recording, Session, Step, stretch_of
+from samestep.recording.spool import RecordingError
+from samestep.rule import Rule
+
+from .findings import Departure, Replay, Row
+from .judging import Bound, Judge, Judgement
+from .reasons import instead
+from .resuming import same_bits, went_on
+from .rules import Asked, Rules
+from .stepper import Machine, Values, values_of
+from .trials import Pair, fits, trials
+
+__all__ = ["replay"]
+
+SOON = 3
+"""Steps within which a run departs that never followed its rule; some changes need a few."""
+
+
+def replay(
+    recordings: Sequence[Recording], asked: Asked | None = None, bound: Bound | None = None
+) -> Replay:
+    """Recompute recorded runs, each of which goes on with the one before it.
+
+    Args:
+        recordings: one, or several in their order.
+        asked: which rule; by default what was noted.
+        bound: how far a step may be off; by default what rounding explains.
+
+    Raises:
+        RecordingError: nothing in it can be recomputed, and why.
+    """
+    run = _Run(recordings, asked or Asked(), bound or Bound())
+    offset = 0
+    for one in recordings:
+        for session in one.sessions:
+            offset = run.session(one.path, session, offset)
+    if not run.found.steps:
+        raise RecordingError(
+            f"{recordings[0].path}: no step can be judged: {run.found.unchecked[0][2]}"
+            if run.found.unchecked
+            else f"{recordings[0].path}: there is no step in it"
+        )
+    run.found.departures.sort(key=lambda departure: (departure.step, -departure.relative))
+    run.explain(recordings)
+    return run.found
+
+
+class _Run:
+    """A recomputation on its way."""
+
+    def __init__(self, recordings: Sequence[Recording], asked: Asked, bound: Bound) -> None:
+        steps = [step for one in recordings for step in one.steps]
+        if not steps:
+            raise RecordingError(f"{recordings[0].path}: there is no step in it")
+        self.rules, self.bound = Rules(asked, recordings), bound
+        self.dtypes = {n: t.dtype for step in steps for n, t in step.before.items()}
+        run = recordings[0].sessions[0].run
+        self.found = Replay(
+            [one.path for one in recordings],
+            recordings[0].optimizer,
+            self.rules.shown(steps[0], str(run.get("framework", ""))),
+            bound,
+        )
+        self.shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+        """Of the parameters, and in which file they had them first."""
+        self.judge = Judge(bound, self.dtypes)
+        self.pair: Pair | None = None
+        self.last: Step | None = None
+        self.firsts = {s.steps[0].number for o in recordings for s in o.sessions if s.steps}
+        self.kept: dict[int, tuple[Step, Pair, Judge]] = {}
+        """What a session goes on from that is resumed from before the end of another."""
+        self.free: Pair | None = None
+        self.free_params: list[Values] = [{}, {}]
+
+    def session(self, path: str, session: Session, offset: int) -> int:
+        """Recompute what one entry into the recorder has recorded; the next step's number."""
+        steps = session.steps
+        if not steps:
+            return offset
+        if offset and steps[0].number == 0:  # a process that counts anew
+            steps = [replace(step, number=step.number + offset) for step in steps]
+        each = session.run.get("counts") == "each"
+        for place, step in enumerate(steps):
+            rules = self.rules.of(step)
+            self._refuse_parts(session, step, rules)
+            self._refuse_shapes(path, step)
+            if place == 0 or step.begins:
+                self._begin(path, steps, place, rules, each)
+            elif self.last is not None:
+                self._between(self.last, step)
+            if self.pair is None:
+                continue
+            self._step(steps, place, rules)
+            self.last = step
+            if step.number + 1 in self.firsts:
+                self.kept[step.number + 1] = step, self.pair.copy(), self.judge.copy()
+        return steps[-1].number + 1
+
+    def explain(self, recordings: Sequence[Recording]) -> None:
+        """Say what a run from its first step that departs at once does instead."""
+        session = recordings[0].sessions[0]
+        stretch = stretch_of(session.steps, 0)
+        first = self.found.first
+        soon = first is not None and not first.why and first.step <= stretch[0].number + SOON
+        if soon and stretch[0].fresh:
+            each = session.run.get("counts") == "each"
+            self.found.instead = instead(stretch, self.rules, self.bound, each)
+
+    def _refuse_parts(self, session: Session, step: Step, rules: dict[str, Rule]) -> None:
+        """Refuse a rule that sums over parameters of which some are not there."""
+        total = session.run.get("parameters", len(rules))
+        summing = next((rule.name for rule in rules.values() if rule.phases), None)
+        if summing is not None and len(rules) < total:
+            raise RecordingError(
+                f"{summing} sums over all parameters, of which {len(rules)} of {total} are "
+                "recorded; record all of them"
+            )
+
+    def _refuse_shapes(self, path: str, step: Step) -> None:
+        """Refuse a parameter that has had another shape."""
+        for name, tensor in step.before.items():
+            shape, where = self.shapes.setdefault(name, (tensor.shape, path))
+            if tensor.shape != shape:
+                raise RecordingError(
+                    f"{path}: {name} has shape {tensor.shape}, and had {shape} in {where}"
+                )
+
+    def _begin(
+        self, path: str, steps: list[Step], place: int, rules: dict[str, Rule], each: bool
+    ) -> None:
+        """Take the state at the beginning of a stretch."""
+        step, params = steps[place], values_of(steps[place].before)
+        if self.last is not None and self.pair is not None:
+            now = self.last, self.pair, self.judge
+            self.kept.setdefault(self.last.number + 1, now)
+        if place == 0 and step.number in self.kept:
+            last, pair, self.judge = self.kept[step.number]
+            stretch = stretch_of(steps, place)
+            resume, self.pair = went_on(last, stretch, path, pair, self.rules, self.judge)
+            self.found.resumes.append(resume)
+        else:
+            self._take(steps, place, rules, each, params)
+        if self.pair is not None:
+            self._free(params)
+
+    def _take(
+        self,
+        steps: list[Step],
+        place: int,
+        rules: dict[str, Rule],
+        each: bool,
+        params: Values,
+    ) -> None:
+        """Take the state that is recorded, or the first, if it is known which it was."""
+        step = steps[place]
+        pair = Pair(*(Machine(wide, self.dtypes, each) for wide in (True, False)))
+        stateless = not any(rule.slots() or rule.shared() for rule in rules.values())
+        known = step.fresh or step.state is not None or stateless
+        self.pair = pair if known else None
+        if not known:
+            why = f"the optimizer's state is not in the recording ({step.why or 'unknown'})"
+            last = stretch_of(steps, place)[-1].number
+            self.found.unchecked.append((step.number, last, why))
+            return
+        for machine in pair:
+            try:
+                if step.state is not None:
+                    machine.take(step.state, rules, params)
+                else:
+                    machine.fresh(rules, params)
+            except (KeyError, ValueError) as error:
+                raise RecordingError(f"the state recorded at step {step.number}: {error}") from None
+            if stateless and not step.fresh:
+                machine.count = step.number
+                machine.own = {n: o._replace(step=step.number) for n, o in machine.own.items()}
+        self.judge = Judge(self.bound, self.dtypes)
+
+    def _free(self, params: Values) -> None:
+        """Begin runs that go their own way from here."""
+        assert self.pair is not None
+        self.free = self.pair.copy()
+        self.free_params = [dict(params), dict(params)]
+
+    def _between(self, last: Step, step: Step) -> None:
+        """Note what has changed since the step before, other than by the optimizer."""
+        moved = [
+            name
+            for name, tensor in step.before.items()
+            if name in last.after
+            and tensor is not last.after[name]
+            and not same_bits(tensor, last.after[name])
+        ]
+        if moved and self.pair is not None:
+            self.found.changes.append((step.number, moved))
+            for params in self.free_params:
+                params.update(values_of({name: step.before[name] for name in moved}))
+
+    def _step(self, steps: list[Step], place: int, rules: dict[str, Rule]) -> None:
+        step = steps[place]
+        grads, before, after = (values_of(part) for part in (step.grads, step.before, step.after))
+        assert self.pair is not None and self.free is not None
+        old, seen = self.pair.copy(), self.judge.copy()
+        computed = self.pair.step(rules, grads, before)
+        judged: dict[str, Judgement] = {}
+        for name in before:
+            row = self._row(name, step)
+            results = [one[name] for one in computed]
+            judged[name] = self.judge.judged(name, rules[name], before[name], after[name], *results)
+            row.steps += 1
+            row.ulp = max(row.ulp, judged[name].ulp)
+        self._depart(steps, place, rules, old, seen, judged)
+        worst = [max((own.ulp for own in judged.values()), default=0.0)]
+        for at, machine in enumerate(self.free):
+            params = {name: self.free_params[at].get(name, before[name]) for name in before}
+            self.free_params[at] = machine.step(rules, grads, params)
+            worst.append(self._apart(at, after))
+        self.found.growth.append((step.number, *worst))  # type: ignore[arg-type]
+
+    def _row(self, name: str, step: Step) -> Row:
+        tensor = step.before[name]
+        return self.found.rows.setdefault(name, Row(name, tensor.shape, tensor.dtype))
+
+    def _apart(self, at: int, after: Values) -> float:
+        """How far the recorded run is from one that goes its own way, in ULP."""
+        worst = 0.0
+        for name, value in after.items():
+            own = self.judge.apart(name, value, self.free_params[at][name])
+            row, where = self.found.rows[name], ("float64", "float32")[at]
+            setattr(row, where, max(getattr(row, where), own))
+            worst = max(worst, own)
+        return worst
+
+    def _depart(
+        self,
+        steps: list[Step],
+        place: int,
+        rules: dict[str, Rule],
+        old: Pair,
+        seen: Judge,
+        judged: dict[str, Judgement],
+    ) -> None:
+        """Note what departs in a step, and what it goes like instead."""
+        step = steps[place]
+        wrong = {name for name, own in judged.items() if not own.within}
+        known = {departure.path for departure in self.found.departures}
+        for name in wrong:
+            self.found.rows[name].departing += 1
+        why = self._why(steps, place, rules, old, seen, wrong - known)
+        for name in sorted(wrong - known, key=list(judged).index):
+            own = judged[name]
+            self.found.departures.append(
+                Departure(
+                    step.number,
+                    name,
+                    own.ulp,
+                    own.relative,
+                    own.place,
+                    own.recorded,
+                    own.computed,
+                    why.get(name, ""),
+                )
+            )
+        for at, departure in enumerate(self.found.departures):
+            if departure.path in wrong:
+                self.found.departures[at] = replace(departure, until=step.number)
+
+    def _why(
+        self,
+        steps: list[Step],
+        place: int,
+        rules: dict[str, Rule],
+        old: Pair,
+        seen: Judge,
+        names: set[str],
+    ) -> dict[str, str]:
+        """What parameters go like that depart here for the first time; their state goes on so."""
+        step, found = steps[place], {}
+        for name in names:
+            if name not in step.grads:
+                found[name] = "it has no gradient in this step, and has changed"
+            elif same_bits(step.before[name], step.after[name]):
+                found[name] = "it was not stepped"
+        left = {name for name in names if name not in found}
+        stretch = stretch_of(steps, place)
+        params = values_of(step.before)
+        for trial in trials(old, rules, params) if left else ():
+            for name in fits(trial, stretch, self.rules, seen, left):
+                found[name] = f"from here on as if {trial.says}"
+                left.discard(name)
+                if not trial.changes:
+                    self._go_on(trial.pair, name, rules, step)
+        return found
+
+    def _go_on(self, pair: Pair, name: str, rules: dict[str, Rule], step: Step) -> None:
+        """Let a parameter go on with another state, of which this step is the first."""
+        assert self.pair is not None
+        alone = pair.copy()
+        alone.step(rules, values_of(step.grads), values_of(step.before))
+        for mine, theirs in zip(self.pair, alone, strict=True):
+            mine.own[name] = theirs.own[name]

@@ -1,0 +1,154 @@
+"""Which rule a recorded optimizer is said to follow, with the numbers that it had at each step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from samestep.arrays import listed
+from samestep.checkpoints.description import made, numbers
+from samestep.parity.subjects.arguments import numbers_of, options_of
+from samestep.parity.subjects.subject import Subject
+from samestep.recording.reading import Recording, Step
+from samestep.recording.spool import RecordingError
+from samestep.rule import Rule, registry
+from samestep.wrapper import Wrapper
+
+__all__ = ["Asked", "Rules"]
+
+
+LIBRARY = {"jax": "optax"}
+"""The dialect of a framework, where it has another name."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run is to be recomputed with.
+
+    Args:
+        rule: the name of a rule; by default what the recorder has noted.
+        like: the dialect.
+        settings: numbers and options that go before those in the recording.
+    """
+
+    rule: str | None = None
+    like: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "like" in self.settings:
+            raise RecordingError(
+                f"--set like={self.settings['like']}: the dialect is given by --like"
+            )
+        if self.rule is not None and self.rule not in registry:
+            raise RecordingError(
+                f"there is no rule {self.rule}; there are {', '.join(sorted(registry))}"
+            )
+        if self.rule is not None and issubclass(registry[self.rule], Wrapper):
+            raise RecordingError(
+                f"{self.rule} is a wrapper of a rule; a run of it is recomputed with what its "
+                "recorder has noted"
+            )
+        if self.like is not None and self.rule is not None:
+            _refuse_dialect(registry[self.rule], self.like)
+
+
+class Rules:
+    """The rule of every parameter at every step of a recording."""
+
+    def __init__(self, asked: Asked, recordings: Sequence[Recording]) -> None:
+        self.asked = asked
+        self._made: dict[str, Rule] = {}
+        self.noted = all(
+            "rule" in group for one in recordings for step in one.steps for group in step.groups
+        )
+        if not self.noted and asked.rule is None:
+            name = recordings[0].optimizer or "the optimizer"
+            rules = sorted(n for n, cls in registry.items() if not issubclass(cls, Wrapper))
+            raise RecordingError(
+                f"{recordings[0].path} does not say which rule {name} follows; name one with "
+                f"--rule: {', '.join(rules)}"
+            )
+
+    def of(self, step: Step) -> dict[str, Rule]:
+        """The rules of the parameters at a step; parameters of one group have the same object."""
+        groups = [self._of(group) for group in step.groups]
+        return {name: groups[place] for name, place in step.group_of.items()}
+
+    def shown(self, step: Step, framework: str) -> str:
+        """The rules at a step, and whose form of them it is."""
+        rules = {*self.of(step).values()}
+        names = ", ".join(sorted({_title(rule) for rule in rules}))
+        library = self.asked.like or LIBRARY.get(framework, framework)
+        theirs = [rule.dialects[library].values for rule in rules if library in rule.dialects]
+        alike = len(theirs) == len(rules) and all(
+            rule.hypers[name] == value
+            for rule in rules
+            for name, value in rule.dialects[library].values.items()
+            if self.asked.like is None
+        )
+        return f"{names} like {library}" if alike else names
+
+    def _of(self, group: Mapping[str, Any]) -> Rule:
+        key = json.dumps(group, sort_keys=True)
+        if key not in self._made:
+            self._made[key] = self._new(group)
+        return self._made[key]
+
+    def _new(self, group: Mapping[str, Any]) -> Rule:
+        asked, described = self.asked, group.get("rule")
+        if asked.like is not None and described is not None and asked.rule is None:
+            _refuse_dialect(registry.get(described["name"]), asked.like, described["name"])
+        try:
+            if described is not None and self._is_asked(described):
+                rule = made(described)
+                if not isinstance(rule, Wrapper) and "state_dtype" in rule.hypers:
+                    rule = rule.replace(**asked.settings)
+                return rule
+            cls = registry[asked.rule or described["name"]]  # type: ignore[index]
+            return self._mapped(cls, group)
+        except (TypeError, ValueError) as error:
+            raise RecordingError(f"the recorded hyperparameters make no rule: {error}") from None
+
+    def _is_asked(self, described: Mapping[str, Any]) -> bool:
+        """Whether what is noted is what is asked for."""
+        named = self.asked.rule in (None, described["name"])
+        return named and self.asked.like in (None, described.get("like"))
+
+    def _mapped(self, cls: type[Rule], group: Mapping[str, Any]) -> Rule:
+        """A rule with the recorded numbers under our names, where it has them."""
+        given = {name: _number(value) for name, value in group.get("numbers", {}).items()}
+        described = group.get("rule")
+        if described is not None and described["name"] in registry and "rule" not in described:
+            known = numbers(made(described), described)
+            given = {**given, **{n: v for n, v in known.items() if n in cls.fields()}}
+        given = {name: value for name, value in given.items() if value is not None}
+        subject = Subject("the recording", None, "", given, cls)
+        found = {**options_of(subject, cls), **numbers_of(subject, cls)}
+        if self.asked.like is not None:  # of options the dialect has its own
+            own = cls.dialects[self.asked.like].values
+            found = {n: v for n, v in found.items() if n in given or n not in own}
+        return cls(like=self.asked.like, **{**found, **self.asked.settings})
+
+
+def _refuse_dialect(cls: type[Rule] | None, like: str, name: str = "") -> None:
+    """Refuse a dialect that a rule does not have; a wrapper, and what is not known, has none."""
+    presets = {} if cls is None or issubclass(cls, Wrapper) else cls.dialects
+    if like not in presets:
+        name = name if cls is None else cls.__name__
+        raise RecordingError(f"{name} has no dialect {like!r}; it has {listed(presets)}")
+
+
+def _title(rule: Rule) -> str:
+    """Names from the outside in: ``Lookahead(AdamW)``."""
+    return f"{rule.name}({_title(rule.rule)})" if isinstance(rule, Wrapper) else rule.name
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_number, value))
+    if isinstance(value, dict) and "number" in value:
+        return float(value["number"])
+    return value

@@ -1,0 +1,102 @@
+"""Where a recorder writes to, from before the first step to the end."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from samestep.checkpoints.tensor import Tensor
+
+from .spool import Image, Part, RecordingError, assemble, images, part_of
+
+__all__ = ["Sink"]
+
+
+class Sink:
+    """The part of a recording, and the file that it becomes.
+
+    Raises:
+        RecordingError: the folder is not there, or the path is one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.parent.is_dir():
+            raise RecordingError(f"{path}: there is no folder {path.parent}")
+        if path.is_dir():
+            raise RecordingError(f"{path}: this is a folder; it must be a file")
+        self.path = path
+        self.steps = 0
+        """Written in full."""
+        self._part: Part | None = None
+        self._old: list[Image] = []
+        self._used = self._failed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something can be written."""
+        return self._part is not None and not self._failed
+
+    def open(self, append: bool) -> int:
+        """Make the part, before training begins; the number of the step that comes next.
+
+        What a killed process has left is put together first, if it is gone on with.
+        """
+        if self._used:
+            raise RecordingError(f"{self.path}: this recorder has been used; make another one")
+        self._used, part = True, part_of(self.path)
+        if append:
+            existing = [path for path in (self.path, part) if path.exists()]
+            self._old = [image for path in existing for image in images(path)]
+            if part.exists():
+                assemble(self.path, self._old)
+                part.unlink()
+                self._old = [*images(self.path)]
+        self._part = Part(part)
+        ends = [r["step"] for image in self._old for r in image.records if "ended" in r]
+        return ends[-1] + 1 if ends else 0
+
+    def write(self, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Write what is said, and arrays. What cannot be written ends the recording."""
+        if self._part is None or self._failed:
+            return
+        try:
+            self._part.append(record, tensors)
+        except OSError as error:
+            self._failed = True
+            self._warn(
+                f"recording has ended at step {record.get('step')}, and training goes on: "
+                f"{error.strerror}"
+            )
+        else:
+            self.steps += "ended" in record
+
+    def close(self, ended: BaseException | None) -> None:
+        """Put together what has been written, in the file.
+
+        Args:
+            ended: what has ended the training, which is then not hidden by another error.
+        """
+        if self._part is None:
+            return
+        part, self._part = self._part, None
+        part.close()
+        if not self.steps:
+            part.path.unlink()
+            if ended is None:
+                self._warn("no step has been recorded")
+            return
+        try:
+            assemble(self.path, [*self._old, *images(part.path)])
+        except (OSError, ValueError) as error:
+            words = f"it cannot be put together: {error}; {part.path.name} has the recording"
+            if ended is None:
+                raise RecordingError(f"{self.path}: {words}, and can be read") from error
+            self._warn(words)
+            return
+        self._old = []
+        part.path.unlink()
+
+    def _warn(self, words: str) -> None:
+        warnings.warn(f"{self.path}: {words}", UserWarning, stacklevel=5)

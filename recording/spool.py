@@ -1,0 +1,262 @@
+"""A recording on disk: while it grows, and as the safetensors file that it becomes.
+
+While a run is recorded its steps are appended to ``<path>.part``, one safetensors image after
+another, each with checksums and a seal, so that a killed process leaves all but the last of them.
+At the end they are put together, one array at a time, in a file that takes the place of ``path``.
+A single safetensors file cannot grow: its header comes first and has the place of every array.
+
+A key is ``<kind>/<session>/<step>/<path>``; see ``reading`` for the kinds. The metadata has
+``format``, ``format_version``, ``written_by``, ``crc32`` (of each array), ``seal``, and in JSON
+``records``: what is said of each session and each step.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+from zlib import crc32
+
+import numpy
+
+from samestep.checkpoints import header
+from samestep.checkpoints.contents import seal
+from samestep.checkpoints.file import replaced
+from samestep.checkpoints.state import CheckpointError
+from samestep.checkpoints.stored import Stored, checksum, pieces
+from samestep.checkpoints.tensor import DTYPES, Tensor
+from samestep.version import __version__
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "Image",
+    "Part",
+    "RecordingError",
+    "assemble",
+    "crcs_of",
+    "images",
+    "part_of",
+]
+
+FORMAT, FORMAT_VERSION = "samestep recording", "1"
+
+Records = list[dict[str, Any]]
+
+
+class RecordingError(CheckpointError):
+    """A run that cannot be recorded, or a recording that cannot be read or replayed."""
+
+
+def part_of(path: Path) -> Path:
+    """Where a recording is kept while it grows."""
+    return path.with_name(f"{path.name}.part")
+
+
+def crcs_of(tensor: Tensor) -> list[int]:
+    """The CRC-32 of every piece of an array."""
+    flat = numpy.ascontiguousarray(tensor.bits).reshape(-1)
+    return [crc32(piece.data) for piece in pieces(flat)]
+
+
+class Part:
+    """The file of a recording while it grows.
+
+    Raises:
+        RecordingError: there is one already, or it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file: BinaryIO = path.open("xb")
+        except FileExistsError:
+            raise RecordingError(
+                f"{path}: it is there already; either another process is recording to it, or one "
+                "was killed and left it. It can be read as it is; append=True goes on with it, and "
+                "removing it starts anew"
+            ) from None
+        except OSError as error:
+            raise RecordingError(f"{path}: it cannot be written: {error.strerror}") from None
+        self.path = path
+
+    def append(self, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Add what is said, and arrays; whole or not at all."""
+        begin = self._file.tell()
+        try:
+            _write(self._file, [record], tensors)
+            self._file.flush()
+        except BaseException:
+            self._file.seek(begin)
+            self._file.truncate()
+            raise
+
+    def close(self) -> None:
+        """No more will be added."""
+        self._file.close()
+
+
+def assemble(target: Path, images: Iterable[Image]) -> None:
+    """Write the file that images together are, in the place of what was there.
+
+    One array at a time is in memory. Sessions are numbered anew; one that is there twice, since a
+    process was killed after it had put its recording together, is taken once.
+
+    Raises:
+        OSError, ValueError: it cannot be written.
+    """
+    records: Records = []
+    tensors: dict[str, Tensor] = {}
+    sessions: dict[str, int] = {}
+    for image in images:
+        chosen: dict[int, int] = {}
+        for record in image.records:
+            if "run" in record:
+                identity = record["run"]["id"]
+                if identity not in sessions:
+                    chosen[record["session"]] = sessions[identity] = len(sessions)
+            elif record["session"] not in chosen and image.name in sessions:
+                chosen[record["session"]] = sessions[image.name]
+            if (number := chosen.get(record["session"])) is not None:
+                records.append({**record, "session": number})
+        for key, tensor in image.tensors.items():
+            kind, own, rest = key.split("/", 2)
+            if (number := chosen.get(int(own))) is not None:
+                tensors[f"{kind}/{number}/{rest}"] = tensor
+    with replaced(Path(os.path.realpath(target))) as (file, _):
+        _write(file, records, tensors)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write(file: BinaryIO, records: Records, tensors: Mapping[str, Tensor]) -> None:
+    """An image, with its checksums made on the way and the header that has them at the end."""
+    begin = file.tell()
+    inside = dict(sorted(tensors.items(), key=lambda pair: _width(pair[1]), reverse=True))
+    sums = dict.fromkeys(inside, f"{0:08x}")
+    file.write(_header(inside, records, sums))
+    for key, tensor in inside.items():
+        # of a file: verified while it is copied; all else is written from where it is
+        bits = tensor.copy() if isinstance(tensor, Stored) else tensor.bits
+        crcs = []
+        for piece in pieces(numpy.ascontiguousarray(bits).reshape(-1)):
+            file.write(piece.data)
+            crcs.append(crc32(piece.data))
+        sums[key] = checksum(key, tensor.dtype, tensor.shape, crcs)
+    end = file.tell()
+    file.seek(begin)
+    file.write(_header(inside, records, sums))
+    file.seek(end)
+
+
+def _width(tensor: Tensor) -> int:
+    return numpy.dtype(DTYPES[tensor.dtype]).itemsize
+
+
+def _header(tensors: Mapping[str, Tensor], records: Records, sums: Mapping[str, str]) -> bytes:
+
+    texts = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "written_by": f"samestep {__version__}",
+        "records": json.dumps(records),
+        "crc32": json.dumps(sums),
+    }
+    return header.built(tensors, {**texts, "seal": seal(texts)})
+
+
+class Image(NamedTuple):
+    """What is said in an image, and its arrays, which are maps of the file."""
+
+    name: str
+    records: Records
+    tensors: dict[str, Stored]
+
+
+def images(path: Path) -> Iterator[Image]:
+    """The images in a file: one, or those of a recording that was not put together.
+
+    What a killed process was writing, the last of several, is left out.
+
+    Raises:
+        RecordingError: this is no recording, or a damaged one.
+        FileNotFoundError: there is none.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise RecordingError(f"{path}: this is no file")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                raise RecordingError(f"{path}: the file is empty")
+            source = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RecordingError(f"{path}: it cannot be read: {error.strerror}") from None
+    grows = path.name.endswith(".part")
+    at, name = 0, ""
+    while at < size:
+        try:
+            image, end = _image(source, at, size, grows)
+        except CheckpointError as error:
+            if grows and at:
+                return
+            raise RecordingError(f"{path}: {error}") from None
+        name = next((r["run"]["id"] for r in image.records if "run" in r), name)
+        yield image._replace(name=name)
+        at = end
+
+
+def _image(source: mmap.mmap, at: int, size: int, grows: bool) -> tuple[Image, int]:
+    length = int.from_bytes(source[at : at + 8], "little")
+    if length > min(header.LARGEST, size - at - 8):
+        raise CheckpointError(
+            f"this is no safetensors file, or one that was cut short: of {size - at:,} bytes it "
+            f"would have a header of {length:,}"
+        )
+    begin = at + 8 + length
+    texts, items = header.parsed(source[at + 8 : begin])
+    _refuse_others(texts)
+    inside = max((_end(item) for item in items.values()), default=0)
+    places = header.places(items, min(inside, size - begin) if grows else size - begin)
+    sums = header.json_of("crc32 in the header", texts.get("crc32", ""))
+    records = header.json_of("records in the header", texts.get("records", ""))
+    if not isinstance(sums, dict) or sums.keys() != places.keys():
+        raise CheckpointError("the checksums are not those of the arrays")
+    tensors = {
+        key: Stored(key, own.dtype, own.shape, source, begin + own.start, sums[key])
+        for key, own in places.items()
+    }
+    end = begin + inside
+    if grows and end == size:  # the system may have written the last pages or not
+        for tensor in tensors.values():
+            tensor.verify()
+    return Image("", records, tensors), end if grows else size
+
+
+def _end(item: Any) -> int:
+    try:
+        return int(item["data_offsets"][1])
+    except (TypeError, KeyError, IndexError, ValueError):
+        return 0
+
+
+def _refuse_others(texts: Mapping[str, str]) -> None:
+    if texts.get("format") != FORMAT:
+        what = (
+            "a checkpoint of samestep" if texts.get("format") == "samestep" else "of another kind"
+        )
+        raise CheckpointError(
+            f"this is a safetensors file {what}, no recording; its header has format "
+            f"{texts.get('format')!r}"
+        )
+    if texts.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"the recording has version {texts.get('format_version')} of the format, written by "
+            f"{texts.get('written_by')}; this is samestep for version {FORMAT_VERSION}"
+        )
+    if texts.get("seal") != seal({name: text for name, text in texts.items() if name != "seal"}):
+        raise CheckpointError("the header has been changed since it was written")

@@ -1,0 +1,738 @@
+"""Masks and groups, and state dtypes by slot: the same parameters out of every framework.
+
+Expected values are those of each parameter alone, under a rule that has its numbers and no groups.
+"""
+
+from __future__ import annotations
+
+import functools
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import samestep
+from samestep import AdamW, AdEMAMix, Lion, Lookahead, schedules
+from samestep.conformance.harness.settings import typical
+from samestep.declaration import Hyper
+from samestep.groups import refuse_apart
+from samestep.parity import compare, follow, record
+from samestep.parity.backend import NumPy
+from samestep.parity.trajectory import suited
+from samestep.weight_decay import FAMILIES
+
+SHAPES = {
+    "encoder.0.weight": (4, 3),
+    "encoder.0.bias": (4,),
+    "encoder.1.weight": (2, 3, 2),
+    "head.weight": (3, 5),
+    "scale": (1, 1),
+}
+TRAJECTORY = record(seed=11, steps=5, shapes=SHAPES, decades=(-2, 1))
+WITHIN = 1e-5
+"""Of the largest value in an array: what compilers that contract operations may differ by."""
+
+
+class Pair(NamedTuple):
+    """A node of a tree whose children have names."""
+
+    left: object
+    right: object
+
+
+def is_weight(parameter):
+    return parameter.ndim > 1
+
+
+def in_encoder(parameter):
+    return parameter.path.startswith("encoder.")
+
+
+def is_small(parameter):
+    return parameter.shape == (1, 1)
+
+
+def alone(rule, mask=None, groups=()):
+    """The rule of every parameter, with the numbers that the first group says."""
+    found = {}
+    for path, shape in SHAPES.items():
+        seen = samestep.groups.Parameter(path, shape)
+        changes = next((c for holds, c in groups if holds(seen)), {})
+        own = rule.replace(**changes)
+        found[path] = own if mask is None or mask(seen) else own.replace(weight_decay=0.0)
+    return found
+
+
+def run(rule, backend, trajectory, dtype="float32"):
+    trajectory = suited(rule, trajectory).rounded(dtype)
+    return follow(backend.start(rule, trajectory.params, dtype), backend, trajectory)
+
+
+def assert_as_alone(rule, backend, plain, mask=None, groups=(), trajectory=TRAJECTORY):
+    """The grouped run on a backend is, parameter by parameter, that of its own rule alone."""
+    exact = backend.exact != "bound"
+    found = run(rule, backend, trajectory)
+    for path, own in alone(plain, mask, groups).items():
+        if len(SHAPES[path]) < rule.min_ndim:
+            continue
+        expected = run(own, backend, trajectory.taken({path}))
+        for ours, theirs in zip(found, expected, strict=True):
+            for key, value in theirs.items():
+                if exact:
+                    np.testing.assert_array_equal(ours[key], value, err_msg=str(key))
+                else:
+                    atol = WITHIN * np.abs(value).max(initial=1e-3)
+                    np.testing.assert_allclose(ours[key], value, 0, atol, err_msg=str(key))
+
+
+def changed(rule):
+    """Two groups of numbers that every rule has."""
+    fields, lr = rule.all_fields(), rule.hypers["lr"]
+    betas = {"betas": tuple(0.5 * b for b in rule.hypers["betas"])} if "betas" in fields else {}
+    return [
+        (is_small, {"lr": 0.5 * lr}),
+        (in_encoder, {"lr": 0.25 * lr, "weight_decay": 0.3, **betas}),
+        (lambda p: True, {"weight_decay": 0.2}),
+    ]
+
+
+def grouped(rule, mask=None, groups=()):
+    return rule.replace(mask=mask, groups=groups)
+
+
+def test_every_rule_gives_each_parameter_its_group_s_numbers(rule_class):
+    rule = typical(rule_class)
+    if rule.needs == "tree":
+        pytest.skip("its parameters are not independent")
+    groups = changed(rule)
+    assert_as_alone(grouped(rule, is_weight, groups), NumPy(), rule, is_weight, groups)
+
+
+def test_every_rule_finds_the_same_groups_in_every_framework(rule_class, backend):
+    if backend.name not in ("torch", "jax", "optax", "mlx"):
+        pytest.skip("executions that compile have a test of their own")
+    rule = grouped(typical(rule_class), is_weight, changed(typical(rule_class)))
+    if rule.needs == "tree":
+        expected, found = run(rule, NumPy(), TRAJECTORY), run(rule, backend, TRAJECTORY)
+        assert compare(found, expected, "float32", whole=True).ulp < 64
+        return
+    plain = typical(rule_class)
+    assert_as_alone(rule, backend, plain, is_weight, changed(plain))
+
+
+@pytest.mark.parametrize(
+    "mask", [is_weight, in_encoder, is_small, lambda p: "1" in p.path, lambda p: p.shape[0] == 4]
+)
+def test_predicates_of_path_shape_and_ndim_choose_the_same_everywhere(backend, mask):
+    if "compile" in backend.name and mask is not in_encoder:
+        pytest.skip("one is enough where every kernel is compiled")
+    rule, half = AdamW(lr=0.1, weight_decay=0.5), [(mask, {"lr": 0.05})]
+    assert_as_alone(grouped(rule, mask), backend, rule, mask)
+    assert_as_alone(grouped(rule, None, half), backend, rule, None, half)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_mask_switches_every_family_of_decay_off(rule_class, family):
+    plain = typical(rule_class)
+    try:
+        rule = plain.replace(decay=family)
+    except ValueError:
+        pytest.skip("the rule has no such family")
+    if rule.needs == "tree":
+        everywhere, nowhere = (
+            run(rule.replace(mask=lambda p, on=on: on), NumPy(), TRAJECTORY) for on in (True, False)
+        )
+        assert compare(everywhere, run(rule, NumPy(), TRAJECTORY), "float32").first is None
+        without = run(rule.replace(weight_decay=0.0), NumPy(), TRAJECTORY)
+        assert compare(nowhere, without, "float32").first is None
+        assert compare(everywhere, nowhere, "float32").first is not None
+        return
+    assert_as_alone(grouped(rule, is_weight), NumPy(), rule, is_weight)
+    decayed, undecayed = (run(r, NumPy(), TRAJECTORY) for r in (rule, grouped(rule, is_weight)))
+    if rule.min_ndim < 2:
+        key = "param", "encoder.0.bias"
+        assert (decayed[-1][key] != undecayed[-1][key]).any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_mask_means_the_same_for_every_family_in_every_framework(backend, family):
+    if backend.name not in ("torch", "optax", "mlx", "jax.jit"):
+        pytest.skip("one execution of each framework, and jit")
+    rule = samestep.LAMB(lr=0.1, weight_decay=0.5, decay=family)
+    assert_as_alone(grouped(rule, is_weight), backend, rule, is_weight)
+
+
+def test_a_parameter_of_several_groups_takes_the_first(backend):
+    if "compile" in backend.name:
+        pytest.skip("says nothing about kernels")
+    rule = samestep.SGD(lr=1.0, momentum=0.5)
+    groups = [
+        (in_encoder, {"lr": 0.5}),
+        (is_weight, {"lr": 0.25, "momentum": 0.25}),
+        (lambda p: True, {"lr": 0.125}),
+        (in_encoder, {"lr": 99.0}),
+    ]
+    assert_as_alone(grouped(rule, None, groups), backend, rule, None, groups)
+
+
+def test_schedules_inside_groups_count_like_any_other(backend):
+    if backend.name == "torch.compile":
+        pytest.skip("takes its scalars from where torch does")
+    rule = AdamW(lr=0.1, weight_decay=0.1)
+    ramp, fall = schedules.Linear(0.1, 0.9, 3), schedules.ExponentialDecay(0.1, 2, 0.5)
+    groups = [(is_weight, {"lr": fall}), (in_encoder, {"betas": (ramp, 0.99)})]
+    assert_as_alone(grouped(rule, None, groups), backend, rule, None, groups)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_sums_over_all_parameters_do_not_depend_on_their_order(order):
+    """Two terms commute, so it would be the first parameter's numbers that decided."""
+    plain = samestep.Prodigy(d0=1e-3, weight_decay=0.1)
+    rule = plain.replace(groups=[(is_weight, {"betas": (0.5, 0.5)})])
+    two = TRAJECTORY.taken({"encoder.0.weight", "encoder.0.bias"}).rounded("float32")
+    turned = type(two)(
+        dict(list(two.params.items())[::order]),
+        [dict(list(step.items())[::order]) for step in two.grads],
+    )
+    found, expected = run(rule, NumPy(), turned), run(rule, NumPy(), two)
+    for ours, theirs in zip(found, expected, strict=True):
+        for key, value in theirs.items():
+            np.testing.assert_array_equal(ours[key], value, err_msg=str(key))
+
+
+# Wrappers.
+
+
+def test_groups_of_a_wrapper_and_of_the_rule_inside_come_together(backend):
+    if "compile" in backend.name:
+        pytest.skip("says nothing about kernels")
+    plain = Lookahead(AdamW(lr=0.1, weight_decay=0.1), 2)
+    outer, inner = [(in_encoder, {"sync_rate": 0.25})], [(is_weight, {"lr": 0.05})]
+    rule = Lookahead(plain.rule.replace(groups=inner), 2, groups=outer)
+    found = run(rule, backend, TRAJECTORY)
+    for path, shape in SHAPES.items():
+        seen = samestep.groups.Parameter(path, shape)
+        own = plain.replace(
+            **({"sync_rate": 0.25} if in_encoder(seen) else {}),
+            **({"lr": 0.05} if is_weight(seen) else {}),
+        )
+        expected = run(own, backend, TRAJECTORY.taken({path}))[-1]
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[-1][key], value, 0, WITHIN * np.abs(value).max())
+
+
+@pytest.mark.parametrize("where", ["wrapper", "rule", "both", "group of the wrapper"])
+def test_a_mask_means_the_same_on_a_wrapper_and_on_the_rule_inside(where):
+    plain = AdamW(lr=0.1, weight_decay=0.5)
+    rule = {
+        "wrapper": Lookahead(plain, 2, mask=is_weight),
+        "rule": Lookahead(plain.replace(mask=is_weight), 2),
+        "both": Lookahead(plain.replace(mask=is_weight), 2, mask=is_weight),
+        "group of the wrapper": Lookahead(
+            plain, 2, groups=[(lambda p: not is_weight(p), {"weight_decay": 0.0})]
+        ),
+    }[where]
+    assert_as_alone(rule, NumPy(), Lookahead(plain, 2), is_weight)
+
+
+def test_a_wrapper_s_mask_holds_whatever_the_groups_inside_say():
+    """As a rule's own mask does over its own groups."""
+    groups = [(lambda p: True, {"weight_decay": 0.5})]
+    plain = AdamW(lr=0.1, weight_decay=0.1)
+    rule = Lookahead(plain.replace(groups=groups), 2, mask=is_weight)
+    same = Lookahead(plain.replace(groups=groups, mask=is_weight), 2)
+    assert (
+        compare(run(rule, NumPy(), TRAJECTORY), run(same, NumPy(), TRAJECTORY), "float32").first
+        is None
+    )
+
+
+# The rule that carries them.
+
+
+def test_replace_keeps_mask_and_groups():
+    groups = [(in_encoder, {"lr": 0.5})]
+    rule = AdamW(mask=is_weight, groups=groups)
+    other = rule.replace(lr=0.125)
+    assert other.groups == rule.groups and other.hypers["lr"] == 0.125
+    assert other.of("encoder.0.bias", (4,)) == AdamW(lr=0.5, weight_decay=0.0)
+    assert other.of("head.weight", (3, 5)).hypers == AdamW(lr=0.125).hypers
+    assert rule.replace(mask=None).of("head.bias", (4,)).hypers == AdamW().hypers
+    assert rule.replace(groups=()).of("encoder.0.weight", (4, 3)).hypers == AdamW().hypers
+    wrapped = Lookahead(rule, mask=in_encoder, groups=[(is_small, {"sync_rate": 0.1})])
+    other = wrapped.replace(lr=0.125, sync_rate=0.25)
+    assert other.groups == wrapped.groups and other.rule.groups == rule.groups
+    assert other.of("scale", (1, 1)) == Lookahead(
+        AdamW(lr=0.125, weight_decay=0.0, mask=is_weight, groups=groups), sync_rate=0.1
+    )
+
+
+def test_equality_and_repr_take_groups_into_account():
+    groups = [(in_encoder, {"lr": 0.5})]
+    assert AdamW(groups=groups) == AdamW(groups=groups) != AdamW()
+    assert AdamW(mask=is_weight) != AdamW(mask=in_encoder)
+    assert "is_weight" in repr(AdamW(mask=is_weight)) and "'lr': 0.5" in repr(AdamW(groups=groups))
+    assert "groups" not in repr(AdamW()) and hash(AdamW(groups=groups)) == hash(AdamW())
+
+
+@pytest.mark.parametrize(
+    "make, error, words",
+    [
+        (
+            lambda: AdamW(mask={"bias": False}),
+            TypeError,
+            "AdamW(mask={'bias': False}): mask must be a predicate of a parameter's path, shape "
+            "and ndim, such as lambda p: p.ndim > 1",
+        ),
+        (lambda: Lookahead(AdamW(), mask=1), TypeError, "Lookahead(mask=1): mask must be"),
+        (
+            lambda: AdamW(groups=[{"lr": 1.0}]),
+            TypeError,
+            "AdamW(groups=...): {'lr': 1.0} must be a pair of a predicate and a dict of",
+        ),
+        (lambda: AdamW(groups=[(is_weight,)]), TypeError, "must be a pair of a predicate"),
+        (lambda: AdamW(groups=[("bias", {"lr": 1.0})]), TypeError, "('bias', {'lr': 1.0}) must be"),
+        (lambda: AdamW(groups=[(is_weight, 0.1)]), TypeError, "must be a pair of a predicate"),
+        (lambda: AdamW(groups=(is_weight, {"lr": 1.0})), TypeError, "must be a pair of a predic"),
+        (lambda: AdamW(groups=5), TypeError, "AdamW(groups="),
+        (
+            lambda: AdamW(groups=[(is_small, {}), (is_weight, {"amsgrad": True})]),
+            ValueError,
+            "AdamW: group 1 changes amsgrad; a group may change lr, betas, eps, eps_root, "
+            "weight_decay",
+        ),
+        (
+            lambda: AdamW(groups=[(is_weight, {"rate": 0.1})]),
+            ValueError,
+            "AdamW: group 0 changes rate; a group may change lr,",
+        ),
+        (lambda: AdamW(groups=[(is_weight, {"like": "mlx"})]), ValueError, "group 0 changes like"),
+        (lambda: AdamW(groups=[(is_weight, {"lr": -1.0})]), ValueError, "AdamW(lr=-1.0): lr must"),
+        (
+            lambda: samestep.SGD(momentum=0.9, groups=[(is_weight, {"momentum": 0.0})]),
+            ValueError,
+            "SGD: group 0 changes momentum so that other slots are needed; all parameters of a "
+            "rule have the same",
+        ),
+        (
+            lambda: samestep.SGD(groups=[(is_weight, {"momentum": 0.9})]),
+            ValueError,
+            "SGD: group 0 changes momentum so that other slots are needed",
+        ),
+        (
+            lambda: Lookahead(samestep.SGD(), groups=[(is_weight, {"momentum": 0.9})]),
+            ValueError,
+            "Lookahead: group 0 changes momentum so that other slots",
+        ),
+        (
+            lambda: Lookahead(AdamW(), groups=[(is_weight, {"decay": "l2"})]),
+            ValueError,
+            "Lookahead: group 0 changes decay; a group may change",
+        ),
+    ],
+)
+def test_what_cannot_be_a_group_is_refused_by_name(make, error, words):
+    with pytest.raises(error) as refusal:
+        make()
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (
+            lambda: AdamW(groups=[(is_small, {"lr": 1.0}), (is_weight, {"lr": -1})]),
+            "AdamW: group 1: AdamW(lr=-1): lr must be >= 0 (step size)",
+        ),
+        (
+            lambda: AdamW(groups=[(is_small, {"betas": (0.9, 2.0)})]),
+            "AdamW: group 0: AdamW(betas=(0.9, 2.0)): betas must be in [0, 1)",
+        ),
+        (
+            lambda: Lookahead(AdamW(), groups=[(is_small, {"sync_rate": 2.0})]),
+            "Lookahead: group 0: Lookahead(sync_rate=2.0): sync_rate must be in [0, 1]",
+        ),
+    ],
+)
+def test_a_wrong_number_of_a_group_is_refused_with_its_place(make, words):
+    with pytest.raises(ValueError) as refusal:
+        make()
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (partial(samestep.ClipGlobalNorm, AdamW()), "max_norm"),
+        (partial(samestep.ClipGlobalNorm, AdamW()), "norm_eps"),
+        (partial(samestep.Average, samestep.ClipGlobalNorm(AdamW())), "max_norm"),
+        (partial(samestep.ClipGlobalNorm, samestep.route(AdamW())), "max_norm"),
+        (samestep.Prodigy, "d0"),
+        (samestep.Prodigy, "d_coef"),
+        (samestep.Prodigy, "growth_rate"),
+        (samestep.Prodigy, "beta3"),
+        (partial(Lookahead, samestep.Prodigy()), "d0"),
+        (partial(samestep.Scout, AdamW()), "sync_rate"),
+    ],
+)
+def test_a_number_that_is_one_for_all_parameters_is_the_same_in_every_group(make, name):
+    """It would be read from one of them, and the group's ignored."""
+    value, other = make().hypers[name], 0.75 if name != "growth_rate" else 2.0
+    with pytest.raises(ValueError, match=rf"group 1 has {name}={other}, the rule .* same for all"):
+        make(groups=[(is_small, {}), (is_weight, {name: other})])
+    with pytest.raises(ValueError, match=f"group 0 has {name}=.*one for all"):
+        make(groups=[(is_weight, {name: lambda step: other})])
+    same = make(groups=[(is_weight, {name: value})])
+    assert same.of("w", (2, 2)).hypers == make().of("w", (2, 2)).hypers
+
+
+def test_groups_made_apart_are_compared_as_well():
+    """torch's parameter groups are rules of their own."""
+    one, other = (samestep.ClipGlobalNorm(AdamW(), max_norm=norm) for norm in (1.0, 2.0))
+    refuse_apart([one, samestep.ClipGlobalNorm(Lion(), norm_eps=0.0)])
+    refuse_apart([AdamW(lr=0.1), samestep.Prodigy(d0=0.1), AdamW(lr=0.2)])
+    with pytest.raises(ValueError, match=r"group 2 has max_norm=2\.0, group 0 1\.0; it must be"):
+        refuse_apart([one, one, other])
+
+
+class Noting:
+    """Coefficients that note which of them are read."""
+
+    def __init__(self, s, names):
+        self.s, self.names = s, names
+
+    def __getattr__(self, name):
+        self.names.add(name)
+        return getattr(self.s, name)
+
+
+def test_what_is_read_of_the_sums_over_all_is_declared_as_one_for_all(rule_class, monkeypatch):
+    read, summed = set(), rule_class.summed
+
+    def noted(self, xp, sums, shared, s, phase):
+        return summed(self, xp, sums, shared, Noting(s, read), phase)
+
+    monkeypatch.setattr(rule_class, "summed", noted)
+    run(typical(rule_class), NumPy(), TRAJECTORY)
+    numbers = {n: f for n, f in rule_class.fields().items() if isinstance(f, Hyper)}
+    assert read & {*numbers} == {n for n, field in numbers.items() if field.whole}
+
+
+@pytest.mark.parametrize("answer", [None, 1, "yes", np.asarray([True]), np.asarray(True)])
+def test_a_predicate_answers_true_or_false(answer):
+    params = {"w": np.ones((2, 2))}
+    with pytest.raises(
+        TypeError, match=r"AdamW: mask gave .* for parameter 'w'; it must give True"
+    ):
+        AdamW(mask=lambda p: answer).init(params)
+    with pytest.raises(
+        TypeError, match=r"AdamW: the predicate of group 0 gave .*; it must give True"
+    ):
+        AdamW(groups=[(lambda p: answer, {"lr": 1.0})]).init(params)
+    AdamW(mask=lambda p: np.bool_(True)).init(params)
+
+
+# Paths.
+
+
+def tree(kind=np.asarray):
+    """A tree with dicts and lists; every leaf as ``kind`` makes it."""
+    leaves = {path: kind(array.astype(np.float32)) for path, array in TRAJECTORY.params.items()}
+    return {
+        "encoder": [
+            {"weight": leaves["encoder.0.weight"], "bias": leaves["encoder.0.bias"]},
+            {"weight": leaves["encoder.1.weight"]},
+        ],
+        "head": {"weight": leaves["head.weight"]},
+        "scale": leaves["scale"],
+    }
+
+
+def seeing(seen):
+    def mask(parameter):
+        seen.add((parameter.path, parameter.shape, parameter.ndim))
+        return True
+
+    return AdamW(mask=mask)
+
+
+EXPECTED = {(path, shape, len(shape)) for path, shape in SHAPES.items()}
+
+
+def test_numpy_paths():
+    seen = set()
+    rule, params = seeing(seen), tree()
+    rule.update(params, params, rule.init(params))
+    assert seen == EXPECTED
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_jax_paths(compiled):
+    jax = pytest.importorskip("jax")
+    adapter = pytest.importorskip("samestep.jax")
+    seen = set()
+    optimizer, params = adapter.bind(seeing(seen)), tree(jax.numpy.asarray)
+    step = jax.jit(optimizer.update) if compiled else optimizer.update
+    step(params, optimizer.init(params), params)
+    assert seen == EXPECTED
+    assert all(type(size) is int for _, shape, _ in seen for size in shape)
+
+
+def test_mlx_paths():
+    mx, nn = pytest.importorskip("mlx.core"), pytest.importorskip("mlx.nn")
+    adapter = pytest.importorskip("samestep.mlx")
+    seen = set()
+    model = nn.Module()
+    for name, value in tree(mx.array).items():
+        setattr(model, name, value)
+    adapter.bind(seeing(seen)).update(model, model.trainable_parameters())
+    assert seen == EXPECTED
+
+
+def test_torch_paths():
+    torch = pytest.importorskip("torch")
+    adapter = pytest.importorskip("samestep.torch")
+
+    class Layer(torch.nn.Module):
+        def __init__(self, arrays):
+            super().__init__()
+            for name, value in arrays.items():
+                setattr(self, name, torch.nn.Parameter(value))
+
+    seen = set()
+    arrays = tree(torch.tensor)
+    model = Layer({"scale": arrays["scale"]})
+    model.encoder = torch.nn.ModuleList(map(Layer, arrays["encoder"]))
+    model.head = Layer(arrays["head"])
+    for param in model.parameters():
+        param.grad = torch.ones_like(param)
+    adapter.bind(seeing(seen), model.named_parameters()).step()
+    assert seen == EXPECTED
+    seen.clear()
+    adapter.bind(seeing(seen), model.parameters()).step()
+    assert {path for path, _, _ in seen} == {str(i) for i in range(len(SHAPES))}
+
+
+def test_a_named_tuple_s_fields_are_called_alike_in_numpy_and_jax():
+    jax = pytest.importorskip("jax")
+    adapter = pytest.importorskip("samestep.jax")
+    here, there = set(), set()
+    params = {"pair": Pair(np.ones(2, np.float32), np.ones(3, np.float32))}
+    rule = seeing(here)
+    rule.update(params, params, rule.init(params))
+    native = jax.tree.map(jax.numpy.asarray, params)
+    optimizer = adapter.bind(seeing(there))
+    optimizer.update(native, optimizer.init(native), native)
+    assert here == there == {("pair.left", (2,), 1), ("pair.right", (3,), 1)}
+
+
+# torch's own groups.
+
+
+def torch_params(torch, paths):
+    return [(p, torch.nn.Parameter(torch.tensor(TRAJECTORY.params[p]).float())) for p in paths]
+
+
+def torch_train(torch, optimizer, named):
+    for grads in TRAJECTORY.grads:
+        for path, param in named:
+            param.grad = torch.tensor(grads[path]).float()
+        optimizer.step()
+
+
+def test_torch_s_own_groups_combine_with_the_rule_s():
+    torch = pytest.importorskip("torch")
+    adapter = pytest.importorskip("samestep.torch")
+    first, second = torch_params(torch, list(SHAPES)[:3]), torch_params(torch, list(SHAPES)[3:])
+    groups = [(in_encoder, {"betas": (0.5, 0.5)}), (is_small, {"lr": 0.5})]
+    optimizer = adapter.AdamW(
+        [{"params": first, "lr": 0.25, "eps": 1e-3}, {"params": second, "weight_decay": 0.3}],
+        lr=0.125,
+        weight_decay=0.1,
+        mask=is_weight,
+        groups=groups,
+    )
+    torch_train(torch, optimizer, [*first, *second])
+    for members, values in ((first, {"lr": 0.25, "eps": 1e-3}), (second, {"weight_decay": 0.3})):
+        plain = AdamW(**{"lr": 0.125, "weight_decay": 0.1, **values})
+        rules = alone(plain, is_weight, groups)
+        for path, param in members:
+            named = torch_params(torch, [path])
+            torch_train(torch, adapter.bind(rules[path], named), named)
+            assert torch.equal(param, named[0][1]), path
+
+
+@pytest.mark.parametrize(
+    "name, value", [("like", "torch"), ("mask", is_weight), ("groups", [(is_weight, {"lr": 1.0})])]
+)
+def test_a_torch_group_takes_nothing_that_is_for_the_whole_optimizer(name, value):
+    torch = pytest.importorskip("torch")
+    adapter = pytest.importorskip("samestep.torch")
+    words = f"AdamW: a parameter group has '{name}'; it is for the whole optimizer"
+    with pytest.raises(TypeError, match=words):
+        adapter.AdamW([{"params": [torch.nn.Parameter(torch.ones(2))], name: value}])
+    optimizer = adapter.AdamW([torch.nn.Parameter(torch.ones(2))])
+    with pytest.raises(TypeError, match=words):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))], name: value})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_native_classes_take_mask_and_groups(backend):
+    if backend.name not in ("torch", "optax", "mlx"):
+        pytest.skip("one execution of each framework")
+    adapter = pytest.importorskip(f"samestep.{'jax' if backend.name == 'optax' else backend.name}")
+    groups = [(in_encoder, {"lr": 0.5})]
+    params = torch_params(pytest.importorskip("torch"), SHAPES) if backend.name == "torch" else None
+    optimizer = adapter.AdamW(*filter(None, [params]), mask=is_weight, groups=groups)
+    assert optimizer.rule == AdamW(mask=is_weight, groups=groups)
+
+
+# State dtypes by slot.
+
+
+def dtypes(running):
+    """The dtypes of every slot, of all its parameters."""
+    return {
+        slot: {str(value.dtype).rpartition(".")[2] for value in by_path.values()}
+        for slot, by_path in running.slots().items()
+    }
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_slot_keeps_its_own_dtype_and_others_the_parameter_s(backend, wrapped):
+    if "bfloat16" not in backend.dtypes:
+        pytest.skip("has no bfloat16")
+    rule = AdamW(state_dtype={"m": "bfloat16"})
+    rule = Lookahead(rule) if wrapped else rule
+    rest = {"v": {"float32"}, **({"slow": {"float32"}} if wrapped else {})}
+    running = backend.start(rule, TRAJECTORY.rounded("float32").params, "float32")
+    assert dtypes(running) == {"m": {"bfloat16"}, **rest}
+    for grads in TRAJECTORY.rounded("float32").grads:
+        running.step(grads)
+        assert dtypes(running) == {"m": {"bfloat16"}, **rest}
+
+
+def test_a_narrow_slot_is_rounded_once_a_step_and_no_other_is(backend):
+    """Against float32 throughout: m differs by half a unit of bfloat16, v not at all."""
+    if "bfloat16" not in backend.dtypes:
+        pytest.skip("has no bfloat16")
+    wide, narrow = (
+        run(AdamW(state_dtype=kind), backend, TRAJECTORY) for kind in (None, {"m": "bfloat16"})
+    )
+    for ours, theirs in zip(narrow[:2], wide, strict=False):
+        for path in SHAPES:
+            np.testing.assert_array_equal(ours["v", path], theirs["v", path])
+            np.testing.assert_array_equal(ours["param", path], theirs["param", path])
+            np.testing.assert_allclose(ours["m", path], theirs["m", path], rtol=2**-8)
+    assert any((narrow[1]["m", path] != wide[1]["m", path]).any() for path in SHAPES)
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (
+            lambda: AdamW(state_dtype={"m": "bfloat16", "q": "bfloat16"}),
+            ["AdamW(state_dtype={'m': 'bfloat16', 'q': 'bfloat16'})", "no slot q", "keeps m, v"],
+        ),
+        (
+            lambda: AdamW(state_dtype={"m": "int8"}),
+            ["AdamW(state_dtype={'m': 'int8'}): the dtype of slot m must be one of None"],
+        ),
+        (lambda: AdamW(state_dtype=""), ["AdamW(state_dtype=''): state_dtype must be one of None"]),
+        (lambda: AdamW(state_dtype=[]), ["AdamW(state_dtype=[]): state_dtype must be one of None"]),
+        (lambda: AdamW(state_dtype="half"), ["AdamW(state_dtype='half')", "or a dict of slot"]),
+        (lambda: samestep.SignSGD(state_dtype={"m": "float32"}), ["no slot m", "keeps none"]),
+        (lambda: Lookahead(AdamW()).replace(state_dtype={"p": "float32"}), ["no slot p"]),
+    ],
+)
+def test_an_unknown_slot_or_dtype_is_refused_by_name(make, words):
+    with pytest.raises(ValueError) as refusal:
+        make()
+    assert all(word in str(refusal.value) for word in words), str(refusal.value)
+
+
+def test_slots_that_are_switched_off_may_have_a_dtype():
+    rule = AdamW(state_dtype={"v_max": "float32"})
+    assert rule.replace(amsgrad=True).storage("v_max") == "float32" and rule.storage("m") is None
+
+
+def test_a_dtype_by_slot_survives_torch_s_checkpoint():
+    torch = pytest.importorskip("torch")
+    adapter = pytest.importorskip("samestep.torch")
+    named = torch_params(torch, SHAPES)
+    optimizer = adapter.AdamW(named, state_dtype={"m": "bfloat16"})
+    torch_train(torch, optimizer, named)
+    other = adapter.AdamW(torch_params(torch, SHAPES), state_dtype={"m": "bfloat16"})
+    other.load_state_dict(optimizer.state_dict())
+    for state in other.state.values():
+        assert (state["m"].dtype, state["v"].dtype) == (torch.bfloat16, torch.float32)
+
+
+def test_ademamix_keeps_its_dtypes_under_scan():
+    jax = pytest.importorskip("jax")
+    adapter = pytest.importorskip("samestep.jax")
+    rule = AdEMAMix(state_dtype={"m1": "bfloat16", "m2": "bfloat16"})
+    optimizer, params = adapter.bind(rule), tree(jax.numpy.asarray)
+    state = optimizer.init(params)
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = optimizer.update(params, state, params)
+        return (jax.tree.map(jax.numpy.add, params, updates), state), None
+
+    (moved, last), _ = jax.lax.scan(step, (params, state), None, length=4)
+    kinds = functools.partial(jax.tree.map, lambda leaf: (leaf.shape, str(leaf.dtype)))
+    assert kinds(last) == kinds(state) and kinds(moved) == kinds(params)
+    slots = {name: {str(a.dtype) for a in jax.tree.leaves(v)} for name, v in last.slots.items()}
+    assert slots == {"m1": {"bfloat16"}, "m2": {"bfloat16"}, "v": {"float32"}}
+    assert int(last.step) == 4
+
+
+# AdEMAMix's slow start.
+
+
+@pytest.mark.parametrize("begin", [0, 3])
+def test_slow_start_is_where_alpha_s_and_beta3_s_schedules_begin_and_no_other(backend, begin):
+    """By hand: the paper's Algorithm 1, with both schedules begun late and lr's from step 0."""
+    if backend.name in ("torch.compile", "mx.compile"):
+        pytest.skip("says nothing about kernels")
+    seen = {"alpha": [], "beta3": [], "lr": [], "beta1": []}
+
+    def noted(name, schedule):
+        def value(step):
+            seen[name].append(step)
+            return schedule(step)
+
+        return value
+
+    lr = schedules.Linear(0.1, 0.02, 8)
+    alpha, beta3 = schedules.Linear(0.0, 5.0, 4), schedules.HalfLife(0.9, 0.9999, 4)
+    beta1 = schedules.Linear(0.5, 0.9, 8)
+    rule = AdEMAMix(
+        lr=noted("lr", lr),
+        betas=(noted("beta1", beta1), 0.999, noted("beta3", beta3)),
+        alpha=noted("alpha", alpha),
+        slow_start=begin,
+        weight_decay=0.1,
+    )
+    trajectory = record(seed=2, steps=8, shapes={"a": (3, 2)}, decades=(-1, 1)).rounded("float32")
+    found = run(rule, backend, trajectory)
+    param = trajectory.params["a"]
+    m1, m2, v = (np.zeros_like(param) for _ in range(3))
+    for t, grads in enumerate(trajectory.grads):
+        grad, late = grads["a"], max(t - begin, 0)
+        b1, b3 = 0.5 + 0.4 * t / 8, beta3(late)
+        m1, v = b1 * m1 + (1 - b1) * grad, 0.999 * v + 0.001 * grad**2
+        m2 = b3 * m2 + (1 - b3) * grad
+        rate = 0.1 - 0.08 * t / 8
+        mixed = m1 / (1 - b1 ** (t + 1)) + 5 * min(late / 4, 1) * m2
+        with np.errstate(invalid="ignore"):
+            step = mixed / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8)
+        param = param - rate * 0.1 * param - rate * step
+        np.testing.assert_allclose(found[t + 1]["param", "a"], param, rtol=0, atol=3e-5)
+        np.testing.assert_allclose(found[t + 1]["m2", "a"], m2, rtol=1e-4, atol=1e-6)
+    if backend.exact != "bound":
+        steps = set(range(8))
+        assert set(seen["lr"]) >= steps and set(seen["beta1"]) >= steps
+        assert set(seen["alpha"]) | set(seen["beta3"]) <= {t - begin for t in steps}

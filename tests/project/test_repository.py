@@ -1,0 +1,106 @@
+"""The checkout: the README's table and commands, the examples, the wheel."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import samestep
+from samestep.conformance.harness.agreement import bound, exact
+from samestep.conformance.harness.settings import all_rules, typical
+from samestep.parity.backend import Backend, backends
+
+ROOT = Path(samestep.__file__).parent.parent
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "README.md").exists(), reason="samestep is installed, not a checkout"
+)
+
+OWN = [rule for rule in all_rules() if rule.__module__.startswith("samestep.")]
+
+
+@cache
+def shown() -> dict[tuple[str, str], str]:
+    """The cells of the README's table by rule and backend."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- agreement -->\n(.*?)\n\n", text, re.S)
+    assert table, "the README has no agreement table; make agreement writes it"
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("| ").split("|")] for line in table[1].splitlines()
+    ]
+    return {
+        (row[0], name): cell for row in rows for name, cell in zip(head[1:], row[1:], strict=True)
+    }
+
+
+def test_the_readme_s_table_has_every_rule_and_backend():
+    expected = {
+        (rule.__name__, backend.name)
+        for rule in OWN
+        for backend in backends().values()
+        if isinstance(backend, Backend)
+    }
+    assert set(shown()) == expected
+
+
+@pytest.mark.parametrize("own", OWN, ids=lambda rule: rule.__name__)
+def test_the_readme_s_figures_are_what_is_promised_on_every_machine(own):
+    """The figures are one machine's; test_agreement holds every machine to the same bounds."""
+    rule = typical(own)
+    for backend in (b for b in backends().values() if isinstance(b, Backend)):
+        cell = shown()[own.__name__, backend.name]
+        assert float(cell.strip("*")) <= bound(rule, backend, "float32"), backend.name
+        if exact(rule, backend):
+            assert cell.startswith("**"), backend.name
+
+
+def test_the_example_rule_trains_alike_in_every_framework():
+    path = ROOT / "examples" / "quasi_hyperbolic_momentum.py"
+    done = subprocess.run([sys.executable, path], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["torch", "jax", "mlx"]
+    assert len({line[1] for line in lines}) == 1, done.stdout
+
+
+def test_every_example_is_one_file_below_eighty_lines():
+    for path in (ROOT / "examples").glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 80
+
+
+def test_the_wheel_holds_every_module_type_marker_and_licence(tmp_path):
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            tmp_path,
+            ROOT,
+        ],
+        check=True,
+    )
+    names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
+    folders = {
+        "core": "samestep",
+        "conformance_tests": "samestep/conformance",
+        "conformance_tests/pytest_samestep": "pytest_samestep",
+        "benchmarks": "samestep/benchmarks",
+        **{f"adapters/{b}": f"samestep/{b}" for b in ("torch", "jax", "mlx")},
+    }
+    inner = [ROOT / folder for folder in folders if "/" in folder]
+    for folder, package in folders.items():
+        for path in (ROOT / folder).rglob("*"):
+            elsewhere = any(one in path.parents for one in inner if one != ROOT / folder)
+            if path.suffix in (".py", ".pyi", ".typed", ".html") and not elsewhere:
+                assert f"{package}/{path.relative_to(ROOT / folder).as_posix()}" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -1,0 +1,201 @@
+"""Editors and type checkers see the classes that are made at run time."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import pydoc
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from samestep.conformance.harness import stubs
+from samestep.rule import Rule, registry
+
+pytestmark = pytest.mark.xdist_group("typing")
+
+SAMPLES = Path(__file__).parent / "typing_samples"
+USERS = sorted(path.stem for path in SAMPLES.glob("*_user.py"))
+
+MYPY = """
+[mypy]
+strict = true
+[mypy-samestep.rules.*]
+disallow_untyped_defs = false
+disallow_untyped_calls = false
+[mypy-mlx.*]
+implicit_reexport = true
+"""
+"""Rules are not annotated, so that they read like the paper; their stubs are. mlx.nn does not mark
+its names as exported."""
+
+
+class Report(NamedTuple):
+    """An error that a type checker reports."""
+
+    path: Path
+    line: int
+    message: str
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as it is installed, and user code beside it.
+
+    An editable installation maps folders to packages when Python runs, which no checker follows.
+    """
+    if not SAMPLES.is_dir():
+        pytest.skip("the samples are in the repository, not in the wheel")
+    for adapter in stubs.adapters():
+        pytest.importorskip(adapter)
+    root = tmp_path_factory.mktemp("typing")
+    left_out = shutil.ignore_patterns("__pycache__", "test_*.py", "conftest.py", SAMPLES.name)
+    for package in ("samestep", *stubs.adapters(), "samestep.conformance", "samestep.benchmarks"):
+        place = root / package.replace(".", "/")
+        shutil.copytree(stubs.folder(package), place, ignore=left_out, dirs_exist_ok=True)
+    shutil.copytree(SAMPLES, root / "user", ignore=left_out)
+    return root
+
+
+def _mypy(root: Path, config: pytest.Config) -> list[Report]:
+    (root / "mypy.ini").write_text(MYPY)
+    samples = [option for path in sorted(SAMPLES.glob("*.py")) for option in ("-m", path.stem)]
+    output = _output(
+        [
+            "mypy",
+            "--config-file",
+            str(root / "mypy.ini"),
+            "--output",
+            "json",
+            "--cache-dir",
+            str(config.rootpath / ".mypy_cache"),
+            "-p",
+            "samestep",
+            *samples,
+        ],
+        cwd=root / "user",
+        MYPYPATH=os.pathsep.join(map(str, (root, root / "user"))),
+    )
+    found = [json.loads(line) for line in output.splitlines()]
+    return [
+        Report((root / "user" / each["file"]).resolve(), each["line"], each["message"])
+        for each in found
+        if each["severity"] == "error"
+    ]
+
+
+def _pyright(root: Path, config: pytest.Config) -> list[Report]:
+    settings = {"extraPaths": [str(root)], "typeCheckingMode": "standard"}
+    (root / "user" / "pyrightconfig.json").write_text(json.dumps(settings))
+    output = _output(["pyright", "--pythonpath", sys.executable, "--outputjson"], cwd=root / "user")
+    return [
+        Report(Path(each["file"]), each["range"]["start"]["line"] + 1, each["message"])
+        for each in json.loads(output)["generalDiagnostics"]
+        if each["severity"] == "error"
+    ]
+
+
+def _output(command: list[str], cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=cwd,
+        capture_output=True,
+        env={**os.environ, **environment},
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.stdout
+
+
+CHECKERS: dict[str, Callable[[Path, pytest.Config], list[Report]]] = {
+    "mypy": _mypy,
+    "pyright": _pyright,
+}
+
+
+@pytest.fixture(scope="module", params=CHECKERS)
+def reports(
+    request: pytest.FixtureRequest, workplace: Path, pytestconfig: pytest.Config
+) -> list[Report]:
+    """Everything that a type checker says about the samples, and mypy about the package."""
+    pytest.importorskip(request.param)
+    return CHECKERS[request.param](workplace, pytestconfig)
+
+
+@pytest.fixture(scope="module")
+def said(reports: list[Report]) -> dict[int, str]:
+    """What a type checker says of each line of the mistakes."""
+    said: dict[int, str] = {}
+    for path, line, text in reports:
+        if path.stem == "mistakes":
+            said[line] = f"{said.get(line, '')}\n{text}"
+    return said
+
+
+def _lines(reports: list[Report], chosen: Callable[[Path], bool]) -> list[str]:
+    return [f"{path.name}:{line}: {text}" for path, line, text in reports if chosen(path)]
+
+
+def test_stubs_are_fresh() -> None:
+    assert stubs.stale() == [], "run python -m samestep.conformance.harness.stubs"
+
+
+def test_a_stale_stub_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "__init__.pyi"
+    monkeypatch.setattr(stubs, "stubs", lambda: iter([(path, "lr: float\n")]))
+    assert stubs.main(["--check"]) == 1
+    assert f"{path} is stale" in capsys.readouterr().err
+    assert stubs.main([]) == 0
+    assert stubs.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("sample", USERS)
+def test_ordinary_code_passes(reports: list[Report], sample: str) -> None:
+    assert _lines(reports, lambda path: path.stem == sample) == []
+
+
+def test_mistakes_are_reported_and_nothing_else_is(said: dict[int, str]) -> None:
+    """A line's comment quotes what both checkers say of it: the argument, attribute or type."""
+    lines = (SAMPLES / "mistakes.py").read_text().splitlines()
+    marked = {
+        number: line.partition("# error: ")[2]
+        for number, line in enumerate(lines, 1)
+        if "# error: " in line
+    }
+    assert said.keys() == marked.keys()
+    assert {n: text for n, text in said.items() if marked[n] not in text} == {}
+
+
+def test_the_package_is_strictly_typed(reports: list[Report]) -> None:
+    assert _lines(reports, lambda path: path.parent.name != "user") == []
+
+
+@pytest.mark.parametrize("sample", USERS)
+def test_ordinary_code_runs(sample: str) -> None:
+    pytest.importorskip(sample.removesuffix("_user"))
+    known = dict(registry)
+    try:
+        runpy.run_path(str(SAMPLES / f"{sample}.py"))
+    finally:
+        registry.clear()
+        registry.update(known)
+
+
+@pytest.mark.parametrize("adapter", ["samestep", *stubs.adapters()])
+def test_signature_and_help_show_every_hyperparameter(adapter: str, rule_class: type[Rule]) -> None:
+    native: Any = getattr(pytest.importorskip(adapter), rule_class.__name__, rule_class)
+    shown = inspect.signature(native).parameters
+    text = pydoc.render_doc(native, renderer=pydoc.plaintext)
+    for name, field in rule_class.fields().items():
+        assert shown[name].default == field.default
+        assert f"{name}={field.default!r}" in text
