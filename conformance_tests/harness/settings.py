@@ -30,6 +30,8 @@ def load_rules() -> None:
         FileNotFoundError: one of them is not there, or is no Python file.
     """
     for path in map(Path, filter(None, os.environ.get("SAMESTEP_RULES", "").split(os.pathsep))):
+        if getattr(sys.modules.get(path.stem), "__file__", None) == str(path):
+            continue
         spec = importlib.util.spec_from_file_location(path.stem, path)
         if spec is None or spec.loader is None or not path.exists():
             raise FileNotFoundError(f"SAMESTEP_RULES={path}: there is no such Python file")
