@@ -48,7 +48,7 @@ def bench(
     megabytes: int = 2000,
     **lists: str | None,
 ) -> None:
-    """Measure, and write ``bench.json``, ``bench.md``, ``bench.png`` and ``bench.svg``.
+    """Measure, and write ``bench.jsonl``, ``bench.md``, ``bench.png`` and ``bench.svg``.
 
     ``read``: what earlier runs on one machine have measured is shown instead. ``checkpoint``:
     saving and loading so many megabytes is measured instead, in files of the folder ``out``.
@@ -120,15 +120,15 @@ def _measure(options: run.Options, out: Path) -> None:
         )
     out.mkdir(parents=True, exist_ok=True)
     with report.watching(console, total) as watch:
-        run.run(options, results, out / "bench.json", watch)
+        run.run(options, results, out / "bench.jsonl", watch)
     _show(results, out)
 
 
 def _show(results: Results, out: Path) -> None:
     console = _console()
     out.mkdir(parents=True, exist_ok=True)
-    results.write(out / "bench.json")
+    results.write(out / "bench.jsonl")
     report.print_results(console, results)
     (out / "bench.md").write_text(report.markdown(results), encoding="utf-8")
     report.draw(results, [out / "bench.png", out / "bench.svg"])
-    click.echo((out / "bench.json").resolve())
+    click.echo((out / "bench.jsonl").resolve())

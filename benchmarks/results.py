@@ -142,16 +142,19 @@ class Results:
     rows: list[Row] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        """Write the file anew; at every moment it is whole."""
-        beside = path.with_suffix(".part")
-        beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        beside.replace(path)
+        """Replace the file: JSON lines, the first about the run, then one for each row."""
+        head = asdict(self)
+        rows = head.pop("rows")
+        text = "".join(json.dumps(line) + "\n" for line in (head, *rows))
+        part = path.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """What ``write`` has written."""
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{**found, "rows": [_row(**values) for values in found["rows"]]})
+        """Read a file of ``write``."""
+        head, *rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        return cls(**head, rows=[_row(**values) for values in rows])
 
 
 def _row(**values: Any) -> Row:

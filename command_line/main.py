@@ -161,7 +161,7 @@ def commands() -> click.Group:
         multiple=True,
         metavar="FILE",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Show what earlier runs have measured (bench.json; may be given several times).",
+        help="Show what earlier runs have measured (bench.jsonl; may be given several times).",
     )
     @click.option(
         "--checkpoint",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -195,9 +194,10 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     row = judged(replace(ROW, ratio=spread, copy_ratio=spread, ours_ms=0.1, first_seconds=3.0))
     assert row.verdicts
     results = Results({"cores": 2}, {"optax": ["Adam"]}, ["timm"], [row, replace(ROW, error="no")])
-    results.write(tmp_path / "bench.json")
-    assert Results.read(tmp_path / "bench.json") == results
-    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+    results.write(tmp_path / "bench.jsonl")
+    assert Results.read(tmp_path / "bench.jsonl") == results
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.jsonl"]
+    assert len((tmp_path / "bench.jsonl").read_text(encoding="utf-8").splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_earlier_runs_are_shown_together(tmp_path: Path) -> None:
     measured = replace(ROW, ratio=spread, copy_ratio=spread, ours_ms=0.1, first_seconds=30.0)
     files = []
     for place, model in enumerate(("gpt2", "small")):
-        files.append(tmp_path / f"{place}.json")
+        files.append(tmp_path / f"{place}.jsonl")
         row = replace(measured, model=model)
         Results(
             {
@@ -255,7 +255,7 @@ def test_earlier_runs_are_shown_together(tmp_path: Path) -> None:
     done = bench(*read, "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
     assert "what was to be reached" in done.output
-    together = Results.read(tmp_path / "out" / "bench.json")
+    together = Results.read(tmp_path / "out" / "bench.jsonl")
     assert [row.model for row in together.rows] == ["gpt2", "small"]
     page = (tmp_path / "out" / "bench.md").read_text(encoding="utf-8")
     assert "seconds of the first step | 10 | 30.00" in page
@@ -263,8 +263,8 @@ def test_earlier_runs_are_shown_together(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.json").write_text("[1]", encoding="utf-8")
-    done = bench("--read", str(tmp_path / "notes.json"), "--out", str(tmp_path / "out"))
+    (tmp_path / "notes.jsonl").write_text("[1]", encoding="utf-8")
+    done = bench("--read", str(tmp_path / "notes.jsonl"), "--out", str(tmp_path / "out"))
     assert done.exit_code == REFUSED
     assert "is not what a run has written" in " ".join(done.output.split())
     assert not (tmp_path / "out").exists()
@@ -291,7 +291,7 @@ def test_a_quick_run_measures_writes_and_draws(
     )
     assert done.exit_code == 0, done.output
     assert "timm is not installed" in done.output
-    results = Results.read(tmp_path / "bench.json")
+    results = Results.read(tmp_path / "bench.jsonl")
     assert [(row.framework, row.against) for row in results.rows] == [
         ("torch", "torch.optim for-loop"),
         ("torch", "torch.optim foreach"),
@@ -319,7 +319,7 @@ def test_what_was_measured_is_kept_and_a_failure_is_a_row(
     pytest.importorskip("torch")
     options = run.Options.quick(against=("torch.optim",), models=("quick",), rules=("AdamW",))
     options = replace(options, executions=("reference",))
-    results, path, kept = run.prepared(options), tmp_path / "bench.json", []
+    results, path, kept = run.prepared(options), tmp_path / "bench.jsonl", []
     real = run.alternate
 
     def failing(sides: Any, rounds: int) -> Any:
@@ -330,7 +330,7 @@ def test_what_was_measured_is_kept_and_a_failure_is_a_row(
     monkeypatch.setattr(run, "alternate", failing)
 
     def watch(row: Row) -> None:
-        kept.append(len(json.loads(path.read_text())["rows"]) if path.exists() else 0)
+        kept.append(len(Results.read(path).rows) if path.exists() else 0)
 
     run.run(options, results, path, watch)
     assert kept == [0, 1, 2]
