@@ -30,7 +30,7 @@ thorough: .venv/installed
 check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest --quiet conformance_tests/test_typing.py conformance_tests/test_layers.py
+	$(BIN)/python -m pytest --quiet tests/project/test_typing.py tests/project/test_layers.py
 
 stubs agreement: .venv/installed
 	$(BIN)/python -m samestep.conformance.harness.$@ $(if $(filter agreement,$@),--write README.md)

@@ -10,6 +10,13 @@ Array API standard. ``samestep.torch``, ``samestep.jax`` and ``samestep.mlx`` ma
 of the same rules.
 """
 
+from samestep.checkpoints import Checkpoint as Checkpoint
+from samestep.checkpoints import CheckpointError as CheckpointError
+from samestep.checkpoints import Map as Map
+from samestep.checkpoints import checkpoint as checkpoint
+from samestep.checkpoints import load as load
+from samestep.checkpoints import restore as restore
+from samestep.checkpoints import save as save
 from . import rules as rules
 from . import schedules as schedules
 from .averaging import averaged as averaged

@@ -15,8 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy
 
 from samestep.arrays import parts
-from samestep.checkpoints import Checkpoint, restore
-from samestep.checkpoints import state as checkpoint
+from samestep.checkpoints import Checkpoint, checkpoint, restore
 from samestep.rule import Rule, State
 
 __all__ = [

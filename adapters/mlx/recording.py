@@ -17,7 +17,7 @@ from typing import Any, Self
 import mlx.core as xp
 from mlx.optimizers.optimizers import Optimizer
 from samestep.arrays import known
-from samestep.checkpoints import state as state_of
+from samestep.checkpoints import checkpoint as state_of
 from samestep.checkpoints.state import Checkpoint, CheckpointError
 from samestep.recording.chosen import Group, Steps
 from samestep.recording.recorder import Recorder

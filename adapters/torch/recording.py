@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import torch
 from samestep.arrays import dtype_name, known
-from samestep.checkpoints import state as state_of
+from samestep.checkpoints import checkpoint as state_of
 from samestep.checkpoints.correspondence import About
 from samestep.checkpoints.state import Checkpoint, CheckpointError
 from samestep.recording.chosen import Group, Steps

@@ -60,8 +60,9 @@ def conformance_of(rule: type[Rule], *, thorough: bool = False) -> type:
 
 def modules() -> list[str]:
     """Names of the test modules that have a test about a rule."""
-    files = sorted(Path(__file__).parent.glob("test_*.py"))
-    return [f"{__package__}.{path.stem}" for path in files if _has_one(path)]
+    suite, package = Path(__file__).parent.parent, __package__.rpartition(".")[0]
+    files = sorted(suite.glob("*/test_*.py"))
+    return [f"{package}.{path.parent.name}.{path.stem}" for path in files if _has_one(path)]
 
 
 def _has_one(path: Path) -> bool:

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 import samestep
-from samestep import rules
+from samestep import checkpoints, rules
 from samestep.declaration import Hyper, Option, Storage
 from samestep.documentation import arguments, described, page
 from samestep.rule import Rule, registry
@@ -115,7 +115,12 @@ def stale() -> list[Path]:
 
 
 def _core() -> str:
-    return _stub(samestep, f"{_exports(samestep)}\n__version__: str\n")
+    lazy = "".join(
+        f"from samestep.checkpoints import {name} as {name}\n"
+        for name in checkpoints.__all__
+        if name in samestep.__all__
+    )
+    return _stub(samestep, f"{lazy}{_exports(samestep)}\n__version__: str\n")
 
 
 def _rules() -> str:

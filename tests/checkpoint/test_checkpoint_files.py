@@ -660,7 +660,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(sharded, shard, limit)
 
 READ = """
 import resource, sys
-from samestep.checkpoint import CheckpointError, read
+from samestep.checkpoints import CheckpointError, read
 import numpy.random, samestep
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 space = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + (1 << 29)

@@ -36,7 +36,7 @@ NURSERY = f"""
 import os, secrets, sys, tempfile
 import numpy
 import samestep
-from samestep.checkpoint import file, write
+from samestep.checkpoints import file, write
 
 RULE = samestep.SGD(lr=0.1, momentum=0.9)
 

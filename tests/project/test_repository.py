@@ -7,19 +7,13 @@ import subprocess
 import sys
 import zipfile
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-import samestep
 from samestep.conformance.harness.agreement import bound, exact
+from samestep.conformance.harness.checkout import ROOT, packages
 from samestep.conformance.harness.settings import all_rules, typical
 from samestep.parity.backend import Backend, backends
-
-ROOT = Path(samestep.__file__).parent.parent
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "README.md").exists(), reason="samestep is installed, not a checkout"
-)
 
 OWN = [rule for rule in all_rules() if rule.__module__.startswith("samestep.")]
 
@@ -90,17 +84,11 @@ def test_the_wheel_holds_every_module_type_marker_and_licence(tmp_path):
         check=True,
     )
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
-    folders = {
-        "core": "samestep",
-        "conformance_tests": "samestep/conformance",
-        "conformance_tests/pytest_samestep": "pytest_samestep",
-        "benchmarks": "samestep/benchmarks",
-        **{f"adapters/{b}": f"samestep/{b}" for b in ("torch", "jax", "mlx")},
-    }
-    inner = [ROOT / folder for folder in folders if "/" in folder]
-    for folder, package in folders.items():
-        for path in (ROOT / folder).rglob("*"):
-            elsewhere = any(one in path.parents for one in inner if one != ROOT / folder)
-            if path.suffix in (".py", ".pyi", ".typed", ".html") and not elsewhere:
-                assert f"{package}/{path.relative_to(ROOT / folder).as_posix()}" in names
+    folders = packages()
+    for package, folder in folders.items():
+        inner = [other for other in folders.values() if folder in other.parents]
+        for path in folder.rglob("*"):
+            if path.suffix in (".py", ".pyi", ".typed", ".html") and not {*inner} & {*path.parents}:
+                place = package.replace(".", "/")
+                assert f"{place}/{path.relative_to(folder).as_posix()}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

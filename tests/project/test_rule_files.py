@@ -5,24 +5,24 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
 
 import samestep
 from samestep import rules
-from samestep.conformance.stubs import adapters, folder
+from samestep.conformance.harness.checkout import copy_packages
+from samestep.conformance.harness.stubs import adapters, folder
 from samestep.declaration import Hyper
 from samestep.rule import Rule, registry
 
 CORE = folder("samestep")
-SUBPACKAGES = {CORE / name for name in ("torch", "jax", "mlx", "conformance", "benchmarks")}
 RULE_FILES = sorted(folder("samestep.rules").glob("[!_]*.py"))
 RULES = [registry[name] for name in rules.__all__]
 FRAMEWORKS = {"jax", "mlx", "optax", "torch"}
@@ -39,22 +39,17 @@ CORRESPONDENCES = {
 """What says how rules and hyperparameters are called by other optimizers has to name them."""
 
 
-def _modules(package: Path) -> list[Path]:
-    """The modules of a package, without those that an installation puts into its folder."""
-    return [path for path in sorted(package.rglob("*.py")) if not SUBPACKAGES & {*path.parents}]
-
-
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-def _imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Every import in a file, at whatever depth: level and module."""
+def _imports(path: Path, package: str) -> Iterator[str]:
+    """The full name of every module that a file of a package imports, at whatever depth."""
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
-            yield from ((0, alias.name) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.level, node.module or ""
+            yield resolve_name("." * node.level + (node.module or ""), package)
 
 
 def _runs(code: str, *, path: Path | None = None) -> str:
@@ -68,12 +63,12 @@ def _runs(code: str, *, path: Path | None = None) -> str:
 
 
 def test_the_core_imports_no_framework() -> None:
-    allowed = sys.stdlib_module_names | {"numpy", "array_api_compat"}
+    allowed = {*sys.stdlib_module_names, "numpy", "array_api_compat", "samestep"}
     foreign = {
         (path.name, module)
-        for path in _modules(CORE)
-        for level, module in _imports(path)
-        if level == 0 and module.partition(".")[0] not in allowed
+        for path in sorted(CORE.rglob("*.py"))
+        for module in _imports(path, "samestep")
+        if module.partition(".")[0] not in allowed
     }
     assert foreign == set()
 
@@ -116,10 +111,11 @@ def test_half_of_the_rule_files_are_shorter_than_a_page() -> None:
 
 @pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.stem)
 def test_a_rule_file_imports_the_vocabulary_and_other_rules_only(path: Path) -> None:
-    sanctioned = {(2, module) for module in VOCABULARY} | {(1, other.stem) for other in RULE_FILES}
-    sanctioned |= {(2, f"parts.{part.stem}") for part in (CORE / "parts").glob("[!_]*.py")}
-    sanctioned |= {(0, module) for module in ("math", "itertools")}
-    assert {*_imports(path)} <= sanctioned
+    parts = (f"samestep.parts.{part.stem}" for part in (CORE / "parts").glob("[!_]*.py"))
+    others = (f"samestep.rules.{other.stem}" for other in RULE_FILES)
+    vocabulary = (f"samestep.{name}" for name in VOCABULARY)
+    sanctioned = {*vocabulary, *others, *parts, "math", "itertools"}
+    assert {*_imports(path, "samestep.rules")} <= sanctioned
 
 
 @pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.stem)
@@ -146,21 +142,20 @@ def test_a_rule_documents_itself(rule: type[Rule]) -> None:
 
 
 def test_everything_exported_is_listed() -> None:
-    public = {
+    ours = {
         name
         for name, value in vars(samestep).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
-    } | {"schedules"}
-    assert public == {*samestep.__all__}
+        if not name.startswith("_") and str(getattr(value, "__module__", "")).startswith("samestep")
+    }
+    assert ours - {*samestep.__all__} == set()
+    assert {*samestep.__all__} <= {*dir(samestep)}
+    assert all(getattr(samestep, name) is not None for name in samestep.__all__)
     assert len(samestep.__all__) == len({*samestep.__all__})
     assert {rule.__module__.rpartition(".")[2] for rule in RULES} == {p.stem for p in RULE_FILES}
 
 
 def test_adding_a_rule_is_adding_a_file(tmp_path: Path) -> None:
-    for package in ("samestep", *adapters()):
-        place = tmp_path / package.replace(".", "/")
-        left_out = shutil.ignore_patterns("__pycache__", "conformance")
-        shutil.copytree(folder(package), place, ignore=left_out, dirs_exist_ok=True)
+    copy_packages(tmp_path)
     text = (folder("samestep.rules") / "lion.py").read_text(encoding="utf-8")
     new = tmp_path / "samestep" / "rules" / "tiger.py"
     new.write_text(text.replace("class Lion", "class Tiger"), encoding="utf-8")

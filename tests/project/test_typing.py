@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from samestep.conformance.harness import stubs
+from samestep.conformance.harness.checkout import copy_packages
 from samestep.rule import Rule, registry
 
 pytestmark = pytest.mark.xdist_group("typing")
@@ -47,20 +48,12 @@ class Report(NamedTuple):
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as it is installed, and user code beside it.
-
-    An editable installation maps folders to packages when Python runs, which no checker follows.
-    """
-    if not SAMPLES.is_dir():
-        pytest.skip("the samples are in the repository, not in the wheel")
+    """The package as it is installed, and the code of users in a folder next to it."""
     for adapter in stubs.adapters():
         pytest.importorskip(adapter)
     root = tmp_path_factory.mktemp("typing")
-    left_out = shutil.ignore_patterns("__pycache__", "test_*.py", "conftest.py", SAMPLES.name)
-    for package in ("samestep", *stubs.adapters(), "samestep.conformance", "samestep.benchmarks"):
-        place = root / package.replace(".", "/")
-        shutil.copytree(stubs.folder(package), place, ignore=left_out, dirs_exist_ok=True)
-    shutil.copytree(SAMPLES, root / "user", ignore=left_out)
+    copy_packages(root)
+    shutil.copytree(SAMPLES, root / "user", ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
 
