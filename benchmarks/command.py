@@ -11,8 +11,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from samestep.command_line.demo.listing import rules as listed
-from samestep.command_line.demo.listing import unknown
+from samestep.rule import registry
+from samestep.spelling import unknown
 
 from . import checkpoint as checkpoints
 from . import report, run
@@ -59,7 +59,7 @@ def bench(
     if read:
         _show(_together([_read(path) for path in read]), out)
         return
-    known = {"rules": listed(), "models": [*MODELS], "dtypes": [*DTYPES]}
+    known = {"rules": sorted(registry, key=str.casefold), "models": [*MODELS], "dtypes": [*DTYPES]}
     given: dict[str, Any] = {name: _names(name, lists[name], known[name]) for name in known}
     given["against"] = None if against == ALL else _names("against", against, [*LIBRARIES, COPY])
     with run.limited(threads):

@@ -1,9 +1,9 @@
 """Which optimizer of which library is which rule, with equal hyperparameters.
 
-torch.optim, optax and mlx.optimizers are dialects, and the suite describes their optimizers beside
-the rules already (``samestep.conformance.peers``). In the other libraries an optimizer is the
-rule of the same name, whatever the case, and gets the rule's numbers wherever it has an argument of
-that name; everything else stays as the library sets it.
+The adapters say which optimizer of torch.optim, optax and mlx.optimizers a rule's dialect
+reproduces (entry points of the group ``samestep.natives``). In the other libraries an optimizer is
+the rule of the same name, whatever the case. It gets the rule's numbers wherever it has an argument
+of that name; everything else stays as the library sets it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from inspect import Parameter, signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from samestep.conformance.peers import dialects
 from samestep.declaration import Hyper
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
@@ -80,25 +80,28 @@ def opponents(library: Library) -> dict[str, Opponent]:
     return {name: opponent for name, opponent in found.items() if opponent is not None}
 
 
-def _described(dialect: str, rule: str) -> Opponent | None:
-    """The optimizer that the suite compares with the rule's dialect."""
-    peer = next((peer for peer in dialects()[dialect].PEERS if peer.rule == rule), None)
-    if peer is None:
+def _counterpart(library: str, rule: str) -> tuple[Rule, partial[Any]] | None:
+    """Our rule in a library's dialect, and what makes the library's optimizer."""
+    if library not in registry[rule].dialects:
         return None
-    ours = registry[rule](like=dialect, **peer.settings[0])
-    return Opponent(ours, {"": lambda given: peer.make(given, ours.hypers)})
+    ours = registry[rule](like=library)
+    (module,) = entry_points(group="samestep.natives", name=library)
+    try:
+        return ours, module.load().counterpart(rule, ours.hypers)
+    except LookupError:
+        return None
+
+
+def _without_parameters(library: str, rule: str) -> Opponent | None:
+    """An optimizer that is made without parameters."""
+    found = _counterpart(library, rule)
+    return found and Opponent(found[0], {"": lambda given: found[1]()})
 
 
 def _switchable(rule: str) -> Opponent | None:
-    """An optimizer of torch.optim, made again with the switches."""
-    found = _described("torch", rule)
-    if found is None:
-        return None
-    made = found.variants[""]([import_module("torch").zeros(1, requires_grad=True)])
-    native: Callable[..., Any] = type(made)
-    accepted = signature(native).parameters
-    values = {name: value for name, value in made.defaults.items() if name in accepted}
-    return Opponent(found.rule, _variants(partial(native, **values), accepted))
+    """An optimizer of torch.optim, by the ways of executing it."""
+    found = _counterpart("torch", rule)
+    return found and Opponent(found[0], _variants(found[1], signature(found[1].func).parameters))
 
 
 def _named(
@@ -161,8 +164,8 @@ def _whole(module: str) -> Callable[[str], ModuleType | None]:
 
 LIBRARIES: Mapping[str, Library] = {
     "torch.optim": Library("torch", "torch", _switchable),
-    "optax": Library("jax", "optax", partial(_described, "optax")),
-    "mlx.optimizers": Library("mlx", "mlx", partial(_described, "mlx")),
+    "optax": Library("jax", "optax", partial(_without_parameters, "optax")),
+    "mlx.optimizers": Library("mlx", "mlx", partial(_without_parameters, "mlx")),
     "pytorch_optimizer": Library(
         "torch", "pytorch_optimizer", partial(_named, _whole("pytorch_optimizer"), GROUPS)
     ),

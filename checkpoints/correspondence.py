@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from samestep.arrays import listed
@@ -17,7 +18,7 @@ from .description import common_numbers, numbers, numbers_of
 from .state import Checkpoint, CheckpointError, ParameterState, Wanted, matched
 from .trees import by_path
 
-__all__ = ["About", "Field", "Kept", "Native", "natives", "placed"]
+__all__ = ["About", "Field", "Kept", "Native", "counterpart", "natives", "placed"]
 
 
 class About(NamedTuple):
@@ -194,6 +195,33 @@ def natives(table: Mapping[str, Native], refused: Mapping[str, str], who: str, n
         return table[name]
     why = refused.get(name, "there is no rule here of which it is known to compute the same")
     raise CheckpointError(f"the state of {who} cannot be carried: {why}")
+
+
+def counterpart(
+    classes: Any,
+    table: Mapping[str, Native],
+    rule: str,
+    values: Mapping[str, Any],
+    dtype: str = "float32",
+) -> partial[Any]:
+    """The class of a library that computes what a rule computes, with the rule's numbers.
+
+    Args:
+        classes: the library's module of optimizers.
+        table: the correspondence, by class.
+        rule: the rule's name.
+        values: the rule's hyperparameters.
+        dtype: of the parameters.
+
+    Raises:
+        LookupError: the library has no such class.
+    """
+    names = [name for name, native in table.items() if rule in (native.rule, *native.also)]
+    names.sort(key=lambda name: table[name].rule != rule)
+    if not names:
+        raise LookupError(f"{classes.__name__} has no optimizer that computes {rule}")
+    given = table[names[0]].arguments(values, About({}, dtype))
+    return partial(getattr(classes, names[0]), **given)
 
 
 def placed(paths: Iterable[str]) -> list[str]:

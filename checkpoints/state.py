@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from samestep.arrays import dtype_name, listed, map_parts
 from samestep.rule import Rule
+from samestep.spelling import nearest
 from samestep.step import check_slots
 
 from .description import Description, describe, differing_options
@@ -239,7 +239,7 @@ def few(names: list[str], others: Iterable[str] = ()) -> str:
     """A few of many names, with what resembles each among others."""
 
     def resembling(name: str) -> str:
-        near = difflib.get_close_matches(name, others, 1)
+        near = nearest(name, others)
         return f"{name} (is it {near[0]}?)" if near and not name.isdigit() else name
 
     shown = ", ".join(map(resembling, names[:5]))

@@ -68,6 +68,7 @@ def commands() -> click.Group:
         from rich.console import Console
 
         from samestep.rule import registry
+        from samestep.spelling import unknown
 
         from .demo import listing
 
@@ -76,7 +77,7 @@ def commands() -> click.Group:
         if rule is None:
             listing.print_rules(Console())
         elif rule not in registry:
-            raise click.UsageError(listing.unknown("rule", rule, listing.rules()))
+            raise click.UsageError(unknown("rule", rule, sorted(registry, key=str.casefold)))
         elif differences:
             listing.print_differences(Console(), rule)
         else:
@@ -111,13 +112,15 @@ def commands() -> click.Group:
         """
         from rich.console import Console
 
-        from .demo import listing, measurement, page, terminal
+        from samestep.spelling import unknown
+
+        from .demo import measurement, page, terminal
 
         known = [*measurement.FRAMEWORKS]
         names = known if frameworks is None else [name.strip() for name in frameworks.split(",")]
         for name in names:
             if name not in known:
-                raise click.UsageError(listing.unknown("framework", name, known))
+                raise click.UsageError(unknown("framework", name, known))
         if not out.parent.is_dir():
             raise click.UsageError(f"--out {out}: there is no folder {out.parent}")
         console = Console()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,24 +17,12 @@ from .arrays import is_array, known, listed
 from .declaration import Hyper, Option, Shared, Slot, Storage, hyper, option, plain
 from .dialects import Preset
 from .groups import Groups
+from .spelling import ELSEWHERE, did_you_mean
 
-__all__ = ["ELSEWHERE", "Rule", "State", "registry"]
+__all__ = ["Rule", "State", "registry"]
 
 registry: dict[str, type[Rule]] = {}
 """Every rule class by name: those of the package and those that a user has defined."""
-
-ELSEWHERE = {
-    "learning_rate": "lr",
-    "epsilon": "eps",
-    "beta1": "betas",
-    "beta2": "betas",
-    "beta_1": "betas",
-    "beta_2": "betas",
-    "b1": "betas",
-    "b2": "betas",
-    "wd": "weight_decay",
-}
-"""How other libraries spell our hyperparameters; used in messages only."""
 
 NEEDS = ("element", "tensor", "axes", "factored", "matrix", "tree")
 """What a rule may read beside its own element, from the least to the most."""
@@ -292,12 +279,10 @@ class Rule:
     def _bind(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         for name, value in kwargs.items():
             if name not in cls.__signature__.parameters:
-                near = difflib.get_close_matches(name, cls.__signature__.parameters, 1)
-                near = [ELSEWHERE[name]] if name in ELSEWHERE else near
+                takes = cls.__signature__.parameters
                 raise TypeError(
                     f"{cls.__name__}({name}={value!r}): there is no {name}; {cls.__name__} "
-                    f"takes {', '.join(cls.__signature__.parameters)}"
-                    + (f". Did you mean {near[0]}?" if near else "")
+                    f"takes {', '.join(takes)}{did_you_mean(ELSEWHERE.get(name, name), takes)}"
                 )
         try:
             return dict(cls.__signature__.bind(*args, **kwargs).arguments)

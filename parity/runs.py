@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy
 
-from .subjects.names import NAMES
+from samestep.spelling import NAMES
+
 from .subjects.subject import NotFiniteError, Recorded, Runner, Subject, SubjectError
 from .trajectory import Trajectory, record
 

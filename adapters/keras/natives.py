@@ -15,12 +15,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import array_api_compat
 import numpy
 
 from samestep.arrays import map_parts
+from samestep.checkpoints import correspondence
 from samestep.checkpoints.correspondence import About, Field, Kept, Native, natives, placed
 from samestep.checkpoints.description import differing_numbers
 from samestep.checkpoints.state import (
@@ -36,7 +39,7 @@ from samestep.rule import Rule, registry
 from samestep.step import check_slots, init_slots
 from samestep.wrapper import Wrapper
 
-__all__ = ["KERAS", "checkpoint", "kept", "restore", "tensor"]
+__all__ = ["KERAS", "checkpoint", "counterpart", "kept", "restore", "tensor"]
 
 State = Mapping[str, Any]
 
@@ -81,6 +84,12 @@ _BETAS = Field(
 )
 _ADAM = {**_COMMON, "betas": _BETAS, "eps": "epsilon"}
 _MOMENTS: dict[str, str | Kept] = {"m": "_momentums", "v": "_velocities"}
+_WITH_AMSGRAD = {
+    **_ADAM,
+    "amsgrad": Field(
+        lambda about: about.numbers["amsgrad"], lambda value, about: {"amsgrad": bool(value)}
+    ),
+}
 _AMSGRAD = {**_MOMENTS, "v_max": "_velocity_hats"}
 
 KERAS = {
@@ -114,8 +123,8 @@ KERAS = {
         {"v": "_accumulated_grads", "u": "_accumulated_delta_vars"},
         like="keras",
     ),
-    "Adam": Native("Adam", {**_ADAM, "amsgrad": "amsgrad"}, _AMSGRAD, "keras", also=("AMSGrad",)),
-    "AdamW": Native("AdamW", {**_ADAM, "amsgrad": "amsgrad"}, _AMSGRAD, "keras"),
+    "Adam": Native("Adam", _WITH_AMSGRAD, _AMSGRAD, "keras", also=("AMSGrad",)),
+    "AdamW": Native("AdamW", _WITH_AMSGRAD, _AMSGRAD, "keras"),
     "Adamax": Native("Adamax", _ADAM, {"m": "_m", "u": "_u"}, "keras"),
     "Nadam": Native("NAdam", _ADAM, {**_MOMENTS, "product": "_u_product"}, "keras"),
     "Lion": Native("Lion", {**_COMMON, "betas": _BETAS}, {"m": "_momentums"}, "keras"),
@@ -179,6 +188,17 @@ class _Variable(NamedTuple):
     @property
     def dtype(self) -> str:
         return str(self.variable.dtype)
+
+
+def counterpart(rule: str, values: Mapping[str, Any], dtype: str = "float32") -> partial[Any]:
+    """The class of keras.optimizers that computes what a rule computes, with the rule's numbers.
+
+    Raises:
+        LookupError: keras.optimizers has none.
+    """
+    import_module("samestep.keras.subject")  # which chooses Keras's backend
+    classes = import_module("keras.optimizers")
+    return correspondence.counterpart(classes, KERAS, rule, values, dtype)
 
 
 def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpoint:

@@ -14,13 +14,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import mlx.core as xp
+import mlx.optimizers
 from mlx.nn.layers.base import Module
 from mlx.optimizers.optimizers import Optimizer
 from mlx.utils import tree_flatten, tree_map_with_path
 from samestep.arrays import listed
+from samestep.checkpoints import correspondence
 from samestep.checkpoints.correspondence import About, Field, Kept, Native, natives
 from samestep.checkpoints.state import (
     Checkpoint,
@@ -33,7 +36,7 @@ from samestep.checkpoints.tensor import Tensor, tensors
 from samestep.checkpoints.trees import by_path, check_value
 from samestep.rule import Rule
 
-__all__ = ["MLX", "checkpoint", "from_state", "restore"]
+__all__ = ["MLX", "checkpoint", "counterpart", "from_state", "restore"]
 
 _FACTORS = ("exp_avg_sq_row", "exp_avg_sq_col")
 
@@ -138,6 +141,15 @@ class _One(NamedTuple):
     tree: Any
     params: dict[str, Any]
     flat: dict[str, Any]
+
+
+def counterpart(rule: str, values: Mapping[str, Any], dtype: str = "float32") -> partial[Any]:
+    """The class of mlx.optimizers that computes what a rule computes, with the rule's numbers.
+
+    Raises:
+        LookupError: mlx.optimizers has none.
+    """
+    return correspondence.counterpart(mlx.optimizers, MLX, rule, values, dtype)
 
 
 def checkpoint(optimizer: Any, params: Any = None) -> Checkpoint:

@@ -44,6 +44,7 @@ _DECOUPLED = Field(
     lambda about: "decoupled" if about.numbers["decoupled_weight_decay"] else "l2",
     lambda value, about: {"decoupled_weight_decay": value == "decoupled"},
 )
+_ON = Field(lambda about: about.numbers["amsgrad"], lambda value, about: {"amsgrad": bool(value)})
 _COMMON = {name: name for name in ("lr", "weight_decay", "maximize")}
 _ADAM = {**_COMMON, "betas": "betas", "eps": "eps"}
 _MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
@@ -83,12 +84,12 @@ TORCH = {
     ),
     "Adam": Native(
         "Adam",
-        {**_ADAM, "amsgrad": "amsgrad", "decay": _DECOUPLED},
+        {**_ADAM, "amsgrad": _ON, "decay": _DECOUPLED},
         _AMSGRAD,
         like="torch",
         also=("AMSGrad",),
     ),
-    "AdamW": Native("AdamW", {**_ADAM, "amsgrad": "amsgrad"}, _AMSGRAD, like="torch"),
+    "AdamW": Native("AdamW", {**_ADAM, "amsgrad": _ON}, _AMSGRAD, like="torch"),
     "Adamax": Native("Adamax", _ADAM, {"m": "exp_avg", "u": "exp_inf"}, like="torch"),
     "NAdam": Native(
         "NAdam",

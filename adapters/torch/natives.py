@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy
@@ -20,6 +21,7 @@ import numpy
 import torch
 from samestep import step as stepping
 from samestep.arrays import dtype_name, listed, map_parts
+from samestep.checkpoints import correspondence
 from samestep.checkpoints.correspondence import About, Native, natives, placed
 from samestep.checkpoints.description import describe
 from samestep.checkpoints.state import (
@@ -35,9 +37,9 @@ from samestep.rule import Rule
 
 from .checkpoint import Params, copied
 from .kernels import real
-from .libraries import LIBRARIES, Library, Member
+from .libraries import LIBRARIES, TORCH, Library, Member
 
-__all__ = ["checkpoint", "from_state_dict", "into_state_dict", "restore"]
+__all__ = ["checkpoint", "counterpart", "from_state_dict", "into_state_dict", "restore"]
 
 
 class _Found(NamedTuple):
@@ -52,6 +54,15 @@ class _Found(NamedTuple):
     def rule(self, member: Member) -> Rule:
         """What computes the same as its group."""
         return self.native.rule_of(self.who, member.about)
+
+
+def counterpart(rule: str, values: Mapping[str, Any], dtype: str = "float32") -> partial[Any]:
+    """The class of torch.optim that computes what a rule computes, with the rule's numbers.
+
+    Raises:
+        LookupError: torch.optim has none.
+    """
+    return correspondence.counterpart(torch.optim, TORCH, rule, values, dtype)
 
 
 def checkpoint(optimizer: Any, params: Params | None = None, state: Any = None) -> Checkpoint:

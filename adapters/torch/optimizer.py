@@ -14,7 +14,8 @@ from samestep.arrays import parts
 from samestep.checkpoints.state import Checkpoint
 from samestep.execution import EXECUTIONS, Execution, checked, say
 from samestep.groups import refuse_apart
-from samestep.rule import ELSEWHERE, Rule
+from samestep.rule import Rule
+from samestep.spelling import ELSEWHERE
 from torch._compile import _disable_dynamo
 
 from . import checkpoint as checkpoints

@@ -5,10 +5,11 @@ A letter is an axis: output, input, depth, height, width.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from samestep.spelling import did_you_mean
 
 __all__ = ["FRAMEWORKS", "between"]
 
@@ -48,10 +49,9 @@ def between(
     """Rules from one framework's layers to another's, and what their checkpoints' layouts are."""
     for name in (source, target):
         if not isinstance(name, str) or name not in FRAMEWORKS:
-            near = difflib.get_close_matches(str(name), FRAMEWORKS, 1)
             raise ValueError(
                 f"there are no layers of {name!r}; there are {', '.join(FRAMEWORKS)}"
-                + (f". Did you mean {near[0]!r}?" if near else "")
+                + did_you_mean(name, FRAMEWORKS, quoted=True)
             )
     old, new = FRAMEWORKS[source], FRAMEWORKS[target]
     found = _rules(old, new, embeddings)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from samestep.spelling import did_you_mean
 
 from .carrying import Refused
 from .patterns import Pattern
@@ -228,8 +229,7 @@ def check_keys(where: str, table: Mapping[str, Any], allowed: Iterable[str]) -> 
     allowed = tuple(allowed)
     for key in table:
         if key not in allowed:
-            near = difflib.get_close_matches(str(key), allowed, 1)
             raise ValueError(
                 f"{where}: there is no key {key!r}; there are {', '.join(allowed)}"
-                + (f". Did you mean {near[0]!r}?" if near else "")
+                + did_you_mean(key, allowed, quoted=True)
             )

@@ -71,7 +71,7 @@ def to_optax(saved: Checkpoint) -> tuple[dict[str, Tensor], str]:
 
 def _made(saved: Checkpoint) -> tuple[Rule, Callable[..., Any]]:
     """The one rule of a checkpoint, and what makes optax's transformation of its numbers."""
-    from samestep.conformance.peers.optax import PEERS
+    from samestep.jax.natives import MAKERS
     from samestep.wrapper import Wrapper
 
     descriptions: list[Any] = []
@@ -83,13 +83,12 @@ def _made(saved: Checkpoint) -> tuple[Rule, Callable[..., Any]]:
             f"its parameters have {len(descriptions)} rules or numbers; one transformation has one"
         )
     rule = made(descriptions[0])
-    found = {peer.rule: peer.make for peer in PEERS}
-    if isinstance(rule, Wrapper) or rule.name not in found:
+    if isinstance(rule, Wrapper) or rule.name not in MAKERS:
         raise CheckpointError(
             f"no transformation of optax is known here that computes {rule!r}; samestep.jax."
             f"{rule.name} reads the checkpoint itself: samestep.load(path, optimizer, params)"
         )
-    return rule, found[rule.name]
+    return rule, MAKERS[rule.name]
 
 
 def save(arrays: Mapping[str, Tensor], transformation: str, file: BinaryIO) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -19,23 +18,10 @@ from samestep.wrapper import Wrapper
 
 from .differences import DEFAULT, STEPS, Distance, alike, changed, differences, wrapped
 
-__all__ = ["print_differences", "print_rule", "print_rules", "rules", "state_bytes", "unknown"]
+__all__ = ["print_differences", "print_rule", "print_rules", "state_bytes"]
 
 SHAPE = (256, 256)
 """Of the parameter whose state is counted; what a factored rule keeps depends on it."""
-
-
-def rules() -> list[str]:
-    """Names of all registered rules, as a reader sorts them."""
-    return sorted(registry, key=lambda name: (name.casefold(), name))
-
-
-def unknown(kind: str, name: str, known: list[str]) -> str:
-    """A sentence for a name that does not exist, with the known ones and those that are close."""
-    spelled = {other.lower(): other for other in known}
-    near = [spelled[match] for match in difflib.get_close_matches(name.lower(), spelled)]
-    guess = f"Did you mean {' or '.join(near)}? " if near else ""
-    return f"there is no {kind} {name!r}. {guess}The known ones are {', '.join(known)}."
 
 
 def print_rules(console: Console) -> None:
@@ -52,7 +38,7 @@ def print_rules(console: Console) -> None:
         caption=f"Every rule takes {_assigned(common)} too. bytes: of state, per element of a "
         f"{SHAPE[0]} x {SHAPE[1]} float32 parameter, with defaults; a wrapper's own.",
     )
-    for name in rules():
+    for name in sorted(registry, key=str.casefold):
         rule = _example(registry[name])
         hypers, options = _by_kind(rule)
         own = {n: f.default for n, f in options.items() if n not in common}

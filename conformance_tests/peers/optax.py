@@ -75,96 +75,19 @@ def _factors(state: Any, values: Any) -> dict[str, Any]:
     }
 
 
-def _betas(h: Hypers, *names: str) -> dict[str, Any]:
-    """Betas, rate, and the named numbers, under optax's names for them."""
-    betas = {f"b{i}": beta for i, beta in enumerate(h["betas"], 1)}
-    return {"learning_rate": h["lr"], **betas, **{name: h[name] for name in names}}
+def _native(rule: str) -> Callable[[Any, Hypers], Any]:
+    """What makes a transformation of optax from our hyperparameters."""
 
+    def make(optax: Any, h: Hypers) -> Any:
+        from samestep.jax.natives import MAKERS  # noqa: PLC0415
 
-def _sgd(optax: Any, h: Hypers) -> Any:
-    return optax.chain(
-        optax.add_decayed_weights(h["weight_decay"]),
-        optax.sgd(h["lr"], momentum=h["momentum"] or None, nesterov=h["nesterov"]),
-    )
+        return MAKERS[rule](optax, h)
 
-
-def _rmsprop(optax: Any, h: Hypers) -> Any:
-    return optax.rmsprop(
-        h["lr"],
-        decay=h["alpha"],
-        eps=h["eps"],
-        initial_scale=h["initial_v"],
-        eps_in_sqrt=h["eps_at"] == "inside",
-        centered=h["centered"],
-        momentum=h["momentum"] or None,
-        nesterov=h["nesterov"],
-        bias_correction=h["bias_correction"],
-    )
-
-
-def _adagrad(optax: Any, h: Hypers) -> Any:
-    return optax.adagrad(h["lr"], initial_accumulator_value=h["initial_v"], eps=h["eps"])
-
-
-def _adadelta(optax: Any, h: Hypers) -> Any:
-    return optax.adadelta(h["lr"], rho=h["rho"], eps=h["eps"], weight_decay=h["weight_decay"])
-
-
-def _adamw(optax: Any, h: Hypers) -> Any:
-    return optax.adamw(**_betas(h, "eps", "eps_root", "weight_decay"))
-
-
-def _amsgrad(optax: Any, h: Hypers) -> Any:
-    corrected = h["bias_correction"]
-    return optax.amsgrad(
-        bias_correction_mu=corrected,
-        bias_correction_nu=corrected,
-        **_betas(h, "eps", "eps_root"),
-    )
-
-
-def _lars(optax: Any, h: Hypers) -> Any:
-    names = ("weight_decay", "trust_coefficient", "eps", "momentum", "nesterov")
-    return optax.lars(h["lr"], **{name: h[name] for name in names})
-
-
-def _sm3(optax: Any, h: Hypers) -> Any:
-    if h["eps"] == 1e-8:  # optax.sm3 lets nothing else be chosen
-        return optax.sm3(h["lr"], h["momentum"])
-    scaled = optax.scale_by_sm3(b1=h["momentum"], b2=1.0, eps=h["eps"])
-    return optax.chain(scaled, optax.scale(-h["lr"]))
-
-
-def _rprop(optax: Any, h: Hypers) -> Any:
-    return optax.rprop(h["lr"], *h["etas"], *h["step_sizes"])
-
-
-def _adafactor(optax: Any, h: Hypers) -> Any:
-    return optax.adafactor(
-        h["lr"],
-        min_dim_size_to_factor=h["min_dim"],
-        decay_rate=h["decay_rate"],
-        multiply_by_parameter_scale=h["scale_parameter"],
-        clipping_threshold=h["clip_threshold"],
-        momentum=h["momentum"] or None,
-        dtype_momentum="float64",
-        weight_decay_rate=h["weight_decay"] or None,
-        eps=h["eps"][0],
-    )
-
-
-def _prodigy(optax: Any, h: Hypers) -> Any:
-    names = ("betas", "beta3", "eps", "weight_decay", "safeguard_warmup")
-    return optax.contrib.prodigy(
-        h["lr"],
-        estim_lr0=h["d0"],
-        estim_lr_coef=h["d_coef"],
-        **{name: h[name] for name in names},
-    )
+    return make
 
 
 def _inside(optax: Any, h: Hypers) -> Any:
-    return {"SGD": _sgd, "AdamW": _adamw}[h["inner"]](optax, h)
+    return _native(h["inner"])(optax, h)
 
 
 def _lookahead(optax: Any, h: Hypers) -> Any:
@@ -230,13 +153,13 @@ ARGUMENTS = Arguments(
 PEERS = [
     Peer(
         "SGD",
-        _sgd,
+        _native("SGD"),
         kept("SGD", "m"),
         [{}, {"momentum": 0.9, **DECAY}, {"momentum": 0.9, "nesterov": True, **DECAY}],
     ),
     Peer(
         "RMSprop",
-        _rmsprop,
+        _native("RMSprop"),
         kept("RMSprop", "v", "g", "m"),
         [
             {},
@@ -246,81 +169,79 @@ PEERS = [
             {"bias_correction": True, "centered": True, **LARGE},
         ],
     ),
-    Peer("Adagrad", _adagrad, kept("Adagrad", "v"), [{}, {"initial_v": 0.0, **LARGE}]),
-    Peer("AdaDelta", _adadelta, kept("AdaDelta", "v", "u"), [{}, {**LARGE, **DECAY}]),
+    Peer("Adagrad", _native("Adagrad"), kept("Adagrad", "v"), [{}, {"initial_v": 0.0, **LARGE}]),
+    Peer("AdaDelta", _native("AdaDelta"), kept("AdaDelta", "v", "u"), [{}, {**LARGE, **DECAY}]),
     Peer(
         "Adam",
-        lambda optax, h: optax.adam(**_betas(h, "eps", "eps_root")),
+        _native("Adam"),
         kept("Adam", "m", "v"),
         [{}, {**ROOT, "betas": (0.8, 0.99)}],
     ),
-    Peer("AdamW", _adamw, kept("AdamW", "m", "v"), [{}, {**ROOT, **DECAY}]),
+    Peer("AdamW", _native("AdamW"), kept("AdamW", "m", "v"), [{}, {**ROOT, **DECAY}]),
     Peer(
         "AMSGrad",
-        _amsgrad,
+        _native("AMSGrad"),
         kept("AMSGrad", "m", "v", "v_max"),
         [{}, ROOT, {"bias_correction": False}],
     ),
     Peer(
         "Adamax",
-        lambda optax, h: optax.adamaxw(**_betas(h, "eps", "weight_decay")),
+        _native("Adamax"),
         kept("Adamax", "m", "u"),
         [{}, {**LARGE, **DECAY, "decay": "in_update"}],
     ),
     Peer(
         "Lion",
-        lambda optax, h: optax.lion(**_betas(h, "weight_decay")),
+        _native("Lion"),
         kept("Lion", "m"),
         [{}, {"lr": 0.01, **DECAY}],
     ),
     Peer(
         "SM3",
-        _sm3,
+        _native("SM3"),
         kept("SM3", "m", "mu"),
         [{}, {"lr": 0.01, "momentum": 0.5, "eps": 1e-2}],
         without={"scalar": "it looks for a first axis", "empty": "no maximum over no elements"},
     ),
     Peer(
         "LARS",
-        _lars,
+        _native("LARS"),
         kept("LARS", "m"),
         [{}, {**DECAY, "eps": 1e-2, "nesterov": True, "trust_coefficient": 0.1}],
     ),
     Peer(
         "LAMB",
-        lambda optax, h: optax.lamb(**_betas(h, "eps", "eps_root", "weight_decay")),
+        _native("LAMB"),
         kept("LAMB", "m", "v"),
         [{}, {**ROOT, **DECAY}],
     ),
     Peer(
         "AdaBelief",
-        lambda optax, h: optax.adabelief(**_betas(h, "eps", "eps_root")),
+        _native("AdaBelief"),
         kept("AdaBelief", "m", "v"),
         [{}, ROOT],
     ),
     Peer(
         "Adan",
-        lambda optax, h: optax.adan(**_betas(h, "eps", "eps_root", "weight_decay")),
+        _native("Adan"),
         kept("Adan", "m", "v", "n", "prev"),
         [{}, {**ROOT, **DECAY}],
     ),
     Peer(
         "AdEMAMix",
-        lambda optax, h: optax.contrib.ademamix(
-            **_betas(h, "alpha", "eps", "eps_root", "weight_decay")
-        ),
+        _native("AdEMAMix"),
         kept("AdEMAMix", "m1", "m2", "v"),
         [{}, {**ROOT, **DECAY, "alpha": 2.0, "betas": (0.8, 0.99, 0.999)}],
     ),
     Peer(
         "NAdam",
-        lambda optax, h: optax.nadamw(**_betas(h, "eps", "eps_root", "weight_decay")),
+        _native("NAdam"),
         kept("NAdam", "m", "v"),
         [{}, {**ROOT, **DECAY}],
     ),
     Peer(
         "RAdam",
-        lambda optax, h: optax.radam(**_betas(h, "eps", "eps_root", "threshold")),
+        _native("RAdam"),
         kept("RAdam", "m", "v"),
         [{}, {**ROOT, "threshold": 10.0}, {**ROOT, "betas": (0.8, 0.9)}],
         tolerance=RECTIFIED,
@@ -328,27 +249,27 @@ PEERS = [
     ),
     Peer(
         "Rprop",
-        _rprop,
+        _native("Rprop"),
         kept("Rprop", "size", "last"),
         [{}, {"lr": 0.5, "etas": (0.4, 1.5), "step_sizes": (1e-2, 0.6)}],
         left_out={"prev": "optax compares the signs of gradient and kept update"},
     ),
     Peer(
         "Yogi",
-        lambda optax, h: optax.yogi(**_betas(h, "eps")),
+        _native("Yogi"),
         kept("Yogi", "m", "v"),
         [{}, {"lr": 0.1, "eps": 1e-2, "betas": (0.8, 0.9)}],
     ),
     Peer(
         "Signum",
-        lambda optax, h: optax.signum(h["lr"], h["momentum"]),
+        _native("Signum"),
         kept("Signum", "m"),
         [{}, {"lr": 0.01, "momentum": 0.5}],
     ),
-    Peer("SignSGD", lambda optax, h: optax.sign_sgd(h["lr"]), {}, [{}, {"lr": 0.01}]),
+    Peer("SignSGD", _native("SignSGD"), {}, [{}, {"lr": 0.01}]),
     Peer(
         "Adafactor",
-        _adafactor,
+        _native("Adafactor"),
         {"v": _factors, **kept("Adafactor", "m")},
         [
             {},
@@ -360,7 +281,7 @@ PEERS = [
     ),
     Peer(
         "Prodigy",
-        _prodigy,
+        _native("Prodigy"),
         kept("Prodigy", "m", "v", "s", "p0", "d", "numerator"),
         [
             {"d0": 1e-2},

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from samestep.declaration import Hyper, Option
 from samestep.rule import Rule
+from samestep.spelling import NAMES
 from samestep.wrapper import Wrapper
 
-from .names import NAMES
 from .subject import Subject
 
 __all__ = ["Matched", "as_rule", "hidden", "matched", "numbers_of", "options_of"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,8 +15,9 @@ from typing import Any
 
 from samestep.arrays import listed
 from samestep.rule import registry
+from samestep.spelling import did_you_mean
 
-__all__ = ["SubjectError", "entries", "imported", "nearest", "stepping"]
+__all__ = ["SubjectError", "entries", "imported", "stepping"]
 
 
 class SubjectError(ValueError):
@@ -44,12 +43,6 @@ def stepping(package: str, who: str = "") -> ModuleType:
     return module
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A question that ends a message about a wrong name; empty where none is near."""
-    near = difflib.get_close_matches(name, [*known], 1)
-    return f". Did you mean {near[0]}?" if near else ""
-
-
 def imported(name: str) -> Any:
     """What a dotted name, ``module:name``, ``file.py:name`` or ``samestep:Rule`` names.
 
@@ -61,7 +54,7 @@ def imported(name: str) -> Any:
         if inside not in registry:
             raise SubjectError(
                 f"{name}: there is no such rule; there are {listed(registry)}"
-                f"{nearest(inside, registry)}"
+                f"{did_you_mean(inside, registry)}"
             )
         return registry[inside]
     if name.endswith((".py", ".py:")):
@@ -88,7 +81,7 @@ def _near(name: str) -> str:
     place, _, inside = name.replace(":", ".").rpartition(".")
     module = sys.modules.get(place)
     known = [other for other in dir(module) if other[:1].isalpha()] if module else []
-    return nearest(inside, known)
+    return did_you_mean(inside, known)
 
 
 def _loaded(path: Path) -> ModuleType:

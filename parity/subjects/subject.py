@@ -31,10 +31,10 @@ from samestep.arrays import listed
 from samestep.parity.trajectory import Trajectory
 from samestep.routes import Route
 from samestep.rule import Rule, registry
+from samestep.spelling import did_you_mean, own_name
 from samestep.wrapper import Wrapper
 
-from .importing import SubjectError, entries, imported, nearest, stepping
-from .names import own_name
+from .importing import SubjectError, entries, imported, stepping
 from .signatures import declared, parameters, required, rule_of, takes_any
 
 __all__ = ["NotFiniteError", "Recorded", "Runner", "Stepper", "Subject", "SubjectError", "subject"]
@@ -129,7 +129,7 @@ class Subject:
             if name not in known and not takes_any(self.target):
                 has = f"it has {listed(known)}" if known else "it takes none, or is made already"
                 raise SubjectError(
-                    f"{self.name} has no argument {name}; {has}{nearest(name, known)}"
+                    f"{self.name} has no argument {name}; {has}{did_you_mean(name, known)}"
                 )
         return replace(self, arguments={**self.arguments, **arguments})
 

@@ -10,17 +10,23 @@ state is found by type, wherever it is: in chains, ``inject_hyperparams``, ``par
 Every parameter must be found once for each slot of its rule; a ``samestep.route``, or a rule per
 label, serves ``partition``.
 
-``tables`` says where optax keeps what; ``nodes`` takes a state apart; ``given`` says which rule
-each parameter has, and ``finding`` the ``places`` of its slots; ``counting`` and ``injected`` have
-steps and numbers, both ways; ``reading`` and ``writing`` are the two directions.
+``tables`` says where optax keeps what, and ``making`` which of its functions is which rule.
+``nodes`` takes a state apart; ``given`` says which rule each parameter has, and ``finding`` the
+``places`` of its slots; ``counting`` and ``injected`` have steps and numbers, both ways;
+``reading`` and ``writing`` are the two directions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
+
+import optax  # type: ignore[import-untyped]  # ships no types
 
 from samestep.checkpoints.state import Checkpoint
 
+from .making import MAKERS
 from .nodes import field_of
 from .reading import from_optax
 from .tables import KEPT, SHARED
@@ -28,14 +34,27 @@ from .writing import to_optax, to_optax_params
 
 __all__ = [
     "KEPT",
+    "MAKERS",
     "SHARED",
     "checkpoint",
+    "counterpart",
     "field_of",
     "from_optax",
     "restore",
     "to_optax",
     "to_optax_params",
 ]
+
+
+def counterpart(rule: str, values: Mapping[str, Any], dtype: str = "float32") -> partial[Any]:
+    """What makes the transformation of optax that computes what a rule computes.
+
+    Raises:
+        LookupError: optax has none.
+    """
+    if rule not in MAKERS:
+        raise LookupError(f"optax has no transformation that computes {rule}")
+    return partial(MAKERS[rule], optax, values)
 
 
 def checkpoint(rule: Any, params: Any = None, state: Any = None) -> Checkpoint:

@@ -1,0 +1,91 @@
+"""Names that somebody may spell otherwise: by mistake, or as another library spells them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+__all__ = ["ELSEWHERE", "NAMES", "did_you_mean", "nearest", "own_name", "unknown"]
+
+NAMES: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
+    "lr": ("lr", "learning_rate", "step_size"),
+    "betas": (
+        "betas",
+        ("b1", "b2", "b3"),
+        ("b1", "b2"),
+        ("beta1", "beta2", "beta3"),
+        ("beta1", "beta2"),
+        ("beta_1", "beta_2", "beta_3"),
+        ("beta_1", "beta_2"),
+    ),
+    "eps": ("eps", "epsilon", ("epsilon_1", "epsilon_2"), ("eps1", "eps2")),
+    "weight_decay": ("weight_decay", "wd", "weight_decay_rate"),
+    "momentum": ("momentum", "beta", "beta_1", "mu", "mass"),
+    "alpha": ("alpha", "decay", "rho", "gamma"),
+    "initial_v": ("initial_v", "initial_accumulator_value", "initial_scale"),
+    "etas": ("etas", ("eta_minus", "eta_plus")),
+    "step_sizes": ("step_sizes", ("min_step_size", "max_step_size")),
+    "decay_rate": ("decay_rate", "beta2_decay", "beta_2_decay"),
+    "clip_threshold": ("clip_threshold", "clipping_threshold", "d"),
+    "d0": ("d0", "estim_lr0"),
+    "d_coef": ("d_coef", "estim_lr_coef"),
+}
+"""What libraries call our hyperparameters. A tuple names the arguments that are the elements of
+one tuple of ours. A field that is missing here has the same name everywhere."""
+
+PLAIN = ("lr", "eps", "weight_decay")
+"""Fields whose every name means the same in every library; ``beta`` and ``decay`` do not."""
+
+
+def _names(field: str) -> list[str]:
+    """All names of a field, and of its elements."""
+    names = NAMES[field]
+    return [part for name in names for part in (name if isinstance(name, tuple) else (name,))]
+
+
+ELSEWHERE = {name: field for field in (*PLAIN, "betas") for name in _names(field) if name != field}
+"""Our hyperparameter for another library's spelling, where that is unambiguous."""
+
+
+def own_name(name: str, known: Collection[str]) -> str:
+    """What an optimizer calls an argument: ``learning_rate`` for ``lr``, say.
+
+    Args:
+        name: the argument as somebody calls it.
+        known: the arguments of the optimizer.
+
+    Returns:
+        One of ``known``; ``name`` itself where none means the same.
+    """
+    for field in PLAIN if name not in known else ():
+        if name in NAMES[field]:
+            return next((str(other) for other in NAMES[field] if other in known), name)
+    return name
+
+
+def nearest(name: Any, known: Iterable[str], most: int = 1) -> list[str]:
+    """The known names that resemble this one, the most similar first; case does not count."""
+    spelled = {other.lower(): other for other in known}
+    found = difflib.get_close_matches(str(name).lower(), spelled, most)
+    return [spelled[match] for match in found]
+
+
+def did_you_mean(name: Any, known: Iterable[str], *, quoted: bool = False, most: int = 1) -> str:
+    """A question to end a message about an unknown name; empty where no known name is near.
+
+    Args:
+        name: the unknown name.
+        known: the names that exist.
+        quoted: whether the message quotes names.
+        most: how many names to suggest.
+    """
+    near = nearest(name, known, most)
+    shown = " or ".join(map(repr, near) if quoted else near)
+    return f". Did you mean {shown}?" if near else ""
+
+
+def unknown(kind: str, name: str, known: list[str]) -> str:
+    """A sentence about a name that does not exist, with the known names and the similar ones."""
+    question = did_you_mean(name, known, most=3) or "."
+    return f"there is no {kind} {name!r}{question} The known ones are {', '.join(known)}."
