@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self
 
 from .declaration import Hyper, Option, Shared, Slot
 from .groups import Groups
-from .rule import NEEDS, SHAPED, Rule
+from .made import NEEDS, SHAPED
+from .rule import Rule
 
 __all__ = ["Wrapper"]
 

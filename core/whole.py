@@ -1,0 +1,183 @@
+"""A rule on a whole tree of arrays: the first state, and one step of all parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import array_api_compat
+
+from . import step as stepping
+from . import tree
+from .arrays import is_array, known, listed
+
+if TYPE_CHECKING:
+    from .rule import Rule
+
+__all__ = ["State", "init", "update"]
+
+
+class State(NamedTuple):
+    """The state of a tree of parameters.
+
+    ``step``: steps taken so far. ``slots``: for each slot, a tree shaped like the parameters.
+    ``shared``: 0-d arrays kept once for all parameters.
+    """
+
+    step: Any
+    slots: dict[str, Any]
+    shared: dict[str, Any]
+
+    @property
+    def steps_taken(self) -> int:
+        """Steps taken so far, as every optimizer of samestep says it.
+
+        Raises:
+            TypeError: the step is traced, and so not known.
+        """
+        count = known(self.step)
+        if is_array(count):
+            raise TypeError("the step is traced; steps_taken is known outside of jit only")
+        return int(count)
+
+
+def init(rule: Rule, params: Any) -> State:
+    """The state of ``Rule.init``."""
+    arrays = dict(tree.leaves(params))
+    if not arrays:
+        return State(0, dict.fromkeys(rule.slots(), params), {})
+    xp = _namespace(rule, (_Found(array, path) for path, array in arrays.items()))
+    own = {path: rule.of(tree.dotted(path), array.shape) for path, array in arrays.items()}
+    for path, array in arrays.items():
+        stepping.check(own[path], xp, tree.dotted(path), array)
+    first = {path: stepping.init_slots(own[path], xp, array) for path, array in arrays.items()}
+
+    def first_slot(name: str) -> Any:
+        return tree.rebuild(params, lambda path, _: first[path].get(name))
+
+    slots = {name: first_slot(name) for name in rule.slots()}
+    return State(0, slots, stepping.init_shared(rule, xp, list(arrays.values())))
+
+
+def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, State]:
+    """The step of ``Rule.update``."""
+    if not isinstance(state, State):
+        raise TypeError(
+            f"{rule.name}.update: state is {type(state).__name__}; "
+            "it must be what init() or update() returned"
+        )
+    stepping.check_slots(rule, "the parameters", state.slots)
+    arrays = dict(tree.leaves(params))
+    if arrays and state.slots and set(state.shared) != set(rule.shared()):
+        raise ValueError(
+            f"{rule.name}: the shared state has {listed(state.shared)}; "
+            f"{rule.name} keeps {listed(rule.shared())}"
+        )
+    _refuse_unknown(rule, grads, arrays)
+    given = {path: grad for path in arrays if (grad := tree.subtree(grads, path)) is not None}
+    if not given:
+        return params, state._replace(step=state.step + 1)
+    xp = _namespace(rule, _arrays_of(rule, given, arrays, state))
+    own = {path: rule.of(tree.dotted(path), arrays[path].shape) for path in given}
+    for path, grad in given.items():
+        stepping.check(own[path], xp, tree.dotted(path), arrays[path], grad)
+    entries = [
+        stepping.Entry(
+            own[path],
+            state.step,
+            grad,
+            arrays[path],
+            _slots_of(own[path], state, path, grad.shape),
+        )
+        for path, grad in given.items()
+    ]
+    results, shared = stepping.run(xp, entries, state.shared)
+    new = dict(zip(given, results, strict=True))
+
+    def new_slot(name: str) -> Any:
+        old = state.slots[name]
+        return tree.rebuild(
+            params,
+            lambda path, _: new[path][1].get(name) if path in new else tree.subtree(old, path),
+        )
+
+    return (
+        tree.rebuild(params, lambda path, old: new[path][0] if path in new else old),
+        State(state.step + 1, {name: new_slot(name) for name in rule.slots()}, shared),
+    )
+
+
+def _slots_of(rule: Rule, state: State, path: tuple[Any, ...], shape: Any) -> dict[str, Any]:
+    everywhere = {name: tree.subtree(slot, path) for name, slot in state.slots.items()}
+    found = {name: value for name, value in everywhere.items() if value is not None}
+    for name in rule.slots():
+        if name not in found:
+            raise ValueError(
+                f"{rule.name}: the state has no slot {name} for parameter "
+                f"{tree.dotted(path)!r}; was it made for other parameters?"
+            )
+    stepping.check_slots(rule, tree.dotted(path), found, shape)
+    return found
+
+
+def _arrays_of(
+    rule: Rule, given: Mapping[tuple[Any, ...], Any], arrays: Mapping[Any, Any], state: State
+) -> Iterator[_Found]:
+    """Everything that a step reads."""
+    for path, grad in given.items():
+        yield _Found(arrays[path], path)
+        yield _Found(grad, path, "the gradient of ")
+        for name in rule.slots():
+            value = tree.subtree(state.slots[name], path)
+            parts = value if isinstance(value, tuple) else (value,)
+            found = [part for part in parts if part is not None]
+            yield from (_Found(part, path, f"slot {name} of ") for part in found)
+
+
+def _refuse_unknown(rule: Rule, grads: Any, arrays: Mapping[tuple[Any, ...], Any]) -> None:
+    for path, grad in tree.leaves(grads):
+        below = [tree.dotted(known) for known in arrays if known[: len(path)] == path]
+        if path not in arrays and below:
+            where = f"for {tree.dotted(path)!r} " if path else ""
+            raise ValueError(
+                f"{rule.name}: the gradient {where}is {type(grad).__name__}, where the parameters "
+                f"are a tree: {listed(below)}"
+            )
+        if path not in arrays:
+            raise ValueError(
+                f"{rule.name}: there is a gradient for {tree.dotted(path)!r} and no such parameter"
+            )
+
+
+class _Found(NamedTuple):
+    """An array that a rule was given, and what to call it."""
+
+    array: Any
+    path: tuple[Any, ...]
+    of: str = ""
+
+    def __str__(self) -> str:
+        parameter = f"parameter {tree.dotted(self.path)!r}" if self.path else "the parameter"
+        module, kind = type(self.array).__module__.partition(".")[0], type(self.array).__name__
+        kind = kind if module == "builtins" else f"{module}'s {kind}"
+        return f"{self.of}{parameter} is {kind}"
+
+
+def _namespace(rule: Rule, arrays: Iterable[_Found]) -> Any:
+    """The library of all arrays."""
+    libraries: dict[type, tuple[Any, _Found]] = {}
+    for found in arrays:
+        if type(found.array) in libraries:
+            continue
+        try:
+            xp = array_api_compat.array_namespace(found.array)
+        except TypeError:
+            raise TypeError(
+                f"{rule.name}: {found}; it must be an array of NumPy, torch, JAX, MLX or another "
+                "library that follows the Array API"
+            ) from None
+        for other, first in libraries.values():
+            if xp is not other:
+                raise TypeError(f"{rule.name}: {first}, {found}; all must be arrays of one library")
+        libraries[type(found.array)] = xp, found
+    return next(iter(libraries.values()))[0]
