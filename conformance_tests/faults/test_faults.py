@@ -67,7 +67,7 @@ IN_BACKENDS = {
          "start += math.prod(entry.param.shape)", "pass"),
         ("float32", "slots start elsewhere", "step.init_slots",
          "item.init.make(xp, param, rule)", "item.init.make(xp, 0 * param, rule)"),
-        ("float32", "state stale", "rule.Rule.update", "new[path][1].get(name)",
+        ("float32", "state stale", "whole.update", "new[path][1].get(name)",
          "tree.subtree(old, path)"),
         ("float32", "step not counted", "step.scalars", "host, step + 1", "host, 1"),
     ],
@@ -283,8 +283,8 @@ SHARED_BY_HAND = [
 """Likewise in what rules share; paths from the package."""
 
 WIRING = [
-    ("like ignored", "rule._chosen", "presets[like]", "{}"),
-    ("like before arguments", "rule.Rule.__init__", "chosen | bound", "bound | chosen"),
+    ("like ignored", "made._chosen", "presets[like]", "{}"),
+    ("like before arguments", "made.Declared._set", "chosen | bound", "bound | chosen"),
     ("schedules of the slow mean not delayed", "rules.ademamix.AdEMAMix.schedule_step",
      "step - self.slow_start", "step"),
     ("all schedules delayed", "rules.ademamix.AdEMAMix.schedule_step", 'name == "alpha"',
