@@ -70,7 +70,7 @@ def commands() -> click.Group:
         from samestep.rule import registry
         from samestep.spelling import unknown
 
-        from .demo import listing
+        from .demonstration import listing
 
         if rule is None and differences:
             raise click.UsageError("--differences needs a rule: samestep list Adam --differences")
@@ -114,7 +114,7 @@ def commands() -> click.Group:
 
         from samestep.spelling import unknown
 
-        from .demo import measurement, page, terminal
+        from .demonstration import measurement, page, terminal
 
         known = [*measurement.FRAMEWORKS]
         names = known if frameworks is None else [name.strip() for name in frameworks.split(",")]
@@ -197,7 +197,7 @@ def commands() -> click.Group:
 def _add_parity(samestep: click.Group) -> None:
     import click
 
-    from .parity.numbers import Finite
+    from .pairs.numbers import Finite
 
     @samestep.command()
     @click.argument("a", required=False)
@@ -257,7 +257,7 @@ def _add_parity(samestep: click.Group) -> None:
         could not be compared. With --all every optimizer is compared with those of the same name
         in the other libraries; the exit code is then 0 once the matrix is made.
         """
-        from .parity.options import run
+        from .pairs.options import run
 
         sys.exit(run(**asked))
 
@@ -265,7 +265,7 @@ def _add_parity(samestep: click.Group) -> None:
 def _add_replay(samestep: click.Group) -> None:
     import click
 
-    from .parity.numbers import Finite
+    from .pairs.numbers import Finite
 
     @samestep.command()
     @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=_a_path())
@@ -314,7 +314,7 @@ def _add_replay(samestep: click.Group) -> None:
         exit code is 0 where all agrees, 1 where something departs, and 2 where nothing could be
         recomputed.
         """
-        from .recordings.command import run
+        from .replaying.command import run
 
         sys.exit(run(**asked))
 
@@ -354,8 +354,8 @@ def _add_inspect(samestep: click.Group) -> None:
         """
         from rich.console import Console
 
-        from .checkpoints.inspection import inspect as show
-        from .checkpoints.rows import Asked
+        from .files.inspection import inspect as show
+        from .files.rows import Asked
 
         names = () if slots is None else tuple(name.strip() for name in slots.split(","))
         with _refusing():
@@ -421,7 +421,7 @@ def _add_convert(samestep: click.Group) -> None:
         """
         from rich.console import Console
 
-        from .checkpoints import conversion
+        from .files import conversion
 
         if max_shard_bytes is not None and to != "samestep":
             raise click.UsageError(f"--max-shard-bytes is for --to samestep, not for --to {to}")

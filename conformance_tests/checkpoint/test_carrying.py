@@ -9,7 +9,7 @@ import pytest
 
 import samestep
 from samestep.checkpoints import read
-from samestep.command_line.demo.network import logits
+from samestep.command_line.demonstration.network import logits
 from samestep.conformance.harness.settings import all_rules, typical
 from samestep.parity.backend import Backend, backends
 from samestep.wrapper import Wrapper

@@ -20,8 +20,8 @@ import samestep
 from samestep.checkpoints import FORMAT_VERSION, read
 from samestep.checkpoints.contents import arrays
 from samestep.checkpoints.tensor import Tensor
-from samestep.command_line.checkpoints.kinds import kind_of
-from samestep.command_line.checkpoints.rows import measured
+from samestep.command_line.files.kinds import kind_of
+from samestep.command_line.files.rows import measured
 from samestep.command_line.main import commands
 from samestep.schedules import CosineDecay
 

@@ -12,8 +12,13 @@ import numpy
 import pytest
 from click.testing import CliRunner, Result
 
-from samestep.command_line.demo import measurement, network
-from samestep.command_line.demo.measurement import FRAMEWORKS, Measured, frameworks, measure
+from samestep.command_line.demonstration import measurement, network
+from samestep.command_line.demonstration.measurement import (
+    FRAMEWORKS,
+    Measured,
+    frameworks,
+    measure,
+)
 from samestep.command_line.main import commands
 from samestep.parity.backend import Backend, Missing, backends
 

@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 import samestep
-from samestep.command_line.demo import listing
-from samestep.command_line.demo.differences import STEPS, Row, alike, changed, differences
+from samestep.command_line.demonstration import listing
+from samestep.command_line.demonstration.differences import STEPS, Row, alike, changed, differences
 from samestep.command_line.main import commands
 from samestep.conformance.harness.settings import all_rules
 from samestep.declaration import Hyper, Option

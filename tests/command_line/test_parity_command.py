@@ -15,7 +15,7 @@ import pytest
 
 import samestep
 from samestep.command_line.main import commands
-from samestep.command_line.parity.terminal import sparkline
+from samestep.command_line.pairs.terminal import sparkline
 from samestep.parity import subject
 
 pytest.importorskip("torch")

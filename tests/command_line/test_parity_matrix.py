@@ -16,11 +16,11 @@ from click import testing
 
 import samestep
 from samestep.command_line.main import commands
-from samestep.command_line.parity import matrix, matrix_command
-from samestep.command_line.parity.matrix import Cell, Matrix, compare_all, compare_pair
-from samestep.command_line.parity.matrix_page import matrix_page
-from samestep.command_line.parity.matrix_text import markdown
-from samestep.command_line.parity.peers import Peer, groups
+from samestep.command_line.pairs import matrix, matrix_command
+from samestep.command_line.pairs.matrix import Cell, Matrix, compare_all, compare_pair
+from samestep.command_line.pairs.matrix_page import matrix_page
+from samestep.command_line.pairs.matrix_text import markdown
+from samestep.command_line.pairs.peers import Peer, groups
 from samestep.parity import SubjectError
 from samestep.rule import registry
 

@@ -12,9 +12,9 @@ from click import testing
 
 from samestep.command_line.main import commands
 from samestep.command_line.pages import write_whole
-from samestep.command_line.parity.account import Account, Curve
-from samestep.command_line.parity.curves import COLOURS, picture
-from samestep.command_line.parity.page import page
+from samestep.command_line.pairs.account import Account, Curve
+from samestep.command_line.pairs.curves import COLOURS, picture
+from samestep.command_line.pairs.page import page
 from samestep.parity import compared, subject
 
 SINGLE = {"meta", "br", "wbr"}

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from samestep.checkpoints.state import CheckpointError
-from samestep.command_line.checkpoints.conversion import map_of
+from samestep.command_line.files.conversion import map_of
 from samestep.recording import RecordingError, read
 from samestep.replay import Asked, against, replay
 from samestep.replay.judging import Bound
