@@ -1,2292 +1,495 @@
 # Written by python -m samestep.conformance.harness.stubs from the declarations of the rules.
-"""samestep in PyTorch: every rule as a ``torch.optim.Optimizer``.
+"""samestep in PyTorch: every rule as a ``torch.optim.Optimizer``."""
 
-    from samestep.torch import Adan
-    optimizer = Adan(model.parameters(), lr=1e-3)
-
-Hyperparameters and options live in ``param_groups``, so that groups may differ and learning-rate
-schedulers work. State is made at a parameter's first gradient, with ``zeros_like``, and kept as
-plain tensors in ``state[param]``: the rule's slots by name, and ``step``. What a rule keeps for all
-parameters together (Prodigy's ``d``) is in every group. Results are written into the parameter in
-place; ``.grad`` is never touched. A complex parameter is stepped as its real and imaginary parts,
-and so is its state kept, with an axis of two at the end. Inside ``torch.compile`` a step breaks the
-graph, as those of torch.optim do, and is the one that it is outside.
-"""
-
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
 from torch.optim.optimizer import ParamsT
-from ..rule import Rule
-from ..groups import Predicate
-from ..rules import _Scalar, _Whole
+from typing import Literal
+from samestep.groups import Predicate
+from samestep.rule import Rule
+from samestep.rules import (
+    _Amsgrad, _Decay, _EpsAt, _Groups, _LrAt, _MomentumForm, _Scalar, _Start, _StateDtype, _Whole,
+)
 
-from .natives import from_state_dict as from_state_dict
-from .natives import into_state_dict as into_state_dict
-from .optimizer import EXECUTIONS as EXECUTIONS
-from .optimizer import RuleOptimizer as RuleOptimizer
-from .optimizer import bind as bind
+from .natives import from_state_dict as from_state_dict, into_state_dict as into_state_dict
+from .optimizer import EXECUTIONS as EXECUTIONS, RuleOptimizer as RuleOptimizer, bind as bind
 from .recording import recorder as recorder
 
-__all__ = [
-    "EXECUTIONS",
-    "RuleOptimizer",
-    "bind",
-    "from_state_dict",
-    "into_state_dict",
-    "recorder",
-]
+__all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state_dict", "into_state_dict", "recorder"]
 
 class AMSGrad(RuleOptimizer):
-    """AMSGrad: Adam that divides by the largest mean square so far.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.001 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        amsgrad: take the maximum before the correction of v, or after; True by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        start: m and v before the first step: zero, or the first gradient and its square; one of
-            'zero', 'gradient'; 'zero' by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'l2' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.AMSGrad``.
-    """
-
+    """AMSGrad: Adam that divides by the largest mean square so far."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        eps: _Scalar = 1e-08,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        amsgrad: Literal[True, "corrected"] = True,
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        bias_correction: bool = True,
-        start: Literal["zero", "gradient"] = "zero",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
+        amsgrad: Literal[True, "corrected"] = True, eps_at: _EpsAt = "outside",
+        bias_correction: bool = True, start: _Start = "zero", decay: _Decay = "l2",
+        maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "keras", "paper", "labml"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Accumulate(RuleOptimizer):
-    """Accumulate: the gradients of several calls, of micro-batches, make one step.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        rule: the rule inside.
-        every: calls that make one step; a whole number >= 1; 2 by default.
-        accumulated_dtype: dtype of accumulated; None is that of the state; one of None, 'float32',
-            'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Accumulate``.
-    """
-
+    """Accumulate: the gradients of several calls, of micro-batches, make one step."""
     def __init__(
-        self,
-        params: ParamsT,
-        rule: Rule,
-        *,
-        every: int = 2,
-        accumulated_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["optax"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, rule: Rule, *, every: int = 2, accumulated_dtype: _StateDtype = None,
+        like: Literal["optax"] | None = None, mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class AdEMAMix(RuleOptimizer):
-    """AdEMAMix: Adam with a second, much slower mean of the gradient beside the first.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.001 by default.
-        betas: decay per step of m1, v and m2 [1/step]; in [0, 1); (0.9, 0.999, 0.9999) by default.
-        alpha: weight of m2 [1]; >= 0; 5.0 by default.
-        slow_start: step from which alpha's and beta3's schedules count [steps]; >= 0; 0 by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'decoupled' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.AdEMAMix``.
-    """
-
+    """AdEMAMix: Adam with a second, much slower mean of the gradient beside the first."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        betas: tuple[_Scalar, _Scalar, _Scalar] = (0.9, 0.999, 0.9999),
-        alpha: _Scalar = 5.0,
-        slow_start: _Whole = 0,
-        eps: _Scalar = 1e-08,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        bias_correction: bool = True,
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.001,
+        betas: tuple[_Scalar, _Scalar, _Scalar] = (0.9, 0.999, 0.9999), alpha: _Scalar = 5.0,
+        slow_start: _Whole = 0, eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0, *, bias_correction: bool = True, eps_at: _EpsAt = "outside",
+        decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["optax", "paper", "holocron", "xlstm"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class AdaBelief(RuleOptimizer):
-    """AdaBelief: Adam that divides by the spread of the gradient around its mean.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.001 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        threshold: rho from which the divisor is trusted [steps]; >= 4; 4.0 by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-16 by default.
-        eps_root: added to v at every step [gradient^2]; >= 0; 1e-16 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        below: the step before that; one of 'momentum', 'adam', 'skip'; 'momentum' by default.
-        keep_eps: what is added to v stays there, or is added where v is read; True by default.
-        rectify: rectify as RAdam does; False by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
-            False by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'decoupled' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.AdaBelief``.
-    """
-
+    """AdaBelief: Adam that divides by the spread of the gradient around its mean."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        threshold: _Scalar = 4.0,
-        eps: _Scalar = 1e-16,
-        eps_root: _Scalar = 1e-16,
-        weight_decay: _Scalar = 0.0,
-        *,
-        below: Literal["momentum", "adam", "skip"] = "momentum",
-        keep_eps: bool = True,
-        rectify: bool = False,
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        bias_correction: bool = True,
-        amsgrad: Literal[False, True, "corrected"] = False,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        threshold: _Scalar = 4.0, eps: _Scalar = 1e-16, eps_root: _Scalar = 1e-16,
+        weight_decay: _Scalar = 0.0, *, below: Literal["momentum", "adam", "skip"] = "momentum",
+        keep_eps: bool = True, rectify: bool = False, eps_at: _EpsAt = "outside",
+        bias_correction: bool = True, amsgrad: _Amsgrad = False, decay: _Decay = "decoupled",
+        maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["optax", "paper", "labml", "holocron"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class AdaDelta(RuleOptimizer):
-    """AdaDelta: steps in units of the steps before, so that no step size is needed.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: multiple of the step [1]; >= 0; 1.0 by default.
-        rho: decay per step of v and u [1/step]; in [0, 1); 0.9 by default.
-        eps: added under both roots [gradient^2]; > 0; 1e-06 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        accumulate: u is read back; if not, it counts as zero at every step; True by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'l2' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.AdaDelta``.
-    """
-
+    """AdaDelta: steps in units of the steps before, so that no step size is needed."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 1.0,
-        rho: _Scalar = 0.9,
-        eps: _Scalar = 1e-06,
-        weight_decay: _Scalar = 0.0,
-        *,
-        accumulate: bool = True,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 1.0, rho: _Scalar = 0.9, eps: _Scalar = 1e-06,
+        weight_decay: _Scalar = 0.0, *, accumulate: bool = True, decay: _Decay = "l2",
+        maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Adafactor(RuleOptimizer):
-    """Adafactor: the mean square kept as one vector per row and one per column.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: largest step, relative to the parameter [1]; >= 0; 0.01 by default.
-        eps: least v, and least RMS(param) [gradient^2, parameter]; > 0; (1e-30, 0.001) by default.
-        decay_rate: v forgets as 1 - t^-decay_rate [1]; in (0, 1]; 0.8 by default.
-        clip_threshold: largest RMS of u [1]; > 0; 1.0 by default.
-        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        relative_step: shrink the step as 1 / sqrt(t); True by default.
-        warmup_init: let the relative step begin at 1e-6 t; False by default.
-        scale_parameter: multiply the step by RMS(param); True by default.
-        eps_at: eps1 is added to grad^2, or bounds v; one of 'added', 'clamped'; 'added' by default.
-        scale_at: RMS(param) before decay or after; one of 'before', 'after'; 'before' by default.
-        axes: axes that are factored; one of 'last', 'largest'; 'last' by default.
-        min_dim: least size of both axes for them to be factored; a whole number >= 1; 1 by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'decoupled' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Adafactor``.
-    """
-
+    """Adafactor: the mean square kept as one vector per row and one per column."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.01,
-        eps: tuple[_Scalar, _Scalar] = (1e-30, 0.001),
-        decay_rate: _Scalar = 0.8,
-        clip_threshold: _Scalar = 1.0,
-        momentum: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        relative_step: bool = True,
-        warmup_init: bool = False,
-        scale_parameter: bool = True,
-        eps_at: Literal["added", "clamped"] = "added",
-        scale_at: Literal["before", "after"] = "before",
-        axes: Literal["last", "largest"] = "last",
-        min_dim: int = 1,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.01, eps: tuple[_Scalar, _Scalar] = (1e-30, 0.001),
+        decay_rate: _Scalar = 0.8, clip_threshold: _Scalar = 1.0, momentum: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0, *, relative_step: bool = True, warmup_init: bool = False,
+        scale_parameter: bool = True, eps_at: Literal["added", "clamped"] = "added",
+        scale_at: Literal["before", "after"] = "before", axes: Literal["last", "largest"] = "last",
+        min_dim: int = 1, decay: _Decay = "decoupled", maximize: bool = False,
+        state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Adagrad(RuleOptimizer):
-    """Adagrad: the gradient in units of the root of all its squares so far.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.01 by default.
-        lr_decay: lr is divided by 1 + (t - 1) lr_decay [1/step]; >= 0; 0.0 by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-10 by default.
-        initial_v: v before the first step [gradient^2]; >= 0; 0.0 by default.
-        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
-        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'inside'; 'outside' by default.
-        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'mean' by
-            default.
-        nesterov: look one step of momentum ahead; False by default.
-        momentum_start: m before the first step is zero, or the first step; one of 'zero',
-            'gradient'; 'zero' by default.
-        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
-            default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'l2' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Adagrad``.
-    """
-
+    """Adagrad: the gradient in units of the root of all its squares so far."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.01,
-        lr_decay: _Scalar = 0.0,
-        eps: _Scalar = 1e-10,
-        initial_v: _Scalar = 0.0,
-        momentum: _Scalar = 0.0,
-        dampening: _Scalar = 0.0,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        eps_at: Literal["outside", "inside"] = "outside",
-        momentum_form: Literal["sum", "mean"] = "mean",
-        nesterov: bool = False,
-        momentum_start: Literal["zero", "gradient"] = "zero",
-        lr_at: Literal["outside", "inside"] = "outside",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.01, lr_decay: _Scalar = 0.0, eps: _Scalar = 1e-10,
+        initial_v: _Scalar = 0.0, momentum: _Scalar = 0.0, dampening: _Scalar = 0.0,
+        eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, eps_at: _LrAt = "outside",
+        momentum_form: _MomentumForm = "mean", nesterov: bool = False,
+        momentum_start: _Start = "zero", lr_at: _LrAt = "outside", decay: _Decay = "l2",
+        maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Adam(RuleOptimizer):
-    """Adam: a step along the mean gradient, in units of its root mean square.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.001 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        start: m and v before the first step: zero, or the first gradient and its square; one of
-            'zero', 'gradient'; 'zero' by default.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
-            False by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'l2' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Adam``.
-    """
-
+    """Adam: a step along the mean gradient, in units of its root mean square."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        eps: _Scalar = 1e-08,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        bias_correction: bool = True,
-        start: Literal["zero", "gradient"] = "zero",
-        amsgrad: Literal[False, True, "corrected"] = False,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
+        amsgrad: _Amsgrad = False, decay: _Decay = "l2", maximize: bool = False,
+        state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example", "labml"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class AdamP(RuleOptimizer):
-    """AdamP: Adam without the part that only makes scale-invariant weights grow.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.001 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        eps: added to the root of v, where eps_at says [gradient]; > 0; 1e-08 by default.
-        delta: largest cosine that is taken for a right angle [1]; >= 0; 0.1 by default.
-        wd_ratio: share of the decay where projected [1]; in [0, 1]; 0.1 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        nesterov: look one step of momentum ahead; False by default.
-        projection: the authors', or holocron's; one of 'channel', 'signed'; 'channel' by default.
-        layout: output axis first ('oi') or last ('io'); one of 'oi', 'io'; 'oi' by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        start: m and v before the first step: zero, or the first gradient and its square; one of
-            'zero', 'gradient'; 'zero' by default.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
-            False by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'in_update' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.AdamP``.
-    """
-
+    """AdamP: Adam without the part that only makes scale-invariant weights grow."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        eps: _Scalar = 1e-08,
-        delta: _Scalar = 0.1,
-        wd_ratio: _Scalar = 0.1,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        nesterov: bool = False,
-        projection: Literal["channel", "signed"] = "channel",
-        layout: Literal["oi", "io"] = "oi",
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        bias_correction: bool = True,
-        start: Literal["zero", "gradient"] = "zero",
-        amsgrad: Literal[False, True, "corrected"] = False,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "in_update",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["paper", "holocron"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 1e-08, delta: _Scalar = 0.1, wd_ratio: _Scalar = 0.1,
+        eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
+        projection: Literal["channel", "signed"] = "channel", layout: Literal["oi", "io"] = "oi",
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
+        amsgrad: _Amsgrad = False, decay: _Decay = "in_update", maximize: bool = False,
+        state_dtype: _StateDtype = None, like: Literal["paper", "holocron"] | None = None,
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class AdamW(RuleOptimizer):
-    """Adam with weight decay kept apart from the gradient.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.001 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: fraction of the parameter removed per step, times lr [1/lr]; >= 0; 0.01 by
-            default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        start: m and v before the first step: zero, or the first gradient and its square; one of
-            'zero', 'gradient'; 'zero' by default.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
-            False by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'decoupled' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.AdamW``.
-    """
-
+    """Adam with weight decay kept apart from the gradient."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        eps: _Scalar = 1e-08,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.01,
-        *,
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        bias_correction: bool = True,
-        start: Literal["zero", "gradient"] = "zero",
-        amsgrad: Literal[False, True, "corrected"] = False,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.01, *,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
+        amsgrad: _Amsgrad = False, decay: _Decay = "decoupled", maximize: bool = False,
+        state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Adamax(RuleOptimizer):
-    """Adamax: Adam with the largest decayed gradient in place of the root mean square.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.002 by default.
-        betas: decay per step of m and u [1/step]; in [0, 1); (0.9, 0.999) by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        bias_correction: correct m for its start at zero; True by default.
-        eps_at: eps is added to |grad| inside the maximum, or to u where it is read; one of
-            'inside', 'outside'; 'inside' by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'l2' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Adamax``.
-    """
-
+    """Adamax: Adam with the largest decayed gradient in place of the root mean square."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.002,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        eps: _Scalar = 1e-08,
-        weight_decay: _Scalar = 0.0,
-        *,
-        bias_correction: bool = True,
-        eps_at: Literal["inside", "outside"] = "inside",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.002, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 1e-08, weight_decay: _Scalar = 0.0, *, bias_correction: bool = True,
+        eps_at: Literal["inside", "outside"] = "inside", decay: _Decay = "l2",
+        maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Adan(RuleOptimizer):
-    """Adan: adaptive Nesterov momentum, from the difference of successive gradients.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.001 by default.
-        betas: decay per step of m, v and n [1/step]; in [0, 1); (0.98, 0.92, 0.99) by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        start: m and v before the first step: zero, or the first gradient and its square; one of
-            'zero', 'gradient'; 'zero' by default.
-        amsgrad: divide by the largest n so far; False by default.
-        difference_weight: weight of diff and v_hat; one of 'beta2', '1-beta2'; 'beta2' by default.
-        keep_previous: prev is kept; if not, it is zero at every step; True by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'proximal' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Adan``.
-    """
-
+    """Adan: adaptive Nesterov momentum, from the difference of successive gradients."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        betas: tuple[_Scalar, _Scalar, _Scalar] = (0.98, 0.92, 0.99),
-        eps: _Scalar = 1e-08,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        bias_correction: bool = True,
-        start: Literal["zero", "gradient"] = "zero",
-        amsgrad: bool = False,
-        difference_weight: Literal["beta2", "1-beta2"] = "beta2",
-        keep_previous: bool = True,
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "proximal",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["optax", "paper", "holocron"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 0.001,
+        betas: tuple[_Scalar, _Scalar, _Scalar] = (0.98, 0.92, 0.99), eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, bias_correction: bool = True,
+        start: _Start = "zero", amsgrad: bool = False,
+        difference_weight: Literal["beta2", "1-beta2"] = "beta2", keep_previous: bool = True,
+        eps_at: _EpsAt = "outside", decay: _Decay = "proximal", maximize: bool = False,
+        state_dtype: _StateDtype = None, like: Literal["optax", "paper", "holocron"] | None = None,
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class AdaptiveClip(RuleOptimizer):
-    """AdaptiveClip: the gradient of every unit no longer than a fraction of the unit's weights.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        rule: the rule inside.
-        clipping: largest norm of a gradient, in norms of its unit [gradient/parameter]; > 0; 0.01
-            by default.
-        min_norm: least norm that a unit counts with [parameter]; > 0; 0.001 by default.
-        clip_layout: output axis first ('oi') or last ('io'); one of 'oi', 'io'; 'oi' by default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.AdaptiveClip``.
-    """
-
+    """AdaptiveClip: the gradient of every unit no longer than a fraction of the unit's weights."""
     def __init__(
-        self,
-        params: ParamsT,
-        rule: Rule,
-        clipping: _Scalar = 0.01,
-        min_norm: _Scalar = 0.001,
-        *,
-        clip_layout: Literal["oi", "io"] = "oi",
-        like: None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, rule: Rule, clipping: _Scalar = 0.01, min_norm: _Scalar = 0.001, *,
+        clip_layout: Literal["oi", "io"] = "oi", like: None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Average(RuleOptimizer):
-    """Average: beside the parameters, their average over the steps taken.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        rule: the rule inside.
-        average_decay: decay per step of average [1/step]; in [0, 1); 0.999 by default.
-        average_start: steps before averaging begins [steps]; >= 0; 0 by default.
-        averaging: the weights; one of 'ema', 'debiased', 'equal'; 'ema' by default.
-        average_dtype: dtype of average; None is that of the state; one of None, 'float32',
-            'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Average``.
-    """
-
+    """Average: beside the parameters, their average over the steps taken."""
     def __init__(
-        self,
-        params: ParamsT,
-        rule: Rule,
-        average_decay: _Scalar = 0.999,
-        average_start: _Whole = 0,
-        *,
-        averaging: Literal["ema", "debiased", "equal"] = "ema",
-        average_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, rule: Rule, average_decay: _Scalar = 0.999,
+        average_start: _Whole = 0, *, averaging: Literal["ema", "debiased", "equal"] = "ema",
+        average_dtype: _StateDtype = None, like: None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Cautious(RuleOptimizer):
-    """Cautious: no element moves against the sign of its gradient; the others move further.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        rule: the rule inside.
-        rescale: how far the rest moves: over the mean of the mask, or a count; one of 'mean',
-            'count'; 'mean' by default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Cautious``.
-    """
-
+    """Cautious: no element moves against the sign of its gradient; the others move further."""
     def __init__(
-        self,
-        params: ParamsT,
-        rule: Rule,
-        *,
-        rescale: Literal["mean", "count"] = "mean",
-        like: None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, rule: Rule, *, rescale: Literal["mean", "count"] = "mean",
+        like: None = None, mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Centralize(RuleOptimizer):
-    """Centralize: the gradient of every output's weights less its mean.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        rule: the rule inside.
-        center_layout: output axis first ('oi') or last ('io'); one of 'oi', 'io'; 'oi' by default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Centralize``.
-    """
-
+    """Centralize: the gradient of every output's weights less its mean."""
     def __init__(
-        self,
-        params: ParamsT,
-        rule: Rule,
-        *,
-        center_layout: Literal["oi", "io"] = "oi",
-        like: Literal["optax"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, rule: Rule, *, center_layout: Literal["oi", "io"] = "oi",
+        like: Literal["optax"] | None = None, mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class ClipGlobalNorm(RuleOptimizer):
-    """ClipGlobalNorm: the gradients of all parameters together no longer than a norm.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        rule: the rule inside.
-        max_norm: largest norm of all gradients [gradient]; > 0; 1.0 by default.
-        norm_eps: added to the norm [gradient]; >= 0; 0.0 by default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.ClipGlobalNorm``.
-    """
-
+    """ClipGlobalNorm: the gradients of all parameters together no longer than a norm."""
     def __init__(
-        self,
-        params: ParamsT,
-        rule: Rule,
-        max_norm: _Scalar = 1.0,
-        norm_eps: _Scalar = 0.0,
-        *,
-        like: Literal["torch", "optax"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, rule: Rule, max_norm: _Scalar = 1.0, norm_eps: _Scalar = 0.0, *,
+        like: Literal["torch", "optax"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class ClipNorm(RuleOptimizer):
-    """ClipNorm: the gradient of every parameter no longer than a norm, each by itself.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        rule: the rule inside.
-        clip_norm: largest norm of a gradient [gradient]; > 0; 1.0 by default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.ClipNorm``.
-    """
-
+    """ClipNorm: the gradient of every parameter no longer than a norm, each by itself."""
     def __init__(
-        self,
-        params: ParamsT,
-        rule: Rule,
-        clip_norm: _Scalar = 1.0,
-        *,
-        like: None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, rule: Rule, clip_norm: _Scalar = 1.0, *, like: None = None,
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class ClipValue(RuleOptimizer):
-    """ClipValue: every element of the gradient no larger than a value.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        rule: the rule inside.
-        max_value: largest absolute value [gradient]; > 0; 1.0 by default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.ClipValue``.
-    """
-
+    """ClipValue: every element of the gradient no larger than a value."""
     def __init__(
-        self,
-        params: ParamsT,
-        rule: Rule,
-        max_value: _Scalar = 1.0,
-        *,
-        like: Literal["torch", "optax"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, rule: Rule, max_value: _Scalar = 1.0, *,
+        like: Literal["torch", "optax"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class LAMB(RuleOptimizer):
-    """LAMB: Adam's direction, rescaled for every parameter to the parameter's own norm.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size, relative to the norm of the parameter [1]; >= 0; 0.001 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-06 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order; (0.0,
-            inf) by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        start: m and v before the first step: zero, or the first gradient and its square; one of
-            'zero', 'gradient'; 'zero' by default.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
-            False by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'in_update' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.LAMB``.
-    """
-
+    """LAMB: Adam's direction, rescaled for every parameter to the parameter's own norm."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        eps: _Scalar = 1e-06,
-        eps_root: _Scalar = 0.0,
-        scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")),
-        weight_decay: _Scalar = 0.0,
-        *,
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        bias_correction: bool = True,
-        start: Literal["zero", "gradient"] = "zero",
-        amsgrad: Literal[False, True, "corrected"] = False,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "in_update",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 1e-06, eps_root: _Scalar = 0.0,
+        scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")), weight_decay: _Scalar = 0.0, *,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
+        amsgrad: _Amsgrad = False, decay: _Decay = "in_update", maximize: bool = False,
+        state_dtype: _StateDtype = None,
         like: Literal["optax", "keras", "paper", "holocron"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class LARS(RuleOptimizer):
-    """LARS: momentum whose steps are, for every parameter, a fraction of its own norm.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size, in units of the parameter's norm [1/trust_coefficient]; >= 0; 1.0 by default.
-        momentum: decay per step of m [1/step]; in [0, 1); 0.9 by default.
-        trust_coefficient: norm of a step over that of the parameter [1]; > 0; 0.001 by default.
-        eps: added to the divisor of the ratio [gradient]; >= 0; 0.0 by default.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order; (0.0,
-            inf) by default.
-        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        ratio_at: the ratio goes into m, or multiplies m; one of 'inside', 'outside'; 'inside' by
-            default.
-        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'inside' by
-            default.
-        nesterov: look one step of momentum ahead; False by default.
-        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'sum' by
-            default.
-        momentum_start: m before the first step is zero, or the first step; one of 'zero',
-            'gradient'; 'zero' by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'in_update' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.LARS``.
-    """
-
+    """LARS: momentum whose steps are, for every parameter, a fraction of its own norm."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 1.0,
-        momentum: _Scalar = 0.9,
-        trust_coefficient: _Scalar = 0.001,
-        eps: _Scalar = 0.0,
-        scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")),
-        dampening: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        ratio_at: Literal["inside", "outside"] = "inside",
-        lr_at: Literal["outside", "inside"] = "inside",
-        nesterov: bool = False,
-        momentum_form: Literal["sum", "mean"] = "sum",
-        momentum_start: Literal["zero", "gradient"] = "zero",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "in_update",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["optax", "paper", "holocron"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 1.0, momentum: _Scalar = 0.9,
+        trust_coefficient: _Scalar = 0.001, eps: _Scalar = 0.0,
+        scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")), dampening: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0, *, ratio_at: Literal["inside", "outside"] = "inside",
+        lr_at: _LrAt = "inside", nesterov: bool = False, momentum_form: _MomentumForm = "sum",
+        momentum_start: _Start = "zero", decay: _Decay = "in_update", maximize: bool = False,
+        state_dtype: _StateDtype = None, like: Literal["optax", "paper", "holocron"] | None = None,
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Lion(RuleOptimizer):
-    """Lion: the sign of an interpolation between momentum and gradient.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size: every element moves by as much [parameter]; >= 0; 0.0001 by default.
-        betas: weight of m in the sign, and decay per step of m [1/step]; in [0, 1); (0.9, 0.99) by
-            default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        start: m before the first step; one of 'zero', 'gradient'; 'zero' by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'decoupled' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Lion``.
-    """
-
+    """Lion: the sign of an interpolation between momentum and gradient."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.0001,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.99),
-        weight_decay: _Scalar = 0.0,
-        *,
-        start: Literal["zero", "gradient"] = "zero",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.0001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.99),
+        weight_decay: _Scalar = 0.0, *, start: _Start = "zero", decay: _Decay = "decoupled",
+        maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Lookahead(RuleOptimizer):
-    """Lookahead: another rule explores, and slow weights follow it every few steps.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        rule: the rule inside.
-        sync_period: steps of the wrapped rule between synchronisations [steps]; >= 1; 6 by default.
-        sync_rate: how far slow follows fast [1]; in [0, 1]; 0.5 by default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Lookahead``.
-    """
-
+    """Lookahead: another rule explores, and slow weights follow it every few steps."""
     def __init__(
-        self,
-        params: ParamsT,
-        rule: Rule,
-        sync_period: _Whole = 6,
-        sync_rate: _Scalar = 0.5,
-        *,
-        like: Literal["optax", "paper", "holocron"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, rule: Rule, sync_period: _Whole = 6, sync_rate: _Scalar = 0.5, *,
+        like: Literal["optax", "paper", "holocron"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Muon(RuleOptimizer):
-    """Muon: momentum, orthogonalised, so that every direction of a matrix moves alike.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size, in spectral norm per step [parameter]; >= 0; 0.02 by default.
-        momentum: decay per step of m [1/step]; in [0, 1); 0.95 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        nesterov: look one step of momentum ahead; True by default.
-        ns_steps: Newton-Schulz iterations; a whole number >= 1; 5 by default.
-        layout: output axis first ('oi': torch, MLX) or last ('io': Flax); one of 'oi', 'io'; 'oi'
-            by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'decoupled' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Muon``.
-    """
-
+    """Muon: momentum, orthogonalised, so that every direction of a matrix moves alike."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.02,
-        momentum: _Scalar = 0.95,
-        weight_decay: _Scalar = 0.0,
-        *,
-        nesterov: bool = True,
-        ns_steps: int = 5,
-        layout: Literal["oi", "io"] = "oi",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 0.02, momentum: _Scalar = 0.95,
+        weight_decay: _Scalar = 0.0, *, nesterov: bool = True, ns_steps: int = 5,
+        layout: Literal["oi", "io"] = "oi", decay: _Decay = "decoupled", maximize: bool = False,
+        state_dtype: _StateDtype = None, like: None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class NAdam(RuleOptimizer):
-    """NAdam: Adam with Nesterov momentum, and a momentum that grows over the first steps.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.002 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        momentum_decay: pace of the momentum's schedule [1/step]; > 0; 0.004 by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        momentum_schedule: let the momentum grow from beta1 / 2 to beta1; True by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'l2' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.NAdam``.
-    """
-
+    """NAdam: Adam with Nesterov momentum, and a momentum that grows over the first steps."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.002,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        momentum_decay: _Scalar = 0.004,
-        eps: _Scalar = 1e-08,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        momentum_schedule: bool = True,
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        bias_correction: bool = True,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["torch", "optax", "keras"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 0.002, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        momentum_decay: _Scalar = 0.004, eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0, *, momentum_schedule: bool = True, eps_at: _EpsAt = "outside",
+        bias_correction: bool = True, decay: _Decay = "l2", maximize: bool = False,
+        state_dtype: _StateDtype = None, like: Literal["torch", "optax", "keras"] | None = None,
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Prodigy(RuleOptimizer):
-    """Prodigy: Adam that finds its own step size d, from how far the parameters have come.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: multiple of the estimated step size [1]; >= 0; 1.0 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        beta3: decay per step of s; None is sqrt(beta2) [1/step]; in [0, 1); None derives it; None
-            by default.
-        eps: added to the root of v, where eps_at says [gradient]; > 0; 1e-08 by default.
-        d0: first estimate of d [parameter]; > 0; 1e-06 by default.
-        d_coef: multiple of the estimate [1]; > 0; 1.0 by default.
-        growth_rate: largest factor of d per step [1]; >= 1; inf by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        bias_correction: correct m and v for their start at zero; False by default.
-        safeguard_warmup: leave lr out of s, for long warm-ups; False by default.
-        decay: how weight decay enters; one of 'l2', 'in_update'; 'in_update' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Prodigy``.
-    """
-
+    """Prodigy: Adam that finds its own step size d, from how far the parameters have come."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 1.0,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        beta3: _Scalar | None = None,
-        eps: _Scalar = 1e-08,
-        d0: _Scalar = 1e-06,
-        d_coef: _Scalar = 1.0,
-        growth_rate: _Scalar = float("inf"),
-        weight_decay: _Scalar = 0.0,
-        *,
-        bias_correction: bool = False,
-        safeguard_warmup: bool = False,
-        decay: Literal["l2", "in_update"] = "in_update",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["optax"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 1.0, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        beta3: _Scalar | None = None, eps: _Scalar = 1e-08, d0: _Scalar = 1e-06,
+        d_coef: _Scalar = 1.0, growth_rate: _Scalar = float("inf"), weight_decay: _Scalar = 0.0, *,
+        bias_correction: bool = False, safeguard_warmup: bool = False,
+        decay: Literal["l2", "in_update"] = "in_update", maximize: bool = False,
+        state_dtype: _StateDtype = None, like: Literal["optax"] | None = None,
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class RAdam(RuleOptimizer):
-    """RAdam: Adam rectified for the variance of its divisor in the first steps.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.001 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        threshold: rho from which the divisor is trusted [steps]; >= 4; 4.0 by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        below: the step before that; one of 'momentum', 'adam', 'skip'; 'momentum' by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        start: m and v before the first step: zero, or the first gradient and its square; one of
-            'zero', 'gradient'; 'zero' by default.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
-            False by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'l2' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.RAdam``.
-    """
-
+    """RAdam: Adam rectified for the variance of its divisor in the first steps."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        threshold: _Scalar = 4.0,
-        eps: _Scalar = 1e-08,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        below: Literal["momentum", "adam", "skip"] = "momentum",
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        bias_correction: bool = True,
-        start: Literal["zero", "gradient"] = "zero",
-        amsgrad: Literal[False, True, "corrected"] = False,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        threshold: _Scalar = 4.0, eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0, *, below: Literal["momentum", "adam", "skip"] = "momentum",
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
+        amsgrad: _Amsgrad = False, decay: _Decay = "l2", maximize: bool = False,
+        state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "paper", "labml"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class RMSprop(RuleOptimizer):
-    """RMSprop: the gradient in units of its root mean square.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.01 by default.
-        alpha: decay per step of v and g [1/step]; in [0, 1); 0.99 by default.
-        initial_v: v before the first step [gradient^2]; >= 0; 0.0 by default.
-        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
-        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        centered: divide by the standard deviation, not the root mean square; False by default.
-        bias_correction: correct v and g for their start; False by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'inside'; 'outside' by default.
-        nesterov: look one step of momentum ahead; False by default.
-        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'sum' by
-            default.
-        momentum_start: m before the first step is zero, or the first step; one of 'zero',
-            'gradient'; 'zero' by default.
-        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
-            default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'l2' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.RMSprop``.
-    """
-
+    """RMSprop: the gradient in units of its root mean square."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.01,
-        alpha: _Scalar = 0.99,
-        initial_v: _Scalar = 0.0,
-        momentum: _Scalar = 0.0,
-        dampening: _Scalar = 0.0,
-        eps: _Scalar = 1e-08,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        centered: bool = False,
-        bias_correction: bool = False,
-        eps_at: Literal["outside", "inside"] = "outside",
-        nesterov: bool = False,
-        momentum_form: Literal["sum", "mean"] = "sum",
-        momentum_start: Literal["zero", "gradient"] = "zero",
-        lr_at: Literal["outside", "inside"] = "outside",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.01, alpha: _Scalar = 0.99, initial_v: _Scalar = 0.0,
+        momentum: _Scalar = 0.0, dampening: _Scalar = 0.0, eps: _Scalar = 1e-08,
+        eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, centered: bool = False,
+        bias_correction: bool = False, eps_at: _LrAt = "outside", nesterov: bool = False,
+        momentum_form: _MomentumForm = "sum", momentum_start: _Start = "zero",
+        lr_at: _LrAt = "outside", decay: _Decay = "l2", maximize: bool = False,
+        state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class RaLars(RuleOptimizer):
-    """RaLars: RAdam's direction, rescaled for every parameter to the parameter's own norm.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.001 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        threshold: rho from which the divisor is trusted [steps]; >= 4; 4.0 by default.
-        scale_clip: bounds of the parameter's norm [parameter]; >= 0 and in ascending order; (0.0,
-            10.0) by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 1e-08 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        force_adaptive_momentum: Adam's direction until rho exceeds the threshold; False by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        start: m and v before the first step: zero, or the first gradient and its square; one of
-            'zero', 'gradient'; 'zero' by default.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
-            False by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'in_update' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.RaLars``.
-    """
-
+    """RaLars: RAdam's direction, rescaled for every parameter to the parameter's own norm."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        threshold: _Scalar = 4.0,
-        scale_clip: tuple[_Scalar, _Scalar] = (0.0, 10.0),
-        eps: _Scalar = 1e-08,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        force_adaptive_momentum: bool = False,
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        bias_correction: bool = True,
-        start: Literal["zero", "gradient"] = "zero",
-        amsgrad: Literal[False, True, "corrected"] = False,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "in_update",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["holocron"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        threshold: _Scalar = 4.0, scale_clip: tuple[_Scalar, _Scalar] = (0.0, 10.0),
+        eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
+        force_adaptive_momentum: bool = False, eps_at: _EpsAt = "outside",
+        bias_correction: bool = True, start: _Start = "zero", amsgrad: _Amsgrad = False,
+        decay: _Decay = "in_update", maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["holocron"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Rprop(RuleOptimizer):
-    """Rprop: the sign of the gradient, times a step size that every element finds for itself.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: first step size [parameter]; >= 0; 0.01 by default.
-        etas: factors of the step size: sign changed, sign kept [1]; > 0; (0.5, 1.2) by default.
-        step_sizes: bounds of size [parameter]; >= 0 and in ascending order; (1e-06, 50.0) by
-            default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        lag: apply the update of the step before; False by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'decoupled' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Rprop``.
-    """
-
+    """Rprop: the sign of the gradient, times a step size that every element finds for itself."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.01,
-        etas: tuple[_Scalar, _Scalar] = (0.5, 1.2),
-        step_sizes: tuple[_Scalar, _Scalar] = (1e-06, 50.0),
-        weight_decay: _Scalar = 0.0,
-        *,
-        lag: bool = False,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["torch", "optax"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 0.01, etas: tuple[_Scalar, _Scalar] = (0.5, 1.2),
+        step_sizes: tuple[_Scalar, _Scalar] = (1e-06, 50.0), weight_decay: _Scalar = 0.0, *,
+        lag: bool = False, decay: _Decay = "decoupled", maximize: bool = False,
+        state_dtype: _StateDtype = None, like: Literal["torch", "optax"] | None = None,
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class SGD(RuleOptimizer):
-    """Stochastic gradient descent, with momentum, dampening and Nesterov's look ahead.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter/gradient]; >= 0; 0.001 by default.
-        momentum: decay per step of m [1/step]; in [0, 1); 0.0 by default.
-        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        momentum_start: m before the first step is zero, or the first step; one of 'zero',
-            'gradient'; 'gradient' by default.
-        bare_decay: weight decay applies without momentum too; True by default.
-        nesterov: look one step of momentum ahead; False by default.
-        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'sum' by
-            default.
-        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
-            default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'l2' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.SGD``.
-    """
-
+    """Stochastic gradient descent, with momentum, dampening and Nesterov's look ahead."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        momentum: _Scalar = 0.0,
-        dampening: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        momentum_start: Literal["zero", "gradient"] = "gradient",
-        bare_decay: bool = True,
-        nesterov: bool = False,
-        momentum_form: Literal["sum", "mean"] = "sum",
-        lr_at: Literal["outside", "inside"] = "outside",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
+        self, params: ParamsT, lr: _Scalar = 0.001, momentum: _Scalar = 0.0,
+        dampening: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
+        momentum_start: _Start = "gradient", bare_decay: bool = True, nesterov: bool = False,
+        momentum_form: _MomentumForm = "sum", lr_at: _LrAt = "outside", decay: _Decay = "l2",
+        maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class SM3(RuleOptimizer):
-    """SM3: Adagrad with one accumulator per row, column, ... in place of one per element.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.1 by default.
-        momentum: decay per step of m [1/step]; in [0, 1); 0.9 by default.
-        eps: added to the root of nu, or under it [gradient]; >= 0; 0.0 by default.
-        dampening: part of a step kept out of m [1]; in [0, 1]; 0.0 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'inside', 'outside'; 'inside' by default.
-        momentum_form: m is a decaying sum of steps, or their mean; one of 'sum', 'mean'; 'mean' by
-            default.
-        nesterov: look one step of momentum ahead; False by default.
-        momentum_start: m before the first step is zero, or the first step; one of 'zero',
-            'gradient'; 'zero' by default.
-        lr_at: lr multiplies m, or what goes into m; one of 'outside', 'inside'; 'outside' by
-            default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'decoupled' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.SM3``.
-    """
-
+    """SM3: Adagrad with one accumulator per row, column, ... in place of one per element."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.1,
-        momentum: _Scalar = 0.9,
-        eps: _Scalar = 0.0,
-        dampening: _Scalar = 0.0,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        eps_at: Literal["inside", "outside"] = "inside",
-        momentum_form: Literal["sum", "mean"] = "mean",
-        nesterov: bool = False,
-        momentum_start: Literal["zero", "gradient"] = "zero",
-        lr_at: Literal["outside", "inside"] = "outside",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["optax", "paper", "jax-example"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 0.1, momentum: _Scalar = 0.9, eps: _Scalar = 0.0,
+        dampening: _Scalar = 0.0, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
+        eps_at: Literal["inside", "outside"] = "inside", momentum_form: _MomentumForm = "mean",
+        nesterov: bool = False, momentum_start: _Start = "zero", lr_at: _LrAt = "outside",
+        decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["optax", "paper", "jax-example"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Scout(RuleOptimizer):
-    """Scout: Lookahead that follows further where the steps of a period disagree.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        rule: the rule inside.
-        sync_rate: least that slow follows fast [1]; in [0, 1]; 0.5 by default.
-        sync_period: steps of the wrapped rule between synchronisations; a whole number >= 2; 6 by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Scout``.
-    """
-
+    """Scout: Lookahead that follows further where the steps of a period disagree."""
     def __init__(
-        self,
-        params: ParamsT,
-        rule: Rule,
-        sync_rate: _Scalar = 0.5,
-        *,
-        sync_period: int = 6,
-        like: Literal["holocron"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, rule: Rule, sync_rate: _Scalar = 0.5, *, sync_period: int = 6,
+        like: Literal["holocron"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class SignSGD(RuleOptimizer):
-    """signSGD: the sign of the gradient.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size: every element moves by as much [parameter]; >= 0; 0.0001 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'decoupled' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.SignSGD``.
-    """
-
+    """signSGD: the sign of the gradient."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.0001,
-        weight_decay: _Scalar = 0.0,
-        *,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["optax", "paper"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 0.0001, weight_decay: _Scalar = 0.0, *,
+        decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["optax", "paper"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Signum(RuleOptimizer):
-    """Signum: the sign of the momentum.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size: every element moves by as much [parameter]; >= 0; 0.0001 by default.
-        momentum: decay per step of m [1/step]; in [0, 1); 0.9 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        momentum_start: m before the first step is zero, or the first step; one of 'zero',
-            'gradient'; 'zero' by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'decoupled' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Signum``.
-    """
-
+    """Signum: the sign of the momentum."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.0001,
-        momentum: _Scalar = 0.9,
-        weight_decay: _Scalar = 0.0,
-        *,
-        momentum_start: Literal["zero", "gradient"] = "zero",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["optax", "paper"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 0.0001, momentum: _Scalar = 0.9,
+        weight_decay: _Scalar = 0.0, *, momentum_start: _Start = "zero",
+        decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["optax", "paper"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class SkipNonFinite(RuleOptimizer):
-    """SkipNonFinite: no step where any gradient of any parameter is NaN or infinite.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        rule: the rule inside.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.SkipNonFinite``.
-    """
-
+    """SkipNonFinite: no step where any gradient of any parameter is NaN or infinite."""
     def __init__(
-        self,
-        params: ParamsT,
-        rule: Rule,
-        *,
-        like: None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, rule: Rule, *, like: None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class TAdam(RuleOptimizer):
-    """TAdam: Adam whose mean gradient gives outliers little weight.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.001 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        eps: added to the root of v, where eps_at says [gradient]; > 0; 1e-08 by default.
-        dof: degrees of freedom of the t-distribution [1]; > 0; None derives it; None by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        bias_correction: correct m and v for their start at zero; True by default.
-        amsgrad: divide by the largest v so far: taken before its correction (True), or after it;
-            False by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'l2' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.TAdam``.
-    """
-
+    """TAdam: Adam whose mean gradient gives outliers little weight."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.001,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        eps: _Scalar = 1e-08,
-        dof: _Scalar | None = None,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        bias_correction: bool = True,
-        amsgrad: Literal[False, True, "corrected"] = False,
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "l2",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["holocron"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 1e-08, dof: _Scalar | None = None, eps_root: _Scalar = 0.0,
+        weight_decay: _Scalar = 0.0, *, eps_at: _EpsAt = "outside", bias_correction: bool = True,
+        amsgrad: _Amsgrad = False, decay: _Decay = "l2", maximize: bool = False,
+        state_dtype: _StateDtype = None, like: Literal["holocron"] | None = None,
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...
 
 class Yogi(RuleOptimizer):
-    """Yogi: Adam whose v moves by at most (1 - beta2) grad^2 in one step.
-
-    Args:
-        params: parameters, named parameters or parameter groups, as for ``torch.optim``.
-        lr: step size [parameter]; >= 0; 0.01 by default.
-        betas: decay per step of m and v [1/step]; in [0, 1); (0.9, 0.999) by default.
-        eps: added to the root of v, where eps_at says [gradient]; >= 0; 0.001 by default.
-        initial_m: m before the first step [gradient]; of any size; 0.0 by default.
-        initial_v: v before the first step [gradient^2]; >= 0; 1e-06 by default.
-        eps_root: added inside the root, beside eps [gradient^2]; >= 0; 0.0 by default.
-        weight_decay: strength of weight decay, which enters as decay says [1/lr, or
-            gradient/parameter with l2]; >= 0; 0.0 by default.
-        bias_correction: correct m and v for their start at zero; False by default.
-        eps_at: eps is added to the root, to the root before its correction, or under it; one of
-            'outside', 'uncorrected', 'inside'; 'outside' by default.
-        decay: how weight decay enters; one of 'l2', 'decoupled', 'absolute', 'proximal',
-            'in_update', 'l2+proximal'; 'decoupled' by default.
-        maximize: ascend instead of descend; False by default.
-        state_dtype: dtype of the state, or of single slots; None is the parameter's; one of None,
-            'float32', 'float64', 'bfloat16', 'float16', or a dict of slot and one of them; None by
-            default.
-        like: a dialect, whose values take the place of defaults; None by default.
-        mask: predicate of a parameter's path, shape and ndim: where weight decay applies; None by
-            default.
-        groups: pairs of such a predicate and the hyperparameters that are different there; () by
-            default.
-        execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with; 'auto' by default.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning
-            rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip; False by
-            default.
-        differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves; False by default.
-
-    Equations, source and kin: ``samestep.Yogi``.
-    """
-
+    """Yogi: Adam whose v moves by at most (1 - beta2) grad^2 in one step."""
     def __init__(
-        self,
-        params: ParamsT,
-        lr: _Scalar = 0.01,
-        betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
-        eps: _Scalar = 0.001,
-        initial_m: _Scalar = 0.0,
-        initial_v: _Scalar = 1e-06,
-        eps_root: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0,
-        *,
-        bias_correction: bool = False,
-        eps_at: Literal["outside", "uncorrected", "inside"] = "outside",
-        decay: Literal["l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal"] = "decoupled",
-        maximize: bool = False,
-        state_dtype: Literal["float32", "float64", "bfloat16", "float16"] | None | Mapping[str, str] = None,
-        like: Literal["optax", "paper"] | None = None,
-        mask: Predicate | None = None,
-        groups: Sequence[tuple[Predicate, Mapping[str, Any]]] = (),
+        self, params: ParamsT, lr: _Scalar = 0.01, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
+        eps: _Scalar = 0.001, initial_m: _Scalar = 0.0, initial_v: _Scalar = 1e-06,
+        eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, bias_correction: bool = False,
+        eps_at: _EpsAt = "outside", decay: _Decay = "decoupled", maximize: bool = False,
+        state_dtype: _StateDtype = None, like: Literal["optax", "paper"] | None = None,
+        mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
-        capturable: bool = False,
-        differentiable: bool = False,
+        capturable: bool = False, differentiable: bool = False,
     ) -> None: ...

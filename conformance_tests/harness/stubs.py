@@ -1,9 +1,11 @@
 """Type stubs of the classes that are made at run time, derived from the declarations.
 
-``python -m samestep.conformance.harness.stubs`` writes an ``__init__.pyi`` beside the
+``python -m samestep.conformance.harness.stubs`` writes an ``__init__.pyi`` next to the
 ``__init__.py`` of the package, of its rules and of every adapter. With ``--check`` it writes
 nothing and names the stubs that are stale. The stub of an adapter whose framework is not installed
-is left as it is.
+stays unchanged.
+
+A stub has signatures and types, and the first sentence of each docstring. ``help`` has the rest.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import argparse
 import ast
 import inspect
 import sys
-import textwrap
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -22,9 +25,8 @@ from types import ModuleType
 from typing import Any
 
 import samestep
-from samestep import checkpoints, rules
+from samestep import rules
 from samestep.declaration import Hyper, Option, Storage
-from samestep.documentation import arguments, described, page
 from samestep.rule import Rule, registry
 
 __all__ = ["adapters", "folder", "main", "stale", "stubs"]
@@ -47,7 +49,12 @@ _Schedule: TypeAlias = Callable[[Any], Any]
 
 _Scalar: TypeAlias = float | _Array | _Schedule
 _Whole: TypeAlias = int | _Array | _Schedule
+_Groups: TypeAlias = Sequence[tuple[Predicate, Mapping[str, Any]]]
 '''
+
+WIDTH = 100
+COMMON = 4
+"""In how many rules an argument has the same choices before their type has a name."""
 
 SOURCES = {
     "Callable": "collections.abc",
@@ -58,18 +65,10 @@ SOURCES = {
     "Protocol": "typing",
     "TypeAlias": "typing",
     "ParamsT": "torch.optim.optimizer",
-    "Rule": "..rule",
-    "Wrapper": "..wrapper",
-    "Predicate": "..groups",
-    "Conditional": "..parts.conditional",
-    "Layerwise": "..parts.layerwise",
-    "Moments": "..parts.moments",
-    "Rooted": "..parts.moments",
-    "Momentum": "..parts.momentum",
-    "_Scalar": "..rules",
-    "_Whole": "..rules",
+    "Rule": "samestep.rule",
+    "Predicate": "samestep.groups",
 }
-"""The module that a name used in a stub comes from."""
+"""The module that a name used in a stub comes from; ``_Name`` comes from the stub of the rules."""
 
 
 def folder(package: str) -> Path:
@@ -115,17 +114,15 @@ def stale() -> list[Path]:
 
 
 def _core() -> str:
-    lazy = "".join(
-        f"from samestep.checkpoints import {name} as {name}\n"
-        for name in checkpoints.__all__
-        if name in samestep.__all__
-    )
-    return _stub(samestep, f"{lazy}{_exports(samestep)}\n__version__: str\n")
+    lazy = _reexports("samestep.checkpoints", samestep.CHECKPOINTS)
+    packages = _reexports(".", samestep.PACKAGES)
+    return _stub(samestep, f"{packages}{lazy}{_exports(samestep)}\n__version__: str\n")
 
 
 def _rules() -> str:
-    classes = [_class(registry[name]) for name in rules.__all__]
-    return _stub(rules, "\n".join([TYPES, f"__all__ = {_literal(rules.__all__)}\n", *classes]))
+    classes = [registry[name] for name in rules.__all__]
+    named = "".join(f"{name}: TypeAlias = {kind}\n" for kind, name in _named().items())
+    return _stub(rules, "\n".join([TYPES + named, _all(rules), *map(_class, classes)]))
 
 
 def _adapter(adapter: ModuleType) -> str:
@@ -134,42 +131,75 @@ def _adapter(adapter: ModuleType) -> str:
 
 
 def _stub(package: ModuleType, body: str) -> str:
-    docstring = _docstring(inspect.getdoc(package) or package.__name__, "")
-    return f"{HEADER}\n{docstring}\n{_imports(body)}{body}"
+    return f"{HEADER}\n{_sentence(package, '')}\n{_imports(body)}{body}"
 
 
 def _exports(package: ModuleType) -> str:
     """The package's imports of its public names, as re-exports, and its ``__all__``."""
-    lines = []
+    lines = ""
     for node in ast.parse(inspect.getsource(package)).body:
-        if isinstance(node, ast.ImportFrom) and node.level:
+        if isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
             names = [alias.name for alias in node.names]
-            for name in sorted(rules.__all__ if names == ["*"] else names):
-                if name in package.__all__ or name == "rules":
-                    lines.append(f"from {module} import {name} as {name}\n")
-    return "".join(lines) + f"\n__all__ = {_literal(package.__all__)}\n"
+            every = rules.__all__ if names == ["*"] else names
+            lines += _reexports(module, [n for n in every if n in (*package.__all__, "rules")])
+    return f"{lines}\n{_all(package)}"
+
+
+def _reexports(module: str, names: Iterable[str]) -> str:
+    each = [f"{name} as {name}" for name in sorted(names)]
+    return _import(module, each) if each else ""
+
+
+def _import(module: str, names: list[str]) -> str:
+    line = f"from {module} import {', '.join(names)}\n"
+    return line if len(line) <= WIDTH else _filled(f"from {module} import (", names, ")\n")
+
+
+def _all(package: ModuleType) -> str:
+    return _filled("__all__ = [", map(_literal, package.__all__), "]\n")
+
+
+def _filled(opening: str, items: Iterable[str], closing: str) -> str:
+    """A bracket's items on one line, or on as many as they fill."""
+    listed = [*items]
+    whole = opening + ", ".join(listed) + closing.lstrip()
+    if len(whole.rstrip("\n")) <= WIDTH:
+        return whole
+    indent = " " * (len(opening) - len(opening.lstrip()) + 4)
+    return f"{opening}\n{_filled_lines(listed, ',', indent)}{closing}"
+
+
+def _filled_lines(items: Iterable[str], end: str, indent: str) -> str:
+    """The items, each with its end, on as few lines as they fill."""
+    lines: list[str] = []
+    for item in items:
+        if lines and len(f"{lines[-1]} {item}{end}") <= WIDTH:
+            lines[-1] += f" {item}{end}"
+        else:
+            lines.append(f"{indent}{item}{end}")
+    return "".join(f"{line.rstrip(';')}\n" for line in lines)
 
 
 def _imports(body: str) -> str:
     """Imports of the names that a stub uses and does not define."""
     tree = ast.parse(body)
-    defined = {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    defined, used = set[str](), set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (defined if isinstance(node.ctx, ast.Store) else used).add(node.id)
+        elif isinstance(node, ast.alias | ast.ClassDef | ast.FunctionDef):
+            defined.add(node.name)
+    bases = {b.__name__: b.__module__ for name in rules.__all__ for b in registry[name].__bases__}
+    sources = {**bases, **SOURCES}
     wanted: dict[str, list[str]] = {}
     for name in sorted(used - defined):
-        if name in SOURCES:
-            wanted.setdefault(SOURCES[name], []).append(name)
-    lines = [
-        f"from {module} import {', '.join(wanted[module])}\n"
-        for module in SOURCES.values()
-        if module in wanted
-    ]
-    return "".join(dict.fromkeys(lines)) + ("\n" if lines else "")
+        module = sources.get(name, "samestep.rules" if name.startswith("_") else None)
+        if module is not None:
+            wanted.setdefault(module, []).append(name)
+    modules = sorted(wanted, key=lambda module: (module.startswith("samestep"), module))
+    lines = "".join(_import(module, wanted[module]) for module in modules)
+    return f"{lines}\n" if lines else ""
 
 
 def _class(rule: type[Rule]) -> str:
@@ -177,45 +207,47 @@ def _class(rule: type[Rule]) -> str:
     own = [name for name in rule.fields() if name in vars(rule) and name not in vars(Rule)]
     return (
         f"class {rule.__name__}({', '.join(base.__name__ for base in rule.__bases__)}):\n"
-        + _docstring(described(rule))
-        + "".join(f"\n    {name}: Any" for name in own)
-        + ("\n\n" if own else "\n")
-        + textwrap.indent(_function("__init__", rule, rule, rules), "    ")
+        + _sentence(rule)
+        + _filled_lines([f"{name}: Any" for name in own], ";", "    ")
+        + _function("__init__", rule, rule, rules, "    ")
     )
 
 
 def _native(adapter: ModuleType, name: str) -> str:
     """The stub of an adapter's class, or of its function, for one rule."""
     native, rule = getattr(adapter, name), registry[name]
-    first_line = page(rule).partition("\n")[0]
-    listed = arguments(rule, native, adapter.bind)
-    text = f"{first_line}\n\n{listed}\n\nEquations, source and kin: ``samestep.{name}``."
     if not isinstance(native, type):
-        function = _function(name, native, rule, adapter).removesuffix(" ...\n")
-        return f"{function}\n{_docstring(text)}"
-    initialiser = textwrap.indent(_function("__init__", native, rule, adapter), "    ")
-    return f"class {name}({native.__bases__[0].__name__}):\n{_docstring(text)}\n{initialiser}"
+        return f"{_function(name, native, rule, adapter, end='')}{_sentence(rule)}"
+    initialiser = _function("__init__", native, rule, adapter, "    ")
+    return f"class {name}({native.__bases__[0].__name__}):\n{_sentence(rule)}{initialiser}"
 
 
-def _function(name: str, native: Any, rule: type[Rule], package: ModuleType) -> str:
+def _function(
+    name: str,
+    native: Any,
+    rule: type[Rule],
+    package: ModuleType,
+    indent: str = "",
+    end: str = " ...",
+) -> str:
     """A function with a rule's signature: an initialiser, or what returns a native object."""
     fields = rule.fields()
-    lines, returns = [], "None"
+    listed, returns = [], "None"
     if name == "__init__":
-        lines.append("self")
+        listed.append("self")
     else:
         returns = inspect.signature(package.bind).return_annotation
     keyword_only = False
     for parameter in inspect.signature(native).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
             keyword_only = True
-            lines.append("*")
+            listed.append("*")
         field = fields.get(parameter.name)
         kind = _type(field) if field else _added(parameter.name, package, rule)
         default = parameter.default
         value = "" if default is parameter.empty else f" = {_literal(default)}"
-        lines.append(f"{parameter.name}: {kind}{value}")
-    return f"def {name}(\n" + "".join(f"    {line},\n" for line in lines) + f") -> {returns}: ...\n"
+        listed.append(f"{parameter.name}: {kind}{value}")
+    return _filled(f"{indent}def {name}(", listed, f"{indent}) -> {returns}:{end}\n")
 
 
 def _added(argument: str, package: ModuleType, rule: type[Rule]) -> str:
@@ -231,7 +263,7 @@ def _added(argument: str, package: ModuleType, rule: type[Rule]) -> str:
         "rule": "Rule",
         "params": "ParamsT",
         "mask": "Predicate | None",
-        "groups": "Sequence[tuple[Predicate, Mapping[str, Any]]]",
+        "groups": "_Groups",
     }[argument]
 
 
@@ -245,17 +277,38 @@ def _type(field: Hyper | Option) -> str:
         return number if default is not None else f"{number} | None"
     if field.choices is None:
         return type(default).__name__
-    values = ", ".join(_literal(choice) for choice in field.choices if choice is not None)
-    kinds = f"Literal[{values}]" + (" | None" if None in field.choices else "")
-    return f"{kinds} | Mapping[str, str]" if isinstance(field, Storage) else kinds
+    kind = _choices(field)
+    return _named().get(kind, kind)
+
+
+def _choices(field: Option) -> str:
+    """The type of the choices of an option."""
+    choices = field.choices or ()
+    values = ", ".join(_literal(choice) for choice in choices if choice is not None)
+    kind = f"Literal[{values}]" + (" | None" if None in choices else "")
+    return f"{kind} | Mapping[str, str]" if isinstance(field, Storage) else kind
+
+
+@cache
+def _named() -> dict[str, str]:
+    """Names for the types of choices that many rules have, by type."""
+    found = Counter[tuple[str, str]]()
+    for rule in map(registry.__getitem__, rules.__all__):
+        for name, field in rule.fields().items():
+            if isinstance(field, Option) and field.choices is not None:
+                found[_choices(field), name] += 1
+    names: dict[str, str] = {}
+    for (kind, field_name), number in sorted(found.items()):
+        name = "_" + field_name.title().replace("_", "")
+        if number >= COMMON and name not in names.values():
+            names[kind] = name
+    return names
 
 
 def _literal(value: Any) -> str:
     """A default or choice as source code."""
     if isinstance(value, str):
         return f'"{value}"'
-    if isinstance(value, list):
-        return "[\n" + "".join(f"    {_literal(item)},\n" for item in value) + "]"
     if isinstance(value, tuple):
         return f"({', '.join(map(_literal, value))})"
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
@@ -263,10 +316,11 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
-def _docstring(text: str, indent: str = "    ") -> str:
+def _sentence(thing: Any, indent: str = "    ") -> str:
+    """The first line of a docstring, as a docstring."""
+    text = (inspect.getdoc(thing) or thing.__name__).partition("\n")[0]
     mark = 'r"""' if "\\" in text else '"""'
-    end = '"""' if "\n" not in text else '\n"""'
-    return textwrap.indent(f"{mark}{text}{end}\n", indent)
+    return f'{indent}{mark}{text}"""\n'
 
 
 def main(arguments: list[str] | None = None) -> int:
