@@ -114,9 +114,9 @@ def stale() -> list[Path]:
 
 
 def _core() -> str:
-    lazy = _reexports("samestep.checkpoints", samestep.CHECKPOINTS)
-    packages = _reexports(".", samestep.PACKAGES)
-    return _stub(samestep, f"{packages}{lazy}{_exports(samestep)}\n__version__: str\n")
+    packages = _reexports(".", vars(samestep)["PACKAGES"])
+    names = _reexports("samestep.checkpoints", vars(samestep)["CHECKPOINTS"])
+    return _stub(samestep, f"{packages}{names}{_exports(samestep)}\n__version__: str\n")
 
 
 def _rules() -> str:
