@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-integrations thorough check docs stubs agreement bench clean
+.PHONY: demo test test-integrations thorough format check docs stubs agreement bench clean
 
 demo: .venv/installed
 	$(BIN)/samestep demo $(ARGS)
@@ -32,8 +32,12 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest --quiet tests/project/test_typing.py tests/project/test_layers.py
 
+format: .venv/installed
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
 stubs agreement: .venv/installed
-	$(BIN)/python -m samestep.conformance.harness.$@ $(if $(filter agreement,$@),--write README.md)
+	$(BIN)/python -m samestep.conformance.harness.$@ $(if $(filter agreement,$@),--write docs/pages/agreement.md)
 
 # timm depends on torchvision, which its optimizers do not need.
 bench: .venv/installed

@@ -16,7 +16,7 @@ README = Path(__file__).parent.parent / "README.md"
 def on_files(files, config):
     """Add the derived pages to those in ``pages``."""
     overview = README.read_text(encoding="utf-8").replace("docs/pages/", "")
-    overview = re.sub(r"\[(examples/[^]]*)\]\([^)]*\)", r"`\1`", overview)
+    overview = re.sub(r"\[([^]]*)\]\((?![a-z_/]+\.md)[^)]*\)", r"\1", overview)
     for name, text in {"index.md": overview, "rules.md": rules()}.items():
         files.append(File.generated(config, name, content=text))
     return files

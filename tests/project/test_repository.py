@@ -1,4 +1,4 @@
-"""The checkout: the README's table and commands, the examples, the wheel."""
+"""The checkout: the table of agreement, the examples, the wheel."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ OWN = [rule for rule in all_rules() if rule.__module__.startswith("samestep.")]
 
 @cache
 def shown() -> dict[tuple[str, str], str]:
-    """The cells of the README's table by rule and backend."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """The cells of the table of agreement by rule and backend."""
+    text = (ROOT / "docs" / "pages" / "agreement.md").read_text(encoding="utf-8")
     table = re.search(r"<!-- agreement -->\n(.*?)\n\n", text, re.S)
-    assert table, "the README has no agreement table; make agreement writes it"
+    assert table, "the page has no table; make agreement writes it"
     head, _, *rows = [
         [cell.strip() for cell in line.strip("| ").split("|")] for line in table[1].splitlines()
     ]
@@ -32,7 +32,7 @@ def shown() -> dict[tuple[str, str], str]:
     }
 
 
-def test_the_readme_s_table_has_every_rule_and_backend():
+def test_the_table_of_agreement_has_every_rule_and_backend():
     expected = {
         (rule.__name__, backend.name)
         for rule in OWN
@@ -43,7 +43,7 @@ def test_the_readme_s_table_has_every_rule_and_backend():
 
 
 @pytest.mark.parametrize("own", OWN, ids=lambda rule: rule.__name__)
-def test_the_readme_s_figures_are_what_is_promised_on_every_machine(own):
+def test_the_figures_of_agreement_are_what_is_promised_on_every_machine(own):
     """The figures are one machine's; test_agreement holds every machine to the same bounds."""
     rule = typical(own)
     for backend in (b for b in backends().values() if isinstance(b, Backend)):
@@ -51,6 +51,10 @@ def test_the_readme_s_figures_are_what_is_promised_on_every_machine(own):
         assert float(cell.strip("*")) <= bound(rule, backend, "float32"), backend.name
         if exact(rule, backend):
             assert cell.startswith("**"), backend.name
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_the_example_rule_trains_alike_in_every_framework():
