@@ -71,18 +71,3 @@ def pytest_pycollect_makemodule(
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     parametrize(metafunc, all_rules())
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as thorough what ``make test`` leaves to ``make thorough``."""
-    own = [rule for rule in all_rules() if rule.__module__.startswith("samestep.")]
-    first = next(rule for rule in own if rule.needs == "element")
-    for item in items:
-        given = getattr(item, "callspec", None)
-        rule = given.params.get("rule_class") if given else None
-        backend = given.params.get("backend") if given else None
-        if rule not in own or backend is None:
-            continue
-        unusual = (given.params.get("dtype", "float32") != "float32") + backend.slow
-        if unusual > (rule is first):
-            item.add_marker(pytest.mark.thorough)

@@ -1,9 +1,5 @@
 """The project's own tests are collected as the suite is: with every rule, setting and backend."""
 
-from samestep.conformance.conftest import (
-    pytest_collection_modifyitems,
-    pytest_configure,
-    pytest_generate_tests,
-)
+from samestep.conformance.conftest import pytest_configure, pytest_generate_tests
 
-__all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_generate_tests"]
+__all__ = ["pytest_configure", "pytest_generate_tests"]

@@ -1,6 +1,14 @@
-"""What a test of the suite is run with, by the names of its arguments; nothing is listed here.
+"""The cases that a test of the suite is run with: which there are, and which are thorough.
 
-``rule_class``, ``setting``, ``backend``, and ``backend`` with ``dtype``.
+A test names what it is about in its arguments: ``rule_class`` or ``setting``, ``backend``, and
+``dtype`` with ``backend``. Its cases are all combinations that declarations allow: the dtypes of
+the backend, and what ``@pytest.mark.only(where=...)`` says of the rule, the backend and the dtype.
+Nothing is listed by hand.
+
+A property of the rule alone is proved for every rule. One of a framework is proved for the
+representatives among the rules, and in float32; the others are left to ``make thorough``, as are
+backends that compile and other dtypes but for one rule. ``@pytest.mark.every_rule`` takes every
+rule on every backend that does not compile.
 
 ``SAMESTEP_BACKENDS``: names of backends or libraries to test, separated by commas; one that is
 missing is an error. Without it all that are installed are tested.
@@ -8,17 +16,26 @@ missing is an error. Without it all that are installed are tested.
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
 
 import pytest
 
 from samestep.parity.backend import Backend, Missing, backends
 from samestep.rule import Rule
 
-from .settings import settings
+from .settings import all_rules, is_own, representatives, settings, typical
 
-__all__ = ["chosen", "parametrize"]
+__all__ = ["applies", "chosen", "each_rule", "parametrize"]
+
+Case = dict[str, Any]
+"""Values of a test's arguments by name."""
+ARGUMENTS = ("rule_class", "setting", "backend", "dtype")
 
 
 def chosen() -> list[Backend]:
@@ -45,34 +62,103 @@ def _requested(name: str) -> list[Backend]:
 
 
 def parametrize(metafunc: pytest.Metafunc, rules: Sequence[type[Rule]]) -> None:
-    """Run a test with every rule or setting, and with every backend and dtype, that it takes."""
-    names = metafunc.fixturenames
-    if "rule_class" in names:
-        metafunc.parametrize("rule_class", [_param(rule, rule.__name__, rule) for rule in rules])
-    if "setting" in names:
-        metafunc.parametrize(
-            "setting",
+    """Run a test with every case of these rules."""
+    taken = [name for name in ARGUMENTS if name in metafunc.fixturenames]
+    if "backend" not in taken:
+        taken = [name for name in taken if name != "dtype"]
+    if not taken:
+        return
+    marks = list(metafunc.definition.iter_markers("only"))
+    everywhere = next(metafunc.definition.iter_markers("every_rule"), None) is not None
+    framework = metafunc.definition.path.parent.name in _frameworks()
+    cases = []
+    for label, case in _cases(taken, rules):
+        if all(_holds(mark.kwargs["where"], case) for mark in marks):
+            own = _marks(case, framework, everywhere)
+            cases.append(pytest.param(*(case[name] for name in taken), id=label, marks=own))
+    metafunc.parametrize(taken, cases)
+
+
+def each_rule(where: Callable[[Rule], Any] = lambda rule: True) -> list[Any]:
+    """Names of the package's rules of which a condition holds, for a test of one framework."""
+    own = (rule for rule in all_rules() if is_own(rule) and where(_typical(rule)))
+    return [
+        pytest.param(
+            rule.__name__, id=rule.__name__, marks=_marks({"rule_class": rule}, framework=True)
+        )
+        for rule in own
+    ]
+
+
+def _cases(taken: Sequence[str], rules: Sequence[type[Rule]]) -> Iterator[tuple[str, Case]]:
+    """Every combination of values, with its label."""
+    sides: list[list[tuple[str, Case]]] = []
+    if "rule_class" in taken:
+        sides.append([(rule.__name__, {"rule_class": rule}) for rule in rules])
+    if "setting" in taken:
+        sides.append(
             [
-                _param(instance, f"{rule.__name__}-{label}", rule)
+                (f"{rule.__name__}-{label}", {"setting": instance})
                 for rule in rules
                 for label, instance in settings(rule).items()
-            ],
+            ]
         )
-    if "backend" in names and "dtype" in names:
-        metafunc.parametrize(
-            "backend, dtype",
+    if "backend" in taken:
+        sides.append(
             [
-                pytest.param(backend, dtype, id=f"{backend.name}-{dtype}")
+                (f"{backend.name}-{dtype}", {"backend": backend, "dtype": dtype})
                 for backend in chosen()
                 for dtype in backend.dtypes
-            ],
+            ]
+            if "dtype" in taken
+            else [(backend.name, {"backend": backend}) for backend in chosen()]
         )
-    elif "backend" in names:
-        metafunc.parametrize(
-            "backend", [pytest.param(backend, id=backend.name) for backend in chosen()]
-        )
+    for combination in itertools.product(*sides):
+        case = {name: value for _, values in combination for name, value in values.items()}
+        yield "-".join(label for label, _ in combination), case
 
 
-def _param(value: object, label: str, rule: type[Rule]) -> object:
-    """One worker of pytest-xdist has all tests of a rule: what is measured once is kept there."""
-    return pytest.param(value, id=label, marks=pytest.mark.xdist_group(rule.__name__))
+def applies(test: Callable[..., Any], case: Case) -> bool:
+    """Whether a test of the suite says something of a case, which is called without pytest."""
+    marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "only"]
+    return all(_holds(mark.kwargs["where"], case) for mark in marks)
+
+
+def _holds(condition: Any, case: Case) -> bool:
+    """Whether a condition on ``rule``, ``backend`` and ``dtype`` holds of a case."""
+    if "rule_class" in case:
+        case = case | {"rule": _typical(case["rule_class"])}
+    elif "setting" in case:
+        case = case | {"rule": case["setting"]}
+    return bool(condition(**{name: case[name] for name in inspect.signature(condition).parameters}))
+
+
+def _marks(case: Case, framework: bool, everywhere: bool = False) -> list[pytest.MarkDecorator]:
+    """One worker has all tests of a rule, where what is measured once is kept; see above."""
+    setting = case.get("setting")
+    rule = case.get("rule_class") or (type(setting) if setting is not None else None)
+    if rule is None:
+        return []
+    marks = [pytest.mark.xdist_group(rule.__name__)]
+    if is_own(rule) and not _is_usual(rule, case, framework, everywhere):
+        marks.append(pytest.mark.thorough)
+    return marks
+
+
+def _is_usual(rule: type[Rule], case: Case, framework: bool, everywhere: bool) -> bool:
+    backend: Backend | None = case.get("backend")
+    shown = representatives()
+    unusual = backend is not None and (backend.slow + (case.get("dtype", "float32") != "float32"))
+    if unusual:
+        return unusual == 1 and rule is shown[0]
+    return everywhere or rule in shown or not (framework or backend is not None)
+
+
+@cache
+def _typical(rule: type[Rule]) -> Rule:
+    return typical(rule)
+
+
+@cache
+def _frameworks() -> set[str]:
+    return {entry.name for entry in entry_points(group="samestep.backends")}

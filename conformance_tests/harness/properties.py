@@ -4,24 +4,23 @@
 
     TestMine = conformance_of(Mine)
 
-They are found, not listed: every function of this package's test modules that takes ``rule_class``
-or ``setting``.
+A property is a function of a test module of this package that takes ``rule_class`` or ``setting``,
+perhaps ``backend`` and ``dtype``, and no fixture but pytest's own. The suite runs it in its module,
+and the class holds the same function. They are found, not listed.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from samestep.rule import Rule, registry
 
-__all__ = ["ABOUT_A_RULE", "conformance_of", "modules"]
+__all__ = ["ABOUT_A_RULE", "conformance_of", "modules", "taken"]
 
 ABOUT_A_RULE = {"rule_class", "setting"}
 """A test that takes one of these says something of every rule."""
@@ -55,152 +54,93 @@ def conformance_of(rule: type[Rule], *, thorough: bool = False) -> type:
                 'pip install "samestep[conformance]"',
                 name=needed,
             )
-    return _Collection(rule, thorough).made()
+    body = {
+        "__doc__": f"Every property of the conformance suite, of {rule.__name__}.",
+        "pytestmark": _marks(NOISE),
+        "pytest_generate_tests": staticmethod(_parametrized(rule)),
+    }
+    for found in modules():
+        for name, test in taken(found, thorough).items():
+            if name in body:
+                raise RuntimeError(f"{name} is in two modules of the suite; rename one of them")
+            body[name] = staticmethod(test)
+    return type(f"Conformance{rule.__name__}", (), body)
 
 
-def modules() -> list[str]:
-    """Names of the test modules that have a test about a rule."""
+class Module(NamedTuple):
+    """A test module that has a property, as it is written."""
+
+    name: str
+    properties: list[str]
+
+
+def modules() -> list[Module]:
+    """The test modules that have a property."""
     suite, package = Path(__file__).parent.parent, __package__.rpartition(".")[0]
-    files = sorted(suite.glob("*/test_*.py"))
-    return [f"{package}.{path.parent.name}.{path.stem}" for path in files if _has_one(path)]
+    found = []
+    for path in sorted(suite.glob("*/test_*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        properties = [
+            node.name
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+            if ABOUT_A_RULE & {argument.arg for argument in node.args.args}
+        ]
+        if properties:
+            found.append(Module(f"{package}.{path.parent.name}.{path.stem}", properties))
+    return found
 
 
-def _has_one(path: Path) -> bool:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return any(
-        isinstance(node, ast.FunctionDef) and _is_one(node.name, {a.arg for a in node.args.args})
-        for node in tree.body
-    )
+def taken(found: Module, thorough: bool) -> dict[str, Any]:
+    """The properties of a module by name.
+
+    Where the module needs what is missing it is one test, which is skipped and says so.
+    """
+    pytest: Any = importlib.import_module("pytest")
+    known = dict(registry)
+    short = found.name.rpartition(".")[2]
+    if found.name not in sys.modules:
+        pytest.register_assert_rewrite(found.name)
+    try:
+        module = importlib.import_module(found.name)
+    except pytest.skip.Exception as skipped:
+        return {short: _skipping(str(skipped))}
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] == "samestep":
+            raise
+        return {short: _skipping(f"needs {error.name}, which is not installed")}
+    finally:  # rules that a module defines for its tests are not for others
+        registry.clear()
+        registry.update(known)
+    tests = {name: getattr(module, name) for name in found.properties}
+    return {
+        name: test
+        for name, test in tests.items()
+        if thorough or "thorough" not in _names_of_marks(module, test)
+    }
 
 
-def _is_one(name: str, arguments: set[str]) -> bool:
-    return name.startswith("test_") and bool(ABOUT_A_RULE & arguments)
+def _names_of_marks(*marked: Any) -> set[str]:
+    """The names of the marks of a module and of a function."""
+    marks = [getattr(each, "pytestmark", []) for each in marked]
+    return {m.name for own in marks for m in (own if isinstance(own, list) else [own])}
 
 
-class _Collection:
-    """The tests of one rule on their way from the modules into a class."""
-
-    def __init__(self, rule: type[Rule], thorough: bool) -> None:
-        self.pytest: Any = importlib.import_module("pytest")
-        self.rule, self.thorough = rule, thorough
-        self.body: dict[str, Any] = {
-            "__doc__": f"Every property of the conformance suite, of {rule.__name__}.",
-            "pytestmark": [self.pytest.mark.filterwarnings(warning) for warning in NOISE],
-            "pytest_generate_tests": staticmethod(self.parametrize),
-        }
-
-    def parametrize(self, metafunc: Any) -> None:
-        """Give every test the one rule, and the backends."""
-        importlib.import_module(f"{__package__}.parametrized").parametrize(metafunc, [self.rule])
-
-    def made(self) -> type:
-        """The class, with the tests of all modules."""
-        names = modules()
-        self.pytest.register_assert_rewrite(*(name for name in names if name not in sys.modules))
-        for name in names:
-            self.take(name)
-        return type(f"Conformance{self.rule.__name__}", (), self.body)
-
-    def take(self, name: str) -> None:
-        """Take the tests of a module, or where it needs what is missing one that says so."""
-        short = name.rpartition(".")[2]
-        known = dict(registry)
-        try:
-            module = importlib.import_module(name)
-        except self.pytest.skip.Exception as skipped:
-            return self.add(short, staticmethod(self.skipping(str(skipped))))
-        except ModuleNotFoundError as error:
-            if str(error.name).partition(".")[0] == "samestep":
-                raise
-            missing = self.skipping(f"needs {error.name}, which is not installed")
-            return self.add(short, staticmethod(missing))
-        finally:  # rules that a module defines for its tests are not for others
-            registry.clear()
-            registry.update(known)
-        tests = [test for test in _tests(module) if self.is_wanted(module, test)]
-        around = [*_marks(module), *self.fixtures(module, tests)]
-        for test in tests:
-            self.add(test.__name__, staticmethod(_copy(test, [*around, *_marks(test)])))
-        return None
-
-    def is_wanted(self, module: ModuleType, test: FunctionType) -> bool:
-        """Whether a test is one that is taken."""
-        names = {mark.name for mark in (*_marks(module), *_marks(test))}
-        return self.thorough or "thorough" not in names
-
-    def fixtures(self, module: ModuleType, tests: list[FunctionType]) -> list[Any]:
-        """Take a module's fixtures that tests use, and return marks for what all of them use.
-
-        Used by themselves they would be by the tests of other modules too.
-        """
-        found = {
-            name: (value, marker)
-            for name, value in vars(module).items()
-            if (marker := _fixture_marker(value)) and value.__module__ == module.__name__
-        }
-        asked = {name for test in tests for name in _asked(test)}
-        for name, (value, marker) in reversed(found.items()):
-            if name in asked or marker.autouse:
-                asked |= {*inspect.signature(inspect.unwrap(value)).parameters}
-        used = []
-        for name, (value, marker) in found.items() if tests else ():
-            own = f"_{module.__name__.rpartition('.')[2]}_{name}" if marker.autouse else name
-            made = self.pytest.fixture(
-                scope=marker.scope, params=marker.params, ids=marker.ids, name=own
-            )
-            if marker.autouse:
-                used.append(self.pytest.mark.usefixtures(own).mark)
-            if marker.autouse or name in asked:
-                self.add(own, made(staticmethod(inspect.unwrap(value))))
-        return used
-
-    def skipping(self, reason: str) -> Callable[[], None]:
-        """A test that cannot be run."""
-
-        def test() -> None:
-            self.pytest.skip(reason)
-
-        return test
-
-    def add(self, name: str, value: Any) -> None:
-        """Put a test or a fixture into the class."""
-        if name in self.body:
-            raise RuntimeError(f"{name} is in two modules of {__package__}; rename one of them")
-        self.body[name] = value
+def _marks(warnings: Iterable[str]) -> list[Any]:
+    pytest: Any = importlib.import_module("pytest")
+    return [pytest.mark.filterwarnings(warning) for warning in warnings]
 
 
-def _tests(module: ModuleType) -> Iterator[FunctionType]:
-    """The functions of a module that test a rule, in their order."""
-    for name, value in vars(module).items():
-        own = inspect.isfunction(value) and value.__module__ == module.__name__
-        if own and _is_one(name, {*inspect.signature(value).parameters}):
-            yield value
+def _parametrized(rule: type[Rule]) -> Callable[[Any], None]:
+    """What gives every test the one rule, and the backends."""
+    parametrized: Any = importlib.import_module(f"{__package__}.parametrized")
+    return lambda metafunc: parametrized.parametrize(metafunc, [rule])
 
 
-def _asked(test: FunctionType) -> Iterator[str]:
-    """The fixtures that a test uses."""
-    yield from inspect.signature(test).parameters
-    for mark in _marks(test):
-        yield from mark.args if mark.name == "usefixtures" else ()
+def _skipping(reason: str) -> Callable[[], None]:
+    """A test that cannot be run."""
 
+    def test() -> None:
+        importlib.import_module("pytest").skip(reason)
 
-def _fixture_marker(value: Any) -> Any:
-    """How pytest marks a fixture, before 8.4 under another name; ``None`` for all else."""
-    marker = getattr(value, "_fixture_function_marker", None)
-    return marker or getattr(value, "_pytestfixturefunction", None)
-
-
-def _marks(marked: Any) -> list[Any]:
-    """The marks of a function or a module."""
-    found = getattr(marked, "pytestmark", [])
-    return [getattr(m, "mark", m) for m in (found if isinstance(found, list) else [found])]
-
-
-def _copy(test: FunctionType, marks: list[Any]) -> FunctionType:
-    """The same function with other marks."""
-    made = FunctionType(
-        test.__code__, test.__globals__, test.__name__, test.__defaults__, test.__closure__
-    )
-    made.__kwdefaults__, made.__doc__ = test.__kwdefaults__, test.__doc__
-    made.__dict__.update(test.__dict__, pytestmark=marks)
-    return made
+    return test

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,48 @@ from samestep.wrapper import Wrapper
 OFF_BY_DEFAULT = 2**-6
 """What a number is set to that is zero by default."""
 
-__all__ = ["all_rules", "load_rules", "settings", "typical"]
+__all__ = ["all_rules", "is_own", "load_rules", "representatives", "settings", "typical"]
 
 
 def all_rules() -> list[type[Rule]]:
     """Every registered rule: the package's and those of ``SAMESTEP_RULES``."""
     return [registry[name] for name in sorted(registry)]
+
+
+def is_own(rule: Rule | type[Rule]) -> bool:
+    """Whether a rule is the package's."""
+    return rule.__module__.startswith("samestep.")
+
+
+@cache
+def representatives() -> list[type[Rule]]:
+    """Rules of the package in whose declarations is everything that machinery treats apart.
+
+    What proves an adapter or a file for these proves it for all: with every need, a wrapper, every
+    shape and dtype of a slot, state that all parameters share, no state, a least number of
+    dimensions. The first is an element rule.
+    """
+    own = [rule for rule in all_rules() if is_own(rule)]
+    traits = {rule: _traits(rule) for rule in own}
+    found = [_of_need("element")]
+    left = set().union(*traits.values()) - traits[found[0]]
+    while left:
+        found.append(max(own, key=lambda rule: len(traits[rule] & left)))
+        left -= traits[found[-1]]
+    return found
+
+
+def _traits(rule: type[Rule]) -> set[object]:
+    """What a rule declares that executions, placements and files treat apart."""
+    one, shape = typical(rule), (4, 6)
+    if not (one.slots() or one.shared()):
+        return {"no state"}
+    found: set[object] = {"a wrapper" if issubclass(rule, Wrapper) else one.needs}
+    for slot in one.slots().values():
+        known = slot.init.shapes
+        found.add((slot.init.dtype, known is not None and known(shape, one)))
+    found |= {"shared"} if one.shared() else set()
+    return found | ({one.min_ndim} if one.min_ndim else set())
 
 
 def load_rules() -> None:
@@ -89,5 +126,5 @@ def _others(field: Hyper | Option, switches: bool) -> list[Any]:
 
 def _of_need(need: str) -> type[Rule]:
     """The first rule of the package that needs this, whatever rules there are beside it."""
-    own = [rule for rule in all_rules() if rule.__module__.startswith("samestep.")]
-    return next(rule for rule in own if not issubclass(rule, Wrapper) and rule.needs == need)
+    plain = (rule for rule in all_rules() if is_own(rule) and not issubclass(rule, Wrapper))
+    return next(rule for rule in plain if rule.needs == need)

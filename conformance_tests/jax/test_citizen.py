@@ -388,11 +388,14 @@ def test_replicas_may_be_mapped_over(rule, wide):
     close((together, state), stacked(alone))
 
 
-def test_injected_learning_rates_may_be_mapped_over(rule_class, wide):
+@pytest.mark.only(where=lambda rule: not isinstance(rule, Wrapper))
+def test_injected_learning_rates_may_be_mapped_over(rule_class):
     """One state for each rate, all stepped by one call; a state is told its rate as an array."""
-    rule = typical(rule_class)
-    if isinstance(rule, Wrapper):
-        pytest.skip("its lr is the wrapped rule's")
+    with jax.enable_x64(True):
+        mapped_over(typical(rule_class))
+
+
+def mapped_over(rule):
     inject = optax.inject_hyperparams(lambda lr: adapter.bind(rule.replace(lr=lr)))
     params, rates = tree(rule, 0), jnp.asarray([0.5, 0.05])
     state = jax.vmap(lambda lr: inject(lr=lr).init(params))(rates)
@@ -419,13 +422,11 @@ def test_gradients_pass_through_ten_steps(kind, wide):
 
 
 @pytest.mark.thorough
-def test_gradients_pass_through_ten_steps_of_every_rule(rule_class, wide):
-    rule = typical(rule_class)
-    if not rule.continuous:
-        pytest.skip(
-            "continuous=False: a tiny change of the gradient makes no tiny change of a step"
-        )
-    _differentiated(rule)
+@pytest.mark.only(where=lambda rule: rule.continuous)
+def test_gradients_pass_through_ten_steps_of_every_rule(rule_class):
+    """But where a tiny change of the gradient makes no tiny change of a step."""
+    with jax.enable_x64(True):
+        _differentiated(typical(rule_class))
 
 
 def _differentiated(rule):

@@ -24,6 +24,8 @@ MARKERS = (
     "trajectory(seed, steps, shapes, decades, dtype): what the fixture trajectory is recorded "
     "with, as by samestep.parity.record; with dtype, in numbers that it holds",
     "thorough: of the conformance suite of samestep: what takes minutes",
+    "only(where): of the conformance suite: a condition on the rule, the backend and the dtype",
+    "every_rule: of the conformance suite: not the rules alone that stand for all",
 )
 GROUP = "xdist_group(name): tests for one worker of pytest-xdist, which is not installed"
 

@@ -17,6 +17,10 @@ SHAPES = {"a": (3, 2), "b": (), "c": (5,), "d": (40, 30), "e": (0, 3), "f": (1,)
 
 @pytest.fixture(autouse=True)
 def small_packs(monkeypatch):
+    keep_packs_small(monkeypatch)
+
+
+def keep_packs_small(monkeypatch):
     """Packs of at most twenty elements, of parameters of at most ten."""
     monkeypatch.setattr(packing, "SMALL", 10)
     monkeypatch.setattr(packing, "CHUNK", 20)
@@ -65,15 +69,17 @@ def test_what_differs_goes_apart(change):
     assert found == [[0], [1]]
 
 
-def test_only_rules_that_look_at_an_element_are_packed(rule_class):
+def test_only_rules_that_look_at_an_element_are_packed(rule_class, monkeypatch):
+    keep_packs_small(monkeypatch)
     rule = typical(rule_class)
     shapes = {"a": (3, 2), "b": (2, 4)}
     together = packing.packs(entries_of(rule, shapes)) == [[0, 1]]
     assert together == (rule.needs == "element")
 
 
-def test_a_packed_step_is_the_step_to_the_last_bit(rule_class):
+def test_a_packed_step_is_the_step_to_the_last_bit(rule_class, monkeypatch):
     """On NumPy, where nothing is contracted; NAdam has a 0-d slot, which is repeated."""
+    keep_packs_small(monkeypatch)
     rule = typical(rule_class)
     shapes = {name: shape for name, shape in SHAPES.items() if len(shape) >= rule.min_ndim}
     plain, packed = entries_of(rule, shapes), entries_of(rule, shapes)

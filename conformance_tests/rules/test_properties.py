@@ -13,7 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import samestep
-from samestep.conformance.harness.settings import all_rules, typical
+from samestep.conformance.harness.settings import all_rules, is_own, typical
 from samestep.conformance.references import follow_reference, reference_for
 from samestep.conformance.rules.test_rules import _sensitivity as sensitivity
 from samestep.declaration import Hyper, Storage
@@ -70,9 +70,13 @@ def test_shapes_dtypes_and_devices_are_kept(rule_class, backend, dtype):
         assert described(started) == first
 
 
+def is_plain(rule):
+    """Whether a rule has a learning rate, decay and a dtype of the state of its own."""
+    return not isinstance(rule, samestep.Wrapper)
+
+
+@pytest.mark.only(where=lambda rule, backend: is_plain(rule) and "bfloat16" in backend.dtypes)
 def test_state_dtype_is_what_was_asked_for(rule_class, backend):
-    if "bfloat16" not in backend.dtypes or issubclass(rule_class, samestep.Wrapper):
-        pytest.skip("needs a narrow dtype; a wrapper has the wrapped rule's")
     rule = typical(rule_class, state_dtype="float32")
     trajectory = suited(rule, SHORT).rounded("bfloat16")
     started = backend.start(rule, trajectory.params, "bfloat16")
@@ -108,11 +112,10 @@ def test_inputs_are_untouched(setting):
             assert not any(numpy.shares_memory(array, other) for other in given)
 
 
+@pytest.mark.only(where=lambda rule: "skipped" not in rule.shared())
 @pytest.mark.parametrize("bad", [numpy.nan, numpy.inf, -numpy.inf])
 def test_bad_gradient_elements_reach_the_parameter_and_no_other(rule_class, backend, bad):
     rule = typical(rule_class)
-    if "skipped" in rule.shared():
-        pytest.skip("it is there to stop them")
     whole = suited(rule, SHORT).taken({"matrix", "kernel"}, steps=3)
     spoilt = [{path: grad.copy() for path, grad in step.items()} for step in whole.grads]
     spoilt[1]["matrix"][2, 4] = bad
@@ -157,12 +160,11 @@ def test_maximize_is_the_negated_gradient(rule_class, data):
     assert compare(found, expected, "float32").first is None
 
 
+@pytest.mark.only(where=is_plain)
 @given(data=st.data())
 @examples(max_examples=6, **LIGHT)
 def test_weight_decay_enters_as_its_family_says(rule_class, data):
     """Every step with decay is the step without it, moved as the table of families says."""
-    if issubclass(rule_class, samestep.Wrapper):
-        pytest.skip("decay is the wrapped rule's")
     rule = _drawn(rule_class, data)
     family, lr, strength = rule.decay, rule.lr, data.draw(st.floats(1e-3, 0.5))
     if rule.hypers.get("bare_decay") is False and not rule.hypers["momentum"]:
@@ -254,9 +256,8 @@ def test_rules_that_do_not_look_at_axes_take_any_shape_alike(rule_class):
     assert same == (not rule.sees_axes)
 
 
+@pytest.mark.only(where=lambda rule_class: "layout" in rule_class.fields())
 def test_layout_says_where_the_output_axis_is(rule_class):
-    if "layout" not in rule_class.fields():
-        pytest.skip("looks at no axis by name")
     tall = record(seed=5, steps=12, shapes={"w": (6, 5, 3, 3)})
     last = Trajectory(
         {"w": numpy.moveaxis(tall.params["w"], 0, -1)},
@@ -312,6 +313,7 @@ def test_any_hyperparameters_in_range_give_finite_numbers(rule_class, data):
         assert numpy.isfinite(value).all(), f"{rule}: {slot} of {path}"
 
 
+@pytest.mark.only(where=lambda rule: _has_units(rule.replace(**_without_size(rule))))
 @given(data=st.data())
 @examples(max_examples=15, **LIGHT)
 def test_gradients_in_other_units_move_the_parameters_alike(rule_class, data):
@@ -332,10 +334,8 @@ def test_gradients_in_other_units_move_the_parameters_alike(rule_class, data):
     clamped = rule.hypers.get("eps_at") == "clamped"  # bounds a root here and a square there
     if data.draw(st.booleans()) or inner.name in OTHER_UNITS or clamped:
         rule = rule.replace(**_without_size(rule))
-    powers = {name: _powers(rule, name) for name in fields if isinstance(fields[name], Hyper)}
-    if any(None in power for power in powers.values()):
-        assume(rule_class is type(inner))  # another rule may be drawn into a wrapper
-        pytest.skip(OTHER_UNITS[inner.name])
+    assume(_has_units(rule))  # another rule may be drawn into a wrapper
+    powers = _all_powers(rule)
     dtype = data.draw(st.sampled_from(["float32", "float64"]))
     # Large gradients: a matrix rule's iteration adds a small number of its own to a norm.
     large = 2.0**24 if dtype == "float32" else 2.0**48
@@ -359,13 +359,13 @@ def test_gradients_in_other_units_move_the_parameters_alike(rule_class, data):
             numpy.testing.assert_array_equal(ours[key], theirs[key], err_msg=f"{rule}, step {step}")
 
 
+@pytest.mark.only(where=lambda rule: rule.needs == "element")
 @given(data=st.data())
 @examples(max_examples=6, **LIGHT)
 def test_element_rules_see_no_order_and_no_boundaries(rule_class, data):
     """Elements in another order and in other pieces: the same numbers, to the last bit."""
     rule = _drawn(rule_class, data)
-    if rule.needs != "element":
-        pytest.skip("looks at more than an element")
+    assume(rule.needs == "element")  # with the options and the rule inside that were drawn
     size = data.draw(st.integers(1, 40))
     whole = _trajectory(rule, data, shapes={"a": (size,)}).rounded("float32")
     order = numpy.array(data.draw(st.permutations(range(size))))
@@ -384,14 +384,13 @@ def test_element_rules_see_no_order_and_no_boundaries(rule_class, data):
                 numpy.testing.assert_array_equal(ours[slot, str(i)], theirs[slot, "a"][cut])
 
 
+@pytest.mark.only(where=lambda rule: is_own(rule) and not rule.reduces)
 @given(data=st.data())
 @examples(max_examples=15, **LIGHT)
 def test_any_hyperparameters_in_range_agree_with_the_reference(rule_class, data):
-    if not rule_class.__module__.startswith("samestep."):
-        pytest.skip("a rule from outside the package brings no reference")
+    """Sums of grad (p0 - param) over all parameters cancel: drawn numbers leave them few digits."""
     rule = _drawn(rule_class, data, options=False)
-    if rule.reduces:
-        pytest.skip("sums of grad (p0 - param) cancel: drawn numbers leave them few digits")
+    assume(not rule.reduces)
     assume(rule.hypers.get("scale_clip", (0, 1))[1] > 0)  # a norm of zero has no ratio
     trajectory = suited(rule, record(seed=7, steps=12)).taken({"matrix", "kernel"})
     with numpy.errstate(all="ignore"):
@@ -516,6 +515,16 @@ def _powers(rule, name):
         0 if nothing else None if lost and power else power
         for power, nothing in zip(powers, zero, strict=True)
     ]
+
+
+def _all_powers(rule):
+    fields = rule.all_fields().items()
+    return {name: _powers(rule, name) for name, field in fields if isinstance(field, Hyper)}
+
+
+def _has_units(rule):
+    """Whether every number has one unit; see OTHER_UNITS."""
+    return not any(None in power for power in _all_powers(rule).values())
 
 
 def _limits(rule_class):

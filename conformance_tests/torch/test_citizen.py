@@ -17,7 +17,7 @@ import pickle
 import pytest
 
 import samestep
-from samestep.conformance.harness.settings import settings, typical
+from samestep.conformance.harness.settings import is_own, settings, typical
 from samestep.declaration import Hyper
 
 torch = pytest.importorskip("torch")
@@ -191,9 +191,9 @@ def test_every_error_input_is_refused(rule_class):
     assert seen >= len(generic) - 1
 
 
+@pytest.mark.only(where=is_own)
 def test_every_input_goes_the_right_direction_under_schedulers(rule_class):
-    if not rule_class.__module__.startswith("samestep."):
-        pytest.skip("the default lr of a rule of one's own need not suit this problem")
+    """With the default lr, which for a rule from outside of the package need not suit this loss."""
     described, rules = info(rule_class), settings(rule_class)
     (scheduled,) = described.scheduler_inputs
     for place, given in enumerate(described.optim_inputs_func("cpu")):
@@ -221,10 +221,9 @@ def test_every_input_goes_the_right_direction_under_schedulers(rule_class):
         assert (losses[-1] > losses[0]) == rule.hypers["maximize"], given.desc
 
 
+@pytest.mark.only(where=lambda rule: not rule.reduces)
 def test_groups_have_their_own_lr_and_weight_decay(rule_class):
     rule = typical(rule_class)
-    if rule.reduces:
-        pytest.skip("its groups are not independent")
     a, b, c = (parameters(rule, seed=seed) for seed in (1, 2, 3))
     optimizer = made(rule, [
         {"params": a, "lr": 0.01, "weight_decay": 0.5},
@@ -240,11 +239,10 @@ def test_groups_have_their_own_lr_and_weight_decay(rule_class):
         assert all(map(torch.equal, together, params))
 
 
+@pytest.mark.only(where=lambda rule: not isinstance(rule, samestep.Wrapper))
 @pytest.mark.parametrize("dimensions", [0, 1, 2])
 def test_a_learning_rate_may_be_a_tensor_of_one_element(rule_class, dimensions):
     rule = typical(rule_class)
-    if isinstance(rule, samestep.Wrapper):
-        pytest.skip("lr belongs to the rule inside")
     numbers, tensors = parameters(rule), parameters(rule)
     lr = torch.full((1,) * dimensions, 0.5, dtype=torch.float64)
     number = made(rule.replace(lr=0.5), numbers)
@@ -441,11 +439,10 @@ def test_a_model_built_on_meta_takes_its_state_from_a_file(rule_class):
 COMPLEX = [(3,), (4, 5), (2, 3, 2), ()]
 
 
+@pytest.mark.only(where=lambda rule_class: info(rule_class).supports_complex)
 @pytest.mark.parametrize("execution", ["reference", "packed"])
 def test_complex_parameters_step_as_their_real_and_imaginary_parts(rule_class, execution):
     rule = typical(rule_class)
-    if not info(rule_class).supports_complex:
-        pytest.skip("it looks at axes")
     params = parameters(rule, COMPLEX, dtype=torch.complex128)
     twins = [torch.view_as_real(param.detach().clone()) for param in params]
     ours, pairs = (made(rule, both, execution=execution) for both in (params, twins))
@@ -477,10 +474,9 @@ def test_complex_parameters_step_as_in_torch(name, exact):
     assert_close(params, others)
 
 
+@pytest.mark.only(where=lambda rule_class: not info(rule_class).supports_complex)
 def test_complex_parameters_are_refused_where_axes_matter(rule_class):
     rule = typical(rule_class)
-    if info(rule_class).supports_complex:
-        pytest.skip("it takes them")
     real = torch.ones(3, 2, requires_grad=True)
     other = torch.ones(3, 2, dtype=torch.complex64)
     optimizer = adapter.bind(rule, [("real", real), ("wave", other)])
@@ -886,11 +882,10 @@ def test_averaged_models_are_those_of_torch(average):
     assert not torch.equal(averages[0].module.inner.weight, pair[0].inner.weight)
 
 
+@pytest.mark.only(where=lambda rule: not rule.reduces)
 def test_gradients_may_be_released_in_the_backward_pass(rule_class):
     """An optimizer for each parameter, stepped as soon as its gradient is there."""
     rule = typical(rule_class)
-    if rule.reduces:
-        pytest.skip("it needs all gradients at once")
     together, released = models()
     pair = [
         [p for p in model.parameters() if p.ndim >= rule.min_ndim] for model in (together, released)

@@ -18,6 +18,7 @@ import pytest
 
 import samestep
 from samestep.conformance.harness.agreement import operations
+from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.harness.settings import typical
 from samestep.execution import EXECUTIONS
 
@@ -31,9 +32,8 @@ from samestep.torch import kernels  # noqa: E402
 
 SHAPES = [(), (1,), (3, 2), (4, 5), (0, 3), (40_000,), (300, 1000), (7,)]
 FAST = ["packed", "compiled"]
-NAMES = samestep.rules.__all__
-ELEMENT = [n for n in NAMES if typical(getattr(samestep, n)).needs == "element"]
-OTHERS = [n for n in NAMES if n not in ELEMENT]
+ELEMENT = each_rule(lambda rule: rule.needs == "element")
+OTHERS = each_rule(lambda rule: rule.needs != "element")
 
 
 @pytest.fixture
@@ -459,7 +459,7 @@ class NothingRead(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("execution", ["reference", *FAST])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_rule())
 def test_a_capturable_step_reads_nothing(name, execution, counted):
     """Counts, learning rate and coefficients are tensors, and the numbers are the same."""
     results = []

@@ -6,6 +6,7 @@ Expected values are those of each parameter alone, under a rule that has its num
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -86,6 +87,11 @@ def assert_as_alone(rule, backend, plain, mask=None, groups=(), trajectory=TRAJE
                     np.testing.assert_allclose(ours[key], value, 0, atol, err_msg=str(key))
 
 
+interpreted = pytest.mark.only(where=lambda backend: "compile" not in backend.name)
+"""It says nothing about kernels."""
+narrow = pytest.mark.only(where=lambda backend: "bfloat16" in backend.dtypes)
+
+
 def changed(rule):
     """Two groups of numbers that every rule has."""
     fields, lr = rule.all_fields(), rule.hypers["lr"]
@@ -101,17 +107,16 @@ def grouped(rule, mask=None, groups=()):
     return rule.replace(mask=mask, groups=groups)
 
 
+@pytest.mark.only(where=lambda rule: rule.needs != "tree")
 def test_every_rule_gives_each_parameter_its_group_s_numbers(rule_class):
     rule = typical(rule_class)
-    if rule.needs == "tree":
-        pytest.skip("its parameters are not independent")
     groups = changed(rule)
     assert_as_alone(grouped(rule, is_weight, groups), NumPy(), rule, is_weight, groups)
 
 
+@pytest.mark.only(where=lambda backend: backend.name in ("torch", "jax", "optax", "mlx"))
 def test_every_rule_finds_the_same_groups_in_every_framework(rule_class, backend):
-    if backend.name not in ("torch", "jax", "optax", "mlx"):
-        pytest.skip("executions that compile have a test of their own")
+    """In the executions that do not compile, which have a test of their own."""
     rule = grouped(typical(rule_class), is_weight, changed(typical(rule_class)))
     if rule.needs == "tree":
         expected, found = run(rule, NumPy(), TRAJECTORY), run(rule, backend, TRAJECTORY)
@@ -121,24 +126,35 @@ def test_every_rule_finds_the_same_groups_in_every_framework(rule_class, backend
     assert_as_alone(rule, backend, plain, is_weight, changed(plain))
 
 
+@interpreted
 @pytest.mark.parametrize(
-    "mask", [is_weight, in_encoder, is_small, lambda p: "1" in p.path, lambda p: p.shape[0] == 4]
+    "mask", [is_weight, is_small, lambda p: "1" in p.path, lambda p: p.shape[0] == 4]
 )
-def test_predicates_of_path_shape_and_ndim_choose_the_same_everywhere(backend, mask):
-    if "compile" in backend.name and mask is not in_encoder:
-        pytest.skip("one is enough where every kernel is compiled")
+def test_predicates_of_shape_and_ndim_choose_the_same_everywhere(backend, mask):
+    chooses_the_same(backend, mask)
+
+
+def test_predicates_of_the_path_choose_the_same_everywhere(backend):
+    chooses_the_same(backend, in_encoder)
+
+
+def chooses_the_same(backend, mask):
     rule, half = AdamW(lr=0.1, weight_decay=0.5), [(mask, {"lr": 0.05})]
     assert_as_alone(grouped(rule, mask), backend, rule, mask)
     assert_as_alone(grouped(rule, None, half), backend, rule, None, half)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_mask_switches_every_family_of_decay_off(rule_class, family):
-    plain = typical(rule_class)
-    try:
-        rule = plain.replace(decay=family)
-    except ValueError:
-        pytest.skip("the rule has no such family")
+def test_a_mask_switches_every_family_of_decay_off(rule_class):
+    found = 0
+    for family in FAMILIES:
+        with suppress(ValueError):  # the rule has no such family
+            rule = typical(rule_class).replace(decay=family)
+            switched_off(rule)
+            found += 1
+    assert found
+
+
+def switched_off(rule):
     if rule.needs == "tree":
         everywhere, nowhere = (
             run(rule.replace(mask=lambda p, on=on: on), NumPy(), TRAJECTORY) for on in (True, False)
@@ -155,17 +171,15 @@ def test_a_mask_switches_every_family_of_decay_off(rule_class, family):
         assert (decayed[-1][key] != undecayed[-1][key]).any()
 
 
+@pytest.mark.only(where=lambda backend: backend.name in ("torch", "optax", "mlx", "jax.jit"))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_mask_means_the_same_for_every_family_in_every_framework(backend, family):
-    if backend.name not in ("torch", "optax", "mlx", "jax.jit"):
-        pytest.skip("one execution of each framework, and jit")
     rule = samestep.LAMB(lr=0.1, weight_decay=0.5, decay=family)
     assert_as_alone(grouped(rule, is_weight), backend, rule, is_weight)
 
 
+@interpreted
 def test_a_parameter_of_several_groups_takes_the_first(backend):
-    if "compile" in backend.name:
-        pytest.skip("says nothing about kernels")
     rule = samestep.SGD(lr=1.0, momentum=0.5)
     groups = [
         (in_encoder, {"lr": 0.5}),
@@ -176,9 +190,9 @@ def test_a_parameter_of_several_groups_takes_the_first(backend):
     assert_as_alone(grouped(rule, None, groups), backend, rule, None, groups)
 
 
+@pytest.mark.only(where=lambda backend: backend.name != "torch.compile")
 def test_schedules_inside_groups_count_like_any_other(backend):
-    if backend.name == "torch.compile":
-        pytest.skip("takes its scalars from where torch does")
+    """But in torch.compile, which takes its scalars from where torch does."""
     rule = AdamW(lr=0.1, weight_decay=0.1)
     ramp, fall = schedules.Linear(0.1, 0.9, 3), schedules.ExponentialDecay(0.1, 2, 0.5)
     groups = [(is_weight, {"lr": fall}), (in_encoder, {"betas": (ramp, 0.99)})]
@@ -204,9 +218,8 @@ def test_sums_over_all_parameters_do_not_depend_on_their_order(order):
 # Wrappers.
 
 
+@interpreted
 def test_groups_of_a_wrapper_and_of_the_rule_inside_come_together(backend):
-    if "compile" in backend.name:
-        pytest.skip("says nothing about kernels")
     plain = Lookahead(AdamW(lr=0.1, weight_decay=0.1), 2)
     outer, inner = [(in_encoder, {"sync_rate": 0.25})], [(is_weight, {"lr": 0.05})]
     rule = Lookahead(plain.rule.replace(groups=inner), 2, groups=outer)
@@ -578,9 +591,8 @@ def test_a_torch_group_takes_nothing_that_is_for_the_whole_optimizer(name, value
     assert len(optimizer.param_groups) == 1
 
 
+@pytest.mark.only(where=lambda backend: backend.name in ("torch", "optax", "mlx"))
 def test_native_classes_take_mask_and_groups(backend):
-    if backend.name not in ("torch", "optax", "mlx"):
-        pytest.skip("one execution of each framework")
     adapter = pytest.importorskip(f"samestep.{'jax' if backend.name == 'optax' else backend.name}")
     groups = [(in_encoder, {"lr": 0.5})]
     params = torch_params(pytest.importorskip("torch"), SHAPES) if backend.name == "torch" else None
@@ -599,10 +611,9 @@ def dtypes(running):
     }
 
 
+@narrow
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_slot_keeps_its_own_dtype_and_others_the_parameter_s(backend, wrapped):
-    if "bfloat16" not in backend.dtypes:
-        pytest.skip("has no bfloat16")
     rule = AdamW(state_dtype={"m": "bfloat16"})
     rule = Lookahead(rule) if wrapped else rule
     rest = {"v": {"float32"}, **({"slow": {"float32"}} if wrapped else {})}
@@ -613,10 +624,9 @@ def test_a_slot_keeps_its_own_dtype_and_others_the_parameter_s(backend, wrapped)
         assert dtypes(running) == {"m": {"bfloat16"}, **rest}
 
 
+@narrow
 def test_a_narrow_slot_is_rounded_once_a_step_and_no_other_is(backend):
     """Against float32 throughout: m differs by half a unit of bfloat16, v not at all."""
-    if "bfloat16" not in backend.dtypes:
-        pytest.skip("has no bfloat16")
     wide, narrow = (
         run(AdamW(state_dtype=kind), backend, TRAJECTORY) for kind in (None, {"m": "bfloat16"})
     )
@@ -692,11 +702,10 @@ def test_ademamix_keeps_its_dtypes_under_scan():
 # AdEMAMix's slow start.
 
 
+@interpreted
 @pytest.mark.parametrize("begin", [0, 3])
 def test_slow_start_is_where_alpha_s_and_beta3_s_schedules_begin_and_no_other(backend, begin):
     """By hand: the paper's Algorithm 1, with both schedules begun late and lr's from step 0."""
-    if backend.name in ("torch.compile", "mx.compile"):
-        pytest.skip("says nothing about kernels")
     seen = {"alpha": [], "beta3": [], "lr": [], "beta1": []}
 
     def noted(name, schedule):

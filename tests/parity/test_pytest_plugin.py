@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -313,7 +315,7 @@ def test_a_rule_has_every_property_that_a_function_of_the_suite_says():
     made = conformance_of(samestep.SGD)
     there = {name for name in vars(made) if name.startswith("test_")}
     assert {UNTOUCHED, KEPT, RESUMES, NEEDS, AXES} < there
-    source = Path(properties.__file__).parent / "test_properties.py"
+    source = Path(properties.__file__).parent.parent / "rules" / "test_properties.py"
     written = {
         line.split("(")[0].removeprefix("def ")
         for line in source.read_text(encoding="utf-8").splitlines()
@@ -324,30 +326,37 @@ def test_a_rule_has_every_property_that_a_function_of_the_suite_says():
     assert "test_faults_in_a_rule_are_caught" in thorough and written.isdisjoint(thorough)
 
 
-def test_a_module_s_fixtures_go_with_its_tests_alone():
-    made = vars(conformance_of(samestep.SGD))
-    packed = made["test_a_packed_step_is_the_step_to_the_last_bit"].__func__
-    used = [mark.args for mark in packed.pytestmark if mark.name == "usefixtures"]
-    assert used == [("_test_executions_small_packs",)] and used[0][0] in made
-    elsewhere = made[UNTOUCHED].__func__
-    assert not hasattr(elsewhere, "pytestmark") or elsewhere.pytestmark == []
+def test_a_property_asks_for_nothing_but_its_case_and_pytest_s_own_fixtures():
+    own = {"rule_class", "setting", "backend", "dtype", "monkeypatch", "record_property"}
+    for name, value in vars(conformance_of(samestep.SGD, thorough=True)).items():
+        if name.startswith("test_"):
+            marks = getattr(value.__func__, "pytestmark", [])
+            given = {m.args[0] for m in marks if m.name == "parametrize"}
+            assert {*inspect.signature(value.__func__).parameters} <= own | given, name
+
+
+def test_a_property_is_the_function_that_the_suite_runs():
+    module = importlib.import_module("samestep.conformance.rules.test_properties")
+    assert vars(conformance_of(samestep.SGD))[UNTOUCHED].__func__ is getattr(module, UNTOUCHED)
 
 
 def test_what_is_not_installed_is_a_test_that_is_skipped(monkeypatch):
     def missing(name):
+        if name == "pytest":
+            return pytest
         raise ModuleNotFoundError(f"No module named {absent!r}", name=absent)
 
     pytest.importorskip("hypothesis")
     whole = types.SimpleNamespace(**{**vars(properties.importlib), "import_module": missing})
     absent = "mlx"
-    collection = properties._Collection(samestep.SGD, thorough=False)
+    (found,) = (each for each in properties.modules() if each.name.endswith("test_properties"))
     monkeypatch.setattr(properties, "importlib", whole)
-    collection.take("samestep.conformance.rules.test_properties")
+    (test,) = properties.taken(found, thorough=False).values()
     with pytest.raises(pytest.skip.Exception, match="needs mlx, which is not installed"):
-        collection.body["test_properties"].__func__()
+        test()
     absent = "samestep.gone"
     with pytest.raises(ModuleNotFoundError):
-        collection.take("samestep.conformance.rules.test_properties")
+        properties.taken(found, thorough=False)
 
 
 @pytest.mark.parametrize("wrong", [samestep.SGD(), "SGD", dict])
