@@ -25,7 +25,17 @@ import numpy
 from samestep.parity import Trajectory
 from samestep.parity.backend import Snapshot
 
-__all__ = ["RECTIFIED", "Arguments", "Peer", "Vector", "declared", "dialects", "nested"]
+__all__ = [
+    "FLOAT64",
+    "RECTIFIED",
+    "Arguments",
+    "Peer",
+    "Vector",
+    "agree",
+    "declared",
+    "dialects",
+    "nested",
+]
 
 FLOAT64 = 1e-12
 """Two orders of evaluation of one formula differ by a few of float64's roundoffs (1.1e-16) per
@@ -95,6 +105,45 @@ def declared(native: Callable[..., Any]) -> dict[str, Any]:
     """The arguments of a function or class that have a default, with it."""
     found = signature(native).parameters.values()
     return {item.name: item.default for item in found if item.default is not Parameter.empty}
+
+
+def agree(
+    ours: Sequence[Snapshot],
+    theirs: Sequence[Snapshot],
+    tolerance: float,
+    what: Any = "",
+    *,
+    whole: bool = False,
+) -> None:
+    """Compare all that both sides hold, after every step.
+
+    A deviation is relative to the largest value, or change of it, that the element has had so far:
+    where a momentum crosses zero, rounding is proportional to the numbers that cancelled.
+
+    Args:
+        ours: our snapshots.
+        theirs: the library's; an axis that was summed over may be kept with size 1.
+        tolerance: the largest deviation.
+        what: begins the message.
+        whole: a rule mixes the elements of an array; the largest value is the array's.
+    """
+    assert len(ours) == len(theirs)
+    assert any(slot == "param" for slot, _ in theirs[0])
+    sizes: dict[tuple[str, str], Any] = {}
+    before = ours[0]
+    for step, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        for key in mine.keys() & other.keys():
+            found, expected = mine[key], other[key].reshape(mine[key].shape)
+            size = numpy.fmax(numpy.abs(found), numpy.abs(found - before.get(key, 0.0)))
+            if whole:
+                size = numpy.full(size.shape, numpy.max(size, initial=0.0))
+            sizes[key] = numpy.fmax(size, sizes.get(key, 0.0))
+            assert numpy.all(numpy.isfinite(found)), f"{what}: {key} after step {step}"
+            error = numpy.abs(found - expected)
+            worst = numpy.max(error / numpy.where(sizes[key] == 0, 1.0, sizes[key]), initial=0.0)
+            agreed = bool(numpy.all(error <= tolerance * sizes[key]))
+            assert agreed, f"{what}: {key} after step {step} differs by {worst:.2g}"
+        before = mine
 
 
 def dialects() -> dict[str, ModuleType]:

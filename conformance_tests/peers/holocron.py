@@ -88,8 +88,8 @@ def _bounds(h: Hypers) -> tuple[float, float] | None:
 
 
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
-LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
-AMSGRAD = [{}, LARGE, {**LARGE, "amsgrad": True}]
+LARGE: Hypers = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+AMSGRAD: list[Hypers] = [{}, LARGE, {**LARGE, "betas": (0.9, 0.9), "amsgrad": True}]
 SGD = {"inner": "SGD", "lr": 0.01, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}
 ADAMW = {"inner": "AdamW", "lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
 
@@ -164,7 +164,7 @@ PEERS = [
             "n_max": "max_exp_avg_delta",
             "prev": "prev_grad",
         },
-        AMSGRAD,
+        [{}, LARGE, {**LARGE, "betas": (0.9, 0.9, 0.9), "amsgrad": True}],
     ),
     Peer(
         "AdEMAMix",

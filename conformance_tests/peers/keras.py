@@ -105,6 +105,7 @@ def _peer(name: str, *settings: Hypers, **others: Any) -> Peer:
 
 
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+FALLING = {**LARGE, "betas": (0.9, 0.9)}
 
 
 def _ours() -> dict[str, str | Callable[[Hypers], Any]]:
@@ -151,9 +152,9 @@ PEERS = [
     _peer("RMSprop", {}, {"momentum": 0.9, "centered": True, **LARGE}),
     _peer("Adagrad", {}, {"initial_v": 0.3, **LARGE}),
     _peer("Adadelta", {}, {"rho": 0.8, **LARGE}),
-    _peer("Adam", {}, LARGE, {"amsgrad": True, **LARGE}),
-    _peer("AdamW", {}, LARGE, {"amsgrad": True, **LARGE}),
-    replace(_peer("Adam", {}, LARGE), rule="AMSGrad", make=_amsgrad),
+    _peer("Adam", {}, LARGE, {"amsgrad": True, **FALLING}),
+    _peer("AdamW", {}, LARGE, {"amsgrad": True, **FALLING}),
+    replace(_peer("Adam", {}, FALLING), rule="AMSGrad", make=_amsgrad),
     _peer("Adamax", {}, LARGE),
     _peer("Nadam", {}, LARGE, left_out={"product": "one for all parameters there"}),
     _peer("Lion", {}, {"lr": 0.01, "weight_decay": 0.1}),

@@ -108,6 +108,20 @@ def slots(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
+OTHERS = [
+    Peer(
+        "Muon",
+        lambda optimizers, h: optimizers.Muon(
+            h["lr"], h["momentum"], weight_decay=0.0, nesterov=h["nesterov"]
+        ),
+        slots("m"),
+        [LR, {**LR, "nesterov": False}],
+        tolerance=2e-6,
+        because="MLX rounds the coefficient 2.0315 to float32, by 2e-8, and five iterations follow",
+    ),
+]
+"""What a rule computes that has no dialect of MLX: its decay is coupled."""
+
 PEERS = [
     Peer(
         "SGD",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from samestep.parity import Trajectory
 from samestep.parity.backend import Snapshot
 
 from . import RECTIFIED, Arguments, Peer, nested
@@ -150,6 +152,54 @@ ARGUMENTS = Arguments(
     },
 )
 
+
+def _yogi(optax: Any, h: Hypers) -> Any:
+    """As optax.yogi, which lets the values to start from not be chosen."""
+    betas = dict(zip(("b1", "b2"), h["betas"], strict=True))
+    scaled = optax.scale_by_yogi(initial_accumulator_value=h["initial_v"], eps=h["eps"], **betas)
+    return optax.chain(scaled, optax.scale_by_learning_rate(h["lr"]))
+
+
+def _muon(optax: Any, h: Hypers) -> Any:
+    """Without the bias correction's effect: it is a factor, which the norm takes out."""
+    import jax  # noqa: PLC0415
+
+    def numbers(params: Any) -> Any:
+        def one(param: Any) -> Any:
+            axes = [*range(param.ndim)]
+            output = axes.pop(0 if h["layout"] == "oi" else -1)
+            return optax.contrib.MuonDimensionNumbers(tuple(axes), output)
+
+        return jax.tree.map(one, params)
+
+    return optax.contrib.muon(
+        h["lr"],
+        beta=h["momentum"],
+        eps=1e-7,
+        weight_decay=h["weight_decay"],
+        nesterov=h["nesterov"],
+        muon_weight_dimension_numbers=numbers,
+    )
+
+
+def _large(trajectory: Trajectory) -> Trajectory:
+    """Gradients beside whose norm, up to 1e9, Muon's 1e-7 is nothing."""
+    grads = [{path: 1e8 * grad for path, grad in step.items()} for step in trajectory.grads]
+    return replace(trajectory, grads=grads)
+
+
+OTHERS = [
+    Peer(
+        "Muon",
+        _muon,
+        kept("Muon", "m"),
+        [{"nesterov": False, "weight_decay": 0.1, "layout": layout} for layout in ("oi", "io")],
+        without={"empty": "no quotient of its sides"},
+        problem=_large,
+    ),
+]
+"""What a rule computes that has no dialect of optax: optax weights Nesterov's form otherwise."""
+
 PEERS = [
     Peer(
         "SGD",
@@ -182,7 +232,7 @@ PEERS = [
         "AMSGrad",
         _native("AMSGrad"),
         kept("AMSGrad", "m", "v", "v_max"),
-        [{}, ROOT, {"bias_correction": False}],
+        [{}, {**ROOT, "betas": (0.9, 0.9)}, {"bias_correction": False}],
     ),
     Peer(
         "Adamax",
@@ -200,7 +250,12 @@ PEERS = [
         "SM3",
         _native("SM3"),
         kept("SM3", "m", "mu"),
-        [{}, {"lr": 0.01, "momentum": 0.5, "eps": 1e-2}],
+        [
+            {},
+            {"lr": 0.01, "momentum": 0.5, "eps": 1e-2},
+            {"momentum": 0.0, "eps": 1e-2},
+            {"eps": 0.0},
+        ],
         without={"scalar": "it looks for a first axis", "empty": "no maximum over no elements"},
     ),
     Peer(
@@ -260,6 +315,7 @@ PEERS = [
         kept("Yogi", "m", "v"),
         [{}, {"lr": 0.1, "eps": 1e-2, "betas": (0.8, 0.9)}],
     ),
+    Peer("Yogi", _yogi, kept("Yogi", "m", "v"), [{"initial_v": 0.1, "initial_m": 0.1}]),
     Peer(
         "Signum",
         _native("Signum"),
@@ -274,7 +330,13 @@ PEERS = [
         [
             {},
             {"lr": 0.1, "min_dim": 2, "momentum": 0.9, **DECAY},
-            {"lr": 0.1, "min_dim": 4, "scale_parameter": False, "clip_threshold": 1.5},
+            {
+                "lr": 0.1,
+                "min_dim": 4,
+                "scale_parameter": False,
+                "clip_threshold": 1.5,
+                "decay_rate": 0.7,
+            },
         ],
         tolerance=1e-6,
         because="optax computes 1 - t**-0.8 in float32, which rounds by 6e-8",
@@ -288,6 +350,15 @@ PEERS = [
             {"d0": 1e-2, "lr": 0.5, "d_coef": 2.0, "safeguard_warmup": True, **DECAY},
         ],
         left_out={"d_max": "without a limit to its growth, d is its own maximum"},
+    ),
+    Peer(
+        "Prodigy",
+        _native("Prodigy"),
+        kept("Prodigy", "m", "v", "s", "p0", "d", "numerator"),
+        [DECAY],
+        left_out={"d_max": "without a limit to its growth, d is its own maximum"},
+        tolerance=1e-9,
+        because="parameters near 1 first move by 1e-6, so that p0 - p keeps ten digits",
     ),
     Peer(
         "Lookahead",

@@ -146,6 +146,8 @@ def _clipped_by_norm(tensors: Any, h: Hypers) -> Any:
 
 
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+FALLING = {**LARGE, "betas": (0.9, 0.9)}
+"""With these v falls again, so that the largest v is another."""
 
 
 def _ours() -> dict[str, str | Callable[[Hypers], Any]]:
@@ -187,18 +189,24 @@ PEERS = [
         {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
         {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "maximize": True},
     ),
-    _peer("RMSprop", {}, {"centered": True, "momentum": 0.9, "weight_decay": 0.1, "eps": 1e-2}),
+    _peer(
+        "RMSprop",
+        {},
+        {"momentum": 0.8},
+        {"centered": True, "momentum": 0.9, "weight_decay": 0.1, "eps": 1e-2},
+    ),
     _peer("Adagrad", {}, {"lr_decay": 0.1, "initial_v": 0.3, **LARGE}),
     _peer("AdaDelta", {}, {"rho": 0.8, **LARGE}, native="Adadelta"),
-    _peer("Adam", {}, LARGE, {**LARGE, "amsgrad": True, "maximize": True}),
-    _peer("AdamW", {}, LARGE, {**LARGE, "amsgrad": True}),
-    _peer("AMSGrad", {}, LARGE, native="Adam", make=_amsgrad),
+    _peer("Adam", {}, LARGE, {**FALLING, "amsgrad": True, "maximize": True}),
+    _peer("AdamW", {}, LARGE, {**FALLING, "amsgrad": True}),
+    _peer("AMSGrad", {}, FALLING, native="Adam", make=_amsgrad),
     _peer("Adamax", {}, LARGE),
     _peer(
         "NAdam",
         {},
         LARGE,
         {**LARGE, "decay": "decoupled"},
+        {**LARGE, "betas": (0.8, 0.99), "momentum_decay": 0.1},
         without={"empty": "the rule does nothing for it, so that its product stays 1"},
     ),
     _peer(
@@ -214,6 +222,7 @@ PEERS = [
         "Adafactor",
         {},
         {"lr": 0.5, "weight_decay": 0.1, "clip_threshold": 1.5, "eps": (1e-2, 1e-2)},
+        {"decay_rate": 0.7, "weight_decay": 0.1, "eps": (1e-10, 1e-2)},
         without={"empty": "it divides by the number of elements"},
     ),
     Peer(

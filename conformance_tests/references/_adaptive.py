@@ -1,4 +1,4 @@
-"""The denominators of Adam and its kin, with the choices that libraries make differently."""
+"""The averages and the denominator of Adam and its kin, with the choices that libraries make."""
 
 from __future__ import annotations
 
@@ -6,64 +6,65 @@ import math
 from decimal import Decimal, localcontext
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ._reference import Array, Reference, quotient
+
+__all__ = ["Adaptive", "rectification", "rectified"]
 
 
-def check_adaptive(
-    eps_at: str = "outside", start: str = "zero", amsgrad: bool | str = False
-) -> None:
-    """Refuse options that are unknown."""
-    if eps_at not in ("outside", "uncorrected", "inside"):
-        raise ValueError(f"eps_at must be 'outside', 'uncorrected' or 'inside', not {eps_at!r}")
-    if start not in ("zero", "gradient"):
-        raise ValueError(f"start must be 'zero' or 'gradient', not {start!r}")
-    if amsgrad not in (False, True, "corrected"):
-        raise ValueError(f"amsgrad must be False, True or 'corrected', not {amsgrad!r}")
+class Adaptive(Reference):
+    """A reference that divides a mean of gradients by the root of a mean of their squares.
 
-
-def quotient(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return x / y, and 0 where y is 0."""
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    result = np.zeros(np.broadcast_shapes(x.shape, y.shape))
-    with np.errstate(divide="ignore"):
-        np.divide(x, y, out=result, where=y != 0)
-    return result
-
-
-def corrected(
-    v: NDArray[np.float64],
-    v_max: NDArray[np.float64] | None,
-    debias: float,
-    amsgrad: bool | str,
-) -> NDArray[np.float64]:
-    """Return the second moment divided by its debias, v_max being updated in place.
-
-    Sources: pytorch/pytorch, torch/optim/adam.py (the largest v so far, then corrected) and
-    google-deepmind/optax, `scale_by_amsgrad` (the largest corrected v so far: "corrected").
+    Sources of the choices: Kingma & Ba, arXiv 1412.6980, Algorithm 1 (`eps_at="outside"`) and the
+    reordering at the end of its section 2 ("uncorrected"); google-deepmind/optax (`eps_root`);
+    the first release of ml-explore/mlx (`start="gradient"`: before the first step m is the first
+    gradient and v its square); pytorch/pytorch, torch/optim/adam.py (`amsgrad`: the largest v so
+    far, then corrected); google-deepmind/optax, `scale_by_amsgrad` (the largest corrected v).
     """
-    if v_max is None:
-        return np.asarray(v / debias)
-    if amsgrad == "corrected":
-        v_max[...] = np.maximum(v_max, v / debias)
-        return np.array(v_max)
-    v_max[...] = np.maximum(v_max, v)
-    return np.asarray(v_max / debias)
 
+    eps_root, eps_at, bias_correction, start = 0.0, "outside", True, "zero"
+    amsgrad: bool | str = False
 
-def denominator(
-    v_hat: NDArray[np.float64], debias: float, eps: float, eps_root: float, eps_at: str
-) -> NDArray[np.float64]:
-    """Return the root of the corrected second moment with eps where it belongs.
+    def slots(self, p: Array) -> dict[str, Array]:
+        """Both averages, zero, and v_max where it is used."""
+        names = ("m", "v", "v_max") if self.amsgrad else ("m", "v")
+        return {name: np.zeros_like(p) for name in names}
 
-    Sources: Kingma & Ba, arXiv 1412.6980, Algorithm 1 ("outside") and the reordering at the end
-    of its section 2 ("uncorrected"); `eps_root` is that of google-deepmind/optax.
-    """
-    if eps_at == "inside":
-        return np.asarray(np.sqrt(v_hat + eps_root + eps))
-    if eps_at == "uncorrected":
-        # (sqrt(v) + eps) / sqrt(debias), for any eps_root
-        return np.asarray(np.sqrt(v_hat + eps_root) + eps / math.sqrt(debias))
-    return np.asarray(np.sqrt(v_hat + eps_root) + eps)
+    def debias(self, beta: float) -> float:
+        """Return the weight that an average has gathered."""
+        return 1 - beta**self.t if self.bias_correction else 1.0
+
+    def average(self, g: Array, m: Array, v: Array) -> None:
+        """Update m and v in place."""
+        beta1, beta2 = self.betas
+        if self.t == 1 and self.start == "gradient":
+            m[...] = g
+            v[...] = g**2
+        m[...] = beta1 * m + (1 - beta1) * g
+        v[...] = beta2 * v + (1 - beta2) * g**2
+
+    def corrected(self, v: Array, v_max: Array | None, debias: float) -> Array:
+        """Return v without its bias, or the largest so far; v_max is updated in place."""
+        if v_max is None:
+            return np.asarray(v / debias)
+        if self.amsgrad == "corrected":
+            v_max[...] = np.maximum(v_max, v / debias)
+            return np.array(v_max)
+        v_max[...] = np.maximum(v_max, v)
+        return np.asarray(v_max / debias)
+
+    def root(self, v_hat: Array, debias: float, eps_root: float) -> Array:
+        """Return the root of the corrected second moment, with eps where it belongs."""
+        if self.eps_at == "inside":
+            return np.asarray(np.sqrt(v_hat + eps_root + self.eps))
+        if self.eps_at == "uncorrected":  # (sqrt(v) + eps) / sqrt(debias), for any eps_root
+            return np.asarray(np.sqrt(v_hat + eps_root) + self.eps / math.sqrt(debias))
+        return np.asarray(np.sqrt(v_hat + eps_root) + self.eps)
+
+    def denominator(self, v: Array, v_max: Array | None, beta: float) -> Array:
+        """Return the denominator from an average of squares."""
+        debias = self.debias(beta)
+        return self.root(self.corrected(v, v_max, debias), debias, self.eps_root)
 
 
 def rectification(beta2: float, t: int, threshold: float) -> float | None:
@@ -82,16 +83,13 @@ def rectification(beta2: float, t: int, threshold: float) -> float | None:
         return math.sqrt(above / below)
 
 
-def rectified(
-    m_hat: NDArray[np.float64], denominators: NDArray[np.float64], r: float | None, below: str
-) -> NDArray[np.float64]:
-    """Return the direction of RAdam, `below` saying what it is while r is None."""
+def rectified(m_hat: Array, denominators: Array, r: float | None, below: str) -> Array:
+    """Return the direction of RAdam; `below` says what it is while r is None."""
     if r is not None:
         return np.asarray(r * quotient(m_hat, denominators))
     if below == "momentum":
         return np.array(m_hat)
     if below == "adam":
         return quotient(m_hat, denominators)
-    if below == "skip":
-        return np.zeros_like(m_hat)
-    raise ValueError(f"below must be 'momentum', 'adam' or 'skip', not {below!r}")
+    assert below == "skip"
+    return np.zeros_like(m_hat)

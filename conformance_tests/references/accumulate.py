@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from ._wrapping import Wrapping
+from ._reference import Array, Wrapping
 
 
 class Accumulate(Wrapping):
@@ -16,19 +13,12 @@ class Accumulate(Wrapping):
     Source: optax, MultiSteps with use_grad_mean=True. `state` has the slot `accumulated` added.
     """
 
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        inner_class: Any,
-        every: int = 2,
-        **inner_kwargs: Any,
-    ) -> None:
-        super().__init__(params, inner_class, **inner_kwargs)
-        self.every = every
-        self.given: list[list[NDArray[np.float64]]] = []
+    def begin(self) -> None:
+        """Keep the mean of what has been given since the last step."""
+        self.given: list[list[Array]] = []
         self.state["accumulated"] = [np.zeros_like(param) for param in self.params]
 
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
+    def step(self, grads: list[Array]) -> None:
         """Take one call, which may be a step."""
         self.given.append(grads)
         means = [np.sum(own, axis=0) / len(own) for own in zip(*self.given, strict=True)]

@@ -2,70 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from ._adaptive import check_adaptive, corrected, denominator, quotient
+from .adam import Adam
 
 
-class AdamW:
+class AdamW(Adam):
     """Adam whose weight decay, scaled by lr, acts on the parameter and not on the gradient.
 
     Source: Loshchilov & Hutter, arXiv 1711.05101, Algorithm 2, with the schedule multiplier
     and the decay multiplied into lr, as in pytorch/pytorch, torch/optim/adamw.py.
     """
-
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.01,
-        eps_root: float = 0.0,
-        eps_at: str = "outside",
-        bias_correction: bool = True,
-        start: str = "zero",
-        amsgrad: bool | str = False,
-    ) -> None:
-        check_adaptive(eps_at, start, amsgrad)
-        self.params = [np.array(p, dtype=np.float64) for p in params]
-        self.state: dict[str, list[Any]] = {
-            "m": [np.zeros_like(p) for p in self.params],
-            "v": [np.zeros_like(p) for p in self.params],
-        }
-        if amsgrad:
-            self.state["v_max"] = [np.zeros_like(p) for p in self.params]
-        self.lr = lr
-        self.betas = betas
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.eps_root = eps_root
-        self.eps_at = eps_at
-        self.bias_correction = bias_correction
-        self.start = start
-        self.amsgrad = amsgrad
-        self.t = 0
-
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
-        """Take one step."""
-        beta1, beta2 = self.betas
-        self.t += 1
-        debias1 = 1 - beta1**self.t if self.bias_correction else 1.0
-        debias2 = 1 - beta2**self.t if self.bias_correction else 1.0
-        for i in range(len(self.params)):
-            p, m, v = self.params[i], self.state["m"][i], self.state["v"][i]
-            v_max = self.state["v_max"][i] if self.amsgrad else None
-            g = np.asarray(grads[i], dtype=np.float64)
-            if self.t == 1 and self.start == "gradient":
-                m[...] = g
-                v[...] = g**2
-            m[...] = beta1 * m + (1 - beta1) * g
-            v[...] = beta2 * v + (1 - beta2) * g**2
-            m_hat = m / debias1
-            v_hat = corrected(v, v_max, debias2, self.amsgrad)
-            root = denominator(v_hat, debias2, self.eps, self.eps_root, self.eps_at)
-            u = quotient(m_hat, root)
-            p[...] = p - self.lr * (u + self.weight_decay * p)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from ._wrapping import Wrapping
+from ._reference import Array, Wrapping
 
 
 class Average(Wrapping):
@@ -17,38 +14,26 @@ class Average(Wrapping):
     ("equal"); optax.ema with debias=True ("debiased"). `state` has the slot `average` added.
     """
 
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        inner_class: Any,
-        average_decay: float = 0.999,
-        average_start: int = 0,
-        averaging: str = "ema",
-        **inner_kwargs: Any,
-    ) -> None:
-        super().__init__(params, inner_class, **inner_kwargs)
-        self.average_decay = average_decay
-        self.average_start = average_start
-        self.averaging = averaging
-        self.t = 0
+    def begin(self) -> None:
+        """Keep the average, and the sum that it is made of."""
         self.state["average"] = [param.copy() for param in self.params]
         self.sums = [np.zeros_like(param) for param in self.params]
 
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
+    def step(self, grads: list[Array]) -> None:
         """Take one step."""
         self.inner.step(grads)
         self.t += 1
-        n = self.t - self.average_start
+        n, decay = self.t - self.average_start, self.average_decay
         for param, average, total in zip(
             self.params, self.state["average"], self.sums, strict=True
         ):
             if n <= 0:
                 average[...] = param
             elif self.averaging == "ema":
-                average[...] = self.average_decay * average + (1 - self.average_decay) * param
+                average[...] = decay * average + (1 - decay) * param
             elif self.averaging == "debiased":
-                total[...] = self.average_decay * total + (1 - self.average_decay) * param
-                average[...] = total / (1 - self.average_decay**n)
+                total[...] = decay * total + (1 - decay) * param
+                average[...] = total / (1 - decay**n)
             else:
                 total[...] = total + param
                 average[...] = total / n

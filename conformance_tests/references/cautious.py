@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from ._wrapping import Wrapping
+from ._reference import Array, Wrapping
 
 
 class Cautious(Wrapping):
@@ -18,24 +15,15 @@ class Cautious(Wrapping):
     direction; it is done here instead, by the definitions of the families.
     """
 
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        inner_class: Any,
-        rescale: str = "mean",
-        **inner_kwargs: Any,
-    ) -> None:
-        self.rescale = rescale
-        self.lr = inner_kwargs["lr"]
-        self.family = inner_kwargs["family"]
-        self.amount = inner_kwargs["amount"]
-        within = inner_kwargs.get("weight_decay", 0.0)
-        if within and self.family != "in_update":
-            self.amount, inner_kwargs["weight_decay"] = within, 0.0
-        inner_kwargs["amount"] = 0.0
-        super().__init__(params, inner_class, **inner_kwargs)
+    def begin(self) -> None:
+        """Take the decay over from the reference that has it."""
+        base = self.inner
+        while isinstance(base, Wrapping):
+            base = base.inner
+        self.lr, self.family, self.amount = base.lr, base.decay, base.amount
+        base.amount = 0.0
 
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
+    def step(self, grads: list[Array]) -> None:
         """Take one step."""
         before = [param.copy() for param in self.params]
         if self.family in ("l2", "l2+proximal"):
@@ -48,12 +36,8 @@ class Cautious(Wrapping):
                 factor = 1 / max(float(np.mean(along)), 1e-3)
             else:
                 factor = along.size / (np.count_nonzero(along) + 1)
-            start = old
-            if self.family == "decoupled":
-                start = old - self.lr * self.amount * old
-            if self.family == "absolute":
-                start = old - self.amount * old
-            new = start - factor * np.where(along, move, 0.0)
+            shrinks = {"decoupled": self.lr, "absolute": 1.0}.get(self.family, 0.0) * self.amount
+            new = old - shrinks * old - factor * np.where(along, move, 0.0)
             if self.family == "in_update":
                 new = new - self.lr * self.amount * old
             if self.family in ("proximal", "l2+proximal"):

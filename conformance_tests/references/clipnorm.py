@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from ._wrapping import Wrapping
+from ._reference import Array, Wrapping
 
 
 class ClipNorm(Wrapping):
@@ -16,17 +13,7 @@ class ClipNorm(Wrapping):
     Source: Pascanu, Mikolov & Bengio, arXiv 1211.5063, Algorithm 1, for each parameter.
     """
 
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        inner_class: Any,
-        clip_norm: float = 1.0,
-        **inner_kwargs: Any,
-    ) -> None:
-        super().__init__(params, inner_class, **inner_kwargs)
-        self.clip_norm = clip_norm
-
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
+    def step(self, grads: list[Array]) -> None:
         """Take one step."""
         clipped = []
         for grad in grads:

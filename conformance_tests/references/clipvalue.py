@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from ._wrapping import Wrapping
+from ._reference import Array, Wrapping
 
 
 class ClipValue(Wrapping):
@@ -16,17 +13,7 @@ class ClipValue(Wrapping):
     Source: pytorch/pytorch, torch/nn/utils/clip_grad.py, clip_grad_value_.
     """
 
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        inner_class: Any,
-        max_value: float = 1.0,
-        **inner_kwargs: Any,
-    ) -> None:
-        super().__init__(params, inner_class, **inner_kwargs)
-        self.max_value = max_value
-
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
+    def step(self, grads: list[Array]) -> None:
         """Take one step."""
         clipped = []
         for grad in grads:

@@ -3,76 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ._adaptive import check_adaptive, corrected, denominator, quotient
+from ._adaptive import Adaptive
+from ._reference import Array, quotient
 
 
-class LAMB:
+class LAMB(Adaptive):
     """Adam's direction plus decay, rescaled per parameter to the norm of that parameter.
 
     Source: You et al., arXiv 1904.00962, Algorithm 2, with phi the clipping to `scale_clip` (the
     identity by default) and a ratio of 1 where phi or the direction's norm is zero.
     """
 
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-6,
-        weight_decay: float = 0.01,
-        scale_clip: tuple[float, float] = (0.0, math.inf),
-        eps_root: float = 0.0,
-        eps_at: str = "outside",
-        bias_correction: bool = True,
-        start: str = "zero",
-        amsgrad: bool | str = False,
-    ) -> None:
-        check_adaptive(eps_at, start, amsgrad)
-        self.params = [np.array(p, dtype=np.float64) for p in params]
-        self.state: dict[str, list[Any]] = {
-            "m": [np.zeros_like(p) for p in self.params],
-            "v": [np.zeros_like(p) for p in self.params],
-        }
-        if amsgrad:
-            self.state["v_max"] = [np.zeros_like(p) for p in self.params]
-        self.lr = lr
-        self.betas = betas
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.scale_clip = scale_clip
-        self.eps_root = eps_root
-        self.eps_at = eps_at
-        self.bias_correction = bias_correction
-        self.start = start
-        self.amsgrad = amsgrad
-        self.t = 0
+    INSIDE = ("in_update",)
 
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
-        """Take one step."""
-        beta1, beta2 = self.betas
-        self.t += 1
-        debias1 = 1 - beta1**self.t if self.bias_correction else 1.0
-        debias2 = 1 - beta2**self.t if self.bias_correction else 1.0
-        for i in range(len(self.params)):
-            p, m, v = self.params[i], self.state["m"][i], self.state["v"][i]
-            v_max = self.state["v_max"][i] if self.amsgrad else None
-            g = np.asarray(grads[i], dtype=np.float64)
-            if self.t == 1 and self.start == "gradient":
-                m[...] = g
-                v[...] = g**2
-            m[...] = beta1 * m + (1 - beta1) * g
-            v[...] = beta2 * v + (1 - beta2) * g**2
-            m_hat = m / debias1
-            v_hat = corrected(v, v_max, debias2, self.amsgrad)
-            root = denominator(v_hat, debias2, self.eps, self.eps_root, self.eps_at)
-            u = quotient(m_hat, root) + self.weight_decay * p
-            low, high = self.scale_clip
-            scale = min(max(math.sqrt(np.sum(p**2)), low), high)
-            size = math.sqrt(np.sum(u**2))
-            ratio = scale / size if scale > 0 and size > 0 else 1.0
-            p[...] = p - self.lr * ratio * u
+    def change(self, p: Array, g: Array, m: Array, v: Array, v_max: Array | None = None) -> Array:
+        """Return lr ||p|| u / ||u||."""
+        self.average(g, m, v)
+        m_hat = m / self.debias(self.betas[0])
+        u = quotient(m_hat, self.denominator(v, v_max, self.betas[1])) + self.weight_decay * p
+        low, high = self.scale_clip
+        scale = min(max(math.sqrt(np.sum(p**2)), low), high)
+        size = math.sqrt(np.sum(u**2))
+        return self.lr * (scale / size if scale > 0 and size > 0 else 1.0) * u

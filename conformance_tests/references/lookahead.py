@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from ._reference import Array, Wrapping
 
 
-class Lookahead:
+class Lookahead(Wrapping):
     """Every `sync_period` steps of an inner rule, pulls the parameters to a slow copy.
 
     Source: michaelrzhang/lookahead, lookahead_pytorch.py (with pullback_momentum="none"), and
@@ -16,28 +13,15 @@ class Lookahead:
     reference's own, `state` with the slot `slow` added.
     """
 
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        inner_class: type,
-        sync_period: int = 6,
-        sync_rate: float = 0.5,
-        **inner_kwargs: Any,
-    ) -> None:
-        self.inner: Any = inner_class(params, **inner_kwargs)
-        self.params: list[NDArray[np.float64]] = self.inner.params
-        self.state: dict[str, Any] = self.inner.state
+    def begin(self) -> None:
+        """Keep a slow copy."""
         self.state["slow"] = [p.copy() for p in self.params]
-        self.sync_period = sync_period
-        self.sync_rate = sync_rate
-        self.t = 0
 
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
+    def step(self, grads: list[Array]) -> None:
         """Take one step."""
         self.inner.step(grads)
         self.t += 1
         if self.t % self.sync_period == 0:
-            for i in range(len(self.params)):
-                fast, slow = self.params[i], self.state["slow"][i]
+            for fast, slow in zip(self.params, self.state["slow"], strict=True):
                 slow[...] = slow + self.sync_rate * (fast - slow)
                 fast[...] = slow

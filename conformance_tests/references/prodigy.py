@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ._reference import Array, Reference
 
 
-class Prodigy:
+class Prodigy(Reference):
     """Adam whose step size d is estimated from the distance travelled so far.
 
     Source: konstmish/prodigy 1.1.2, prodigyopt/prodigy.py (with slice_p=1, one parameter
@@ -22,49 +23,20 @@ class Prodigy:
     does not count such a step for its bias correction; here it counts, as in optax.
     """
 
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        lr: float = 1.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        beta3: float | None = None,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        decay: str = "decoupled",
-        bias_correction: bool = False,
-        safeguard_warmup: bool = False,
-        d0: float = 1e-6,
-        d_coef: float = 1.0,
-        growth_rate: float = math.inf,
-    ) -> None:
-        if decay not in ("decoupled", "l2"):
-            raise ValueError(f"decay must be 'decoupled' or 'l2', not {decay!r}")
-        self.params = [np.array(p, dtype=np.float64) for p in params]
-        self.state: dict[str, Any] = {
-            "m": [np.zeros_like(p) for p in self.params],
-            "v": [np.zeros_like(p) for p in self.params],
-            "s": [np.zeros_like(p) for p in self.params],
-            "p0": [p.copy() for p in self.params],
-            "d": d0,
-            "d_max": d0,
-            "numerator": 0.0,
-        }
-        self.lr = lr
-        self.betas = betas
-        self.beta3 = math.sqrt(betas[1]) if beta3 is None else beta3
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.decay = decay
-        self.bias_correction = bias_correction
-        self.safeguard_warmup = safeguard_warmup
-        self.d0 = d0
-        self.d_coef = d_coef
-        self.growth_rate = growth_rate
-        self.t = 0
+    INSIDE = ("in_update",)
 
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
+    def __init__(self, params: list[Array], **values: Any) -> None:
+        super().__init__(params, **values)
+        self.state |= {"d": self.d0, "d_max": self.d0, "numerator": 0.0}
+
+    def slots(self, p: Array) -> dict[str, Array]:
+        """The averages, zero, and the parameter as it is at the start."""
+        return {"p0": p.copy(), **{name: np.zeros_like(p) for name in ("m", "v", "s")}}
+
+    def step(self, grads: list[Array]) -> None:
         """Take one step."""
         beta1, beta2 = self.betas
+        beta3 = math.sqrt(beta2) if self.beta3 is None else self.beta3
         if self.lr == 0:
             return
         d, d_max = self.state["d"], self.state["d_max"]
@@ -73,21 +45,20 @@ class Prodigy:
             correction = math.sqrt(1 - beta2 ** (self.t + 1)) / (1 - beta1 ** (self.t + 1))
         dlr = d * self.lr * correction
 
-        numerator = self.beta3 * self.state["numerator"]
+        numerator = beta3 * self.state["numerator"]
         denominator = 0.0
         gradients = []
-        for i in range(len(self.params)):
-            p, m, v = self.params[i], self.state["m"][i], self.state["v"][i]
-            s, p0 = self.state["s"][i], self.state["p0"][i]
-            g = np.asarray(grads[i], dtype=np.float64)
+        for p, given, own in zip(self.params, grads, self.kept, strict=True):
+            m, v, s = own["m"], own["v"], own["s"]
+            g = np.asarray(given, dtype=np.float64)
             if self.decay == "l2":
-                g = g + self.weight_decay * p
+                g = np.asarray(g + self.amount * p)
             gradients.append(g)
-            numerator += (d / self.d0) * dlr * float(np.sum(g * (p0 - p)))
+            numerator += (d / self.d0) * dlr * float(np.sum(g * (own["p0"] - p)))
             m[...] = beta1 * m + (1 - beta1) * d * g
             v[...] = beta2 * v + (1 - beta2) * d**2 * g**2
             weight = d if self.safeguard_warmup else dlr
-            s[...] = self.beta3 * s + (d / self.d0) * weight * g
+            s[...] = beta3 * s + (d / self.d0) * weight * g
             denominator += float(np.sum(np.abs(s)))
         self.t += 1
         if denominator == 0:
@@ -98,12 +69,9 @@ class Prodigy:
             d = max(d, d_hat)
         d_max = max(d_max, d_hat)
         d = min(d_max, d * self.growth_rate)
-        self.state["d"], self.state["d_max"], self.state["numerator"] = d, d_max, numerator
+        self.state |= {"d": d, "d_max": d_max, "numerator": numerator}
 
-        for i in range(len(self.params)):
-            p, m, v = self.params[i], self.state["m"][i], self.state["v"][i]
-            if self.decay == "decoupled":
-                p[...] = p - self.weight_decay * dlr * p
-            if beta1 == 0:
-                m = d * gradients[i]  # the code keeps no m then, and scales by the new d
-            p[...] = p - dlr * m / (np.sqrt(v) + d * self.eps)
+        for p, g, own in zip(self.params, gradients, self.kept, strict=True):
+            m = own["m"] if beta1 else d * g  # the code keeps no m then, and scales by the new d
+            p[...] = p - self.weight_decay * dlr * p
+            p[...] = p - dlr * m / (np.sqrt(own["v"]) + d * self.eps)

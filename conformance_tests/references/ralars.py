@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ._adaptive import check_adaptive, corrected, denominator, rectification, rectified
+from ._adaptive import Adaptive, rectification, rectified
+from ._reference import Array
 
 
-class RaLars:
+class RaLars(Adaptive):
     """RAdam's direction plus decay, rescaled per parameter to the norm of that parameter.
 
     Source: frgfm/Holocron, holocron/optim/ralars.py, which joins Liu et al., arXiv 1908.03265, with
@@ -19,67 +18,17 @@ class RaLars:
     where RAdam has plain momentum.
     """
 
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        threshold: float = 4.0,
-        force_adaptive_momentum: bool = False,
-        scale_clip: tuple[float, float] = (0.0, 10.0),
-        eps_root: float = 0.0,
-        eps_at: str = "outside",
-        bias_correction: bool = True,
-        start: str = "zero",
-        amsgrad: bool | str = False,
-    ) -> None:
-        check_adaptive(eps_at, start, amsgrad)
-        self.params = [np.array(p, dtype=np.float64) for p in params]
-        self.state: dict[str, list[Any]] = {
-            "m": [np.zeros_like(p) for p in self.params],
-            "v": [np.zeros_like(p) for p in self.params],
-        }
-        if amsgrad:
-            self.state["v_max"] = [np.zeros_like(p) for p in self.params]
-        self.lr = lr
-        self.betas = betas
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.threshold = threshold
-        self.force_adaptive_momentum = force_adaptive_momentum
-        self.scale_clip = scale_clip
-        self.eps_root = eps_root
-        self.eps_at = eps_at
-        self.bias_correction = bias_correction
-        self.start = start
-        self.amsgrad = amsgrad
-        self.t = 0
+    INSIDE, force_adaptive_momentum = ("in_update",), False
 
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
-        """Take one step."""
+    def change(self, p: Array, g: Array, m: Array, v: Array, v_max: Array | None = None) -> Array:
+        """Return lr ||p|| u / ||u||."""
         beta1, beta2 = self.betas
-        self.t += 1
-        debias1 = 1 - beta1**self.t if self.bias_correction else 1.0
-        debias2 = 1 - beta2**self.t if self.bias_correction else 1.0
+        self.average(g, m, v)
+        root = self.denominator(v, v_max, beta2)
         r = rectification(beta2, self.t, self.threshold)
-        otherwise = "adam" if self.force_adaptive_momentum else "momentum"
-        for i in range(len(self.params)):
-            p, m, v = self.params[i], self.state["m"][i], self.state["v"][i]
-            v_max = self.state["v_max"][i] if self.amsgrad else None
-            g = np.asarray(grads[i], dtype=np.float64)
-            if self.t == 1 and self.start == "gradient":
-                m[...] = g
-                v[...] = g**2
-            m[...] = beta1 * m + (1 - beta1) * g
-            v[...] = beta2 * v + (1 - beta2) * g**2
-            m_hat = m / debias1
-            v_hat = corrected(v, v_max, debias2, self.amsgrad)
-            root = denominator(v_hat, debias2, self.eps, self.eps_root, self.eps_at)
-            u = rectified(m_hat, root, r, otherwise) + self.weight_decay * p
-            low, high = self.scale_clip
-            scale = min(max(math.sqrt(np.sum(p**2)), low), high)
-            size = math.sqrt(np.sum(u**2))
-            ratio = scale / size if scale > 0 and size > 0 else 1.0
-            p[...] = p - self.lr * ratio * u
+        below = "adam" if self.force_adaptive_momentum else "momentum"
+        u = rectified(m / self.debias(beta1), root, r, below) + self.weight_decay * p
+        low, high = self.scale_clip
+        scale = min(max(math.sqrt(np.sum(p**2)), low), high)
+        size = math.sqrt(np.sum(u**2))
+        return np.asarray(self.lr * (scale / size if scale > 0 and size > 0 else 1.0) * u)

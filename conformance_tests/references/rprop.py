@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+
+from ._reference import Array, Reference
 
 
-class Rprop:
+class Rprop(Reference):
     """A step size per element, which grows while the gradient keeps its sign.
 
     Source: pytorch/pytorch, torch/optim/rprop.py (the variant known as iRprop-: where the sign
@@ -17,43 +16,27 @@ class Rprop:
     unless the sign has just changed, and a size is held within its limits only when it changes.
     """
 
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        lr: float = 1e-2,
-        etas: tuple[float, float] = (0.5, 1.2),
-        step_sizes: tuple[float, float] = (1e-6, 50.0),
-        lag: bool = False,
-    ) -> None:
-        self.params = [np.array(p, dtype=np.float64) for p in params]
-        self.state: dict[str, list[Any]] = {
-            "prev": [np.zeros_like(p) for p in self.params],
-            "size": [np.full_like(p, lr) for p in self.params],
-        }
-        if lag:
-            self.state["last"] = [np.zeros_like(p) for p in self.params]
-        self.etas = etas
-        self.step_sizes = step_sizes
-        self.lag = lag
+    lag = False
 
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
-        """Take one step."""
+    def slots(self, p: Array) -> dict[str, Array]:
+        """The gradient before, the step size, and with `lag` the step that waits."""
+        last = {"last": np.zeros_like(p)} if self.lag else {}
+        return {"prev": np.zeros_like(p), "size": np.full_like(p, self.lr), **last}
+
+    def change(
+        self, p: Array, g: Array, prev: Array, size: Array, last: Array | None = None
+    ) -> Array:
+        """Return the step size with the gradient's sign."""
         shrink, grow = self.etas
-        smallest, largest = self.step_sizes
-        for i in range(len(self.params)):
-            p, prev, size = self.params[i], self.state["prev"][i], self.state["size"][i]
-            g = np.array(grads[i], dtype=np.float64)
-            agreement = np.asarray(np.sign(g) * np.sign(prev))
-            size[agreement > 0] *= grow
-            size[agreement < 0] *= shrink
-            within = np.clip(size, smallest, largest)
-            size[...] = np.where(agreement == 0, size, within) if self.lag else within
-            g[agreement < 0] = 0.0
-            d = np.asarray(size * np.sign(g))
-            prev[...] = g
-            if self.lag:
-                last = self.state["last"][i]
-                waiting = d
-                d = np.where(agreement < 0, 0.0, last)
-                last[...] = waiting
-            p[...] = p - d
+        agreement = np.asarray(np.sign(g) * np.sign(prev))
+        size[agreement > 0] *= grow
+        size[agreement < 0] *= shrink
+        within = np.clip(size, *self.step_sizes)
+        size[...] = np.where(agreement == 0, size, within) if self.lag else within
+        prev[...] = np.where(agreement < 0, 0.0, g)
+        d = np.asarray(size * np.sign(prev))
+        if last is None:
+            return d
+        waited = np.where(agreement < 0, 0.0, last)
+        last[...] = d
+        return np.asarray(waited)

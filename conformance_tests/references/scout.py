@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from ._reference import Array, Wrapping
 
 
-class Scout:
+class Scout(Wrapping):
     """Lookahead that pulls further where the steps since the last pull disagree less.
 
     Source: frgfm/Holocron, holocron/optim/wrapper.py. An element whose steps are all equal
@@ -18,24 +16,13 @@ class Scout:
     `state` are the inner reference's own, `state` with the slots `slow` and `history` added.
     """
 
-    def __init__(
-        self,
-        params: list[NDArray[np.float64]],
-        inner_class: type,
-        sync_period: int = 6,
-        sync_rate: float = 0.5,
-        **inner_kwargs: Any,
-    ) -> None:
-        self.inner: Any = inner_class(params, **inner_kwargs)
-        self.params: list[NDArray[np.float64]] = self.inner.params
-        self.state: dict[str, Any] = self.inner.state
+    def begin(self) -> None:
+        """Keep a slow copy, and the parameter after each step of a period."""
         self.state["slow"] = [p.copy() for p in self.params]
-        self.state["history"] = [tuple(p.copy() for _ in range(sync_period)) for p in self.params]
-        self.sync_period = sync_period
-        self.sync_rate = sync_rate
-        self.t = 0
+        period = range(self.sync_period)
+        self.state["history"] = [tuple(p.copy() for _ in period) for p in self.params]
 
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
+    def step(self, grads: list[Array]) -> None:
         """Take one step."""
         self.inner.step(grads)
         for fast, history in zip(self.params, self.state["history"], strict=True):
@@ -43,8 +30,7 @@ class Scout:
         self.t += 1
         if self.t % self.sync_period == 0:
             rate = max(1 - self.coherence(), self.sync_rate)
-            for i in range(len(self.params)):
-                fast, slow = self.params[i], self.state["slow"][i]
+            for fast, slow in zip(self.params, self.state["slow"], strict=True):
                 slow[...] = slow + rate * (fast - slow)
                 fast[...] = slow
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from ._wrapping import Wrapping
+from ._reference import Array, Wrapping
 
 
 class SkipNonFinite(Wrapping):
@@ -16,13 +13,11 @@ class SkipNonFinite(Wrapping):
     Source: optax, apply_if_finite, but for the count. `state` has the number `skipped` added.
     """
 
-    def __init__(
-        self, params: list[NDArray[np.float64]], inner_class: Any, **inner_kwargs: Any
-    ) -> None:
-        super().__init__(params, inner_class, **inner_kwargs)
+    def begin(self) -> None:
+        """Count what is skipped."""
         self.state["skipped"] = 0.0
 
-    def step(self, grads: list[NDArray[np.float64]]) -> None:
+    def step(self, grads: list[Array]) -> None:
         """Take one step, or none."""
         if all(np.all(np.isfinite(grad)) for grad in grads):
             self.inner.step(grads)

@@ -1,14 +1,14 @@
 """Every dialect against the library that it is named after, or against vectors worked out by hand.
 
-Both sides run in float64 over the same recorded gradients, which change sign, span decades and
-hold exact zeros, on shapes that include an empty and a 0-d one. Parameters and state are compared
-after every step. A deviation is taken relative to the largest value, or change of it, that the
-element has had so far.
+Rule, reference and library run in float64 over the same recorded gradients, which change sign, span
+decades and hold exact zeros, on shapes that include an empty and a 0-d one. Parameters and state
+are compared after every step.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pkgutil import resolve_name
 from types import ModuleType
@@ -17,9 +17,10 @@ from typing import Any
 import numpy
 import pytest
 
-from samestep.conformance.peers import Peer, Vector, declared, dialects
+from samestep.conformance.peers import Peer, Vector, agree, declared, dialects
+from samestep.conformance.references import follow_reference
 from samestep.parity import Trajectory, oracle, record
-from samestep.parity.backend import Snapshot
+from samestep.parity.trajectory import suited
 from samestep.rule import Rule, registry
 from samestep.vocabulary import Wrapper
 
@@ -40,7 +41,7 @@ def cases(kind: str) -> list[Any]:
     return found
 
 
-def made(name: str, like: str, values: dict[str, Any]) -> Rule:
+def made(name: str, like: str | None, values: dict[str, Any]) -> Rule:
     """The rule of that dialect; of a wrapper, around the rule that the values name."""
     rule = registry[name]
     if "inner" not in values:
@@ -56,26 +57,6 @@ def trajectory_for(peer: Peer) -> Trajectory:
     return peer.problem(trajectory.taken(set(trajectory.params) - set(peer.without)))
 
 
-def agree(ours: list[Snapshot], theirs: list[Snapshot], tolerance: float) -> None:
-    """Compare everything that the library's snapshots hold under our names."""
-    assert len(ours) == len(theirs)
-    sizes: dict[tuple[str, str], Any] = {}
-    before = ours[0]
-    for step, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-        for key in mine.keys() & other.keys():
-            expected = other[key].reshape(mine[key].shape)  # what was summed over may be kept as 1
-            size = numpy.fmax(numpy.abs(mine[key]), numpy.abs(mine[key] - before[key]))
-            sizes[key] = numpy.fmax(size, sizes.get(key, 0.0))
-            finite = bool(numpy.all(numpy.isfinite(mine[key])))
-            assert finite, f"{key} after step {step}"
-            error = numpy.abs(mine[key] - expected)
-            allowed = tolerance * sizes[key]
-            worst = numpy.max(error / numpy.where(sizes[key] == 0, 1.0, sizes[key]), initial=0.0)
-            agreed = bool(numpy.all(error <= allowed))
-            assert agreed, f"{key} after step {step} differs by {worst:.2g}"
-        before = mine
-
-
 def need(module: ModuleType) -> None:
     for library in module.LIBRARIES:
         if find_spec(library.partition(".")[0]) is None:
@@ -86,16 +67,32 @@ def need(module: ModuleType) -> None:
 def test_a_dialect_computes_what_its_library_does(
     like: str, peer: Peer, values: dict[str, Any]
 ) -> None:
-    module = MODULES[like]
-    need(module)
-    trajectory = trajectory_for(peer)
     rule = made(peer.rule, like, values)
     hypers = {**rule.hypers, **{k: v for k, v in values.items() if k == "inner"}}
+    compare_with_library(like, peer, rule, hypers)
+
+
+@pytest.mark.parametrize(("like", "peer", "values"), cases("OTHERS"))
+def test_a_rule_computes_what_a_library_does_that_it_has_no_dialect_for(
+    like: str, peer: Peer, values: dict[str, Any]
+) -> None:
+    rule = made(peer.rule, None, values)
+    compare_with_library(like, peer, rule, rule.hypers)
+
+
+def compare_with_library(name: str, peer: Peer, rule: Rule, hypers: Mapping[str, Any]) -> None:
+    """The rule and its reference beside the library's optimizer."""
+    module = MODULES[name]
+    need(module)
+    trajectory = suited(rule, trajectory_for(peer))
     theirs = module.run(peer, hypers, trajectory.params, trajectory.grads)
-    ours = oracle(rule, trajectory)
     kept = {slot.partition(".")[0] for slot, _ in theirs[-1]}
     assert {*rule.slots(), *rule.shared()} - {*peer.left_out} <= kept
-    agree(ours, theirs, peer.tolerance)
+    whole = rule.needs == "matrix"
+    agree(oracle(rule, trajectory), theirs, peer.tolerance, "the rule", whole=whole)
+    filled = trajectory.taken({path for path, array in trajectory.params.items() if array.size})
+    reference = follow_reference(rule, filled)
+    agree(reference, theirs, peer.tolerance, "the reference", whole=whole)
 
 
 def compared() -> list[tuple[str, str]]:

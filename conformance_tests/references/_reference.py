@@ -1,0 +1,127 @@
+"""What references share: numbers from the rule's declaration, and weight decay by definition."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from samestep.rule import registry
+
+__all__ = ["Array", "Reference", "Wrapping", "quotient"]
+
+Array: TypeAlias = Any
+"""A float64 array. NumPy's types tell 0-d arrays from numbers, which arithmetic here does not."""
+
+
+class Numbers:
+    """Takes the numbers and options that the rule of the same name declares, with its defaults.
+
+    A class attribute is an option that the rule itself has not, such as another library's fault.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def take(self, values: Mapping[str, Any]) -> None:
+        """Set what the rule declares.
+
+        Raises:
+            TypeError: the rule declares no such value, and the reference has none.
+        """
+        declared = registry[type(self).__name__].fields()
+        for name in values:
+            if name not in declared and not hasattr(type(self), name):
+                raise TypeError(f"the reference of {type(self).__name__} has no {name}")
+        vars(self).update({name: field.default for name, field in declared.items()} | {**values})
+
+
+class Reference(Numbers):
+    """A published rule in NumPy float64, slow and plain, on a list of parameters.
+
+    A subclass has the name of its rule and says what one parameter keeps (``slots``) and what is
+    subtracted from it in a step (``change``).
+    """
+
+    change: Callable[..., Array]
+    """Takes the parameter, its gradient and its slots, which are updated in place."""
+    INSIDE: ClassVar[tuple[str, ...]] = ()
+    """Families of weight decay that ``change`` does itself, with ``weight_decay``."""
+    SEES_OLD: ClassVar[bool] = False
+    """Whether ``change`` sees the parameter as it was before it decayed."""
+
+    def __init__(self, params: list[Array], **values: Any) -> None:
+        self.take(values)
+        inside = self.decay in self.INSIDE
+        decay: float = vars(self)["weight_decay"]
+        self.amount, self.weight_decay = (0.0, decay) if inside else (decay, 0.0)
+        self.params = [np.array(p, dtype=np.float64) for p in params]
+        self.kept = [self.slots(p) for p in self.params]
+        names = self.kept[0] if self.kept else ()
+        self.state: dict[str, Any] = {name: [own[name] for own in self.kept] for name in names}
+        self.t = 0
+
+    def slots(self, p: Array) -> dict[str, Any]:
+        """The state of one parameter at the start."""
+        return {}
+
+    def step(self, grads: list[Array]) -> None:
+        """Take one step, with weight decay as the definition of its family says."""
+        self.t += 1
+        shrinks = {"decoupled": self.lr, "absolute": 1.0}.get(self.decay, 0.0) * self.amount
+        for p, given, own in zip(self.params, grads, self.kept, strict=True):
+            old, g = p.copy(), np.asarray(given, dtype=np.float64)
+            if self.decay in ("l2", "l2+proximal"):
+                g = np.asarray(g + self.amount * old)
+            decayed = np.asarray(old - shrinks * old)
+            p[...] = decayed - self.change(old if self.SEES_OLD else decayed, g, **own)
+            if self.decay == "in_update":
+                p[...] = p - self.lr * self.amount * old
+            if self.decay in ("proximal", "l2+proximal"):
+                p[...] = p / (1 + self.lr * self.amount)
+
+
+class Wrapping(Numbers):
+    """A reference around another, whose ``params`` and ``state`` it has."""
+
+    def __init__(self, inner: Any, **values: Any) -> None:
+        self.take(values)
+        self.inner = inner
+        self.params: list[Array] = inner.params
+        self.state: dict[str, Any] = inner.state
+        self.t = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Add what the wrapper keeps to the state."""
+
+    def counted_only(self, own: tuple[str, ...]) -> None:
+        """Let the inner reference count a step, and take nothing else of it but the `own` slots."""
+        kept = copy.deepcopy((self.params, self.state))
+        self.inner.step([np.zeros_like(param) for param in self.params])
+        for param, value in zip(self.params, kept[0], strict=True):
+            param[...] = value
+        for slot, values in kept[1].items():
+            if slot not in own:
+                self.state[slot] = _put_back(self.state[slot], values)
+
+
+def _put_back(into: Any, value: Any) -> Any:
+    if isinstance(into, np.ndarray):
+        into[...] = value
+        return into
+    if isinstance(into, (list, tuple)):
+        return type(into)(_put_back(*pair) for pair in zip(into, value, strict=True))
+    return value
+
+
+def quotient(x: Any, y: Any) -> Array:
+    """Return x / y, and 0 where y is 0."""
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    result = np.zeros(np.broadcast_shapes(x.shape, y.shape))
+    with np.errstate(divide="ignore"):
+        np.divide(x, y, out=result, where=y != 0)
+    return result
