@@ -3,7 +3,7 @@
     samestep.save("adan.safetensors", optimizer)
     samestep.load("adan.safetensors", optimizer)
 
-What is written says nothing of a framework; see ``file`` for the format.
+The file has no framework's terms in it; see ``file`` for the format.
 """
 
 from __future__ import annotations
@@ -40,25 +40,26 @@ Path = str | os.PathLike[str]
 
 
 def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpoint:
-    """The state of an optimizer as it is now, which later steps do not change.
+    """The current state of an optimizer; later steps do not change it.
 
     Args:
         optimizer: an optimizer of ``samestep.torch`` or ``samestep.mlx``, a transformation of
             ``samestep.jax``, or a rule.
-        params: the parameters, which become part of it. An optimizer of torch or MLX needs none
-            for its state; to it a model (``torch.nn.Module``, ``mlx.nn.Module``) or named tensors.
-        state: the state, where the optimizer does not hold it: JAX, and rules by themselves. It
-            may be one of optax's; the rule is then what computes the same, or a dict of rules by
-            label for ``optax.partition``.
+        params: the parameters, which become part of the checkpoint. For an optimizer of torch or
+            MLX they are optional: a model (``torch.nn.Module``, ``mlx.nn.Module``) or named
+                tensors.
+        state: the state, if the optimizer does not hold it: in JAX, and for a rule by itself. It
+            may be a state of optax. ``optimizer`` is then the rule that computes the same, or a
+            dict of rules by label for ``optax.partition``.
 
     Raises:
-        TypeError: this is no optimizer, or what it needs is not given.
+        TypeError: ``optimizer`` is not an optimizer, or an argument that it needs is missing.
     """
     return _taken(optimizer, params, state).copied()
 
 
 def _taken(optimizer: Any, params: Any, state: Any) -> Checkpoint:
-    """The same without copies where possible, to be used before the next step."""
+    """The checkpoint without copies where possible; valid until the next step."""
     optimizer = _inside(optimizer)
     if isinstance(optimizer, (Rule, Mapping)) and "optax" in _packages(state):
         found: Checkpoint = _native("optax").checkpoint(optimizer, params, state)
@@ -80,19 +81,19 @@ def _taken(optimizer: Any, params: Any, state: Any) -> Checkpoint:
 
 
 def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> Any:
-    """Give an optimizer the state in a checkpoint, all of it or none.
+    """Give an optimizer the state in a checkpoint, completely or not at all.
 
     Args:
         optimizer: as for ``checkpoint``.
         saved: the checkpoint, of this optimizer's rule.
-        params: the parameters, to be overwritten by those in the checkpoint: in JAX and NumPy a
-            tree, else a model. JAX and NumPy need it for the structure.
+        params: the parameters, which the parameters in the checkpoint replace: in JAX and NumPy a
+            tree, else a model. JAX and NumPy need the tree for the structure of the state.
 
     Returns:
-        In JAX and NumPy the new ``(params, state)``; else ``None``, as it is done in place.
+        In JAX and NumPy the new ``(params, state)``. Else ``None``: the change is in place.
 
     Raises:
-        CheckpointError: the checkpoint is not of these parameters and this rule; nothing has been
+        CheckpointError: the checkpoint is of other parameters or of another rule. Nothing has been
             changed.
     """
     optimizer = _inside(optimizer)
@@ -117,26 +118,26 @@ def save(
     max_shard_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write the state of an optimizer to a safetensors file, in the place of what was there.
+    """Write the state of an optimizer to a safetensors file, replacing an existing file.
 
         samestep.save(path, optimizer)                # torch, MLX
         samestep.save(path, optimizer, model)         # the parameters too
         samestep.save(path, optimizer, params, state) # JAX, or a rule by itself
 
-    Whenever the process is killed, the file is the old one or the new one.
+    If the process is killed at any time, the file is the old file or the new file.
 
     Args:
-        path: of the file; its folder must exist.
+        path: path of the file; its folder must exist.
         optimizer: as for ``checkpoint``; or a ``Checkpoint``.
         params: as for ``checkpoint``.
         state: as for ``checkpoint``.
-        max_shard_bytes: if given, arrays are spread over files of at most so many bytes, and
-            ``path`` is an index of them.
-        progress: called with the bytes written and all there are.
+        max_shard_bytes: if given, the largest size of a file in bytes. Arrays are spread over
+            several files, and ``path`` is an index of them.
+        progress: called with the number of bytes written and the number of all bytes.
 
     Raises:
-        TypeError: this is no optimizer of samestep, or what it needs is not given.
-        OSError: it cannot be written.
+        TypeError: ``optimizer`` is not an optimizer, or an argument that it needs is missing.
+        OSError: the file cannot be written.
     """
     taken = optimizer
     if not isinstance(optimizer, Checkpoint):
@@ -149,36 +150,36 @@ def load(
     optimizer: Any,
     params: Any = None,
     *,
-    map: Map | Path | None = None,  # noqa: A002  (what it is called everywhere)
+    map: Map | Path | None = None,  # noqa: A002  (the name of this argument everywhere)
     allow_nan: bool = False,
     progress: Progress | None = None,
 ) -> Any:
-    """Give an optimizer the state in a file that ``save`` has written, in whatever framework.
+    """Give an optimizer the state in a file that ``save`` has written, in any framework.
 
         samestep.load(path, optimizer)                          # torch, MLX: in place
         samestep.load(path, optimizer, model)                   # the parameters too
         params, state = samestep.load(path, optimizer, params)  # JAX, or a rule by itself
 
-    State keeps its dtypes and its step counts. torch takes over the hyperparameters as well, as
-    its ``load_state_dict`` does, and MLX the learning rate; elsewhere a warning says which are
-    others now.
+    The state keeps its dtypes and its step counts. torch also takes the hyperparameters of the
+    file, as its ``load_state_dict`` does, and MLX takes the learning rate. Elsewhere a warning
+    names the hyperparameters that differ.
 
     Args:
-        path: of the file.
+        path: path of the file.
         optimizer: as for ``checkpoint``.
         params: as for ``restore``.
-        map: what makes the checkpoint's names and shapes those of this model, or a TOML file of it;
-            see ``Map``.
+        map: a map of the checkpoint's names and shapes to the names and shapes of this model, or
+            the path of its TOML file; see ``Map``.
         allow_nan: whether state and parameters may hold NaN.
-        progress: called with the bytes checked and all there are.
+        progress: called with the number of bytes checked and the number of all bytes.
 
     Returns:
         As ``restore``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it is damaged, or not of this optimizer; nothing has been changed.
-        ValueError: the file of the map is not one.
+        FileNotFoundError: the file does not exist.
+        CheckpointError: the file is damaged or is of another optimizer. Nothing has been changed.
+        ValueError: the file of the map is not a map.
     """
     chosen = map if map is None or isinstance(map, Map) else Map.read(map)
     saved, after = read(path, allow_nan=allow_nan, lazily=True, progress=progress), ""
@@ -192,13 +193,13 @@ def load(
 
 
 def _inside(optimizer: Any) -> Any:
-    """The optimizer that accelerate or Lightning has put its own around."""
+    """The optimizer inside a wrapper of accelerate or Lightning; else ``optimizer`` itself."""
     inner = None if isinstance(optimizer, Rule) else getattr(optimizer, "optimizer", None)
     return optimizer if inner is None else inner
 
 
 def _library_of(optimizer: Any) -> Any:
-    """The module that knows a library's own optimizers; ``None`` for one of samestep's."""
+    """The module that reads a library's own optimizer; ``None`` for an optimizer of samestep."""
     cls = type(optimizer)
     if hasattr(cls, "checkpoint") and hasattr(cls, "restore"):
         return None
@@ -212,13 +213,13 @@ def _library_of(optimizer: Any) -> Any:
 
 
 def _native(package: str) -> Any:
-    """The module that knows what is a library's own; ``None`` where there is none."""
+    """The module that reads the optimizers of a package; ``None`` if there is none."""
     found = entry_points(group="samestep.natives", name=package)
     return next(iter(found)).load() if found else None
 
 
 def _packages(state: Any) -> Iterator[str]:
-    """The packages that a state is of; a ``State`` within another is one among optax's."""
+    """The packages of a state's classes; a ``State`` inside another state counts as optax's."""
     inside = isinstance(state, (tuple, list, Mapping)) and not isinstance(state, State)
     for child in (state.values() if isinstance(state, Mapping) else state) if inside else ():
         yield from ("optax",) if isinstance(child, State) else _packages(child)

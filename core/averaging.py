@@ -1,10 +1,10 @@
-"""Averaged parameters: what ``Average`` keeps, in the place of the parameters and back.
+"""Averaged parameters: reading the averages that ``Average`` keeps, and swapping them in.
 
     rule = samestep.Average(samestep.AdamW(lr=1e-3), average_decay=0.999)
     ...
     averages = samestep.averaged(rule, params, state)  # NumPy; in JAX: samestep.jax.averaged
 
-In torch and MLX they are in the optimizer's own state, and ``swapped`` puts them into a model:
+In torch and MLX the averages are in the optimizer's own state. ``swapped`` puts them into a model:
 
     averages = {n: optimizer.state[p]["average"] for n, p in model.named_parameters()}
     params = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -16,7 +16,7 @@ In torch and MLX they are in the optimizer's own state, and ``swapped`` puts the
     with samestep.swapped(model.update, params, averages):
         evaluate(model)
 
-Neither knows a framework; ``assign`` is the model's own way of taking parameters.
+Both functions know no framework: ``assign`` is the model's own function for setting parameters.
 """
 
 from __future__ import annotations
@@ -39,18 +39,19 @@ def averaged(rule: Rule, params: Any, state: State) -> Any:
 
     Args:
         rule: an ``Average``, or a rule with one in it.
-        params: the parameters, an array or a tree (dicts, lists, tuples) of arrays; JAX has other
-            trees as well, which ``samestep.jax.averaged`` knows.
-        state: of ``rule.init`` or ``rule.update``. In torch and MLX, whose optimizers have another,
-            the averages are ``optimizer.state[param]["average"]`` and, in a tree like the
-            parameters, ``optimizer.state[...]["average"]``.
+        params: the parameters, an array or a tree (dicts, lists, tuples) of arrays. For other
+            trees of JAX use ``samestep.jax.averaged``.
+        state: the state that ``rule.init`` or ``rule.update`` returned. Optimizers of torch and MLX
+            have another state: there the averages are ``optimizer.state[param]["average"]`` in
+                torch
+            and ``optimizer.state[...]["average"]``, in a tree like the parameters, in MLX.
 
     Returns:
-        A tree shaped like ``params``. A parameter that is not averaged, on another branch of a
-        route, is itself in it.
+        A tree shaped like ``params``. A parameter that is not averaged, because it is on another
+        branch of a route, is in the tree itself.
 
     Raises:
-        TypeError: the state is none of these, or the parameters are no such tree.
+        TypeError: the state is not a ``State``, or the parameters are not such a tree.
         ValueError: the rule keeps no average, or the state is another rule's.
     """
     kept = averages_in(rule, state)
@@ -72,14 +73,14 @@ def averaged(rule: Rule, params: Any, state: State) -> Any:
 
 
 def averages_in(rule: Rule, state: State) -> Any:
-    """What a state keeps under ``average``: a tree like the parameters, in the dtype of the state.
+    """The averages in a state: a tree like the parameters, in the dtype of the state.
 
     Args:
-        rule: the rule that the state is of.
+        rule: the rule of the state.
         state: the state.
 
     Raises:
-        TypeError: it is no state.
+        TypeError: ``state`` is not a state.
         ValueError: the rule keeps no average, or the state is another rule's.
     """
     if "average" not in rule.slots():
@@ -103,14 +104,17 @@ def averages_in(rule: Rule, state: State) -> Any:
 
 @contextmanager
 def swapped(assign: Callable[[Any], Any], params: Any, averages: Any) -> Iterator[None]:
-    """Averages in the place of the parameters inside; whatever happens there, not afterwards.
+    """A context in which a model has the averages; afterwards it has the parameters again.
+
+    The parameters are restored after an exception too.
 
     Args:
-        assign: puts parameters into a model: MLX's ``model.update``, torch's
-            ``model.load_state_dict``, ``partial(nnx.update, model)`` of Flax. If it fails with the
-            averages, which may be half in their place, it is called with the parameters.
-        params: the parameters as ``assign`` takes them; in torch copies, since it writes into them.
-        averages: the averages, likewise.
+        assign: sets the parameters of a model: MLX's ``model.update``, torch's
+            ``model.load_state_dict``, ``partial(nnx.update, model)`` of Flax. If it fails for the
+            averages, it is called with the parameters, because some averages may be set already.
+        params: the parameters, as ``assign`` takes them. In torch give copies, because ``assign``
+            writes into the parameters.
+        averages: the averages, as ``assign`` takes them.
     """
     try:
         assign(averages)

@@ -84,10 +84,9 @@ class Hyper(Field):
     ordered: bool = False
     """Whether the numbers are a lower and an upper bound."""
     infinite: bool = False
-    """Whether infinity is a value, such as a limit that nothing reaches; as it is where it is the
-    default, and among bounds."""
+    """Whether infinity is allowed (always so for bounds, and where it is the default)."""
     whole: bool = False
-    """Whether it is one for all parameters, since what it changes is."""
+    """Whether all parameters share the number, because they share the state that it changes."""
 
     @property
     def range(self) -> str:
@@ -107,7 +106,7 @@ class Hyper(Field):
 
     @property
     def kind(self) -> str:
-        """What sort of value it takes, in words."""
+        """The sort of value, in words."""
         number = "whole number" if isinstance(self.default, int) else "number"
         if isinstance(self.default, tuple):
             return f"{len(self.default)} {number}s"
@@ -118,7 +117,7 @@ class Hyper(Field):
         return not (self.infinite or self.ordered or self.default == math.inf)
 
     def contains(self, number: float) -> bool:
-        """Whether a number lies in the allowed range; NaN lies in none."""
+        """Whether a number lies in the allowed range; NaN never does."""
         return not (
             math.isnan(number)
             or (math.isinf(number) and self._finite)
@@ -132,9 +131,9 @@ class Hyper(Field):
         """The value to store, or an error that names rule, argument, value and range.
 
         Args:
-            rule: its name, for the message.
-            value: what is given: a number, a 0-d array, a schedule; a tuple of them.
-            schedules: whether a schedule will do; what one has given may not be another.
+            rule: name of the rule, for the message.
+            value: the given value: a number, a 0-d array, a schedule, or a tuple of them.
+            schedules: whether a schedule is allowed; the value of a schedule must not be one.
         """
         if value is None and self.default is None:
             return None
@@ -308,16 +307,16 @@ def hyper(
     """Declare a hyperparameter.
 
     Args:
-        default: a number, a tuple of numbers, or ``None`` where the rule derives the value. A
-            whole number as default admits whole numbers only.
-        meaning: what it does, in a few words; part of every message about it.
-        unit: ``"parameter"``, ``"gradient"``, ``"1/step"``, ``"steps"``, ``"1"``, ...
+        default: a number, a tuple of numbers, or ``None`` if the rule derives the value. If the
+            default is a whole number, only whole numbers are allowed.
+        meaning: the effect of the number, in a few words; part of every message about it.
+        unit: ``"parameter"``, ``"gradient"``, ``"1/step"``, ``"steps"``, ``"1"`` and so on.
         ge, gt, le, lt: the allowed range (of each element, for a tuple).
         typical: a value that switches the feature on, where the default leaves it off.
         ordered: the numbers are a lower and an upper bound.
-        infinite: infinity is a value too, as it is where it is the default, and among bounds.
-        whole: it is one for all parameters, and groups cannot change it: ``combine`` reads it, or
-            it is the first value of what is shared.
+        infinite: infinity is allowed (always so for bounds, and where it is the default).
+        whole: all parameters share the number, and groups cannot change it: ``combine`` reads it,
+            or it is the first value of shared state.
 
     The value given by a user may be a schedule (a callable of the 0-based step) or a 0-d array.
     """
@@ -331,9 +330,9 @@ def option(
 
     Args:
         default: a bool, a whole number, or one of ``choices``.
-        meaning: what it does, in a few words; part of every message about it.
-        choices: the values that it may have.
-        ge: the least whole number that it may be.
+        meaning: the effect of the option, in a few words; part of every message about it.
+        choices: the allowed values.
+        ge: the least allowed whole number.
     """
     return Option(default, meaning, choices, ge)
 
@@ -348,12 +347,12 @@ def slot(
     """Declare a state array per parameter.
 
     Args:
-        meaning: what it holds.
+        meaning: the content of the slot.
         init: ``init(xp, param)`` gives the first value; zeros shaped like the parameter if absent.
-            An ``Initial`` says the shapes as well, so that a foreign state is noticed.
-        start: added to the first value: a number, the name of the hyperparameter that gives it,
-            or a function of the rule, whose schedules have been resolved at step 0.
-        only_if: name of a hyperparameter; the slot exists only where that one is not zero.
+            An ``Initial`` also gives the shapes, so that a state of other parameters is refused.
+        start: a value that is added to the first value: a number, the name of a hyperparameter, or
+            a function of the rule, whose schedules have been resolved at step 0.
+        only_if: name of a hyperparameter; the slot exists only if its value is not zero.
     """
     if init is None:
         init = Initial(lambda xp, param, rule: xp.zeros_like(param))
@@ -367,7 +366,7 @@ def shared(meaning: str, *, start: float | str) -> Any:
     """Declare a 0-d state array for all parameters together.
 
     Args:
-        meaning: what it holds.
-        start: its first value: a number, or the name of the hyperparameter that gives it.
+        meaning: the content of the array.
+        start: the first value: a number, or the name of the hyperparameter that gives it.
     """
     return Shared(meaning, start)

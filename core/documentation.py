@@ -1,7 +1,8 @@
-"""What ``help`` says of a rule: its author's docstring, and after it what the declaration says.
+"""The text of ``help`` for a rule: the author's docstring, then text made from the declaration.
 
-The docstring has equations, source and kin. Arguments, dialects and state are declared once, with
-meaning, unit and range, and are written out here; a framework's class has its own arguments too.
+The docstring has the equations, the source and the differences from other libraries. Arguments,
+dialects and state are declared with meaning, unit and range. This module writes them out, with the
+additional arguments of a framework's class.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ NUMBERS = "Every number may be a schedule, a function of the 0-based step, or a 
 
 CHOOSING = {
     "rule": "the rule inside",
-    "like": "a dialect, whose values take the place of defaults",
+    "like": "a dialect, whose values replace the defaults",
     "mask": "predicate of a parameter's path, shape and ndim: where weight decay applies",
-    "groups": "pairs of such a predicate and the hyperparameters that are different there",
+    "groups": "pairs of such a predicate and the hyperparameters that differ there",
 }
-"""What the arguments of every rule do that are no fields."""
+"""The meaning of the arguments that every rule has in addition to its fields."""
 
 RAISES = """\
 Raises:
-    TypeError: an argument that there is not, or a rule or predicate that is none.
-    ValueError: a value out of its range, or a dialect that there is not."""
+    TypeError: an unknown argument, or an argument that is not a rule or predicate but must be.
+    ValueError: a value out of its range, or an unknown dialect."""
 
 
 def page(rule: type[Rule]) -> str:
-    """The docstring as its author wrote it."""
+    """The docstring that the author wrote."""
     text = inspect.getdoc(rule) or f"{rule.__name__}."
     return re.split(rf"\n\n(?:{re.escape(NUMBERS)}|Args:)\n", text)[0]
 
@@ -46,8 +47,8 @@ def described(rule: type[Rule], native: Any = None, bind: Callable[..., Any] | N
 
     Args:
         rule: the rule class.
-        native: what has the signature, where it is not the rule itself.
-        bind: the function whose docstring describes the arguments that ``native`` has beside.
+        native: the class or function that has the signature, if it is not the rule.
+        bind: the function whose docstring describes the additional arguments of ``native``.
     """
     numbers = NUMBERS if any(isinstance(f, Hyper) for f in rule.fields().values()) else ""
     parts = [page(rule), numbers, arguments(rule, native, bind), _dialects(rule), _state(rule)]
@@ -75,7 +76,7 @@ def _declared(field: Hyper | Option) -> str:
 
 
 def _arguments_of(function: Callable[..., Any] | None) -> dict[str, str]:
-    """What a function's docstring says of its arguments."""
+    """The text about each argument in a function's docstring."""
     if function is None:
         return {}
     section = (inspect.getdoc(function) or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
@@ -96,7 +97,7 @@ def _dialects(rule: type[Rule]) -> str:
 def _state(rule: type[Rule]) -> str:
     kept: dict[str, Slot | Shared] = {**rule._slots, **rule._shared}
     lines = [f"{name}: {_kept(item)}." for name, item in kept.items()]
-    nothing = "nothing beside the wrapped rule's" if _wraps(rule) else "nothing but the step"
+    nothing = "only the state of the wrapped rule" if _wraps(rule) else "only the step"
     return _section("State", lines or [f"{nothing}."])
 
 

@@ -3,7 +3,7 @@
 reference   the rule on one parameter after another
 packed      small parameters gathered into one vector, large ones cut into pieces
 compiled    packed, and through the framework's compiler: one kernel per rule and dtype
-auto        the adapter's choice, which it documents and says once
+auto        the adapter's choice, which it logs once
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _log = logging.getLogger("samestep")
 
 
 def checked(rule: str, execution: Execution) -> Execution:
-    """The name of an execution, if there is such a one."""
+    """Return ``execution`` if it is known; raise ValueError otherwise."""
     if execution not in EXECUTIONS:
         raise ValueError(
             f"{rule}(execution={execution!r}): execution must be one of "
@@ -30,11 +30,11 @@ def checked(rule: str, execution: Execution) -> Execution:
 
 
 def say(rule: str, execution: str, reason: str) -> None:
-    """Tell the log of ``samestep`` what ``auto`` has chosen, and why."""
+    """Log the choice of ``auto`` and its reason, to the logger ``samestep``."""
     _log.info("%s: execution='auto' is %r here: %s", rule, execution, reason)
 
 
 def say_failed(rule: str, error: Exception) -> None:
-    """Tell the log that a compiler failed, and that the rule is executed without it."""
+    """Log that a compiler failed and that the rule is executed without it."""
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     _log.warning("%s: the compiler failed, and the rule is executed without it: %s", rule, reason)

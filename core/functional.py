@@ -50,14 +50,14 @@ def triple(rule: Rule) -> Triple:
 
     Returns:
         ``init(params)``, ``update(i, grads, state)`` and ``get_params(state)``. ``params`` is an
-        array or a tree (dicts, lists, tuples) of them, ``grads`` is shaped like it, and ``i`` is
-        the index of the step, from 0: a whole number, or a 0-d array of one, traced or not. It
-        alone decides what schedules and bias corrections are; the state's own count follows it.
+        array or a tree (dicts, lists, tuples) of arrays, and ``grads`` is shaped like it. ``i`` is
+        the 0-based index of the step: a whole number, or a 0-d array of a whole number, traced or
+        not. Schedules and bias corrections read ``i``, and the count in the state is set to it.
 
     Raises:
-        TypeError: ``rule`` is no rule; in ``update``, ``i`` or ``state`` is of another type.
+        TypeError: ``rule`` is not a rule; in ``update``, ``i`` or ``state`` has another type.
 
-    In JAX's own, ``weight_decay`` and options do not exist, and parameters of any pytree are taken.
+    JAX's own triples have no ``weight_decay`` and no options, and take parameters of any pytree.
     """
     if not isinstance(rule, Rule):
         raise TypeError(f"triple({rule!r}): give a rule such as samestep.Adam(lr=1e-3)")
@@ -100,26 +100,26 @@ def _counts(number: Any) -> bool:
 S = TypeVar("S", State, TripleState)
 
 BITS = "~bfloat16"
-"""Stands behind the key of an array of bits; no escaped key ends so."""
+"""The end of the key of an array of bits; no escaped key ends in it."""
 
 
 def unpack_state(state: State | TripleState) -> dict[str, Array]:
     """A state as a flat dict of arrays, for ``numpy.savez``, safetensors or pickle.
 
     Args:
-        state: of ``rule.init``, ``rule.update`` or a ``triple``.
+        state: the state of ``rule.init``, ``rule.update`` or a ``triple``.
 
     Returns:
-        The state's own arrays (no copies), by ``step``, ``slots/<slot>/<path>``,
-        ``shared/<name>`` and, of a ``triple``, ``params/<path>``. A path is the keys and indices
-        down a tree, joined by ``/``; in a key ``~`` is written ``~0`` and ``/`` is written ``~1``,
-        as in JSON pointers (RFC 6901). A step that is a number becomes a 0-d array. NumPy and its
-        files do not know bfloat16: an array of it becomes one of its bits, of dtype uint16, and
-        ``~bfloat16`` is put behind its key. ``pack_state`` makes it bfloat16 again.
+        The state's own arrays, not copies, under the keys ``step``, ``slots/<slot>/<path>`` and
+        ``shared/<name>``, and for a ``triple`` also ``params/<path>``. A path is the keys and
+        indices down a tree, joined by ``/``. In a key, ``~`` is written ``~0`` and ``/`` is written
+        ``~1``, as in JSON pointers (RFC 6901). A step that is a number becomes a 0-d array. NumPy
+        and its files do not know bfloat16: a bfloat16 array becomes the array of its bits, of dtype
+        uint16, and its key ends in ``~bfloat16``. ``pack_state`` makes it bfloat16 again.
 
     Raises:
-        TypeError: it is no state, or something in it is no array.
-        ValueError: a dict has two keys that are written alike, such as 1 and ``"1"``.
+        TypeError: ``state`` is not a state, or an entry of it is not an array.
+        ValueError: two keys of a dict are written alike, such as 1 and ``"1"``.
     """
     flat: dict[str, Array] = {}
     for path, value in tree.leaves(_parts("unpack_state", state)):
@@ -143,18 +143,18 @@ def pack_state(flat: Mapping[str, Array], like: S) -> S:
     """The state that ``unpack_state`` took apart.
 
     Args:
-        flat: arrays by the keys of ``unpack_state``; those of another library, such as NumPy's
-            from a file, become arrays of the library that ``like`` has, where ``like`` is.
-        like: a state for the same rule and parameters, fresh from ``init``, say. It gives the
+        flat: arrays by the keys of ``unpack_state``. Arrays of another library, such as NumPy's
+            arrays from a file, become arrays of the library of ``like``, on its device.
+        like: a state for the same rule and parameters, for example from ``init``. It gives the
             structure, the shapes and the dtypes; its values are not used.
 
     Returns:
         A state of ``like``'s type; ``like`` is unchanged.
 
     Raises:
-        TypeError: ``like`` is no state, or ``flat`` no dict.
+        TypeError: ``like`` is not a state, or ``flat`` is not a dict.
         ValueError: keys are missing or too many, an array has another shape or dtype, or the step
-            is no whole number >= 0.
+            is not a whole number >= 0.
     """
     if not isinstance(flat, Mapping):
         raise TypeError(
@@ -210,7 +210,7 @@ def _is_bfloat16(dtype: Any) -> bool:
 
 
 def _restored(key: str, value: Any, old: Any, bits: bool) -> Any:
-    """A stored value in place of ``old``: of its library, shape and dtype, or an error."""
+    """A stored value as an array of ``old``'s library; raises if shape or dtype differ."""
     shape, wanted = (tuple(getattr(array, "shape", ())) for array in (value, old))
     if shape != wanted:
         raise ValueError(f"pack_state: {key!r} has shape {shape}; it must be {wanted}")
@@ -231,7 +231,7 @@ def _restored(key: str, value: Any, old: Any, bits: bool) -> Any:
 
 
 def _native(value: Any, old: Array) -> Array:
-    """An array as one of ``old``'s library, in the same place if it comes from another."""
+    """An array of ``old``'s library; an array of another library is copied to ``old``'s device."""
     xp = array_api_compat.array_namespace(old)
     if not _is_native(value):
         value = numpy.asarray(value)

@@ -1,4 +1,4 @@
-"""What is done to gradients before a rule sees them: the norm over all of them, and clipping."""
+"""Operations on gradients before a rule sees them: the norm over all gradients, and clipping."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def l2_norm(arrays: Any) -> Any:
 
     Args:
         arrays: an array of any Array API library, or a tree (dicts, lists, tuples) of them;
-            ``None`` counts for nothing.
+            ``None`` is ignored.
 
     Returns:
-        A 0-d array in the widest compute dtype: float64 if an array is, else float32, in which
-        squares overflow above 1.8e19. For a tree without arrays the number 0.0.
+        A 0-d array in the widest compute dtype: float64 if one of the arrays is float64, else
+        float32, in which squares overflow above 1.8e19. For a tree without arrays, the number 0.0.
 
     Raises:
-        TypeError: something in the tree is no array of a floating dtype.
+        TypeError: an entry of the tree is not an array of a floating dtype.
 
-    torch, MLX and optax agree but for the order of the sums, and for float16 and bfloat16, which
-    torch and optax square in their own dtype.
+    torch, MLX and optax agree, except for the order of the sums, and except for float16 and
+    bfloat16, which torch and optax square in their own dtype.
     """
     found = _floating("l2_norm", arrays)
     if not found:
@@ -45,29 +45,29 @@ def l2_norm(arrays: Any) -> Any:
 
 
 def clip_grads(grads: Any, max_norm: Any) -> Any:
-    """Gradients scaled so that their norm over all arrays is ``max_norm``, if it is not below.
+    """Gradients scaled down to the norm ``max_norm`` over all arrays, unless their norm is smaller.
 
         grad = grad * (max_norm / norm)    where norm >= max_norm
 
     Args:
-        grads: an array or a tree of arrays; ``None`` stays.
+        grads: an array or a tree of arrays; ``None`` stays ``None``.
         max_norm: largest norm, > 0, in the unit of the gradient: a number or a 0-d array;
             ``math.inf`` clips nothing.
 
     Returns:
-        New arrays of the same shapes and dtypes. Below ``max_norm``, and where that is infinite,
-        their values are those of ``grads`` to the last bit. Else a norm that is NaN makes all of
-        them NaN; one that is infinite makes finite values 0 and infinite ones NaN.
+        New arrays of the same shapes and dtypes. If the norm is below ``max_norm``, or ``max_norm``
+        is infinite, the values are equal to ``grads`` to the last bit. Else a NaN norm makes every
+        value NaN, and an infinite norm makes finite values 0 and infinite values NaN.
 
     Raises:
-        TypeError: something in the tree is no array of a floating dtype.
-        ValueError: ``max_norm`` is not a number > 0, as far as that is known.
+        TypeError: an entry of the tree is not an array of a floating dtype.
+        ValueError: ``max_norm`` is not a number > 0. A traced value is not checked.
 
     Agrees with ``jax.example_libraries.optimizers.clip_grads``, and with
-    ``optax.clip_by_global_norm``, which divides first and multiplies then. Differs from
+    ``optax.clip_by_global_norm``, which divides first and then multiplies. Differs from
     ``torch.nn.utils.clip_grad_norm_`` and ``mlx.optimizers.clip_grad_norm``, which scale by
-    ``min(1, max_norm / (norm + 1e-6))`` and so shrink gradients of norm ``max_norm``, by half if
-    that is 1e-6; the former writes into the gradients and returns the norm.
+    ``min(1, max_norm / (norm + 1e-6))``. They also shrink gradients of norm ``max_norm``: by half
+    if ``max_norm`` is 1e-6. The function of torch writes into the gradients and returns the norm.
     """
     number = known(max_norm)
     if isinstance(number, bool) or not (is_array(number) or _is_positive(number)):
@@ -100,7 +100,7 @@ def _sum_of_squares(xp: Any, array: Array) -> Array:
 
 
 def _floating(function: str, arrays: Any) -> list[Array]:
-    """The arrays of a tree, all of a dtype that a gradient may have."""
+    """The arrays of a tree; raises unless each has a dtype that a gradient may have."""
     found = []
     for path, array in tree.leaves(arrays):
         dtype = dtype_name(getattr(array, "dtype", type(array).__name__))

@@ -3,9 +3,9 @@
     AdamW(weight_decay=0.1, mask=lambda p: p.ndim > 1)
     AdamW(groups=[(lambda p: p.path.startswith("embed"), {"lr": 1e-4})])
 
-The same predicate serves every framework: a path is the parameter's names joined by dots. What a
-group sets is the group's alone: a learning-rate scheduler that changes the optimizer's ``lr`` does
-not reach a group with an ``lr`` of its own; give that group a schedule.
+The same predicate serves every framework: a path is the parameter's names joined by dots. A number
+that a group sets is independent of the optimizer's: a learning-rate scheduler that changes the
+optimizer's ``lr`` does not change the ``lr`` of the group. Give the group a schedule.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["Groups", "Parameter", "Predicate", "holds", "refuse_apart"]
 
 
 class Parameter(NamedTuple):
-    """What a predicate is told about a parameter.
+    """The argument of a predicate: the path and the shape of a parameter.
 
     Args:
-        path: its names joined by dots: ``"encoder.0.weight"``. torch: the name given to the
-            optimizer in ``named_parameters()``, else its index.
-        shape: its shape; ``ndim`` is the number of dimensions.
+        path: the names of the parameter joined by dots: ``"encoder.0.weight"``. In torch: the name
+            given to the optimizer in ``named_parameters()``, else its index.
+        shape: the shape of the parameter; ``ndim`` is the number of dimensions.
     """
 
     path: str
@@ -45,12 +45,15 @@ Predicate = Callable[[Parameter], bool]
 
 
 def holds(what: object, predicate: Predicate, parameter: Parameter) -> bool:
-    """What a predicate says of a parameter: True or False, or an error.
+    """Whether a predicate holds for a parameter.
 
     Args:
-        what: what the message calls the predicate.
+        what: the name of the predicate in the message.
         predicate: a callable of a parameter.
         parameter: the parameter.
+
+    Raises:
+        TypeError: the predicate returned neither True nor False.
     """
     answer = predicate(parameter)
     if not isinstance(answer, (bool, numpy.bool_)):
@@ -61,10 +64,13 @@ def holds(what: object, predicate: Predicate, parameter: Parameter) -> bool:
 
 
 def refuse_apart(rules: Iterable[Rule]) -> None:
-    """Refuse groups that have different values of a number that is one for all parameters.
+    """Raise if groups have different values of a number that all parameters share.
 
     Args:
-        rules: that of every group, in order.
+        rules: the rule of every group, in order.
+
+    Raises:
+        ValueError: two groups have different values of such a number.
     """
     found: dict[str, tuple[str, Any]] = {}
     for place, rule in enumerate(rules):
@@ -72,7 +78,7 @@ def refuse_apart(rules: Iterable[Rule]) -> None:
 
 
 def _refuse_apart(rule: Rule, who: str, found: dict[str, tuple[str, Any]]) -> None:
-    """Compare a rule's numbers that are one for all with those found so far, by who has them."""
+    """Compare a rule's shared numbers with ``found``: name, and who has which value."""
     for name, field in rule.all_fields().items():
         if not (isinstance(field, Hyper) and field.whole):
             continue
@@ -86,12 +92,12 @@ def _refuse_apart(rule: Rule, who: str, found: dict[str, tuple[str, Any]]) -> No
 
 
 class Groups:
-    """The first group whose predicate holds gives a parameter its numbers; others keep the rule's.
+    """Numbers per parameter: the first group whose predicate holds; else the numbers of the rule.
 
     Args:
         rule: name of the rule, for messages.
-        mask: weight decay applies to the parameters for which it holds; to all if absent.
-        groups: pairs of a predicate and the hyperparameters that are different there.
+        mask: predicate of the parameters to which weight decay applies; all of them if absent.
+        groups: pairs of a predicate and the hyperparameters that differ there.
     """
 
     def __init__(
@@ -122,11 +128,11 @@ class Groups:
         self.groups = tuple(groups)
 
     def arguments(self) -> dict[str, Any]:
-        """As a rule's constructor takes them."""
+        """The arguments ``mask`` and ``groups`` of a rule's constructor."""
         return {"mask": self.mask, "groups": self.groups}
 
     def check(self, rule: Rule) -> None:
-        """Refuse a group that changes what cannot differ between parameters of one rule."""
+        """Raise if a group changes a value that all parameters of a rule share."""
         fields = rule.all_fields()
         numbers = ", ".join(
             n for n, field in fields.items() if isinstance(field, Hyper) and not field.whole
@@ -150,7 +156,7 @@ class Groups:
                 )
 
     def place(self, path: str, shape: tuple[int, ...]) -> tuple[int | None, bool]:
-        """Which group a parameter belongs to, if any, and whether weight decay applies to it."""
+        """The group of a parameter, or ``None``, and whether weight decay applies to it."""
         if self.mask is None and not self.groups:
             return None, True
         parameter = Parameter(path, shape)
@@ -163,7 +169,7 @@ class Groups:
         return next(matching, None), decays
 
     def answer(self, what: str, predicate: Predicate, parameter: Parameter) -> bool:
-        """What a predicate of this rule says of a parameter; its own errors say of which."""
+        """Whether a predicate holds; an error inside it gets a note that names the parameter."""
         try:
             return holds(f"{self.rule}: {what}", predicate, parameter)
         except Exception as error:
@@ -174,7 +180,7 @@ class Groups:
             raise
 
     def applied(self, rule: Rule, place: tuple[int | None, bool]) -> Rule:
-        """The rule with the numbers of a place."""
+        """The rule with the numbers of a place, which ``place`` returned."""
         group, decays = place
         changes = {} if group is None else dict(self.groups[group][1])
         return self._changed(rule, changes if decays else changes | {"weight_decay": 0.0})

@@ -1,8 +1,8 @@
-"""Native optimizer classes, one per registered rule, made when they are asked for.
+"""Native optimizer classes, one per registered rule, made when they are first used.
 
-An adapter says how to make the class of one rule; this module finds the rules, gives the classes
-their signatures and documentation, and serves them as attributes of the adapter's module. A rule
-that a user defines is served like the package's own.
+An adapter makes the class of one rule. This module finds the rules, gives the classes their
+signatures and documentation, and serves them as attributes of the adapter's module. A rule that a
+user defines is served like the package's own rules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def serve(
 
     Args:
         module: name of the adapter's module.
-        make: makes the native class (or function that makes one) of a rule class.
+        make: returns the native class of a rule class, or a function that makes native objects.
     """
     made: dict[type[Rule], Any] = {}
 
@@ -50,7 +50,7 @@ def serve(
 
 
 def _show_signature(native: Any) -> None:
-    """The signature in the place of ``*args`` where ``help`` lists the methods."""
+    """Show the signature instead of ``*args`` in the list of methods in ``help``."""
     initialiser = vars(native)["__init__"]
     first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     shown = [first, *inspect.signature(native).parameters.values()]
@@ -60,7 +60,7 @@ def _show_signature(native: Any) -> None:
 def signature(
     rule: type[Rule], before: Sequence[str] = (), after: dict[str, Any] | None = None
 ) -> inspect.Signature:
-    """The rule's signature with arguments ``before`` it and keywords ``after`` it."""
+    """The rule's signature, with more arguments ``before`` and more keywords ``after``."""
     kinds = inspect.Parameter
     return inspect.Signature(
         [

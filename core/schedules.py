@@ -2,14 +2,15 @@
 
     rule = samestep.AdamW(lr=CosineDecay(1e-3, 10_000))
 
-The step is the 0-based index of the step about to be taken, as optax and
-``jax.example_libraries.optimizers`` count: the first update reads ``schedule(0)``. For a Python
-number the value is a Python float, computed in float64; for an array of any framework, traced or
-not, it is an array of that framework, computed without a branch on values. An integer array gives
-the framework's default floating dtype, a floating one its own.
+The step is the 0-based index of the next step, as in optax and
+``jax.example_libraries.optimizers``: the first update reads ``schedule(0)``. For a Python number
+the value is a Python float, computed in float64. For an array of any framework, traced or not, the
+value is an array of that framework, computed without a branch on values. An integer array gives the
+framework's default floating dtype; a floating array gives its own dtype.
 
 A value is exactly ``start`` at step 0 and exactly ``end`` from the last step on. A schedule is an
-immutable value: two of the same arguments are equal, and its ``repr`` makes it again.
+immutable value: two schedules with the same arguments are equal, and ``repr`` of a schedule is the
+call that makes it.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ HOST = SimpleNamespace(
 
 
 class Schedule(ABC):
-    """A value that depends on the step only; a subclass says how in ``at``."""
+    """A value that depends on the step only. A subclass computes it in ``at``."""
 
     @abstractmethod
     def at(self, xp: Any, step: Any) -> Any:
@@ -67,7 +68,7 @@ class Schedule(ABC):
         """The value for the 0-based ``step``: a float for a number, an array for an array.
 
         Raises:
-            TypeError: the step is neither.
+            TypeError: the step is neither a number nor an array.
         """
         if isinstance(step, numbers.Integral):
             return float(self.at(HOST, int(step)))
@@ -82,10 +83,12 @@ class Schedule(ABC):
 
 
 def make_schedule(value: Any) -> Callable[[Any], Any]:
-    """A number as ``Constant``, a 0-d array for every step; a callable of the step as it is.
+    """A schedule made of a value: a callable of the step is returned unchanged.
+
+    A number becomes a ``Constant``. A 0-d array becomes a function that returns it at every step.
 
     Raises:
-        TypeError: ``value`` is neither.
+        TypeError: ``value`` is not a callable, a number or an array.
     """
     if callable(value):
         schedule: Callable[[Any], Any] = value
@@ -142,7 +145,7 @@ def _refused(schedule: Schedule, name: str, allowed: str) -> ValueError:
 
 
 def _checked(schedule: Schedule, **kinds: tuple[str, Callable[[Any], bool]]) -> None:
-    """Refuse arguments that are not of their kind; keep the others as float, int or tuple."""
+    """Raise unless every argument is of its kind; store the arguments as float, int or tuple."""
     for name, (allowed, accepts) in kinds.items():
         value = getattr(schedule, name)
         if not accepts(value):
@@ -168,17 +171,17 @@ def _real(xp: Any, x: Any) -> Any:
 
 
 def _filled(xp: Any, step: Any, value: Any) -> Any:
-    """``value``, as an array where the step is one."""
+    """``value``, as an array if the step is an array."""
     return value if xp is HOST else xp.zeros_like(_real(xp, step)) + value
 
 
 def _ratio(xp: Any, step: Any, steps: int, staircase: bool) -> Any:
-    """``step / steps``, rounded down with ``staircase``; in integers, so that it is exact."""
+    """``step / steps``; ``staircase`` rounds it down, in integers and so exactly."""
     return _real(xp, step // steps) if staircase else _real(xp, step) / steps
 
 
 def _power(xp: Any, base: float, exponent: Any) -> Any:
-    """``base ** exponent``, the logarithm of the base in float64 even where that is an array."""
+    """``base ** exponent``, with the logarithm of the base in float64 even for an array."""
     return base**exponent if xp is HOST else xp.exp(exponent * math.log(base))
 
 
@@ -209,7 +212,7 @@ def _ramp(
 class Constant(Schedule):
     """``value`` at every step, in the unit of the hyperparameter.
 
-    ``jax.example_libraries`` gives the number back even for a traced step; this gives an array.
+    ``jax.example_libraries`` returns the number even for a traced step; this returns an array.
     """
 
     value: float
@@ -228,12 +231,12 @@ class ExponentialDecay(Schedule):
 
     Args:
         start: value at step 0, in the unit of the hyperparameter.
-        decay_steps: steps in which it falls to ``decay_rate`` times itself.
-        decay_rate: factor per ``decay_steps``; > 1 grows.
-        staircase: whether it falls in stairs, at multiples of ``decay_steps``.
+        decay_steps: steps in which the value falls to ``decay_rate`` times itself.
+        decay_rate: factor per ``decay_steps``; above 1 the value grows.
+        staircase: whether the value falls in stairs, at multiples of ``decay_steps``.
 
-    ``jax.example_libraries`` has no staircase; Keras and optax have. optax can begin later and stop
-    at an end value, and takes ``decay_rate = 0`` to mean a constant; here that is an error. MLX's
+    ``jax.example_libraries`` has no staircase; Keras and optax do. optax can begin later and stop
+    at an end value. In optax, ``decay_rate = 0`` means a constant; here it is an error. MLX's
     ``exponential_decay(init, decay_rate)`` has ``decay_steps = 1``.
     """
 
@@ -259,9 +262,9 @@ class InverseTimeDecay(Schedule):
         start: value at step 0, in the unit of the hyperparameter.
         decay_steps: the unit of time, in steps.
         decay_rate: growth of the denominator per ``decay_steps``, >= 0.
-        staircase: whether it falls in stairs, at multiples of ``decay_steps``.
+        staircase: whether the value falls in stairs, at multiples of ``decay_steps``.
 
-    Keras and ``jax.example_libraries`` agree; optax, torch and MLX have none.
+    Keras and ``jax.example_libraries`` agree; optax, torch and MLX have no such schedule.
     """
 
     start: float
@@ -288,9 +291,10 @@ class PolynomialDecay(Schedule):
         end: value from ``decay_steps`` on.
         power: exponent, > 0; 1 is a straight line.
 
-    ``jax.example_libraries`` has no default for ``end`` (there ``final_step_size``); in Keras it is
-    0.0001 and the decay can start again (``cycle``); optax's ``polynomial_schedule`` has the
-    arguments in another order. torch's ``PolynomialLR`` always ends at 0.
+    ``jax.example_libraries`` has no default for ``end`` and calls it ``final_step_size``. In Keras
+    ``end`` is 0.0001 by default and the decay can start again (``cycle``). optax's
+    ``polynomial_schedule`` has another order of arguments. torch's ``PolynomialLR`` always ends at
+    0.
     """
 
     start: float
@@ -313,17 +317,17 @@ class PolynomialDecay(Schedule):
 
 @dataclass(frozen=True)
 class PiecewiseConstant(Schedule):
-    """``values[k]``, where ``k`` is how many of the boundaries lie before the step.
+    """``values[k]``, where ``k`` is the number of boundaries before the step.
 
     Args:
         boundaries: increasing steps.
         values: one more than boundaries, in the unit of the hyperparameter.
-        inclusive: whether a value changes at its boundary step, or after it.
+        inclusive: whether the value changes at the boundary step; else it changes one step later.
 
-    The libraries differ by one step. With boundaries (2,) the values are used in steps 0, 1, 2 and
-    from 3 on by default (``step > boundary``), as in ``jax.example_libraries`` and Keras; with
-    ``inclusive`` in steps 0, 1 and from 2 on (``step >= boundary``), as in optax and torch's
-    ``MultiStepLR``. Those two take factors by which the value is multiplied; here they are values.
+    The libraries differ by one step. Take boundaries (2,). By default the second value starts at
+    step 3 (``step > boundary``), as in ``jax.example_libraries`` and Keras. With ``inclusive`` it
+    starts at step 2 (``step >= boundary``), as in optax and torch's ``MultiStepLR``. optax and
+    torch take factors that multiply the value; here they are values.
     """
 
     boundaries: tuple[int, ...]
@@ -356,9 +360,9 @@ class CosineDecay(Schedule):
         end: value from ``decay_steps`` on.
 
     Source: Loshchilov and Hutter, "SGDR", arXiv 1608.03983, equation 5, without restarts.
-    Agrees with MLX's ``cosine_decay``. In optax and Keras ``alpha`` is ``end / start``; torch's
-    ``CosineAnnealingLR`` rises again after ``T_max``. Computed as squared sines, which do not
-    cancel near the end.
+    Agrees with MLX's ``cosine_decay``. In optax and Keras ``alpha`` is ``end / start``. torch's
+    ``CosineAnnealingLR`` rises again after ``T_max``. The value is computed from squared sines,
+    which do not cancel near the end.
     """
 
     start: float
@@ -385,11 +389,11 @@ class Linear(Schedule):
     Args:
         start: value at step 0, in the unit of the hyperparameter.
         end: value from ``steps`` on.
-        steps: its length; 0 is ``end`` at every step.
+        steps: length of the line; with 0 the value is ``end`` at every step.
 
-    For a warm-up of the learning rate, and for AdEMAMix's alpha (there ``alpha_scheduler``, which
-    gives NaN for a length of 0, its default). Agrees with optax's and MLX's ``linear_schedule``.
-    Apple's torch AdEMAMix counts steps from 1, so its value is one step ahead of this one.
+    Use it for a warm-up of the learning rate, and for alpha of AdEMAMix. AdEMAMix's own
+    ``alpha_scheduler`` gives NaN for a length of 0, its default. Agrees with optax's and MLX's
+    ``linear_schedule``. Apple's torch AdEMAMix counts steps from 1, so its value is one step ahead.
     """
 
     start: float
@@ -419,15 +423,15 @@ class HalfLife(Schedule):
     Args:
         start: decay per step at step 0, in [0, 1).
         end: decay per step from ``steps`` on, in [0, 1).
-        steps: its length; 0 is ``end`` at every step.
+        steps: length of the growth; with 0 the value is ``end`` at every step.
 
-    For AdEMAMix's beta3: from 0.9 to 0.9999, half way is 0.9998 and not 0.94995.
+    Use it for beta3 of AdEMAMix. Half way from 0.9 to 0.9999 the value is 0.9998, not 0.94995.
 
     Source: Pagliardini, Ablin and Grangier, "The AdEMAMix optimizer", arXiv 2409.03137, section 3
         and appendix A.1.
-    Agrees with: ``beta3_scheduler`` of apple/ml-ademamix and of xlstm_jax, which call themselves
-        linear; both give NaN for a length of 0. A ``start`` of 0 has the half-life 0 here; Apple
-        adds 1e-8 to every beta instead. Apple's torch version counts steps from 1, one step ahead.
+    Agrees with: ``beta3_scheduler`` of apple/ml-ademamix and of xlstm_jax, whose names say linear.
+        Both give NaN for a length of 0. A ``start`` of 0 has the half-life 0 here; Apple adds 1e-8
+        to every beta instead. Apple's torch version counts steps from 1, so it is one step ahead.
     """
 
     start: float
@@ -450,24 +454,24 @@ class HalfLife(Schedule):
 
 
 def _half_life(beta: float) -> float:
-    """In how many steps a weight falls to one half: ``f(beta) + 1``."""
+    """The number of steps in which a weight falls to one half: ``f(beta) + 1``."""
     return math.log(0.5) / math.log(beta) if beta > 0 else 0.0
 
 
 @dataclass(frozen=True)
 class Join(Schedule):
-    """One schedule after the other; each counts its steps from its own beginning.
+    """One schedule after another; each counts its steps from its own beginning.
 
         Join((Linear(0.0, 1e-3, 500), CosineDecay(1e-3, 9_500)), (500,))
 
     Args:
         schedules: callables of the step, or numbers.
-        boundaries: the steps at which the second, third, ... begin; increasing, one fewer than
-            schedules.
+        boundaries: the steps at which the second and later schedules begin; increasing, one fewer
+            than schedules.
 
     A later schedule begins at its boundary step, with step 0, as in optax's ``join_schedules`` and
-    torch's ``SequentialLR``. For an array all schedules are evaluated, those that have not begun
-    at their step 0.
+    torch's ``SequentialLR``. For an array, every schedule is evaluated; one that has not begun is
+    evaluated at its step 0.
     """
 
     schedules: tuple[Any, ...]
@@ -498,13 +502,13 @@ class Join(Schedule):
 def warmup_cosine(
     peak: float, warmup_steps: int, steps: int, *, start: float = 0.0, end: float = 0.0
 ) -> Join:
-    """A straight line from ``start`` to ``peak`` in ``warmup_steps``, a cosine to ``end`` after it.
+    """A straight line from ``start`` to ``peak`` in ``warmup_steps``, then a cosine to ``end``.
 
     Args:
         peak: value at ``warmup_steps``, in the unit of the hyperparameter.
         warmup_steps: length of the first part, >= 0.
         steps: length of both parts, as in optax's ``warmup_cosine_decay_schedule``; Keras's
-            ``CosineDecay`` counts the second alone.
+            ``CosineDecay`` counts the second part only.
         start: value at step 0.
         end: value from ``steps`` on.
 

@@ -1,4 +1,4 @@
-"""Names that somebody may spell otherwise: by mistake, or as another library spells them."""
+"""Other spellings of our names: mistakes, and the names of other libraries."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ NAMES: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "d0": ("d0", "estim_lr0"),
     "d_coef": ("d_coef", "estim_lr_coef"),
 }
-"""What libraries call our hyperparameters. A tuple names the arguments that are the elements of
-one tuple of ours. A field that is missing here has the same name everywhere."""
+"""The names of our hyperparameters in other libraries. A tuple of names are the arguments for the
+elements of one tuple of ours. A field that is not listed here has the same name everywhere."""
 
 PLAIN = ("lr", "eps", "weight_decay")
-"""Fields whose every name means the same in every library; ``beta`` and ``decay`` do not."""
+"""Fields whose names are unambiguous in every library; ``beta`` and ``decay`` are not."""
 
 
 def _names(field: str) -> list[str]:
@@ -45,18 +45,18 @@ def _names(field: str) -> list[str]:
 
 
 ELSEWHERE = {name: field for field in (*PLAIN, "betas") for name in _names(field) if name != field}
-"""Our hyperparameter for another library's spelling, where that is unambiguous."""
+"""Our hyperparameter for another library's spelling, if it is unambiguous."""
 
 
 def own_name(name: str, known: Collection[str]) -> str:
-    """What an optimizer calls an argument: ``learning_rate`` for ``lr``, say.
+    """The name of an argument in an optimizer: ``learning_rate`` for ``lr``, for example.
 
     Args:
-        name: the argument as somebody calls it.
+        name: the argument under the name of any library.
         known: the arguments of the optimizer.
 
     Returns:
-        One of ``known``; ``name`` itself where none means the same.
+        One of ``known``; ``name`` itself if no known name means the same.
     """
     for field in PLAIN if name not in known else ():
         if name in NAMES[field]:
@@ -65,14 +65,14 @@ def own_name(name: str, known: Collection[str]) -> str:
 
 
 def nearest(name: Any, known: Iterable[str], most: int = 1) -> list[str]:
-    """The known names that resemble this one, the most similar first; case does not count."""
+    """The known names that resemble ``name``, the most similar first; case is ignored."""
     spelled = {other.lower(): other for other in known}
     found = difflib.get_close_matches(str(name).lower(), spelled, most)
     return [spelled[match] for match in found]
 
 
 def did_you_mean(name: Any, known: Iterable[str], *, quoted: bool = False, most: int = 1) -> str:
-    """A question to end a message about an unknown name; empty where no known name is near.
+    """A question for the end of a message about an unknown name; empty if no name is near.
 
     Args:
         name: the unknown name.

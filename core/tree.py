@@ -1,6 +1,6 @@
-"""Trees of arrays: dicts, lists and tuples, nested, with ``None`` where there is nothing.
+"""Trees of arrays: nested dicts, lists and tuples, with ``None`` for an empty place.
 
-Frameworks bring their own trees; these few lines serve plain NumPy arrays and trees of them.
+Frameworks have trees of their own. This module is for NumPy arrays and trees of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["dotted", "leaves", "rebuild", "subtree"]
 
 
 def dotted(path: tuple[Any, ...]) -> str:
-    """A path as predicates and messages have it: names joined by dots."""
+    """A path in the form of predicates and messages: names joined by dots."""
     return ".".join(map(str, path))
 
 
@@ -38,7 +38,7 @@ def leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
 
 
 def subtree(tree: Any, path: tuple[Any, ...]) -> Any:
-    """What a tree holds at ``path``; ``None`` where it holds nothing."""
+    """The array or tree at ``path``; ``None`` if there is none."""
     for key in path:
         if isinstance(tree, dict):
             tree = tree.get(key)
@@ -46,7 +46,7 @@ def subtree(tree: Any, path: tuple[Any, ...]) -> Any:
             tree = getattr(tree, key, None) if key in tree._fields else None
         elif isinstance(tree, (list, tuple)):
             tree = tree[key] if isinstance(key, int) and key < len(tree) else None
-        else:  # an array is no tree of its rows
+        else:  # an array is a leaf, not a tree of its rows
             return None
     return tree
 
@@ -56,7 +56,7 @@ def rebuild(
 ) -> Any:
     """A tree of the same structure with ``leaf(path, array)`` in place of each array."""
     if isinstance(tree, dict):
-        made = copy(tree)  # what a class of dicts has beside its items, such as a default, stays
+        made = copy(tree)  # keeps attributes of a subclass of dict, such as a default
         made.update({k: rebuild(v, leaf, (*path, k)) for k, v in tree.items()})
         return made
     if hasattr(tree, "_fields"):
