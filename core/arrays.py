@@ -1,8 +1,9 @@
-"""What the core asks of arrays of any framework."""
+"""Questions about arrays of any framework, and casts between their dtypes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import numpy
@@ -18,15 +19,15 @@ def is_array(value: Any) -> bool:
 
 
 def known(value: Any) -> Any:
-    """The number in a 0-d array if it is at hand; the array itself if not; all else as it is.
+    """The number in a 0-d array whose value can be read; any other value unchanged.
 
-    It is not at hand while a framework traces or differentiates, nor on an accelerator of torch,
-    where reading it would wait for the device, and break a CUDA graph that is being captured.
+    A value cannot be read while a framework traces or differentiates. It is not read from an
+    accelerator of torch, where reading waits for the device and breaks the capture of a CUDA graph.
     """
     if not is_array(value):
         return value
     away = getattr(getattr(value, "device", None), "type", "cpu") != "cpu"
-    traced = any(base.__name__ == "Tracer" for base in type(value).__mro__)  # JAX
+    traced = "Tracer" in map(attrgetter("__name__"), type(value).__mro__)  # JAX
     if away or traced or getattr(value, "requires_grad", False):
         return value
     try:
@@ -41,33 +42,33 @@ def dtype_name(dtype: Any) -> str:
 
 
 def cast(xp: Any, value: Any, dtype: Any) -> Any:
-    """An array, or every one of a tuple, in that dtype."""
-
-    def one(array: Any) -> Any:
-        if isinstance(array, numpy.generic):  # NumPy turns 0-d results into scalars
-            array = numpy.asarray(array)
-        return array if array.dtype == dtype else xp.astype(array, dtype)
-
-    return map_parts(one, value)
+    """An array in ``dtype``, or a tuple with every array in it; the same object if it is already."""
+    if isinstance(value, (tuple, list)):
+        return tuple([cast(xp, part, dtype) for part in value])
+    if isinstance(value, numpy.generic):  # NumPy turns 0-d results into scalars
+        value = numpy.asarray(value)
+    return value if value.dtype == dtype else xp.astype(value, dtype)
 
 
 def cast_like(xp: Any, value: Any, like: Any) -> Any:
-    """An array, or every one of a tuple, in the dtype of what stands in its place in ``like``."""
-    return map_parts(lambda old, new: cast(xp, new, old.dtype), like, value)
+    """An array in the dtype of ``like``; of a tuple, each in the dtype of its counterpart."""
+    if isinstance(like, (tuple, list)):
+        return tuple([cast_like(xp, *pair) for pair in zip(value, like, strict=True)])
+    return cast(xp, value, like.dtype)
 
 
 def listed(names: Any) -> str:
-    """Names in a sentence."""
+    """Names in alphabetical order, separated by commas; ``none`` if there are none."""
     return ", ".join(sorted(map(str, names))) or "none"
 
 
 def map_parts(function: Callable[..., Any], value: Any, *others: Any) -> Any:
-    """``function`` of an array, or of every one of a tuple; with what stands in its place."""
+    """``function(value, *others)``; of tuples, the tuple of ``function`` at every place."""
     if isinstance(value, (tuple, list)):
         return tuple(map_parts(function, *group) for group in zip(value, *others, strict=True))
     return function(value, *others)
 
 
 def parts(value: Any) -> tuple[Any, ...]:
-    """The arrays of a slot's value, which is one or a tuple of them."""
+    """A slot's value, an array or a tuple of arrays, as a tuple."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)

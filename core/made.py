@@ -133,6 +133,7 @@ class Declared:
 
     def _store(self, values: dict[str, Any], groups: Groups) -> None:
         object.__setattr__(self, "_values", values)
+        vars(self).update(values)  # read before ``Field.__get__``, which explains what is missing
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "_variants", {})
 
@@ -231,8 +232,12 @@ class Declared:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_bare", "_hash")  # a hash is one process's own
-        return {name: value for name, value in vars(self).items() if name not in derived}
+        cls = type(self)  # what is derived is left out; a hash is one process's own
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not isinstance(getattr(cls, name, None), cached_property)
+        }
 
     def __hash__(self) -> int:
         return self._hash
@@ -270,7 +275,7 @@ def _refuse_clashes(cls: type[Declared]) -> None:
     if not (wraps or cls._shared_part or "lr" in cls._hypers):
         raise TypeError(f"{cls.__name__} declares no lr; every rule has a step size")
     needs = cast("type[Rule]", cls).needs
-    if not isinstance(needs, property) and needs not in NEEDS:
+    if not isinstance(needs, (property, cached_property)) and needs not in NEEDS:
         raise TypeError(f"{cls.__name__}.needs is {needs!r}; it must be one of {NEEDS}")
 
 

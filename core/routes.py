@@ -17,6 +17,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, Self
 
 from .arrays import listed
@@ -223,7 +224,7 @@ class Route(Rule, register=False):
         """The rule for one parameter."""
         return self.branches[self.branch(path, shape)].of(path, shape)
 
-    @property
+    @cached_property
     def phases(self) -> int:
         """Those of the rule that sums over its parameters, if there is one."""
         return max(rule.phases for rule in self.branches)
@@ -263,7 +264,7 @@ class Route(Rule, register=False):
         return self._mapped(lambda rule: rule.map_numbers(function))
 
     def _stripped(self) -> Self:
-        return self._mapped(lambda rule: rule.without_numbers())
+        return self._mapped(lambda rule: rule.bare)
 
     def _mapped(self, change: Callable[[Rule], Rule]) -> Self:
         """A copy with other numbers, of whose rules and predicates nothing is to be checked."""

@@ -130,17 +130,17 @@ class Rule(Declared):
     def _dtype_of(slot: str, dtype: Any) -> str | None:
         return dict(dtype).get(slot) if isinstance(dtype, tuple) else dtype
 
-    @property
+    @cached_property
     def reduces(self) -> bool:
         """Whether a step needs sums over all parameters."""
         return bool(self.needs == "tree")
 
-    @property
+    @cached_property
     def phases(self) -> int:
         """How many sums over all parameters a step needs, each after the one before."""
         return int(self.reduces)
 
-    @property
+    @cached_property
     def sees_axes(self) -> bool:
         """Whether a parameter's shape matters; to other rules it may come as a vector."""
         return self.needs in SHAPED
@@ -243,12 +243,19 @@ class Rule(Declared):
         """What a schedule of element ``place`` of a hyperparameter is called with at ``step``."""
         return step
 
-    def without_numbers(self) -> Self:
-        """A copy with options only: what a kernel may know, and what it is compiled for."""
-        return self._bare
+    @cached_property
+    def constant(self) -> bool:
+        """Whether no number is a schedule."""
+        return not any(map(callable, self.numbers()))
 
     @cached_property
-    def _bare(self) -> Self:
+    def has_arrays(self) -> bool:
+        """Whether some number is a 0-d array."""
+        return any(map(is_array, self.numbers()))
+
+    @cached_property
+    def bare(self) -> Self:
+        """A copy with options only: what a kernel may know, and what it is compiled for."""
         return self._stripped()
 
     def _stripped(self) -> Self:
@@ -268,8 +275,9 @@ class Rule(Declared):
         if family == "in_update" and "rate" in own and not self.decays_inside:
             family = "decoupled"  # the same where lr does not multiply the direction
         decay = decay_families.scalars(family, self.lr, own.get("weight_decay", self.weight_decay))
-        return self._numbers() | decay | own
+        return self._numbers | decay | own
 
+    @cached_property
     def _numbers(self) -> dict[str, Any]:
         fields = {n: self._values[n] for n, f in self._hypers.items() if isinstance(f, Hyper)}
         return {name: value for name, value in fields.items() if value is not None}

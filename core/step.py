@@ -43,6 +43,9 @@ FLOATING = ("bfloat16", "float16", "float32", "float64")
 
 WIDTHS = {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
 
+PYTHON = (float, int, bool)
+"""The types of numbers that coefficients known on the host have."""
+
 Array = Any
 Slots = dict[str, Any]
 
@@ -56,17 +59,20 @@ class Record:
     """A dict read by attribute: the ``state`` and the ``s`` that a rule's arithmetic sees."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
+        own = vars(self)
         for name, value in values.items():
-            setattr(self, name, Record(value) if isinstance(value, dict) else value)
+            own[name] = Record(value) if isinstance(value, dict) else value
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"there is no {name} here; there are {', '.join(vars(self))}")
 
 
 def _settled(value: Any) -> Any:
-    """A host result as a plain Python number."""
+    """A host result as a plain Python number; a dict or a tuple with every result in it so."""
+    if isinstance(value, (float, int)):
+        return value if type(value) in PYTHON else value.item()
     if isinstance(value, dict):
-        return {k: _settled(v) for k, v in value.items()}
+        return dict(zip(value, map(_settled, value.values()), strict=True))
     if isinstance(value, tuple):
         return tuple(map(_settled, value))
     return value.item() if isinstance(value, (host.generic, host.ndarray)) else value
@@ -95,8 +101,8 @@ def scalars(rule: Rule, xp: Any, step: Any, dtype: Any) -> dict[str, Any]:
     Returns:
         Python numbers computed in float64 if all is known on the host, else 0-d arrays.
     """
-    now = rule.at(step)
-    if isinstance(step, int) and not any(map(is_array, now.numbers())):
+    now = rule if rule.constant else rule.at(step)
+    if isinstance(step, int) and not now.has_arrays:
         with host.errstate(all="ignore"):
             settled: dict[str, Any] = _settled(now.coefficients(host, step + 1))
         return settled
@@ -202,21 +208,24 @@ def advance(
     Shapes: ``grad`` and ``param`` equal; every slot keeps its shape and dtype.
     """
     dtype = compute_dtype(xp, param.dtype)
-    state = Record({k: cast(xp, v, dtype) for k, v in {**slots, **common}.items()})
     new_param, new_slots = rule.step(
-        xp, cast(xp, grad, dtype), cast(xp, param, dtype), state, Record(s)
+        xp,
+        cast(xp, grad, dtype),
+        cast(xp, param, dtype),
+        Record({name: cast(xp, value, dtype) for name, value in {**slots, **common}.items()}),
+        Record(s),
     )
-    if not rule.reduces and new_slots.keys() != slots.keys():
+    if new_slots.keys() != slots.keys() and not rule.reduces:
         raise ValueError(
             f"{rule.name}.direction returned slots {listed(new_slots)}; "
             f"{rule.name} keeps {listed(slots)}"
         )
     new_param = _owned(xp, cast_like(xp, new_param, param), (grad, param))
-    taken = (grad, param, new_param)
-    return new_param, {
-        name: _owned(xp, cast_like(xp, new_slots.get(name, old), old), taken)
-        for name, old in slots.items()
-    }
+    taken, kept = (grad, param, new_param), {}
+    for name, old in slots.items():
+        new = new_slots.get(name, old)
+        kept[name] = _owned(xp, cast_like(xp, new, old), taken)
+    return new_param, kept
 
 
 def local(
@@ -248,11 +257,12 @@ def _local_of(phase: int) -> Callable[..., Any]:
 
 def _owned(xp: Any, value: Any, taken: tuple[Array, ...]) -> Any:
     """A slot's new value; a copy if it is an array that a caller holds and may write into."""
-
-    def one(new: Array) -> Array:
-        return xp.asarray(new, copy=True) if any(new is array for array in taken) else new
-
-    return map_parts(one, value)
+    if isinstance(value, tuple):
+        return tuple([_owned(xp, part, taken) for part in value])
+    for array in taken:
+        if value is array:
+            return xp.asarray(value, copy=True)
+    return value
 
 
 class Entry(NamedTuple):
@@ -325,7 +335,7 @@ def run(
     entries: Sequence[Entry],
     common: Slots,
     kernel: Callable[[Callable[..., Any], Any, Rule], Callable[..., Any]] = plain,
-    enter: Callable[[dict[str, Any], Array], dict[str, Any]] = lambda values, param: values,
+    enter: Callable[[dict[str, Any], Array], Any] | None = None,
     vmap: Callable[..., Any] | None = None,
 ) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
     """One step over a list of parameters. Nothing passed in is changed.
@@ -335,7 +345,8 @@ def run(
         entries: rule, step, gradient, parameter and slots, per parameter.
         common: shared state.
         kernel: makes ``advance`` or ``local`` into what is executed (a compiled form, say).
-        enter: how scalars enter the kernel beside a parameter (as 0-d arrays, say).
+        enter: makes a step's scalars into what the kernel of a parameter is given (0-d arrays,
+            say); without it, a kernel is given the scalars as they are.
         vmap: the framework's, for entries that are stacked.
 
     Returns:
@@ -343,54 +354,73 @@ def run(
         new shared state.
     """
     known: dict[Any, dict[str, Any]] = {}
-    inside: dict[Any, Any] = {}
+    entered: dict[Any, Any] = {}
     kernels: dict[Any, Callable[..., Any]] = {}
+    visible = dict(common)
 
     def coefficients(entry: Entry) -> dict[str, Any]:
         dtype = compute_dtype(xp, entry.param.dtype)
         step = entry.step if isinstance(entry.step, int) else id(entry.step)
-        key = (id(entry.rule), step, str(dtype))
+        key = id(entry.rule), step, dtype
         if key not in known:
             known[key] = scalars(entry.rule, xp, entry.step, dtype)
         return known[key]
 
-    def entered(entry: Entry) -> Any:
-        values = coefficients(entry)
-        key = id(values), str(entry.param.dtype)
-        if key not in inside:
-            inside[key] = enter(values, entry.param)
-        return inside[key]
-
-    def execute(function: Callable[..., Any], entry: Entry, visible: Slots) -> Any:
-        if function is advance and 0 in entry.param.shape:
-            return entry.param, entry.slots
-        key = function, id(entry.rule), entry.stacked
+    def execute(function: Callable[..., Any], entry: Entry) -> Any:
+        rule, _, grad, param, slots, stack = entry
+        if function is advance and 0 in param.shape:
+            return param, slots
+        key = function, id(rule), stack
         if key not in kernels:
-            whole = stacked(function, vmap) if entry.stacked and vmap else function
-            kernels[key] = kernel(whole, xp, entry.rule.without_numbers())
-        return kernels[key](entry.grad, entry.param, entry.slots, visible, entered(entry))
+            whole = stacked(function, vmap) if stack and vmap else function
+            kernels[key] = kernel(whole, xp, rule.bare)
+        s: Any = coefficients(entry)
+        if enter is not None:
+            place = id(s), param.dtype
+            if place not in entered:
+                entered[place] = enter(s, param)
+            s = entered[place]
+        return kernels[key](grad, param, slots, visible if rule.phases else {}, s)
 
-    entries, visible = list(entries), dict(common)
-    places = [place for place, entry in enumerate(entries) if entry.rule.phases]
-    for phase in range(max((entries[place].rule.phases for place in places), default=0)):
-        places = [place for place in places if entries[place].rule.phases > phase]
+    entries = list(entries)
+    if any([entry.rule.phases for entry in entries]):
+        entries, common = _summed(xp, entries, common, visible, execute, coefficients)
+    for entry in entries:  # a schedule that fails does so before anything has been computed
+        coefficients(entry)
+    return map(partial(execute, advance), entries), common
+
+
+def _summed(
+    xp: Any,
+    entries: Sequence[Entry],
+    common: Slots,
+    visible: Slots,
+    execute: Callable[..., Any],
+    coefficients: Callable[[Entry], dict[str, Any]],
+) -> tuple[list[Entry], Slots]:
+    """The sums over all parameters, one phase after another.
+
+    ``visible`` is what ``execute`` shows to the rules: it is updated in place with the results.
+
+    Returns:
+        The entries with their slots after the sums, and the new shared state.
+    """
+    entries = list(entries)
+    for phase in range(max(entry.rule.phases for entry in entries)):
+        places = [place for place, entry in enumerate(entries) if entry.rule.phases > phase]
         summed = [entries[place] for place in places]
         wide = widest(xp, [entry.param for entry in summed])
-        parts = [execute(_local_of(phase), entry, visible) for entry in summed]
+        parts = [execute(_local_of(phase), entry) for entry in summed]
         for place, (slots, _) in zip(places, parts, strict=True):
             entries[place] = entries[place]._replace(slots=slots)
         sums = [{name: cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
         totals = reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)
         first = _furthest(xp, summed, wide)
         first = first._replace(rule=first.rule.whole)
-        rule, s, known_so_far = first.rule.without_numbers(), coefficients(first), Record(visible)
-        visible |= rule.summed(xp, Record(totals), known_so_far, Record(s), phase)
+        s, so_far = Record(coefficients(first)), Record(visible)
+        visible |= first.rule.bare.summed(xp, Record(totals), so_far, s, phase)
         common = {name: cast_like(xp, visible[name], old) for name, old in common.items()}
-    for entry in entries:  # a schedule that fails does so before anything has been computed
-        coefficients(entry)
-    return (
-        execute(advance, entry, visible if entry.rule.phases else {}) for entry in entries
-    ), common
+    return entries, common
 
 
 def _furthest(xp: Any, entries: Sequence[Entry], wide: Any) -> Entry:

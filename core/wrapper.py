@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from .declaration import Hyper, Option, Shared, Slot
@@ -85,7 +86,7 @@ class Wrapper(Rule, register=False):
         bound = super()._bind((None, *args), kwargs)
         return {name: value for name, value in bound.items() if name != "rule"}
 
-    @property
+    @cached_property
     def needs(self) -> str:
         """What the wrapper reads or the wrapped rule needs, whichever is more."""
         return max(self.reads, str(self.rule.needs), key=NEEDS.index)
@@ -94,12 +95,12 @@ class Wrapper(Rule, register=False):
     def _own_phases(self) -> int:
         return int(self.reads == "tree")
 
-    @property
+    @cached_property
     def phases(self) -> int:
         """The wrapper's own, if it sums, and then the wrapped rule's."""
         return self._own_phases + self.rule.phases
 
-    @property
+    @cached_property
     def sees_axes(self) -> bool:
         """Whether a parameter's shape matters to the wrapper or to the rule inside."""
         return self.reads in SHAPED or self.rule.sees_axes
@@ -110,7 +111,7 @@ class Wrapper(Rule, register=False):
         own = type(self).step in (Wrapper.step, Rule.step)
         return own and all(rule.divides for rule in self.rule.branches)
 
-    @property
+    @cached_property
     def min_ndim(self) -> int:
         """What the wrapped rule takes."""
         return int(self.rule.min_ndim)
@@ -202,7 +203,7 @@ class Wrapper(Rule, register=False):
         return super().map_numbers(function)._around(self.rule.map_numbers(function))
 
     def _stripped(self) -> Self:
-        return super()._stripped()._around(self.rule.without_numbers())
+        return super()._stripped()._around(self.rule.bare)
 
     def _copy(self, values: dict[str, Any], groups: Groups | None = None) -> Self:
         return super()._copy(values, groups)._around(self.rule)
@@ -213,7 +214,7 @@ class Wrapper(Rule, register=False):
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """The wrapper's ``s``, with the wrapped rule's as ``s.inner``."""
-        own = {**self._numbers(), **self.scalars(xp, t)}
+        own = {**self._numbers, **self.scalars(xp, t)}
         return {**own, "inner": self.rule.coefficients(xp, self.steps_inside(t - 1) + 1)}
 
     def prepare(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:

@@ -380,7 +380,7 @@ def _two_without_memory(tensor: torch.Tensor) -> torch.Tensor:
 
 def _variant(rule: Rule) -> Any:
     """What of a rule a plan depends on: all but its numbers."""
-    return rule.without_numbers(), rule.slots().keys(), rule.groups
+    return rule.bare, rule.slots().keys(), rule.groups
 
 
 def _plain(param: torch.Tensor) -> bool:

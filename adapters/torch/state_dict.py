@@ -203,7 +203,7 @@ def _check_group(optimizer: RuleOptimizer, group: Group, saved_group: Group, ste
             f"{who}: the state dict has no {', '.join(absent)}{where}; it is another optimizer's"
         )
     rule = optimizer._rule_of(saved_group)
-    if rule.without_numbers() != optimizer._rule_of(group).without_numbers():
+    if rule.bare != optimizer._rule_of(group).bare:
         raise ValueError(
             f"{who}: the state dict is that of {rule!r}, "
             f"the optimizer is {optimizer._rule_of(group)!r}; options must be equal"

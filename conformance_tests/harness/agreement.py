@@ -102,7 +102,7 @@ def operations(rule: Rule) -> set[str]:
     values = scalars(rule, numpy_namespace, 0, numpy.float64)
     for path, param in params.items():
         own = {name: slots[path] for name, slots in state.slots.items()}
-        advance(Spy(), rule.without_numbers(), param, param, own, {}, values)
+        advance(Spy(), rule.bare, param, param, own, {}, values)
     return called - {"float64", "float32", "astype"}
 
 

@@ -341,7 +341,7 @@ def test_a_step_checks_no_route_again(monkeypatch):
     monkeypatch.setattr(type(made), "__init__", None)
     assert made.at(3).branches[1].lr == pytest.approx(0.3)
     assert made.map_numbers(lambda number: number).routes == made.routes
-    assert made.without_numbers().name == "route"
+    assert made.bare.name == "route"
 
 
 @pytest.mark.parametrize("framework", ["numpy", "jax"])
