@@ -119,10 +119,17 @@ def parted(
 
 
 def run(
-    xp: Any, entries: Sequence[Entry], common: dict[str, Any], *executor: Any
+    xp: Any,
+    entries: Sequence[Entry],
+    common: dict[str, Any],
+    *executor: Any,
+    places: list[list[int]] | None = None,
 ) -> tuple[Iterator[tuple[Array, dict[str, Any]]], dict[str, Any]]:
-    """``step.run``, with small parameters gathered; same arguments, same results."""
-    places = packs(entries)
+    """``step.run``, with small parameters gathered; same arguments, same results.
+
+    ``places``: what ``packs`` gives for these entries, if that is known already.
+    """
+    places = packs(entries) if places is None else places
     groups = [[entries[place] for place in pack] for pack in places]
     joined = [merged(xp, group) if len(group) > 1 else group[0] for group in groups]
     results, common = stepping.run(xp, joined, common, *executor)

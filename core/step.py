@@ -383,7 +383,7 @@ def run(
         return kernels[key](grad, param, slots, visible if rule.phases else {}, s)
 
     entries = list(entries)
-    if any([entry.rule.phases for entry in entries]):
+    if any(entry.rule.phases for entry in entries):
         entries, common = _summed(xp, entries, common, visible, execute, coefficients)
     for entry in entries:  # a schedule that fails does so before anything has been computed
         coefficients(entry)

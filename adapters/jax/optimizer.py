@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import optax  # type: ignore[import-untyped]  # ships no types
@@ -10,13 +12,14 @@ import jax
 import jax.numpy as xp
 from samestep import packing
 from samestep import step as stepping
-from samestep.arrays import known, listed
+from samestep.arrays import known
 from samestep.checkpoints.state import Checkpoint
 from samestep.execution import Execution, checked, say
 from samestep.rule import Rule, State
 
 from . import checkpoint as checkpoints
-from .trees import dotted, flattened, leaves, matched, parts, strong
+from .plan import Plan, planned
+from .trees import dotted, flattened, leaves, strong
 
 __all__ = ["RuleTransformation", "bind"]
 
@@ -74,16 +77,15 @@ def bind(rule: Rule, *, execution: Execution = "auto") -> RuleTransformation:
     if not isinstance(rule, Rule):
         raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
     checked(rule.name, execution)
-    said: set[str] = set()
+    memory = _Memory()
 
     def init(params: Any) -> State:
         return _init(rule, params)
 
     def update(grads: Any, state: State, params: Any = None, **extra: Any) -> Any:
-        traced = any(isinstance(value, jax.core.Tracer) for value in rule.numbers())
-        if execution == "compiled" and not traced:
+        if execution == "compiled" and not (rule.has_arrays and _any_traced(rule.numbers())):
             return _compiled(rule, "reference", grads, state, params)
-        return _update(rule, execution, grads, state, params, said)
+        return _update(rule, execution, grads, state, params, memory)
 
     update.rule = rule  # type: ignore[attr-defined]
     return RuleTransformation(init, update)
@@ -122,14 +124,23 @@ def _first(rule: Rule, path: Any, param: Any) -> dict[str, Any]:
         ) from None
 
 
+class _Memory:
+    """What a transformation knows from its last step; nothing that a result depends on."""
+
+    def __init__(self) -> None:
+        self.plan: Plan | None = None
+        self.said: set[str] = set()
+
+
 def _update(
     rule: Rule,
     execution: str,
     grads: Any,
     state: State,
     params: Any,
-    said: set[str] | None = None,
+    memory: _Memory | None = None,
 ) -> tuple[Any, State]:
+    """One step: the updates, and the new state."""
     if params is None:
         raise ValueError(f"{rule.name}: update(grads, state, params) needs params")
     if not isinstance(state, State):
@@ -137,76 +148,65 @@ def _update(
             f"{rule.name}: state is {type(state).__name__}; it must be what init() or "
             "update() returned"
         )
-    stepping.check_slots(rule, "the parameters", state.slots)
-    if set(state.shared) != set(rule.shared()):
-        raise ValueError(
-            f"{rule.name}: the shared state has {listed(state.shared)}; {rule.name} keeps "
-            f"{listed(rule.shared())}"
-        )
-    paths, structure = flattened(params)
-    arrays = [strong(rule, path, leaf) for path, leaf in paths]
-    grads = matched(rule, "the gradients", grads, paths, structure)
-    slots: dict[str, list[Any]] = {
-        name: [*map(parts, matched(rule, f"slot {name} of the state", tree, paths, structure))]
-        for name, tree in state.slots.items()
-    }
-    rule = rule.map_numbers(known)
-    step = known(state.step)
-    entries, places = [], []
-    for place, ((path, _), array, grad) in enumerate(zip(paths, arrays, grads, strict=True)):
-        if grad is None:
-            continue
-        own_grad = strong(rule, path, grad, "the gradient of ")
-        chosen = rule.of(dotted(path), array.shape)
-        stepping.check(chosen, xp, dotted(path), array, own_grad)
-        own = {name: v[place] for name, v in slots.items() if v[place] is not None}
-        stepping.check_slots(chosen, dotted(path), own, array.shape)
-        entries.append(stepping.Entry(chosen, step, own_grad, array, own))
-        places.append(place)
+    memory = memory or _Memory()
+    flat, structure = leaves((params, grads, state.slots, state.shared))
+    plan, step = memory.plan, known(state.step)
+    if plan is not None and plan.holds(flat, structure):
+        entries, slots = plan.read(step, flat)
+    else:
+        rule, trees = rule.map_numbers(known), (params, grads, state)
+        plan, lasts, entries, slots = planned(rule, step, trees, flat, structure)
+        memory.plan = plan if lasts and not rule.has_arrays else None
     if execution == "auto":
-        execution, reason = _chosen(entries)
-        if said is not None and execution not in said:
-            said.add(execution)
+        execution, reason = _chosen(plan, entries)
+        if execution not in memory.said:
+            memory.said.add(execution)
             say(rule.name, execution, reason)
-    run = packing.run if execution == "packed" and _together(entries) else stepping.run
-    results, common = run(xp, entries, state.shared, _kernel, _hoisted)
-    updates: list[Any] = [None] * len(arrays)
-    for place, (new_param, new_slots) in zip(places, results, strict=True):
-        updates[place] = new_param - arrays[place]
-        for name, value in new_slots.items():
+    enter = None if isinstance(step, int) and not plan.traced else _hoisted
+    if execution == "packed" and (plan.traced or _together(entries)):
+        places = plan.packed(entries)
+        results, common = packing.run(xp, entries, state.shared, _kernel, enter, places=places)
+    else:
+        results, common = stepping.run(xp, entries, state.shared, _kernel, enter)
+    updates: list[Any] = [None] * plan.own.num_leaves
+    for (place, _), entry, (param, new) in zip(plan.chosen, entries, results, strict=True):
+        updates[place] = param - entry.param
+        for name, value in new.items():
             slots[name][place] = value
-    new_slots = {name: structure.unflatten(values) for name, values in slots.items()}
-    return structure.unflatten(updates), State(state.step + 1, new_slots, common)
+    new_slots = dict(zip(slots, map(plan.own.unflatten, slots.values()), strict=True))
+    return plan.own.unflatten(updates), State(state.step + 1, new_slots, common)
 
 
 _compiled = jax.jit(_update, static_argnums=(0, 1))
 
 
-def _chosen(entries: list[stepping.Entry]) -> tuple[str, str]:
+def _chosen(plan: Plan, entries: list[stepping.Entry]) -> tuple[str, str]:
     """What ``execution="auto"`` means for these entries, and why."""
-    if _traced(entries):
+    if plan.traced:
         return "reference", "under jax.jit XLA compiles the whole step"
     if not _together(entries):
         return "reference", "the parameters are spread over devices"
     return "packed", "outside jax.jit small parameters are gathered"
 
 
-def _traced(entries: list[stepping.Entry]) -> bool:
-    arrays = (array for entry in entries for array in (entry.param, entry.grad))
-    return any(isinstance(array, jax.core.Tracer) for array in arrays)
+def _any_traced(values: Iterable[Any]) -> bool:
+    return any(isinstance(value, jax.core.Tracer) for value in values)
 
 
 def _together(entries: list[stepping.Entry]) -> bool:
-    """Whether arrays may be gathered: those being traced, and those on one device."""
-    if _traced(entries):
-        return True
-    arrays = (array for entry in entries for array in (entry.param, entry.grad))
-    return len({device for array in arrays for device in array.devices()}) <= 1
+    """Whether arrays are on one device, so that they may be gathered."""
+    devices: set[Any] = set()
+    for entry in entries:
+        devices |= entry.param.devices() | entry.grad.devices()
+    return len(devices) <= 1
 
 
 def _kernel(function: Any, xp: Any, rule: Rule) -> Any:
-    """The function as it is; where shardings are in types, XLA chooses those of a matrix inside."""
-    inside = stepping.plain(function, xp, rule)
+    """Call the function directly.
+
+    With explicit sharding, XLA chooses the shardings inside a rule that sees axes (``auto_axes``).
+    """
+    inside = partial(function, xp, rule)
     in_types = hasattr(jax.sharding, "auto_axes")  # from JAX 0.6 on
     if not (in_types and function is stepping.advance and rule.sees_axes):
         return inside

@@ -22,7 +22,6 @@ __all__ = [
     "PACK",
     "Differentiable",
     "as_tensors",
-    "as_they_are",
     "chosen",
     "compiled",
     "conditional",
@@ -72,7 +71,7 @@ class Differentiable:
 
 def reference(function: Kernel, xp: Any, rule: Rule) -> Kernel:
     """The rule, its results written into parameter and slots."""
-    return _writing(partial(function, xp, rule))
+    return partial(_writing, partial(function, xp, rule))
 
 
 def packed(function: Kernel, xp: Any, rule: Rule) -> Kernel:
@@ -145,40 +144,35 @@ def _kind(array: torch.Tensor, shaped: bool) -> Any:
     return array.dtype, array.shape if shaped else array.ndim, array.stride() if shaped else None
 
 
-def _writing(kernel: Kernel) -> Kernel:
+def _writing(
+    kernel: Kernel,
+    grad: torch.Tensor,
+    param: torch.Tensor,
+    slots: dict[str, Any],
+    common: Any,
+    s: Any,
+) -> Any:
     """A pure kernel, its results written into the tensors that it was given."""
-
-    def write(
-        grad: torch.Tensor, param: torch.Tensor, slots: dict[str, Any], common: Any, s: Any
-    ) -> Any:
-        first, second = kernel(grad, param, slots, common, s)
-        taken = s.get(TAKEN)
-        if isinstance(first, dict):  # local: slots and sums
-            _write(slots, first, taken)
-            return slots, second
-        _write({"param": param, **slots}, {"param": first, **second}, taken)
-        return param, slots
-
-    return write
+    first, second = kernel(grad, param, slots, common, s)
+    taken = s.get(TAKEN)
+    if isinstance(first, dict):  # local: slots and sums
+        _write(slots, first, taken)
+        return slots, second
+    _write({"param": param, **slots}, {"param": first, **second}, taken)
+    return param, slots
 
 
 def _write(old: dict[str, Any], new: dict[str, Any], taken: torch.Tensor | None) -> None:
-    pairs = [
-        pair
-        for name, value in old.items()
-        for pair in zip(parts(value), parts(new[name]), strict=True)
-    ]
-    pairs = [(into, value) for into, value in pairs if into is not value]
-    if taken is not None:
-        pairs = [(into, torch.where(taken, value, into)) for into, value in pairs]
-    later = [(into, value.clone() if _among(value, pairs) else value) for into, value in pairs]
-    for into, value in later:
-        into.copy_(value)
-
-
-def _among(tensor: torch.Tensor, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:
-    """Whether a tensor lies in memory that will be written into."""
-    return any(_memory(tensor) == _memory(into) for into, _ in pairs)
+    pairs = []
+    for name, value in old.items():
+        for into, result in zip(parts(value), parts(new[name]), strict=True):
+            if into is not result:
+                written = result if taken is None else torch.where(taken, result, into)
+                pairs.append((into, written))
+    memory = {_memory(into) for into, _ in pairs}
+    later = [result.clone() if _memory(result) in memory else result for _, result in pairs]
+    for (into, _), result in zip(pairs, later, strict=True):
+        into.copy_(result)
 
 
 def _memory(tensor: torch.Tensor) -> int:
@@ -213,18 +207,14 @@ TAKEN = "step is taken"
 """Among the coefficients: whether a step is one, where that is known on the device only."""
 
 
-def conditional(taken: torch.Tensor, enter: Kernel) -> Kernel:
+def conditional(taken: torch.Tensor, enter: Kernel | None) -> Kernel:
     """How coefficients enter a kernel that is to leave everything as it is unless ``taken``."""
 
     def entered(values: dict[str, Any], param: torch.Tensor) -> Any:
-        return enter({**values, TAKEN: taken.to(param.device)}, param)
+        values = {**values, TAKEN: taken.to(param.device)}
+        return values if enter is None else enter(values, param)
 
     return entered
-
-
-def as_they_are(values: dict[str, Any], param: torch.Tensor) -> dict[str, Any]:
-    """Coefficients as the host, or the device, has computed them."""
-    return values
 
 
 def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:

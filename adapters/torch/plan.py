@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
-from operator import is_
+from operator import attrgetter, is_, methodcaller
 from typing import Any, NamedTuple
 
 import array_api_compat.torch as xp
 
 import torch
 from samestep.arrays import map_parts, parts
-from samestep.packing import fits, packs
+from samestep.packing import packs
 from samestep.rule import Rule
 from samestep.step import Entry, run
 
+from .batch import Batch, is_plain
 from .kernels import real, real_gradient
 
 __all__ = ["Member", "Plan", "tried"]
@@ -66,10 +67,9 @@ class Plan:
         self.params = [member.param for member in members]
         self.groups = [member.group for member in members]
         self.complex = any(param.is_complex() for param in self.params)
-        self.grads = _formats(grads)
+        self.formats = _formats(grads)
         self.states = [member.state for member in members]
-        self.owners: list[Any] = []
-        self.owned: list[Any] = []
+        self.objects: list[Any] = []
         self.capturable = capturable
         self.expected = [int(state["step"]) for state in self.states]
         self.counters = self._counters()
@@ -89,21 +89,21 @@ class Plan:
             limit=limit,
             alike=lambda entry: (
                 entry.param.device,
-                _plain(entry.param),
+                is_plain(entry.param),
                 id(entry.param) if id(entry.param) in apart else None,
             ),
             stacks=_stackable(common),
         )
         self.batches = [
-            _Batch([(place, entries[place]) for place in pack], limit > 0) for pack in places
+            Batch([(place, entries[place]) for place in pack], limit > 0) for pack in places
         ]
         single = [b.places[0] for b in self.batches if not b.gathers]
         self.single = [self.params[place] for place in single]
         self.layouts = _layouts(self.single)
+        self.used: Any = None
         self.gathered = [self.params[p] for b in self.batches if b.gathers for p in b.places]
         self.addresses = _pointers(self.gathered)
         self.kinds = _kinds(self.gathered)
-        self.kept = _values(self.states)
         self.parts = [part for m in members for v in m.slots.values() for part in parts(v)]
         self.pointers = _pointers(self.parts)
 
@@ -132,21 +132,21 @@ class Plan:
     ) -> bool:
         """Whether these are still the tensors that the plan was made for.
 
-        Asked before every step, so it makes no object per parameter that Python's garbage
-        collector would have to look at.
+        Everything is compared anew before every step, since code outside may replace any of it
+        without a call: a group's parameters, ``.data``, ``.grad``, an entry of ``state``, a count.
+        It makes no object per parameter that Python's garbage collector would have to look at.
         """
+        objects = _objects(params, state, self.states)
         return (
-            _same(params, self.params)
+            len(objects) == len(self.objects)
+            and all(map(is_, objects, self.objects))
             and groups == self.groups
-            and _formats(grads) == self.grads
-            and (_same(rules, self.rules) or [_variant(rule) for rule in rules] == self.variants)
-            and _same([*state], self.owners)
-            and _same([*state.values()], self.owned)
-            and _same(_values(self.states), self.kept)
+            and _formats(grads) == self.formats
             and _pointers(self.parts) == self.pointers
             and (_pointers(self.gathered) == self.addresses or self._only_moved())
             and _layouts(self.single) == self.layouts
             and (self.capturable or self._counted() == self.expected)
+            and (rules is self.rules or [_variant(rule) for rule in rules] == self.variants)
         )
 
     def _only_moved(self) -> bool:
@@ -161,9 +161,9 @@ class Plan:
         return True
 
     def enter(self, state: Any) -> None:
-        """Make the states of the plan those of the optimizer."""
+        """Make the states of the plan the optimizer's."""
         state.update(zip(self.params, self.states, strict=True))
-        self.owners, self.owned = [*state], [*state.values()]
+        self.objects = _objects(self.params, state, self.states)
 
     def entries(self, rules: Sequence[Rule], grads: list[torch.Tensor]) -> list[Entry]:
         """One entry per batch, for the step to be taken.
@@ -171,26 +171,27 @@ class Plan:
         Raises:
             RuntimeError: a parameter has another shape in the memory that it had.
         """
-        variants: dict[Any, Rule] = {}
+        if rules is not self.used:
+            self.used, self.of_batches = rules, self._rules_of_batches(rules)
         grads = [*map(real_gradient, grads)] if self.complex else grads
-        params = self._real(self.params)
+        params = [*map(real, self.params)] if self.complex else self.params
+        found = []
+        for batch, rule in zip(self.batches, self.of_batches, strict=True):
+            place = batch.places[0]
+            step = self.states[place]["step"] if self.capturable else self.expected[place]
+            found.append(batch.entry(rule, step, grads, params))
+        return found
 
-        def rule_of(batch: _Batch) -> Rule:
+    def _rules_of_batches(self, rules: Sequence[Rule]) -> list[Rule]:
+        variants: dict[Any, Rule] = {}
+        found = []
+        for batch in self.batches:
             member = self.members[batch.places[0]]
             key = member.group, batch.rule
             if key not in variants:
                 variants[key] = rules[member.group].of(member.name, member.param.shape)
-            return variants[key]
-
-        return [
-            batch.entry(
-                rule_of(batch),
-                self.step_of(batch.places[0]),
-                [grads[place] for place in batch.places],
-                [params[place] for place in batch.places],
-            )
-            for batch in self.batches
-        ]
+            found.append(variants[key])
+        return found
 
     def release(self, params: Sequence[torch.Tensor]) -> None:
         """Give the state of parameters that are not among these memory of its own again.
@@ -205,18 +206,12 @@ class Plan:
                     for part in parts(value):
                         part.data = part.clone()
 
-    def finish(self, batch: int) -> None:
-        """Put the parameters of a batch back to where they came from."""
-        own = self.batches[batch]
-        if own.gathers:
-            own.param.scatter(self._real([self.params[place] for place in own.places]))
-
-    def _real(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-        return [*map(real, tensors)] if self.complex else tensors
-
-    def step_of(self, place: int) -> Any:
-        """How many steps a parameter has taken; not read from its device if that counts."""
-        return self.states[place]["step"] if self.capturable else self.expected[place]
+    def finish(self, results: Iterable[Any]) -> None:
+        """Compute the results, and put gathered parameters back to where they came from."""
+        for batch, _ in zip(self.batches, results, strict=True):
+            if batch.gathers:
+                own = [*map(self.params.__getitem__, batch.places)]
+                batch.param.scatter([*map(real, own)] if self.complex else own)
 
     def count(self, taken: torch.Tensor | None = None) -> None:
         """One more step of every parameter, if it was ``taken``."""
@@ -226,91 +221,7 @@ class Plan:
             self.expected = self._counted()
 
     def _counted(self) -> list[int]:
-        return [*chain.from_iterable(counts.tolist() for counts in self.counters)]
-
-
-class _Batch:
-    """Parameters that go through the kernel as one: a pack as a vector, a single one as it is.
-
-    ``vector``: the kernel sees vectors. ``gathers``: arrays are copied into one and back.
-    ``stacked``: what is gathered has the parameters of one shape along a new first axis.
-    """
-
-    def __init__(self, placed: Sequence[tuple[int, Entry]], packing: bool) -> None:
-        self.places = [place for place, _ in placed]
-        entries = [entry for _, entry in placed]
-        first = entries[0]
-        self.rule = id(first.rule)
-        plain = _plain(first.param)
-        self.vector = packing and plain and not first.rule.sees_axes
-        self.stacked = len(entries) > 1 and not fits(first)
-        self.gathers = len(entries) > 1 or (
-            self.vector and not all(a.is_contiguous() for a in _arrays(first))
-        )
-        self.params = [entry.param for entry in entries]
-        self.sizes = [param.numel() for param in self.params]
-        shape = self.sizes[:1] if self.vector else first.param.shape
-        self.shape = (len(entries), *shape) if self.stacked else (-1,)
-        self.slots = {
-            name: self._rebased([entry.slots[name] for entry in entries])
-            if self.gathers
-            else _flat(value, self.vector, like=first.param)
-            for name, value in first.slots.items()
-        }
-        if self.gathers:  # kept, since fresh memory costs more than what is done in it
-            self.grad = _Gathered(first.grad, self.params)
-            self.param = _Gathered(first.param, self.params)
-
-    def _rebased(self, values: Sequence[Any]) -> Any:
-        """One tensor for a slot of all parameters, of which their own become views."""
-        first = values[0]
-        if isinstance(first, (tuple, list)):
-            return tuple(self._rebased(group) for group in zip(*values, strict=True))
-        sizes = [value.numel() for value in values] if self.stacked else self.sizes
-        vectors = [value.detach().reshape(-1) for value in values]
-        vector = torch.cat([v.expand(size) for v, size in zip(vectors, sizes, strict=True)])
-        for value, own in zip(values, torch.split(vector, sizes), strict=True):
-            value.data = own[: value.numel()].view(value.shape)
-        if not self.stacked:
-            return vector
-        shape = first.shape if not self.vector else sizes[:1] if first.ndim else ()
-        return vector.view(len(values), *shape)
-
-    def entry(self, rule: Rule, step: Any, grads: list[Any], params: list[Any]) -> Entry:
-        """What the kernel is to be given."""
-        if not self.gathers:
-            grad = _flat(grads[0], self.vector)
-            grad = grad.contiguous() if self.vector else grad
-            return Entry(rule, step, grad, _flat(self.params[0], self.vector), self.slots)
-        grad = self.grad.filled(grads).view(self.shape)
-        param = self.param.filled(params).view(self.shape)
-        return Entry(rule, step, grad, param, self.slots, self.stacked)
-
-
-class _Gathered:
-    """A vector that tensors are copied into, one after another, and out of."""
-
-    def __init__(self, like: torch.Tensor, shaped: Sequence[torch.Tensor]) -> None:
-        self.vector = like.new_empty(sum(tensor.numel() for tensor in shaped))
-        pieces = torch.split(self.vector, [tensor.numel() for tensor in shaped])
-        self.views = [v.view(own.shape) for v, own in zip(pieces, shaped, strict=True)]
-        alike = len({own.shape[1:] for own in shaped}) == 1 and all(own.ndim for own in shaped)
-        self.joined = self.vector.view(-1, *shaped[0].shape[1:]) if alike else None
-        self.shape = self.joined.shape if self.joined is not None else None
-
-    def filled(self, tensors: list[torch.Tensor]) -> torch.Tensor:
-        """The vector, with the values of tensors that have these shapes."""
-        if self.joined is not None:  # half the time
-            torch.cat(tensors, out=self.joined)
-            if self.joined.shape != self.shape:
-                raise RuntimeError("tensors have other shapes than the vector was made for")
-        else:
-            torch._foreach_copy_(self.views, tensors)
-        return self.vector
-
-    def scatter(self, tensors: list[torch.Tensor]) -> None:
-        """The values back into tensors."""
-        torch._foreach_copy_(tensors, self.views)
+        return [*chain.from_iterable(map(torch.Tensor.tolist, self.counters))]
 
 
 def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> set[Any]:
@@ -329,7 +240,7 @@ def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> 
         arrays = {"param": entry.param, "grad": entry.grad, **entry.slots}
         formats = _mapped(lambda array: (tuple(array.shape), array.dtype), arrays)
         key = _variant(entry.rule)[0], entry.stacked, *formats.items()
-        if key not in known and _plain(entry.param):
+        if key not in known and is_plain(entry.param):
             new[key] = entry
     for entry in new.values():
         with contextlib.suppress(RuntimeError, TypeError):  # a rule that asks for a value
@@ -349,7 +260,7 @@ def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
     known: dict[Any, bool] = {}
 
     def stackable(entry: Entry) -> bool:
-        if entry.param.ndim == 0 or not _plain(entry.param):
+        if entry.param.ndim == 0 or not is_plain(entry.param):
             return False
         key = id(entry.rule), entry.param.ndim
         if key not in known:
@@ -383,32 +294,13 @@ def _variant(rule: Rule) -> Any:
     return rule.bare, rule.slots().keys(), rule.groups
 
 
-def _plain(param: torch.Tensor) -> bool:
-    """Whether a tensor's elements are where it says: not so for a sharded one, say."""
-    return type(param) is torch.Tensor
-
-
-def _arrays(entry: Entry) -> Iterator[torch.Tensor]:
-    yield entry.param
-    for value in entry.slots.values():
-        yield from parts(value)
-
-
-def _flat(value: Any, vector: bool, like: torch.Tensor | None = None) -> Any:
-    """A tensor as a vector; one that is 0-d beside a parameter that is not stays so."""
-    if isinstance(value, (tuple, list)):
-        return tuple(_flat(part, vector, like) for part in value)
-    single = like is not None and value.ndim == 0 < like.ndim
-    return value.reshape(-1) if vector and not single else value
-
-
-def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Whether two lists hold the very same objects."""
-    return len(some) == len(others) and all(map(is_, some, others))
+def _objects(params: Sequence[Any], state: Any, states: Sequence[dict[str, Any]]) -> list[Any]:
+    """Everything that must stay the very same object: parameters, their states, what is in them."""
+    return [*params, *state, *state.values(), *chain.from_iterable(map(dict.values, states))]
 
 
 def _formats(grads: Sequence[torch.Tensor]) -> Any:
-    return [grad.dtype for grad in grads], [grad.layout for grad in grads]
+    return [*map(attrgetter("dtype"), grads)], [*map(attrgetter("layout"), grads)]
 
 
 def _kinds(tensors: Sequence[torch.Tensor]) -> Any:
@@ -421,17 +313,13 @@ def _pointers(tensors: Sequence[torch.Tensor]) -> list[int]:
 
 def _layouts(tensors: Sequence[torch.Tensor]) -> Any:
     """Where tensors lie, and how."""
-    return [(tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in tensors]
-
-
-def _values(states: Sequence[dict[str, Any]]) -> list[Any]:
-    """Everything that the states hold."""
-    return [*chain.from_iterable(map(dict.values, states))]
+    strides = [*map(methodcaller("stride"), tensors)]
+    return _pointers(tensors), [*map(attrgetter("shape"), tensors)], strides
 
 
 def _overlapping(tensors: Sequence[torch.Tensor]) -> set[int]:
     """Ids of the tensors that share memory with another, which a step writes one after another."""
-    plain = [tensor for tensor in tensors if _plain(tensor) and tensor.numel()]
+    plain = [tensor for tensor in tensors if is_plain(tensor) and tensor.numel()]
     plain.sort(key=lambda tensor: tensor.data_ptr())
     found: set[int] = set()
     widest, end = None, 0

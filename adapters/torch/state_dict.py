@@ -9,27 +9,19 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
-from samestep.arrays import dtype_name, listed, parts
-from samestep.rule import Rule, registry
+from samestep.arrays import listed, parts
+from samestep.rule import Rule
 from samestep.step import FLOATING
 from torch.utils._pytree import tree_map
+
+from .members import is_floating, is_ours, slots_of
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["as_mapping", "is_floating", "is_ours", "loaded", "settled", "slots_of_all"]
+__all__ = ["as_mapping", "loaded", "settled"]
 
 Group = dict[str, Any]
-
-
-def slots_of_all() -> set[str]:
-    """Names of the slots of all rules."""
-    return {name for rule in registry.values() for name in rule._slots}
-
-
-def is_ours(rule: Rule, state: dict[str, Any]) -> bool:
-    """Whether a rule, this one or another, has left something in the state of a parameter."""
-    return not {"step", *rule.slots(), *slots_of_all()}.isdisjoint(state)
 
 
 def settled(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
@@ -74,11 +66,6 @@ def as_mapping(optimizer: RuleOptimizer, what: str, value: Any) -> Mapping[Any, 
             f"{optimizer.rule.name}: {what} must be a dict; what is to be loaded has {value!r}"
         )
     return value
-
-
-def is_floating(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has a dtype that a rule can compute with."""
-    return dtype_name(tensor.dtype) in FLOATING
 
 
 def _check_form(optimizer: RuleOptimizer, saved: dict[str, Any]) -> None:
@@ -232,7 +219,7 @@ def _check_state(
     if not is_ours(rule, own):
         return
     try:
-        slots = optimizer._slots_of(rule, name, param, own)
+        slots = slots_of(rule, name, param, own)
         for slot, value in slots.items():
             if not param.is_meta and any(part.is_meta for part in parts(value)):
                 raise ValueError(

@@ -684,7 +684,7 @@ def test_auto_chooses_inside_torch_compile_as_it_does_outside():
     give_gradients(params, 0)
     before = params[0].clone()
     torch.compile(optimizer.step, backend="eager")()
-    assert not torch.equal(params[0], before) and optimizer._auto == "packed"
+    assert not torch.equal(params[0], before) and optimizer._resolved == "packed"
 
 
 def test_importing_the_adapter_imports_no_compiler():

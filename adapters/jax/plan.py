@@ -1,0 +1,160 @@
+"""How a step is taken on trees of one structure: what is checked, and where arrays are in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as xp
+from samestep import packing
+from samestep import step as stepping
+from samestep.arrays import listed
+from samestep.rule import Rule, State
+from samestep.step import Entry
+
+from .trees import dotted, flattened, matched, parts, strong
+
+__all__ = ["Plan", "planned"]
+
+Slots = dict[str, list[Any]]
+
+
+class Plan:
+    """What was found out about the trees of a step: rules of parameters, and places of arrays.
+
+    It serves later steps on trees of the same structure whose leaves have the same types.
+
+    Args:
+        flat: the leaves of parameters, gradients, slots and shared state, in this order.
+        structure: the structure of these four trees together.
+        own: the structure of the parameters.
+        chosen: place and rule of every parameter that has a gradient.
+    """
+
+    def __init__(
+        self, flat: Sequence[Any], structure: Any, own: Any, chosen: list[tuple[int, Rule]]
+    ) -> None:
+        self.structure = structure
+        self.own = own
+        self.chosen = chosen
+        self.types = [*map(type, flat)]
+        self.kinds = [getattr(leaf, "aval", None) for leaf in flat]
+        self.wide = jax.config.jax_enable_x64
+        self.traced = any(issubclass(kind, jax.core.Tracer) for kind in self.types)
+        self.packs: list[list[int]] | None = None
+        self.grads: list[Any] = []
+        self.slots: Slots = {}
+
+    def holds(self, flat: Sequence[Any], structure: Any) -> bool:
+        """Whether leaves and structure are of the kinds that the plan was made for."""
+        return (
+            structure == self.structure
+            and [*map(type, flat)] == self.types
+            and [leaf.aval for leaf in flat] == self.kinds
+            and jax.config.jax_enable_x64 == self.wide
+        )
+
+    def locate(
+        self, flat: Sequence[Any], arrays: list[Any], grads: list[Any], slots: Slots
+    ) -> bool:
+        """Note where gradients and slots are among the leaves; whether a later step may read there.
+
+        It may not where an array is none of the leaves, but was made from one.
+        """
+        places = iter(range(len(arrays), len(flat)))
+        self.grads = [_places(grad, places) for grad in grads]
+        self.slots = {n: [_places(value, places) for value in slots[n]] for n in sorted(slots)}
+        values = [*arrays, *grads, *(value for n in sorted(slots) for value in slots[n])]
+        leaves = [leaf for value in values if value is not None for leaf in _leaves(value)]
+        return (
+            None not in self.kinds
+            and len(leaves) <= len(flat)
+            and all(leaf is own for leaf, own in zip(leaves, flat, strict=False))
+        )
+
+    def read(self, step: Any, flat: Sequence[Any]) -> tuple[list[Entry], Slots]:
+        """What ``planned`` gives, from the leaves of another step."""
+        slots: Slots = {}
+        for name, places in self.slots.items():
+            slots[name] = values = []
+            for at in places:
+                several = tuple(map(flat.__getitem__, at)) if isinstance(at, tuple) else None
+                values.append(several if several or at is None else flat[at])
+        entries = []
+        for place, rule in self.chosen:
+            own = {}
+            for name, values in slots.items():
+                if values[place] is not None:
+                    own[name] = values[place]
+            entries.append(Entry(rule, step, flat[self.grads[place]], flat[place], own))
+        return entries, slots
+
+    def packed(self, entries: list[Entry]) -> list[list[int]]:
+        """Places of the entries that are taken together."""
+        if self.packs is None:
+            self.packs = packing.packs(entries)
+        return self.packs
+
+
+def planned(
+    rule: Rule,
+    step: Any,
+    trees: tuple[Any, Any, State],
+    flat: Sequence[Any],
+    structure: Any,
+) -> tuple[Plan, bool, list[Entry], Slots]:
+    """Check everything that a step reads, and plan it.
+
+    Args:
+        rule: the rule, its numbers as they are at this step.
+        step: how many steps have been taken.
+        trees: parameters, gradients and state.
+        flat: the leaves of these, without the step.
+        structure: their structure.
+
+    Returns:
+        The plan; whether it serves later steps too; an entry for every parameter that has a
+        gradient; and the slots of all parameters, in the order of the parameters.
+
+    Raises:
+        TypeError, ValueError: trees or arrays that the rule cannot take, named by their path.
+    """
+    params, grad_tree, state = trees
+    stepping.check_slots(rule, "the parameters", state.slots)
+    if set(state.shared) != set(rule.shared()):
+        raise ValueError(
+            f"{rule.name}: the shared state has {listed(state.shared)}; {rule.name} keeps "
+            f"{listed(rule.shared())}"
+        )
+    paths, own = flattened(params)
+    arrays = [strong(rule, path, leaf) for path, leaf in paths]
+    grads = matched(rule, "the gradients", grad_tree, paths, own)
+    slots: Slots = {
+        name: [*map(parts, matched(rule, f"slot {name} of the state", tree, paths, own))]
+        for name, tree in state.slots.items()
+    }
+    entries, chosen = [], []
+    for place, ((path, _), array) in enumerate(zip(paths, arrays, strict=True)):
+        if grads[place] is None:
+            continue
+        grads[place] = grad = strong(rule, path, grads[place], "the gradient of ")
+        branch = rule.of(dotted(path), array.shape)
+        stepping.check(branch, xp, dotted(path), array, grad)
+        kept = {name: v[place] for name, v in slots.items() if v[place] is not None}
+        stepping.check_slots(branch, dotted(path), kept, array.shape)
+        entries.append(Entry(branch, step, grad, array, kept))
+        chosen.append((place, branch))
+    plan = Plan(flat, structure, own, chosen)
+    return plan, plan.locate(flat, arrays, grads, slots), entries, slots
+
+
+def _places(value: Any, places: Iterator[int]) -> Any:
+    """The next places, one for every array in a value."""
+    if value is None:
+        return None
+    return tuple(next(places) for _ in value) if isinstance(value, tuple) else next(places, -1)
+
+
+def _leaves(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)

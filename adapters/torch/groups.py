@@ -1,0 +1,245 @@
+"""Parameter groups of a torch optimizer, and the rule that the numbers of a group make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from operator import is_, is_not
+from typing import Any, NamedTuple
+
+import torch
+from samestep.groups import refuse_apart
+from samestep.rule import Rule
+from samestep.spelling import ELSEWHERE
+
+__all__ = ["GroupedOptimizer"]
+
+
+class _Held(NamedTuple):
+    """The rule of a group, and the values in the group that it was made from.
+
+    ``fixed``: no value can change without being replaced by another object, as a tensor can.
+    """
+
+    names: tuple[str, ...]
+    values: list[Any]
+    fixed: bool
+    numbers: tuple[Any, ...]
+
+
+class GroupedOptimizer(torch.optim.Optimizer):
+    """The groups of an optimizer whose hyperparameters are those of a rule."""
+
+    rule: Rule
+    differentiable: bool
+    _branches: tuple[Rule, ...]
+    _held: list[_Held]
+    _rules: list[Rule]
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; what it leaves out is taken from the optimizer's rule."""
+        for name in param_group:
+            if name in ("like", "mask", "groups"):
+                raise TypeError(
+                    f"{self.rule.name}: a parameter group has {name!r}; it is for the whole "
+                    "optimizer, give it to the constructor"
+                )
+            if name in ELSEWHERE:
+                raise TypeError(
+                    f"{self.rule.name}: a parameter group has {name!r}; it is called "
+                    f"{ELSEWHERE[name]!r} here"
+                )
+        parts = self._parts_of(param_group)
+        self._refuse_twice(parts)
+        groups = [{**self._branches[part.get("branch", 0)].hypers, **part} for part in parts]
+        refuse_apart([self._rule_of(group) for group in (*self.param_groups, *groups)])
+        before = len(self.param_groups)
+        try:
+            for group in groups:
+                super().add_param_group(group)
+                self._share_with_last()
+        except Exception:
+            del self.param_groups[before:]
+            raise
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a learning rate scheduler sets ``step`` once it has noted the rates."""
+        if name == "step":
+            for place, group in enumerate(vars(self).get("param_groups", ())):
+                if callable(group.get("initial_lr")):
+                    self._refuse_scheduler(place, group["lr"])
+        super().__setattr__(name, value)
+
+    def _refuse_scheduler(self, place: int, schedule: Any) -> None:
+        for group in self.param_groups:
+            group.pop("initial_lr", None)
+        raise TypeError(
+            f"{self.rule.name}: lr of group {place} is {schedule!r}, a schedule of its own; a "
+            "torch.optim.lr_scheduler changes a number (give it one, or leave the scheduler out)"
+        )
+
+    @property
+    def _routed(self) -> bool:
+        return self._branches != (self.rule,)
+
+    def _parts_of(self, param_group: dict[str, Any]) -> list[dict[str, Any]]:
+        """A group, taken apart by the rules that its parameters have.
+
+        Parameters without names are called by their places in the order given. What a group of
+        another optimizer says of its own parts, and of shared state, is left out.
+        """
+        theirs = {"branch", "places", "param_names", *self.rule.shared()}
+        names = param_group.get("param_names")
+        param_group = {name: v for name, v in param_group.items() if name not in theirs}
+        params = param_group["params"]
+        if isinstance(params, set):
+            return [param_group]
+        params = [params] if isinstance(params, torch.Tensor) else list(params)
+        if names is not None and not any(isinstance(item, tuple) for item in params):
+            if len(names) != len(params):
+                raise ValueError(
+                    f"{self.rule.name}: a parameter group has {len(params)} parameters and "
+                    f"{len(names)} param_names; they must be as many"
+                )
+            params = [*zip(names, params, strict=True)]
+        if not self._routed:
+            return [{**param_group, "params": params}]
+        parts: dict[int, dict[str, Any]] = {}
+        for place, item in enumerate(params, self._count()):
+            name, param = item if isinstance(item, tuple) else (str(place), item)
+            branch = self.rule.branch(name, getattr(param, "shape", ()))
+            part = parts.setdefault(branch, {**param_group, "params": [], "branch": branch})
+            part["params"].append(item)
+            if not isinstance(item, tuple):
+                part.setdefault("places", []).append(name)
+        empty = {**param_group, "params": [], "branch": 0}
+        return [parts[branch] for branch in sorted(parts)] or [empty]
+
+    def _count(self) -> int:
+        """How many parameters there are."""
+        return sum(len(group["params"]) for group in self.param_groups)
+
+    def _refuse_twice(self, parts: list[dict[str, Any]]) -> None:
+        """Refuse a parameter that is there already, and one that is given twice."""
+        held = {id(param) for group in self.param_groups for param in group["params"]}
+        seen: dict[int, str] = {}
+        for part in parts:
+            places = part.get("places", map(str, count(self._count())))
+            for place, item in zip(places, part["params"], strict=False):
+                name, param = item if isinstance(item, tuple) else (place, item)
+                if id(param) in seen:
+                    raise ValueError(
+                        f"{self.rule.name}: a parameter group with duplicate parameters: {name!r} "
+                        f"is the same as {seen[id(param)]!r}; give it once"
+                    )
+                if id(param) in held:
+                    where, other = self._place_of(param)
+                    raise ValueError(
+                        f"{self.rule.name}: some parameters appear in more than one parameter "
+                        f"group: {name!r} is the same as {other!r} of group {where}; give it once"
+                    )
+                if isinstance(param, torch.Tensor):
+                    seen[id(param)] = name
+
+    def _place_of(self, param: torch.Tensor) -> tuple[int, str]:
+        """The group of a parameter, and its name."""
+        return next(
+            (place, name)
+            for place, group in enumerate(self.param_groups)
+            for name, own in self._named(group)
+            if own is param
+        )
+
+    def _share_with_last(self) -> None:
+        if len(self.param_groups) > 1:
+            shared = {
+                n: self.param_groups[0][n] for n in self.rule.shared() if n in self.param_groups[0]
+            }
+            self.param_groups[-1].update(shared)
+
+    def _rule_of(self, group: dict[str, Any]) -> Rule:
+        return self._rule_with(self._values_of(group))
+
+    def _own(self, group: dict[str, Any]) -> Rule:
+        """The rule that a group was made with."""
+        place: int = group.get("branch", 0)
+        return self._branches[place]
+
+    def _values_of(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        own = self._own(group)
+        return own, *(_on_host(group[name], self.differentiable) for name in own.hypers)
+
+    @staticmethod
+    def _rule_with(values: tuple[Any, ...]) -> Rule:
+        own: Rule = values[0]
+        return own.replace(**dict(zip(own.hypers, values[1:], strict=True)))
+
+    def _rules_of_groups(self) -> list[Rule]:
+        """The rule of every group; the same list as before as long as no value changes."""
+        groups = self.param_groups
+        if len(groups) == len(self._held):
+            for group, held in zip(groups, self._held, strict=True):
+                same = map(is_, map(group.get, held.names), held.values)
+                if not (held.fixed and all(same)):
+                    break
+            else:
+                return self._rules
+        return self._renewed()
+
+    def _renewed(self) -> list[Rule]:
+        """The rule of every group; those of which no number has changed are the same objects."""
+        held = [self._hold(group) for group in self.param_groups]
+        before = [*zip(self._held, self._rules, strict=True)]
+        before += [(_Held((), [], True, ()), self.rule)] * (len(held) - len(before))
+        rules = [
+            rule if _alike(now.numbers, old.numbers) else self._rule_with(now.numbers)
+            for now, (old, rule) in zip(held, before, strict=False)
+        ]
+        if any(map(is_not, rules, (rule for _, rule in before))) or len(rules) != len(self._rules):
+            refuse_apart(rules)
+            self._rules = rules
+        self._held = held
+        return self._rules
+
+    def _hold(self, group: dict[str, Any]) -> _Held:
+        numbers = self._values_of(group)
+        names = ("branch", *numbers[0].hypers)
+        values = [*map(group.get, names)]
+        return _Held(names, values, all(map(_is_fixed, values)), numbers)
+
+    def _named(self, group: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+        """Parameters with their names, or with their places among all, which do not change."""
+        names = group.get("param_names", group.get("places"))
+        if names is None:
+            known = [id(other) for other in self.param_groups]
+            before = self.param_groups[: known.index(id(group))] if id(group) in known else []
+            first = sum(len(other["params"]) for other in before)
+            names = [str(first + i) for i in range(len(group["params"]))]
+        return zip(names, group["params"], strict=True)
+
+
+def _on_host(value: Any, differentiable: bool) -> Any:
+    """A hyperparameter as the rule wants it: a CPU tensor becomes a number.
+
+    Not so one that gradients are to flow to.
+    """
+    if isinstance(value, (tuple, list)):
+        return tuple(_on_host(item, differentiable) for item in value)
+    if isinstance(value, torch.Tensor) and value.device.type == "cpu":
+        return value if differentiable and value.requires_grad else value.item()
+    return value
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether hyperparameters are the same: numbers by value and type, all else by identity."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    plain = isinstance(one, (float, int, str)) and type(one) is type(other)
+    return one is other or (plain and bool(one == other))
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether a hyperparameter changes only by being replaced, unlike a tensor or a list."""
+    if isinstance(value, tuple):
+        return all(map(_is_fixed, value))
+    return not isinstance(value, (torch.Tensor, list))

@@ -1,0 +1,178 @@
+"""The parameters that a torch optimizer steps: checks of them, and their state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat.torch as xp
+
+import torch
+from samestep import step as stepping
+from samestep.arrays import dtype_name, parts
+from samestep.rule import Rule, registry
+from samestep.step import FLOATING
+
+from . import kernels
+from .kernels import real, real_gradient
+from .plan import Member
+
+if TYPE_CHECKING:
+    from .optimizer import RuleOptimizer
+
+__all__ = ["check", "is_floating", "is_ours", "members_of", "shared_of", "slots_of", "state_of"]
+
+
+def _slots_of_all() -> set[str]:
+    """Names of the slots of all rules."""
+    return {name for rule in registry.values() for name in rule._slots}
+
+
+def is_ours(rule: Rule, state: dict[str, Any]) -> bool:
+    """Whether a rule, this one or another, has left something in the state of a parameter."""
+    return not {"step", *rule.slots(), *_slots_of_all()}.isdisjoint(state)
+
+
+def is_floating(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has a dtype that a rule can compute with."""
+    return dtype_name(tensor.dtype) in FLOATING
+
+
+def members_of(
+    optimizer: RuleOptimizer, rules: list[Rule]
+) -> tuple[list[Member], list[torch.Tensor]]:
+    """The parameters that have a gradient, checked, with their state; new where there is none.
+
+    No state is stored in the optimizer here, so that a step that is refused adds none.
+
+    Args:
+        optimizer: the optimizer.
+        rules: the rule of each parameter group.
+
+    Returns:
+        The parameters, and their gradients.
+    """
+    members, grads = [], []
+    for place, (group, rule) in enumerate(zip(optimizer.param_groups, rules, strict=True)):
+        for name, param in optimizer._named(group):
+            if (grad := param.grad) is None:
+                continue
+            check(rule, name, param, grad, optimizer.differentiable)
+            state = state_of(optimizer, rule.of(name, param.shape), param)
+            slots = slots_of(rule, name, param, state)
+            members.append(Member(place, name, param, state, slots))
+            grads.append(grad)
+    return members, grads
+
+
+def check(
+    rule: Rule,
+    name: str,
+    param: torch.Tensor,
+    grad: torch.Tensor | None = None,
+    differentiable: bool = False,
+) -> None:
+    """Refuse a parameter, or a gradient for it, that the rule cannot take."""
+    who = f"{rule.name}: parameter {name!r}"
+    if param.layout is not torch.strided:
+        raise TypeError(f"{who} has layout {param.layout}; allowed: dense (torch.strided)")
+    if param.is_conj():
+        raise ValueError(
+            f"{who} is a view that conjugates, which cannot be written into as two real parts; "
+            "give its values (param.resolve_conj()) or what it is a view of"
+        )
+    sizes = zip(param.shape, param.stride(), strict=True)
+    if param.numel() and any(n > 1 and not step for n, step in sizes):
+        raise ValueError(
+            f"{who} has shape {tuple(param.shape)} and strides {param.stride()}, several "
+            "elements in one place; every element must have its own (param.clone())"
+        )
+    if grad is not None and grad.layout is not torch.strided:
+        raise TypeError(
+            f"{who} has a gradient of layout {grad.layout}; allowed: dense (torch.strided)"
+        )
+    if grad is not None and grad.is_complex() != param.is_complex():
+        raise TypeError(f"{who} has dtype {param.dtype}, its gradient {grad.dtype}")
+    if param.is_complex() and rule.sees_axes:
+        raise TypeError(
+            f"{who} has dtype {param.dtype}; {rule.name} looks at the axes of real parameters "
+            "(give it to an element rule, such as AdamW)"
+        )
+    if differentiable and param.is_leaf and param.requires_grad:
+        raise ValueError(
+            f"{who} is a leaf that requires a gradient; a step to differentiate through is "
+            "taken on the result of an operation, such as param.clone()"
+        )
+    grad = None if grad is None else real_gradient(grad)
+    stepping.check(rule, xp, name, real(param), grad)
+
+
+def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[str, Any]:
+    """The state of a parameter; a new one, not yet stored, where there is none."""
+    state = optimizer.state.get(param) or {}
+    if state.keys() >= {"step", *rule.slots()}:
+        return state
+    device = param.device if optimizer.capturable else "cpu"
+    first = (
+        stepping.init_slots(rule, kernels.Differentiable(), real(param))
+        if optimizer.differentiable
+        else stepping.init_slots(rule, xp, real(param.detach()))
+    )
+    fresh = {"step": torch.tensor(0, device=device), **first}
+    conditional = {n for n, item in rule.slots().items() if item.only_if is not None}
+    if is_ours(rule, state) and not {n for n in fresh if n not in state} <= conditional:
+        return state  # of another rule; slots_of says so
+    return {**fresh, **state}
+
+
+def slots_of(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) -> dict[str, Any]:
+    """The slots in a state that the rule keeps now, checked.
+
+    A slot that a change of momentum has ended stays in the state, and so does an entry that is no
+    slot of any rule: it belongs to whoever put it there.
+
+    Raises:
+        ValueError: the state is that of another rule or parameter.
+    """
+    if not _is_count(state.get("step")):
+        raise ValueError(
+            f"{rule.name}: the state of {name!r} has step {state.get('step')!r}; "
+            "it must be a 0-d tensor of a whole number >= 0"
+        )
+    ended = {n for n, item in rule.declared_slots().items() if item.only_if is not None}
+    others = _slots_of_all() - ended
+    slots = {n: v for n, v in state.items() if n in rule.slots() or n in others}
+    stepping.check_slots(rule, name, slots, real(param).shape)
+    for slot, part in ((n, part) for n, value in slots.items() for part in parts(value)):
+        tensor = isinstance(part, torch.Tensor)
+        found = f"{part.dtype}, {part.layout}" if tensor else type(part).__name__
+        if not tensor or part.layout is not torch.strided or not is_floating(part):
+            raise ValueError(
+                f"{rule.name}: the state of {name!r} has a slot {slot} that is {found}; it "
+                f"must be a dense tensor (torch.strided) of {', '.join(stepping.FLOATING)}"
+            )
+    return slots
+
+
+def shared_of(optimizer: RuleOptimizer, params: list[torch.Tensor]) -> dict[str, Any]:
+    """The state kept for all parameters together, on the first one's device; new if absent."""
+    names = optimizer.rule.shared()
+    if not names or not params:
+        return {}
+    first = optimizer.param_groups[0]
+    if all(name in first for name in names):
+        return {name: first[name].to(params[0].device) for name in names}
+    common: dict[str, Any] = {}
+    values = [real(param.detach()) for param in params]
+    for rule in (*map(optimizer._rule_of, optimizer.param_groups), *optimizer._branches):
+        common = stepping.init_shared(rule, xp, values) | common
+    return common
+
+
+def _is_count(value: Any) -> bool:
+    """Whether this can be a number of steps."""
+    if not isinstance(value, torch.Tensor) or value.ndim:
+        return False
+    if value.is_complex() or value.dtype is torch.bool:
+        return False
+    number = value.item()
+    return number >= 0 and float(number).is_integer()
