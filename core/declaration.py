@@ -59,13 +59,9 @@ class Field:
     def __get__(self, rule: Any, owner: type | None = None) -> Any:
         if rule is None:
             return self
-        try:
-            return rule._values[self.name]
-        except KeyError:
-            raise AttributeError(
-                f"{type(rule).__name__}: {self.name} is a number, and numbers do not exist inside "
-                f"the kernel; return it from scalars() and read s.{self.name}"
-            ) from None
+        if self.name not in rule._values:  # the rule's __getattr__ says why
+            raise AttributeError(self.name)
+        return rule._values[self.name]
 
 
 @dataclass(frozen=True, eq=False)

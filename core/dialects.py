@@ -9,10 +9,13 @@ over is rounding: bias corrections taken in float32, or hyperparameters cast to 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["LIBRARIES", "Preset", "preset"]
+from .declaration import Hyper, Option
+
+__all__ = ["LIBRARIES", "Preset", "chosen", "preset", "refuse", "values"]
 
 LIBRARIES = {
     "torch": "torch.optim.{rule}",
@@ -54,3 +57,38 @@ def preset(note: str = "", /, *, of: str = "", **values: Any) -> Preset:
         values: hyperparameters and options that differ from the rule's defaults.
     """
     return Preset(values, note, of)
+
+
+def values(dialects: Mapping[str, Preset]) -> dict[str, dict[str, Any]]:
+    """The values of every dialect, in the order of names."""
+    return {name: item.values for name, item in sorted(dialects.items())}
+
+
+def chosen(rule: str, presets: Mapping[str, dict[str, Any]], like: Any) -> dict[str, Any]:
+    """The values of the dialect that ``like`` names; none where it is ``None``.
+
+    Args:
+        rule: name of the rule, for the message.
+        presets: the values of every dialect that the rule has.
+        like: the argument of that name, as a user gave it.
+
+    Raises:
+        ValueError: the rule has no such dialect.
+    """
+    if like is None:
+        return {}
+    if not isinstance(like, str) or like not in presets:
+        raise ValueError(
+            f"{rule}(like={like!r}): there is no such dialect; {rule} has "
+            + (", ".join(map(repr, presets)) or "none")
+        )
+    return presets[like]
+
+
+def refuse(rule: str, dialects: Mapping[str, Preset], fields: Mapping[str, Hyper | Option]) -> None:
+    """Refuse a dialect with a name that is no field, or a value that the field does not take."""
+    for dialect, item in dialects.items():
+        for name, value in item.values.items():
+            if name not in fields:
+                raise TypeError(f"{rule}: dialect {dialect!r} sets {name}, which is no field")
+            fields[name].validated(f"{rule}(like={dialect!r})", value)

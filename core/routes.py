@@ -14,14 +14,11 @@ adapter takes it, wrappers go around it, and its state is one state.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
 from typing import Any, Self
 
 from .arrays import listed
-from .declaration import Shared, Slot
 from .groups import Groups, Parameter, Predicate, holds
 from .rule import Rule
 
@@ -119,7 +116,7 @@ class _Any(Condition):
 
 @dataclass(frozen=True, repr=False)
 class _Not(Condition):
-    """The contrary of a condition."""
+    """A condition that holds where another does not."""
 
     condition: Condition
 
@@ -144,132 +141,114 @@ def _checked(one: Condition, sign: str, other: Any) -> Predicate:
     return predicate
 
 
-class _Elsewhere:
-    """A hyperparameter that a route leaves to its rules."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, route: Any, owner: type) -> Any:
-        if route is None:
-            return self
-        raise AttributeError(route._words(self.name))
-
-
 class Route(Rule, register=False):
-    """A rule for every parameter, the first whose predicate holds; see ``route``."""
+    """A rule for every parameter, the first whose predicate holds; see ``route``.
 
-    weight_decay, decay = _Elsewhere(), _Elsewhere()
-    maximize, state_dtype = _Elsewhere(), _Elsewhere()
+    It holds the rules and has no numbers of its own. What it adds is which rule a parameter has;
+    a step is always one rule's, which ``of`` gives.
+    """
 
-    routes: tuple[tuple[Predicate | None, Rule], ...]
+    _holds = ("routes",)
+    _carried = (*Rule._carried, "predicates")
+
+    predicates: tuple[Predicate | None, ...]
+    """One for each rule inside; ``None`` takes the rest."""
 
     def __init__(self, *routes: tuple[Predicate | None, Rule] | Rule) -> None:
         if not routes:
             raise TypeError(
                 "route(): give pairs of a predicate and a rule, and a rule for the rest"
             )
-        self._lead(tuple(_pair(place, item) for place, item in enumerate(routes)))
-        summing = [rule for rule in self.branches if rule.phases]
+        pairs = [_pair(place, item) for place, item in enumerate(routes)]
+        summing = [rule.name for _, rule in pairs if rule.phases]
         if len(summing) > 1:
             raise ValueError(
-                f"route({', '.join(rule.name for rule in summing)}): each of these sums over all "
-                "its parameters; only one such rule can be in a route"
+                f"route({', '.join(summing)}): each of these sums over all its parameters; only "
+                "one such rule can be in a route"
             )
-        for place, (predicate, _) in enumerate(self.routes[:-1]):
+        for predicate, rule in pairs[:-1]:
             if predicate is None:
                 raise TypeError(
-                    f"route: {self.routes[place][1]!r} stands without a predicate before others, "
-                    "which would get nothing; only the last may"
+                    f"route: {rule!r} stands without a predicate before others, which would get "
+                    "nothing; only the last may"
                 )
-
-    def _lead(self, routes: tuple[tuple[Predicate | None, Rule], ...]) -> Self:
-        object.__setattr__(self, "routes", routes)
-        self._store({}, Groups("route"))
-        return self
-
-    @property
-    def name(self) -> str:
-        """As it is called."""
-        return "route"
+        vars(self)["predicates"] = tuple(predicate for predicate, _ in pairs)
+        self._store({}, tuple(rule for _, rule in pairs), Groups("route"))
 
     @classmethod
     def _derived_signature(cls) -> inspect.Signature:
         return inspect.Signature([inspect.Parameter("routes", inspect.Parameter.VAR_POSITIONAL)])
 
     @property
+    def name(self) -> str:
+        """The function's name, as users write it."""
+        return "route"
+
+    @property
+    def routes(self) -> tuple[tuple[Predicate | None, Rule], ...]:
+        """Pairs of a predicate and a rule, in order."""
+        return tuple(zip(self.predicates, self.inside, strict=True))
+
+    @property
+    def _through(self) -> tuple[Rule, ...]:
+        """None: every rule has its own numbers, and ``hypers`` is empty."""
+        return ()
+
+    def replace(self, **changes: Any) -> Self:
+        """Nothing can be replaced: make a route of other rules."""
+        if changes:
+            raise TypeError(
+                f"route: there is no {listed(changes)} to replace; replace it in one of the rules "
+                + ", ".join(rule.name for rule in self.inside)
+            )
+        return self
+
+    # Which rule a parameter has.
+
+    @property
     def branches(self) -> tuple[Rule, ...]:
         """The rules, in order."""
-        return tuple(rule for _, rule in self.routes)
+        return self.inside
 
     def branch(self, path: str, shape: Any) -> int:
         """Place of the rule that has a parameter.
 
         Raises:
-            ValueError: none has it.
+            ValueError: no rule has it.
         """
         parameter = Parameter(path, tuple(shape))
-        for place, (predicate, _) in enumerate(self.routes):
+        for place, predicate in enumerate(self.predicates):
             if predicate is None or self.groups.answer(
                 f"the predicate of route {place}", predicate, parameter
             ):
                 return place
         raise ValueError(
             f"route: parameter {path!r} of shape {tuple(shape)} goes nowhere; the predicates are "
-            + ", ".join(_described(predicate) for predicate, _ in self.routes)
+            + ", ".join(map(_described, self.predicates))
             + "; a rule without a predicate at the end takes the rest"
         )
 
     def of(self, path: str, shape: Any) -> Rule:
         """The rule for one parameter."""
-        return self.branches[self.branch(path, shape)].of(path, shape)
+        return self.inside[self.branch(path, shape)].of(path, shape)
 
-    @cached_property
-    def phases(self) -> int:
-        """Those of the rule that sums over its parameters, if there is one."""
-        return max(rule.phases for rule in self.branches)
+    def reasons(self, path: str, shape: Any) -> list[str]:
+        """The predicate that chooses the rule, and then the reasons of the rule."""
+        place = self.branch(path, shape)
+        predicate, rule = self.routes[place]
+        chosen = "the rest" if predicate is None else f"{place}: {_described(predicate)}"
+        return [chosen, *rule.reasons(path, shape)]
+
+    # The sums over all parameters, which one rule at most takes.
 
     @property
-    def hypers(self) -> dict[str, Any]:
-        """Nothing: every rule has its own."""
-        return {}
+    def _summing(self) -> Rule:
+        return max(self.inside, key=lambda rule: rule.phases)
 
-    def slots(self) -> dict[str, Slot]:
-        """All slots that a rule keeps; a parameter has those of its own rule."""
-        return {name: slot for rule in self.branches for name, slot in rule.slots().items()}
-
-    def declared_slots(self) -> dict[str, Slot]:
-        """All slots of all rules."""
-        return {n: slot for rule in self.branches for n, slot in rule.declared_slots().items()}
-
-    def shared(self) -> dict[str, Shared]:
-        """The shared state of the one rule that has some."""
-        return {name: item for rule in self.branches for name, item in rule.shared().items()}
-
-    def first_value(self, item: Shared) -> Any:
-        """First value of a shared state array."""
-        return next(r for r in self.branches if item in r.shared().values()).first_value(item)
-
-    def numbers(self) -> Iterator[Any]:
-        """The numbers of all rules."""
-        for rule in self.branches:
-            yield from rule.numbers()
-
-    def at(self, step: Any) -> Self:
-        """All rules as they are after ``step`` steps."""
-        return self._mapped(lambda rule: rule.at(step))
-
-    def map_numbers(self, function: Callable[[Any], Any]) -> Self:
-        """A copy with ``function`` applied to every number of every rule."""
-        return self._mapped(lambda rule: rule.map_numbers(function))
-
-    def _stripped(self) -> Self:
-        return self._mapped(lambda rule: rule.bare)
-
-    def _mapped(self, change: Callable[[Rule], Rule]) -> Self:
-        """A copy with other numbers, of whose rules and predicates nothing is to be checked."""
-        routes = tuple((predicate, change(rule)) for predicate, rule in self.routes)
-        return object.__new__(type(self))._lead(routes)
+    @property
+    def phases(self) -> int:
+        """Those of the rule that sums over its parameters, if there is one."""
+        return self._summing.phases
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """Those of the rule that sums over its parameters."""
@@ -279,41 +258,16 @@ class Route(Rule, register=False):
         """The shared state of that rule."""
         return self._summing.summed(xp, sums, shared, s, phase)
 
-    @property
-    def _summing(self) -> Rule:
-        return max(self.branches, key=lambda rule: rule.phases)
+    # A value among others.
 
-    def replace(self, **changes: Any) -> Self:
-        """Nothing can be replaced: make a route of other rules."""
-        if changes:
-            raise TypeError(self._words(f"{listed(changes)} to replace"))
-        return self
-
-    def _words(self, what: str) -> str:
-        names = ", ".join(rule.name for rule in self.branches)
-        return f"route: there is no {what}; it belongs to one of the rules {names}"
-
-    def reasons(self, path: str, shape: Any) -> list[str]:
-        """The predicate that chooses the rule, and then the reasons of the rule."""
-        place = self.branch(path, shape)
-        predicate, rule = self.routes[place]
-        chosen = "the rest" if predicate is None else f"{place}: {_described(predicate)}"
-        return [chosen, *rule.reasons(path, shape)]
-
-    def __repr__(self) -> str:
-        shown = (
+    def _shown(self) -> list[str]:
+        return [
             repr(rule) if predicate is None else f"({_described(predicate)}, {rule!r})"
             for predicate, rule in self.routes
-        )
-        return f"route({', '.join(shown)})"
+        ]
 
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Route) and self.routes == other.routes
-
-    __hash__ = Rule.__hash__
-
-    def _plain(self) -> dict[str, Any]:
-        return {str(place): route for place, route in enumerate(self.routes)}
+    def _plain(self) -> tuple[Any, ...]:
+        return self.routes
 
 
 def route(*routes: tuple[Predicate | None, Rule] | Rule) -> Route:

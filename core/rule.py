@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from operator import is_
 from typing import Any, ClassVar, Self
 
 from . import table, whole
 from . import weight_decay as decay_families
 from .arrays import is_array, known, listed
-from .declaration import Hyper, Option, Shared, Slot, Storage, hyper, option
-from .groups import Groups
-from .made import SHAPED, Declared, registry
+from .composed import Composed
+from .declaration import Hyper, Storage, hyper, option
+from .made import SHAPED, registry
 from .whole import State
 
 __all__ = ["Rule", "State", "registry"]
@@ -29,7 +30,12 @@ def _at(step: Any) -> Iterator[None]:
         raise ValueError(f"{error}; the schedule gave it for {when}") from None
 
 
-class Rule(Declared):
+def _elements(value: Any) -> tuple[Any, ...]:
+    """The numbers of a hyperparameter, which is one or a tuple of them."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+class Rule(Composed, root=True):
     """An update rule on ``(grad, param, state)``, independent of any framework.
 
     A subclass declares hyperparameters and slots in its body and defines ``direction``, and
@@ -61,11 +67,10 @@ class Rule(Declared):
     """Whether ``direction`` itself places the ``in_update`` decay (before a trust ratio, say)."""
 
     lr: Any
-    _scheduled: tuple[str, ...] = ()
-    """Of a rule at one step: the numbers that a schedule gave."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._set(args, kwargs)
+        values, groups = self._given((*self.inside, *args), kwargs)
+        self._store(values, self.inside, groups)
         self._refuse_combinations()
         self.groups.check(self)
         self._refuse_stray_dtypes()
@@ -122,25 +127,17 @@ class Rule(Declared):
 
     # What is derived.
 
-    def storage(self, slot: str) -> str | None:
-        """Name of a slot's dtype; ``None`` is the parameter's."""
-        return self._dtype_of(slot, self.hypers["state_dtype"])
-
-    @staticmethod
-    def _dtype_of(slot: str, dtype: Any) -> str | None:
-        return dict(dtype).get(slot) if isinstance(dtype, tuple) else dtype
-
-    @cached_property
+    @property
     def reduces(self) -> bool:
         """Whether a step needs sums over all parameters."""
         return bool(self.needs == "tree")
 
-    @cached_property
+    @property
     def phases(self) -> int:
         """How many sums over all parameters a step needs, each after the one before."""
         return int(self.reduces)
 
-    @cached_property
+    @property
     def sees_axes(self) -> bool:
         """Whether a parameter's shape matters; to other rules it may come as a vector."""
         return self.needs in SHAPED
@@ -150,36 +147,6 @@ class Rule(Declared):
         """Whether a step is a direction and a descent, so that something can come between."""
         return type(self).step is Rule.step
 
-    def slots(self) -> dict[str, Slot]:
-        """The state arrays that this instance keeps for a parameter."""
-        return {n: s for n, s in self._slots.items() if s.only_if is None or self._on(s.only_if)}
-
-    def declared_slots(self) -> dict[str, Slot]:
-        """All slots, those included that hyperparameters switch off."""
-        return dict(self._slots)
-
-    def _on(self, name: str) -> bool:
-        value = getattr(self, name)
-        return name in self._scheduled or is_array(value) or callable(value) or bool(value)
-
-    def shared(self) -> dict[str, Shared]:
-        """The 0-d state arrays kept once for all parameters."""
-        return dict(self._shared)
-
-    def first_value(self, item: Shared) -> Any:
-        """First value of a shared state array."""
-        return self._values[item.start] if isinstance(item.start, str) else item.start
-
-    def of(self, path: str, shape: Any) -> Rule:
-        """The rule for one parameter: with its group's numbers, and decay only where it applies."""
-        place = self.groups.place(path, tuple(shape))
-        if place == (None, True):
-            return self
-        if place not in self._variants:
-            self._variants[place] = self.groups.applied(self, place)
-            object.__setattr__(self._variants[place], "_whole", self)
-        return self._variants[place]
-
     @property
     def branches(self) -> tuple[Rule, ...]:
         """The rules that parameters may have: this one; several in a route."""
@@ -188,12 +155,6 @@ class Rule(Declared):
     def branch(self, path: str, shape: Any) -> int:
         """Place among the branches of the rule that has a parameter."""
         return 0
-
-    def reasons(self, path: str, shape: Any) -> list[str]:
-        """Why a parameter has the rule and the numbers that it has, in a few words each."""
-        place, decays = self.groups.place(path, tuple(shape))
-        group = [] if place is None else [f"group {place}"]
-        return group if decays else [*group, "not in mask"]
 
     def table(self, params: Any) -> str:
         """Which parameter has which rule, why, and how many bytes of state that takes.
@@ -206,67 +167,53 @@ class Rule(Declared):
         """
         return table.written(self, params)
 
-    @property
-    def whole(self) -> Rule:
-        """The rule of all parameters, of which this may be one group's."""
-        rule: Rule = vars(self).get("_whole", self)
-        return rule
-
     def at(self, step: Any) -> Self:
         """The rule as it is after ``step`` steps: schedules resolved to numbers.
+
+        It is the rule itself where nothing is scheduled.
 
         Raises:
             ValueError: a schedule gave what its hyperparameter may not be.
         """
-        values, scheduled = dict(self._values), []
-        for name, field in self._hypers.items():
+        now = self._resolved(step) if self._schedules else self
+        inside = tuple(rule.at(self.steps_inside(step)) for rule in self.inside)
+        same = all(map(is_, inside, self.inside))
+        return now if same else now._copy(now._values, inside)
+
+    @cached_property
+    def _schedules(self) -> tuple[str, ...]:
+        """Names of the numbers that are schedules, in whole or in part."""
+        return tuple(
+            name
+            for name, field in self._hypers.items()
+            if isinstance(field, Hyper) and any(map(callable, _elements(self._values.get(name))))
+        )
+
+    def _resolved(self, step: Any) -> Self:
+        """A copy with the numbers that the rule's own schedules give for a step."""
+        values = dict(self._values)
+        for name in self._schedules:
             value = values[name]
-            parts = value if isinstance(value, tuple) else (value,)
-            if isinstance(field, Hyper) and any(map(callable, parts)):
-                steps = [self.schedule_step(name, place, step) for place in range(len(parts))]
-                now = tuple(
-                    known(part(seen)) if callable(part) else part
-                    for part, seen in zip(parts, steps, strict=True)
-                )
-                scheduled.append(name)
-                given = now if parts is value else now[0]
-                with _at(step):
-                    values[name] = field.validated(self.name, given, schedules=False)
-        copy = self._copy(values)
-        if scheduled:
-            object.__setattr__(copy, "_scheduled", tuple(scheduled))
+            now = tuple(
+                known(part(self.schedule_step(name, place, step))) if callable(part) else part
+                for place, part in enumerate(_elements(value))
+            )
             with _at(step):
-                copy._refuse_combinations()
+                given = now if isinstance(value, tuple) else now[0]
+                values[name] = self._hypers[name].validated(self.name, given, schedules=False)
+        copy = self._copy(values)
+        vars(copy)["_scheduled"] = self._schedules
+        with _at(step):
+            copy._refuse_combinations()
         return copy
+
+    def steps_inside(self, step: Any) -> Any:
+        """How many steps the rules inside have taken after ``step`` steps of this one."""
+        return step
 
     def schedule_step(self, name: str, place: int, step: Any) -> Any:
         """What a schedule of element ``place`` of a hyperparameter is called with at ``step``."""
         return step
-
-    @cached_property
-    def constant(self) -> bool:
-        """Whether no number is a schedule."""
-        return not any(map(callable, self.numbers()))
-
-    @cached_property
-    def has_arrays(self) -> bool:
-        """Whether some number is a 0-d array."""
-        return any(map(is_array, self.numbers()))
-
-    @cached_property
-    def bare(self) -> Self:
-        """A copy with options only: what a kernel may know, and what it is compiled for."""
-        return self._stripped()
-
-    def _stripped(self) -> Self:
-        options = {n: self._values[n] for n, f in self._hypers.items() if isinstance(f, Option)}
-        return self._copy(options, Groups(self.name))
-
-    def _copy(self, values: dict[str, Any], groups: Groups | None = None) -> Self:
-        copy = object.__new__(type(self))
-        copy._store(values, self.groups if groups is None else groups)
-        object.__setattr__(copy, "_scheduled", self._scheduled)
-        return copy
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """Everything the kernel reads as ``s``: numbers, decay coefficients, ``scalars()``."""
@@ -275,9 +222,8 @@ class Rule(Declared):
         if family == "in_update" and "rate" in own and not self.decays_inside:
             family = "decoupled"  # the same where lr does not multiply the direction
         decay = decay_families.scalars(family, self.lr, own.get("weight_decay", self.weight_decay))
-        return self._numbers | decay | own
+        return self._numbers() | decay | own
 
-    @cached_property
     def _numbers(self) -> dict[str, Any]:
         fields = {n: self._values[n] for n, f in self._hypers.items() if isinstance(f, Hyper)}
         return {name: value for name, value in fields.items() if value is not None}

@@ -146,7 +146,7 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
     if set(slots) != set(expected):
         raise ValueError(f"{who} has slots {listed(slots)}; {rule.name} keeps {listed(expected)}")
     for slot, item in expected.items() if shape is not None else ():
-        wanted = item.init.shapes and item.init.shapes(tuple(shape), rule)
+        wanted = item.init.shapes and item.init.shapes(tuple(shape), rule.owner(slot))
         found = _shapes(slots[slot])
         if wanted is not None and found != wanted:
             raise ValueError(f"{who} has a slot {slot} of shape {found}; it must be {wanted}")
@@ -163,9 +163,9 @@ def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
     first = {}
     for name, item in rule.slots().items():
         dtype = _stored(rule, xp, name, param.dtype)
-        first[name] = cast(xp, item.init.make(xp, param, rule), dtype)
+        first[name] = cast(xp, item.init.make(xp, param, rule.owner(name)), dtype)
         if item.start != 0.0:
-            first[name] = cast(xp, first[name] + item.first(rule.at(0)), dtype)
+            first[name] = cast(xp, first[name] + item.first(rule.owner(name)), dtype)
     return first
 
 

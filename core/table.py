@@ -1,4 +1,4 @@
-"""The table of a model's parameters: the rule of each, the reason, and the bytes of its state."""
+"""What each parameter of a model is to have: its rule, why, and the bytes of its state."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ def written(rule: Rule, params: Any) -> str:
     )
 
 
-def _nested(rule: Any) -> str:
-    """Name of a rule, with the name of the rule inside."""
-    return f"{rule.name}({_nested(rule.rule)})" if "rule" in vars(rule) else str(rule.name)
+def _nested(rule: Rule) -> str:
+    """Name of a rule, with the names of the rules inside."""
+    inside = ", ".join(map(_nested, rule.inside))
+    return f"{rule.name}({inside})" if inside else rule.name
 
 
 def _state_bytes(rule: Rule, shape: Any, dtype: str) -> int:
@@ -54,7 +55,7 @@ def _state_bytes(rule: Rule, shape: Any, dtype: str) -> int:
 
 
 class _Sized:
-    """NumPy, with float16 for the bfloat16 that it lacks; both have two bytes."""
+    """NumPy, with float16 in the place of the bfloat16 that it does not have."""
 
     bfloat16 = numpy.float16
 

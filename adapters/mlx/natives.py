@@ -253,7 +253,7 @@ def _slots(own: _Own) -> dict[str, Any]:
                 f"{listed(own.state)}"
             )
         shape = tuple(own.param.shape)
-        wanted = shape if item.init.shapes is None else item.init.shapes(shape, own.rule)
+        wanted = shape if item.init.shapes is None else item.init.shapes(shape, own.rule.owner(slot))
         several = isinstance(value, tuple)
         pairs = zip(value, wanted, strict=True) if several else [(value, wanted)]
         what = f"slot {slot} of parameter {own.path!r}"

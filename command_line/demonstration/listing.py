@@ -120,7 +120,7 @@ def state_bytes(rule: Rule) -> dict[str, float]:
     """Bytes of each of a rule's own slots per element of a float32 parameter."""
     param = numpy.zeros(SHAPE, numpy.float32)
     made = {
-        name: item.init.make(numpy, param, rule)
+        name: item.init.make(numpy, param, rule.owner(name))
         for name, item in _kept(rule).items()
         if isinstance(item, Slot)
     }

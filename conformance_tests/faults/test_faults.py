@@ -67,7 +67,7 @@ IN_BACKENDS = {
         ("float32", "gathered parameters mixed up", "packing.parted",
          "start += math.prod(entry.param.shape)", "pass"),
         ("float32", "slots start elsewhere", "step.init_slots",
-         "item.init.make(xp, param, rule)", "item.init.make(xp, 0 * param, rule)"),
+         "item.init.make(xp, param,", "item.init.make(xp, 0 * param,"),
         ("float32", "state stale", "whole.update", "new[path][1].get(name)",
          "tree.subtree(old, path)"),
         ("float32", "step not counted", "step.scalars", "host, step + 1", "host, 1"),
@@ -284,22 +284,20 @@ SHARED_BY_HAND = [
 """Likewise in what rules share; paths from the package."""
 
 WIRING = [
-    ("like ignored", "made._chosen", "presets[like]", "{}"),
-    ("like before arguments", "made.Declared._set", "chosen | bound", "bound | chosen"),
+    ("like ignored", "dialects.chosen", "presets[like]", "{}"),
+    ("like before arguments", "made.Declared._given", "like | bound", "bound | like"),
     ("schedules of the slow mean not delayed", "rules.ademamix.AdEMAMix.schedule_step",
      "step - self.slow_start", "step"),
     ("all schedules delayed", "rules.ademamix.AdEMAMix.schedule_step", 'name == "alpha"',
      "True"),
-    ("schedules stand still", "rule.Rule.at", "known(part(seen))", "known(part(0))"),
-    ("groups ignored", "rule.Rule.of", "place == (None, True)", "True"),
+    ("schedules stand still", "rule.Rule._resolved", "self.schedule_step(name, place, step)", "0"),
+    ("groups ignored", "composed.Composed.of", "place == (None, True)", "True"),
     ("mask ignored", "groups.Groups.applied", "changes if decays else", "changes if True else"),
     ("the last group that fits", "groups.Groups.place", "next(matching, None)",
      "max(matching, default=None)"),
     ("the first group for all", "groups.Groups.applied", "self.groups[group]", "self.groups[0]"),
-    ("groups of the rule inside ignored", "wrapper.Wrapper.of", "self.rule.of(path, shape)",
-     "self.rule"),
-    ("groups of a wrapper ignored", "wrapper.Wrapper.of",
-     "self.groups.place(path, tuple(shape))", "(None, True)"),
+    ("groups of the rule inside ignored", "composed.Composed.of",
+     "tuple(rule.of(path, shape) for rule in self.inside)", "self.inside"),
 ]
 """Likewise in how a rule gets its numbers: by dialect, schedule and group."""
 

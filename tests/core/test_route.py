@@ -324,9 +324,7 @@ def test_a_wrapper_that_is_inside_as_well_is_refused_when_it_is_made():
 def test_what_a_route_does_not_have_is_no_attribute():
     for rule in (ROUTED, ClipNorm(ROUTED), Lookahead(ClipNorm(ROUTED))):
         assert not any(hasattr(rule, n) for n in ("lr", "weight_decay", "decay", "maximize"))
-        with pytest.raises(
-            AttributeError, match=r"route: there is no weight_decay; .* Muon, AdamW"
-        ):
+        with pytest.raises(AttributeError, match=r"there is no weight_decay; .* Muon, AdamW"):
             _ = rule.weight_decay
 
 

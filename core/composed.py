@@ -1,0 +1,286 @@
+"""The values of a rule and of the rules that it holds: what wrappers and routes have for nothing.
+
+A rule by itself holds none, a wrapper holds one, a route several (``inside``). Everything here runs
+through all of them, so that a class that holds rules writes no method of its own for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from operator import is_
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from . import dialects as presets
+from .arrays import is_array
+from .declaration import Hyper, Option, Shared, Slot, plain
+from .groups import Groups
+from .made import Declared
+from .spelling import ELSEWHERE, did_you_mean
+
+if TYPE_CHECKING:
+    from .rule import Rule
+
+__all__ = ["Composed"]
+
+
+class Composed(Declared, root=True):
+    """Immutable values of the declared fields, and the rules inside that have more of them."""
+
+    _variants: dict[Any, Rule]
+    _scheduled: tuple[str, ...] = ()
+    """Of a rule at one step: the numbers that a schedule gave."""
+    _carried: ClassVar[tuple[str, ...]] = ("_scheduled",)
+    """Attributes that a copy with other values has as well."""
+
+    @property
+    def name(self) -> str:
+        """Name of the rule."""
+        return type(self).__name__
+
+    @property
+    def _through(self) -> tuple[Rule, ...]:
+        """The rules inside whose hyperparameters are read and replaced through this one."""
+        return self.inside
+
+    # Hyperparameters and options.
+
+    @property
+    def hypers(self) -> dict[str, Any]:
+        """Every hyperparameter and option by name, those of a wrapped rule included."""
+        return {n: v for rule in self._through for n, v in rule.hypers.items()} | self._values
+
+    def all_fields(self) -> dict[str, Hyper | Option]:
+        """The declared fields, those of a wrapped rule included."""
+        return {n: f for rule in self._through for n, f in rule.all_fields().items()} | self._hypers
+
+    def numbers(self) -> Iterator[Any]:
+        """Every hyperparameter that is no option, tuples taken apart."""
+        for rule in self.inside:
+            yield from rule.numbers()
+        for name, field in self._hypers.items():
+            if isinstance(field, Hyper) and name in self._values:
+                value = self._values[name]
+                yield from value if isinstance(value, tuple) else (value,)
+
+    def _presets(self) -> dict[str, dict[str, Any]]:
+        """The values of every dialect, those of a wrapped rule included."""
+        own = presets.values(self.dialects)
+        below = [item for rule in self._through for item in rule._presets().items()]
+        return own | {name: {**values, **own.get(name, {})} for name, values in below}
+
+    @property
+    def dialect(self) -> str | None:
+        """Name of the dialect with most values, all of which are the rule's, or ``None``."""
+        alike = [
+            (len(item.values), name)
+            for name, item in self.dialects.items()
+            if all(self.hypers[field] == value for field, value in item.values.items())
+        ]
+        return max(alike, key=lambda pair: pair[0])[1] if alike else None
+
+    # Copies with other values.
+
+    def replace(self, **changes: Any) -> Self:
+        """The same rule with some hyperparameters changed, its own or those of a wrapped rule.
+
+        Args:
+            changes: arguments of the constructor. ``like`` changes the values of a dialect, in
+                each rule that has it; ``mask`` and ``groups`` are the outermost rule's.
+
+        Raises:
+            TypeError, ValueError: as the constructor.
+        """
+        chosen = presets.chosen(self.name, self._presets(), changes.pop("like", None))
+        given = {**chosen, **changes}
+        own = {*self._hypers, "mask", "groups"}
+        below = {n: given.pop(n) for n in [*given] if self._through and n not in own}
+        inside = [rule.replace(**below) if below else rule for rule in self.inside]
+        return type(self)(*inside, **{**self._values, **self.groups.arguments(), **given})
+
+    def map_numbers(self, function: Callable[[Any], Any]) -> Self:
+        """A copy with ``function`` applied to every number."""
+        values = dict(self._values)
+        for name, field in self._hypers.items():
+            if isinstance(field, Hyper):
+                value = values[name]
+                values[name] = (
+                    tuple(map(function, value)) if isinstance(value, tuple) else function(value)
+                )
+        return self._copy(values, tuple(rule.map_numbers(function) for rule in self.inside))
+
+    def without_numbers(self) -> Self:
+        """A copy with options only: what a kernel may know, and what it is compiled for."""
+        return self._bare
+
+    @cached_property
+    def _bare(self) -> Self:
+        options = {n: self._values[n] for n, f in self._hypers.items() if isinstance(f, Option)}
+        inside = tuple(rule.without_numbers() for rule in self.inside)
+        return self._copy(options, inside, Groups(self.name))
+
+    def _copy(
+        self,
+        values: dict[str, Any],
+        inside: tuple[Rule, ...] | None = None,
+        groups: Groups | None = None,
+    ) -> Self:
+        """A copy with values, and perhaps rules and groups, that are not to be validated again."""
+        copy = object.__new__(type(self))
+        vars(copy).update({name: getattr(self, name) for name in self._carried})
+        copy._store(
+            values,
+            self.inside if inside is None else inside,
+            self.groups if groups is None else groups,
+        )
+        return copy
+
+    def _store(self, values: dict[str, Any], inside: tuple[Rule, ...], groups: Groups) -> None:
+        vars(self).update(_values=values, inside=inside, groups=groups, _variants={})
+
+    # The parameter's rule, and what it keeps.
+
+    def of(self, path: str, shape: Any) -> Rule:
+        """The rule for one parameter: with its group's numbers, and decay only where it applies."""
+        inside = tuple(rule.of(path, shape) for rule in self.inside)
+        place = self.groups.place(path, tuple(shape))
+        if place == (None, True) and all(map(is_, inside, self.inside)):
+            return self  # type: ignore[return-value]
+        key = place, tuple(map(id, inside))
+        if key not in self._variants:
+            own = self.groups.applied(self._copy(self._values, inside), place)
+            vars(own)["_whole"] = self
+            self._variants[key] = own
+        return self._variants[key]
+
+    @property
+    def whole(self) -> Rule:
+        """The rule of all parameters, of which this may be one group's."""
+        rule: Rule = vars(self).get("_whole", self)
+        return rule
+
+    def reasons(self, path: str, shape: Any) -> list[str]:
+        """Why a parameter has the rule and the numbers that it has, in a few words each."""
+        place, decays = self.groups.place(path, tuple(shape))
+        group = [] if place is None else [f"group {place}"]
+        below = [reason for rule in self.inside for reason in rule.reasons(path, shape)]
+        return [*below, *group, *([] if decays else ["not in mask"])]
+
+    def slots(self) -> dict[str, Slot]:
+        """The state arrays that this instance keeps for a parameter."""
+        own = {n: s for n, s in self._slots.items() if s.only_if is None or self._on(s.only_if)}
+        return {n: slot for rule in self.inside for n, slot in rule.slots().items()} | own
+
+    def declared_slots(self) -> dict[str, Slot]:
+        """All slots, those included that hyperparameters switch off."""
+        below = (item for rule in self.inside for item in rule.declared_slots().items())
+        return dict(below) | self._slots
+
+    def _on(self, name: str) -> bool:
+        """Whether a field is switched on, or may be at some step."""
+        value = getattr(self, name)
+        return name in self._scheduled or is_array(value) or callable(value) or bool(value)
+
+    def owner(self, slot: str) -> Rule:
+        """The rule that declares a slot: this one, or one inside."""
+        below = (rule.owner(slot) for rule in self.inside if slot in rule.declared_slots())
+        return next(below, self)  # type: ignore[arg-type]
+
+    def storage(self, slot: str) -> str | None:
+        """Name of a slot's dtype; ``None`` is the parameter's.
+
+        An option ``<slot>_dtype`` of the rule that declares the slot goes before ``state_dtype``.
+        """
+        owner = self.owner(slot)
+        if owner is not self:
+            return owner.storage(slot)
+        own = _dtype_of(slot, self._values.get(f"{slot}_dtype"))
+        return _dtype_of(slot, self.hypers["state_dtype"]) if own is None else own
+
+    def shared(self) -> dict[str, Shared]:
+        """The 0-d state arrays kept once for all parameters."""
+        return {n: item for rule in self.inside for n, item in rule.shared().items()} | self._shared
+
+    def first_value(self, item: Shared) -> Any:
+        """First value of a shared state array, this rule's or one's inside."""
+        for rule in self.inside:
+            if item in rule.shared().values():
+                return rule.first_value(item)
+        return self._values[item.start] if isinstance(item.start, str) else item.start
+
+    # A value among others.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{self.name} is immutable; use rule.replace({name}={value!r})")
+
+    def __getattr__(self, name: str) -> Any:
+        """A hyperparameter of a wrapped rule, as ``hypers`` has it; nothing else is handed on."""
+        for rule in () if name.startswith("_") else self._through:
+            if name in rule.all_fields():
+                return getattr(rule, name)
+        own = inspect.getattr_static(type(self), name, None)
+        if isinstance(own, property) and own.fget is not None:
+            return own.fget(self)  # its own error says more
+        raise AttributeError(self._absent(name))
+
+    def _absent(self, name: str) -> str:
+        """Why there is no such attribute, and which there are."""
+        if name.startswith("_"):
+            return f"{type(self).__name__} has no attribute {name!r}"
+        if name in self._hypers:
+            return (
+                f"{self.name}: {name} is a number, and numbers do not exist inside the kernel; "
+                f"return it from scalars() and read s.{name}"
+            )
+        holders = [rule.name for rule in self._holders(name)]
+        if holders:
+            one = "the rule inside," if len(holders) == 1 else "one of the rules"
+            return f"{self.name}: there is no {name}; it belongs to {one} {', '.join(holders)}"
+        fields = ", ".join(self._hypers) or "none"
+        inside = "".join(f", and {rule.name} is inside" for rule in self.inside)
+        meant = did_you_mean(ELSEWHERE.get(name, name), [*self._hypers])
+        return f"{self.name}: there is no {name}; its own fields are {fields}{inside}{meant}"
+
+    def _holders(self, name: str) -> list[Rule]:
+        """The rules inside, at any depth, that declare a field."""
+        return [
+            held
+            for rule in self.inside
+            for held in ([rule] if name in rule._hypers else rule._holders(name))
+        ]
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(self._shown())})"
+
+    def _shown(self) -> list[str]:
+        """The arguments as they are written, without those that are the defaults."""
+        shown = {n: v for n, v in self._values.items() if v != self._hypers[n].default}
+        shown |= {n: v for n, v in self.groups.arguments().items() if v}
+        return [*map(repr, self.inside), *(f"{name}={value!r}" for name, value in shown.items())]
+
+    def __eq__(self, other: Any) -> bool:
+        return self is other or (
+            type(self) is type(other)
+            and self._plain() == other._plain()
+            and self.groups == other.groups
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        derived = ("_bare", "_hash")  # a hash is one process's own
+        return {name: value for name, value in vars(self).items() if name not in derived}
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((type(self), self._plain()))
+
+    def _plain(self) -> tuple[Any, ...]:
+        """Everything but groups that makes the rule what it is, to be compared and hashed."""
+        return self.inside, *((name, plain(value)) for name, value in sorted(self._values.items()))
+
+
+def _dtype_of(slot: str, dtype: Any) -> str | None:
+    return dict(dtype).get(slot) if isinstance(dtype, tuple) else dtype
