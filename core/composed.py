@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from operator import is_
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from . import dialects as presets
 from .arrays import is_array
@@ -146,10 +146,11 @@ class Composed(Declared, root=True):
         inside = tuple(rule.of(path, shape) for rule in self.inside)
         place = self.groups.place(path, tuple(shape))
         if place == (None, True) and all(map(is_, inside, self.inside)):
-            return self  # type: ignore[return-value]
+            return cast("Rule", self)
         key = place, tuple(map(id, inside))
         if key not in self._variants:
-            own = self.groups.applied(self._copy(self._values, inside), place)
+            around = cast("Rule", self._copy(self._values, inside))
+            own = self.groups.applied(around, place)
             vars(own)["_whole"] = self
             self._variants[key] = own
         return self._variants[key]
@@ -185,7 +186,7 @@ class Composed(Declared, root=True):
     def owner(self, slot: str) -> Rule:
         """The rule that declares a slot: this one, or one inside."""
         below = (rule.owner(slot) for rule in self.inside if slot in rule.declared_slots())
-        return next(below, self)  # type: ignore[arg-type]
+        return next(below, cast("Rule", self))
 
     def storage(self, slot: str) -> str | None:
         """Name of a slot's dtype; ``None`` is the parameter's.

@@ -46,8 +46,8 @@ class Declared:
     """The rules that this one holds: none, the wrapped rule, or every rule of a route."""
     _holds: ClassVar[tuple[str, ...]] = ()
     """The constructor's arguments that are rules. A class with any has no fields of ``Rule``."""
-    _root: ClassVar[type[Declared]]
-    """``Rule``, whose fields every rule has that holds no others."""
+    _common: ClassVar[type[Declared]]
+    """``Rule``, whose fields are common to all rules that hold no others."""
     _shared_part: ClassVar[bool] = False
     _values: dict[str, Any]
     _hypers: ClassVar[dict[str, Hyper | Option]] = {}
@@ -58,7 +58,7 @@ class Declared:
     def __init_subclass__(cls, register: bool = True, root: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if root:
-            cls._root = cls
+            cls._common = cls
             return
         cls._shared_part = not register
         cls._hypers = cls._declared((Hyper, Option))
@@ -85,9 +85,9 @@ class Declared:
         """Everything of a kind that the class and its bases declare, in the signature's order."""
         bases = [base for base in reversed(cls.__mro__) if issubclass(base, Declared)]
         if cls._holds:  # the fields of Rule are those of the rules inside
-            bases.remove(cls._root)
+            bases.remove(cls._common)
         if kind is not Slot:  # a rule's own fields stand before those of the parts it shares
-            bases.sort(key=lambda base: (base is cls._root, base._shared_part))
+            bases.sort(key=lambda base: (base is cls._common, base._shared_part))
         names = [n for base in bases for n, v in vars(base).items() if isinstance(v, kind)]
         places = {name: place for place, name in enumerate((*FIRST, None, *LAST))}
         names.sort(key=lambda name: places.get(name, places[None]))
@@ -148,7 +148,7 @@ def _refuse_clashes(cls: type[Declared]) -> None:
     """Refuse a name with two meanings: every name becomes a key of one flat record."""
     names = [*cls._hypers, *cls._slots, *cls._shared]
     for name in names:
-        own = inspect.getattr_static(cls._root, name, None)
+        own = inspect.getattr_static(cls._common, name, None)
         shadows = own is not None and not isinstance(own, (Hyper, Option))
         if names.count(name) > 1 or shadows or name in RESERVED:
             raise TypeError(f"{cls.__name__} declares {name!r} twice, or it is a reserved name")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from operator import is_
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from . import table, whole
 from . import weight_decay as decay_families
@@ -193,14 +193,14 @@ class Rule(Composed, root=True):
         """A copy with the numbers that the rule's own schedules give for a step."""
         values = dict(self._values)
         for name in self._schedules:
-            value = values[name]
+            value, field = values[name], cast(Hyper, self._hypers[name])
             now = tuple(
                 known(part(self.schedule_step(name, place, step))) if callable(part) else part
                 for place, part in enumerate(_elements(value))
             )
+            given = now if isinstance(value, tuple) else now[0]
             with _at(step):
-                given = now if isinstance(value, tuple) else now[0]
-                values[name] = self._hypers[name].validated(self.name, given, schedules=False)
+                values[name] = field.validated(self.name, given, schedules=False)
         copy = self._copy(values)
         vars(copy)["_scheduled"] = self._schedules
         with _at(step):
