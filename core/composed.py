@@ -110,14 +110,21 @@ class Composed(Declared, root=True):
                 )
         return self._copy(values, tuple(rule.map_numbers(function) for rule in self.inside))
 
-    def without_numbers(self) -> Self:
-        """A copy with options only: what a kernel may know, and what it is compiled for."""
-        return self._bare
+    @cached_property
+    def constant(self) -> bool:
+        """Whether no number is a schedule."""
+        return not any(map(callable, self.numbers()))
 
     @cached_property
-    def _bare(self) -> Self:
+    def has_arrays(self) -> bool:
+        """Whether some number is a 0-d array."""
+        return any(map(is_array, self.numbers()))
+
+    @cached_property
+    def bare(self) -> Self:
+        """A copy with options only: what a kernel may know, and what it is compiled for."""
         options = {n: self._values[n] for n, f in self._hypers.items() if isinstance(f, Option)}
-        inside = tuple(rule.without_numbers() for rule in self.inside)
+        inside = tuple(rule.bare for rule in self.inside)
         return self._copy(options, inside, Groups(self.name))
 
     def _copy(
@@ -137,6 +144,7 @@ class Composed(Declared, root=True):
         return copy
 
     def _store(self, values: dict[str, Any], inside: tuple[Rule, ...], groups: Groups) -> None:
+        vars(self).update(values)  # read before ``Field.__get__``, which explains what is missing
         vars(self).update(_values=values, inside=inside, groups=groups, _variants={})
 
     # The parameter's rule, and what it keeps.
@@ -221,8 +229,8 @@ class Composed(Declared, root=True):
             if name in rule.all_fields():
                 return getattr(rule, name)
         own = inspect.getattr_static(type(self), name, None)
-        if isinstance(own, property) and own.fget is not None:
-            return own.fget(self)  # its own error says more
+        if isinstance(own, (property, cached_property)):
+            return own.__get__(self, type(self))  # its own error says more
         raise AttributeError(self._absent(name))
 
     def _absent(self, name: str) -> str:
@@ -268,8 +276,12 @@ class Composed(Declared, root=True):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("_bare", "_hash")  # a hash is one process's own
-        return {name: value for name, value in vars(self).items() if name not in derived}
+        cls = type(self)  # what is derived is left out; a hash is one process's own
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not isinstance(getattr(cls, name, None), cached_property)
+        }
 
     def __hash__(self) -> int:
         return self._hash

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from . import dialects as presets
@@ -155,5 +156,5 @@ def _refuse_clashes(cls: type[Declared]) -> None:
     if not (cls._holds or cls._shared_part or "lr" in cls._hypers):
         raise TypeError(f"{cls.__name__} declares no lr; every rule has a step size")
     needs = cast("type[Rule]", cls).needs
-    if not isinstance(needs, property) and needs not in NEEDS:
+    if not isinstance(needs, (property, cached_property)) and needs not in NEEDS:
         raise TypeError(f"{cls.__name__}.needs is {needs!r}; it must be one of {NEEDS}")

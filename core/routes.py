@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, Self
 
 from .arrays import listed
@@ -245,7 +246,7 @@ class Route(Rule, register=False):
     def _summing(self) -> Rule:
         return max(self.inside, key=lambda rule: rule.phases)
 
-    @property
+    @cached_property
     def phases(self) -> int:
         """Those of the rule that sums over its parameters, if there is one."""
         return self._summing.phases

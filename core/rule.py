@@ -127,17 +127,17 @@ class Rule(Composed, root=True):
 
     # What is derived.
 
-    @property
+    @cached_property
     def reduces(self) -> bool:
         """Whether a step needs sums over all parameters."""
         return bool(self.needs == "tree")
 
-    @property
+    @cached_property
     def phases(self) -> int:
         """How many sums over all parameters a step needs, each after the one before."""
         return int(self.reduces)
 
-    @property
+    @cached_property
     def sees_axes(self) -> bool:
         """Whether a parameter's shape matters; to other rules it may come as a vector."""
         return self.needs in SHAPED
@@ -222,8 +222,9 @@ class Rule(Composed, root=True):
         if family == "in_update" and "rate" in own and not self.decays_inside:
             family = "decoupled"  # the same where lr does not multiply the direction
         decay = decay_families.scalars(family, self.lr, own.get("weight_decay", self.weight_decay))
-        return self._numbers() | decay | own
+        return self._numbers | decay | own
 
+    @cached_property
     def _numbers(self) -> dict[str, Any]:
         fields = {n: self._values[n] for n, f in self._hypers.items() if isinstance(f, Hyper)}
         return {name: value for name, value in fields.items() if value is not None}

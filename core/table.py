@@ -1,4 +1,4 @@
-"""What each parameter of a model is to have: its rule, why, and the bytes of its state."""
+"""The table of a model's parameters: the rule of each, the reason, and the bytes of its state."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _state_bytes(rule: Rule, shape: Any, dtype: str) -> int:
 
 
 class _Sized:
-    """NumPy, with float16 in the place of the bfloat16 that it does not have."""
+    """NumPy, with float16 for the bfloat16 that it lacks; both have two bytes."""
 
     bfloat16 = numpy.float16
 

@@ -17,6 +17,7 @@ All else, from ``replace`` to ``slots``, runs through ``inside`` for every kind 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 from .made import NEEDS, SHAPED
@@ -73,7 +74,7 @@ class Wrapper(Rule, register=False):
 
     # What both need.
 
-    @property
+    @cached_property
     def needs(self) -> str:
         """The wrapper's ``reads`` or the wrapped rule's need, whichever is more."""
         return max(self.reads, str(self.rule.needs), key=NEEDS.index)
@@ -82,12 +83,12 @@ class Wrapper(Rule, register=False):
     def _own_phases(self) -> int:
         return int(self.reads == "tree")
 
-    @property
+    @cached_property
     def phases(self) -> int:
         """The wrapper's own, if it sums, and then the wrapped rule's."""
         return self._own_phases + self.rule.phases
 
-    @property
+    @cached_property
     def sees_axes(self) -> bool:
         """Whether a parameter's shape matters to the wrapper or to the wrapped rule."""
         return self.reads in SHAPED or self.rule.sees_axes
@@ -98,7 +99,7 @@ class Wrapper(Rule, register=False):
         own = type(self).step in (Wrapper.step, Rule.step)
         return own and all(rule.divides for rule in self.rule.branches)
 
-    @property
+    @cached_property
     def min_ndim(self) -> int:
         """The wrapped rule's."""
         return int(self.rule.min_ndim)
@@ -119,7 +120,7 @@ class Wrapper(Rule, register=False):
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """The wrapper's ``s``, with the wrapped rule's as ``s.inner``."""
-        own = {**self._numbers(), **self.scalars(xp, t)}
+        own = {**self._numbers, **self.scalars(xp, t)}
         return {**own, "inner": self.rule.coefficients(xp, self.steps_inside(t - 1) + 1)}
 
     def prepared(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
