@@ -253,7 +253,8 @@ def _slots(own: _Own) -> dict[str, Any]:
                 f"{listed(own.state)}"
             )
         shape = tuple(own.param.shape)
-        wanted = shape if item.init.shapes is None else item.init.shapes(shape, own.rule.owner(slot))
+        shapes, rule = item.init.shapes, own.rule.owner(slot)
+        wanted = shape if shapes is None else shapes(shape, rule)
         several = isinstance(value, tuple)
         pairs = zip(value, wanted, strict=True) if several else [(value, wanted)]
         what = f"slot {slot} of parameter {own.path!r}"
