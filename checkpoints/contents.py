@@ -1,4 +1,4 @@
-"""A checkpoint as named arrays and JSON, and back, with every name and type looked at."""
+"""A checkpoint as named arrays and JSON, and back; every name and type is checked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def arrays(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    """All that is no array, as texts by name."""
+    """Everything but the arrays, as texts by name."""
     rules: list[Description] = []
     parameters = {}
     for path, own in checkpoint.parameters.items():
@@ -57,10 +57,10 @@ def seal(texts: Mapping[str, str]) -> str:
 
 
 def parsed(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Checkpoint:
-    """The checkpoint that ``metadata`` and ``arrays`` are of.
+    """The checkpoint from the results of ``metadata`` and ``arrays``.
 
     Raises:
-        CheckpointError: a text is not what it should be, or arrays are missing or too many.
+        CheckpointError: a text is malformed, or arrays are missing or too many.
     """
     rules = _checked("rules", _json("rules", texts), list)
     for place, description in enumerate(rules):
@@ -98,7 +98,7 @@ def parsed(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Checkpoin
 
 
 def _sorted_out(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Slots], dict[str, Any], Any]:
-    """Slots by path and name, values by path, and what is shared."""
+    """Slots by path and name, values by path, and shared arrays."""
     pieces: dict[str, dict[str, dict[int | None, Tensor]]] = {}
     values, shared = {}, {}
     for key, tensor in tensors.items():
@@ -126,7 +126,7 @@ def _sorted_out(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Slots], dict[s
 
 
 def _joined(path: str, slot: str, found: dict[int | None, Tensor]) -> Any:
-    """A slot's array, or the tuple that its parts make."""
+    """A slot's array, or the tuple of its parts."""
     if found.keys() == {None}:
         return found[None]
     if found.keys() != {*range(len(found))}:
@@ -173,7 +173,7 @@ def _check_description(where: str, description: Any) -> None:
 
 
 def _is_value(value: Any) -> bool:
-    """Whether a description can have it: see ``description._plain``."""
+    """Whether a description may contain the value: see ``description._plain``."""
     if isinstance(value, list):
         return all(map(_is_value, value))
     if not isinstance(value, dict):

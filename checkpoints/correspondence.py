@@ -1,6 +1,6 @@
-"""What an optimizer of a library is in our terms: its rule, its numbers and where it keeps slots.
+"""A library's optimizer in our terms: its rule, its numbers and where it keeps slots.
 
-One correspondence serves both directions, and the tests that hold a dialect beside its library.
+One correspondence serves both directions, and the tests that compare a dialect with its library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["About", "Field", "Kept", "Native", "counterpart", "natives", "placed
 
 
 class About(NamedTuple):
-    """What a conversion may look at beside the value."""
+    """What a conversion may read in addition to the value."""
 
     numbers: Mapping[str, Any]
     """Their hyperparameters by their names."""
@@ -33,7 +33,7 @@ class About(NamedTuple):
 
 @dataclass(frozen=True)
 class Field:
-    """A hyperparameter of ours that is not simply one of theirs under another name."""
+    """A hyperparameter of ours that is more than one of theirs under another name."""
 
     ours: Callable[[About], Any]
     theirs: Callable[[Any, About], dict[str, Any]]
@@ -41,7 +41,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Kept:
-    """A slot of ours that is not simply an array of theirs; ``None`` where they have none."""
+    """A slot of ours that is more than an array of theirs; ``None`` if they have no array."""
 
     ours: Callable[[Mapping[str, Any], About], Any]
     theirs: Callable[[Any, About], dict[str, Any]]
@@ -53,19 +53,19 @@ class Native:
 
     rule: str
     fields: Mapping[str, str | Field]
-    """Our fields, by the name that they have there or how they are converted."""
+    """Our fields: the name in the library, or the conversion."""
     slots: Mapping[str, str | Kept]
     """Our slots, in the same way."""
     like: str | None = None
     """The dialect whose values the other fields have."""
     also: tuple[str, ...] = ()
-    """Rules with the same fields and slots, whose states it takes too."""
+    """Rules with the same fields and slots, whose states the optimizer takes too."""
     only: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
-    """Arguments that must have one value, or none, and why."""
+    """Arguments that must have a certain value, or no value, and the reason."""
     counts: bool = True
-    """Whether it counts its steps."""
+    """Whether the optimizer counts its steps."""
     eager: bool = False
-    """Whether its state is there before the first step."""
+    """Whether the state exists before the first step."""
 
     def rule_of(self, who: str, about: About) -> Rule:
         """The rule with their numbers.
@@ -84,7 +84,7 @@ class Native:
             raise CheckpointError(f"{who} computes what no rule here does: {error}") from None
 
     def values(self, about: About) -> dict[str, Any]:
-        """Their hyperparameters as ours; those that they do not have are left out."""
+        """Their hyperparameters under our names; missing hyperparameters are left out."""
         found = {}
         for name, given in self.fields.items():
             try:
@@ -94,7 +94,7 @@ class Native:
         return found
 
     def arguments(self, values: Mapping[str, Any], about: About) -> dict[str, Any]:
-        """Our hyperparameters as theirs."""
+        """Our hyperparameters under their names."""
         found: dict[str, Any] = {}
         for name, value in values.items():
             given = self.fields.get(name)
@@ -104,15 +104,15 @@ class Native:
         return found
 
     def slot(self, name: str, state: Mapping[str, Any], about: About) -> Any:
-        """A slot from their state; ``None`` where it is not there."""
+        """A slot from their state; ``None`` if it is missing."""
         given = self.slots[name]
         return state.get(given) if isinstance(given, str) else given.ours(state, about)
 
     def taken(self, rule: Rule, state: Mapping[str, Any], about: About) -> dict[str, Any] | None:
-        """The slots of the rule from their state; ``None`` where they have no state yet.
+        """The slots of the rule from their state; ``None`` if there is no state yet.
 
         Raises:
-            CheckpointError: some are there and some are not.
+            CheckpointError: some slots are missing.
         """
         found = {name: self.slot(name, state, about) for name in rule.slots()}
         missing = [name for name, value in found.items() if value is None]
@@ -127,7 +127,7 @@ class Native:
         return found
 
     def given(self, slots: Mapping[str, Any], about: About) -> dict[str, Any]:
-        """Slots as their state."""
+        """Our slots as their state."""
         found: dict[str, Any] = {}
         for name, value in slots.items():
             given = self.slots[name]
@@ -137,10 +137,10 @@ class Native:
     def matched(
         self, who: str, saved: Checkpoint, wanted: Mapping[str, Wanted]
     ) -> dict[str, ParameterState]:
-        """The states of parameters, in their order, with all that this optimizer computes.
+        """The states of the parameters, in order, if this optimizer computes the same.
 
         Raises:
-            CheckpointError: it computes something else, or these are not its parameters.
+            CheckpointError: the optimizer computes something else, or has other parameters.
         """
         states = {path: self._renamed(own) for path, own in saved.parameters.items()}
         found = matched(replace(saved, parameters=states), wanted, ())
@@ -149,7 +149,7 @@ class Native:
         return found
 
     def _renamed(self, own: ParameterState) -> ParameterState:
-        """A state under the name of the rule here; the dtypes of its slots speak for themselves."""
+        """A state under the name of this rule, without dtypes of state: the slots have them."""
         name = self.rule if own.rule["name"] in self.also else own.rule["name"]
         values = own.rule["values"]
         if "state_dtype" in values:
@@ -168,10 +168,10 @@ class Native:
     def numbers_for(
         self, rules: Iterable[Rule], states: Iterable[ParameterState]
     ) -> tuple[dict[str, Any], dict[str, set[Any]]]:
-        """What parameters with common numbers have of them in a checkpoint.
+        """The numbers in a checkpoint, for parameters that share their numbers.
 
         Returns:
-            Our numbers that are theirs too, and those of which there are several.
+            Our numbers that the library has too, and the numbers with several values.
         """
         own = [*rules]
         fields = registry[self.rule].fields()
@@ -189,7 +189,7 @@ def natives(table: Mapping[str, Native], refused: Mapping[str, str], who: str, n
     """The correspondence of a class by its name.
 
     Raises:
-        CheckpointError: there is none, and why.
+        CheckpointError: there is none; the message has the reason.
     """
     if name in table:
         return table[name]
@@ -211,7 +211,7 @@ def counterpart(
         table: the correspondence, by class.
         rule: the rule's name.
         values: the rule's hyperparameters.
-        dtype: of the parameters.
+        dtype: dtype of the parameters.
 
     Raises:
         LookupError: the library has no such class.
@@ -225,5 +225,5 @@ def counterpart(
 
 
 def placed(paths: Iterable[str]) -> list[str]:
-    """Names of parameters, which must be different from each other."""
+    """Names of parameters; raises if two are equal."""
     return [*by_path((path, None) for path in paths)]

@@ -1,4 +1,4 @@
-"""A rule as plain data: what a file says of it, and what a reader holds against its own."""
+"""A rule as plain data, which a file contains and a reader compares with its own rule."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def describe(rule: Rule, step: int = 0) -> Description:
     A schedule becomes ``{"schedule": its repr, "value": its number at ``step``}``.
 
     Raises:
-        TypeError: a number is traced, and so not known.
+        TypeError: a number is traced, so its value is unknown.
     """
     now = rule.at(step)
     found: Description = {
@@ -66,7 +66,7 @@ def _plain(rule: Rule, name: str, value: Any, now: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A value as a rule takes it."""
+    """A value of a description, in the form that a rule takes."""
     if isinstance(value, list):
         return tuple(map(_number, value))
     if isinstance(value, dict) and "schedule" in value:
@@ -77,10 +77,10 @@ def _number(value: Any) -> Any:
 
 
 def made(description: Description) -> Rule:
-    """The rule that a description is of, its schedules the numbers that they gave.
+    """The described rule, with a number for each schedule.
 
     Raises:
-        ValueError: there is no such rule, it is of another version, or takes no such values.
+        ValueError: the rule is unknown, has another version, or does not take the values.
     """
     name = description["name"]
     cls = registry.get(name)
@@ -104,26 +104,26 @@ def _refuse_version(description: Description, cls: type[Rule]) -> None:
 
 
 def numbers(rule: Rule, description: Description) -> dict[str, Any]:
-    """Hyperparameters as a description has them, those inside a wrapper included."""
+    """The hyperparameters in a description, including the inner rule's."""
     inner = numbers(rule.rule, description["rule"]) if isinstance(rule, Wrapper) else {}
     fields, own = rule.fields(), description["values"].items()
     return inner | {n: _number(v) for n, v in own if isinstance(fields.get(n), Hyper)}
 
 
 def numbers_of(rule: Rule, step: int = 0) -> dict[str, Any]:
-    """The hyperparameters of a rule, in the same form; schedules as they are at ``step``."""
+    """The hyperparameters of a rule, in the same form; schedules at ``step``."""
     return numbers(rule, describe(rule, step))
 
 
 def common_numbers(
     rule: Rule, parameters: Iterable[tuple[Rule, Description]]
 ) -> dict[str, set[Any]]:
-    """What descriptions of parameters say of the numbers of the rule that they share.
+    """The numbers in descriptions of parameters that share a rule.
 
     Args:
         rule: the rule of all the parameters.
-        parameters: of each its own rule, in which a mask or a group may have set numbers, and the
-            description. A number that is set for it alone tells nothing of the others'.
+        parameters: the own rule of each parameter, in which a mask or a group may have set numbers,
+            and its description. A number that is set for one parameter only is ignored.
     """
     found: dict[str, set[Any]] = {}
     base = numbers_of(rule)
@@ -136,7 +136,7 @@ def common_numbers(
 
 
 def differing_numbers(rule: Rule, description: Description, step: int) -> Iterator[str]:
-    """In words, every number that is another here than there; schedules count as they are now."""
+    """In words, every number that differs; schedules count with their value at ``step``."""
     here = numbers_of(rule, step)
     for name, there in numbers(rule, description).items():
         if here[name] != there:
@@ -144,7 +144,7 @@ def differing_numbers(rule: Rule, description: Description, step: int) -> Iterat
 
 
 def differing_options(rule: Rule, description: Description, ndim: int | None = None) -> list[str]:
-    """In words, whatever makes a described state no state of this rule.
+    """In words, the options because of which a described state is not a state of this rule.
 
     ``ndim`` is the parameter's number of dimensions: with fewer than two it has no layout.
     """
@@ -185,7 +185,7 @@ def _differing(rule: Rule, description: Description, ndim: int | None) -> Iterat
 
 
 def is_layout(field: Any) -> bool:
-    """Whether it is the option that says at which end of a shape the output's axis is."""
+    """Whether the field is an option for the end of a shape at which the output's axis is."""
     return getattr(field, "choices", None) == LAYOUTS
 
 

@@ -1,15 +1,15 @@
 """Checkpoints as safetensors files.
 
-A key is ``slots/<slot>/<path>``, ``params/<path>`` or ``shared/<name>``; of a slot of several
-arrays the key is ``slots/<slot>.<part>/<path>``. The header's metadata has the rest as texts:
-``format``, ``format_version``, ``written_by``, ``layout``; in JSON ``rules``, ``parameters`` (of
-each its shape, dtype, step, and which of the rules it has) and ``crc32`` (of each array); and
-``seal``, a checksum of all these.
+A key is ``slots/<slot>/<path>``, ``params/<path>`` or ``shared/<name>``. If a slot has several
+arrays, the key is ``slots/<slot>.<part>/<path>``. The metadata of the header has the rest as texts:
+``format``, ``format_version``, ``written_by``, ``layout``; as JSON ``rules``, ``parameters``
+(shape, dtype, step and index of the rule of each) and ``crc32`` (of each array); and ``seal``, a
+checksum of all these.
 
-A file is written under another name, flushed to the disk and renamed, so that whenever a process
-is killed there is the old file or the new one. Where the arrays are spread over several files, the
-name given is that of an index, a JSON file that says which key is in which, and is renamed last.
-The files of one save, a set, have its random name in theirs, and in their metadata.
+A file is written under another name, flushed to the disk and renamed. If the process is killed, the
+old file or the new file is there. If the arrays are spread over several files, the given path is
+the path of an index, a JSON file with the file of each key, which is renamed last. The files of one
+save are a set. A set has a random name, which is in the names and in the metadata of its files.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ __all__ = ["FORMAT_VERSION", "Progress", "read", "replaced", "write"]
 
 FORMAT, FORMAT_VERSION = "samestep", "1"
 INDEX = b'{"format": "samestep index"'
-"""What an index begins with; as the length of a safetensors header it would be absurd."""
+"""The first bytes of an index; as the length of a safetensors header they would be absurd."""
 LARGEST_INDEX = header.LARGEST
 """Bytes."""
 FLUSHED = 1 << 25
-"""Bytes that go to the disk together while more is being written."""
+"""Bytes that are flushed together while more are written."""
 LONGEST = 1000
-"""Characters of a message, since names in a file may be of any length."""
+"""Most characters of a message, because names in a file may have any length."""
 
 
 def write(
@@ -56,19 +56,19 @@ def write(
     max_shard_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write a checkpoint, in the place of what was there.
+    """Write a checkpoint, replacing an existing file.
 
-    One array after another is brought to the host, so that memory stays bounded.
+    The arrays are brought to the host one after another, so memory stays bounded.
 
     Args:
-        path: of the file; its folder must exist.
-        checkpoint: what to write.
-        max_shard_bytes: bytes of arrays per file. Where there are more, ``path`` becomes an index,
-            and the arrays go to files beside it, one after another.
-        progress: called with the bytes written and all there are.
+        path: path of the file; its folder must exist.
+        checkpoint: the checkpoint.
+        max_shard_bytes: bytes of arrays per file. If there are more, ``path`` becomes an index, and
+            the arrays go to files next to it, one after another.
+        progress: called with the number of bytes written and the number of all bytes.
 
     Raises:
-        OSError: it cannot be written. What was there before is there still.
+        OSError: the file cannot be written. An existing file is unchanged.
     """
     target = Path(os.path.realpath(path))
     shards = _shards(arrays(checkpoint), max_shard_bytes)
@@ -92,7 +92,7 @@ def _written_by() -> dict[str, str]:
 
 
 def _shards(tensors: Mapping[str, Tensor], limit: int | None) -> list[dict[str, Tensor]]:
-    """The arrays in files of at most ``limit`` bytes, or of one array that is larger."""
+    """Groups of arrays of at most ``limit`` bytes each, or of one larger array."""
     if limit is not None and limit <= 0:
         raise ValueError(f"max_shard_bytes={limit!r} must be a number of bytes > 0")
     shards: list[dict[str, Tensor]] = [{}]
@@ -114,7 +114,7 @@ def _write_shards(
     said: dict[str, str],
     done: _Count,
 ) -> None:
-    """Files of one set, which nobody looks for yet, and then the index that names them."""
+    """Write the files of one set, and then the index that names them."""
     names = [
         f"{target.stem}-{this}-{place:05}-of-{len(shards):05}{target.suffix}"
         for place in range(1, len(shards) + 1)
@@ -141,7 +141,7 @@ def _write_shards(
 def _write_one(
     file: BinaryIO, tensors: Mapping[str, Tensor], said: Mapping[str, str], done: _Count
 ) -> None:
-    """The arrays, with their checksums made on the way, and at the end the header that has them."""
+    """Write the arrays, computing their checksums, and then the header, which has the checksums."""
     inside = dict(sorted(tensors.items(), key=lambda pair: _width(pair[1]), reverse=True))
     sums = dict.fromkeys(inside, f"{0:08x}")
     file.write(_header(inside, said, sums))
@@ -175,7 +175,7 @@ class _Flushed:
             self._last.result()
 
     def write(self, piece: numpy.ndarray) -> None:
-        """Write, and have written what is waiting, unless that is being done."""
+        """Write, and start a flush of the written bytes unless one is running."""
         self._file.write(piece.data)
         self._waiting += piece.nbytes
         if self._waiting >= FLUSHED and (self._last is None or self._last.done()):
@@ -186,7 +186,7 @@ class _Flushed:
 
 
 def _width(tensor: Tensor) -> int:
-    """Bytes of an element; the widest come first, so that all are aligned."""
+    """Bytes of an element; the widest arrays come first, so that all are aligned."""
     return numpy.dtype(DTYPES[tensor.dtype]).itemsize
 
 
@@ -199,10 +199,10 @@ def _header(
 
 @contextmanager
 def replaced(target: Path) -> Iterator[tuple[BinaryIO, str]]:
-    """A file to write that takes the target's place at the end, or never existed; and its name.
+    """A new file that replaces the target at the end, or is removed after an error; and its name.
 
-    It is locked while it is written. What a killed process has left half-written is not, and is
-    removed.
+    The file is locked while it is written. A half-written file of a killed process is not locked,
+    and is removed.
     """
     _remove_left(target)
     file, partial, this = _begun(target)
@@ -235,20 +235,20 @@ def _partials(target: Path) -> Iterator[Path]:
 
 
 def _set_pattern(target: Path) -> str:
-    """What the files of a set are called; the group is the set."""
+    """Pattern of the names of a set's files; the group is the name of the set."""
     stem, suffix = re.escape(target.stem), re.escape(target.suffix)
     return rf"{stem}-([0-9a-f]{{8}})-\d{{5,}}-of-\d{{5,}}{suffix}"
 
 
 def _alike(target: Path, pattern: str) -> Iterator[Path]:
-    """The files of that name beside the target."""
+    """The files next to the target whose names match."""
     for name in os.listdir(target.parent):
         if re.fullmatch(pattern, name):
             yield target.with_name(name)
 
 
 def _remove_left(target: Path) -> None:
-    """Remove what killed processes have left: whatever nobody writes now and no index names."""
+    """Remove the files of killed processes: files that are not locked and that no index names."""
     pattern = _set_pattern(target)
     sets = {path: re.fullmatch(pattern, path.name) for path in _alike(target, pattern)}
     for left in _partials(target):
@@ -268,7 +268,7 @@ def _remove_left(target: Path) -> None:
 
 
 def _set_of(target: Path) -> str:
-    """The set that an index names; none where there is a file of its own, or nothing."""
+    """The set that an index names; ``None`` if the target is not an index or does not exist."""
     if not target.exists():
         return ""
     with target.open("rb") as file:
@@ -277,9 +277,9 @@ def _set_of(target: Path) -> str:
 
 
 def _lock(file: BinaryIO, wait: bool) -> bool:
-    """Take the only lock on a file; False where somebody has it, or there are no locks."""
+    """Lock a file; False if it is locked already, or if the system has no locks."""
     try:
-        import fcntl  # noqa: PLC0415  (there is none on Windows)
+        import fcntl  # noqa: PLC0415  (Windows has no fcntl)
     except ImportError:
         return False
     try:
@@ -295,7 +295,7 @@ def _flush(file: BinaryIO) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename last; where folders cannot be flushed the system sees to it."""
+    """Make a rename durable, on systems where a folder can be flushed."""
     with suppress(OSError):
         opened = os.open(folder, os.O_RDONLY)
         try:
@@ -313,18 +313,18 @@ def read(
 ) -> Checkpoint:
     """The checkpoint in a file.
 
-    Its arrays are maps of the file, which the system reads as they are used. Every byte is looked
-    at once: what has been changed since it was written is an error.
+    Its arrays are memory maps of the file, which the system reads when they are used. Every byte is
+    compared with its checksum once.
 
     Args:
-        path: of a file, or of an index.
+        path: path of a file, or of an index.
         allow_nan: whether arrays may hold NaN.
-        lazily: whether an array is looked at when it is used, and not now.
-        progress: called with the bytes checked and all there are.
+        lazily: whether an array is checked when it is first used, instead of now.
+        progress: called with the number of bytes checked and the number of all bytes.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it is no checkpoint, of a later format, or damaged.
+        FileNotFoundError: the file does not exist.
+        CheckpointError: the file is not a checkpoint, has a later format, or is damaged.
     """
     target = Path(path)
     try:
@@ -361,7 +361,7 @@ def _read_any(target: Path) -> tuple[dict[str, str], Found]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A file to read, which must be one."""
+    """An open file; raises if the path is not a file."""
     try:
         if not path.is_file() and path.exists():
             raise CheckpointError("this is no file")
@@ -450,7 +450,7 @@ def _read_one(file: BinaryIO) -> tuple[dict[str, str], Found]:
 
 
 def _unsealed(texts: Mapping[str, str]) -> None:
-    """Refuse texts that are not ours, or not as they were written."""
+    """Raise if the texts are not a checkpoint's, or have changed since they were written."""
     if texts.get("format") != FORMAT:
         raise CheckpointError(
             "this is a safetensors file, but no checkpoint of samestep: its header has "
@@ -466,13 +466,13 @@ def _unsealed(texts: Mapping[str, str]) -> None:
 
 
 class _Count:
-    """Bytes done, told to whoever wants to know."""
+    """A count of bytes, reported to ``progress``."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.done, self.total, self.progress = 0, total, progress
 
     def add(self, size: int) -> None:
-        """More has been done."""
+        """Count more bytes."""
         self.done += size
         if self.progress is not None:
             self.progress(self.done, self.total)

@@ -1,4 +1,4 @@
-"""What a safetensors file begins with: the length of a JSON text in eight bytes, and the text."""
+"""The header of a safetensors file: the length of a JSON text in eight bytes, and the text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .tensor import DTYPES, Tensor
 __all__ = ["LARGEST", "Place", "built", "json_of", "parsed", "places"]
 
 LARGEST = 100_000_000
-"""Bytes that a header may have; as many as the safetensors package allows."""
+"""Most bytes of a header, as in the safetensors package."""
 CODES = {
     "F64": "float64",
     "F32": "float32",
@@ -30,14 +30,14 @@ CODES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-"""Our dtypes by what safetensors calls them."""
+"""Our dtypes by their names in safetensors."""
 DIMENSIONS = 64
 """That an array of NumPy may have."""
 METADATA = "__metadata__"
 
 
 class Place(NamedTuple):
-    """An array in a file: where it begins and ends, behind the header."""
+    """An array in a file: where it begins and ends, counted from the end of the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -46,7 +46,7 @@ class Place(NamedTuple):
 
 
 def built(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> bytes:
-    """The first bytes of a file of these arrays, one after another."""
+    """The header of a file with these arrays, one after another."""
     codes = {dtype: code for code, dtype in CODES.items()}
     items: dict[str, Any] = {METADATA: texts}
     end = 0
@@ -64,10 +64,10 @@ def built(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> bytes:
 
 
 def parsed(text: bytes) -> tuple[dict[str, str], dict[str, Any]]:
-    """The texts of a header, and what it says of arrays.
+    """The texts of a header, and its entries about arrays.
 
     Raises:
-        CheckpointError: it is no header.
+        CheckpointError: the text is not a header.
     """
     try:
         header = json_of("the header", text.decode())
@@ -82,10 +82,10 @@ def parsed(text: bytes) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def places(items: Mapping[str, Any], size: int) -> dict[str, Place]:
-    """Where arrays are in a file that has ``size`` bytes behind its header.
+    """The places of the arrays in a file that has ``size`` bytes after its header.
 
     Raises:
-        CheckpointError: they are not one after another, or not of as many bytes.
+        CheckpointError: the arrays are not one after another, or do not have ``size`` bytes.
     """
     found = {key: _place(key, item) for key, item in items.items()}
     end = 0
@@ -126,10 +126,10 @@ def _is_size(value: Any) -> bool:
 
 
 def json_of(what: str, text: str) -> Any:
-    """What a JSON text says, each name once.
+    """The object of a JSON text, in which each name occurs once.
 
     Raises:
-        CheckpointError: it is no JSON.
+        CheckpointError: the text is not JSON.
     """
     try:
         return json.loads(text, object_pairs_hook=_named_once, parse_constant=_refuse_constant)

@@ -1,4 +1,4 @@
-"""The state of an optimizer in no framework's terms: what is written, carried and compared."""
+"""The state of an optimizer in no framework's terms, which is written, mapped and compared."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ __all__ = [
 ]
 
 Slots = dict[str, Any]
-"""By slot: a ``Tensor``, or a tuple of them."""
+"""By slot: a ``Tensor``, or a tuple of tensors."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or not by this optimizer; nothing has been changed."""
+    """A checkpoint cannot be read or is of another optimizer; nothing has been changed."""
 
 
 @dataclass(frozen=True)
 class ParameterState:
-    """What is known of one parameter."""
+    """The state of one parameter."""
 
     shape: tuple[int, ...]
     dtype: str
-    """Of the parameter; a slot may have another."""
+    """Dtype of the parameter; a slot may have another."""
     step: int
-    """How many steps it has taken."""
+    """Number of steps that the parameter has taken."""
     rule: Description
     slots: Slots | None
-    """``None`` where it has no state yet, as in torch before its first gradient."""
+    """``None`` if there is no state yet, as in torch before the first gradient."""
     value: Tensor | None = None
     """The parameter itself, if it is part of the checkpoint."""
 
@@ -55,12 +55,12 @@ class ParameterState:
     def of(
         cls, rule: Rule, param: Any, step: int, slots: Slots | None, value: Tensor | None = None
     ) -> ParameterState:
-        """That of a parameter of any framework, under its own rule."""
+        """The state of a parameter of any framework, under its own rule."""
         described = describe(rule, max(step - 1, 0))
         return cls(tuple(param.shape), dtype_name(param.dtype), step, described, slots, value)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every array of the state by its slot, with the part's number where it has several."""
+        """Every array of the state by its slot, with the part's number if a slot has several."""
         for name, value in (self.slots or {}).items():
             if isinstance(value, tuple):
                 yield from ((f"{name}.{i}", part) for i, part in enumerate(value))
@@ -69,7 +69,7 @@ class ParameterState:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of state, without the parameter's own."""
+        """Bytes of state, without the parameter itself."""
         return sum(tensor.nbytes for _, tensor in self.tensors())
 
 
@@ -81,12 +81,12 @@ class Checkpoint:
     of a running optimizer.
 
     Args:
-        parameters: the state of each, by path: the parameter's names joined by dots.
+        parameters: the state of each parameter by path, its names joined by dots.
         shared: 0-d arrays kept once for all parameters, by name.
-        layout: the framework whose conventions the shapes follow: a Flax kernel is a transposed
+        layout: the framework whose conventions the shapes follow. A Flax kernel is a transposed
             weight of torch, and convolutions are OIHW in torch, HWIO in JAX and OHWI in MLX.
-        others: what else a model has, by path: frozen parameters and buffers, which the optimizer
-            knows nothing of.
+        others: frozen parameters and buffers of the model by path. The optimizer does not have
+            them.
     """
 
     parameters: Mapping[str, ParameterState]
@@ -96,19 +96,19 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Steps taken by the parameter that has taken most."""
+        """The largest number of steps that a parameter has taken."""
         return max((own.step for own in self.parameters.values()), default=0)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays, the parameters' included."""
+        """Bytes of all arrays, including the parameters."""
         own = self.parameters.values()
         values = sum(one.value.nbytes for one in own if one.value is not None)
         rest = sum(tensor.nbytes for tensor in (*self.shared.values(), *self.others.values()))
         return sum(one.nbytes for one in own) + values + rest
 
     def copied(self) -> Checkpoint:
-        """The same with arrays of its own, which no later step changes."""
+        """The checkpoint with copies of its arrays, which no later step changes."""
 
         def copy(tensor: Tensor) -> Tensor:
             return tensor.reshaped(tensor.copy())
@@ -125,24 +125,24 @@ class Checkpoint:
             others={path: copy(tensor) for path, tensor in self.others.items()},
         )
 
-    def mapped(self, map: Map) -> Checkpoint:  # noqa: A002  (what it is called everywhere)
-        """The checkpoint under the names and in the shapes that a map gives it."""
+    def mapped(self, map: Map) -> Checkpoint:  # noqa: A002  (the name of this argument everywhere)
+        """The checkpoint under the names and in the shapes that a map gives."""
         return map.apply(self).checkpoint
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A parameter that is to have its state from a checkpoint, and its rule."""
+    """A parameter that gets its state from a checkpoint, and its rule."""
 
     rule: Rule
     param: Any
 
 
 def sorted_for(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> Checkpoint:
-    """The same for an optimizer of these parameters, which may be others than the one it is of.
+    """The checkpoint for an optimizer of the wanted parameters, which may differ from its own.
 
-    What the optimizer has and the other had not, such as a layer that is frozen no more, becomes a
-    parameter without state; what has no state and is not the optimizer's is the model's alone.
+    A wanted parameter without state, such as a layer that is no longer frozen, becomes a parameter
+    without state. A parameter without state that is not wanted goes to ``others``.
     """
     own = {
         path: state
@@ -169,8 +169,8 @@ def matched(
     """The states of these parameters, in their order.
 
     Raises:
-        CheckpointError: parameters are missing or too many, a shape or an option of a rule is
-            another, or slots are not those that the rule keeps.
+        CheckpointError: parameters are missing or too many, a shape or an option of a rule differs,
+            or the slots are not the slots of the rule.
     """
     _refuse_other_names(checkpoint, wanted)
     for path, one in wanted.items():
@@ -220,10 +220,10 @@ def _refuse_other_rule(path: str, rule: Rule, saved: ParameterState) -> None:
 
 
 def common_count(who: str, states: Mapping[str, ParameterState]) -> int:
-    """The one count of a state that has one for several parameters.
+    """The common step count of several parameters.
 
     Raises:
-        CheckpointError: they have taken different numbers of steps.
+        CheckpointError: the parameters have taken different numbers of steps.
     """
     steps = {own.step: path for path, own in states.items() if own.slots is not None}
     if len(steps) > 1:
@@ -236,7 +236,7 @@ def common_count(who: str, states: Mapping[str, ParameterState]) -> int:
 
 
 def few(names: list[str], others: Iterable[str] = ()) -> str:
-    """A few of many names, with what resembles each among others."""
+    """A few of many names, each with the similar names among ``others``."""
 
     def resembling(name: str) -> str:
         near = nearest(name, others)

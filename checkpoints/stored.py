@@ -1,4 +1,4 @@
-"""An array in a file, which is looked at piece by piece, so that memory stays bounded."""
+"""An array in a file, which is checked piece by piece, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .tensor import DTYPES, Tensor
 __all__ = ["PIECE", "Progress", "Stored", "checksum", "pieces"]
 
 PIECE = 1 << 22
-"""Bytes that have a checksum of their own, and are read together."""
+"""Bytes that are read together and have a checksum of their own."""
 AHEAD = 4 * PIECE
 """Bytes that the system is asked to read in advance."""
 THREADS = 2
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes done and the bytes there are."""
+"""Called with the number of bytes done and the number of all bytes."""
 
 
 def checksum(key: str, dtype: str, shape: Iterable[int], crcs: Iterable[int]) -> str:
-    """CRC-32 of an array's name and type, and of the CRC-32 of every piece."""
+    """CRC-32 of an array's name, dtype and shape, and of the CRC-32 of every piece."""
     text = json.dumps([key, dtype, [*shape], [*crcs]])
     return f"{zlib.crc32(text.encode()):08x}"
 
@@ -66,7 +66,7 @@ class Stored(Tensor):
 
     @property
     def bits(self) -> numpy.ndarray:
-        """The map, of which the system reads what is used."""
+        """The memory map; the system reads the parts that are used."""
         self.verify()
         self._shared = True
         return self._bits
@@ -76,7 +76,7 @@ class Stored(Tensor):
         return self._bits
 
     def verify(self) -> None:
-        """Refuse an array that is not what was written."""
+        """Raise if the array has changed since it was written."""
         if not self._verified:
             self._read(None)
 

@@ -31,7 +31,7 @@ DTYPES = {
 class Tensor:
     """An array of any framework as NumPy has it, by reference where the framework allows it.
 
-    NumPy has no bfloat16: an array of that dtype is one of its bits, in uint16.
+    NumPy has no bfloat16: a bfloat16 array is kept as its bits, in uint16.
     """
 
     def __init__(self, bits: numpy.ndarray, dtype: str) -> None:
@@ -78,7 +78,7 @@ class Tensor:
         return self.bits
 
     def verify(self) -> None:
-        """Refuse what a file has damaged; all else is right."""
+        """Raise if the array is damaged in its file."""
 
     def values(self) -> numpy.ndarray:
         """Its values in float64, which holds them all exactly (whole numbers up to 2**53)."""
@@ -103,7 +103,7 @@ class Tensor:
         wanted = getattr(xp, self.dtype, None)
         if wanted is None:
             raise TypeError(f"{xp.__name__} has no dtype {self.dtype}")
-        # a copy of our own, since a framework may share what it is given
+        # a copy, because a framework may share the memory of its argument
         if self.dtype == "bfloat16":
             made = xp.asarray(self.copy(), dtype=xp.uint16, **place).view(wanted)
         else:
@@ -128,7 +128,7 @@ class _Distant(Tensor):
         array = self._array
         if hasattr(array, "cpu"):  # torch
             return _on_host(array.cpu(), self.dtype)
-        # JAX keeps what it has copied to the host with the array, which is therefore another
+        # a second array: JAX keeps the host copy with the array that was copied
         return _on_host(array.copy(), self.dtype)
 
     @property
@@ -138,7 +138,7 @@ class _Distant(Tensor):
 
 
 def _place(example: Any, shape: tuple[int, ...]) -> Any:
-    """Where an array goes beside ``example``: spread as that is along the axes that are alike."""
+    """The placement of an array: spread like ``example`` along the axes of equal size."""
     device, whole = example.device, tuple(example.shape)
     if shape == whole or not hasattr(device, "spec"):
         return device
@@ -160,7 +160,7 @@ def _on_host(array: Any, dtype: str) -> numpy.ndarray:
 
 
 def tensors(slots: Mapping[str, Any]) -> dict[str, Any]:
-    """Slots, each an array or a tuple of them, as tensors."""
+    """Slots, each an array or a tuple of arrays, as tensors."""
     return {name: map_parts(Tensor.of, value) for name, value in slots.items()}
 
 

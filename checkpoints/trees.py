@@ -1,4 +1,4 @@
-"""Checkpoints of states that are values: those of ``rule.update``, and of JAX."""
+"""Checkpoints of states that are values: the states of ``rule.update`` and of JAX."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def from_leaves(
 ) -> Checkpoint:
     """A checkpoint of parameters by path, with the slots of each, after ``step`` steps.
 
-    Slots are ``None`` where a parameter has no state yet.
+    The slots of a parameter are ``None`` if it has no state yet.
     """
     count = known(step)
     if is_array(count):
@@ -71,7 +71,7 @@ def from_leaves(
 
 
 class Restored(NamedTuple):
-    """What a checkpoint gives to parameters in their order."""
+    """The content of a checkpoint for parameters in their order."""
 
     params: list[Any]
     step: int
@@ -82,10 +82,10 @@ class Restored(NamedTuple):
 def found_for(
     rule: Rule, checkpoint: Checkpoint, params: Mapping[str, Any]
 ) -> dict[str, ParameterState]:
-    """What a checkpoint has of parameters that all count the same steps.
+    """The content of a checkpoint for parameters that have one common step count.
 
     Raises:
-        CheckpointError: it is not one of this rule and these parameters.
+        CheckpointError: the checkpoint is of another rule or of other parameters.
     """
     wanted = _wanted(rule, params)
     sorted_out = sorted_for(checkpoint, wanted)
@@ -114,8 +114,8 @@ def into_leaves(
 ) -> Restored:
     """Parameters and state as arrays of the library of ``params``.
 
-    Parameters keep their own values where the checkpoint has none. A warning says which numbers
-    are others than when the checkpoint was made.
+    Parameters keep their values if the checkpoint has no values. A warning names the numbers that
+    differ from the checkpoint.
     """
     step = common_count("this state", found)
     wanted = _wanted(rule, params)
@@ -142,7 +142,7 @@ def _wanted(rule: Rule, params: Mapping[str, Any]) -> dict[str, Wanted]:
 
 
 def check_value(path: str, saved: ParameterState, param: Any) -> None:
-    """Refuse a parameter's value of another dtype than the parameter has."""
+    """Raise if a saved value has another dtype than its parameter."""
     if saved.value is None:
         return
     if saved.value.dtype != dtype_name(param.dtype):
@@ -159,7 +159,7 @@ def check_value(path: str, saved: ParameterState, param: Any) -> None:
 def _warn_of_numbers(
     wanted: Mapping[str, Wanted], found: Mapping[str, ParameterState], step: int
 ) -> None:
-    """Say which hyperparameters are others than when the checkpoint was made."""
+    """Warn of hyperparameters that differ from the checkpoint."""
     differing: dict[str, list[str]] = {}
     for path, one in wanted.items():
         for words in differing_numbers(one.rule, found[path].rule, max(step - 1, 0)):
@@ -170,7 +170,7 @@ def _warn_of_numbers(
 
 
 def warn(words: str) -> None:
-    """Warn where samestep was called from."""
+    """Warn, with the line from which samestep was called."""
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").startswith("samestep."):
         level, frame = level + 1, frame.f_back
@@ -178,7 +178,7 @@ def warn(words: str) -> None:
 
 
 def from_tree(rule: Rule, params: Any, state: State) -> Checkpoint:
-    """A checkpoint of what ``rule.update`` returns."""
+    """A checkpoint of the result of ``rule.update``."""
     stepping.check_slots(rule, "the parameters", state.slots)
     leaves = dict(tree.leaves(params))
     slots = [
@@ -194,7 +194,7 @@ def from_tree(rule: Rule, params: Any, state: State) -> Checkpoint:
 
 
 def into_tree(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, State]:
-    """Parameters and state as ``rule.update`` takes them, from a checkpoint."""
+    """Parameters and state for ``rule.update``, from a checkpoint."""
     leaves = dict(tree.leaves(params))
     if not leaves:
         return params, rule.init(params)
@@ -216,7 +216,7 @@ def into_tree(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, Sta
 
 
 def by_path(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Arrays by their paths, which must be different from each other."""
+    """Arrays by their paths; raises if two paths are equal."""
     found: dict[str, Any] = {}
     for path, array in pairs:
         if path in found:

@@ -3,9 +3,9 @@
     with samestep.torch.recorder("run.safetensors", optimizer, model=model):
         train()
 
-    read("run.safetensors").sessions[0].steps  # arrays are maps of the file
+    read("run.safetensors").sessions[0].steps  # arrays are memory maps of the file
 
-``samestep.replay`` recomputes what has been recorded.
+``samestep.replay`` recomputes a recording.
 """
 
 from .chosen import Group

@@ -1,4 +1,4 @@
-"""Which steps are recorded, and what is said of the hyperparameters in them."""
+"""The choice of steps to record, and the hyperparameters in a record."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Group(NamedTuple):
     numbers: Mapping[str, Any] = {}
     """By the optimizer's own names."""
     rule: Rule | None = None
-    """What computes the same here, if it is known."""
+    """The rule of samestep that computes the same, if it is known."""
 
     def described(self, step: int) -> dict[str, Any]:
-        """As plain data."""
+        """The group as plain data."""
         found: dict[str, Any] = {"numbers": plain(self.numbers)}
         return found | ({} if self.rule is None else {"rule": describe(self.rule, step)})
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it; of what it has not, what it looks like."""
+    """A JSON-serialisable value; its repr if JSON has no such type."""
     value = known(value)
     if isinstance(value, Mapping):
         return {str(name): plain(part) for name, part in value.items()}
@@ -43,7 +43,7 @@ def plain(value: Any) -> Any:
 
 
 def chosen(steps: Steps) -> Callable[[int], bool]:
-    """Whether a step is one of those asked for."""
+    """A function that tells whether a step is recorded."""
     if steps is None:
         return lambda step: True
     if callable(steps):
@@ -61,7 +61,7 @@ def chosen(steps: Steps) -> Callable[[int], bool]:
 
 
 def _whole(step: Any) -> int:
-    """A whole number that was given for ``steps``, alone or among others."""
+    """A whole number from ``steps``; raises if it is not one."""
     try:
         if not isinstance(step, bool):
             return operator.index(step)

@@ -1,8 +1,8 @@
-"""Recordings as they are read: sessions of steps, whose arrays are maps of the file.
+"""Reading a recording: sessions of steps, whose arrays are memory maps of the file.
 
-Kinds of arrays: ``grad``, a gradient; ``param``, a parameter before a step, and ``after``, behind
-it, both only where they are not what was last stored of the parameter; ``state``, an array of the
-optimizer's state before a step, as a checkpoint has it.
+Kinds of arrays: ``grad``, a gradient; ``param``, a parameter before a step; ``after``, a parameter
+after a step; ``state``, an array of the optimizer's state before a step, in the form of a
+checkpoint. A parameter is stored only if it has changed since it was last stored.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ class Step:
     number: int
     """Counted from 0."""
     groups: list[dict[str, Any]]
-    """What the optimizer had: ``numbers`` by its own names, and ``rule`` where it is known."""
+    """Of the optimizer: ``numbers`` by its own names, and ``rule`` if it is known."""
     group_of: Mapping[str, int]
     """By parameter."""
     grads: Tensors
-    """Of those parameters that had one."""
+    """By parameter, if it had a gradient."""
     before: Tensors
     after: Tensors
     begins: bool = False
-    """Whether the step before it is not in the recording."""
+    """Whether the step before is missing in the recording."""
     fresh: bool = False
     """Whether the optimizer had no state yet."""
     state: Checkpoint | None = None
-    """The optimizer's state before a step that begins a stretch, if it is known."""
+    """The optimizer's state before the first step of a stretch, if it is known."""
     why: str = ""
-    """Why the state is not there."""
+    """The reason why the state is missing."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """What one entry into the recorder has recorded."""
+    """The record of one ``with`` block."""
 
     run: Mapping[str, Any]
     """``optimizer``, ``framework``, ``counts``, ``parameters`` and ``versions``."""
@@ -71,16 +71,16 @@ class Recording:
 
     @property
     def optimizer(self) -> str:
-        """The name of the optimizer's class; empty where it is not known."""
+        """The name of the optimizer's class; empty if it is unknown."""
         return str(self.sessions[0].run.get("optimizer", "")) if self.sessions else ""
 
 
 def read(path: str | os.PathLike[str]) -> Recording:
-    """A recording, of which arrays are read, and compared with their checksums, as they are used.
+    """A recording, whose arrays are read and compared with their checksums when they are used.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        RecordingError: it is no recording, or a damaged one.
+        FileNotFoundError: the file does not exist.
+        RecordingError: the file is not a recording, or is damaged.
     """
     target = Path(path)
     if not target.exists() and part_of(target).exists():
@@ -113,7 +113,7 @@ def _sessions(found: list[Image]) -> Iterator[Session]:
 
 
 def _steps(records: list[dict[str, Any]], session: str, by_place: Any) -> Iterator[Step]:
-    """Steps with their arrays; what is not stored again is what it was."""
+    """Steps with their arrays; an array that was not stored again is unchanged."""
     groups: list[dict[str, Any]] = []
     group_of: dict[str, int] = {}
     last: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""The recorder: what a training loop does, written to disk step by step.
+"""The recorder: writes the steps of a training loop to disk.
 
     with Recorder("run.safetensors") as recording:
         for step, batch in enumerate(batches):
@@ -7,7 +7,7 @@
             recording.note(step, grads, params, after, rule)
             params = after
 
-The recorders of the frameworks are made of it.
+The recorders of the frameworks use it.
 """
 
 from __future__ import annotations
@@ -43,26 +43,25 @@ class Recorder:
     """Writes gradients, parameters and hyperparameters of a run to a safetensors file.
 
     Args:
-        path: of the file. Its folder must exist. It is there when the ``with`` block ends, also by
-            an exception; until then, and when the process is killed, what has been recorded is in
-            ``<path>.part``, which can be read like it.
-        steps: which steps, counted from 0: all, the first so many, those in a ``range`` or a set,
-            or those for which a function of the step is true. Steps that follow each other are a
-            stretch; the optimizer's state is recorded where a stretch begins, so that it can be
-            replayed from there.
-        parameters: which parameters: patterns such as ``"*.weight"``, of which one must fit.
-        state: whether the optimizer's state is recorded where a stretch begins in mid-course;
-            without it a replay needs a recording from the first step on.
-        append: go on with the recording that there is, as a resumed run does.
-        first_step: the number of the first step; by default 0, or when appending the next one.
-        optimizer: the name of what is recorded.
-        framework: the library whose arrays these are.
-        counts: ``"all"`` where steps are counted for all parameters together, else ``"each"``.
-        versions: of libraries, by name.
+        path: path of the file; its folder must exist. The file is written when the ``with`` block
+            ends, also by an exception. Until then, and after the process is killed, the recording
+            is in ``<path>.part``, which can be read like the file.
+        steps: the steps to record, counted from 0: all, the first N, a ``range``, a set, or a
+            function that is true for these steps. Consecutive steps are a stretch. The optimizer's
+            state is recorded at the beginning of a stretch, so that it can be replayed from there.
+        parameters: the parameters to record: patterns such as ``"*.weight"``, which must match.
+        state: whether the optimizer's state is recorded at the beginning of a stretch. Without it,
+            a replay needs a recording from the first step on.
+        append: whether to continue an existing recording, for a resumed run.
+        first_step: the number of the first step; by default 0, or the next step when appending.
+        optimizer: the name of the optimizer.
+        framework: the library of the arrays.
+        counts: ``"all"`` if all parameters have one step count, else ``"each"``.
+        versions: versions of libraries, by name.
 
     Raises:
-        RecordingError: the folder is not there, or the file is no recording to be gone on with.
-        TypeError, ValueError: ``steps`` says no steps.
+        RecordingError: the folder does not exist, or the file is not a recording to append to.
+        TypeError, ValueError: ``steps`` chooses no step.
     """
 
     def __init__(
@@ -108,13 +107,13 @@ class Recorder:
         self.close(ended=error)
 
     def open(self) -> None:
-        """Make sure that there is something to write to, before training begins."""
+        """Open the file before training begins."""
         following = self.sink.open(self.append)
         if self.first_step is None:
             self.number = following
 
     def close(self, ended: BaseException | None = None) -> None:
-        """Put together what has been recorded, in the file."""
+        """Write the recorded steps to the final file."""
         self.sink.close(ended)
 
     @property
@@ -127,10 +126,10 @@ class Recorder:
         return self.is_open and bool(self.steps(step))
 
     def named(self, names: Collection[str]) -> list[str]:
-        """Those of the parameters that are recorded.
+        """The names of the recorded parameters.
 
         Raises:
-            RecordingError: a pattern fits none.
+            RecordingError: a pattern matches nothing.
         """
         for pattern in self.patterns:
             if names and not any(fnmatchcase(name, pattern) for name in names):
@@ -148,14 +147,14 @@ class Recorder:
         hyperparameters: Rule | Mapping[str, Any],
         state: State | None = None,
     ) -> None:
-        """Record a step, if it is one of those that are wanted.
+        """Record a step, if it is chosen.
 
         Args:
             step: its number, from 0.
-            grads: gradients: a tree of arrays.
-            before: the parameters before it, and ``after``, behind it.
-            hyperparameters: by name; or the rule, whose schedules are taken at this step.
-            state: of the rule, before the step; a replay can begin where it is recorded.
+            grads: the gradients, a tree of arrays.
+            before: the parameters before the step; ``after``, the parameters after it.
+            hyperparameters: by name; or the rule, whose schedules are evaluated at this step.
+            state: the state of the rule before the step. A replay can begin at a recorded state.
         """
         if not self.wants(step):
             return
@@ -186,12 +185,12 @@ class Recorder:
         *,
         fresh: bool,
     ) -> None:
-        """Write what there is before a step: gradients, parameters, and perhaps the state.
+        """Write the arrays before a step: gradients, parameters, and perhaps the state.
 
         Args:
             step: its number.
-            grads, before: by name, of all parameters.
-            state: the optimizer's state, made where it is needed.
+            grads, before: gradients and parameters by name, of all parameters.
+            state: returns the optimizer's state; called only if it is needed.
             fresh: whether the optimizer has no state yet.
         """
         if self._names is None:
@@ -209,7 +208,7 @@ class Recorder:
         self.sink.write(record, tensors)
 
     def end(self, step: int, after: Arrays, groups: Mapping[str, Group]) -> None:
-        """Write what there is behind a step: parameters, and hyperparameters that have changed."""
+        """Write the arrays after a step: parameters, and hyperparameters that have changed."""
         names = self.named([*after])
         record: dict[str, Any] = {"session": 0, "step": step, "ended": True}
         described: list[dict[str, Any]] = []
@@ -243,7 +242,7 @@ class Recorder:
         state: Callable[[], Checkpoint] | None,
         tensors: dict[str, Tensor],
     ) -> dict[str, Any]:
-        """What is said of the state before a step, and its arrays; or why it is not there."""
+        """The record of the state before a step, and its arrays; or the reason if it is missing."""
         if not self.state:
             return {"why": "it was recorded with state=False"}
         if state is None:
@@ -259,7 +258,7 @@ class Recorder:
         return {"state": metadata(taken)}
 
     def _changed(self, key: str, name: str, array: Any, tensors: dict[str, Tensor]) -> None:
-        """Have an array stored if it is not what was stored last."""
+        """Add an array to ``tensors`` if it has changed since it was last stored."""
         tensor = Tensor.of(array)
         tensor = tensor.reshaped(tensor.bits)  # one on an accelerator is fetched once
         crcs = [hash((tensor.dtype, tensor.shape)), *crcs_of(tensor)]
@@ -268,7 +267,7 @@ class Recorder:
 
 
 def _by_name(params: Any) -> dict[str, Any]:
-    """Arrays of a tree by the names that they have everywhere."""
+    """Arrays of a tree by their dotted names."""
     return {tree.dotted(path): array for path, array in tree.leaves(params)}
 
 

@@ -1,4 +1,4 @@
-"""Where a recorder writes to, from before the first step to the end."""
+"""The files of a recorder, from before the first step to the end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Sink"]
 
 
 class Sink:
-    """The part of a recording, and the file that it becomes.
+    """The growing part of a recording, and the file that it becomes.
 
     Raises:
-        RecordingError: the folder is not there, or the path is one.
+        RecordingError: the folder does not exist, or the path is a folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,13 +35,13 @@ class Sink:
 
     @property
     def is_open(self) -> bool:
-        """Whether something can be written."""
+        """Whether the part can be written to."""
         return self._part is not None and not self._failed
 
     def open(self, append: bool) -> int:
-        """Make the part, before training begins; the number of the step that comes next.
+        """Make the part before training begins; returns the number of the next step.
 
-        What a killed process has left is put together first, if it is gone on with.
+        With ``append``, the part of a killed process is assembled first.
         """
         if self._used:
             raise RecordingError(f"{self.path}: this recorder has been used; make another one")
@@ -58,7 +58,7 @@ class Sink:
         return ends[-1] + 1 if ends else 0
 
     def write(self, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Write what is said, and arrays. What cannot be written ends the recording."""
+        """Write a record and its arrays. An error while writing ends the recording."""
         if self._part is None or self._failed:
             return
         try:
@@ -73,10 +73,10 @@ class Sink:
             self.steps += "ended" in record
 
     def close(self, ended: BaseException | None) -> None:
-        """Put together what has been written, in the file.
+        """Assemble the written steps in the final file.
 
         Args:
-            ended: what has ended the training, which is then not hidden by another error.
+            ended: the exception that has ended training; errors here do not hide it.
         """
         if self._part is None:
             return

@@ -1,13 +1,13 @@
-"""A recording on disk: while it grows, and as the safetensors file that it becomes.
+"""A recording on disk: the growing part, and the final safetensors file.
 
-While a run is recorded its steps are appended to ``<path>.part``, one safetensors image after
-another, each with checksums and a seal, so that a killed process leaves all but the last of them.
-At the end they are put together, one array at a time, in a file that takes the place of ``path``.
-A single safetensors file cannot grow: its header comes first and has the place of every array.
+While a run is recorded, its steps are appended to ``<path>.part``, one safetensors image after
+another, each with checksums and a seal. If the process is killed, only the last image is lost. At
+the end the images are assembled, one array at a time, in a file that replaces ``path``. A single
+safetensors file cannot grow: its header comes first and has the place of every array.
 
 A key is ``<kind>/<session>/<step>/<path>``; see ``reading`` for the kinds. The metadata has
 ``format``, ``format_version``, ``written_by``, ``crc32`` (of each array), ``seal``, and in JSON
-``records``: what is said of each session and each step.
+``records``, an object per session and per step.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RecordingError(CheckpointError):
 
 
 def part_of(path: Path) -> Path:
-    """Where a recording is kept while it grows."""
+    """The path of the growing part of a recording."""
     return path.with_name(f"{path.name}.part")
 
 
@@ -63,10 +63,10 @@ def crcs_of(tensor: Tensor) -> list[int]:
 
 
 class Part:
-    """The file of a recording while it grows.
+    """The growing part of a recording.
 
     Raises:
-        RecordingError: there is one already, or it cannot be made.
+        RecordingError: the part exists already, or it cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,7 +83,7 @@ class Part:
         self.path = path
 
     def append(self, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Add what is said, and arrays; whole or not at all."""
+        """Add a record and its arrays, completely or not at all."""
         begin = self._file.tell()
         try:
             _write(self._file, [record], tensors)
@@ -94,18 +94,18 @@ class Part:
             raise
 
     def close(self) -> None:
-        """No more will be added."""
+        """Close the file."""
         self._file.close()
 
 
 def assemble(target: Path, images: Iterable[Image]) -> None:
-    """Write the file that images together are, in the place of what was there.
+    """Concatenate the images and replace ``target``.
 
-    One array at a time is in memory. Sessions are numbered anew; one that is there twice, since a
-    process was killed after it had put its recording together, is taken once.
+    One array at a time is in memory. Sessions are numbered anew. A session occurs twice if a
+    process was killed after it had assembled its recording; it is written once.
 
     Raises:
-        OSError, ValueError: it cannot be written.
+        OSError, ValueError: the file cannot be written.
     """
     records: Records = []
     tensors: dict[str, Tensor] = {}
@@ -132,13 +132,13 @@ def assemble(target: Path, images: Iterable[Image]) -> None:
 
 
 def _write(file: BinaryIO, records: Records, tensors: Mapping[str, Tensor]) -> None:
-    """An image, with its checksums made on the way and the header that has them at the end."""
+    """Write an image: the arrays, computing their checksums, and then the header."""
     begin = file.tell()
     inside = dict(sorted(tensors.items(), key=lambda pair: _width(pair[1]), reverse=True))
     sums = dict.fromkeys(inside, f"{0:08x}")
     file.write(_header(inside, records, sums))
     for key, tensor in inside.items():
-        # of a file: verified while it is copied; all else is written from where it is
+        # an array of a file is verified while it is copied; other arrays are written directly
         bits = tensor.copy() if isinstance(tensor, Stored) else tensor.bits
         crcs = []
         for piece in pieces(numpy.ascontiguousarray(bits).reshape(-1)):
@@ -168,7 +168,7 @@ def _header(tensors: Mapping[str, Tensor], records: Records, sums: Mapping[str, 
 
 
 class Image(NamedTuple):
-    """What is said in an image, and its arrays, which are maps of the file."""
+    """The records of an image, and its arrays, which are memory maps of the file."""
 
     name: str
     records: Records
@@ -176,13 +176,13 @@ class Image(NamedTuple):
 
 
 def images(path: Path) -> Iterator[Image]:
-    """The images in a file: one, or those of a recording that was not put together.
+    """The images in a file: one in a final file, several in a growing part.
 
-    What a killed process was writing, the last of several, is left out.
+    An incomplete last image of a killed process is left out.
 
     Raises:
-        RecordingError: this is no recording, or a damaged one.
-        FileNotFoundError: there is none.
+        RecordingError: the file is not a recording, or is damaged.
+        FileNotFoundError: the file does not exist.
     """
     try:
         if path.exists() and not path.is_file():

@@ -1,4 +1,4 @@
-"""Names and layouts of one model as those of another."""
+"""Maps: the names and layouts of one model become the names and layouts of another."""
 
 from .mapping import Map, Mapped, Move, Report
 

@@ -1,8 +1,8 @@
-"""One parameter's value and state in another shape, or what stands against it.
+"""One parameter's value and state in another shape, or the reason why that is impossible.
 
-What a slot becomes follows from how its shape follows that of the parameter (``Initial.shapes``):
-arrays like the parameter are changed like it, vectors along its axes go with their axes, and 0-d
-arrays stay. What would not be the state that training in the other shape has is refused.
+The change of a slot follows from its shapes (``Initial.shapes``): arrays shaped like the parameter
+change like it, vectors along its axes move with their axes, and 0-d arrays stay. A change is
+refused if training in the other shape would have had another state.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ parameters of every shape."""
 
 
 class Refused(Exception):  # noqa: N818  (the error that users see is made of it)
-    """It cannot be done, for the reason given."""
+    """The change is impossible, for the reason in the message."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of a parameter, and of every array that goes with it."""
+    """A change of a parameter, and of every array of its state."""
 
     shape: Shape
     array: Callable[[list[numpy.ndarray]], numpy.ndarray]
-    """Of those of all parameters that go in."""
+    """Maps the input arrays to the output array."""
     axes: Callable[[frozenset[int]], frozenset[int]] = lambda kept: kept
-    """Along which the new array goes, of those of the old; or why it cannot be."""
+    """Maps the axes of the old array to axes of the new array; raises Refused if impossible."""
 
 
 class _Changed(Tensor):
-    """An array made of others when it is used."""
+    """An array that is computed from other arrays when it is used."""
 
     def __init__(self, sources: list[Tensor], change: Change, shape: Shape) -> None:
         self._sources, self._change, self._shape = sources, change, shape
@@ -57,7 +57,7 @@ class _Changed(Tensor):
 
     @property
     def bits(self) -> numpy.ndarray:
-        """The array, its elements one after another."""
+        """The array, contiguous."""
         return numpy.asarray(self._view(), order="C")
 
     @property
@@ -70,13 +70,13 @@ class _Changed(Tensor):
         return numpy.array(self._view(), order="C")
 
     def verify(self) -> None:
-        """Refuse what a file has damaged."""
+        """Raise if an array is damaged in its file."""
         for source in self._sources:
             source.verify()
 
 
 class _Size(int):
-    """A size that knows of which axis it is, and so can be told from another that is equal."""
+    """A size with its axis, so that two axes of equal size are different."""
 
     axis: int
 
@@ -89,7 +89,7 @@ class _Size(int):
 
 
 def _kept(slot: Slot, shape: Shape, rule: Rule) -> tuple[Kept, ...]:
-    """Which axes each array of a slot has."""
+    """The axes of the parameter that each array of a slot has."""
     shapes = slot.init.shapes
     if shapes is None:
         raise Refused("its declaration does not say how its shape follows the parameter's")
@@ -113,7 +113,7 @@ def _along(own: Shape, shape: Shape) -> Iterator[int]:
 def carried(
     owns: Sequence[ParameterState], described: Description, change: Change
 ) -> ParameterState:
-    """One parameter made of one or several, its rule described so from now on."""
+    """One parameter made of one or several parameters, with the description of its rule."""
     first, slots, value = owns[0], None, None
     shapes = [own.shape for own in owns]
     if first.slots is not None:
@@ -147,7 +147,7 @@ def _slot(
     new: tuple[Kept, ...],
     change: Change,
 ) -> Any:
-    """A slot's arrays, in the order in which a parameter of the new shape has them."""
+    """A slot's arrays, in the order of a parameter of the new shape."""
     several = [parts_of(value) for value in values]
     for parts in several:
         if len(parts) != len(old):
@@ -170,7 +170,7 @@ def _words(kept: Kept) -> str:
 def _joined(
     tensors: list[Tensor], shapes: list[Shape], kept: Kept, change: Change
 ) -> tuple[Tensor, Kept]:
-    """What is made of one array of each parameter, and the axes that it goes along."""
+    """The array made of one array of each parameter, and its axes."""
     dtypes = {tensor.dtype for tensor in tensors}
     if len(dtypes) > 1:
         raise Refused(f"the arrays have the dtypes {listed(dtypes)}; they must have one")
@@ -199,7 +199,7 @@ def _made(description: Description) -> Rule:
 
 
 def levels(description: Description) -> Iterator[tuple[Rule, str]]:
-    """A rule and those inside it, with what each reads by itself."""
+    """A rule and the rules inside it, each with its own ``needs``."""
     rule: Any = _made(description)
     while isinstance(rule, Wrapper):
         yield rule, rule.reads
@@ -208,10 +208,10 @@ def levels(description: Description) -> Iterator[tuple[Rule, str]]:
 
 
 def ends(rule: Rule, need: str) -> list[str]:
-    """The options that say which end of a shape the output's axis is at.
+    """The options that tell at which end of a shape the output's axis is.
 
     Raises:
-        Refused: the rule looks at a parameter's axes and has none.
+        Refused: the rule reads along a parameter's axes and has no such option.
     """
     found = [name for name, field in rule.fields().items() if is_layout(field)]
     if not found and need in ("axes", "matrix"):

@@ -17,9 +17,9 @@ __all__ = ["FRAMEWORKS", "between"]
 @dataclass(frozen=True)
 class _Layout:
     framework: str
-    """What ``Checkpoint.layout`` says of it."""
+    """Its name in ``Checkpoint.layout``."""
     kernels: tuple[str, ...]
-    """Axes of a weight of two, three, four and five dimensions."""
+    """Axes of a weight with two, three, four and five dimensions."""
     kernel: str = "weight"
     scale: str = "weight"
     embedding: str = "weight"
@@ -27,7 +27,7 @@ class _Layout:
 
     @property
     def tells_apart(self) -> bool:
-        """Whether the name says what kind of a weight it is."""
+        """Whether the name of a weight tells its kind."""
         return self.kernel != self.embedding
 
 
@@ -46,7 +46,7 @@ FRAMEWORKS = {
 def between(
     source: str, target: str, embeddings: Sequence[str]
 ) -> tuple[list[dict[str, Any]], tuple[str, str]]:
-    """Rules from one framework's layers to another's, and what their checkpoints' layouts are."""
+    """Rules from one framework's layers to another's, and the layouts of their checkpoints."""
     for name in (source, target):
         if not isinstance(name, str) or name not in FRAMEWORKS:
             raise ValueError(

@@ -6,7 +6,7 @@
     )
     checkpoint, report = map.apply(checkpoint)
 
-Every parameter goes to the first rule that matches it, once; one that no rule matches stays.
+The first rule that matches a parameter is applied to it. A parameter without a rule is unchanged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Map", "Mapped", "Move", "Report"]
 
 @dataclass(frozen=True)
 class Move:
-    """What a rule has done."""
+    """The effect of a rule."""
 
     rule: str
     sources: tuple[str, ...]
@@ -42,15 +42,15 @@ class Move:
 
 @dataclass(frozen=True)
 class Report:
-    """What a map has done with a checkpoint; ``str`` of it is a short text."""
+    """The effect of a map on a checkpoint; ``str`` makes a short text of it."""
 
     moves: tuple[Move, ...] = ()
     unmatched: tuple[str, ...] = ()
-    """Parameters that no rule matched; they are as they were."""
+    """Parameters that no rule matched; they are unchanged."""
     unused: tuple[str, ...] = ()
-    """Rules that matched nothing; those of ``Map.between`` need not."""
+    """Rules that matched nothing, except for the rules of ``Map.between``."""
     remarks: tuple[str, ...] = ()
-    """What will not be as it was although all of the state has been carried."""
+    """Effects on later steps, although all of the state has been carried."""
 
     def __str__(self) -> str:
         by_rule: dict[str, list[Move]] = {}
@@ -67,7 +67,7 @@ class Report:
         return "\n".join((*lines, *self.remarks))
 
     def then(self, later: Report) -> Report:
-        """Of two maps, one after the other."""
+        """The report of two maps, one after the other."""
         return Report(
             self.moves + later.moves,
             tuple(path for path in self.unmatched if path in {*later.unmatched}),
@@ -77,7 +77,7 @@ class Report:
 
 
 class Mapped(NamedTuple):
-    """A checkpoint under its new names, and what has been done."""
+    """A checkpoint under its new names, and the report."""
 
     checkpoint: Checkpoint
     report: Report
@@ -85,7 +85,7 @@ class Mapped(NamedTuple):
 
 @dataclass(frozen=True)
 class _Job:
-    """Parameters that one rule makes into others."""
+    """Parameters that one rule changes together."""
 
     rule: MapRule | None
     captures: dict[str, str]
@@ -95,7 +95,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Stage:
-    """Rules of which every parameter goes to one at most."""
+    """Rules of which at most one is applied to a parameter."""
 
     name: str
     rules: tuple[MapRule, ...]
@@ -159,7 +159,7 @@ class _Stage:
     def _done(
         self, job: _Job, checkpoint: Checkpoint
     ) -> tuple[tuple[str, ...], dict[str, ParameterState]]:
-        """The parameters that a job takes, and those it makes, by their names."""
+        """The parameters that a job takes, and the parameters that it makes, by name."""
         if job.rule is None:
             path = job.paths[0]
             return (path,), {path: checkpoint.parameters[path]}
@@ -186,14 +186,14 @@ class _Stage:
         return tuple(wanted), dict(zip(names, owns, strict=True))
 
     def inverse(self) -> _Stage:
-        """The rules the other way."""
+        """The inverse rules."""
         rules = tuple(rule.inverse() for rule in self.rules)
         layouts = self.layouts and (self.layouts[1], self.layouts[0])
         return _Stage(f"{self.name}, backwards", rules, self.strict, layouts)
 
 
 def _together(checkpoint: Checkpoint) -> Checkpoint:
-    """What the optimizer does not have, among its parameters: without state, under a bare rule."""
+    """The checkpoint with ``others`` among its parameters: without state, under a bare rule."""
     alone = describe(SGD(lr=0.0))
     others = {
         path: ParameterState(value.shape, value.dtype, 0, alone, None, value)
@@ -203,7 +203,7 @@ def _together(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _apart(checkpoint: Checkpoint) -> Checkpoint:
-    """The contrary."""
+    """The inverse of ``_together``: ``others`` get their parameters back."""
     alone = describe(SGD(lr=0.0))
     own = {path: state for path, state in checkpoint.parameters.items() if state.rule != alone}
     others = {
@@ -219,27 +219,26 @@ BETWEEN = ("from", "to", "embeddings")
 
 
 class Map:
-    """Rules by which a checkpoint becomes that of another model; state and values alike.
+    """Rules that turn a checkpoint into the checkpoint of another model, state and values.
 
     Args:
-        rules: each a dict, as a table of a TOML file:
+        rules: dicts, which are tables in a TOML file:
 
-            ``from``: a pattern of the parameter's path. ``{i}`` is one part of it, or some of a
-            part, and ``{block...}`` any number of parts. ``to``: the new path, with the same gaps.
-            ``ndim``: the rule is for parameters of so many dimensions only.
-            ``merge``: ``{axis, from}``, in the place of ``from``: several patterns, whose
-            parameters are put together; ``sizes`` are what they must have.
+            ``from``: a pattern of the parameter's path. ``{i}`` is one part of the path, or a piece
+            of a part. ``{block...}`` is any number of parts. ``to``: the new path, with the same
+            gaps. ``ndim``: the rule is only for parameters with this number of dimensions.
+            ``merge``: ``{axis, from}``, instead of ``from``: several patterns, whose parameters are
+            concatenated; ``sizes`` are the sizes that they must have.
             ``transpose``: the old axes in their new order.
-            ``reshape``: the new sizes, one of which may be -1 and any ``"{i}"``; ``was``, the sizes
-            before, is what the way back needs.
-            ``split``: ``{axis, into}``, in the place of ``to``: several paths, for equal pieces or
-            those of ``sizes``.
+            ``reshape``: the new sizes; one of them may be -1, and any may be ``"{i}"``. ``was``:
+            the old sizes, which the inverse needs. ``split``: ``{axis, into}``, instead of ``to``:
+            several paths, for equal pieces or for pieces of ``sizes``.
 
-            What is done is done in this order: merge, transpose, reshape, split.
-        strict: refuse a parameter that no rule matches, which otherwise stays as it is.
+            The order is: merge, transpose, reshape, split.
+        strict: whether a parameter that no rule matches is an error; else it is unchanged.
 
     Raises:
-        ValueError: a rule is not like this.
+        ValueError: a rule is malformed.
     """
 
     def __init__(self, *rules: Mapping[str, Any], strict: bool = False) -> None:
@@ -247,13 +246,13 @@ class Map:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """The map in a TOML file: ``strict``, ``[[rules]]``, and ``between`` for what comes after.
+        """The map in a TOML file: ``strict``, ``[[rules]]``, and ``between``, which comes last.
 
             between = { from = "torch", to = "flax", embeddings = ["tokens"] }
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no TOML, or no map.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is not TOML, or is not a map.
         """
         name = os.fspath(path)
         try:
@@ -278,15 +277,15 @@ class Map:
         """The map from the layers of one framework to those of another.
 
         Linear layers, convolutions of one to three dimensions, norms and embeddings; modules keep
-        their names. A weight of two dimensions counts as that of a linear layer, unless its module
-        is among ``embeddings``.
+        their names. A weight of two dimensions belongs to a linear layer, unless its module is
+        among ``embeddings``.
 
         Args:
             source: ``"torch"``, ``"mlx"``, ``"flax"`` (Linen), ``"nnx"`` or ``"equinox"``.
             target: the same.
             embeddings: patterns of the modules that are embeddings, such as ``"tokens"`` and
-                ``"{block...}.embed"``. Flax calls their weights by a name of their own and others
-                do not, so they are needed towards Flax, and for the inverse of a map from it.
+                ``"{block...}.embed"``. Only Flax has another name for their weights, so give them
+                for a map to Flax, and for the inverse of a map from Flax.
         """
         return cls._between(f"Map.between({source!r}, {target!r})", source, target, embeddings)
 
@@ -315,8 +314,8 @@ class Map:
         """The checkpoint under its new names and in its new shapes, and a report.
 
         Raises:
-            CheckpointError: two parameters get one name, an array does not have the shape that a
-                rule is for, or state cannot be carried exactly.
+            CheckpointError: two parameters get one name, an array does not have the shape of its
+                rule, or state cannot be carried exactly.
         """
         report = None
         checkpoint = _together(checkpoint)
@@ -326,19 +325,19 @@ class Map:
         return Mapped(_apart(checkpoint), report or Report())
 
     def inverse(self) -> Self:
-        """The map back.
+        """The inverse map.
 
         Raises:
-            ValueError: a rule has none: a new name without some gap of the old, or a reshape
-                without ``was``.
+            ValueError: a rule has no inverse: its new name lacks a gap of the old name, or it
+                reshapes without ``was``.
         """
         return self._of(*(stage.inverse() for stage in reversed(self.stages)))
 
     def check(self, checkpoint: Checkpoint) -> Report:
-        """What the map does with a checkpoint, if the map back undoes it to the last bit.
+        """The report of the map, if the inverse map restores the checkpoint to the last bit.
 
         Raises:
-            CheckpointError: it does not; the first difference is named.
+            CheckpointError: it does not. The message names the first difference.
         """
         there, report = self.apply(checkpoint)
         back, _ = self.inverse().apply(there)
@@ -359,7 +358,7 @@ def _stage(name: str, rules: Iterable[Any], strict: bool) -> _Stage:
 
 
 def _difference(one: Checkpoint, other: Checkpoint) -> str | None:
-    """In words, the first thing in which two checkpoints differ; the order of names is none."""
+    """In words, the first difference of two checkpoints; the order of names does not count."""
     for path in one.parameters.keys() ^ other.parameters.keys():
         return f"{path!r} is only in {'the first' if path in one.parameters else 'the last'}"
     for path, own in one.parameters.items():

@@ -1,4 +1,4 @@
-"""Patterns of dotted paths, with names for what stands in the gaps."""
+"""Patterns of dotted paths, with named gaps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CAPTURE = re.compile(r"\{([A-Za-z_]\w*)(" + MANY + r"?)\}")
 
 
 class Pattern:
-    """A path with gaps: ``{i}`` is one part of it or some of a part, ``{block...}`` any number.
+    """A path with gaps: ``{i}`` is a part or a piece of it, ``{block...}`` any number of parts.
 
     ``layers_{i}.kernel`` matches ``layers_3.kernel``; ``{block...}.kernel`` matches ``kernel``,
-    ``a.kernel`` and ``a.b.kernel``: with none there is no dot either.
+    ``a.kernel`` and ``a.b.kernel``. With no parts there is no dot either.
 
     Raises:
-        ValueError: braces that make no gap, a name used twice, or ``...`` beside other text.
+        ValueError: braces without a name, a name used twice, or ``...`` next to other text.
     """
 
     def __init__(self, text: str) -> None:
@@ -54,12 +54,12 @@ class Pattern:
         return begin + next(texts) + "".join(a + b for a, b in zip(gaps, texts, strict=True))
 
     def match(self, path: str) -> dict[str, str] | None:
-        """What stands in the gaps, if the path has this form."""
+        """The text in each gap, if the path matches; else ``None``."""
         found = self._regex.fullmatch(path)
         return found and {name: text or "" for name, text in found.groupdict().items()}
 
     def filled(self, captures: Mapping[str, str]) -> str:
-        """The path with this in its gaps."""
+        """The path with the given texts in its gaps."""
         made = (CAPTURE.sub(lambda gap: captures[gap[1]], part) for part in self._parts)
         pairs = zip(self._parts, made, strict=True)
         return ".".join(text for part, text in pairs if text or MANY not in part)

@@ -1,4 +1,4 @@
-"""One rule of a map, and how it is read from a table."""
+"""One rule of a map, and reading it from a table."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KEYS = ("from", "to", "ndim", "merge", "transpose", "reshape", "was", "split")
 
 @dataclass(frozen=True)
 class MapRule:
-    """Parameters whose paths match, the paths that they get, and what is done with their arrays."""
+    """The patterns of a rule, the new paths, and the steps that change the arrays."""
 
     where: str
-    """Of the rule, for messages."""
+    """Name of the rule, for messages."""
     sources: tuple[Pattern, ...]
     targets: tuple[Pattern, ...]
     ndim: int | None
@@ -30,7 +30,7 @@ class MapRule:
     steps: tuple[Step, ...]
 
     def match(self, path: str, ndim: int) -> tuple[int, dict[str, str]] | None:
-        """The place of the pattern that matches a parameter, and what stands in its gaps."""
+        """The index of the pattern that matches a parameter, and the text in each gap."""
         if self.ndim not in (None, ndim):
             return None
         for place, pattern in enumerate(self.sources):
@@ -40,10 +40,10 @@ class MapRule:
         return None
 
     def inverse(self) -> MapRule:
-        """The rule of the way back.
+        """The inverse rule.
 
         Raises:
-            ValueError: there is none.
+            ValueError: the rule has no inverse.
         """
         lost = {*self.sources[0].captures} - {*self.targets[0].captures}
         if lost:
@@ -73,7 +73,7 @@ def parsed(where: str, table: Any) -> MapRule:
     """A rule from a dict or a table of TOML.
 
     Raises:
-        ValueError: it is no rule; the message begins with ``where``.
+        ValueError: the table is not a rule; the message begins with ``where``.
     """
     table = checked(where, table, Mapping)
     check_keys(where, table, KEYS)
@@ -113,7 +113,7 @@ def _ndim(where: str, table: Mapping[str, Any]) -> int | None:
 
 
 def _steps(where: str, table: Mapping[str, Any], ndim: int | None) -> list[Step]:
-    """What is done between merging and splitting."""
+    """The steps between merging and splitting."""
     steps: list[Step] = []
     if "transpose" in table:
         axes = _numbers(f"{where}: transpose", table["transpose"])
@@ -149,7 +149,7 @@ def _cut(where: str, table: Mapping[str, Any], count: int) -> tuple[int, int, An
 
 
 def _several(where: str, table: Any, key: str) -> tuple[Pattern, ...]:
-    """The patterns of a merge or a split, which have the same gaps and are different."""
+    """The patterns of a merge or a split: different patterns with the same gaps."""
     table = checked(where, table, Mapping)
     check_keys(where, table, ("axis", key, "sizes"))
     texts = _sequence(f"{where}: {key}", table.get(key))
@@ -217,7 +217,7 @@ def _pattern(where: str, text: Any) -> Pattern:
 
 
 def checked(where: str, value: Any, kind: type) -> Any:
-    """A value of this type."""
+    """``value``; raises if it has another type."""
     words = {bool: "true or false", list: "a list"}.get(kind, "a table")
     if not isinstance(value, kind):
         raise ValueError(f"{where} is {value!r}; it must be {words}")
@@ -225,7 +225,7 @@ def checked(where: str, value: Any, kind: type) -> Any:
 
 
 def check_keys(where: str, table: Mapping[str, Any], allowed: Iterable[str]) -> None:
-    """Refuse a key that means nothing."""
+    """Raise if the table has an unknown key."""
     allowed = tuple(allowed)
     for key in table:
         if key not in allowed:

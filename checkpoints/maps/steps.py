@@ -1,4 +1,4 @@
-"""What the rules of a map do with parameters: transpose, reshape, split, merge."""
+"""The steps of a map's rule: transpose, reshape, split, merge."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Transpose:
         return self.axes == tuple(range(len(self.axes)))
 
     def _turned(self, description: Description) -> Description:
-        """The rule for which the transposed parameter is what it was: the output at its end."""
+        """The rule with its layout options changed like the transposed axes."""
         last = len(self.axes) - 1
         for depth, (rule, need) in enumerate(levels(description)):
             values = {}
@@ -63,7 +63,7 @@ class Transpose:
         return description
 
     def inverse(self) -> Transpose:
-        """The axes back in their places."""
+        """The inverse permutation."""
         return Transpose(tuple(map(self.axes.index, range(len(self.axes)))))
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ class Reshape:
 
     sizes: tuple[int | str, ...]
     was: tuple[int | str, ...] | None = None
-    """The shape before, which the way back needs."""
+    """The old shape, which the inverse needs."""
 
     def __call__(
         self, owns: list[ParameterState], captures: Mapping[str, str]
@@ -121,7 +121,7 @@ class Reshape:
                     )
 
     def inverse(self) -> Reshape:
-        """The shape before."""
+        """The reshape to the old shape."""
         if self.was is None:
             raise Refused("the way back from a reshape is not known; give was = [sizes before]")
         return Reshape(self.was, self.sizes)
@@ -133,7 +133,7 @@ class Reshape:
 def _fitting(
     what: str, sizes: tuple[int | str, ...], shape: Shape, captures: Mapping[str, str]
 ) -> Shape:
-    """Sizes with numbers for captures and -1, of as many elements as ``shape``."""
+    """The sizes, with numbers for captures and -1, that have as many elements as ``shape``."""
     words = f"{what} [{', '.join(map(str, sizes))}]"
     try:
         known = [int(s.format(**captures)) if isinstance(s, str) else s for s in sizes]
@@ -153,7 +153,7 @@ class Split:
     axis: int
     count: int
     sizes: Shape | None = None
-    """Of the pieces; they are equal without."""
+    """Sizes of the pieces; ``None`` for equal pieces."""
 
     def __call__(
         self, owns: list[ParameterState], captures: Mapping[str, str]
@@ -186,7 +186,7 @@ class Split:
         return carried([own], own.rule, Change(shape, lambda arrays: arrays[0][at], axes))
 
     def inverse(self) -> Merge:
-        """The pieces put together."""
+        """The merge of the pieces."""
         return Merge(self.axis, self.count, self.sizes)
 
     def __str__(self) -> str:
@@ -200,7 +200,7 @@ class Merge:
     axis: int
     count: int
     sizes: Shape | None = None
-    """What they must have; any without."""
+    """Sizes that the parameters must have; ``None`` for any."""
 
     def __call__(
         self, owns: list[ParameterState], captures: Mapping[str, str]
@@ -244,7 +244,7 @@ class Merge:
                 raise Refused(f"{self}: they have different {what}{words}")
 
     def inverse(self) -> Split:
-        """The pieces, which are equal unless ``sizes`` says otherwise."""
+        """The split into pieces of ``sizes``, or into equal pieces."""
         return Split(self.axis, self.count, self.sizes)
 
     def __str__(self) -> str:
@@ -261,14 +261,14 @@ def _axis(step: Split | Merge, shape: Shape) -> int:
 
 
 def _refuse_parts(own: ParameterState) -> None:
-    """Refuse rules for which a piece is another matrix than the whole."""
+    """Raise if the rule treats a parameter as one matrix: a piece is another matrix."""
     for rule, need in levels(own.rule) if len(own.shape) > 1 else ():
         if need in ("axes", "matrix"):
             raise Refused(f"{rule.name} looks at the matrix as a whole, and not at pieces of it")
 
 
 def remark(own: ParameterState, steps: Sequence[Step]) -> str | None:
-    """What will not be as it was although all of the state has been carried."""
+    """The effect on later steps, although all of the state has been carried."""
     if not any(isinstance(step, (Split, Merge)) for step in steps):
         return None
     looking = [rule.name for rule, need in levels(own.rule) if need in ("tensor", "factored")]

@@ -1,4 +1,4 @@
-"""A recorded run, recomputed: does it do what its rule says?
+"""A recorded run, recomputed: are its steps the steps of its rule?
 
     found = replay([read("run.safetensors")])  # read is samestep.recording's
     found.verdict        "agree", "departs"

@@ -1,4 +1,4 @@
-"""Two recordings of the same run, such as of two frameworks: what differed first?"""
+"""Two recordings of the same run, for example in two frameworks: the first difference."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ CHANGE = 1e-2
 """How far the changes of a parameter in one step may be apart, by their norms."""
 
 FOLLOWS = 30.0
-"""How many times as far as the gradients so far changes may be apart: Adam divides by a gradient's
-size, so that small ones which are wrong by more than large ones weigh as much."""
+"""How many times farther apart changes may be than the gradients so far. Adam divides by the size
+of a gradient, so small gradients, which have larger errors, count as much as large ones."""
 
 Kind = Literal[
     "start", "hyperparameters", "gradients", "optimizer", "parameters", "drift", "small", "gap"
 ]
-"""What differs. Parameters that differ before a step, and after the one before it hardly did, were
-changed by something else (``parameters``), or in steps that are not in both recordings (``gap``).
-Else it was the optimizer, by little in each step (``drift``), or gradients and optimizer together
-(``small``)."""
+"""Kinds of differences. ``parameters``: parameters differ before a step and hardly differed after
+the step before, so something else changed them. ``gap``: the same, in steps that are not in both
+recordings. ``drift``: small changes by the optimizer have added up. ``small``: gradients and
+optimizer together."""
 
 SAID: Mapping[Kind, str] = {
     "start": "the parameters to start from differ",
@@ -52,7 +52,7 @@ SAID: Mapping[Kind, str] = {
 
 @dataclass(frozen=True)
 class Apart:
-    """Something in which two recordings differ, at one step."""
+    """A difference of two recordings at one step."""
 
     kind: Kind
     step: int
@@ -111,7 +111,7 @@ class Against:
     only: tuple[list[str], list[str]] = ((), ())  # type: ignore[assignment]
     """Parameters that only one of them has."""
     alone: tuple[list[int], list[int]] = ((), ())  # type: ignore[assignment]
-    """Steps that only one of them has; nothing is said of them."""
+    """Steps that only one of them has; they are not compared."""
 
     @property
     def verdict(self) -> Literal["agree", "differ"]:
@@ -127,7 +127,7 @@ class Against:
 
     @property
     def compared(self) -> str:
-        """Which steps were compared, where one recording has steps that the other has not."""
+        """The compared steps, if one recording has steps that the other has not."""
         if not any(self.alone):
             return ""
         numbers_ = [row.step for row in self.rows]
@@ -151,12 +151,12 @@ def against(
 
     Args:
         one, other: the recordings; their steps must have common numbers.
-        names: what makes the names and shapes of the first those of the second.
+        names: a map of the names and shapes of the first to those of the second.
         tolerance: how far gradients and parameters may be apart, relative to the largest of their
             tensor.
 
     Raises:
-        RecordingError: they have no parameter or step in common.
+        RecordingError: the recordings have no parameter or step in common.
         CheckpointError: the map does not fit.
     """
     mine, theirs = ({step.number: step for step in own.steps} for own in (one, other))
@@ -206,13 +206,13 @@ class _Side(NamedTuple):
 
 @dataclass
 class _Past:
-    """How far a parameter is apart after the last step, and what has brought it there."""
+    """How far a parameter is apart after the last step, and the causes."""
 
     far: float = 0.0
     by: dict[Kind, float] = field(default_factory=dict)
 
     def goes(self, kind: Kind, far: float) -> None:
-        """Note how far apart it is now, and what was the cause of the change."""
+        """Note how far apart the parameter is now, and the cause of the change."""
         grown = far - self.far
         if math.isfinite(grown) or math.isinf(far):
             self.by[kind] = self.by.get(kind, 0.0) + (0.0 if math.isnan(grown) else grown)
@@ -220,7 +220,7 @@ class _Past:
 
     @property
     def cause(self) -> Kind:
-        """What has brought it farthest apart."""
+        """The cause that has brought it farthest apart."""
         return max(self.by, key=lambda kind: self.by[kind])
 
 
@@ -234,12 +234,12 @@ class _State:
     last: int | None = None
     past: dict[str, _Past] = field(default_factory=dict)
     drifts: bool = False
-    """Whether changes were once farther apart than gradients so far explain."""
+    """Whether changes were once farther apart than the gradients so far explain."""
 
     def apart(
         self, number: int, mine: _Side, theirs: _Side, paths: list[str], rows: list[Row]
     ) -> Apart | None:
-        """The first of a step's differences: before it, in gradients, in what it changes."""
+        """The first difference of a step: in parameters before it, in gradients, in changes."""
         shared = [path for path in paths if path in mine.before and path in theirs.before]
         row, found = [0.0, 0.0, 0.0], []
         for path in shared:
@@ -266,7 +266,7 @@ class _State:
     def _before(
         self, number: int, path: str, mine: _Side, theirs: _Side
     ) -> tuple[float, Apart | None]:
-        """How far parameters are apart before a step; it stays as it was if nothing moves them."""
+        """How far parameters are apart before a step; unchanged if nothing moves them."""
         one, other = mine.before[path], theirs.before[path]
         if one.shape != other.shape:
             raise RecordingError(
@@ -300,7 +300,7 @@ class _State:
     def _changes(
         self, number: int, path: str, mine: _Side, theirs: _Side, gradients: float
     ) -> tuple[float, Apart | None]:
-        """How far the changes of a step are apart, whose gradients are so far so much apart."""
+        """How far the changes of a step are apart, given how far the gradients are apart."""
         with numpy.errstate(invalid="ignore"):
             one, other = (
                 side.after[path].values() - side.before[path].values() for side in (mine, theirs)
@@ -331,9 +331,10 @@ def _largest(one: Tensor, other: Tensor) -> tuple[float, float]:
 
 
 def _norms(one: numpy.ndarray, other: numpy.ndarray, rounding: float) -> float:
-    """How far two changes are apart, beside their norms; roundings of the parameter apart.
+    """How far two changes are apart, and their norms; roundings of the parameter are left out.
 
-    Where only one of them is finite, or they are infinite in other ways, that is infinitely far.
+    The distance is infinite if only one change is finite, or if they are infinite in different
+    ways.
     """
     finite = numpy.isfinite(one) & numpy.isfinite(other)
     if not numpy.array_equal(one[~finite], other[~finite], equal_nan=True):
@@ -369,7 +370,7 @@ def _mapping(names: Map | None, recording: Recording) -> Callable[[Values], Valu
 
 
 def _numbers(found: Against, step: Step, pair: Step) -> Iterator[Apart]:
-    """Numbers that differ for the first time, where both recordings know what they mean here."""
+    """Numbers that differ for the first time, if both recordings have them under our names."""
     if not all("rule" in group for side in (step, pair) for group in side.groups):
         return
     known = {apart.path for apart in found.hyperparameters}

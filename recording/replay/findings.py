@@ -1,4 +1,4 @@
-"""What a recomputation finds."""
+"""The findings of a recomputation."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ __all__ = ["Departure", "Replay", "Row"]
 
 @dataclass(frozen=True)
 class Departure:
-    """The first step of a parameter that is not the rule's."""
+    """The first step of a parameter that departs from the rule."""
 
     step: int
     path: str
     ulp: float
     relative: float
-    """Of the largest change in this step."""
+    """Relative to the largest change in this step."""
     place: tuple[int, ...]
     recorded: float
     computed: float
     why: str = ""
-    """What it goes like instead, if that was found."""
+    """The explanation, if one was found."""
     until: int | None = None
     """The last step that departs."""
 
 
 @dataclass
 class Row:
-    """How one parameter went."""
+    """The result for one parameter."""
 
     path: str
     shape: tuple[int, ...]
@@ -49,7 +49,7 @@ class Row:
 
 @dataclass
 class Replay:
-    """What a recomputation found."""
+    """The findings of a recomputation."""
 
     files: list[str]
     optimizer: str
@@ -57,12 +57,12 @@ class Replay:
     bound: Bound
     rows: dict[str, Row] = field(default_factory=dict)
     departures: list[Departure] = field(default_factory=list)
-    """The first of each parameter, in the order of steps."""
+    """The first departure of each parameter, in the order of steps."""
     resumes: list[Resume] = field(default_factory=list)
     changes: list[tuple[int, list[str]]] = field(default_factory=list)
-    """Steps before which something else has changed parameters, and which."""
+    """Steps before which something else has changed parameters, with these parameters."""
     unchecked: list[tuple[int, int, str]] = field(default_factory=list)
-    """Steps, from the first to the last, that could not be judged, and why."""
+    """Steps, from the first to the last, that could not be judged, and the reason."""
     instead: list[str] = field(default_factory=list)
     """What it does instead of the rule, if that is a single change of it; several if these cannot
     be told apart on this run."""
@@ -76,7 +76,7 @@ class Replay:
 
     @property
     def verdict(self) -> Literal["agree", "departs"]:
-        """Whether every step is the rule's, and every resume was exact."""
+        """``"agree"`` if every step is the rule's and every resume exact; else ``"departs"``."""
         wrong = self.departures or self.changes or any(not one.exact for one in self.resumes)
         return "departs" if wrong else "agree"
 
@@ -87,7 +87,7 @@ class Replay:
 
     @property
     def sentences(self) -> list[str]:
-        """What was found, in words; empty where all agrees and nothing was resumed."""
+        """The findings in words; empty if everything agrees and nothing was resumed."""
         said = []
         if (first := self.first) is not None:
             why = f": {first.why}" if first.why else ""
@@ -103,7 +103,7 @@ class Replay:
 
 
 def _unchecked(stretches: list[tuple[int, int, str]]) -> Iterator[str]:
-    """What could not be judged, reason by reason."""
+    """The steps that could not be judged, by reason."""
     for why in dict.fromkeys(why for _, _, why in stretches):
         own = [(begin, end) for begin, end, reason in stretches if reason == why]
         count = sum(end - begin + 1 for begin, end in own)

@@ -1,9 +1,10 @@
-"""Whether a recorded step is the rule's, up to rounding.
+"""Whether a recorded step is the step of the rule, up to rounding.
 
-A step is judged by itself: the rule takes it from the recorded parameters, with the state that it
-has from the recorded gradients, in float64 and in float32, and what was recorded must be near one
-of them. Near is a few ULP of the parameter, and a small part of what the step changes: a library
-that computes ``1 - beta**t`` in float32 is wrong by 1e-5 of it, one with another eps by more.
+Each step is judged by itself. The rule takes the step from the recorded parameters, with the state
+that follows from the recorded gradients, in float64 and in float32. The recorded result must be
+near one of the two: a few ULP of the parameter, plus a small part of the change in the step. A
+library that computes ``1 - beta**t`` in float32 is off by 1e-5 of the change; another eps is off by
+more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from samestep.rule import Rule
 __all__ = ["RELATIVE", "ULP", "Bound", "Judge", "Judgement"]
 
 ULP = 4.0
-"""How many ULP of the parameter a step may be off beside the part of the change."""
+"""How many ULP of the parameter a step may be off, in addition to the part of the change."""
 
 RELATIVE: Mapping[str, float] = {
     "float64": 1e-10,
@@ -27,7 +28,7 @@ RELATIVE: Mapping[str, float] = {
     "float16": 2.0**-8,
     "bfloat16": 2.0**-5,
 }
-"""Which part of the change a step may be off, by the dtype of the parameter."""
+"""The part of the change by which a step may be off, by the dtype of the parameter."""
 
 
 EPS: Mapping[str, float] = {
@@ -40,7 +41,7 @@ EPS: Mapping[str, float] = {
 
 
 class Bound(NamedTuple):
-    """How far a step may be off: a number of ULP alone, or what rounding explains."""
+    """How far a step may be off: a number of ULP, or as far as rounding explains."""
 
     ulp: float | None = None
 
@@ -59,7 +60,7 @@ class Judgement(NamedTuple):
 
 
 class Judge:
-    """Sizes of the elements of every parameter so far, and what they allow."""
+    """Sizes of the elements of every parameter so far, and the bounds that follow."""
 
     def __init__(self, bound: Bound, dtypes: Mapping[str, str]) -> None:
         self.bound, self.dtypes = bound, dtypes
@@ -68,13 +69,13 @@ class Judge:
         self._unit: dict[str, numpy.ndarray] = {}
 
     def copy(self) -> Judge:
-        """Another that has seen the same."""
+        """A copy."""
         made = Judge(self.bound, self.dtypes)
         made._sizes, made._moves, made._unit = map(dict, (self._sizes, self._moves, self._unit))
         return made
 
     def apart(self, name: str, one: numpy.ndarray, other: numpy.ndarray) -> float:
-        """How far two values of a parameter are apart at most, in ULP as the last step was."""
+        """The largest distance of two values of a parameter, in ULP of the last step."""
         return float(numpy.max(_distance(one, other) / self._unit[name], initial=0.0))
 
     def judged(
@@ -85,7 +86,7 @@ class Judge:
         after: numpy.ndarray,
         *computed: numpy.ndarray,
     ) -> Judgement:
-        """How far a recorded parameter is from what is computed, the nearest counting."""
+        """The distance of a recorded parameter from the nearest computed result."""
         size, move = self._seen(name, rule, before, computed[0])
         if not after.size:
             return Judgement(True, 0.0, 0.0, (), 0.0, 0.0)
@@ -101,7 +102,7 @@ class Judge:
             over = apart > ULP * EPS[dtype] * size + part * move
         else:
             over = units > self.bound.ulp
-        if beyond := bool(numpy.any(over)):  # of what is beyond its bound what is farthest
+        if beyond := bool(numpy.any(over)):  # among the elements beyond their bound, the farthest
             far = numpy.where(over, apart, -1.0)
             place = numpy.unravel_index(int(numpy.argmax(far)), far.shape)
         change = float(numpy.max(numpy.abs(computed[0] - before), initial=0.0)) or 1.0
@@ -132,7 +133,7 @@ class Judge:
 
 
 def _distance(one: numpy.ndarray, other: numpy.ndarray) -> numpy.ndarray:
-    """The differences of elements; infinite where only one of two is finite, or a number."""
+    """The differences of elements; infinite if only one of two is finite, or only one is NaN."""
     with numpy.errstate(invalid="ignore"):
         apart: numpy.ndarray = numpy.asarray(numpy.abs(one - other))
     if not numpy.all(numpy.isfinite(apart)):

@@ -1,4 +1,4 @@
-"""What a run that departs from its rule does instead: single changes of the rule, tried on it."""
+"""Explanations of a run that departs from its rule: single changes of the rule, tried on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .trials import Pair
 __all__ = ["instead"]
 
 LEAST, MOST = 8, 40
-"""Steps that a change must reproduce: with fewer it would be a guess, more add nothing."""
+"""Steps that a change must reproduce: fewer would be a guess, and more add nothing."""
 
 ELEMENTS = 100_000
 """Parameters with more elements in all are left out of the search, the largest first."""
@@ -29,7 +29,7 @@ ELEMENTS = 100_000
 def instead(steps: Sequence[Step], rules: Rules, bound: Bound, each: bool) -> list[str]:
     """In words, every single change of the rule with which a run from its first step agrees.
 
-    Nothing is found in a run of several rules, of a wrapper, or of too few steps.
+    The result is empty for a run of several rules, of a wrapper, or of too few steps.
     """
     own = [*rules.of(steps[0]).values()]
     kinds = {type(rule) for rule in own}

@@ -1,4 +1,4 @@
-"""A recorded run recomputed on NumPy: where it departs from the rule, if anywhere."""
+"""A recorded run, recomputed in NumPy: the steps at which it departs from the rule."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ SOON = 3
 def replay(
     recordings: Sequence[Recording], asked: Asked | None = None, bound: Bound | None = None
 ) -> Replay:
-    """Recompute recorded runs, each of which goes on with the one before it.
+    """Recompute recorded runs, each of which continues the one before it.
 
     Args:
-        recordings: one, or several in their order.
-        asked: which rule; by default what was noted.
-        bound: how far a step may be off; by default what rounding explains.
+        recordings: one recording, or several in their order.
+        asked: the rule; by default the rule in the recording.
+        bound: how far a step may be off; by default as far as rounding explains.
 
     Raises:
-        RecordingError: nothing in it can be recomputed, and why.
+        RecordingError: no step can be recomputed; the message has the reason.
     """
     run = _Run(recordings, asked or Asked(), bound or Bound())
     offset = 0
@@ -53,7 +53,7 @@ def replay(
 
 
 class _Run:
-    """A recomputation on its way."""
+    """The state of a running recomputation."""
 
     def __init__(self, recordings: Sequence[Recording], asked: Asked, bound: Bound) -> None:
         steps = [step for one in recordings for step in one.steps]
@@ -80,7 +80,7 @@ class _Run:
         self.free_params: list[Values] = [{}, {}]
 
     def session(self, path: str, session: Session, offset: int) -> int:
-        """Recompute what one entry into the recorder has recorded; the next step's number."""
+        """Recompute one session; returns the number of the next step."""
         steps = session.steps
         if not steps:
             return offset
@@ -104,7 +104,7 @@ class _Run:
         return steps[-1].number + 1
 
     def explain(self, recordings: Sequence[Recording]) -> None:
-        """Say what a run from its first step that departs at once does instead."""
+        """Explain a run that departs in its first steps."""
         session = recordings[0].sessions[0]
         stretch = stretch_of(session.steps, 0)
         first = self.found.first
@@ -114,7 +114,7 @@ class _Run:
             self.found.instead = instead(stretch, self.rules, self.bound, each)
 
     def _refuse_parts(self, session: Session, step: Step, rules: dict[str, Rule]) -> None:
-        """Refuse a rule that sums over parameters of which some are not there."""
+        """Raise if the rule sums over all parameters and some are not recorded."""
         total = session.run.get("parameters", len(rules))
         summing = next((rule.name for rule in rules.values() if rule.phases), None)
         if summing is not None and len(rules) < total:
@@ -124,7 +124,7 @@ class _Run:
             )
 
     def _refuse_shapes(self, path: str, step: Step) -> None:
-        """Refuse a parameter that has had another shape."""
+        """Raise if a parameter has changed its shape."""
         for name, tensor in step.before.items():
             shape, where = self.shapes.setdefault(name, (tensor.shape, path))
             if tensor.shape != shape:
@@ -158,7 +158,7 @@ class _Run:
         each: bool,
         params: Values,
     ) -> None:
-        """Take the state that is recorded, or the first, if it is known which it was."""
+        """Take the recorded state, or the first state if the run begins here."""
         step = steps[place]
         pair = Pair(*(Machine(wide, self.dtypes, each) for wide in (True, False)))
         stateless = not any(rule.slots() or rule.shared() for rule in rules.values())
@@ -183,13 +183,13 @@ class _Run:
         self.judge = Judge(self.bound, self.dtypes)
 
     def _free(self, params: Values) -> None:
-        """Begin runs that go their own way from here."""
+        """Begin whole runs of the rule from here."""
         assert self.pair is not None
         self.free = self.pair.copy()
         self.free_params = [dict(params), dict(params)]
 
     def _between(self, last: Step, step: Step) -> None:
-        """Note what has changed since the step before, other than by the optimizer."""
+        """Note parameters that something else has changed since the last step."""
         moved = [
             name
             for name, tensor in step.before.items()
@@ -228,7 +228,7 @@ class _Run:
         return self.found.rows.setdefault(name, Row(name, tensor.shape, tensor.dtype))
 
     def _apart(self, at: int, after: Values) -> float:
-        """How far the recorded run is from one that goes its own way, in ULP."""
+        """The distance of the recorded run from a whole run of the rule, in ULP."""
         worst = 0.0
         for name, value in after.items():
             own = self.judge.apart(name, value, self.free_params[at][name])
@@ -246,7 +246,7 @@ class _Run:
         seen: Judge,
         judged: dict[str, Judgement],
     ) -> None:
-        """Note what departs in a step, and what it goes like instead."""
+        """Note the parameters that depart in a step, and the explanation."""
         step = steps[place]
         wrong = {name for name, own in judged.items() if not own.within}
         known = {departure.path for departure in self.found.departures}
@@ -280,7 +280,7 @@ class _Run:
         seen: Judge,
         names: set[str],
     ) -> dict[str, str]:
-        """What parameters go like that depart here for the first time; their state goes on so."""
+        """The explanation of parameters that depart here first; they continue with that state."""
         step, found = steps[place], {}
         for name in names:
             if name not in step.grads:
@@ -299,7 +299,7 @@ class _Run:
         return found
 
     def _go_on(self, pair: Pair, name: str, rules: dict[str, Rule], step: Step) -> None:
-        """Let a parameter go on with another state, of which this step is the first."""
+        """Continue a parameter with another state, whose first step is this one."""
         assert self.pair is not None
         alone = pair.copy()
         alone.step(rules, values_of(step.grads), values_of(step.before))

@@ -1,4 +1,4 @@
-"""Whether a run that was resumed went on as if it had not been interrupted."""
+"""Whether a resumed run continued as if it had not been interrupted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Resume", "names_shown", "same_bits", "went_on"]
 
 @dataclass
 class Resume:
-    """What a resumed run went on with."""
+    """The state with which a resumed run continued."""
 
     step: int
     """The first step after it."""
@@ -29,7 +29,7 @@ class Resume:
     exact: bool
     sentences: list[str]
     state: dict[str, str] = field(default_factory=dict)
-    """By parameter: ``carried``, or what it went on with instead; ``unknown`` if that fits none."""
+    """By parameter: ``carried``, or a description of another state, or ``unknown``."""
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
@@ -57,15 +57,15 @@ def went_on(
     rules: Rules,
     judge: Judge,
 ) -> tuple[Resume, Pair]:
-    """What a run went on with at the first of some steps, and the states to judge them by.
+    """The state with which a run continued, and the states by which its steps are judged.
 
     Args:
         last: the step before the interruption.
-        steps: those after it.
-        file: where they are recorded.
+        steps: the steps after the interruption.
+        file: the file in which they are recorded.
         pair: the states at the end of the last step.
-        rules: of the parameters.
-        judge: who has seen the steps before.
+        rules: the rules of the parameters.
+        judge: the judge that has seen the steps before.
     """
     first = steps[0]
     own, params = rules.of(first), values_of(first.before)

@@ -1,4 +1,4 @@
-"""What a run may have gone on with in place of its state, tried on the steps that follow."""
+"""States with which a run may have continued instead of its own, tried on the next steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
     narrow: Machine
 
     def copy(self) -> Pair:
-        """Another with the same states."""
+        """A copy."""
         return Pair(self.wide.copy(), self.narrow.copy())
 
     def step(self, rules: Mapping[str, Rule], grads: Values, params: Values) -> list[Values]:
@@ -34,7 +34,7 @@ class Pair(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A state that a run may have gone on with, or other numbers, and how to say so."""
+    """A state or numbers with which a run may have continued, and the words for it."""
 
     name: str
     says: str
@@ -43,7 +43,7 @@ class Trial(NamedTuple):
 
 
 def trials(pair: Pair, rules: Mapping[str, Rule], params: Values) -> Iterator[Trial]:
-    """States that are lost in part or whole, beside the one that should be."""
+    """The expected state, and states that are lost in part or completely."""
     yield Trial(
         "empty state",
         "the state was empty and steps were counted from 0",
@@ -76,7 +76,7 @@ def _begun(pair: Pair, rules: Mapping[str, Rule], params: Values) -> Pair:
 def fits(
     trial: Trial, steps: Sequence[Step], rules: Rules, judge: Judge, names: set[str]
 ) -> set[str]:
-    """The parameters that go as in a trial over the next steps."""
+    """The parameters that agree with a trial over the next steps."""
     pair, judge = trial.pair.copy(), judge.copy()
     left = set(names)
     for step in steps[:FOLLOWED]:
