@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from samestep.conformance.harness import memory
 from samestep.conformance.harness.parametrized import chosen, parametrize
 from samestep.conformance.harness.properties import NOISE
 from samestep.conformance.harness.settings import all_rules, load_rules
@@ -67,6 +68,10 @@ def pytest_pycollect_makemodule(
     if not parent.config.option.pyargs:
         return None
     return _Installed.from_parent(parent, path=module_path)
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    memory.bound()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

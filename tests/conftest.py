@@ -1,5 +1,9 @@
 """The project's own tests are collected as the suite is: with every rule, setting and backend."""
 
-from samestep.conformance.conftest import pytest_configure, pytest_generate_tests
+from samestep.conformance.conftest import (
+    pytest_configure,
+    pytest_generate_tests,
+    pytest_runtest_teardown,
+)
 
-__all__ = ["pytest_configure", "pytest_generate_tests"]
+__all__ = ["pytest_configure", "pytest_generate_tests", "pytest_runtest_teardown"]

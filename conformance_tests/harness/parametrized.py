@@ -155,7 +155,7 @@ def _is_usual(rule: type[Rule], case: Case, framework: bool, everywhere: bool) -
 
 
 @cache
-def _typical(rule: type[Rule]) -> Rule:
+def _typical(rule: Any) -> Rule:
     return typical(rule)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import samestep
+from samestep.conformance.harness.classes import build, made
 from samestep.conformance.harness.parametrized import each_rule
 
 jax = pytest.importorskip("jax")
@@ -35,21 +36,9 @@ class Pair(NamedTuple):
     second: object
 
 
-def build(name, **hypers):
-    """The rule of that name with everything switched on that is off by default."""
-    cls = getattr(samestep, name)
-    if issubclass(cls, samestep.Wrapper):
-        own = {"sync_period": 2} if hasattr(cls, "sync_period") else {}
-        return cls(samestep.AdamW(weight_decay=0.1, **hypers), **own)
-    typical = {n: f.typical for n, f in cls.fields().items() if getattr(f, "typical", None)}
-    return cls(**{**typical, "weight_decay": 0.1, **hypers})
-
-
 def native(rule):
     """The class of the rule's name, with the rule's values."""
-    values = {n: v for n, v in rule.hypers.items() if n in type(rule).fields()}
-    inner = [rule.rule] if isinstance(rule, samestep.Wrapper) else []
-    return getattr(adapter, rule.name)(*inner, **values)
+    return made(adapter, rule)
 
 
 def tree(rule, seed, dtype=jnp.float32):

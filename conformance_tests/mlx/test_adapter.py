@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import samestep
+from samestep.conformance.harness.classes import build, made
 from samestep.conformance.harness.parametrized import each_rule
 
 mx = pytest.importorskip("mlx.core")
@@ -18,27 +19,16 @@ nn = pytest.importorskip("mlx.nn")
 optimizers = pytest.importorskip("mlx.optimizers")
 adapter = pytest.importorskip("samestep.mlx")
 utils = pytest.importorskip("mlx.utils")
+from samestep.conformance.harness.mlx_trees import assert_equal, flat  # noqa: E402
 
 RULES = each_rule()
 ULP = 3
 MATRIX = 30  # the Newton-Schulz iteration amplifies what rounding leaves in small singular values
 
 
-def build(name, **hypers):
-    """The rule of that name with everything switched on that is off by default."""
-    cls = getattr(samestep, name)
-    if issubclass(cls, samestep.Wrapper):
-        own = {"sync_period": 2} if hasattr(cls, "sync_period") else {}
-        return cls(samestep.AdamW(weight_decay=0.1, **hypers), **own)
-    typical = {n: f.typical for n, f in cls.fields().items() if getattr(f, "typical", None)}
-    return cls(**{**typical, "weight_decay": 0.1, **hypers})
-
-
 def native(rule, **options):
     """The class of the rule's name, with the rule's values."""
-    values = {n: v for n, v in rule.hypers.items() if n in type(rule).fields()}
-    inner = [rule.rule] if isinstance(rule, samestep.Wrapper) else []
-    return getattr(adapter, rule.name)(*inner, **values, **options)
+    return made(adapter, rule, **options)
 
 
 def arrays(rule, seed, dtype=mx.float32):
@@ -62,19 +52,6 @@ def train(optimizer, rule, params, steps, only=None):
 
 def numpy(tree):
     return utils.tree_map(lambda x: np.array(x.astype(mx.float32)), tree)
-
-
-def flat(tree):
-    """Every array by path."""
-    return dict(utils.tree_flatten(tree))
-
-
-def assert_equal(actual, expected):
-    actual, expected = flat(actual), flat(expected)
-    assert actual.keys() == expected.keys()
-    for path, value in expected.items():
-        assert actual[path].dtype == value.dtype and actual[path].shape == value.shape, path
-        assert mx.array_equal(actual[path], value).item(), path
 
 
 def assert_close(rule, actual, expected, start, steps=1):

@@ -24,6 +24,7 @@ nn = pytest.importorskip("mlx.nn")
 optimizers = pytest.importorskip("mlx.optimizers")
 adapter = pytest.importorskip("samestep.mlx")
 utils = pytest.importorskip("mlx.utils")
+from samestep.conformance.harness.mlx_trees import assert_equal, flat  # noqa: E402
 
 STEPS = 40
 LR = 2.0**-6  # MLX holds the rate in float32, which must not round it
@@ -113,22 +114,9 @@ def twins(name, lr=LR):
     )
 
 
-def flat(tree):
-    """Every array by path."""
-    return dict(utils.tree_flatten(tree))
-
-
 def copied(tree):
     """The same arrays in a tree of its own."""
     return utils.tree_map(lambda x: x, tree)
-
-
-def assert_equal(actual, expected):
-    actual, expected = flat(actual), flat(expected)
-    assert actual.keys() == expected.keys()
-    for path, value in expected.items():
-        assert actual[path].dtype == value.dtype and actual[path].shape == value.shape, path
-        assert mx.array_equal(actual[path], value).item(), path
 
 
 def assert_close(actual, expected, tolerance=CLOSE):

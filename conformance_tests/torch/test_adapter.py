@@ -13,10 +13,19 @@ import pickle
 import pytest
 
 import samestep
+from samestep.arrays import parts
+from samestep.conformance.harness.classes import build, made
 from samestep.conformance.harness.parametrized import each_rule
 
 torch = pytest.importorskip("torch")
 adapter = pytest.importorskip("samestep.torch")
+from samestep.conformance.harness.torch_training import (  # noqa: E402
+    assert_equal,
+    everything,
+    gradient,
+    same,
+    train,
+)
 from samestep.torch import kernels  # noqa: E402  (after torch has been looked for)
 
 RULES = each_rule()
@@ -24,66 +33,15 @@ SHAPES = [(), (3,), (4, 5), (2, 3, 2), (6, 1)]
 LRS = torch.optim.lr_scheduler
 
 
-def build(name, **hypers):
-    """The rule of that name with everything switched on that is off by default."""
-    cls = getattr(samestep, name)
-    if issubclass(cls, samestep.Wrapper):
-        own = {"sync_period": 2} if hasattr(cls, "sync_period") else {}
-        return cls(samestep.AdamW(weight_decay=0.1, **hypers), **own)
-    typical = {n: f.typical for n, f in cls.fields().items() if getattr(f, "typical", None)}
-    return cls(**{**typical, "weight_decay": 0.1, **hypers})
-
-
 def native(rule, params, **options):
     """The class of the rule's name, with the rule's values."""
-    values = {n: v for n, v in rule.hypers.items() if n in type(rule).fields()}
-    inner = [rule.rule] if isinstance(rule, samestep.Wrapper) else []
-    return getattr(adapter, rule.name)(params, *inner, **values, **options)
+    return made(adapter, rule, params, **options)
 
 
 def tensors(rule, seed=0, dtype=torch.float32, shapes=SHAPES):
     noise = torch.Generator().manual_seed(seed)
     shapes = [shape for shape in shapes if len(shape) >= rule.min_ndim]
     return [torch.randn(s, generator=noise).to(dtype).requires_grad_() for s in shapes]
-
-
-def gradient(t, place, param):
-    noise = torch.Generator().manual_seed(7919 * t + place)
-    exponent = torch.randint(-3, 2, tuple(param.shape), generator=noise)
-    return (torch.randn(tuple(param.shape), generator=noise) * 10.0**exponent).to(param.dtype)
-
-
-def train(optimizer, params, steps, offset=0):
-    for t in steps:
-        for place, param in enumerate(params):
-            param.grad = gradient(t, place + offset, param)
-        optimizer.step()
-
-
-def parts(value):
-    return [tensor for v in value for tensor in parts(v)] if isinstance(value, tuple) else [value]
-
-
-def everything(optimizer, params):
-    """Parameters, state and shared state, copied, by name."""
-    found = {("param", i): p.detach().clone() for i, p in enumerate(params)}
-    for i, param in enumerate(params):
-        for name, value in optimizer.state.get(param, {}).items():
-            found |= {(name, i, j): v.clone() for j, v in enumerate(parts(value))}
-    for i, group in enumerate(optimizer.param_groups):
-        found |= {(n, "group", i): v.clone() for n, v in group.items() if torch.is_tensor(v)}
-    return found
-
-
-def same(a, b):
-    """Equal to the last bit; NaN, where float16 overflows, is equal to NaN."""
-    return a.dtype == b.dtype and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
-
-
-def assert_equal(actual, expected):
-    assert actual.keys() == expected.keys()
-    for key, value in expected.items():
-        assert same(actual[key], value), key
 
 
 def refuses(optimizer, params, match, action=None):

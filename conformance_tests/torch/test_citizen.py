@@ -17,12 +17,13 @@ import pickle
 import pytest
 
 import samestep
+from samestep.arrays import parts
+from samestep.conformance.harness import classes
 from samestep.conformance.harness.settings import is_own, settings, typical
 from samestep.declaration import Hyper
 
 torch = pytest.importorskip("torch")
 adapter = pytest.importorskip("samestep.torch")
-
 from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
 from torch._dynamo.utils import counters  # noqa: E402
 from torch.optim import lr_scheduler, swa_utils  # noqa: E402  (torch is there)
@@ -36,6 +37,13 @@ from torch.testing._internal.common_optimizers import (  # noqa: E402
 )
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
+from samestep.conformance.harness.torch_training import (  # noqa: E402
+    assert_equal,
+    everything,
+    gradient,
+    train,
+)
+
 NATIVE = {name.lower(): native for name, native in vars(torch.optim).items()}
 PEERS = [
     name
@@ -43,12 +51,6 @@ PEERS = [
     if isinstance(NATIVE.get(name.lower()), type) and "torch" in getattr(samestep, name).dialects
 ]
 """Rules that torch.optim has too."""
-
-
-def arguments(rule):
-    """What the native class of a rule is called with to be that very rule."""
-    own = {n: v for n, v in rule.hypers.items() if n in type(rule).fields()}
-    return {"rule": rule.rule, **own} if isinstance(rule, samestep.Wrapper) else own
 
 
 def outside(field):
@@ -82,7 +84,8 @@ def info(cls):
     return OptimizerInfo(
         getattr(adapter, cls.__name__),
         optim_inputs_func=lambda device, dtype=None: [
-            OptimizerInput(None, arguments(rule), label) for label, rule in settings(cls).items()
+            OptimizerInput(None, classes.arguments(rule), label)
+            for label, rule in settings(cls).items()
         ],
         optim_error_inputs_func=lambda device, dtype: error_inputs(cls),
         supported_impls=("differentiable",),
@@ -94,7 +97,7 @@ def info(cls):
 
 def made(rule, params, **options):
     """The native optimizer of a rule."""
-    return getattr(adapter, type(rule).__name__)(params, **arguments(rule), **options)
+    return classes.made(adapter, rule, params, **options)
 
 
 def parameters(rule, shapes=((3,), (4, 5), (2, 3, 2)), seed=0, dtype=torch.float64):
@@ -102,51 +105,6 @@ def parameters(rule, shapes=((3,), (4, 5), (2, 3, 2)), seed=0, dtype=torch.float
     shapes = [shape for shape in shapes if len(shape) >= rule.min_ndim]
     made = [torch.randn(shape, generator=noise, dtype=dtype) for shape in shapes]
     return [torch.nn.Parameter(param) for param in made]
-
-
-def gradient(step, place, param):
-    """Of either sign, over several decades."""
-    noise = torch.Generator().manual_seed(7919 * step + place)
-
-    def values():
-        exponent = torch.randint(-3, 2, param.shape, generator=noise)
-        return (
-            torch.randn(param.shape, generator=noise, dtype=torch.float64)
-            * 10.0 ** exponent.double()
-        )
-
-    found = torch.complex(values(), values()) if param.is_complex() else values()
-    return found.to(param.dtype)
-
-
-def train(optimizer, params, steps, offset=0):
-    for step in steps:
-        for place, param in enumerate(params):
-            param.grad = gradient(step, place + offset, param)
-        optimizer.step()
-
-
-def parts(value):
-    return [part for one in value for part in parts(one)] if isinstance(value, tuple) else [value]
-
-
-def everything(optimizer, params):
-    """Parameters, state and what groups share, copied."""
-    found = {("param", i): param.detach().clone() for i, param in enumerate(params)}
-    for i, param in enumerate(params):
-        for name, value in optimizer.state.get(param, {}).items():
-            found |= {(name, i, j): part.detach().clone() for j, part in enumerate(parts(value))}
-    for i, group in enumerate(optimizer.param_groups):
-        found |= {
-            (n, "group", i): v.detach().clone() for n, v in group.items() if torch.is_tensor(v)
-        }
-    return found
-
-
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        assert found[key].dtype == value.dtype and torch.equal(found[key], value), key
 
 
 def assert_close(params, others, tolerance=1e-12):
@@ -246,7 +204,7 @@ def test_a_learning_rate_may_be_a_tensor_of_one_element(rule_class, dimensions):
     numbers, tensors = parameters(rule), parameters(rule)
     lr = torch.full((1,) * dimensions, 0.5, dtype=torch.float64)
     number = made(rule.replace(lr=0.5), numbers)
-    tensor = getattr(adapter, rule.name)(tensors, **{**arguments(rule), "lr": lr})
+    tensor = getattr(adapter, rule.name)(tensors, **{**classes.arguments(rule), "lr": lr})
     for step, value in enumerate((0.5, 0.5, 0.25, 0.0)):
         lr.fill_(value)
         number.param_groups[0]["lr"] = value

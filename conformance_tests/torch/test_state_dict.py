@@ -8,10 +8,16 @@ import io
 import pytest
 
 import samestep
+from samestep.arrays import parts
 from samestep.conformance.harness.settings import typical
 
 torch = pytest.importorskip("torch")
 adapter = pytest.importorskip("samestep.torch")
+from samestep.conformance.harness.torch_training import (  # noqa: E402
+    assert_equal,
+    everything,
+    train,
+)
 
 SHAPES = {"a": (3, 2), "b": (2, 4), "c": (2, 3, 2), "d": (3, 2)}
 
@@ -28,42 +34,8 @@ def bound(rule, params, names=True):
     return adapter.bind(rule, params.items() if names else params.values())
 
 
-def gradient(step, name, param):
-    noise = torch.Generator().manual_seed(7919 * step + ord(name[0]))
-    exponent = torch.randint(-3, 2, param.shape, generator=noise)
-    return (torch.randn(param.shape, generator=noise) * 10.0**exponent).to(param.dtype)
-
-
-def train(optimizer, params, steps):
-    for step in steps:
-        for name, param in params.items():
-            param.grad = gradient(step, name, param)
-        optimizer.step()
-
-
 def clone(params, order=None):
     return {n: torch.nn.Parameter(params[n].detach().clone()) for n in order or params}
-
-
-def parts(value):
-    return [part for one in value for part in parts(one)] if isinstance(value, tuple) else [value]
-
-
-def everything(optimizer, params):
-    """Parameters, state and what groups share, copied, by name."""
-    found = {("param", name): param.detach().clone() for name, param in params.items()}
-    for name, param in params.items():
-        for slot, value in optimizer.state.get(param, {}).items():
-            found |= {(slot, name, i): part.clone() for i, part in enumerate(parts(value))}
-    for i, group in enumerate(optimizer.param_groups):
-        found |= {(n, "group", i): v.clone() for n, v in group.items() if torch.is_tensor(v)}
-    return found
-
-
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        assert found[key].dtype == value.dtype and torch.equal(found[key], value), key
 
 
 def through_a_file(state):
