@@ -10,9 +10,9 @@ import pytest
 import samestep
 from samestep.checkpoints import read
 from samestep.command_line.demonstration.network import logits
-from samestep.conformance.harness.settings import all_rules, typical
+from samestep.conformance.harness.parametrized import each_rule
+from samestep.conformance.harness.settings import typical
 from samestep.parity.backend import Backend, backends
-from samestep.wrapper import Wrapper
 
 STAGE = 100
 """Steps in one framework."""
@@ -23,6 +23,10 @@ BOUND = 1e-10
 in 400 steps; a state that is lost or mistaken is off by much more."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:Explicitly requested dtype:UserWarning")
+
+for name in STAGES:
+    if not isinstance(backends().get(name), Backend):
+        pytest.skip(f"needs {name}", allow_module_level=True)
 
 
 def problem():
@@ -72,25 +76,6 @@ def trained(run, name, first, count):
     return run
 
 
-def rules():
-    """Every rule; but for the first of each kind and some wrappers in make thorough."""
-    kinds: dict[str, type] = {}
-    for rule in all_rules():
-        if not issubclass(rule, Wrapper):
-            kinds.setdefault(str(rule.needs), rule)
-    soon = {*kinds.values(), samestep.Adan, samestep.AdamW, samestep.Lookahead, samestep.Average}
-    for rule in all_rules():
-        marks = () if rule in soon else pytest.mark.thorough
-        yield pytest.param(rule, id=rule.__name__, marks=marks)
-
-
-@pytest.fixture(autouse=True)
-def _all_there():
-    for name in STAGES:
-        if not isinstance(backends().get(name), Backend):
-            pytest.skip(f"needs {name}")
-
-
 def suited(rule):
     """The parameters that the rule takes; the others are not trained."""
     return {path: array for path, array in params.items() if array.ndim >= rule.min_ndim}
@@ -118,9 +103,9 @@ def start(rule, name):
         return Frozen(backend.start(rule, suited(rule), "float64"), backend)
 
 
-@pytest.mark.parametrize("rule_of", list(rules()))
-def test_a_run_carried_through_three_frameworks_ends_where_each_does_alone(rule_of, tmp_path):
-    rule = typical(rule_of)
+@pytest.mark.parametrize("rule_name", each_rule())
+def test_a_run_carried_through_three_frameworks_ends_where_each_does_alone(rule_name, tmp_path):
+    rule = typical(getattr(samestep, rule_name))
     file = tmp_path / "state.safetensors"
     for stage, name in enumerate(STAGES):
         run = start(rule, name)
@@ -138,11 +123,9 @@ def test_a_run_carried_through_three_frameworks_ends_where_each_does_alone(rule_
             assert moved > 1e-3 or rule.min_ndim > params[path].ndim, path
 
 
-@pytest.mark.parametrize("rule_of", list(rules()))
-def test_it_ends_elsewhere_without_the_state(rule_of):
-    rule = typical(rule_of)
-    if not (rule.slots() or rule.shared()):
-        pytest.skip("the rule keeps nothing")
+@pytest.mark.parametrize("rule_name", each_rule(lambda rule: rule.slots() or rule.shared()))
+def test_it_ends_elsewhere_without_the_state(rule_name):
+    rule = typical(getattr(samestep, rule_name))
     name = STAGES[0]
     first = trained(start(rule, name), name, 0, STAGE)
     stateless = start(rule, name)

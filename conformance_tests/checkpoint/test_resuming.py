@@ -14,12 +14,11 @@ import samestep
 from samestep.checkpoints import Checkpoint, read, write
 from samestep.checkpoints.contents import arrays
 from samestep.conformance.harness.resuming import Jobs, begun, stepped
-from samestep.conformance.harness.settings import all_rules, settings, typical
+from samestep.conformance.harness.settings import all_rules, representatives, settings, typical
 from samestep.parity import record
 from samestep.parity.backend import NUMPY, Backend, backends
 from samestep.parity.trajectory import suited
 from samestep.schedules import CosineDecay, ExponentialDecay
-from samestep.wrapper import Wrapper
 
 HALF = 13
 """Steps to the middle: in the middle of what Lookahead and Accumulate do in several steps, too."""
@@ -29,10 +28,7 @@ trajectory = record(seed=3, steps=2 * HALF)
 
 def jobs_for(backend, dtype, every, thorough):
     """Rules of all kinds, with schedules and other dtypes of the state, by name."""
-    classes = all_rules()
-    if not every:
-        first = {rule.needs: rule for rule in reversed(classes) if not issubclass(rule, Wrapper)}
-        classes = [*first.values(), samestep.Lookahead, samestep.ClipGlobalNorm]
+    classes = all_rules() if every else representatives()
     rules = {cls.__name__: typical(cls) for cls in classes}
     if backend is NUMPY and thorough:
         rules |= {

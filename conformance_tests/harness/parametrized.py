@@ -81,7 +81,7 @@ def parametrize(metafunc: pytest.Metafunc, rules: Sequence[type[Rule]]) -> None:
 
 def each_rule(where: Callable[[Rule], Any] = lambda rule: True) -> list[Any]:
     """Names of the package's rules of which a condition holds, for a test of one framework."""
-    own = (rule for rule in all_rules() if is_own(rule) and where(_typical(rule)))
+    own = (rule for rule in all_rules() if is_own(rule) and where(typical(rule)))
     return [
         pytest.param(
             rule.__name__, id=rule.__name__, marks=_marks({"rule_class": rule}, framework=True)
@@ -94,11 +94,13 @@ def _cases(taken: Sequence[str], rules: Sequence[type[Rule]]) -> Iterator[tuple[
     """Every combination of values, with its label."""
     sides: list[list[tuple[str, Case]]] = []
     if "rule_class" in taken:
-        sides.append([(rule.__name__, {"rule_class": rule}) for rule in rules])
+        sides.append(
+            [(rule.__name__, {"rule_class": rule, "rule": typical(rule)}) for rule in rules]
+        )
     if "setting" in taken:
         sides.append(
             [
-                (f"{rule.__name__}-{label}", {"setting": instance})
+                (f"{rule.__name__}-{label}", {"setting": instance, "rule": instance})
                 for rule in rules
                 for label, instance in settings(rule).items()
             ]
@@ -121,15 +123,15 @@ def _cases(taken: Sequence[str], rules: Sequence[type[Rule]]) -> Iterator[tuple[
 def applies(test: Callable[..., Any], case: Case) -> bool:
     """Whether a test of the suite says something of a case, which is called without pytest."""
     marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "only"]
+    if "rule_class" in case:
+        case = case | {"rule": typical(case["rule_class"])}
+    elif "setting" in case:
+        case = case | {"rule": case["setting"]}
     return all(_holds(mark.kwargs["where"], case) for mark in marks)
 
 
 def _holds(condition: Any, case: Case) -> bool:
     """Whether a condition on ``rule``, ``backend`` and ``dtype`` holds of a case."""
-    if "rule_class" in case:
-        case = case | {"rule": _typical(case["rule_class"])}
-    elif "setting" in case:
-        case = case | {"rule": case["setting"]}
     return bool(condition(**{name: case[name] for name in inspect.signature(condition).parameters}))
 
 
@@ -152,11 +154,6 @@ def _is_usual(rule: type[Rule], case: Case, framework: bool, everywhere: bool) -
     if unusual:
         return unusual == 1 and rule is shown[0]
     return everywhere or rule in shown or not (framework or backend is not None)
-
-
-@cache
-def _typical(rule: Any) -> Rule:
-    return typical(rule)
 
 
 @cache
