@@ -1,4 +1,4 @@
-"""``samestep bench --checkpoint``: saving and loading beside copying as many bytes.
+"""``samestep bench --checkpoint``: saving and loading, compared with copying as many bytes.
 
 The sides take turns in one process: a save, as many bytes written and flushed to the same disk; a
 load, as many bytes read from it into new memory. Memory is measured in a process of its own, as
@@ -49,7 +49,7 @@ class Measured:
 
 
 def optimizer(megabytes: int, pieces: int = PIECES, stepped: bool = True) -> Any:
-    """``samestep.torch.AdamW`` with so many megabytes of state, or with none yet."""
+    """``samestep.torch.AdamW`` with a number of megabytes of state, or without state."""
     import torch  # noqa: PLC0415
 
     from samestep.torch import AdamW  # noqa: PLC0415

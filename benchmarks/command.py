@@ -1,4 +1,4 @@
-"""``samestep bench``: what the command line asks for, checked, measured, written and printed."""
+"""``samestep bench``: checks the arguments, measures, writes and prints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KINDS = {
 }
 """What the options name."""
 WIDE = 160
-"""Columns of what is printed into a file or a pipe."""
+"""Columns of the output to a file or a pipe."""
 
 
 def bench(

@@ -1,4 +1,4 @@
-"""Which optimizer of which library is which rule, with equal hyperparameters.
+"""The optimizer of each library for each rule, with equal hyperparameters.
 
 The adapters say which optimizer of torch.optim, optax and mlx.optimizers a rule's dialect
 reproduces (entry points of the group ``samestep.natives``). In the other libraries an optimizer is
@@ -37,7 +37,7 @@ SWITCHES = {
 """The ways of executing that torch's optimizers, and those written like them, let one choose."""
 
 GROUPS = {"Muon": {"use_muon": True}}
-"""What pytorch_optimizer wants a group of parameters to say."""
+"""The key that pytorch_optimizer needs in a group of parameters."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def opponents(library: Library) -> dict[str, Opponent]:
 
 
 def _counterpart(library: str, rule: str) -> tuple[Rule, partial[Any]] | None:
-    """Our rule in a library's dialect, and what makes the library's optimizer."""
+    """Our rule in a library's dialect, and the function that makes the library's optimizer."""
     if library not in registry[rule].dialects:
         return None
     ours = registry[rule](like=library)

@@ -21,7 +21,7 @@ __all__ = [
 Shape = tuple[int, ...]
 
 IMPORT = "import"
-"""Among the names of models: importing samestep.torch beside torch."""
+"""The name, among the models, for importing samestep.torch and torch."""
 QUICK = "quick"
 
 
@@ -36,7 +36,7 @@ class Model:
     rules: Sequence[str] = ()
     """The rules that are timed with it; all if empty."""
     device: str = ""
-    """The kind of device that it is for, where others have no room for it."""
+    """The kind of device that has room for it; ``None`` for any."""
 
 
 def elements(shapes: Sequence[Shape]) -> int:
@@ -104,4 +104,4 @@ MODELS = {
     IMPORT: Model("import", [], narrow=True),
     QUICK: Model("20 x (32x32)", [[(32, 32)] * 20]),
 }
-"""By the name that ``--models`` takes; all but the last are what there is to time."""
+"""By the name that ``--models`` takes; all but the last are timed by default."""

@@ -105,7 +105,7 @@ LEGEND = (
 
 
 def _tables(results: Results) -> dict[str, list[Row]]:
-    """The rows under what they have in common."""
+    """The rows, under a title with the columns that are equal in all of them."""
     found: dict[str, list[Row]] = {}
     for row in results.rows:
         common = filter(None, (row.framework, _model(row), row.dtype))
@@ -129,7 +129,7 @@ def _named(row: Row) -> str:
 
 
 def _summary(results: Results) -> list[list[str]]:
-    """What was to be reached, target by target, and what was."""
+    """The table of targets, and how many rows met each."""
     lines = []
     for target in TARGETS:
         found = [(row.figure(target.figure), row) for row in results.rows if concerns(target, row)]
@@ -156,7 +156,7 @@ def _summary(results: Results) -> list[list[str]]:
 
 
 def print_results(console: Console, results: Results) -> None:
-    """Print the rows, what was to be reached, and which libraries there are."""
+    """Print the rows, the targets, and the installed libraries."""
     tables = [(title, [*COLUMNS], _cells(rows)) for title, rows in _tables(results).items()]
     for title, names, cells in (*tables, ("what was to be reached", SUMMARY, _summary(results))):
         table = Table(title=title, title_justify="left", box=box.SIMPLE)

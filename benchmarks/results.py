@@ -24,7 +24,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """A figure of a row, and what it was to be at most."""
+    """A figure of a row, and its limit."""
 
     figure: str
     at_most: float
@@ -38,7 +38,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Row:
-    """One optimizer step of ours, beside one of another library and a plain copy."""
+    """One optimizer step of ours, compared with a step of another library and a plain copy."""
 
     framework: str
     rule: str
@@ -64,7 +64,7 @@ class Row:
     theirs_first_seconds: float | None = None
     verdicts: tuple[Verdict, ...] = ()
     error: str = ""
-    """Why there is no figure."""
+    """The reason if there is no figure."""
 
     @property
     def against(self) -> str:
@@ -132,11 +132,11 @@ def _processor() -> str:
 
 @dataclass
 class Results:
-    """A run: where, against what, and its rows so far."""
+    """A run: the machine, the libraries, and the rows so far."""
 
     machine: dict[str, Any]
     libraries: dict[str, list[str]] = field(default_factory=dict)
-    """The rules that each library has, of those asked for."""
+    """The requested rules that each library has."""
     missing: list[str] = field(default_factory=list)
     """Libraries that are not installed."""
     rows: list[Row] = field(default_factory=list)

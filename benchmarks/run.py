@@ -30,7 +30,7 @@ SWEPT = "AdamW"
 IN_BRIEF = ("AdamW", "Lion")
 """Between them, every library has them."""
 WARMING = 2
-"""Rounds before those that count."""
+"""Rounds at the beginning that are not counted."""
 MANY = 10_000_000
 """Elements of which no copy should stay in memory for long."""
 IMPORTS = 5
@@ -84,7 +84,7 @@ def prepared(options: Options) -> Results:
 
 
 def cases(options: Options) -> list[Case]:
-    """The rows to measure; those with the same step of ours stand together."""
+    """The rows to measure; rows with the same step of ours are neighbours."""
     models = options.models or [name for name in MODELS if name != QUICK]
     installed = {name: library for name, library in LIBRARIES.items() if library.installed}
     found = []
@@ -135,7 +135,7 @@ def _nothing(given: Any) -> None:
 def run(
     options: Options, results: Results, path: Path, watch: Callable[[Row], None] = lambda row: None
 ) -> None:
-    """Measure every case, and write what there is after each.
+    """Measure every case, and write the results after each.
 
     ``watch`` is called with a row before it is measured.
     """
@@ -197,13 +197,13 @@ def _timed(row: Row, taken: Mapping[str, list[float]]) -> Row:
 
 
 def _cores() -> set[int]:
-    """The cores this process may run on; empty where the system does not say."""
+    """The cores this process may run on; empty if the system does not tell."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
 @contextmanager
 def limited(threads: int | None) -> Iterator[None]:
-    """Only so many cores, which every framework that is imported afterwards keeps to."""
+    """Limit the process to this number of cores; frameworks imported afterwards keep to it."""
     cores = _cores()
     if threads is None or not cores:
         yield

@@ -9,7 +9,7 @@ __all__ = ["TARGETS", "Target"]
 
 @dataclass(frozen=True)
 class Target:
-    """An upper bound on one figure of the rows that it is about; what is empty is any."""
+    """An upper bound on one figure of the rows that it selects; an empty field selects any."""
 
     figure: str
     """A figure of a row: ``ratio``, ``copy_ratio``, ``first_ratio`` or ``first_seconds``."""
@@ -21,7 +21,7 @@ class Target:
     rules: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     but: tuple[str, ...] = ()
-    """Rules that it is not about."""
+    """Rules that it does not select."""
     device: str = "cpu"
 
 

@@ -1,4 +1,4 @@
-"""Taking turns, so that what else the machine does falls on all sides alike."""
+"""Taking turns, so that other load on the machine affects all sides equally."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run in torch, JAX, MLX and torch again, beside the same run in torch alone."""
+"""One run in torch, JAX, MLX and torch again, and the same run in torch only."""
 
 import argparse
 import tempfile

@@ -30,7 +30,7 @@ class Losses(TrainingCallback):
 
 
 def main(steps):
-    """Freeze the model, put adapters into it, and train those."""
+    """Freeze the model, add adapters, and train the adapters."""
     mx.random.seed(0)
     heads = {"num_attention_heads": 4, "rms_norm_eps": 1e-5}
     model = llama.Model(llama.ModelArgs(model_type="llama", vocab_size=WORDS, **SIZE, **heads))

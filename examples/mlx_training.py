@@ -16,7 +16,7 @@ from samestep.schedules import warmup_cosine
 
 
 def main(steps):
-    """Train a small network, and say how well it reads what it has not seen."""
+    """Train a small network, and print its accuracy on images that it has not seen."""
     mx.random.seed(0)
     images, labels = load_digits(return_X_y=True)
     images, labels = mx.array(images / 16, mx.float32), mx.array(labels)

@@ -1,4 +1,4 @@
-"""A run of torch that is recorded, and resumed without its optimizer's state; what replay says."""
+"""Record a run of torch that is resumed without its optimizer's state, and replay it."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Muon for the hidden matrices, AdamW for all else: one route, the same in PyTorch and JAX."""
+"""Muon for the hidden matrices, AdamW for everything else: one route for PyTorch and JAX."""
 
 import argparse
 

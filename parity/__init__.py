@@ -4,7 +4,7 @@ r"""The parity kit: do two optimizers take the same steps, and if not, where do 
 ``oracle`` does the same for the rule in float64, and ``compare`` finds the first step and slot that
 differ, the largest difference, and its growth.
 
-Anybody's optimizers are compared, and what differs is said in words, by ``compared``:
+``compared`` compares any two optimizers and says in words what they do differently:
 
     found = compared(subject("optax.adan"), subject("samestep:Adan"))
     print(found.verdict, *found.sentences, sep="\n")

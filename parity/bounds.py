@@ -10,7 +10,7 @@ from dataclasses import dataclass
 __all__ = ["AMPLIFIED", "BOUND", "EPS", "FAR", "Bound"]
 
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23}
-"""One ULP beside the value, at most."""
+"""The largest relative size of one ULP."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def variant_steps(variant: Variant, trajectory: Trajectory) -> Iterator[dict[str
 
 @dataclass
 class Case:
-    """A subject on a trajectory: what a variant has to reproduce."""
+    """A subject on a trajectory, which a variant must reproduce."""
 
     trajectory: Trajectory
     params: Parameters

@@ -85,15 +85,15 @@ class Comparison:
     findings: tuple[Finding, Finding] | None = None
     reasons: list[Reason] = field(default_factory=list)
     unsaid: list[str] = field(default_factory=list)
-    """Parameters that differ, of which the rule says nothing since it does not take them."""
+    """Parameters that differ and that the rule does not take, so they are unexplained."""
     narrow: Comparison | None = None
-    """The comparison in float32 of what agrees in float64."""
+    """The comparison in float32, if both agree in float64."""
     not_narrow: str = ""
-    """Why there is none, where one of them fails in float32."""
+    """The reason if there is none because a side fails in float32."""
 
     @property
     def explained(self) -> bool:
-        """Whether both are reproduced by variants, so that it is known in what they differ."""
+        """Whether variants reproduce both sides, so that their differences are known."""
         return self.findings is not None and all(f.variant for f in self.findings)
 
     @property
@@ -145,21 +145,21 @@ def compared(
     shapes: Mapping[str, tuple[int, ...]] = SHAPES,
     ulp: float | None = None,
 ) -> Comparison:
-    """Step two subjects on the same recorded gradients, and say in what they differ.
+    """Step two subjects on the same recorded gradients, and explain how they differ.
 
     Args:
         a, b: the subjects.
         rule: of which variants are tried; by default the rules whose names they have, and where
             neither has the name of one, single changes of all rules.
         steps: how many.
-        seed: of the trajectory; the one after it gives the trajectory that confirms.
-        dtype: of the parameters; float64 if both have it, else float32.
+        seed: seed of the trajectory; seed + 1 gives the trajectory that confirms.
+        dtype: dtype of the parameters; float64 if both support it, else float32.
         shapes: of the parameters, by path.
         ulp: how many ULP of the dtype a parameter may be apart, in place of the kit's own bound.
 
     Raises:
         SubjectError: one of them cannot be built or stepped; which, and why; or neither moves.
-        ValueError: there is no such dtype, or no such bound.
+        ValueError: the dtype or the bound is not allowed.
     """
     if dtype not in (None, *BOUND):
         raise ValueError(f"dtype={dtype!r}: it must be {listed(map(repr, BOUND))}")
@@ -224,7 +224,7 @@ class _Run:
         return [finite(side, subject, runner, trajectory) for subject, runner, side in pairs]
 
     def _refuse_chance(self, trajectory: Trajectory, both: Sequence[Recorded]) -> None:
-        """Refuse what goes elsewhere when it is run again: nothing can be said of it."""
+        """Raise if a subject takes other steps when it is run again."""
         for subject, once, again in zip(
             self.subjects, both, self._recorded(trajectory), strict=True
         ):
@@ -310,7 +310,7 @@ def _diagnosed(
     cases: Sequence[tuple[Trajectory, Sequence[Recorded]]],
     depth: int,
 ) -> None:
-    """Put the variants that reproduce each side into the result, and what they do differently."""
+    """Add the variants that reproduce each side, and their differences, to the result."""
     for rule in rules:
         taken = _taken_by(rule, cases[0][0])
         if not taken:
@@ -344,7 +344,7 @@ def _taken_by(rule: type[Rule], trajectory: Trajectory) -> set[str]:
 def _both_reproduced(
     result: Comparison, path: str, case: tuple[Trajectory, Sequence[Recorded]]
 ) -> bool:
-    """Whether the variants that were found go the sides' way on a parameter beside those used."""
+    """Whether the variants also agree with the sides on parameters that the search did not use."""
     trajectory, both = case
     return all(
         reproduced(finding, trajectory.taken({path}), recorded.part({path}), result.dtype)

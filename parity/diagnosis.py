@@ -1,4 +1,4 @@
-"""Why two subjects differ: in what the variants that reproduce them differ, in words.
+"""Why two subjects differ: the differences of the variants that reproduce them, in words.
 
 A variant explains a subject only if it reproduces every parameter after every step, on the recorded
 trajectory and on another one. Nothing else is an explanation; where no variant does so the subject
@@ -50,7 +50,7 @@ def _settings(variant: Variant) -> dict[str, Any]:
 
 
 def _needed(one: Variant, other: Variant, trajectory: Trajectory, bound: Bound) -> list[str]:
-    """In what the other must stay as it is to go where it goes; all else may be as in the one."""
+    """The settings of ``other`` that matter: with ``one``'s value its trajectory changes."""
     a, b = _settings(one), _settings(other)
     walked = [trajectory.params, *variant_steps(other, trajectory)]
     sizes, now, needed = Sizes(walked), other, []
@@ -94,7 +94,7 @@ def _reason(a: Finding, b: Finding, one: Variant, other: Variant, name: str) -> 
 
 
 def _others(finding: Finding, name: str) -> Iterator[str]:
-    """What a subject may do in place of a change; the numbers that it has do not tell."""
+    """Other explanations of a change, which these numbers cannot tell apart from it."""
     for field, variant in finding.alike:
         if field == name:
             known = finding.variant.changes if finding.variant else ()

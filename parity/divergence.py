@@ -38,7 +38,7 @@ class Divergence:
     growth: list[float] = field(default_factory=list)
     """The largest difference after each step, in ULP; the start comes first."""
     first: Difference | None = None
-    """The first difference of all; ``None`` where the runs are equal to the last bit."""
+    """The first difference of all; ``None`` if the runs are equal to the last bit."""
     worst: dict[str, Difference] = field(default_factory=dict)
     """The largest difference of each slot."""
     curves: dict[tuple[str, str], list[float]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ def compare(
     whole: bool = False,
     alike: Collection[str] = (),
 ) -> Divergence:
-    """How a run differs from what it should be, such as the oracle's.
+    """How a run differs from the expected run, such as the oracle's.
 
     Differences are counted in ULP of the largest size that an element, or its change in a step,
     has had so far, since an error made while it was large stays.
@@ -70,7 +70,7 @@ def compare(
         before: what ``expected`` came from in each step; by default the expected snapshot before.
         whole: take the size of the whole array for that of every element, as fits matrix rules,
             where each element of a product gathers errors of all the others.
-        alike: slots that hold parameters, such as slow weights; they count in ULP of the parameter.
+        alike: slots with values of parameters, such as slow weights, in ULP of the parameter.
     """
     found = Divergence()
     before = before or [expected[0], *expected[:-1]]
@@ -94,7 +94,7 @@ def compare(
 
 
 def _relative(actual: numpy.ndarray, expected: numpy.ndarray, scale: numpy.ndarray) -> float:
-    """The largest difference beside the size of its element; infinite if one side is no number."""
+    """The largest difference, relative to the size of its element; infinite if one side is NaN."""
     with numpy.errstate(invalid="ignore"):
         apart = numpy.abs(actual - expected) / numpy.where(scale == 0, 1.0, scale)
     apart = numpy.where(

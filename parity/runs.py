@@ -1,4 +1,4 @@
-"""Runs of subjects beside each other: what they take, and the dtype that they compute in."""
+"""Runs of two subjects: the parameters that both take, and the dtype that both compute in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["finite", "is_wide", "moves", "snapshots", "taken"]
 
 
 def finite(side: str, subject: Subject, runner: Runner, trajectory: Trajectory) -> Recorded:
-    """Where a subject goes; what to do about it where that is nowhere."""
+    """The run of a subject; its errors say what to do."""
     try:
         return subject.recorded(runner, trajectory)
     except NotFiniteError as error:
@@ -24,7 +24,7 @@ def finite(side: str, subject: Subject, runner: Runner, trajectory: Trajectory) 
 
 
 def _advised(error: SubjectError, side: str, subject: Subject) -> SubjectError:
-    """What can be done about NaN beside what there was."""
+    """Advice about NaN, added to the message."""
     if not isinstance(error, NotFiniteError):
         return error
     names = [name for name in NAMES["lr"] if name in subject.declared]
@@ -33,7 +33,7 @@ def _advised(error: SubjectError, side: str, subject: Subject) -> SubjectError:
 
 
 def is_wide(side: Subject, runner: Runner, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether it computes in float64: whether it gives what float32 does not hold."""
+    """Whether a subject computes in float64: whether its results are not exact in float32."""
     short = record(0, 3, shapes)  # the second step of these is the one without gradients
     for paths in ({*shapes}, *({path} for path in shapes)):
         try:
@@ -45,7 +45,7 @@ def is_wide(side: Subject, runner: Runner, shapes: Mapping[str, tuple[int, ...]]
         moved = [value[value != short.params[path]] for path, value in last.items()]
         with numpy.errstate(over="ignore"):
             return any(bool(numpy.any(v != v.astype(numpy.float32))) for v in moved)
-    return True  # what it cannot take will be said where it is asked in earnest
+    return True  # a parameter that it does not take is reported by the real run
 
 
 def moves(recorded: Recorded) -> bool:
@@ -100,9 +100,12 @@ def snapshots(one: Recorded, other: Recorded) -> tuple[list[Any], list[Any]]:
         for step, values in enumerate(params):
             snapshots.append({("param", path): value for path, value in values.items()})
             for (
-                slot,
-                path,
-            ), shape in common.items():  # what one side makes at its first step is no difference
+                (
+                    slot,
+                    path,
+                ),
+                shape,
+            ) in common.items():  # state that one side makes at its first step is not a difference
                 kept = (side[step].get(slot, {}).get(path) for side in (own, others))
                 value = next((array for array in kept if array is not None), None)
                 snapshots[-1][slot, path] = numpy.zeros(shape) if value is None else value

@@ -27,7 +27,7 @@ from .variants.variant import Change, Variant, changes
 __all__ = ["Finding", "found", "reproduced"]
 
 SMALL = 1e-3
-"""How small what is left must be beside what is to be explained."""
+"""How small the rest must be, relative to the difference to explain."""
 
 LOOSE = 4.0
 """How many times what one rounding of a scalar in float32 does a loose variant may be off."""
@@ -39,7 +39,7 @@ MOST = 4000
 """Variants that are tried of a rule, so that a comparison ends within seconds."""
 
 MATTERS = 1e-2
-"""An eps beside which the gradients of a recorded trajectory are not large."""
+"""An eps that is not small compared with recorded gradients."""
 
 WIDE, WIDEST = 56, 14
 """How many single changes, the nearest, are combined in twos, and in threes."""
@@ -47,18 +47,18 @@ WIDE, WIDEST = 56, 14
 
 @dataclass(frozen=True)
 class Finding:
-    """What reproduces a subject: a variant, or none, and how many were tried."""
+    """The variant that reproduces a subject, or ``None``, and the number of tried variants."""
 
     subject: str
     variant: Variant | None
     tried: int
     nearest: Variant | None = None
-    """Of variants that do not reproduce it the nearest, in the first steps."""
+    """The nearest variant in the first steps, among variants that do not reproduce the subject."""
     off: float = 0.0
-    """How far the nearest is off after all steps; or the variant, if that is beyond rounding."""
+    """How far ``nearest`` is off after all steps; or ``variant``, if it is off by more than rounding."""
     alike: tuple[tuple[str, Variant], ...] = ()
-    """By the field of a change: variants with another in its place, which these numbers do not tell
-    apart from it and others do."""
+    """Alternatives per change: variants that give the same trajectory with these numbers, though not
+    in general."""
 
     def __str__(self) -> str:
         if self.variant is None and not self.tried:
@@ -98,7 +98,7 @@ class _Search:
         self.tried.add(variant)
         bound = self.bound if not variant.loose else 1e-2
         soon = self.few.off(variant, FEW, max(bound, NEAR))
-        if soon < self.off / 2:  # of those alike, the one with the fewest changes
+        if soon < self.off / 2:  # among equal variants, the one with the fewest changes
             self.nearest, self.off = variant, soon
         if soon > bound or (soon > self.bound and not self._rounds_alike(variant, [self.few], FEW)):
             return False
@@ -110,7 +110,7 @@ class _Search:
     def _rounds_alike(
         self, variant: Variant, cases: Sequence[Case], steps: int | None = None
     ) -> bool:
-        """Whether it is much nearer to the subject than what is computed in float64 is."""
+        """Whether it is much nearer to the subject than the float64 computation is."""
         loose = {deviation.name for deviation in variant.deviations if deviation.loose}
         exact = Variant(
             variant.rule,
@@ -167,7 +167,7 @@ def found(
     unknown = hidden(subject, rule)
     base = _at_its_rate(search.few, base) if "lr" in unknown else base
     itself = base.with_changes(*_declared(base, options_of(subject, rule)))
-    if as_rule(subject) == itself.plain:  # known, not found; what is off is rounding
+    if as_rule(subject) == itself.plain:  # known, not found; the rest is rounding
         off = max(case.off(itself, None, numpy.inf) for case in search.cases)
         return Finding(subject.name, itself, 1, None, off if off > bound.start else 0.0)
     for variant in _candidates(search, base, itself, hint, depth, unknown):
@@ -222,7 +222,7 @@ def _candidates(
     depth: int,
     unknown: set[str],
 ) -> Iterator[Variant]:
-    """Variants to try, those with fewer changes first."""
+    """Variants to try, with fewer changes first."""
     fields = base.rule.fields()
     starts = [base, itself]
     if hint is not None:
@@ -254,7 +254,7 @@ def _candidates(
 
 
 def _singles(base: Variant, unknown: set[str]) -> list[Change]:
-    """Every single change of what a subject does not let be chosen."""
+    """Every single change of a setting that the subject does not let be chosen."""
     return changes(base.rule, {n: v for n, v in base.numbers if n not in unknown or n == "lr"})
 
 
@@ -301,14 +301,14 @@ def _declared(base: Variant, options: Mapping[str, Any]) -> list[Change]:
 
 
 def _dialects(base: Variant) -> Iterator[list[Change]]:
-    """What each dialect has of what the subject does not let be chosen."""
+    """The values of each dialect for settings that the subject does not let be chosen."""
     numbers = dict(base.numbers)
     for item in base.rule.dialects.values():
         yield [Change(n, v) for n, v in item.values.items() if n not in numbers and n != "lr"]
 
 
 def _ranked(case: Case, start: Variant, single: Sequence[Change]) -> list[Change]:
-    """Single changes, those first that bring the variant nearest."""
+    """Single changes, the most promising first."""
     order: dict[Change, float] = {
         change: case.nearness(start.with_changes(change)) for change in single
     }

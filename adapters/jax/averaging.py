@@ -26,7 +26,7 @@ def averaged(rule: Rule, params: Any, state: State) -> Any:
         is itself in it.
 
     Raises:
-        TypeError: the state is none.
+        TypeError: ``state`` is not a state.
         ValueError: the rule keeps no average, or the state is that of another rule or tree.
     """
     kept = averages_in(rule, state)

@@ -34,7 +34,7 @@ def taken(rule: Rule, params: Any, state: State) -> Checkpoint:
 
 
 def restored(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, State]:
-    """Parameters and state; arrays are where those of ``params`` are, sharded likewise."""
+    """Parameters and state; arrays are placed and sharded like the arrays of ``params``."""
     paths, structure = flattened(params)
     arrays = _by_path(rule, paths)
     found = found_for(rule, checkpoint, arrays)
@@ -47,7 +47,7 @@ def restored(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, Stat
 
 
 def _by_path(rule: Rule, paths: list[tuple[Any, Any]]) -> dict[str, Any]:
-    """Arrays as they are, whatever dtypes JAX would let new ones have now."""
+    """Arrays with their dtypes, even if JAX allows no new array of these dtypes."""
     return by_path(
         (dotted(path), leaf if isinstance(leaf, jax.Array) else strong(rule, path, leaf))
         for path, leaf in paths

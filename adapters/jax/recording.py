@@ -61,15 +61,15 @@ def recorder(
 
     Args:
         path: of the safetensors file; its folder must exist.
-        rule: what the transformation computes, such as ``samestep.AdamW(lr=1e-3, like="optax")``;
+        rule: the rule of the transformation, such as ``samestep.AdamW(lr=1e-3, like="optax")``;
             one of samestep says it itself. A transformation of optax tells neither its name nor
             its numbers: without a rule ``samestep replay`` must be given them, and the state is not
             recorded, so that a replay needs the run from its first step on.
         hyperparameters: numbers by name, or a function of the step that gives them, to be recorded
-            beside those of ``optax.inject_hyperparams``.
-        steps: which steps, counted from 0: all, the first so many, a range, a set, or a function
+            in addition to those of ``optax.inject_hyperparams``.
+        steps: the steps to record, from 0: all, the first N, a range, a set, or a function
             of the step that can be traced, such as ``lambda step: step % 100 < 5``.
-        parameters: patterns of the names of those that are recorded, such as ``"*.kernel"``.
+        parameters: patterns of the names of recorded parameters, such as ``"*.kernel"``.
         state: whether the optimizer's state is recorded where a stretch of steps begins.
         append: go on with the recording that there is, as a resumed run does.
         first_step: the number of the first step.

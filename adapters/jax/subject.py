@@ -1,4 +1,4 @@
-"""Steps transformations of optax, and those written like them, for the parity kit."""
+"""Steps transformations of optax, and transformations written like them, for the parity kit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def precisely(dtype: str) -> Iterator[None]:
 
 
 class Runner(BaseRunner):
-    """Runs a transformation, or what a function makes with arguments; one step is one kernel."""
+    """Runs a transformation, or the result of a function; one step is one kernel."""
 
     def __init__(
         self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""
@@ -76,7 +76,7 @@ class _Stepper(Stepper):
 
 
 def _named(rule: str, kind: str, field: str) -> tuple[str, int]:
-    """Our name of what a state of some class has in a field, and the sign that it has there."""
+    """Our name of a field of a state, and its sign there."""
     tables = [KEPT[rule]] if rule in KEPT else [*KEPT.values()]
     meant = {
         (slot, kept.sign)
@@ -85,7 +85,7 @@ def _named(rule: str, kind: str, field: str) -> tuple[str, int]:
         if kind in kept.states and kept.field == field
     }
     name, sign = meant.pop() if len(meant) == 1 else (field, 1)
-    return called(name, sign < 0), sign  # what is added to a parameter has lr in it
+    return called(name, sign < 0), sign  # the update that is added to a parameter includes lr
 
 
 def _arrays(tree: Mapping[str, Any]) -> dict[str, numpy.ndarray]:

@@ -1,4 +1,4 @@
-"""Steps triples ``(init, update, get_params)``: those of ``jax.example_libraries.optimizers``."""
+"""Steps triples ``(init, update, get_params)``, as in ``jax.example_libraries.optimizers``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Runner"]
 
 
 class Runner(BaseRunner):
-    """Runs a triple, or what a function makes with arguments; one step is one kernel."""
+    """Runs a triple, or the result of a function; one step is one kernel."""
 
     def __init__(
         self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""
@@ -53,5 +53,5 @@ class _Stepper(Stepper):
         return {path: numpy.array(value, dtype=numpy.float64) for path, value in values.items()}
 
     def slots(self) -> Slots:
-        """Nothing: what these keep has no names."""
+        """Nothing: the state of a triple has no names."""
         return {}

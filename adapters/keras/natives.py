@@ -7,7 +7,7 @@ Keras is not imported here: an optimizer is asked for its attributes and variabl
 called by their variables' paths, joined by dots. A learning rate that is a schedule is the number
 that it gives now.
 
-This file names rules and hyperparameters: it says what they are called elsewhere.
+This file names rules and hyperparameters: it has their names in Keras.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ KERAS = {
         like="keras",
     ),
 }
-"""The optimizers of Keras that compute what a rule here does."""
+"""The optimizers of Keras that compute the same as a rule."""
 
 _REFUSED = {
     "Ftrl": "there is no rule here for FTRL",
@@ -191,10 +191,10 @@ class _Variable(NamedTuple):
 
 
 def counterpart(rule: str, values: Mapping[str, Any], dtype: str = "float32") -> partial[Any]:
-    """The class of keras.optimizers that computes what a rule computes, with the rule's numbers.
+    """The class of keras.optimizers that computes the same as a rule, with the rule's numbers.
 
     Raises:
-        LookupError: keras.optimizers has none.
+        LookupError: keras.optimizers has no such class.
     """
     import_module("samestep.keras.subject")  # which chooses Keras's backend
     classes = import_module("keras.optimizers")
@@ -274,7 +274,7 @@ def _native(optimizer: Any) -> Native:
 
 
 def _averaging(native: Native, optimizer: Any) -> Native:
-    """The correspondence with what ``use_ema`` adds."""
+    """The correspondence, with the average that ``use_ema`` adds."""
     if not optimizer.use_ema:
         return native
     return replace(
@@ -294,7 +294,7 @@ def _rule(optimizer: Any, native: Native, own: _Variable) -> Rule:
 
 
 def _variables(optimizer: Any, params: Any) -> list[_Variable]:
-    """Every parameter of the optimizer, with the numbers and the state that it has."""
+    """Every parameter of the optimizer, with its numbers and its state."""
     numbers = _numbers(optimizer)
     step = int(_host(optimizer.iterations))
     names = _names(optimizer, params)
@@ -345,7 +345,7 @@ def kept(optimizer: Any, at: int) -> dict[str, Any]:
 
 
 def _numbers(optimizer: Any) -> dict[str, Any]:
-    """Hyperparameters by their names, the learning rate as it is now."""
+    """Hyperparameters by their names, with the current learning rate."""
     found = {name: value for name, value in vars(optimizer).items() if not name.startswith("_")}
     found["learning_rate"] = float(_host(optimizer.learning_rate))
     found["weight_decay"] = optimizer.weight_decay or 0.0
@@ -355,7 +355,7 @@ def _numbers(optimizer: Any) -> dict[str, Any]:
 def _assignments(
     native: Native, own: _Variable, state: ParameterState, rule: Rule
 ) -> list[tuple[Any, Any]]:
-    """Keras's variables and what each is to be."""
+    """Keras's variables and the new value of each."""
     slots = state.slots
     if slots is None:
         value = own.variable.value
@@ -379,7 +379,7 @@ def _assignments(
 
 
 def _refuse_several(who: str, assigned: list[tuple[Any, Any]]) -> None:
-    """Refuse different values for what Keras keeps once for all parameters."""
+    """Raise if parameters have different values of a number that Keras keeps once."""
     seen: dict[int, Any] = {}
     for variable, value in assigned:
         first = seen.setdefault(id(variable), value)

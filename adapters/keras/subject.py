@@ -62,7 +62,7 @@ class _Stepper(Stepper):
             self.optimizer.build([*self.variables.values()])
 
     def _precisely(self) -> AbstractContextManager[Any]:
-        """Float64 is kept, and is what the learning rate is held in."""
+        """Float64 is kept, and the learning rate is held in it."""
         jax = sys.modules.get("jax") if self.keras.backend.backend() == "jax" else None
         wide: Callable[[], AbstractContextManager[Any]]
         wide = nullcontext if jax is None else lambda: jax.enable_x64(True)

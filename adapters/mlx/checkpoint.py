@@ -20,7 +20,7 @@ __all__ = ["restore", "taken"]
 
 
 def taken(optimizer: RuleOptimizer, params: Any) -> Checkpoint:
-    """Parameters and state; what has taken no gradient, such as a frozen layer, has no state."""
+    """Parameters and state; a parameter without gradients, in a frozen layer, has no state."""
     tree = _tree(params)
     state = optimizer._begun(tree)
     held = _prefixes(optimizer.state)

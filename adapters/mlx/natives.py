@@ -56,7 +56,7 @@ def _always(value: Any) -> Field:
 
 
 def _named(*names: str) -> dict[str, str | Field]:
-    """Fields that are called alike, and the learning rate."""
+    """Fields with the same name, and the learning rate."""
     return {"lr": "learning_rate", **{name: name for name in names}}
 
 
@@ -103,7 +103,7 @@ MLX: dict[str, Native] = {
         "Muon", {**_MOMENTUM, "ns_steps": "ns_steps", "decay": _always("l2")}, {"m": "v"}
     ),
 }
-"""By class. The tests that hold each dialect beside MLX read slots by these names too."""
+"""By class. The tests that compare each dialect with MLX read slots by these names too."""
 
 BELOW = Native(
     "SGD",
@@ -122,7 +122,7 @@ FORM = {"lr_at", "axes"}
 
 
 class _Own(NamedTuple):
-    """A parameter, its optimizer, and what that computes for it."""
+    """A parameter, its optimizer, and the rule that computes the same."""
 
     path: str
     param: Any
@@ -131,7 +131,7 @@ class _Own(NamedTuple):
     rule: Rule
     step: int
     state: Mapping[str, Any]
-    """Entries of its state in MLX; of one that has none yet empty."""
+    """Entries of its state in MLX; empty if there is no state yet."""
 
 
 class _One(NamedTuple):
@@ -144,10 +144,10 @@ class _One(NamedTuple):
 
 
 def counterpart(rule: str, values: Mapping[str, Any], dtype: str = "float32") -> partial[Any]:
-    """The class of mlx.optimizers that computes what a rule computes, with the rule's numbers.
+    """The class of mlx.optimizers that computes the same as a rule, with the rule's numbers.
 
     Raises:
-        LookupError: mlx.optimizers has none.
+        LookupError: mlx.optimizers has no such class.
     """
     return correspondence.counterpart(mlx.optimizers, MLX, rule, values, dtype)
 
@@ -208,7 +208,7 @@ def from_state(state: Mapping[str, Any], rule: Any, params: Any) -> Checkpoint:
 
     Raises:
         CheckpointError: no rule of ours computes the same, or state is missing.
-        TypeError: ``rule`` is a class, and none of ``mlx.optimizers``.
+        TypeError: ``rule`` is a class that is not in ``mlx.optimizers``.
     """
     flat = dict(_flat(state))
     rates = [float(value) for name, value in flat.items() if name.endswith("learning_rate")]

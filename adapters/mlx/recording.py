@@ -3,7 +3,7 @@
     with samestep.mlx.recorder("run.safetensors", optimizer):
         train()
 
-It stands in the place of ``optimizer.apply_gradients``, which ``update`` calls as well. Every step
+It replaces ``optimizer.apply_gradients``, which ``update`` calls as well. Every step
 that is recorded is evaluated; inside ``mx.compile`` there is nothing to write.
 """
 
@@ -45,15 +45,15 @@ def recorder(
     Args:
         path: of the safetensors file; its folder must exist.
         optimizer: any ``mlx.optimizers.Optimizer``.
-        steps: which steps, counted from 0: all, the first so many, a range, a set, or a function.
-        parameters: patterns of the names of those that are recorded, such as ``"*.weight"``.
+        steps: the steps to record, from 0: all, the first N, a range, a set, or a function.
+        parameters: patterns of the names of recorded parameters, such as ``"*.weight"``.
         state: whether the optimizer's state is recorded where a stretch of steps begins.
         append: go on with the recording that there is, as a resumed run does.
         first_step: the number of the first step.
 
     Raises:
         RecordingError: the file cannot be written.
-        TypeError: this is no optimizer of MLX.
+        TypeError: ``optimizer`` is not an optimizer of MLX.
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"{type(optimizer).__name__} is no mlx.optimizers.Optimizer")
@@ -93,7 +93,7 @@ class MlxRecorder:
         self.recorder.__exit__(kind, error, at)
 
     def _stepped(self, gradients: Any, parameters: Any) -> Any:
-        """``apply_gradients``, with what is before and behind it written."""
+        """``apply_gradients``, recording the arrays before and after it."""
         own = type(self.optimizer).apply_gradients
         step = self.recorder.number
         grads = dict(_flat(gradients))
@@ -138,7 +138,7 @@ class MlxRecorder:
 
 
 def _grouped(found: dict[str, tuple[Any, Rule | None]]) -> dict[str, Group]:
-    """Groups by parameter, one object for those that are alike."""
+    """Groups by parameter; equal groups are one object."""
     made: dict[Any, Group] = {}
     for numbers, rule in found.values():
         made.setdefault((id(numbers), repr(rule)), Group(numbers, rule))
@@ -177,7 +177,7 @@ def _called(optimizer: Any) -> str:
 
 
 def _refuse_traced(arrays: list[Any]) -> None:
-    """Refuse arrays that mx.compile traces, of which there is nothing to write."""
+    """Raise for arrays that mx.compile traces, because they have no values."""
     try:
         xp.eval(arrays)
     except (ValueError, RuntimeError) as error:

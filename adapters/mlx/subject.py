@@ -1,4 +1,4 @@
-"""Steps optimizers of MLX, and those written like them, on the CPU, for the parity kit."""
+"""Steps optimizers of MLX, and optimizers written like them, on the CPU, for the parity kit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Runner"]
 
 
 class Runner(BaseRunner):
-    """Runs what a class makes with arguments, or copies of what is made already."""
+    """Runs an optimizer that a class makes with arguments, or copies of an existing optimizer."""
 
     def __init__(
         self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""

@@ -83,7 +83,7 @@ class Torch(Backend):
 
 
 class TorchPacked(Torch):
-    """PyTorch, small parameters gathered and large ones in pieces."""
+    """PyTorch, with small parameters gathered and large parameters in pieces."""
 
     name = "torch (packed)"
     execution = "packed"

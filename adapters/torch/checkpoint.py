@@ -32,7 +32,7 @@ Params: TypeAlias = (
 
 
 class _Own(NamedTuple):
-    """A parameter of the optimizer: what a checkpoint calls it, its group and its own rule."""
+    """A parameter of the optimizer: its name in a checkpoint, its group and its own rule."""
 
     path: str
     group: int
@@ -103,7 +103,7 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
 
 
 def _others(optimizer: RuleOptimizer, params: Params | None) -> dict[str, torch.Tensor]:
-    """What a model has beside the optimizer's parameters: frozen ones, and buffers."""
+    """Frozen parameters and buffers of a model, which the optimizer does not have."""
     if not isinstance(params, torch.nn.Module):
         return {}
     held = {id(param) for group in optimizer.param_groups for param in group["params"]}
@@ -118,7 +118,7 @@ def _check_values(
     others: Mapping[str, torch.Tensor],
     checkpoint: Checkpoint,
 ) -> None:
-    """Refuse values that are not there, or not those of this model."""
+    """Raise if values are missing, or are of another model."""
     if found and all(saved.value is None for saved in found.values()):
         raise CheckpointError(
             "the checkpoint has no values of parameters, only state; restore it without a model"

@@ -21,7 +21,7 @@ EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16"
 
 
 def _resolution(value: Any, about: About) -> dict[str, Any]:
-    """Adafactor's eps, the first of which may be ``None`` for that of the dtype."""
+    """Adafactor's eps; the first may be ``None``, for the eps of the dtype."""
     first, second = value
     left_open = about.numbers.get("eps", (None,))[0] is None
     return {"eps": (None if left_open and first == EPS[about.dtype] else first, second)}
@@ -128,7 +128,7 @@ TORCH = {
         like="torch",
     ),
 }
-"""The optimizers of torch.optim that compute what a rule here does."""
+"""The optimizers of torch.optim that compute the same as a rule."""
 
 _NOT_OF_TORCH = {
     "ASGD": "there is no rule here for averaged SGD; its rates and averages are its own",
@@ -140,7 +140,7 @@ _NOT_OF_TORCH = {
 
 
 def _debiased(name: str, beta: Callable[[Mapping[str, Any]], float]) -> Kept:
-    """An average that is kept divided by the weight that it has gathered so far."""
+    """An average that is kept divided by its weight so far."""
 
     def gathered(about: About) -> float:
         decay = beta(about.numbers)
@@ -376,7 +376,7 @@ class Library:
     def closed(
         self, slots: dict[str, Any], native: Native, member: Member, step: int
     ) -> dict[Any, Any]:
-        """A parameter's state as it is kept."""
+        """A parameter's state in the library's form."""
         if native.counts:
             slots["step"] = self._counter(step, member)
         return slots

@@ -57,10 +57,10 @@ class _Found(NamedTuple):
 
 
 def counterpart(rule: str, values: Mapping[str, Any], dtype: str = "float32") -> partial[Any]:
-    """The class of torch.optim that computes what a rule computes, with the rule's numbers.
+    """The class of torch.optim that computes the same as a rule, with the rule's numbers.
 
     Raises:
-        LookupError: torch.optim has none.
+        LookupError: torch.optim has no such class.
     """
     return correspondence.counterpart(torch.optim, TORCH, rule, values, dtype)
 
@@ -82,7 +82,7 @@ def restore(optimizer: Any, saved: Checkpoint, params: Params | None = None) -> 
 
     Raises:
         CheckpointError: the checkpoint is not of these parameters, or the optimizer computes
-            something else; nothing has been changed.
+            something else. Nothing has been changed.
     """
     found = _held(optimizer, params)
     groups, states = _planned(found, saved, params is not None)
@@ -123,7 +123,7 @@ def from_state_dict(
 
     Raises:
         CheckpointError: something in it cannot be carried, and why.
-        ValueError: there is no such dialect.
+        ValueError: the dialect is unknown.
     """
     return _taken(_found(optimizer, state_dict, params, dialect), params is not None)
 
@@ -148,7 +148,7 @@ def into_state_dict(
     Raises:
         CheckpointError: the checkpoint is not of these parameters, or the optimizer computes
             something else.
-        ValueError: there is no such dialect.
+        ValueError: the dialect is unknown.
     """
     found = _found(optimizer, state_dict, params, dialect, saved)
     changes, states = _planned(found, saved, with_values=False)
@@ -246,7 +246,7 @@ def _members(
         state = {name: _plain(v) for name, v in library.opened(repr(path), kept).items()}
         shape, dtype = _form(path, native, state, param, saved)
         step = library.count(state, groups[place]) if native.counts else None
-        if step is None:  # that it has begun is all there is to know
+        if step is None:  # it is only known that the state has begun
             step = int(any(state.get(str(name)) is not None for name in native.slots.values()))
         arrays = [array for array in state.values() if torch.is_tensor(array) and array.ndim]
         device = arrays[0].device if arrays else torch.device("cpu")
@@ -275,7 +275,7 @@ def _form(
     param: torch.Tensor | None,
     saved: Checkpoint | None,
 ) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of a parameter, or those that its state speaks of."""
+    """Shape and dtype of a parameter, or of its state if there is no parameter."""
     if param is not None:
         return tuple(param.shape), dtype_name(param.dtype)
     arrays = [v for n, v in state.items() if torch.is_tensor(v) and n != "step"]
@@ -332,7 +332,7 @@ def _refuse_shapes(who: str, rule: Rule, member: Member, slots: Mapping[str, Any
 def _planned(
     found: _Found, saved: Checkpoint, with_values: bool
 ) -> tuple[list[dict[str, Any]], dict[str, dict[Any, Any] | None]]:
-    """What every group is to say, and the state of every parameter; nothing is changed."""
+    """The new values of every group, and the state of every parameter; nothing is changed."""
     library, native = found.library, found.native
     rules = {member.path: found.rule(member) for member in found.members}
     wanted = {member.path: Wanted(rules[member.path], member) for member in found.members}
@@ -412,7 +412,7 @@ def _own(part: Any, member: Member) -> torch.Tensor:
 
 
 def _update(group: dict[str, Any], changed: Mapping[str, Any]) -> None:
-    """Set hyperparameters; a tensor stays the one that it is."""
+    """Set hyperparameters; a tensor is overwritten in place."""
     for name, value in changed.items():
         old = group.get(name)
         if torch.is_tensor(old) and not torch.is_tensor(value):
@@ -453,7 +453,7 @@ def _names(params: Params | None) -> dict[int, str]:
 
 
 def _path(group: Mapping[str, Any], at: int, name: str | None, place: int) -> str:
-    """What a parameter is called: by its own name, by that of the model given, or by its place."""
+    """The name of a parameter: its own, or its name in the given model, or its place."""
     if "param_names" in group:
         return str(group["param_names"][at])
     return str(place) if name is None else name

@@ -50,10 +50,10 @@ def recorder(
 
     Args:
         path: of the safetensors file; its folder must exist.
-        optimizer: any ``torch.optim.Optimizer``, or what accelerate or Lightning put around one.
+        optimizer: any ``torch.optim.Optimizer``, or a wrapper of accelerate or Lightning.
         model: the model, or named tensors, for the parameters' names.
-        steps: which steps, counted from 0: all, the first so many, a range, a set, or a function.
-        parameters: patterns of the names of those that are recorded, such as ``"*.weight"``.
+        steps: the steps to record, from 0: all, the first N, a range, a set, or a function.
+        parameters: patterns of the names of recorded parameters, such as ``"*.weight"``.
         state: whether the optimizer's state is recorded where a stretch of steps begins.
         append: go on with the recording that there is, as a resumed run does.
         first_step: the number of the first step.
@@ -61,7 +61,7 @@ def recorder(
     Raises:
         RecordingError: the file cannot be written, a pattern fits no parameter, or a parameter is
             spread over processes.
-        TypeError: this is no optimizer of torch.
+        TypeError: ``optimizer`` is not an optimizer of torch.
     """
     inner = optimizer
     while not isinstance(inner, torch.optim.Optimizer) or hasattr(inner, "optimizer"):
@@ -137,7 +137,7 @@ class TorchRecorder:
                 yield group, name, param
 
     def _begin(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
-        """What ``step`` calls first; with a closure there are no gradients yet."""
+        """The hook before ``step``; with a closure there are no gradients yet."""
         if self._is_inside():
             return None
         self._outer, self._before = sys._getframe(1), None
@@ -154,7 +154,7 @@ class TorchRecorder:
         return args, {**kwargs, "closure": again}
 
     def _is_inside(self) -> bool:
-        """Whether this is a step that another has called, as that of a subclass calls its own."""
+        """Whether this step was called by another step, such as a subclass's step."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None and self._outer is not None:
             if frame is self._outer:
@@ -215,7 +215,7 @@ class TorchRecorder:
         return replace(taken, parameters=own)
 
     def _end(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        """Write the parameters behind the step, and the numbers that it had."""
+        """Write the parameters after the step, and its numbers."""
         if sys._getframe(1) is not self._outer:
             return
         before, self._before, self._outer = self._before, None, None
@@ -274,7 +274,7 @@ def _names(model: Any) -> dict[int, str]:
 
 
 def _refuse(name: str, param: torch.Tensor) -> None:
-    """Refuse what is no array of this process."""
+    """Raise if a tensor does not belong to this process alone."""
     if hasattr(param, "__tensor_flatten__") or hasattr(param.data, "full_tensor"):
         raise RecordingError(
             f"parameter {name!r} is a {type(param.data).__name__}, spread over processes; record a "

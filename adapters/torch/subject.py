@@ -1,4 +1,4 @@
-"""Steps optimizers of torch, and those written like them, for the parity kit."""
+"""Steps optimizers of torch, and optimizers written like them, for the parity kit."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def given(subject: Subject, name: str, field: Hyper, value: Any) -> Subject:
 
 
 def _chosen(a: Subject, b: Subject, name: str, field: Hyper) -> Any:
-    """The number for both: what a user gave, or one that switches the feature on."""
+    """The number for both sides: the user's number, or one that switches the feature on."""
     for side in (a, b):
         if _is_given(side, name, field):
             return value_of(side, name, field)
@@ -126,7 +126,7 @@ def _is_given(subject: Subject, name: str, field: Hyper) -> bool:
 
 
 def matched(a: Subject, b: Subject, rule: type[Rule]) -> Matched:
-    """Both sides with the same numbers where both have them; what was given stays."""
+    """Both sides with the same numbers, if both have them; given numbers stay."""
     shared, own = {}, {}
     fields = {n: f for n, f in rule.fields().items() if isinstance(f, Hyper)}
     for name, field in fields.items():
@@ -187,7 +187,7 @@ def hidden(subject: Subject, rule: type[Rule]) -> set[str]:
 
 
 def as_rule(subject: Subject) -> Rule | None:
-    """The rule that a subject is, if it is one."""
+    """The rule of a subject that is a rule; else ``None``."""
     target = subject.target
     if isinstance(target, type) and issubclass(target, Rule):
         return target(**subject.arguments)

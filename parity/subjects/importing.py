@@ -31,7 +31,7 @@ def entries() -> dict[str, Any]:
 
 
 def stepping(package: str, who: str = "") -> ModuleType:
-    """The module that steps what is made with a package.
+    """The module that steps the optimizers of a package.
 
     Raises:
         SubjectError: it, or the package, cannot be imported.
@@ -47,7 +47,7 @@ def imported(name: str) -> Any:
     """What a dotted name, ``module:name``, ``file.py:name`` or ``samestep:Rule`` names.
 
     Raises:
-        SubjectError: there is no such thing, or it cannot be imported.
+        SubjectError: the name does not exist, or it cannot be imported.
     """
     place, _, inside = name.rpartition(":")
     if place == "samestep":
@@ -107,7 +107,7 @@ def _executed(name: str, path: Path) -> ModuleType:
 
 
 def _without_its_package(name: str) -> Any:
-    """What is in a module whose packages lack something that it does not need itself.
+    """The content of a module whose packages lack a dependency that it does not need itself.
 
     holocron and timm cannot be imported without a torchvision that fits; their optimizers need
     none. The folder is looked through for the module that defines the name, which is imported as

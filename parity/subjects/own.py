@@ -17,7 +17,7 @@ __all__ = ["Runner"]
 
 
 class Runner(BaseRunner):
-    """Runs a rule, or what a rule's class makes with arguments."""
+    """Runs a rule, or the rule that a class makes with arguments."""
 
     def __init__(
         self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""

@@ -14,7 +14,7 @@ __all__ = ["declared", "parameters", "required", "rule_of", "takes_any"]
 
 
 def parameters(target: Any) -> Iterator[inspect.Parameter]:
-    """The parameters of what can be called; none of what is made already."""
+    """The parameters of a callable; none of an existing optimizer."""
     if not callable(target) or isinstance(target, Rule):
         return
     try:
@@ -25,7 +25,7 @@ def parameters(target: Any) -> Iterator[inspect.Parameter]:
 
 
 def declared(target: Any) -> dict[str, Any]:
-    """Arguments and their defaults; ``...`` where there is none."""
+    """Arguments and their defaults; ``...`` if there is no default."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         item.name: ... if item.default is item.empty else item.default
@@ -40,7 +40,7 @@ def required(target: Any) -> list[str]:
 
 
 def takes_any(target: Any) -> bool:
-    """Whether it takes keywords that it does not name."""
+    """Whether a callable takes arbitrary keywords."""
     return any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters(target))
 
 

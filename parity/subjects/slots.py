@@ -24,7 +24,7 @@ Table = Mapping[str, Native]
 
 
 def of_native(native: Native, state: Mapping[str, Any], about: About) -> dict[str, Any]:
-    """Our slots from a native optimizer's state; those that it does not have are left out."""
+    """Our slots from a native optimizer's state; missing slots are left out."""
     inside = registry[native.rule](like=native.like).hypers.get("lr_at") == "inside"
     found = {}
     for name in native.slots:
@@ -38,7 +38,7 @@ def of_native(native: Native, state: Mapping[str, Any], about: About) -> dict[st
 
 
 def called(slot: str, lr_inside: bool) -> str:
-    """A momentum that has the steps with their lr in it is not the one that has them without."""
+    """A momentum that includes lr is another momentum than one that does not."""
     return "m with lr" if slot == "m" and lr_inside else slot
 
 

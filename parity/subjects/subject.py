@@ -42,7 +42,7 @@ __all__ = ["NotFiniteError", "Recorded", "Runner", "Stepper", "Subject", "Subjec
 Arrays = Mapping[str, numpy.ndarray]
 Slots = dict[str, dict[str, numpy.ndarray]]
 BESIDE = re.compile(r"missing \d+ required (?:keyword-only |positional )?arguments?: (.*)")
-"""How Python says what a call lacks."""
+"""Python's message about a missing argument."""
 
 
 class NotFiniteError(SubjectError):
@@ -114,11 +114,11 @@ class Subject:
 
     @property
     def declared(self) -> dict[str, Any]:
-        """The arguments that it takes, with the values that they have here."""
+        """The arguments that it takes, with their values here."""
         return {**declared(self.target), **self.arguments}
 
     def having(self, **arguments: Any) -> Self:
-        """The same with other arguments; ``lr`` is ``learning_rate`` where it is called that.
+        """The subject with other arguments; ``lr`` also means ``learning_rate``.
 
         Raises:
             SubjectError: it has no such argument.
@@ -172,7 +172,7 @@ class Subject:
 
 @contextmanager
 def _blamed(who: Subject, what: str) -> Iterator[None]:
-    """Turn what a foreign optimizer raises into a ``SubjectError`` that names it."""
+    """Turn an exception of a foreign optimizer into a ``SubjectError`` that names the optimizer."""
     try:
         yield
     except SubjectError:
@@ -196,11 +196,11 @@ def subject(description: Any, /, **arguments: Any) -> Subject:
     """A subject from a dotted name, ``module:name``, ``file.py:name``, or the thing itself.
 
     Args:
-        description: what it is. ``samestep:Adan`` is a rule by its name.
-        arguments: what it is made with, under the library's own names.
+        description: name or object; ``samestep:Adan`` is a rule by its name.
+        arguments: its arguments, under the library's own names.
 
     Raises:
-        SubjectError: there is no such thing, or nothing that can be stepped.
+        SubjectError: the name does not exist, or is nothing that can be stepped.
     """
     shown = description if isinstance(description, str) else _called(description)
     target = imported(description) if isinstance(description, str) else description
@@ -273,7 +273,7 @@ def _package(bare: Subject) -> str:
 
 
 def _of_made(made: Any) -> str | None:
-    """The entry point for what is no class."""
+    """The entry point for an object that is not a class."""
     several = isinstance(made, tuple) and len(made) == len(("init", "update", "get_params"))
     if several and all(map(callable, made)):
         return "jax"
@@ -281,7 +281,7 @@ def _of_made(made: Any) -> str | None:
 
 
 def _filled(bare: Subject) -> dict[str, Any]:
-    """Arguments with a number for those that must be given."""
+    """The arguments, with a number for each required one."""
     return {**dict.fromkeys(required(bare.target), 2.0**-10), **bare.arguments}
 
 

@@ -10,7 +10,7 @@ state is found by type, wherever it is: in chains, ``inject_hyperparams``, ``par
 Every parameter must be found once for each slot of its rule; a ``samestep.route``, or a rule per
 label, serves ``partition``.
 
-``tables`` says where optax keeps what, and ``making`` which of its functions is which rule.
+``tables`` has the place of each slot in optax, and ``making`` the function of each rule.
 ``nodes`` takes a state apart; ``given`` says which rule each parameter has, and ``finding`` the
 ``places`` of its slots; ``counting`` and ``injected`` have steps and numbers, both ways;
 ``reading`` and ``writing`` are the two directions.
@@ -47,10 +47,10 @@ __all__ = [
 
 
 def counterpart(rule: str, values: Mapping[str, Any], dtype: str = "float32") -> partial[Any]:
-    """What makes the transformation of optax that computes what a rule computes.
+    """The call that makes the transformation of optax that computes the same as a rule.
 
     Raises:
-        LookupError: optax has none.
+        LookupError: optax has no such transformation.
     """
     if rule not in MAKERS:
         raise LookupError(f"optax has no transformation that computes {rule}")
@@ -66,7 +66,7 @@ def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> Any:
     """Refused, since a transformation of optax holds no state.
 
     Raises:
-        TypeError: always; it says what to call.
+        TypeError: always; the message says what to call.
     """
     raise TypeError(
         "a transformation of optax holds no state; samestep.jax.to_optax(checkpoint, state, "

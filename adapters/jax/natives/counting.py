@@ -19,7 +19,7 @@ def counts(states: States, owned: list[Own], given: int | None) -> list[int]:
     """How many steps each parameter has taken, in calls.
 
     Raises:
-        CheckpointError: no part counts them and none are given, or they are counted differently.
+        CheckpointError: no part counts the steps and no count is given, or the counts differ.
     """
     counted = [dict(pair for node in own.nodes for pair in _counted(node)) for own in owned]
     everywhere = {place: count for mine in counted for place, count in mine.items()}
@@ -56,7 +56,7 @@ def _count(
 
 
 def _total(inside: Mapping[str, int], own: Own, every: int, mini: int, given: int | None) -> int:
-    """The calls, from what is counted inside of what accumulates."""
+    """The number of calls, from the count inside an accumulating wrapper."""
     values = {*inside.values()}
     if len(values) > 1:
         raise CheckpointError(f"steps are counted differently: {_said(inside)}")
@@ -104,7 +104,7 @@ def _scheduled(node: Node) -> Iterator[tuple[str, int]]:
 
 
 def _outer(states: States) -> dict[str, int]:
-    """Counts that are no rule's: of ``inject_hyperparams``, and of accumulated steps."""
+    """Counts outside of rules: of ``inject_hyperparams``, and of accumulated steps."""
     injected = states.of_kinds("InjectHyperparamsState", "InjectStatefulHyperparamsState")
     steps = states.of_kinds("MultiStepsState")
     inside = [node for node in injected if not steps or steps[0] in node.above]
@@ -163,7 +163,7 @@ def _refuse_other_sync(states: States, own: Own, count: int) -> None:
 
 
 def recounted(node: Node, calls: int, every: int) -> dict[str, Any]:
-    """The counts of a part after so many calls."""
+    """The counts of a part after a number of calls."""
     inside = any(above.kind == "MultiStepsState" for above in node.above)
     step = calls // every if inside else calls
     if node.kind == "MultiStepsState":

@@ -134,7 +134,7 @@ def _refuse_times(states: States, what: str, kept: Kept, places: list[Place]) ->
 
 
 def _of_factored(rule: Rule, param: Any, place: Place) -> Place:
-    """Rows and columns of what is factored, and the full average of what is not."""
+    """Rows and columns of factored parameters, and the full average of the others."""
     shapes = rule.slots()["v"].init.shapes
     factored = shapes is not None and len(shapes(tuple(param.shape), rule)) > 1
     part = slice(0, 2) if factored else slice(2, 3)
@@ -175,7 +175,7 @@ def _shared_once(states: States, own: Own, name: str, kept: Kept) -> Place:
 
 
 def _refuse_containers(states: States, owned: list[Own]) -> None:
-    """Refuse what steps otherwise than the rules given."""
+    """Raise if a part of the state steps in another way than the given rules."""
     around = {wrapper.name for own in owned for wrapper in own.wrappers}
     for kind, wrapper in CONTAINERS.items():
         count = len(states.of_kinds(kind))
@@ -193,7 +193,7 @@ def _rules(owned: list[Own]) -> str:
 
 
 def _refuse_left(states: States, owned: list[Own], foreign: bool) -> None:
-    """Refuse what would get lost, or what the rule would not have written."""
+    """Raise if state would get lost, or if the rule would not have written it."""
     used = _used(states, owned)
     known = {kind for table in KEPT.values() for kept in table.values() for kind in kept.states}
     for node in states.nodes:
@@ -218,7 +218,7 @@ def _used(states: States, owned: list[Own]) -> dict[str, set[str]]:
 
 
 def _unused(node: Node, used: set[str]) -> list[str]:
-    """Fields with arrays in them that are no slots."""
+    """Fields with arrays that are not slots."""
     if node.ours:
         names: Iterable[str] = node.value.slots
     elif node.kind in INSIDE and node.kind not in CONTAINERS:

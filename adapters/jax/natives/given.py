@@ -1,4 +1,4 @@
-"""The rule of every parameter, from what a user gives for a transformation of optax."""
+"""The rule of every parameter, from the rules that a user gives for a transformation of optax."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def rules_of(given: Any, states: States) -> list[Rule]:
     """The rule of every parameter.
 
     Raises:
-        TypeError: what is given is no rule, nor a dict of rules by label.
-        CheckpointError: the labels are not those of the state, or cannot be told.
+        TypeError: the argument is neither a rule nor a dict of rules by label.
+        CheckpointError: the labels differ from the labels of the state, or are unknown.
     """
     if isinstance(given, Mapping):
         rules = _by_label(given, states)
@@ -55,7 +55,7 @@ def _by_label(given: Mapping[Any, Rule], states: States) -> dict[str, Rule]:
 
 
 def _labels(given: Mapping[Any, Rule], states: States) -> dict[Any, list[list[Any]]]:
-    """By label, what its state has for each parameter, field by field."""
+    """By label, the state of each parameter, field by field."""
     parts = states.of_kinds("PartitionState")
     if len(parts) != 1:
         raise CheckpointError(

@@ -21,7 +21,7 @@ __all__ = ["given", "taken"]
 
 
 def taken(states: States, own: Own) -> dict[str, Any]:
-    """The numbers of a rule that are injected; one that is but rounded stays as it is."""
+    """The injected numbers of a rule; a number that differs by rounding only is unchanged."""
     found: dict[str, Any] = {}
     for node in _above(states, own):
         for name, array in node.value.hyperparams.items():
@@ -81,7 +81,7 @@ def _above(states: States, own: Own) -> list[Node]:
 
 
 def _target(rule: Rule, name: str) -> tuple[str, int | None] | None:
-    """A number of a rule, and its place in a tuple, by what ``inject_hyperparams`` calls it."""
+    """A number of a rule, and its place in a tuple, by its name in ``inject_hyperparams``."""
     ours, at = INJECTED.get(name, (name, None))
     if name == "decay" and "alpha" not in rule.hypers:
         return None

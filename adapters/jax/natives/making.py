@@ -1,6 +1,6 @@
-"""The transformation of optax that computes what a rule computes, from the rule's numbers.
+"""The transformation of optax that computes the same as a rule, from the rule's numbers.
 
-This file names rules and hyperparameters: it says what they are called elsewhere. Each function
+This file names rules and hyperparameters: it has their names in optax. Each function
 takes optax as an argument, so that a caller may have the call written down instead.
 """
 

@@ -1,4 +1,4 @@
-"""A state of optax as a tree of parts, and beside the parameters that it is for."""
+"""A state of optax as a tree of parts, and with the parameters that it is for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Node", "States", "field_of", "like", "rebuilt"]
 
 
 class Node(NamedTuple):
-    """A part of a state: its place, itself, and what it is in, from the outside in."""
+    """A part of a state: its place, the part, and the parts around it, from the outside in."""
 
     place: str
     value: Any
@@ -38,7 +38,7 @@ class Node(NamedTuple):
 
     @property
     def fields(self) -> tuple[str, ...] | None:
-        """Its fields; ``None`` where it is of a class that has none."""
+        """Its fields; ``None`` if its class has none."""
         return getattr(self.value, "_fields", None)
 
     @property
@@ -96,7 +96,7 @@ def field_of(kept: Kept, state: Any, params: Any = None) -> Any:
 
 
 def like(value: Any, old: Any) -> Any:
-    """A number in the dtype of the one that it takes the place of."""
+    """A number in the dtype of the number that it replaces."""
     return xp.asarray(value, xp.asarray(old).dtype)
 
 

@@ -45,7 +45,7 @@ class Own(NamedTuple):
 
     @property
     def nodes(self) -> list[Node]:
-        """The parts of the state that it has something in, each once."""
+        """The parts of the state that it uses, each once."""
         return [*{place.node.place: place.node for place in self.places.values()}.values()]
 
     @property

@@ -23,16 +23,16 @@ def from_optax(rule: Any, params: Any, state: Any, *, step: int | None = None) -
     """Parameters and a state of optax as a checkpoint of a rule.
 
     Args:
-        rule: what the transformation computes, such as ``samestep.AdamW(lr=1e-3, like="optax")``;
+        rule: the rule of the transformation, such as ``samestep.AdamW(lr=1e-3, like="optax")``;
             for ``optax.partition`` a ``samestep.route``, or a dict of rules by label.
         params: the parameters; with ``optax.lookahead`` its ``LookaheadParams``.
-        state: what ``init`` or ``update`` returned.
+        state: the state that ``init`` or ``update`` returned.
         step: how many steps have been taken, where no part of the state counts them.
 
     Raises:
         CheckpointError: a part of the state is not there, or there twice; no rule of ours keeps it;
             steps are counted nowhere, or differently in two places.
-        TypeError: ``rule`` is no rule, or the state is traced.
+        TypeError: ``rule`` is not a rule, or the state is traced.
     """
     states = States(params, state)
     owned = found(states, rules_of(rule, states), foreign=True)

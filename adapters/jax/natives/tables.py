@@ -1,6 +1,6 @@
-"""Where optax keeps what a rule keeps, and what its containers are called.
+"""Where optax keeps the slots of a rule, and the names of its containers.
 
-This file names rules and hyperparameters: it says what they are called elsewhere.
+This file names rules and hyperparameters: it has their names in optax.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 OURS = "samestep.State"
-"""What the state of a transformation of samestep's is called here."""
+"""The name of the state of samestep's own transformation."""
 
 
 class Kept(NamedTuple):
@@ -33,7 +33,7 @@ class Kept(NamedTuple):
     """The classes of state that may have it."""
     field: str
     sign: int = 1
-    """-1 where optax keeps what is added to a parameter, and we what is taken away."""
+    """-1 if optax keeps the addition to a parameter and we keep the subtraction."""
 
 
 def _of(state: str, **fields: str) -> dict[str, Kept]:
@@ -77,16 +77,16 @@ KEPT: dict[str, dict[str, Kept]] = {
     "Centralize": {},
     "SkipNonFinite": {},
 }
-"""By rule and slot. ``FactoredState.v`` stands for ``v_row`` and ``v_col`` where it is factored."""
+"""By rule and slot. ``FactoredState.v`` means ``v_row`` and ``v_col`` if it is factored."""
 
 SHARED: dict[str, dict[str, Kept]] = {
     "Prodigy": _of("ProdigyState", d="estim_lr", d_max="estim_lr", numerator="numerator_weighted"),
     "SkipNonFinite": _of("ApplyIfFiniteState", skipped="total_notfinite"),
 }
-"""The same for what is kept once for all parameters."""
+"""The same for shared state."""
 
 SIGNS = {"Rprop": {"prev": "last"}}
-"""Slots of which a rule reads nothing but the sign, and the slot that has the same sign."""
+"""Slots of which a rule reads only the sign, and the slot that has the same sign."""
 
 FORM = {"lr_at", "momentum_form", "difference_weight", "keep_previous", "lag", "axes"}
 """Options that make a slot another quantity; they must be as in optax."""
@@ -95,7 +95,7 @@ COUNTS = ("count", "count_m2", "t")
 """Fields that count steps."""
 
 UNREAD = {"ns_coeffs", "fast", "mini_step", "gradient_step", "skip_state", "steps_since_sync"}
-"""Fields that are no slots, though they may hold arrays."""
+"""Fields that are not slots, though they may hold arrays."""
 
 INSIDE = {
     "InjectHyperparamsState": "inner_state",
@@ -109,13 +109,13 @@ INSIDE = {
 """What is around other states, and where it has them."""
 
 CONTAINERS = {"MultiStepsState": "Accumulate", "LookaheadState": "Lookahead"}
-"""What is around other states and steps otherwise, and the wrapper of ours for it."""
+"""Containers that change the steps of the state inside, and our wrapper for each."""
 
 BESIDE = {
     *("EmptyState", "MaskedNode", "ScaleByScheduleState", "MonitorState", "SnapshotState"),
     "ZeroNansState",
 }
-"""States that say nothing of how a rule goes on."""
+"""States that do not affect the next steps of a rule."""
 
 INJECTED = {
     "learning_rate": ("lr", None),
@@ -124,4 +124,4 @@ INJECTED = {
     "b3": ("betas", 2),
     "decay": ("alpha", None),
 }
-"""Our numbers by what ``inject_hyperparams`` calls them, where it is not their name here."""
+"""Our numbers by their names in ``inject_hyperparams``, if these differ from ours."""

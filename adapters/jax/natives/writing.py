@@ -37,7 +37,7 @@ Changes = dict[str, dict[str, Any]]
 
 
 def to_optax(saved: Checkpoint, state: Any, params: Any) -> Any:
-    """A state of optax like the one given, with what a checkpoint has in it.
+    """A state of optax like a given one, with the values of a checkpoint.
 
     ``to_optax_params`` gives the parameters of the checkpoint. Numbers that are injected become
     those of the checkpoint; scheduled ones until the next step asks the schedule.
@@ -57,7 +57,7 @@ def to_optax(saved: Checkpoint, state: Any, params: Any) -> Any:
 
 
 def to_optax_params(saved: Checkpoint, params: Any) -> Any:
-    """The parameters in a checkpoint, in a tree like the one given.
+    """The parameters in a checkpoint, in a tree like the given one.
 
     Args:
         saved: the checkpoint.
@@ -91,7 +91,7 @@ def _value(path: str, value: Tensor | None) -> Tensor:
 
 
 def _matched(saved: Checkpoint, states: States) -> dict[str, ParameterState]:
-    """What a checkpoint has for these parameters, under the rules that it names."""
+    """The state of these parameters in a checkpoint, under the rules that it names."""
     try:
         rules: dict[str, Any] = {path: made(own.rule) for path, own in saved.parameters.items()}
     except ValueError as error:
@@ -143,7 +143,7 @@ def _change_shared(changes: Changes, name: str, place: Place, saved: Tensor) -> 
 
 
 def _trees(states: States, owned: list[Own], saved: Checkpoint) -> Iterator[tuple[Node, str, Any]]:
-    """Every field that holds slots, with those of the checkpoint in it."""
+    """Every field that holds slots, with the slots of the checkpoint."""
     arrays: dict[tuple[str, str], dict[int, list[Any]]] = {}
     for at, own in enumerate(owned):
         kept = saved.parameters[own.path].slots
@@ -166,7 +166,7 @@ def _trees(states: States, owned: list[Own], saved: Checkpoint) -> Iterator[tupl
 
 
 def _native(own: Own, slot: str, value: Any, place: Place) -> dict[str, list[Any]]:
-    """By field, the arrays of a slot in the shapes and dtypes of those that are there."""
+    """By field, the arrays of a slot in the shapes and dtypes of the existing arrays."""
     parts = value if isinstance(value, tuple) else (value,)
     old = place.arrays
     if len(old) != len(parts):
@@ -195,7 +195,7 @@ def _refuse_other_sign(own: Own, slot: str, slots: Mapping[str, Any]) -> None:
 
 
 def _cast(array: Any, old: Any, what: str) -> Any:
-    """An array in the dtype of the one that it takes the place of, if that has it exactly."""
+    """An array in the dtype of the array that it replaces, if it is exact in that dtype."""
     if not hasattr(old, "dtype") or array.dtype == old.dtype:
         return array
     cast = array.astype(old.dtype)
