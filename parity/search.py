@@ -55,10 +55,10 @@ class Finding:
     nearest: Variant | None = None
     """The nearest variant in the first steps, among variants that do not reproduce the subject."""
     off: float = 0.0
-    """How far ``nearest`` is off after all steps; or ``variant``, if it is off by more than rounding."""
+    """How far ``nearest`` is off after all steps; or ``variant``, if that is beyond rounding."""
     alike: tuple[tuple[str, Variant], ...] = ()
-    """Alternatives per change: variants that give the same trajectory with these numbers, though not
-    in general."""
+    """Alternatives per change: variants that give the same trajectory with these numbers, though
+    not in general."""
 
     def __str__(self) -> str:
         if self.variant is None and not self.tried:
