@@ -14,12 +14,13 @@ from typing import Any
 
 from . import rules, schedules
 from .averaging import averaged, swapped
+from .conditions import Where
 from .declaration import Initial, hyper, option, shared, slot
 from .dialects import preset
 from .functional import Triple, TripleState, pack_state, triple, unpack_state
 from .gradients import clip_grads, l2_norm
 from .groups import Parameter
-from .routes import Where, route
+from .routes import route
 from .rule import Rule, State, registry
 from .rules import *  # noqa: F403  (the names are discovered, one per file)
 from .version import __version__ as __version__

@@ -14,132 +14,15 @@ adapter takes it, wrappers go around it, and its state is one state.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, Self
 
 from .arrays import listed
-from .groups import Groups, Parameter, Predicate, holds
+from .conditions import described
+from .groups import Groups, Parameter, Predicate
 from .rule import Rule
 
-__all__ = ["Condition", "Route", "Where", "route"]
-
-
-class Condition:
-    """A predicate of parameters to combine with others, by ``&``, ``|`` and ``~``."""
-
-    def __call__(self, parameter: Parameter) -> bool:
-        """Whether it holds."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __call__()")
-
-    def __and__(self, other: Predicate) -> Condition:
-        return _All((self, _checked(self, "&", other)))
-
-    def __or__(self, other: Predicate) -> Condition:
-        return _Any((self, _checked(self, "|", other)))
-
-    def __rand__(self, other: Predicate) -> Condition:
-        return _All((_checked(self, "&", other), self))
-
-    def __ror__(self, other: Predicate) -> Condition:
-        return _Any((_checked(self, "|", other), self))
-
-    def __invert__(self) -> Condition:
-        return _Not(self)
-
-
-@dataclass(frozen=True, repr=False)
-class Where(Condition):
-    """A predicate of parameters that says what it asks for; combine with ``&``, ``|`` and ``~``.
-
-    Args:
-        path: a pattern of the dotted path, as of file names: ``*`` is any text, ``?`` any letter,
-            ``[ab]`` one of these and ``[!ab]`` none: ``"encoder.*.weight"``.
-        ndim: number of dimensions.
-        min_ndim: the same, at least.
-        max_ndim: the same, at most.
-
-    Raises:
-        TypeError: what is asked for is no pattern or no whole number.
-    """
-
-    path: str | None = None
-    ndim: int | None = None
-    min_ndim: int | None = None
-    max_ndim: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            kind, words = (str, "a pattern") if name == "path" else (int, "a whole number")
-            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-                raise TypeError(f"Where({name}={value!r}): {name} must be {words}")
-
-    def __call__(self, parameter: Parameter) -> bool:
-        """Whether all that was asked for is so."""
-        return (
-            (self.path is None or fnmatchcase(parameter.path, self.path))
-            and self.ndim in (None, parameter.ndim)
-            and (self.min_ndim is None or parameter.ndim >= self.min_ndim)
-            and (self.max_ndim is None or parameter.ndim <= self.max_ndim)
-        )
-
-    def __repr__(self) -> str:
-        asked = ", ".join(f"{n}={v!r}" for n, v in vars(self).items() if v is not None)
-        return f"Where({asked})"
-
-
-@dataclass(frozen=True, repr=False)
-class _All(Condition):
-    """All of several predicates, asked in order until one does not hold."""
-
-    predicates: tuple[Predicate, ...]
-
-    def __call__(self, parameter: Parameter) -> bool:
-        return all(_holds(predicate, parameter) for predicate in self.predicates)
-
-    def __repr__(self) -> str:
-        return f"({' & '.join(map(_described, self.predicates))})"
-
-
-@dataclass(frozen=True, repr=False)
-class _Any(Condition):
-    """Any of several predicates, asked in order until one holds."""
-
-    predicates: tuple[Predicate, ...]
-
-    def __call__(self, parameter: Parameter) -> bool:
-        return any(_holds(predicate, parameter) for predicate in self.predicates)
-
-    def __repr__(self) -> str:
-        return f"({' | '.join(map(_described, self.predicates))})"
-
-
-@dataclass(frozen=True, repr=False)
-class _Not(Condition):
-    """A condition that holds where another does not."""
-
-    condition: Condition
-
-    def __call__(self, parameter: Parameter) -> bool:
-        return not self.condition(parameter)
-
-    def __repr__(self) -> str:
-        return f"~{self.condition!r}"
-
-
-def _holds(predicate: Predicate, parameter: Parameter) -> bool:
-    return holds(predicate, predicate, parameter)
-
-
-def _checked(one: Condition, sign: str, other: Any) -> Predicate:
-    if not callable(other):
-        raise TypeError(
-            f"{one!r} {sign} {other!r}: both must be predicates, such as Where(path='embed.*') or "
-            "a callable of a parameter"
-        )
-    predicate: Predicate = other
-    return predicate
+__all__ = ["Route", "route"]
 
 
 class Route(Rule, register=False):
@@ -225,7 +108,7 @@ class Route(Rule, register=False):
                 return place
         raise ValueError(
             f"route: parameter {path!r} of shape {tuple(shape)} goes nowhere; the predicates are "
-            + ", ".join(map(_described, self.predicates))
+            + ", ".join(map(described, self.predicates))
             + "; a rule without a predicate at the end takes the rest"
         )
 
@@ -237,7 +120,7 @@ class Route(Rule, register=False):
         """The predicate that chooses the rule, and then the reasons of the rule."""
         place = self.branch(path, shape)
         predicate, rule = self.routes[place]
-        chosen = "the rest" if predicate is None else f"{place}: {_described(predicate)}"
+        chosen = "the rest" if predicate is None else f"{place}: {described(predicate)}"
         return [chosen, *rule.reasons(path, shape)]
 
     # The sums over all parameters, which one rule at most takes.
@@ -263,7 +146,7 @@ class Route(Rule, register=False):
 
     def _shown(self) -> list[str]:
         return [
-            repr(rule) if predicate is None else f"({_described(predicate)}, {rule!r})"
+            repr(rule) if predicate is None else f"({described(predicate)}, {rule!r})"
             for predicate, rule in self.routes
         ]
 
@@ -278,7 +161,7 @@ def route(*routes: tuple[Predicate | None, Rule] | Rule) -> Route:
 
     Args:
         routes: pairs of a predicate (``Where(...)``, or a callable of a ``Parameter``) and a rule;
-            the last may be a rule alone, or one beside None, which takes the rest.
+            the last may be a rule alone, or a rule paired with None, which takes the rest.
 
     Returns:
         A rule like any other, for every framework; ``table(params)`` says which parameter has which
@@ -310,8 +193,3 @@ def _two(place: int, item: Any) -> tuple[Predicate | None, Rule]:
             "as (Where(min_ndim=2), Muon(lr=0.02)), or a rule"
         )
     return item[0], item[1]
-
-
-def _described(predicate: Any) -> str:
-    own = isinstance(predicate, Condition) or not hasattr(predicate, "__name__")
-    return repr(predicate) if own else str(predicate.__name__)

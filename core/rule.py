@@ -266,7 +266,16 @@ class Rule(Composed, root=True):
 
     def summed(self, xp: Any, sums: Any, shared: Any, s: Any, phase: int) -> dict[str, Any]:
         """``combine``, in the only phase of a rule by itself."""
-        return self.combine(xp, sums, shared, s)
+        return self._combined(xp, sums, shared, s)
+
+    def _combined(self, xp: Any, sums: Any, shared: Any, s: Any) -> dict[str, Any]:
+        new = self.combine(xp, sums, shared, s)
+        if self._shared.keys() - new.keys():
+            raise ValueError(
+                f"{self.name}.combine returned {listed(new)}; {self.name} keeps the shared state "
+                f"{listed(self._shared)}"
+            )
+        return new
 
     # What a user calls.
 

@@ -215,11 +215,8 @@ def advance(
         Record({name: cast(xp, value, dtype) for name, value in {**slots, **common}.items()}),
         Record(s),
     )
-    if new_slots.keys() != slots.keys() and not rule.reduces:
-        raise ValueError(
-            f"{rule.name}.direction returned slots {listed(new_slots)}; "
-            f"{rule.name} keeps {listed(slots)}"
-        )
+    if new_slots.keys() != slots.keys():
+        _refuse_slots(f"{rule.name}.direction", rule, new_slots, slots)
     new_param = _owned(xp, cast_like(xp, new_param, param), (grad, param))
     taken, kept = (grad, param, new_param), {}
     for name, old in slots.items():
@@ -244,10 +241,22 @@ def local(
     new_slots, sums = rule.gather(
         xp, cast(xp, grad, dtype), cast(xp, param, dtype), state, Record(s), phase
     )
+    _refuse_slots(f"{rule.name}.local", rule, new_slots, slots)
     return {
         name: _owned(xp, cast_like(xp, new_slots.get(name, old), old), (grad, param))
         for name, old in slots.items()
     }, sums
+
+
+def _refuse_slots(function: str, rule: Rule, returned: Slots, kept: Slots) -> None:
+    """Raise if a function returned a slot that there is not, or not all of them.
+
+    A rule that sums over parameters may return some in ``local`` and others in ``direction``.
+    """
+    if returned.keys() - kept.keys() or (returned.keys() != kept.keys() and not rule.reduces):
+        raise ValueError(
+            f"{function} returned slots {listed(returned)}; {rule.name} keeps {listed(kept)}"
+        )
 
 
 @cache

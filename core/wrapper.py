@@ -156,5 +156,5 @@ class Wrapper(Rule, register=False):
     def summed(self, xp: Any, sums: Any, shared: Any, s: Any, phase: int) -> dict[str, Any]:
         """The wrapper's shared state, then the wrapped rule's."""
         if phase < self._own_phases:
-            return self.combine(xp, sums, shared, s)
+            return self._combined(xp, sums, shared, s)
         return self.rule.summed(xp, sums, shared, s.inner, phase - self._own_phases)

@@ -22,6 +22,7 @@ from samestep import (
     Adam,
     AdamW,
     Adan,
+    ClipNorm,
     Lookahead,
     Muon,
     Prodigy,
@@ -30,8 +31,10 @@ from samestep import (
     Rprop,
     Rule,
     TAdam,
+    Where,
     hyper,
     option,
+    route,
     shared,
     slot,
 )
@@ -280,6 +283,49 @@ def test_a_rule_that_forgets_a_slot_is_refused():
         rule.update(W, W, rule.init(W))
 
 
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("local", r"Sums\.local returned slots n; Sums keeps m"),
+        ("combine", r"Sums\.combine returned totl; Sums keeps the shared state total"),
+        ("direction", r"Sums\.direction returned slots n; Sums keeps m"),
+    ],
+)
+def test_a_misspelt_slot_of_a_rule_that_sums_is_refused(function, message):
+    class Sums(Rule, register=False):
+        needs = "tree"
+        lr = hyper(1.0, "step", unit="1")
+        m = slot("mean")
+        total = shared("sum", start=0.0)
+
+        def local(self, xp, grad, param, state, s):
+            return {"n" if function == "local" else "m": grad}, {"sum": xp.sum(grad)}
+
+        def combine(self, xp, sums, shared, s):
+            return {"totl" if function == "combine" else "total": sums.sum}
+
+        def direction(self, xp, grad, param, state, s):
+            return grad, {"n": grad} if function == "direction" else {}
+
+    rule = Sums()
+    with pytest.raises(ValueError, match=message):
+        rule.update(W, W, rule.init(W))
+
+
+def test_a_misspelt_coefficient_is_refused_with_the_names_there_are():
+    class Misspells(Rule, register=False):
+        lr = hyper(1.0, "step", unit="1")
+
+        def scalars(self, xp, t):
+            return {"half": self.lr / 2}
+
+        def direction(self, xp, grad, param, state, s):
+            return s.halv * grad, {}
+
+    with pytest.raises(AttributeError, match=r"there is no halv here; there are .*half"):
+        Misspells().update(W, W, Misspells().init(W))
+
+
 def test_everything_comes_from_the_declaration():
     class Declared(Rule, register=False):
         lr = hyper(0.5, "step size", unit="parameter", ge=0)
@@ -406,6 +452,35 @@ def test_a_wrapper_shows_the_hyperparameters_of_the_rule_inside():
     rule = Lookahead(AdamW(lr=0.5, weight_decay=0.25))
     assert (rule.lr, rule.weight_decay, rule.decay) == (0.5, 0.25, "decoupled")
     assert rule.sync_period == Lookahead.sync_period.default
+
+
+def test_a_misspelt_name_on_a_wrapper_is_the_wrapper_s_error():
+    rule = Lookahead(AdamW())
+    with pytest.raises(AttributeError, match=r"Lookahead: there is no sync_perod; .*sync_period"):
+        _ = rule.sync_perod
+    with pytest.raises(
+        AttributeError, match=r"sync_rate, and AdamW is inside\. Did you mean sync_"
+    ):
+        _ = rule.sync_perod
+
+    class Helps(SGD, register=False):
+        def helped(self):
+            return 1
+
+    around = Lookahead(Helps())
+    assert around.rule.helped() == 1
+    with pytest.raises(AttributeError, match="Lookahead: there is no helped"):
+        around.helped()
+
+
+def test_a_rule_of_rules_without_schedules_is_itself_at_every_step():
+    plain = ClipNorm(route((Where(min_ndim=2), Muon()), Lookahead(AdamW())))
+    assert plain.at(3) is plain
+    scheduled = plain.rule.branches[1].replace(lr=lambda step: 0.5**step)
+    around = ClipNorm(route((Where(min_ndim=2), Muon()), scheduled))
+    assert around.at(1) is not around
+    assert around.at(1).branches[0].rule is around.branches[0].rule
+    assert around.at(1).branches[1].rule.hypers["lr"] == 0.5
 
 
 def libraries():

@@ -6,7 +6,7 @@ import numpy as np
 
 import samestep
 from samestep import Lookahead, Parameter, Rule, State, Where, hyper, route, slot
-from samestep.routes import Condition
+from samestep.conditions import Condition
 from samestep.rules import Lion
 from samestep.schedules import CosineDecay, Join, Linear, Schedule, warmup_cosine
 
