@@ -12,6 +12,7 @@ from samestep.checkpoints import (
 )
 from . import rules as rules, schedules as schedules
 from .averaging import averaged as averaged, swapped as swapped
+from .conditions import Where as Where
 from .declaration import (
     Initial as Initial, hyper as hyper, option as option, shared as shared, slot as slot,
 )
@@ -22,7 +23,7 @@ from .functional import (
 )
 from .gradients import clip_grads as clip_grads, l2_norm as l2_norm
 from .groups import Parameter as Parameter
-from .routes import Where as Where, route as route
+from .routes import route as route
 from .rule import Rule as Rule, State as State, registry as registry
 from .rules import (
     AMSGrad as AMSGrad, Accumulate as Accumulate, AdEMAMix as AdEMAMix, AdaBelief as AdaBelief,
