@@ -8,20 +8,21 @@
 
 The state is a ``samestep.State``: an int32 count, one tree shaped like the parameters per slot, and
 0-d arrays shared by all. It is a pytree whose dtypes never change. ``update`` returns differences,
-as optax wants; adding one to the parameter rounds once more, by at most 1 ULP of the larger of
-parameter and update. ``optimizer.rule.update(grads, params, state)`` returns parameters, exactly.
+as optax requires. Adding a difference to the parameter rounds once more, by at most 1 ULP of the
+larger of parameter and update. ``optimizer.rule.update(grads, params, state)`` returns parameters,
+without this rounding.
 
 Outside ``jit`` the count is known and scalars are computed on the host in float64. Under ``jit``
-they are traced, in a form without cancellation.
+scalars are traced, in a form without cancellation.
 
-``optax.inject_hyperparams(Adan)(lr=1e-3)`` makes every number one that may be changed between steps
-under ``jit``. Options that are whole numbers go into its ``static_args``. Betas and dialects go
-into a function: ``inject_hyperparams(lambda lr: Adan(lr=lr, like="optax"))(lr=1e-3)``.
+With ``optax.inject_hyperparams(Adan)(lr=1e-3)`` every number may change between steps under
+``jit``. Options that are whole numbers go into its ``static_args``. For betas and dialects use a
+function: ``inject_hyperparams(lambda lr: Adan(lr=lr, like="optax"))(lr=1e-3)``.
 
 ``samestep.checkpoint(rule, params, optax_state)`` reads a state of optax's own transformations, and
-``to_optax(checkpoint, optax_state, params)`` makes one.
+``to_optax(checkpoint, optax_state, params)`` writes one.
 
-``averaged(optimizer.rule, params, state)`` gives what ``Average`` keeps, as any pytree.
+``averaged(optimizer.rule, params, state)`` returns the averages of ``Average``, in any pytree.
 """
 
 from __future__ import annotations

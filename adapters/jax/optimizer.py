@@ -36,10 +36,10 @@ class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore
     def checkpoint(self, params: Any = None, state: State | None = None) -> Checkpoint:
         """Parameters and state as a checkpoint, without copies.
 
-        ``samestep.checkpoint`` makes one that later steps do not change.
+        ``samestep.checkpoint`` makes a checkpoint that later steps do not change.
 
         Raises:
-            TypeError: parameters or state are not given; a transformation holds neither.
+            TypeError: parameters or state are missing; a transformation holds neither.
         """
         if state is None:
             raise TypeError(
@@ -52,7 +52,7 @@ class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore
         """Parameters and state from a checkpoint; see ``samestep.restore``.
 
         Raises:
-            TypeError: there are no parameters, whose structure is that of the state.
+            TypeError: the parameters are missing; they have the structure of the state.
         """
         if params is None:
             raise TypeError(
@@ -62,17 +62,18 @@ class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore
 
 
 def bind(rule: Rule, *, execution: Execution = "auto") -> RuleTransformation:
-    """A rule object (the package's, a user's own, a wrapped one) as an optax transformation.
+    """Any rule object, also a user's or a wrapped rule, as an optax transformation.
 
     Args:
         rule: the rule.
         execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under ``jax.jit``
-            XLA compiles the whole step, and ``"auto"`` leaves it to that; elsewhere it gathers,
-            if no parameter is spread over devices; the log says which, once.
+            parameters, ``"compiled"`` puts ``update`` into a ``jax.jit`` of its own. Under
+            ``jax.jit``, ``"auto"`` is ``"reference"``, because XLA compiles the whole step.
+            Elsewhere it is ``"packed"``, unless a parameter is spread over devices. The choice is
+            logged once.
 
     Raises:
-        TypeError, ValueError: ``rule`` is no rule; there is no such execution.
+        TypeError, ValueError: ``rule`` is not a rule; the execution is unknown.
     """
     if not isinstance(rule, Rule):
         raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")

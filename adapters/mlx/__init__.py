@@ -4,17 +4,17 @@
     optimizer = Adan(lr=1e-3)
     optimizer.update(model, grads)
 
-``state`` is MLX's: ``step``, ``learning_rate``, and under every parameter's path a dict of the
-rule's slots; what a rule keeps for all parameters together is under ``shared_state``. A parameter
-may not have one of these three names. State is made from the parameters, never from gradients, at
-the first step that has their gradients: layers may be thawed in mid-course.
+``state`` has MLX's form: ``step``, ``learning_rate``, and under every parameter's path a dict of
+the rule's slots. State that all parameters share is under ``shared_state``. A parameter must not
+have one of these three names. State is made from the parameters, never from gradients, at the first
+step with their gradients, so layers may be thawed during training.
 
-Every hyperparameter may be a schedule, MLX's, samestep's or any callable of the step. Numbers are
-attributes, such as ``optimizer.betas``; but for the learning rate they are constants inside
-``mx.compile``, as with MLX's own. A route has no ``learning_rate``; its rules have.
+Every hyperparameter may be a schedule: of MLX, of samestep, or any callable of the step. Numbers
+are attributes, such as ``optimizer.betas``. Except for the learning rate they are constants inside
+``mx.compile``, as in MLX's own optimizers. A route has no ``learning_rate``; its rules have.
 
 Outside ``mx.compile`` the step is known and scalars are computed on the host in float64. In a
-training step compiled with ``inputs=state, outputs=state`` they are traced, in a form without
+training step compiled with ``inputs=state, outputs=state``, scalars are traced, in a form without
 cancellation.
 """
 

@@ -21,7 +21,7 @@ from . import checkpoint as checkpoints
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
 OWN = ("step", "learning_rate", "shared_state")
-"""Entries of the state that stand beside those of the parameters."""
+"""Entries of the state in addition to the parameters' entries."""
 
 
 class RuleOptimizer(mlx.optimizers.Optimizer):
@@ -41,14 +41,14 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> xp.array:
-        """The learning rate: an array in ``state``, float32 but beside float64 parameters.
+        """The learning rate: an array in ``state``, in float32 unless parameters are float64.
 
-        With a schedule it is that of the step just taken, as in MLX's own optimizers. A number set
-        in mid-course is used as it is, but the array is a rounding of it: set it again in a new
-        process where the state has been saved by itself. ``samestep.save`` keeps the number.
+        With a schedule it is the rate of the last step, as in MLX's own optimizers. A number that
+        is set during training is used exactly, but the array is rounded. If the state is saved
+        without ``samestep.save``, which keeps the number, set the number again after loading.
 
         Raises:
-            AttributeError: there is not one learning rate, since parameters have several rules.
+            AttributeError: parameters have several rules, so there is not one learning rate.
         """
         if not self._has_rate:
             raise self._several("learning_rate")
@@ -72,26 +72,26 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
     @property
     def current(self) -> Rule:
-        """The rule with the learning rate that it has now."""
+        """The rule with the current learning rate."""
         fixed = self._has_rate and not callable(self.rule.hypers["lr"])
         return self.rule.replace(lr=self._value("learning_rate")) if fixed else self.rule
 
     def checkpoint(self, params: Any = None) -> Checkpoint:
         """State and parameters of a model or a tree, without copies.
 
-        ``samestep.checkpoint`` makes one that later steps do not change.
+        ``samestep.checkpoint`` makes a checkpoint that later steps do not change.
 
         Raises:
-            TypeError: there is no model; MLX's optimizers do not know their parameters.
+            TypeError: the model is missing; MLX's optimizers do not know their parameters.
         """
         self._refuse_none(params)
         return checkpoints.taken(self, params)
 
     def restore(self, checkpoint: Checkpoint, params: Any = None) -> Any:
-        """Take over a checkpoint; of a model in place, a tree is returned.
+        """Take the state of a checkpoint; a model is changed in place, a tree is returned.
 
         Raises:
-            TypeError: there is no model; MLX's optimizers do not know their parameters.
+            TypeError: the model is missing; MLX's optimizers do not know their parameters.
         """
         self._refuse_none(params)
         return checkpoints.restore(self, checkpoint, params)
@@ -104,7 +104,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             )
 
     def resume(self, rule: Rule, step: int, state: Any, shared: dict[str, Any]) -> None:
-        """Go on with this rule and state after ``step`` steps."""
+        """Continue with this rule and state after ``step`` steps."""
         own = {name: self.state[name] for name in OWN if name in self.state}
         self.rule = rule
         self.state.clear()  # and not made anew, since mx.compile may have captured it
@@ -114,15 +114,15 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             self._show_learning_rate(rule.at(max(step - 1, 0)).hypers["lr"])
 
     def init(self, parameters: Any) -> None:
-        """Make the state of every parameter in a tree; state that is there already stays."""
+        """Make the state of every parameter in a tree; existing state is unchanged."""
         self.state.update(self._begun(parameters))
 
     def init_single(self, parameter: xp.array, state: dict[str, Any]) -> None:
-        """Make the state of one parameter, as it is where the path makes no difference."""
+        """Make the state of one parameter whose path is unknown."""
         state.update(stepping.init_slots(self.rule.of("", parameter.shape), xp, parameter))
 
     def _begun(self, parameters: Any) -> dict[str, Any]:
-        """What the state is when every parameter in a tree has its own."""
+        """The state in which every parameter in a tree has its own."""
         if not isinstance(parameters, dict):
             raise TypeError(
                 f"{self.rule.name}: the parameters are {type(parameters).__name__}; MLX keeps "
@@ -157,7 +157,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         stepping.check(self.rule.of(path, parameter.shape), xp, path, parameter)
 
     def _grown(self, state: Any, parameters: Any, path: str = "") -> Any:
-        """A tree of states with slots for these parameters; those of others in it stay."""
+        """A tree of states with slots for these parameters; other states in it are unchanged."""
         many = isinstance(parameters, (list, tuple))
         fits = isinstance(state, (list, tuple) if many else dict)
         if not fits and not (isinstance(state, dict) and not state):
@@ -181,7 +181,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
         Args:
             gradients: a tree of arrays.
-            parameters: a tree that holds at least the gradients' parameters.
+            parameters: a tree with at least the parameters of the gradients.
         """
         arrays = dict(_flat(parameters))
         for path, grad in _flat(gradients):
@@ -219,7 +219,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         return tree_map(lambda place: new_params[place], places)
 
     def _chosen(self, traced: bool) -> str:
-        """The execution; for ``auto`` mx.compile, unless the whole step is in it already."""
+        """The execution; ``auto`` is ``compiled``, unless the whole step is compiled already."""
         if self.execution != "auto":
             return self.execution
         execution, reason = (
@@ -233,7 +233,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         return execution
 
     def _check(self, path: str, grad: Any, parameter: Any) -> None:
-        """Refuse a gradient that is none, or that is for no parameter."""
+        """Raise if a gradient is not an array, or has no parameter."""
         if not isinstance(grad, xp.array):
             raise TypeError(
                 f"{self.rule.name}: the gradient of parameter {path!r} is {type(grad).__name__}; "
@@ -247,7 +247,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         stepping.check(self.rule.of(path, parameter.shape), xp, path, parameter, grad)
 
     def _learning_rate(self, step: Any) -> Any:
-        """The learning rate of this step: a number, or an array where it is traced."""
+        """The learning rate of this step: a number, or a traced array."""
         if callable(self.rule.hypers["lr"]):
             return self.rule.at(step).hypers["lr"]
         return self._value("learning_rate")
@@ -285,7 +285,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         )
 
     def _has_several(self, name: str) -> bool:
-        """Whether a hyperparameter is not the rule's but that of the rules in it."""
+        """Whether a hyperparameter belongs to the rules inside, not to the rule."""
         own = "lr" if name == "learning_rate" else name
         inside = (rule.hypers for rule in self.rule.branches)
         return own not in self.rule.hypers and any(own in hypers for hypers in inside)
@@ -321,19 +321,19 @@ def _flat(tree: Any) -> list[tuple[str, Any]]:
 
 
 def bind(rule: Rule, *, execution: Execution = "auto") -> RuleOptimizer:
-    """A rule object (the package's, a user's own, a wrapped one) as an MLX optimizer.
+    """Any rule object, also a user's or a wrapped rule, as an MLX optimizer.
 
     Args:
         rule: the rule.
         execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones, ``"compiled"`` does so through ``mx.compile``; ``"auto"`` compiles, unless the
-            whole step is compiled already.
+            parameters, ``"compiled"`` does so through ``mx.compile``; ``"auto"`` is ``"compiled"``,
+            unless the whole step is compiled already.
     """
     return RuleOptimizer(rule, execution=execution)
 
 
 def _as_arrays(values: Any, param: xp.array) -> Any:
-    """Scalars as 0-d arrays, so that a change of value is no reason to compile again."""
+    """Scalars as 0-d arrays, so that a change of value does not compile again."""
     if isinstance(values, dict):
         return {name: _as_arrays(value, param) for name, value in values.items()}
     if isinstance(values, tuple):
@@ -345,7 +345,7 @@ def _as_arrays(values: Any, param: xp.array) -> Any:
 
 @cache
 def _compiled(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
-    """The kernel compiled once per rule and dtype; per shape too, if it looks at axes."""
+    """The kernel, compiled once per rule and dtype, and per shape if the rule reads along axes."""
     shaped = rule.sees_axes
     compiled: Callable[..., Any] = xp.compile(partial(function, xp, rule), shapeless=not shaped)
     return compiled if shaped else stepping.as_vectors(xp, compiled)

@@ -3,13 +3,13 @@
     from samestep.torch import Adan
     optimizer = Adan(model.parameters(), lr=1e-3)
 
-Hyperparameters and options live in ``param_groups``, so that groups may differ and learning-rate
+Hyperparameters and options are in ``param_groups``, so groups may differ and learning-rate
 schedulers work. State is made at a parameter's first gradient, with ``zeros_like``, and kept as
-plain tensors in ``state[param]``: the rule's slots by name, and ``step``. What a rule keeps for all
-parameters together (Prodigy's ``d``) is in every group. Results are written into the parameter in
-place; ``.grad`` is never touched. A complex parameter is stepped as its real and imaginary parts,
-and so is its state kept, with an axis of two at the end. Inside ``torch.compile`` a step breaks the
-graph, as those of torch.optim do, and is the one that it is outside.
+plain tensors in ``state[param]``: the rule's slots by name, and ``step``. State that all parameters
+share (Prodigy's ``d``) is in every group. Results are written into the parameter in place;
+``.grad`` is never changed. A complex parameter is stepped as its real and imaginary parts. Its
+state has the same form, with an axis of two at the end. Inside ``torch.compile`` a step breaks the
+graph, as a step of torch.optim does, and computes the same as outside.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state_dict", "into_state
 
 
 KEYWORDS = {"execution": "auto", "capturable": False, "differentiable": False}
-"""What the classes take beside the rule's own arguments."""
+"""Arguments of the classes in addition to the rule's own."""
 
 
 def _native(rule: type[Rule]) -> type:
@@ -43,7 +43,7 @@ def _native(rule: type[Rule]) -> type:
 
 
 def _single(value: Any) -> Any:
-    """A tensor of one element as a 0-d one that shares its memory: torch.optim takes any shape."""
+    """A 0-d view of a tensor of one element: torch.optim takes any shape."""
     return value.squeeze() if isinstance(value, torch.Tensor) else value
 
 

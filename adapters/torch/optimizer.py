@@ -65,7 +65,7 @@ class RuleOptimizer(GroupedOptimizer):
         super().__init__(params, {**defaults, "differentiable": differentiable})
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step. ``closure``, if given, re-evaluates the model and its loss is returned."""
+        """One step. A ``closure`` evaluates the model again; its loss is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -75,16 +75,16 @@ class RuleOptimizer(GroupedOptimizer):
 
     @property
     def steps_taken(self) -> int:
-        """Steps taken so far, by the parameter that has taken most."""
+        """The largest number of steps that a parameter has taken."""
         counts = [state["step"] for state in self.state.values() if "step" in state]
         return max(map(int, counts), default=0)
 
     def init_state(self) -> None:
-        """Make the state of every parameter now, not at its first gradient; frozen ones have none.
+        """Make the state of every trainable parameter now, not at its first gradient.
 
-        Do so before ``torch.distributed.checkpoint`` saves or loads. It makes state that is not
-        there by a step with zero gradients, which is counted, and in which parameters decay whose
-        learning rate ``groups=`` has set.
+        Call this before ``torch.distributed.checkpoint`` saves or loads. Torch would make missing
+        state by a step with zero gradients. Such a step is counted, and parameters whose learning
+        rate ``groups=`` has set decay in it.
         """
         with torch.no_grad():
             states = {}
@@ -231,7 +231,7 @@ class RuleOptimizer(GroupedOptimizer):
             group.update(common)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state; where a hyperparameter is a schedule, its number at the last step."""
+        """The state, with the value at the last step for each schedule."""
         handle = self.register_state_dict_post_hook(
             lambda _, saved: settled(self, saved), prepend=True
         )
@@ -241,14 +241,14 @@ class RuleOptimizer(GroupedOptimizer):
             handle.remove()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; it keeps the dtype it was saved in (torch casts it to the parameter's).
+        """Load a state; it keeps its dtype (torch.optim casts it to the parameter's).
 
-        Where both sides have names of the parameters, it is by them that states are found, and
-        the order may differ. Schedules are not part of a state: those of this optimizer stay.
+        If both sides have names of the parameters, state is found by name, and the order may
+        differ. Schedules are not part of a state: this optimizer keeps its own.
 
         Raises:
-            ValueError: the groups or the state are not those of this rule and these parameters;
-                nothing has been loaded then.
+            ValueError: the groups or the state are of another rule or of other parameters. Nothing
+                has been loaded.
         """
         state_dict = dict(as_mapping(self, "a state dict of an optimizer", state_dict))
         for change in self._optimizer_load_state_dict_pre_hooks.values():
@@ -261,12 +261,12 @@ class RuleOptimizer(GroupedOptimizer):
     def checkpoint(self, params: Params | None = None) -> Checkpoint:
         """The state, and the parameters if a model is given, without copies.
 
-        ``samestep.checkpoint`` makes one that later steps do not change.
+        ``samestep.checkpoint`` makes a checkpoint that later steps do not change.
         """
         return checkpoints.taken(self, params)
 
     def restore(self, checkpoint: Checkpoint, params: Params | None = None) -> None:
-        """Take over a checkpoint, in place; see ``samestep.restore``."""
+        """Take the state of a checkpoint, in place; see ``samestep.restore``."""
         checkpoints.restore(self, checkpoint, params)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -297,17 +297,17 @@ def bind(
     """A rule object as a ``torch.optim.Optimizer``.
 
     Args:
-        rule: any rule: the package's, a user's own, a wrapped one.
+        rule: any rule: one of the package, one of a user, or a wrapped rule.
         params: parameters, named parameters or parameter groups, as for ``torch.optim``.
         execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            ones and cuts large ones, ``"compiled"`` does so through PyTorch's compiler; ``"auto"``
-            chooses by the number of elements and what there is to compile with.
-        capturable: whether steps are counted on the parameters' device and coefficients computed
-            there (in the compute dtype), so that a CUDA graph of a step can be replayed. A
-            learning rate that is to change between replays must be a tensor on that device.
-            ``torch.amp.GradScaler`` then leaves it to the step to unscale and to skip.
+            parameters and cuts large ones, ``"compiled"`` does so through PyTorch's compiler;
+            ``"auto"`` chooses by the number of elements and the available compiler.
+        capturable: whether steps are counted and coefficients computed on the parameters' device
+            (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning rate
+            that changes between replays must be a tensor on that device. The step then unscales
+            and skips for ``torch.amp.GradScaler``.
         differentiable: whether gradients flow through a step, to parameters, gradients, state and
-            hyperparameters that require them. Parameters are then no leaves.
+            hyperparameters that require them. Parameters are then not leaves.
     """
     return RuleOptimizer(
         rule,
