@@ -7,10 +7,12 @@ import os
 import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from samestep.parity.environment import processor, system, versions
+
+from .models import IMPORT, MODELS
 from .targets import TARGETS, Target
 from .timing import Spread
 
@@ -71,6 +73,28 @@ class Row:
         """The library with its variant."""
         return f"{self.library} {self.variant}".strip()
 
+    @property
+    def title(self) -> str:
+        """What the model is called in tables."""
+        return MODELS[self.model].title
+
+    @property
+    def size(self) -> int:
+        """What grows from row to row of a model of several sizes: tensors, or elements."""
+        return self.tensors if self.model == "tensors" else self.elements
+
+    @property
+    def timed(self) -> str:
+        """What was timed: the rule, and the size if the model has several."""
+        if self.model == IMPORT:
+            return f"import samestep.{self.framework}"
+        grows = len(MODELS[self.model].sizes) > 1
+        return f"{self.rule}, n = {self.size:,}" if grows else self.rule
+
+    def __str__(self) -> str:
+        parts = (self.framework, self.timed, self.title, self.dtype, self.execution, "against")
+        return " ".join(filter(None, (*parts, self.against)))
+
     def figure(self, name: str) -> float | None:
         """One of the figures that targets are about."""
         if name == "first_ratio":
@@ -102,32 +126,15 @@ def judged(row: Row, targets: Iterable[Target] = TARGETS) -> Row:
 
 def machine(threads: int) -> dict[str, Any]:
     """Where it was measured, and with which versions."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "system": system(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions(PACKAGES),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 import samestep
-from samestep.command_line.demonstration.differences import changed
+from samestep.command_line.differences import changed
 from samestep.declaration import Hyper, Option
 from samestep.documentation import page
 

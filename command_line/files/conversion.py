@@ -12,16 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from rich.console import Console
-
 from samestep.checkpoints import Checkpoint, CheckpointError, Map, read, write
 from samestep.checkpoints.file import replaced
 from samestep.checkpoints.maps import Report
+from samestep.command_line.progress import watched
 
 from .descriptions import few, in_bytes, rule_words, rules_of, schedules
 from .kinds import kind_of
 from .orders import NAMES, ordered
-from .progress import watched
 
 __all__ = ["TARGETS", "Target", "convert", "map_of"]
 
@@ -40,18 +38,18 @@ class Target(NamedTuple):
     order: Path | None = None
 
 
-def convert(source: Path, target: Target, chosen: Map | None, console: Console) -> None:
-    """Write the state in ``source`` to another file, and print what has been done.
+def convert(source: Path, target: Target, chosen: Map | None) -> Iterator[str]:
+    """Write the state in ``source`` to another file, and tell in lines what has been done.
 
     Raises:
-        CheckpointError: it cannot be read, or not be carried; nothing has been written.
-        OSError: it cannot be written.
+        CheckpointError: the state cannot be read, or not be carried; nothing has been written.
+        OSError: the file cannot be written.
     """
     saved, what = _read(source, target)
     layout = saved.layout
     saved, report = (saved, None) if chosen is None else chosen.apply(saved)
     if report is not None:
-        _print_report(console, report)
+        yield from _moved(report)
     in_order = layout == "torch" and _is_in_order(saved, report)
     if target.order is not None:
         saved, in_order = ordered(saved, target.order), True
@@ -61,17 +59,13 @@ def convert(source: Path, target: Target, chosen: Map | None, console: Console) 
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     size, steps = in_bytes(saved.nbytes), f"{saved.step:,} steps"
-    _say(console, f"{source} ({what}): {len(saved.parameters):,} parameters, {steps}, {size}")
-    _say(console, f"{target.path}: written, {made.what}")
-    for line in made.lines:
-        _say(console, line)
-    _print_schedules(console, saved, target)
-    _print_left(console, saved, target)
-    _print_layout(console, saved, target)
-    if target.to == "samestep" and saved.layout == "torch" != layout:
-        _say(
-            console, f"its parameters are still in the order of {layout}; --to torch needs --order"
-        )
+    yield f"{source} ({what}): {len(saved.parameters):,} parameters, {steps}, {size}"
+    yield f"{target.path}: written, {made.what}"
+    yield from made.lines
+    if target.to != "samestep":
+        yield from _not_carried(saved, target)
+    elif saved.layout == "torch" != layout:
+        yield f"its parameters are still in the order of {layout}; --to torch needs --order"
 
 
 def map_of(text: str) -> Map:
@@ -216,50 +210,31 @@ def _replace(target: Path, write_to: Callable[[BinaryIO], None]) -> None:
         os.fsync(file.fileno())
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_report(console: Console, report: Report) -> None:
-    """What a map has done, a line for each rule."""
+def _moved(report: Report) -> Iterator[str]:
+    """What a map has done, a line for each rule of the map."""
     by_rule: dict[str, list[str]] = {}
     for move in report.moves:
         words = f"{', '.join(move.sources)} -> {', '.join(move.targets)}"
         by_rule.setdefault(move.rule, []).append(words)
     for rule, moves in by_rule.items():
-        _say(console, f"{rule}: {len(moves):,}, such as {moves[0]}")
+        yield f"{rule}: {len(moves):,}, such as {moves[0]}"
     if report.unmatched:
         names = few(report.unmatched, NAMES)
-        _say(console, f"no rule matched {len(report.unmatched):,}, which stay: {names}")
-    for rule in report.unused:
-        _say(console, f"nothing matched {rule}")
-    for remark in report.remarks:
-        _say(console, remark)
+        yield f"no rule matched {len(report.unmatched):,}, which stay: {names}"
+    yield from (f"nothing matched {rule}" for rule in report.unused)
+    yield from report.remarks
 
 
-def _print_schedules(console: Console, saved: Checkpoint, target: Target) -> None:
-    """What is a number from now on."""
-    if target.to == "samestep":
-        return
+def _not_carried(saved: Checkpoint, target: Target) -> Iterator[str]:
+    """What is a number from now on, what has no place in the new file, and what is not changed."""
     for line in dict.fromkeys(line for rule, _ in rules_of(saved) for line in schedules(rule)):
-        _say(console, f"{line}; in the new file it is this number, which no longer changes")
-
-
-def _print_layout(console: Console, saved: Checkpoint, target: Target) -> None:
+        yield f"{line}; in the new file it is this number, which no longer changes"
+    values = [path for path, own in saved.parameters.items() if own.value is not None]
+    if values:
+        yield f"the values of {len(values):,} parameters are not in it, only the optimizer's state"
     wanted = LAYOUTS.get(target.to)
     if wanted is not None and saved.layout not in (wanted, "numpy"):
-        _say(
-            console,
+        yield (
             f"names and shapes are still those of {saved.layout}; --map can make them those of a "
-            f"model of {wanted}",
-        )
-
-
-def _print_left(console: Console, saved: Checkpoint, target: Target) -> None:
-    """What the new file has no place for."""
-    values = [path for path, own in saved.parameters.items() if own.value is not None]
-    if values and target.to != "samestep":
-        _say(
-            console,
-            f"the values of {len(values):,} parameters are not in it, only the optimizer's state",
+            f"model of {wanted}"
         )

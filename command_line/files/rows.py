@@ -15,9 +15,9 @@ from samestep.checkpoints import Checkpoint, CheckpointError
 from samestep.checkpoints import header as headers
 from samestep.checkpoints.stored import pieces
 from samestep.checkpoints.tensor import DTYPES, Tensor
+from samestep.command_line.progress import watched
 
 from .kinds import Kind
-from .progress import watched
 
 __all__ = [
     "ALL",
@@ -29,8 +29,8 @@ __all__ = [
     "measured",
     "of_checkpoint",
     "of_safetensors",
+    "with_figures",
 ]
-__all__ += ["with_figures"]
 
 VALUE = "(value)"
 """The parameter itself, in the place of a slot's name."""
@@ -48,7 +48,6 @@ class Asked:
     """Only those whose path has this form, with ``*`` and ``?``."""
     norms: bool = True
     """Whether to read the arrays."""
-    as_json: bool = False
 
 
 class Measured(NamedTuple):

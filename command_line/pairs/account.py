@@ -1,42 +1,24 @@
-"""What a comparison has to say: the same words and numbers for text, page and machines."""
+"""What a comparison has to say: its words and numbers, for the report."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from samestep.arrays import listed
-from samestep.command_line.environment import machine, versions
-from samestep.command_line.figures import in_ulp
+from samestep.command_line.as_json import called
+from samestep.command_line.report import Curve, in_ulp
 from samestep.parity import Comparison, Reason
+from samestep.parity.environment import environment
 
-__all__ = ["Account", "Curve", "Number", "Side", "landmarks", "shown"]
+__all__ = ["READABLE", "Account", "Number", "Side"]
 
 UNCHOSEN = "cannot be chosen"
 READABLE = 1e6
 """A difference of more ULP is better said in another way."""
-
-
-class Curve(NamedTuple):
-    """How far the two are apart in something, after each step; the start comes first."""
-
-    name: str
-    values: list[float]
-    parts: int | None
-    """The first step after which that is more than the bound."""
-
-    @property
-    def when(self) -> str:
-        """That step in words."""
-        return "never" if self.parts is None else f"step {self.parts}"
-
-    @property
-    def largest(self) -> float:
-        """The largest of all."""
-        return max(self.values, default=0.0)
 
 
 class Number(NamedTuple):
@@ -103,7 +85,7 @@ class Account:
     def _side(self, reason: Reason) -> Side:
         rule = self.found.rule
         declared = rule is not None and reason.option in rule.fields()
-        values = (shown(reason.a), shown(reason.b)) if declared else None
+        values = (called(reason.a), called(reason.b)) if declared else None
         (a, b), text = self.names, reason.sentence
         head, middle = f"{a} ", f"; {b} "
         if text.startswith(head) and middle in text:
@@ -210,9 +192,11 @@ class Account:
     @property
     def numbers(self) -> list[Number]:
         """The hyperparameters of both."""
-        shared = [Number(name, shown(v), shown(v)) for name, v in sorted(self.found.shared.items())]
+        shared = [
+            Number(name, called(v), called(v)) for name, v in sorted(self.found.shared.items())
+        ]
         return shared + [
-            Number(name, *(UNCHOSEN if v is None else shown(v) for v in values))
+            Number(name, *(UNCHOSEN if v is None else called(v) for v in values))
             for name, values in sorted(self.found.own.items())
         ]
 
@@ -222,24 +206,9 @@ class Account:
         packages = ["samestep", self.found.a.package, self.found.b.package, "numpy"]
         beside = {"optax": ["jax"], "keras": ["jax"]}
         more = [name for package in packages for name in beside.get(package, [])]
-        return versions(dict.fromkeys([*packages, *more])) | machine()
+        return environment(dict.fromkeys([*packages, *more]))
 
     @property
     def line(self) -> str:
         """The command that makes it again."""
         return shlex.join(self.command)
-
-
-def shown(value: Any) -> str:
-    """A value as it is written, or what it is where that says nothing."""
-    text = repr(value)
-    return "a schedule" if callable(value) and " at 0x" in text else text
-
-
-def landmarks(steps: int) -> Iterator[int]:
-    """Steps to show: 1, 2, 5, 10, 20, ... and the last."""
-    step, factors = 1, [2, 2.5, 2]
-    while step < steps:
-        yield step
-        step, factors = int(step * factors[0]), [*factors[1:], factors[0]]
-    yield steps

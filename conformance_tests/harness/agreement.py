@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import platform
 import re
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ import numpy
 
 from samestep.parity import Divergence, Trajectory, compare, follow, one_step, oracle, record, ulps
 from samestep.parity.backend import NUMPY, Backend, Snapshot, backends
+from samestep.parity.environment import environment as environment_of
 from samestep.parity.trajectory import suited
 from samestep.rule import Rule
 from samestep.step import advance, scalars
@@ -225,13 +224,9 @@ def _cell(rule: Rule, backend: Backend, dtype: str) -> str:
 def environment() -> str:
     """Versions and machine, for the line under a table."""
     names = sorted({b.library for b in backends().values() if isinstance(b, Backend)} - {"numpy"})
-    versions = [
-        f"{name.replace('_', '-')} {version(name.replace('_', '-'))}" for name in ("numpy", *names)
-    ]
-    return (
-        f"{', '.join(versions)}; Python {platform.python_version()}, {platform.system()} "
-        f"{platform.machine()}, CPU"
-    )
+    found = environment_of(["numpy", *(name.replace("_", "-") for name in names)])
+    python, platform = found.pop("Python"), found.pop("platform")
+    return f"{', '.join(map(' '.join, found.items()))}; Python {python}, {platform}, CPU"
 
 
 def between_markers(text: str, name: str, content: str) -> str:

@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import platform
 import re
-import subprocess
-import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
+from importlib.metadata import distribution
 from typing import Any
 
 import numpy
 
 from samestep.parity.backend import Backend, backends
+from samestep.parity.environment import processor
+from samestep.parity.environment import versions as versions_of
 
-__all__ = ["device_of", "machine", "processor", "versions"]
+__all__ = ["device_of", "machine", "versions"]
 
 
 def machine() -> dict[str, str]:
@@ -28,21 +27,6 @@ def machine() -> dict[str, str]:
         "processor": processor(),
         "python": platform.python_version(),
     }
-
-
-@cache
-def processor() -> str:
-    """The name of the processor, or its architecture where the system does not say."""
-    if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    elif Path("/proc/cpuinfo").exists():
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        match = re.search(r"^model name\s*: (.*)$", text, re.M)
-        found = match[1] if match else ""
-    else:
-        found = platform.processor()
-    return " ".join(found.split()) or platform.machine()
 
 
 @cache
@@ -89,10 +73,4 @@ def versions() -> dict[str, str]:
         extra = re.search(r"""extra\s*==\s*["']([\w-]+)["']""", line)
         if needed and (extra is None or extra[1] in extras):
             wanted.add(needed[0])
-    found = {}
-    for name in sorted(wanted | extras):
-        try:
-            found[name] = distribution(name).version
-        except PackageNotFoundError:
-            continue
-    return found
+    return versions_of(sorted(wanted | extras))

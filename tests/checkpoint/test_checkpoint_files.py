@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import samestep
-from samestep.benchmarks.checkpoint import extra_memory
+from samestep.benchmarks.saving import extra_memory
 from samestep.checkpoints import Checkpoint, CheckpointError, Tensor, read, write
 from samestep.checkpoints.contents import arrays, metadata, seal
 from samestep.checkpoints.stored import PIECE, checksum
@@ -743,7 +743,7 @@ def test_arrays_are_brought_to_the_host_one_at_a_time(tmp_path, shard):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured on Linux")
 def test_saving_and_loading_take_little_memory(tmp_path):
-    """Of 256 MB of state, in two parameters; benchmarks/checkpoint.py measures more."""
+    """Of 256 MB of state, in two parameters; benchmarks/saving.py measures more."""
     pytest.importorskip("torch")
     assert extra_memory("save", tmp_path / "file", 256, 2) < 64
     assert extra_memory("load", tmp_path / "file", 256, 2) < 64

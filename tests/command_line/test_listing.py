@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +17,11 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 import samestep
-from samestep.command_line.demonstration import listing
-from samestep.command_line.demonstration.differences import STEPS, Row, alike, changed, differences
+from samestep.command_line.commands import list as listing
+from samestep.command_line.differences import STEPS, Row, alike, changed, differences
 from samestep.command_line.main import commands
+from samestep.command_line.report import Report
+from samestep.command_line.terminal import print_report
 from samestep.conformance.harness.settings import all_rules
 from samestep.declaration import Hyper, Option
 from samestep.rule import Rule, registry
@@ -41,9 +43,9 @@ def command(*arguments: str) -> Result:
     return CliRunner().invoke(commands(), ["list", *arguments])
 
 
-def printed(width: int, print_it: Callable[..., None], *arguments: Any) -> str:
+def printed(width: int, report: Report) -> str:
     console = Console(file=StringIO(), width=width, color_system=None, force_terminal=False)
-    print_it(console, *arguments)
+    print_report(report, console)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -85,11 +87,11 @@ def test_the_page_shows_what_the_command_prints(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_rule_is_listed_with_all_that_it_takes(width: int) -> None:
-    text = printed(width, listing.print_rules)
+    text = printed(width, listing.rules_report())
     assert max(map(len, text.splitlines())) <= width
     body, _, caption = text.rpartition("─")
     entries = {
-        block.split()[0]: joined("".join(line[23:] for line in block.splitlines()))
+        block.split()[0]: joined("".join(line[22:] for line in block.splitlines()))
         for block in re.split(r"─+", body)
         if block.split() and block.split()[0] in registry
     }
@@ -106,7 +108,7 @@ def test_every_rule_is_listed_with_all_that_it_takes(width: int) -> None:
 
 
 def test_what_every_rule_takes_is_said_once() -> None:
-    text = printed(100, listing.print_rules)
+    text = printed(100, listing.rules_report())
     assert text.count("maximize=False") == 1
     assert text.count("state_dtype=None") == 1
 
@@ -127,7 +129,7 @@ def test_state_is_counted_in_bytes_per_element(name: str, expected: float) -> No
     instance = rule(registry["SGD"](momentum=0.9)) if name == "Lookahead" else rule()
     sizes = listing.state_bytes(instance)
     assert sum(sizes[slot] for slot in instance.slots() if slot in sizes) == expected
-    line = re.search(rf"^  {name}\s+(?:a )?\w+\s+(\S+)", printed(100, listing.print_rules), re.M)
+    line = re.search(rf"^ {name}\s+(?:a )?\w+\s+(\S+)", printed(100, listing.rules_report()), re.M)
     assert line is not None
     assert float(line[1]) == pytest.approx(expected, rel=0.005)
 
@@ -138,7 +140,7 @@ def test_state_is_counted_in_bytes_per_element(name: str, expected: float) -> No
 @pytest.mark.parametrize("width", WIDTHS)
 @named(RULES)
 def test_a_rule_shows_everything_that_it_declares(rule: type[Rule], width: int) -> None:
-    text = joined(printed(width, listing.print_rule, rule.__name__))
+    text = joined(printed(width, listing.rule_report(rule.__name__)))
     for field in rule.fields().values():
         assert field.name in text
     for slot in rule._slots | rule._shared:
@@ -171,7 +173,7 @@ def test_a_rule_shows_everything_that_it_declares(rule: type[Rule], width: int) 
 def test_a_rule_shows_its_documentation_state_and_dialects(name: str, parts: list[str]) -> None:
     result = command(name)
     assert result.exit_code == 0, result.output
-    text = printed(160, listing.print_rule, name)
+    text = printed(160, listing.rule_report(name))
     for part in parts:
         assert part in text
 
@@ -263,7 +265,7 @@ def test_the_distances_of_every_dialect_are_numbers(rule: type[Rule]) -> None:
 @named(RULES)
 def test_the_differences_of_every_rule_can_be_printed(rule: type[Rule]) -> None:
     name, narrow = rule.__name__, min(WIDTHS)
-    text = printed(narrow, listing.print_differences, name)
+    text = printed(narrow, listing.differences_report(name))
     assert max(map(len, text.splitlines())) <= narrow
     if not rule.dialects:
         assert text == f"{name} has no dialects, so there is nothing to compare.\n"
@@ -285,7 +287,7 @@ def test_the_table_of_differences_shows_values_and_figures() -> None:
 
 
 def test_a_wrapper_says_what_it_is_compared_around() -> None:
-    text = printed(120, listing.print_differences, "Lookahead")
+    text = printed(120, listing.differences_report("Lookahead"))
     assert "Around SGD(momentum=0.9)." in " ".join(text.split())
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import samestep
 from samestep.command_line.main import commands
-from samestep.command_line.pairs.terminal import sparkline
+from samestep.command_line.terminal import heights
 from samestep.parity import subject
 
 pytest.importorskip("torch")
@@ -230,10 +230,10 @@ def test_colours_are_shown_unless_they_are_not_wanted():
 
 def test_a_sparkline_is_lowest_within_the_bound_and_highest_at_the_top():
     values = [0.0, 1e-12, 1e-10, 1e-9, 1e-5, 1.0, 1e-5]
-    assert sparkline(values, 1e-10) == "▁▁▁▂▅█▅"
-    assert sparkline(values, 1e-10, blocks=False) == "___.=#="
-    assert sparkline([1.0, float("inf")], 1e-10) == "██"
-    assert len(sparkline([1.0] * 1000, 1e-10)) == 40
+    assert heights(values, 1e-10) == "▁▁▁▂▅█▅"
+    assert heights(values, 1e-10, blocks=False) == "___.=#="
+    assert heights([1.0, float("inf")], 1e-10) == "██"
+    assert len(heights([1.0] * 1000, 1e-10)) == 40
 
 
 def test_what_libraries_print_and_warn_of_is_not_in_the_output(tmp_path):

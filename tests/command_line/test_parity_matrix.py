@@ -16,10 +16,11 @@ from click import testing
 
 import samestep
 from samestep.command_line.main import commands
-from samestep.command_line.pairs import matrix, matrix_command
-from samestep.command_line.pairs.matrix import Cell, Matrix, compare_all, compare_pair
-from samestep.command_line.pairs.matrix_page import matrix_page
-from samestep.command_line.pairs.matrix_text import markdown
+from samestep.command_line.markdown import markdown
+from samestep.command_line.page import page
+from samestep.command_line.pairs import all_pairs
+from samestep.command_line.pairs.all_pairs import Cell, Matrix, compare_all, compare_pair
+from samestep.command_line.pairs.all_pairs_report import all_pairs_report
 from samestep.command_line.pairs.peers import Peer, groups
 from samestep.parity import SubjectError
 from samestep.rule import registry
@@ -162,7 +163,7 @@ def small():
 
     watched = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matrix, "_workers", in_a_thread)
+        patch.setattr(all_pairs, "_workers", in_a_thread)
         made = compare_all(
             ("rprop", "signum", "lbfgs"),
             command=["samestep", "parity", "--all"],
@@ -180,7 +181,7 @@ def shown(small, monkeypatch, *words):
         asked.append(given)
         return small
 
-    monkeypatch.setattr(matrix_command, "compare_all", instead)
+    monkeypatch.setattr(all_pairs, "compare_all", instead)
     done = testing.CliRunner().invoke(
         commands(), ["parity", "--all", *words], env={"COLUMNS": "80"}
     )
@@ -233,10 +234,11 @@ def test_the_page_shows_every_kind_of_cell_and_needs_no_network(small):
     (rprop,) = (column for column in small.columns if column.name == "Rprop")
     for kind, cell in kinds.items():
         column = replace(rprop, cells=dict.fromkeys(rprop.cells, cell))
-        text = matrix_page(replace_columns(small, column))
+        report = all_pairs_report(replace_columns(small, column))
+        text = page(report)
         assert f'class="mark {kind}"' in text
         assert not any(sign in text for sign in ("<lag>", "http:", "https:", "<script", "src="))
-        assert cell.verdict in markdown(replace_columns(small, column)) or kind == "failed"
+        assert cell.verdict in markdown(report) or kind == "failed"
 
 
 def replace_columns(small, column):
@@ -253,7 +255,7 @@ def test_a_module_that_is_not_there_is_one_sentence_and_the_exit_code_2(monkeypa
     def refuse(*given):
         raise SubjectError("no_such_module cannot be imported: no")
 
-    monkeypatch.setattr(matrix_command, "compare_all", refuse)
+    monkeypatch.setattr(all_pairs, "compare_all", refuse)
     done = testing.CliRunner().invoke(commands(), ["parity", "--all", "--with", "no_such_module"])
     assert done.exit_code == 2 and len(done.stderr.strip().splitlines()) == 1
 

@@ -10,14 +10,20 @@ from html.parser import HTMLParser
 import pytest
 from click import testing
 
+from samestep.command_line import page as rendering
+from samestep.command_line.curves import COLOURS, picture
 from samestep.command_line.main import commands
-from samestep.command_line.pages import write_whole
-from samestep.command_line.pairs.account import Account, Curve
-from samestep.command_line.pairs.curves import COLOURS, picture
-from samestep.command_line.pairs.page import page
+from samestep.command_line.page import write_whole
+from samestep.command_line.pairs.account import Account
+from samestep.command_line.pairs.pair_report import pair_report
+from samestep.command_line.report import Curve
 from samestep.parity import compared, subject
 
 SINGLE = {"meta", "br", "wbr"}
+
+
+def page(account):
+    return rendering.page(pair_report(account))
 
 
 class Reader(HTMLParser):

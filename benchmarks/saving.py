@@ -4,7 +4,7 @@ The sides take turns in one process: a save, as many bytes written and flushed t
 load, as many bytes read from it into new memory. Memory is measured in a process of its own, as
 the largest that it has had while it saved or loaded, beyond the state that is there at the end:
 
-    python -m samestep.benchmarks.checkpoint save|load FILE MEGABYTES [PIECES]
+    python -m samestep.benchmarks.saving save|load FILE MEGABYTES [PIECES]
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-from rich.console import Console
-from rich.table import Table
 
 import samestep
 
 from .timing import Spread, alternate, median, paired
 
-__all__ = ["Measured", "extra_memory", "measure", "optimizer", "print_measured"]
+__all__ = ["Measured", "extra_memory", "measure", "optimizer"]
 
 MEGABYTE = 10**6
 PIECES = 48
@@ -170,19 +168,6 @@ def _extra(what: str, path: Path, megabytes: int, pieces: int) -> float:
         samestep.load(path, own)
         state = own.checkpoint().nbytes
     return (_memory("VmHWM") - before - state) / MEGABYTE
-
-
-def print_measured(console: Console, megabytes: int, rows: list[Measured], machine: str) -> None:
-    """A table of the rows."""
-    table = Table(title=f"{megabytes:,} MB of state of AdamW in torch", title_justify="left")
-    for name in ("what", "ms", "beside", "ms", "ratio (quartiles)", "extra memory, MB"):
-        table.add_column(name, justify="left" if name in ("what", "beside") else "right")
-    for row in rows:
-        ratio = f"{row.ratio.median:.2f} ({row.ratio.low:.2f}-{row.ratio.high:.2f})"
-        numbers = (f"{row.milliseconds:,.0f}", row.beside, f"{row.copying:,.0f}")
-        table.add_row(row.what, *numbers, ratio, f"{row.extra:,.1f}")
-    console.print(table)
-    console.print(machine)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import time
@@ -10,14 +9,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 from multiprocessing import get_context
-from typing import Any
 
-from samestep.command_line.environment import machine, versions
 from samestep.parity import Comparison, SubjectError, compared
+from samestep.parity.environment import environment
 
 from . import peers
 from .account import Account
@@ -89,28 +87,6 @@ class Matrix:
     modules: Sequence[str] = field(default_factory=tuple)
     """More that was compared with ours."""
 
-    def plain(self) -> dict[str, Any]:
-        """As values that JSON has; what is not finite is ``None``."""
-        columns = [
-            {
-                "name": column.name,
-                "peers": [peer.title for peer in (*column.peers, *column.others)],
-                "pairs": [_finite(asdict(cell)) for cell in column.cells.values()],
-                "dialects": [_finite(asdict(cell)) for cell in column.dialects],
-                "refused": column.refused,
-            }
-            for column in self.columns
-        ]
-        about = {"schema": 1, "made": self.made, "versions": self.versions}
-        return {**about, "command": self.command, "seconds": self.seconds, "names": columns}
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
-
 
 def compare_all(
     only: Sequence[str] = (),
@@ -144,9 +120,12 @@ def compare_all(
         cells = {pair: future.result() for pair, future in asked.items()}
         seconds = time.perf_counter() - before
     columns = [_column(group, cells) for group in found]
+    if not cells:
+        reasons = " ".join(text for column in columns for text in column.refused)
+        raise SubjectError(f"there is no pair that can be compared. {reasons}")
     roots = (module.partition(".")[0] for module in others)
     packages = dict.fromkeys([*PACKAGES, *map(_distribution, roots)])
-    about = {**versions(packages), **machine()}
+    about = environment(packages)
     return Matrix(columns, about, date.today().isoformat(), [*command], seconds, tuple(others))
 
 

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup, escape
 
-from samestep.command_line.figures import decimal
+from .report import Curve, decimal
 
-from .account import Curve
-
-__all__ = ["COLOURS", "picture"]
+__all__ = ["COLOURS", "key", "picture"]
 
 COLOURS = (
     ("#c2410c", "#fb923c"),
@@ -24,6 +22,8 @@ COLOURS = (
 """Light and dark. More curves than these, and they are thin and grey."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4")
 """For those who do not tell the colours apart."""
+POINTS = 60
+"""Steps of a curve whose value is told under the pointer, at most."""
 WIDTH, HEIGHT = 420.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 12.0, 40.0
 DECADES = 6
@@ -36,8 +36,12 @@ class _Scales:
     def __init__(self, curves: Sequence[Curve], bounds: Sequence[float]) -> None:
         drawn = [*(curve.values for curve in curves), bounds]
         values = [v for one in drawn for v in one[1:] if 0 < v < math.inf] or [1.0]
-        self.steps, self.zero = len(bounds) - 1, math.floor(math.log10(min(values))) - 1
-        self.top = max(math.ceil(math.log10(max(values)) + 0.1), self.zero + 3)
+        self.steps, lowest = max(map(len, drawn)) - 1, math.floor(math.log10(min(values)))
+        highest = math.ceil(math.log10(max(values)) + 0.1)
+        self.floored = bool(bounds) or any(0 in one[1:] for one in drawn)
+        """Whether there is a place for zero, a decade below the smallest number."""
+        self.zero = lowest - 1 if self.floored else lowest
+        self.top = max(highest, self.zero + (3 if self.floored else 1))
 
     def x(self, step: float) -> float:
         share = (step - 1) / max(self.steps - 1, 1)
@@ -55,14 +59,14 @@ def picture(title: str, curves: Sequence[Curve], bounds: Sequence[float]) -> Mar
     Args:
         title: what it shows, for those who do not see it.
         curves: those that matter most first.
-        bounds: within which the two agree, after each step.
+        bounds: within which the two agree, after each step; empty where there are none.
     """
     scales = _Scales(curves, bounds)
-    body = [*_within(scales, bounds), *_marks(scales)]
-    for place, curve in reversed([*enumerate(curves)]):
+    body = [*(_within(scales, bounds) if bounds else ()), *_marks(scales)]
+    for place, curve in sorted(enumerate(curves), key=lambda one: (-one[1].width, -one[0])):
         body += _line(scales, place, curve)
     body += _parting(scales, curves)
-    body += _labelled(bounds[-1])
+    body += _labelled(bounds[-1]) if bounds else ()
     return Markup(
         f'<svg role="img" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" aria-label="{escape(title)}">'
         f"{''.join(body)}</svg>"
@@ -89,12 +93,13 @@ def _labelled(bound: float) -> Iterator[str]:
 def _marks(scales: _Scales) -> Iterator[str]:
     floor = HEIGHT - BOTTOM
     every = max(math.ceil((scales.top - scales.zero) / DECADES), 1)
-    for power in range(scales.top, scales.zero, -every):
+    for power in range(scales.top, scales.zero - (not scales.floored), -every):
         at = scales.y(10.0**power)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
         label = f"10<tspan dy='-5' font-size='8.5'>{power}</tspan>" if power else "1"
         yield f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>'
-    yield f'<text x="{LEFT - 6}" y="{scales.y(0) + 4:.1f}" text-anchor="end">identical</text>'
+    if scales.floored:
+        yield f'<text x="{LEFT - 6}" y="{scales.y(0) + 4:.1f}" text-anchor="end">identical</text>'
     yield f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>'
     for step in _ticks(scales.steps):
         at = scales.x(step)
@@ -125,15 +130,27 @@ def _line(scales: _Scales, place: int, curve: Curve) -> Iterator[str]:
         name = escape(curve.name)
         yield f'<polyline class="rest" points="{path}"><title>{name}</title></polyline>'
         return
-    dash = f' stroke-dasharray="{DASHES[place]}"' if DASHES[place] else ""
-    yield (
-        f'<polyline class="curve" points="{path}" stroke="var(--c{place})" stroke-width="2"{dash}/>'
-    )
-    for (step, value), (x, y) in zip(after, points, strict=True):
+    yield f'<polyline class="curve" points="{path}" {_stroke(place, curve)}/>'
+    every = math.ceil(len(points) / POINTS)
+    for (step, value), (x, y) in [*zip(after, points, strict=True)][::-every]:
         yield (
             f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="6"><title>'
             f"{escape(curve.name)}, step {step}: {decimal(value)}</title></circle>"
         )
+
+
+def _stroke(place: int, curve: Curve) -> str:
+    colour = place if curve.colour is None else curve.colour
+    dashes = DASHES[place] if curve.dash is None else curve.dash
+    dash = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return f'stroke="var(--c{colour})" stroke-width="{curve.width:.2g}"{dash}'
+
+
+def key(place: int, curve: Curve) -> Markup:
+    """The sample of a curve's line, for a table."""
+    how = _stroke(place, curve) if place < len(COLOURS) else 'class="rest"'
+    line = f'<line x1="0" x2="26" y1="5" y2="5" {how}/>'
+    return Markup(f'<svg class="key" viewBox="0 0 26 10" aria-hidden="true">{line}</svg>')
 
 
 def _parting(scales: _Scales, curves: Sequence[Curve]) -> Iterator[str]:

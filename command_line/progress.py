@@ -1,0 +1,104 @@
+"""What somebody sees of work that takes a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+
+__all__ = ["LARGE", "busy", "counted", "counting", "training", "watched"]
+
+Watch = Callable[[str, str, Iterator[Any]], Iterator[Any]]
+LARGE = 1 << 26
+"""Bytes from which on there is a bar."""
+
+
+@contextmanager
+def busy(text: str) -> Iterator[None]:
+    """Say on stderr what is going on, where that is a terminal, until it is done."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield
+
+
+@contextmanager
+def watched(doing: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """Called with the bytes done and all there are; the bar goes away at the end."""
+    console = Console(stderr=True)
+    if total < LARGE or not console.is_terminal:
+        yield lambda _, __: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TransferSpeedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task(doing, total=total)
+        yield lambda done, of: progress.update(task, completed=done, total=of)
+
+
+def counting() -> tuple[ProgressColumn, ...]:
+    """The columns of a bar that counts: the bar, how many of how many, and the time."""
+    return BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+
+
+@contextmanager
+def counted(doing: str) -> Iterator[Callable[[int, str], None]]:
+    """Called with how many there are and the name of one that is done; the bar is on stderr."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:50.50}"), *counting())
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with bar as progress:
+        task = progress.add_task(doing, total=None)
+
+        def watch(count: int, title: str) -> None:
+            progress.update(task, total=count, advance=1, description=title)
+
+        yield watch
+
+
+@contextmanager
+def training(totals: Mapping[str, int]) -> Iterator[Watch]:
+    """A bar per framework, with its loss and what is being done.
+
+    Args:
+        totals: the number of steps of each framework.
+
+    Yields:
+        A function of a framework, a text and steps, which passes the steps on and counts them.
+    """
+    columns = (
+        TextColumn("{task.description:6}"),
+        *counting(),
+        TextColumn("{task.fields[loss]}  {task.fields[doing]}"),
+    )
+    with Progress(*columns) as progress:
+        tasks = {
+            name: progress.add_task(name, start=False, total=total, loss="", doing="")
+            for name, total in totals.items()
+        }
+
+        def watch(framework: str, doing: str, run: Iterator[Any]) -> Iterator[Any]:
+            task = tasks[framework]
+            progress.start_task(task)
+            progress.update(task, doing=doing)
+            for step in run:
+                if (loss := getattr(step, "loss", None)) is not None:
+                    progress.update(task, loss=f"loss {loss:.4f}")
+                progress.advance(task)
+                yield step
+            progress.update(task, doing="")
+
+        yield watch
