@@ -85,7 +85,9 @@ class Rule(Composed, root=True):
                 )
 
     def _refuse_combinations(self) -> None:
-        """What the author refuses; nothing as long as a number is traced."""
+        """Raise what the author's ``validate`` raises, unless a number is traced."""
+        if type(self).validate is Rule.validate:
+            return
         now = self.map_numbers(known)
         if not any(map(is_array, now.numbers())):
             now.validate()
