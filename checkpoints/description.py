@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from samestep.arrays import is_array, known
 from samestep.declaration import Hyper, Storage
+from samestep.nonfinite import decoded, encoded
 from samestep.parts.matrix import LAYOUTS
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
@@ -60,9 +60,7 @@ def _plain(rule: Rule, name: str, value: Any, now: Any) -> Any:
     value = known(value)
     if is_array(value):
         raise TypeError(f"{rule.name}: {name} is traced; a checkpoint is made outside of jit")
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"number": str(value)}
-    return value
+    return encoded(value)
 
 
 def _number(value: Any) -> Any:
@@ -71,9 +69,7 @@ def _number(value: Any) -> Any:
         return tuple(map(_number, value))
     if isinstance(value, dict) and "schedule" in value:
         return _number(value["value"])
-    if isinstance(value, dict) and "number" in value:
-        return float(value["number"])
-    return value
+    return decoded(value)
 
 
 def made(description: Description) -> Rule:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from samestep.arrays import known
 from samestep.checkpoints.description import describe
+from samestep.nonfinite import encoded
 from samestep.rule import Rule
 
 __all__ = ["Group", "Steps", "chosen", "plain"]
@@ -37,9 +37,8 @@ def plain(value: Any) -> Any:
         return {str(name): plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [*map(plain, value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"number": str(value)}
-    return value if isinstance(value, (bool, int, float, str)) or value is None else repr(value)
+    is_plain = isinstance(value, (bool, int, float, str)) or value is None
+    return encoded(value) if is_plain else repr(value)
 
 
 def chosen(steps: Steps) -> Callable[[int], bool]:

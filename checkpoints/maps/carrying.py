@@ -22,7 +22,7 @@ from samestep.declaration import Slot
 from samestep.rule import Rule
 from samestep.wrapper import Wrapper
 
-__all__ = ["Change", "Kept", "Refused", "Shape", "carried", "ends", "levels"]
+__all__ = ["UNOWNED", "Change", "Kept", "Refused", "Shape", "carried", "ends", "levels"]
 
 Shape = tuple[int, ...]
 Kept: TypeAlias = frozenset[int] | None
@@ -191,6 +191,10 @@ def _along_axes(shape: Shape, kept: frozenset[int]) -> Shape:
     return tuple(size if axis in kept else 1 for axis, size in enumerate(shape))
 
 
+UNOWNED: Description = {}
+"""In place of the rule of a parameter that no optimizer has, a frozen one or a buffer."""
+
+
 def _made(description: Description) -> Rule:
     try:
         return made(description)
@@ -199,7 +203,9 @@ def _made(description: Description) -> Rule:
 
 
 def levels(description: Description) -> Iterator[tuple[Rule, str]]:
-    """A rule and the rules inside it, each with its own ``needs``."""
+    """A rule and the rules inside it, each with its own ``needs``; nothing for ``UNOWNED``."""
+    if description == UNOWNED:
+        return
     rule: Any = _made(description)
     while isinstance(rule, Wrapper):
         yield rule, rule.reads

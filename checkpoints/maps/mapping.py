@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from samestep.checkpoints.contents import arrays
-from samestep.checkpoints.description import describe
 from samestep.checkpoints.state import Checkpoint, CheckpointError, ParameterState, few
-from samestep.rules.sgd import SGD
 
-from .carrying import Refused
+from .carrying import UNOWNED, Refused
 from .layouts import between
 from .rule import MapRule, check_keys, checked, parsed
 from .steps import remark
@@ -193,25 +191,23 @@ class _Stage:
 
 
 def _together(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with ``others`` among its parameters: without state, under a bare rule."""
-    alone = describe(SGD(lr=0.0))
+    """The checkpoint with its ``others`` among the parameters, marked as ``UNOWNED``."""
     others = {
-        path: ParameterState(value.shape, value.dtype, 0, alone, None, value)
+        path: ParameterState(value.shape, value.dtype, 0, UNOWNED, None, value)
         for path, value in checkpoint.others.items()
     }
     return replace(checkpoint, parameters={**checkpoint.parameters, **others}, others={})
 
 
 def _apart(checkpoint: Checkpoint) -> Checkpoint:
-    """The inverse of ``_together``: ``others`` get their parameters back."""
-    alone = describe(SGD(lr=0.0))
-    own = {path: state for path, state in checkpoint.parameters.items() if state.rule != alone}
+    """The checkpoint with the parameters marked as ``UNOWNED`` among its ``others``."""
+    owned = {p: own for p, own in checkpoint.parameters.items() if own.rule != UNOWNED}
     others = {
-        path: state.value
-        for path, state in checkpoint.parameters.items()
-        if path not in own and state.value is not None
+        path: own.value
+        for path, own in checkpoint.parameters.items()
+        if path not in owned and own.value is not None
     }
-    return replace(checkpoint, parameters=own, others=others)
+    return replace(checkpoint, parameters=owned, others=others)
 
 
 KEYS = ("strict", "between", "rules")

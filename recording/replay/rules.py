@@ -9,6 +9,7 @@ from typing import Any
 
 from samestep.arrays import listed
 from samestep.checkpoints.description import made, numbers
+from samestep.nonfinite import decoded
 from samestep.parity.subjects.arguments import numbers_of, options_of
 from samestep.parity.subjects.subject import Subject
 from samestep.recording.reading import Recording, Step
@@ -119,7 +120,7 @@ class Rules:
 
     def _mapped(self, cls: type[Rule], group: Mapping[str, Any]) -> Rule:
         """A rule with the recorded numbers under our names, where it has them."""
-        given = {name: _number(value) for name, value in group.get("numbers", {}).items()}
+        given = {name: decoded(value) for name, value in group.get("numbers", {}).items()}
         described = group.get("rule")
         if described is not None and described["name"] in registry and "rule" not in described:
             known = numbers(made(described), described)
@@ -144,11 +145,3 @@ def _refuse_dialect(cls: type[Rule] | None, like: str, name: str = "") -> None:
 def _title(rule: Rule) -> str:
     """Names from the outside in: ``Lookahead(AdamW)``."""
     return f"{rule.name}({_title(rule.rule)})" if isinstance(rule, Wrapper) else rule.name
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(map(_number, value))
-    if isinstance(value, dict) and "number" in value:
-        return float(value["number"])
-    return value

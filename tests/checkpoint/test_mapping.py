@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -1081,3 +1082,14 @@ def test_torch_then_jax_then_mlx_then_torch_is_torch_all_along(name):
             wanted.shape, max(numpy.abs(wanted).max(), numpy.abs(params[path]).max())
         )
         assert ulps(found, wanted, scale, "float32").max() <= 8, path
+
+
+def test_a_rule_that_changes_nothing_is_not_taken_for_a_frozen_parameter():
+    rule, params = samestep.SGD(lr=0.0), {"fc.weight": PARAMS["fc.weight"]}
+    before = checkpoint_of(rule, params)
+    frozen = {"frozen.weight": before.parameters["fc.weight"].value}
+    after = dataclasses.replace(before, others=frozen).mapped(TURN)
+    assert {*after.parameters} == {"fc.kernel"} and {*after.others} == {"frozen.kernel"}
+    assert after.parameters["fc.kernel"].rule == before.parameters["fc.weight"].rule
+    _, state = samestep.restore(rule, dataclasses.replace(after, others={}), turned(params))
+    assert state.step == before.step == 5
