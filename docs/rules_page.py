@@ -66,7 +66,7 @@ def section(rule):
 
 
 def table(head, rows):
-    """Lines of a Markdown table and an empty one; nothing where there are no rows."""
+    """Lines of a Markdown table and an empty line; nothing if there are no rows."""
     lines = [head, ["---"] * len(head), *rows]
     shown = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     return [*shown, ""] if rows else []
