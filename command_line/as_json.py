@@ -17,7 +17,7 @@ def text(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it; what JSON does not have becomes what it is called."""
+    """A value in types that JSON has; any other object becomes its text in Python."""
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):

@@ -19,9 +19,9 @@ COLOURS = (
     ("#a16207", "#facc15"),
     ("#0e7490", "#22d3ee"),
 )
-"""Light and dark. More curves than these, and they are thin and grey."""
+"""Light and dark. Curves beyond these are thin and grey."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4")
-"""For those who do not tell the colours apart."""
+"""Patterns of the lines, for readers who cannot tell the colours apart."""
 POINTS = 60
 """Steps of a curve whose value is told under the pointer, at most."""
 WIDTH, HEIGHT = 420.0, 270.0
@@ -31,7 +31,7 @@ DECADES = 6
 
 
 class _Scales:
-    """Where a step and a difference lie in the picture."""
+    """Coordinates of steps and differences in the picture."""
 
     def __init__(self, curves: Sequence[Curve], bounds: Sequence[float]) -> None:
         drawn = [*(curve.values for curve in curves), bounds]
@@ -74,7 +74,7 @@ def picture(title: str, curves: Sequence[Curve], bounds: Sequence[float]) -> Mar
 
 
 def _within(scales: _Scales, bounds: Sequence[float]) -> Iterator[str]:
-    """What lies within the bound."""
+    """The area within the bound."""
     floor = HEIGHT - BOTTOM
     steps = [*enumerate(bounds)][1:]
     edge = " ".join(f"{scales.x(step):.1f},{scales.y(bound):.1f}" for step, bound in steps)

@@ -1,7 +1,7 @@
 """By how much the dialects of a rule differ from its default, computed on the spot.
 
-Every dialect takes ten steps in float64 on the same recorded gradients, beside the rule as it is
-without ``like``, in two settings:
+Every dialect and the rule without ``like`` take ten steps in float64 on the same recorded
+gradients, in two settings:
 
     own      nothing is set: each has its own defaults, as somebody gets who sets nothing
     alike    lr and weight decay are set to the same numbers, which is what people set, so that the
@@ -33,12 +33,12 @@ DEFAULT = "default"
 STEPS = 10
 
 ROUNDING = 1e-14
-"""What ten roundings of a parameter and of its change come to, relative to both, and more."""
+"""A bound on ten roundings of a parameter and of its change, relative to both."""
 
 
 @dataclass(frozen=True)
 class Distance:
-    """Where a dialect has gone, beside where the default has."""
+    """The displacement of a dialect, compared with the displacement of the default."""
 
     length: float
     """Length of its displacement over that of the default's."""
@@ -54,7 +54,8 @@ class Row:
 
     name: str
     values: dict[str, Any]
-    """Of a dialect what differs from the default; of the default all in which any dialect does."""
+    """The values of a dialect that differ from the default's; for the default, the values in which
+    any dialect differs."""
     own: tuple[Distance, Distance]
     alike: tuple[Distance, Distance]
 
@@ -67,14 +68,14 @@ def changed(rule: type[Rule], dialect: str) -> dict[str, Any]:
 
 
 def alike(rule: type[Rule]) -> dict[str, float]:
-    """The numbers that all dialects are given to compare what they do with them."""
+    """The numbers that all dialects are given, so that the algorithms alone differ."""
     fields = (wrapped() if issubclass(rule, Wrapper) else rule()).all_fields()
     decay = fields["weight_decay"]
     return {"lr": fields["lr"].default, "weight_decay": getattr(decay, "typical", decay.default)}
 
 
 def wrapped() -> Rule:
-    """What a wrapper is compared around."""
+    """The rule inside every wrapper that is compared."""
     return registry["SGD"](momentum=0.9)
 
 

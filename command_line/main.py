@@ -1,7 +1,7 @@
 """The ``samestep`` command. Each module in the folder ``commands`` adds the command of its name.
 
-What ``pip install "samestep[demo]"`` brings is imported where it is used, so that ``main`` can say
-what is missing.
+The packages of ``pip install "samestep[demo]"`` are imported where they are used, so that ``main``
+can name a missing one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["commands", "main"]
 
 PACKAGES = ("click", "jinja2", "markupsafe", "matplotlib", "rich", "sklearn")
-"""What the extra ``demo`` brings, by import name."""
+"""The packages of the extra ``demo``, by import name."""
 
 
 def main() -> None:

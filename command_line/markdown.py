@@ -10,7 +10,7 @@ from .report import Bullets, Code, Heading, Line, Link, Part, Report, Table, Wor
 __all__ = ["markdown"]
 
 SIGNS = "\\`*_<>|[]"
-"""What Markdown would take for more than text."""
+"""Characters that Markdown gives a meaning."""
 
 
 def markdown(report: Report) -> str:

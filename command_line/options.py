@@ -1,4 +1,4 @@
-"""What the options of several commands have in common."""
+"""Options, and checks of arguments, that several commands share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 FILE = click.Path(path_type=Path)
 FRAMEWORKS = {"torch": "torch", "jax": "jax", "optax": "jax", "mlx": "mlx"}
-"""The extra that brings each of them."""
+"""The extra that installs each framework, by import name."""
 
 as_json: Callable[..., Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON instead of text."

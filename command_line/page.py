@@ -38,7 +38,7 @@ def broken(name: str) -> Markup:
 
 
 def write_whole(text: str, out: Path) -> None:
-    """Write a file; one that is there already is replaced only by a complete one."""
+    """Write a file; an existing file is replaced only by a complete one."""
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         unfinished.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What somebody sees of work that takes a while."""
+"""Progress bars."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["LARGE", "busy", "counted", "counting", "training", "watched"]
 
 Watch = Callable[[str, str, Iterator[Any]], Iterator[Any]]
 LARGE = 1 << 26
-"""Bytes from which on there is a bar."""
+"""Bytes from which on a bar is shown."""
 
 
 @contextmanager
 def busy(text: str) -> Iterator[None]:
-    """Say on stderr what is going on, where that is a terminal, until it is done."""
+    """Show a text on stderr until the work is done, if stderr is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
@@ -38,7 +38,7 @@ def busy(text: str) -> Iterator[None]:
 
 @contextmanager
 def watched(doing: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """Called with the bytes done and all there are; the bar goes away at the end."""
+    """A bar on stderr; it yields a function of the bytes done and all bytes."""
     console = Console(stderr=True)
     if total < LARGE or not console.is_terminal:
         yield lambda _, __: None
@@ -56,7 +56,7 @@ def counting() -> tuple[ProgressColumn, ...]:
 
 @contextmanager
 def counted(doing: str) -> Iterator[Callable[[int, str], None]]:
-    """Called with how many there are and the name of one that is done; the bar is on stderr."""
+    """A bar on stderr; it yields a function of the count and the name of a finished item."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:50.50}"), *counting())
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -71,7 +71,7 @@ def counted(doing: str) -> Iterator[Callable[[int, str], None]]:
 
 @contextmanager
 def training(totals: Mapping[str, int]) -> Iterator[Watch]:
-    """A bar per framework, with its loss and what is being done.
+    """A bar per framework, with its loss and its present work.
 
     Args:
         totals: the number of steps of each framework.

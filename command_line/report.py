@@ -1,4 +1,4 @@
-"""What a command reports. ``terminal``, ``page``, ``markdown`` and ``as_json`` render it."""
+"""The report of a command. ``terminal``, ``page``, ``markdown`` and ``as_json`` render it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Heading(Block):
-    """A heading of what follows."""
+    """A heading."""
 
     text: str
 
@@ -121,7 +121,7 @@ class Bullets(Block):
 
 @dataclass(frozen=True)
 class Facts(Block):
-    """Labels with what each has to say."""
+    """Labels, and the text for each."""
 
     pairs: Sequence[tuple[str, str]]
 
@@ -135,7 +135,7 @@ class Versions(Block):
 
 @dataclass(frozen=True)
 class Table(Block):
-    """A table, the first column of which says what each row is about."""
+    """A table; its first column names the rows."""
 
     columns: Sequence[Part]
     rows: Sequence[Sequence[Cell]]
@@ -161,7 +161,7 @@ class Curve(NamedTuple):
     parts: int | None = None
     """The first step after which it is beyond the bound."""
     colour: int | None = None
-    """The place of its colour; by default its own place among the curves."""
+    """The index of its colour; by default its own index among the curves."""
     dash: str | None = None
     width: float = 2
 
@@ -182,11 +182,11 @@ class Chart(Block):
 
     title: str
     about: str
-    """What the picture shows, for those who do not see it."""
+    """A description of the picture, for readers who cannot see it."""
     curves: Sequence[Curve]
     table: Table
     bounds: Sequence[float] = ()
-    """Bounds within which there is agreement, at the start and after each step."""
+    """Bounds of agreement, at the start and after each step."""
 
 
 @dataclass(frozen=True)
@@ -202,19 +202,19 @@ class Growth(Block):
 
     values: Sequence[float]
     bound: float
-    """What lies within it is drawn lowest."""
+    """Numbers within it are drawn lowest."""
 
 
 @dataclass(frozen=True)
 class Tiles(Block):
-    """A few numbers: what each is, the number, and a word more."""
+    """A few numbers: for each a name, the number, and a remark."""
 
     items: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
 class Cards(Block):
-    """What each of two sides does: a title, and for each side its name, a text and code."""
+    """Differences of two sides: a title, and for each side its name, a text and code."""
 
     items: Sequence[tuple[str, Sequence[tuple[Words, str, str]]]]
 
@@ -233,11 +233,11 @@ GAP = Line("", on="terminal")
 
 @dataclass(frozen=True)
 class Report:
-    """What a command found."""
+    """The findings of a command."""
 
     blocks: Sequence[Block]
     data: Any = None
-    """The same as values, for JSON."""
+    """The findings as values, for JSON."""
     code: int = 0
     """The exit code."""
     title: Sequence[Part] = ()
@@ -245,11 +245,11 @@ class Report:
     headline: Sequence[Part] = ()
     """The first sentence on a page."""
     top: str = ""
-    """What stands above that sentence."""
+    """The line above that sentence."""
     badge: str = ""
     """The verdict in one word, which also gives a page its colour."""
     wide: int | None = None
-    """Columns of the output where it is no terminal; by default what the terminal would have."""
+    """Columns of the output to a file or a pipe; by default rich's."""
 
     def on(self, renderer: str) -> Iterator[Any]:
         """The blocks that a renderer shows."""
@@ -259,10 +259,10 @@ class Report:
 def show(
     report: Report, *, as_json: bool = False, html: Path | None = None, write: Path | None = None
 ) -> None:
-    """Print a report, and write its page and its Markdown where that is asked for.
+    """Print a report, and write its page and its Markdown if a file is given.
 
     Args:
-        report: what a command found.
+        report: the findings of a command.
         as_json: print JSON instead of text.
         html: the file of the page.
         write: the file of the Markdown.

@@ -1,4 +1,4 @@
-"""A report in a terminal, or as plain text where there is none."""
+"""A report in a terminal, or as plain text in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ FRAMES: Mapping[str, Mapping[str, Any]] = {
     "open": {"box": box.SIMPLE},
 }
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-~=+*#"
-"""Eight heights, and what stands for them where the terminal has no such characters."""
+"""Eight heights, and the characters for terminals that do not have these."""
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
@@ -188,7 +188,7 @@ SHOWN: Mapping[type, Callable[[Console, Any], None]] = {
 
 
 def heights(values: Sequence[float], bound: float, blocks: bool = True, width: int = 40) -> str:
-    """Differences as heights on a log scale; what is within the bound is lowest."""
+    """Differences as heights on a log scale; those within the bound are lowest."""
     levels = BLOCKS if blocks else PLAIN
     places = sorted({round(i * (len(values) - 1) / max(width - 1, 1)) for i in range(width)})
     top = max((v for v in values if math.isfinite(v)), default=0.0)

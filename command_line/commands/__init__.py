@@ -1,7 +1,7 @@
 """The commands of ``samestep``, a module each: its function ``command`` is the command.
 
-A module imports what its command needs inside that function, so that ``samestep --help`` is quick
-and needs click alone.
+A module imports the packages that its command needs inside functions, so that ``samestep --help``
+is quick and needs click alone.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ class Commands(click.Group):
         return sorted(module.name for module in iter_modules(__path__))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name, if there is one."""
+        """The command of a name, or ``None``."""
         if cmd_name not in self.list_commands(ctx):
             return None
         found: click.Command = import_module(f"{__name__}.{cmd_name}").command
+        found.name = cmd_name
         return found

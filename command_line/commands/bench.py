@@ -45,7 +45,7 @@ NAMED: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "dtypes": ("dtype", lambda: [*DTYPES]),
     "executions": ("execution", _executions),
 }
-"""What an option names, and the names that there are."""
+"""The kind of thing that each option names, and a function for the known names."""
 WIDE = 160
 """Columns of the output to a file or a pipe."""
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -138,7 +138,7 @@ def command(
 
 
 def _measured(asked: Options, out: Path) -> Results:
-    """Measure, and keep what is measured in a file of the folder."""
+    """Measure; the file ``bench.jsonl`` in the folder has the rows so far."""
     from samestep.benchmarks import run
 
     results = run.prepared(asked)
@@ -278,7 +278,7 @@ def _report(results: Results) -> Report:
     for title, rows in _by_model(results).items():
         cells = [[cell(row) for cell in COLUMNS.values()] for row in rows]
         blocks.append(_table(title, [*COLUMNS], cells))
-    blocks.append(_table("what was to be reached", SUMMARY, summary, on="terminal"))
+    blocks.append(_table("targets, and how many rows met them", SUMMARY, summary, on="terminal"))
     return Report([*blocks, Line(LEGEND), *map(Line, _notes(results))], wide=WIDE)
 
 

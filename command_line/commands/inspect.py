@@ -1,4 +1,4 @@
-"""``samestep inspect``: what is in a file."""
+"""``samestep inspect``: the contents of a file."""
 
 # ruff: noqa: PLC0415  (frameworks are imported only for files of their own)
 
@@ -72,7 +72,7 @@ def command(
 
 
 def _report(path: Path, asked: Asked) -> Report:
-    """What a file is and has.
+    """The report on a file of any kind.
 
     Raises:
         CheckpointError: the file is damaged, or it has nothing of what is asked for.
@@ -115,7 +115,7 @@ def _of_other(path: Path, kind: Kind, asked: Asked) -> Report:
 
 
 def _of_state(path: Path, kind: Kind, saved: Checkpoint, asked: Asked) -> Report:
-    """A checkpoint, of whatever file."""
+    """The report on a checkpoint, whatever file it comes from."""
     everything = [*of_checkpoint(saved)]
     wanted_names = {(row.path, row.slot) for row in chosen([row for row, _ in everything], asked)}
     wanted = [(row, tensor) for row, tensor in everything if row[:2] in wanted_names]
@@ -127,7 +127,7 @@ def _of_state(path: Path, kind: Kind, saved: Checkpoint, asked: Asked) -> Report
 def _about(
     path: Path, kind: Kind, blocks: Iterable[Block] = (), data: Mapping[str, Any] | None = None
 ) -> Report:
-    """What a file is, and then what it has."""
+    """The report: first the kind of the file, then the given blocks."""
     texts = {n: kind.texts[n] for n in ("format_version", "written_by") if n in kind.texts}
     return Report(
         [Line(f"{path}: this is {kind.words}", whole=True), *blocks],
@@ -220,7 +220,7 @@ def _table_of(rows: list[Row]) -> Table:
 
 
 def _table(columns: Sequence[str], cells: Sequence[Sequence[str]], count: int) -> Table:
-    """A table with a line below so many rows, if there are more."""
+    """A table with a line below its first ``count`` rows, if it has more."""
     ends = (count - 1,) if count < len(cells) else ()
     return Table(columns, cells, right=RIGHT, unbroken=RIGHT, ends=ends, frame="head")
 
@@ -264,7 +264,7 @@ def _figures(rows: list[Row]) -> tuple[str, ...]:
 
 
 def _nonfinite(rows: list[Row]) -> Iterator[Block]:
-    """The arrays with elements that are no numbers, by name."""
+    """The names of the arrays with NaN or infinite elements."""
     bad = [row for row in rows if row.measured and row.measured.nonfinite]
     for row in bad[:10]:
         own = row.measured or Measured(0.0, 0, 0)
@@ -283,7 +283,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _contents(saved: Checkpoint, rows: Sequence[Row]) -> dict[str, Any]:
-    """A checkpoint, with the rows that are asked for."""
+    """The values of a checkpoint, with the chosen rows."""
     rules = rules_of(saved)
     place = {path: at for at, (_, paths) in enumerate(rules) for path in paths}
     arrays = _nested(rows)

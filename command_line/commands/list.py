@@ -1,4 +1,4 @@
-"""``samestep list``: all rules, what one of them declares, and how its dialects differ."""
+"""``samestep list``: all rules, the declaration of one, and the differences of its dialects."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def rule_report(name: str) -> Report:
 
 
 def differences_report(name: str) -> Report:
-    """What every dialect of a rule does, and by how much its steps differ."""
+    """The values of every dialect of a rule, and by how much its steps differ."""
     rule = registry[name]
     if not rule.dialects:
         return Report([Line(f"{name} has no dialects, so there is nothing to compare.")])
@@ -175,7 +175,7 @@ def _common() -> dict[str, Any]:
 
 
 def _kept(rule: Rule) -> dict[str, Slot | Shared]:
-    """All state that a rule declares; of a wrapper what it keeps itself."""
+    """All state that a rule declares; of a wrapper, only its own."""
     kept: dict[str, Slot | Shared] = {**rule.declared_slots(), **rule.shared()}
     inside = _kept(rule.rule) if isinstance(rule, Wrapper) else {}
     return {name: item for name, item in kept.items() if name not in inside}

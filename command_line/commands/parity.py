@@ -140,7 +140,7 @@ def _run(
 
 
 def _all(asked: Mapping[str, Any]) -> Report:
-    """The report on every optimizer beside the others of its name."""
+    """The report on all pairs of optimizers of one name."""
     from samestep.command_line.pairs.all_pairs import compare_all
     from samestep.command_line.pairs.all_pairs_report import all_pairs_report
     from samestep.command_line.progress import counted
@@ -210,7 +210,7 @@ def _subject(name: str, given: Mapping[str, Any]) -> Subject:
 
 @contextmanager
 def aside(warn: bool = False) -> Iterator[None]:
-    """Send to stderr what other code prints, in C too, and drop its warnings unless asked for."""
+    """Send the output of other code to stderr, output of C too; drop its warnings by default."""
     kept = None
     with suppress(OSError):  # where there is no stdout at all
         sys.stdout.flush()

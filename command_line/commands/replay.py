@@ -141,7 +141,7 @@ def _settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _of_replay(found: Replay, words: Sequence[str]) -> Report:
-    """What a recomputation found."""
+    """The report on a recomputation."""
     agrees = found.verdict == "agree"
     of = f" of {found.optimizer}" if found.optimizer else ""
     verdict = _verdict("agrees with" if agrees else "departs from", agrees)
@@ -261,7 +261,7 @@ def _bound(found: Replay) -> str:
 
 
 def _of_against(found: Against, words: Sequence[str]) -> Report:
-    """What a comparison of two recordings found."""
+    """The report on a comparison of two recordings."""
     agrees = found.verdict == "agree"
     steps = f" {found.compared}" if found.compared else ""
     one, other = (Words(file, "strong") for file in found.files)

@@ -1,4 +1,4 @@
-"""What the demonstration measures: training in every framework, and steps on the same gradients.
+"""The measurement: training in every framework, and steps on the same gradients.
 
 Training compares everything: each framework computes its own forward pass, gradients and steps.
 On the same gradients, those that NumPy's run has recorded, only the optimizers are compared.
@@ -42,7 +42,7 @@ RULES = {name: registry[name](lr=5e-3, weight_decay=0.02) for name in ("Adan", "
 """Adan trains the network; AdamW is compared on the gradients of that run as well."""
 
 Watch = Callable[[str, str, Iterator[Any]], Iterator[Any]]
-"""Passes on the steps of a framework while it shows what is being done, and how far it has come."""
+"""Passes on the steps of a framework and shows its progress: framework, a text, steps."""
 
 
 class Step(NamedTuple):
@@ -69,7 +69,7 @@ class Series:
 
     @property
     def label(self) -> str:
-        """What it is called in tables and legends."""
+        """Its name in tables and legends."""
         return f"samestep on {self.framework}" if self.ours else self.name
 
     @property
@@ -89,7 +89,7 @@ class Trained:
 
 @dataclass
 class Measured:
-    """Everything that the table and the page show."""
+    """All that was measured."""
 
     steps: int
     size: int
@@ -154,7 +154,7 @@ def replay(
 
 @dataclass(frozen=True)
 class Baseline:
-    """NumPy's run, and what is compared with it."""
+    """NumPy's run, with which other runs are compared."""
 
     params: Arrays
     """Initial parameters."""

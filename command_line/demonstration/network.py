@@ -23,7 +23,7 @@ TEST_IMAGES = 360
 
 
 class Problem(NamedTuple):
-    """What every framework is given: initial parameters, one batch per step, and a test set."""
+    """The input of every framework: initial parameters, one batch per step, and a test set."""
 
     params: Arrays
     batches: list[tuple[numpy.ndarray, numpy.ndarray]]

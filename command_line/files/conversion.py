@@ -25,11 +25,11 @@ __all__ = ["TARGETS", "Target", "convert", "map_of"]
 
 TARGETS = ("samestep", "torch", "optax", "mlx")
 LAYOUTS = {"torch": "torch", "optax": "jax", "mlx": "mlx"}
-"""What the shapes must follow."""
+"""The layout that shapes and names must have, by target."""
 
 
 class Target(NamedTuple):
-    """What is to be written."""
+    """The file to be written."""
 
     path: Path
     to: str = "samestep"
@@ -39,7 +39,7 @@ class Target(NamedTuple):
 
 
 def convert(source: Path, target: Target, chosen: Map | None) -> Iterator[str]:
-    """Write the state in ``source`` to another file, and tell in lines what has been done.
+    """Write the state in ``source`` to another file, and yield sentences about it.
 
     Raises:
         CheckpointError: the state cannot be read, or not be carried; nothing has been written.
@@ -83,7 +83,7 @@ def map_of(text: str) -> Map:
 
 @contextmanager
 def _complete() -> Iterator[None]:
-    """Refuse what would be carried in part, of which libraries only warn."""
+    """Refuse a state that would be carried in part, about which the adapters only warn."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="(?s).* keeps its own ", category=UserWarning)
         try:
@@ -93,7 +93,7 @@ def _complete() -> Iterator[None]:
 
 
 def _read(path: Path, target: Target) -> tuple[Checkpoint, str]:
-    """The state in a file, and what wrote it."""
+    """The state in a file, and a text about its origin."""
     kind = kind_of(path)
     if kind.name == "samestep":
         later = target.to == "samestep"  # looked at as it is written
@@ -132,15 +132,15 @@ def _is_in_order(saved: Checkpoint, report: Report | None) -> bool:
 
 
 class _Made(NamedTuple):
-    """What has been written."""
+    """A file that has been written."""
 
     what: str
     lines: tuple[str, ...] = ()
-    """More to say of it."""
+    """More sentences about it."""
 
 
 def _write(saved: Checkpoint, target: Target, in_order: bool) -> _Made:
-    """Write the file of the kind that is asked for; what it is."""
+    """Write the file in the format of the target."""
     if target.to == "samestep":
         with watched("writing", saved.nbytes) as progress:
             write(target.path, saved, max_shard_bytes=target.max_shard_bytes, progress=progress)
@@ -211,7 +211,7 @@ def _replace(target: Path, write_to: Callable[[BinaryIO], None]) -> None:
 
 
 def _moved(report: Report) -> Iterator[str]:
-    """What a map has done, a line for each rule of the map."""
+    """A sentence for each rule of a map, and one for each thing that it left."""
     by_rule: dict[str, list[str]] = {}
     for move in report.moves:
         words = f"{', '.join(move.sources)} -> {', '.join(move.targets)}"
@@ -226,7 +226,7 @@ def _moved(report: Report) -> Iterator[str]:
 
 
 def _not_carried(saved: Checkpoint, target: Target) -> Iterator[str]:
-    """What is a number from now on, what has no place in the new file, and what is not changed."""
+    """Sentences about schedules and values that the new file lacks, and about its layout."""
     for line in dict.fromkeys(line for rule, _ in rules_of(saved) for line in schedules(rule)):
         yield f"{line}; in the new file it is this number, which no longer changes"
     values = [path for path, own in saved.parameters.items() if own.value is not None]

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its rules, in words."""
+"""The rules of a checkpoint, in words."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rules_of(saved: Checkpoint) -> list[tuple[Description, list[str]]]:
 
 
 def rule_words(description: Description) -> str:
-    """A rule as Python writes it, with what is not the default."""
+    """A rule as Python writes it, with the values that are not defaults."""
     try:
         return repr(made(description))
     except ValueError:
@@ -42,7 +42,7 @@ def rule_words(description: Description) -> str:
 
 
 def rule_facts(description: Description) -> Iterator[tuple[str, str]]:
-    """What else there is to say of a rule, and of those inside it."""
+    """Labels and texts about a rule and the rules inside it: version, dialect, numbers, ..."""
     one: Description | None = description
     while one is not None:
         cls = registry.get(one["name"])
@@ -88,7 +88,7 @@ def _dialect(description: Description) -> str | None:
 
 
 def schedules(description: Description) -> Iterator[str]:
-    """Every schedule of a rule, and of those inside it, with its number at the last step."""
+    """Every schedule of a rule and of the rules inside it, with its number at the last step."""
     one: Description | None = description
     while one is not None:
         for name, value in one["values"].items():

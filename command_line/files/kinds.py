@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes and by names in it; nothing in it is run."""
+"""The kind of a file, told by its first bytes and the names in it; no code in it is run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ OPTAX = "samestep optax"
 """The format in the header of a state of optax that ``convert`` has written."""
 
 MLX_ENTRIES = ("m", "v", "u", "exp_avg", "exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col")
-"""What MLX keeps of a parameter, by the last part of its key."""
+"""The last part of the keys under which MLX keeps the state of a parameter."""
 
 FOLDERS = {
     ".metadata": "a folder of torch.distributed.checkpoint",
     "_CHECKPOINT_METADATA": "a checkpoint of orbax",
     "_METADATA": "a checkpoint of orbax",
 }
-"""By a file inside."""
+"""By the name of a file in the folder."""
 BEGINNINGS = {
     b"\x93NUMPY": "an array of NumPy (.npy)",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file, such as Keras writes",
@@ -38,30 +38,30 @@ PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is."""
+    """The kind of a file."""
 
     name: str
     words: str
-    """To be put behind "this is"."""
+    """The kind in words, to follow "this is"."""
     texts: Mapping[str, str] = field(default_factory=dict)
-    """What the header of a safetensors file says."""
+    """The metadata in the header of a safetensors file."""
     arrays: Mapping[str, Any] = field(default_factory=dict)
-    """What it says of arrays."""
+    """The arrays in that header, by name."""
     files: tuple[Path, ...] = ()
-    """All files of it."""
+    """All files that belong to it."""
 
     @property
     def nbytes(self) -> int:
-        """Of all its files, as far as they are there."""
+        """The bytes of those of its files that exist."""
         return sum(path.stat().st_size for path in self.files if path.exists())
 
 
 def kind_of(path: Path) -> Kind:
-    """What a file is.
+    """Tell the kind of a file.
 
     Raises:
-        OSError: it cannot be read.
-        CheckpointError: it begins like a safetensors file, and is not one.
+        OSError: the file cannot be read.
+        CheckpointError: the file begins like a safetensors file, and is not one.
     """
     if path.is_dir():
         named = (words for name, words in FOLDERS.items() if (path / name).exists())
@@ -102,7 +102,7 @@ def _by_beginning(path: Path, begin: bytes) -> Kind:
 
 
 def _index(path: Path) -> Kind:
-    """An index of ours; ``read`` looks at it more closely."""
+    """An index of samestep; ``read`` checks it."""
     index = headers.json_of("the index", path.read_text(encoding="utf-8", errors="replace"))
     texts, names = index.get("metadata"), index.get("weight_map")
     if not isinstance(texts, dict) or not isinstance(names, dict):
@@ -153,7 +153,7 @@ def _header(text: bytes) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def _is_mlx(keys: Iterable[str]) -> bool:
-    """Whether they are those of a flattened state, of one optimizer or of several."""
+    """Whether the keys are of a flattened state of MLX, of one optimizer or of several."""
     names = {re.sub(r"^states\.\d+\.", "", key) for key in keys}
     entries = {name for name in names if "." in name and name.rpartition(".")[2] in MLX_ENTRIES}
     return "step" in names and names == entries | {"step"} | (names & {"learning_rate"})

@@ -19,11 +19,11 @@ from .kinds import kind_of
 __all__ = ["NAMES", "ordered"]
 
 NAMES = 8
-"""That are printed of many."""
+"""Names that are printed of a long list."""
 HELD = ("model", "model_state_dict", "state_dict")
-"""What training scripts call the model's state dict among other things."""
+"""Names under which training scripts save the model's state dict."""
 LARGEST = 1 << 26
-"""Bytes of a list of names."""
+"""Bytes that a list of names may have."""
 
 
 def ordered(saved: Checkpoint, path: Path) -> Checkpoint:
@@ -84,7 +84,7 @@ def _of_model(path: Path, saved: Checkpoint) -> Sequence[str]:
 
 
 def _shapes(content: Any) -> dict[str, tuple[int, ...]]:
-    """Those of a model's state dict, which has tensors, and may have other states of modules."""
+    """Shapes of the tensors in a model's state dict, which may have other entries too."""
     import torch
 
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):

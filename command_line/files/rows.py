@@ -1,4 +1,4 @@
-"""The arrays in a file, as rows of a table: what each is, and what is in it."""
+"""The arrays in a file, as rows of a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from samestep.checkpoints import Checkpoint, CheckpointError
 from samestep.checkpoints import header as headers
 from samestep.checkpoints.stored import pieces
 from samestep.checkpoints.tensor import DTYPES, Tensor
-from samestep.command_line.progress import watched
 
 from .kinds import Kind
 
@@ -33,39 +32,39 @@ __all__ = [
 ]
 
 VALUE = "(value)"
-"""The parameter itself, in the place of a slot's name."""
+"""The name of the slot that stands for the parameter itself."""
 ALL = "(all)"
-"""All parameters together, in the place of a path."""
+"""The path that stands for all parameters together."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be shown."""
+    """The arrays that are to be shown."""
 
     slots: tuple[str, ...] = ()
-    """Only these; all if there are none."""
+    """Names of the slots; empty for all."""
     parameter: str | None = None
-    """Only those whose path has this form, with ``*`` and ``?``."""
+    """A pattern of the path, with ``*`` and ``?``; ``None`` for all."""
     norms: bool = True
     """Whether to read the arrays."""
 
 
 class Measured(NamedTuple):
-    """What is in an array."""
+    """Figures of the elements of an array."""
 
     norm: float
-    """Of the finite elements."""
+    """The norm of the finite elements."""
     nan: int
     infinite: int
 
     @property
     def nonfinite(self) -> int:
-        """Elements that are no numbers."""
+        """The number of NaN and infinite elements."""
         return self.nan + self.infinite
 
 
 class Row(NamedTuple):
-    """An array, and of what it is."""
+    """An array: its parameter, slot, dtype, shape and size."""
 
     path: str
     slot: str
@@ -86,10 +85,10 @@ def of_checkpoint(saved: Checkpoint) -> Iterator[tuple[Row, Tensor]]:
 
 
 def chosen(rows: Sequence[Row], asked: Asked) -> list[Row]:
-    """Those that are asked for.
+    """The rows that are asked for.
 
     Raises:
-        CheckpointError: there are none.
+        CheckpointError: there is no such slot or parameter.
     """
     found = [*rows]
     if asked.slots:
@@ -111,12 +110,14 @@ def chosen(rows: Sequence[Row], asked: Asked) -> list[Row]:
 
 
 def _slot_of(row: Row) -> str:
-    """What a slot is called to choose it: ``value``, and without the number of a part."""
+    """The name by which a slot is chosen: ``value``, and no number of a part."""
     return row.slot.partition(".")[0].strip("()")
 
 
 def with_figures(wanted: Sequence[tuple[Row, Tensor | None]]) -> Iterator[Row]:
-    """The rows, each with what is in its array."""
+    """The rows, each with the figures of its array."""
+    from samestep.command_line.progress import watched  # noqa: PLC0415  (which needs rich)
+
     done, total = 0, sum(row.nbytes for row, _ in wanted)
     with watched("reading", total) as progress:
         for row, tensor in wanted:
@@ -144,7 +145,7 @@ def measured(tensor: Tensor) -> Measured:
 
 
 def of_safetensors(path: Path, kind: Kind) -> list[tuple[Row, Tensor | None]]:
-    """The arrays of any safetensors file, as maps of it; those of other dtypes are not looked at.
+    """The arrays of any safetensors file, mapped into memory; ``None`` for unknown dtypes.
 
     Raises:
         CheckpointError: an array is not where the header has it.

@@ -1,1 +1,1 @@
-"""What ``samestep parity`` finds, as text, as a page and for machines."""
+"""The comparisons of ``samestep parity``, and their reports."""

@@ -1,4 +1,4 @@
-"""What a comparison has to say: its words and numbers, for the report."""
+"""A comparison in words and numbers, for the report."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["READABLE", "Account", "Number", "Side"]
 
 UNCHOSEN = "cannot be chosen"
 READABLE = 1e6
-"""A difference of more ULP is better said in another way."""
+"""Larger differences are not told in ULP."""
 
 
 class Number(NamedTuple):
-    """A hyperparameter, by our name, and what each side was given for it."""
+    """A hyperparameter, by our name, and the value that each side was given."""
 
     name: str
     a: str
@@ -35,31 +35,31 @@ class Number(NamedTuple):
 
 
 class Side(NamedTuple):
-    """What each side does in one thing that they do differently."""
+    """One difference, and what each side does."""
 
     option: str
     a: str
     b: str
     values: tuple[str, str] | None
-    """The values of the option; ``None`` where it is no option of the rule."""
+    """The values of the option; ``None`` if the rule has no such option."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """A comparison, with what the reader of a report wants to know of it."""
+    """A comparison, in the terms of its report."""
 
     found: Comparison
     command: list[str] = field(default_factory=list)
-    """The words of the command that makes it again; empty where there is none."""
+    """The words of the command that repeats it; empty if there is none."""
 
     @property
     def names(self) -> tuple[str, str]:
-        """What the two are called."""
+        """The names of the two optimizers."""
         return self.found.a.name, self.found.b.name
 
     @property
     def agree(self) -> bool:
-        """Whether they do."""
+        """Whether they take the same steps."""
         return self.found.verdict == "agree"
 
     @property
@@ -79,7 +79,7 @@ class Account:
 
     @property
     def sides(self) -> list[Side]:
-        """What each does, in each thing that they do differently."""
+        """What each side does, for each difference."""
         return [self._side(reason) for reason in self.found.reasons] if not self.agree else []
 
     def _side(self, reason: Reason) -> Side:
@@ -95,7 +95,7 @@ class Account:
 
     @property
     def unexplained(self) -> list[str]:
-        """Sentences on what no variant reproduces."""
+        """Sentences on differences that no variant reproduces."""
         if self.agree:
             return []
         said = {reason.sentence for reason in self.found.reasons}
@@ -148,7 +148,7 @@ class Account:
 
     @cached_property
     def narrow(self) -> Account | None:
-        """What the same two do in float32, where they part only there."""
+        """The comparison in float32, if the two part only there."""
         narrow = self.found.narrow
         return Account(narrow) if narrow is not None and narrow.first is not None else None
 
@@ -210,5 +210,5 @@ class Account:
 
     @property
     def line(self) -> str:
-        """The command that makes it again."""
+        """The command that repeats it."""
         return shlex.join(self.command)

@@ -1,4 +1,4 @@
-"""Every optimizer beside those of the same name in other libraries, and beside our dialects."""
+"""All pairs of optimizers of one name in different libraries, and of each with our dialect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .peers import Group, Peer
 __all__ = ["Cell", "Column", "Matrix", "Watch", "compare_all", "compare_pair"]
 
 Watch = Callable[[int, str], None]
-"""Is told how many pairs there are, and which one is done."""
+"""A function of the number of pairs and the title of a finished pair."""
 
 PACKAGES = ("samestep", "numpy", "torch", "jax", "optax", "mlx", "keras")
 
@@ -38,19 +38,19 @@ class Cell:
     verdict: str
     """``agree``, ``differ``, or ``failed``."""
     options: tuple[str, ...] = ()
-    """In what they differ; in float32, where they agree in float64."""
+    """The options in which they differ; in float32, if they agree in float64."""
     sides: tuple[tuple[str, str, str], ...] = ()
-    """The same with what each of the two does."""
+    """The options, each with what either side does."""
     explained: bool = False
     sentences: tuple[str, ...] = ()
-    """What differs, in words; or why they could not be compared."""
+    """The differences in words; or why the two could not be compared."""
     dtype: str = ""
     ulp: float = 0.0
     """How far the parameters are apart at most, in ULP of the dtype."""
     distance: float = 0.0
     """The same, relative."""
     narrow: float | None = None
-    """In ULP of float32 at the step at which they part, where they agree in float64 only."""
+    """ULP of float32 at the step at which they part, if they agree in float64 only."""
     seconds: float = 0.0
 
 
@@ -65,11 +65,11 @@ class Column:
     """By the titles of the two."""
     dialects: tuple[Cell, ...]
     refused: tuple[str, ...] = ()
-    """What could not be stepped, and why."""
+    """Optimizers that could not be stepped, and why."""
 
     @property
     def ours(self) -> str | None:
-        """The title of the rule here, if there is one."""
+        """The title of our rule, if we have one."""
         return next((p.title for p in self.peers if p.library == peers.OURS), None)
 
 
@@ -83,7 +83,7 @@ class Matrix:
     """The day."""
     command: list[str]
     seconds: float = 0.0
-    """Of all comparisons, without what it took to import the libraries."""
+    """The time of all comparisons, without imports."""
     modules: Sequence[str] = field(default_factory=tuple)
     """More that was compared with ours."""
 
@@ -95,17 +95,17 @@ def compare_all(
     watch: Watch = lambda count, title: None,
     processes: int | None = None,
 ) -> Matrix:
-    """Compare every pair of every name, in two processes where there are two cores.
+    """Compare every pair of every name, in two processes if there are two cores.
 
     Args:
         only: names to keep; all if empty.
         others: modules whose optimizers are compared with ours.
         command: the words that ask for this, for the record.
-        watch: is told of every pair that is done.
-        processes: how many.
+        watch: is called for every finished pair.
+        processes: number of processes; at most 2 by default.
 
     Raises:
-        SubjectError: there is no such module, or nothing to compare.
+        SubjectError: a module does not exist, or there is nothing to compare.
     """
     count = processes or min(2, os.cpu_count() or 1)
     with _workers(count) as pool:
@@ -156,7 +156,7 @@ def _watch(asked: dict[tuple[Peer, Peer], Future[Cell]], watch: Watch) -> None:
 
 @contextmanager
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that import the libraries once; what has not begun is dropped on an error."""
+    """Processes that import the libraries once; on an error, waiting work is dropped."""
     pool = ProcessPoolExecutor(count, get_context("spawn"), _begin)
     try:
         yield pool
@@ -174,7 +174,7 @@ def _begin() -> None:
 
 @cache
 def _warm(others: Sequence[str]) -> None:
-    """Import all libraries, which is no part of what is timed."""
+    """Import all libraries, so that the import is not timed."""
     peers.groups(tuple(others))
     time.sleep(0.5)  # so that every process gets one of these
 

@@ -59,7 +59,7 @@ def all_pairs_report(matrix: Matrix) -> Report:
 
 
 def _overview(matrix: Matrix) -> Iterator[Block]:
-    """What was compared, and how each library's optimizer compares with the rule here."""
+    """A summary, and a table of each library's optimizer compared with our rule."""
     summary, made, command = _about(matrix)
     yield Line("# The map", on="markdown")
     yield Line(INTRODUCTION, on="markdown")
@@ -79,7 +79,7 @@ def _overview(matrix: Matrix) -> Iterator[Block]:
 
 
 def _section(column: Column) -> Iterator[Block]:
-    """One name: each pair, what is done otherwise and by whom, and sentences."""
+    """One name: a table of pairs, the differences, and sentences."""
     yield Heading(column.name)
     if column.cells:
         heads = [peer.library for peer in column.peers[1:]]
@@ -91,7 +91,7 @@ def _section(column: Column) -> Iterator[Block]:
 
 
 def _who(what: str, names: list[str]) -> list[str | Words]:
-    """Something that is done, and the optimizers that do it."""
+    """One way of computing, and the optimizers that compute so."""
     found: list[str | Words] = [f"{what}: "]
     for name in names:
         found += [", "] if len(found) > 1 else []
@@ -119,7 +119,7 @@ def _shown(cell: Cell | None) -> Verdict | None:
 
 
 def _detail(cell: Cell) -> str:
-    """How far the two are apart if they agree; in what they differ if they do not."""
+    """The distance if the two agree; the options in which they differ if not."""
     why = ", ".join(cell.options) if cell.explained else "unexplained"
     if cell.verdict == "failed":
         return ""
@@ -152,7 +152,7 @@ def _beside_ours(column: Column, library: str) -> Cell | None:
 
 
 def _rows(column: Column) -> Iterator[tuple[str | Verdict | None, ...]]:
-    """Every library but the last, and how its optimizer compares, where that was looked at."""
+    """A row for every library but the last, with a cell for each comparison."""
     for row in (*column.peers[:-1], *column.others):
         cells = (column.cells.get((row.title, peer.title)) for peer in column.peers[1:])
         yield (row.library, *map(_shown, cells))
@@ -168,7 +168,7 @@ def _like(cell: Cell) -> str:
 
 
 def _facts(column: Column) -> dict[str, dict[str, list[str]]]:
-    """By option in which any two differ: what is done, and who does it."""
+    """By option in which any two differ: each way of computing, and the optimizers that do so."""
     found: dict[str, dict[str, list[str]]] = {}
     for cell in column.cells.values():
         for option, *done in cell.sides:
@@ -181,7 +181,7 @@ def _facts(column: Column) -> dict[str, dict[str, list[str]]]:
 
 
 def _sentences(column: Column) -> Iterator[str]:
-    """What is unexplained, which dialects hold, and what was left out."""
+    """Sentences on unexplained differences, on dialects, and on optimizers that were left out."""
     rest: dict[str, float] = {}
     for cell in column.cells.values():
         told = {f"{cell.a} {a}; {cell.b} {b}" for _, a, b in cell.sides}

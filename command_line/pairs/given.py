@@ -34,7 +34,7 @@ def arguments(settings: Sequence[str]) -> tuple[Arguments, Arguments]:
 
 
 def _value(setting: str, text: str) -> Any:
-    """A literal, what a call of a dotted name makes, or else the text itself."""
+    """The value of a literal or of a call of a dotted name, or else the text itself."""
     if not text:
         raise SubjectError(f"--set {setting}: there must be a value behind the =")
     if text.lstrip("+-") in ("nan", "inf"):

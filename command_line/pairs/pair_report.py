@@ -46,7 +46,7 @@ parameter beyond {bound:g} are no rounding of {dtype}."""
 
 
 def pair_report(account: Account) -> Report:
-    """Whether two optimizers take the same steps, and if not, what differs."""
+    """The report on a comparison of two optimizers."""
     a, b = (Words(name, side) for name, side in zip(account.names, "ab", strict=True))
     unknown = not account.agree and account.unexplained and not account.sides
     verdict = account.found.verdict
@@ -87,7 +87,7 @@ def _tiles(account: Account) -> list[tuple[str, str, str]]:
 
 
 def _differences(account: Account, a: Words, b: Words) -> Iterator[Block]:
-    """What each does in all that they do differently, and what is not explained."""
+    """The differences, and what is left unexplained."""
     sides = account.sides
     if sides:
         rows = [(side.option, *(side.values or (side.a, side.b))) for side in sides]
@@ -116,7 +116,7 @@ def _card(side: Any, a: Words, b: Words) -> tuple[str, list[tuple[Words, str, st
 
 
 def _distances(account: Account, a: Words, b: Words) -> Iterator[Block]:
-    """How far they are apart in what, what each was given, and how to see it again."""
+    """The distances, the arguments of each, and how to repeat the comparison."""
     yield Heading("How far they are apart", on="page")
     yield Line(f"{HOW_FAR} {account.narrowly}", mark="quiet", on="page")
     if not account.agree:

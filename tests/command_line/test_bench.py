@@ -254,7 +254,7 @@ def test_earlier_runs_are_shown_together(tmp_path: Path) -> None:
     read = [part for path in files for part in ("--read", str(path))]
     done = bench(*read, "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
-    assert "what was to be reached" in done.output
+    assert "targets, and how many rows met them" in done.output
     together = Results.read(tmp_path / "out" / "bench.jsonl")
     assert [row.model for row in together.rows] == ["gpt2", "small"]
     page = (tmp_path / "out" / "bench.md").read_text(encoding="utf-8")

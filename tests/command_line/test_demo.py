@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,25 +189,3 @@ def test_mistakes_are_refused(arguments: list[str], sentence: str) -> None:
     result = samestep(*arguments)
     assert result.exit_code == REFUSED
     assert sentence in " ".join(result.output.split())
-
-
-@pytest.mark.parametrize(
-    ("package", "name"),
-    [
-        *((package, "demo") for package in ("click", "rich", "jinja2", "sklearn")),
-        ("matplotlib", "bench"),
-    ],
-)
-def test_a_missing_package_is_a_sentence(package: str, name: str) -> None:
-    """Without the packages of the demonstration there is no traceback."""
-    code = (
-        f"import sys; sys.modules[{package!r}] = None; sys.argv = ['samestep', {name!r}]\n"
-        "from samestep.command_line.main import main; main()"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == REFUSED
-    assert result.stderr == (
-        f'samestep needs {package}, which is not installed: pip install "samestep[demo]"\n'
-    )
