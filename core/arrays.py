@@ -42,7 +42,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 def cast(xp: Any, value: Any, dtype: Any) -> Any:
-    """An array in ``dtype``, or a tuple with every array in it; itself if it has it already."""
+    """An array in ``dtype``, or a tuple with every array in it; unchanged if it has that dtype."""
     if isinstance(value, (tuple, list)):
         return tuple([cast(xp, part, dtype) for part in value])
     if isinstance(value, numpy.generic):  # NumPy turns 0-d results into scalars

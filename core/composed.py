@@ -1,7 +1,7 @@
-"""The values of a rule and of the rules that it holds: what wrappers and routes have for nothing.
+"""The values of a rule and of the rules that it holds.
 
-A rule by itself holds none, a wrapper holds one, a route several (``inside``). Everything here runs
-through all of them, so that a class that holds rules writes no method of its own for it.
+A plain rule holds no rules, a wrapper holds one, and a route holds several (``inside``). Every
+method here covers all of them, so a wrapper or a route does not define it again.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["Composed"]
 
 
 class Composed(Declared, root=True):
-    """Immutable values of the declared fields, and the rules inside that have more of them."""
+    """Immutable values of the declared fields, and the rules inside with their values."""
 
     _variants: dict[Any, Rule]
     _scheduled: tuple[str, ...] = ()
-    """Of a rule at one step: the numbers that a schedule gave."""
+    """For a rule at one step: the numbers that schedules gave."""
     _carried: ClassVar[tuple[str, ...]] = ("_scheduled",)
-    """Attributes that a copy with other values has as well."""
+    """Attributes that a copy with other values keeps."""
 
     @property
     def name(self) -> str:
@@ -48,15 +48,15 @@ class Composed(Declared, root=True):
 
     @property
     def hypers(self) -> dict[str, Any]:
-        """Every hyperparameter and option by name, those of a wrapped rule included."""
+        """Every hyperparameter and option by name, including a wrapped rule's."""
         return {n: v for rule in self._through for n, v in rule.hypers.items()} | self._values
 
     def all_fields(self) -> dict[str, Hyper | Option]:
-        """The declared fields, those of a wrapped rule included."""
+        """The declared fields, including a wrapped rule's."""
         return {n: f for rule in self._through for n, f in rule.all_fields().items()} | self._hypers
 
     def numbers(self) -> Iterator[Any]:
-        """Every hyperparameter that is no option, tuples taken apart."""
+        """Every number; the numbers of a tuple are separate."""
         for rule in self.inside:
             yield from rule.numbers()
         for name, field in self._hypers.items():
@@ -65,14 +65,14 @@ class Composed(Declared, root=True):
                 yield from value if isinstance(value, tuple) else (value,)
 
     def _presets(self) -> dict[str, dict[str, Any]]:
-        """The values of every dialect, those of a wrapped rule included."""
+        """The values of every dialect, including a wrapped rule's."""
         own = presets.values(self.dialects)
         below = [item for rule in self._through for item in rule._presets().items()]
         return own | {name: {**values, **own.get(name, {})} for name, values in below}
 
     @property
     def dialect(self) -> str | None:
-        """Name of the dialect with most values, all of which are the rule's, or ``None``."""
+        """Name of the dialect with most values, all equal to the rule's; or ``None``."""
         alike = [
             (len(item.values), name)
             for name, item in self.dialects.items()
@@ -83,14 +83,14 @@ class Composed(Declared, root=True):
     # Copies with other values.
 
     def replace(self, **changes: Any) -> Self:
-        """The same rule with some hyperparameters changed, its own or those of a wrapped rule.
+        """The rule with some hyperparameters changed, its own or a wrapped rule's.
 
         Args:
             changes: arguments of the constructor. ``like`` changes the values of a dialect, in
                 each rule that has it; ``mask`` and ``groups`` are the outermost rule's.
 
         Raises:
-            TypeError, ValueError: as the constructor.
+            TypeError, ValueError: as in the constructor.
         """
         chosen = presets.chosen(self.name, self._presets(), changes.pop("like", None))
         given = {**chosen, **changes}
@@ -122,7 +122,7 @@ class Composed(Declared, root=True):
 
     @cached_property
     def bare(self) -> Self:
-        """A copy with options only: what a kernel may know, and what it is compiled for."""
+        """A copy with options only, which a kernel may read and for which it is compiled."""
         options = {n: self._values[n] for n, f in self._hypers.items() if isinstance(f, Option)}
         inside = tuple(rule.bare for rule in self.inside)
         return self._copy(options, inside, Groups(self.name))
@@ -133,7 +133,7 @@ class Composed(Declared, root=True):
         inside: tuple[Rule, ...] | None = None,
         groups: Groups | None = None,
     ) -> Self:
-        """A copy with values, and perhaps rules and groups, that are not to be validated again."""
+        """A copy with other values, and perhaps rules and groups, which are not validated again."""
         copy = object.__new__(type(self))
         vars(copy).update({name: getattr(self, name) for name in self._carried})
         copy._store(
@@ -165,12 +165,12 @@ class Composed(Declared, root=True):
 
     @property
     def whole(self) -> Rule:
-        """The rule of all parameters, of which this may be one group's."""
+        """The rule of all parameters; this rule may be the rule of one group."""
         rule: Rule = vars(self).get("_whole", self)
         return rule
 
     def reasons(self, path: str, shape: Any) -> list[str]:
-        """Why a parameter has the rule and the numbers that it has, in a few words each."""
+        """The reasons for a parameter's rule and numbers, in a few words each."""
         place, decays = self.groups.place(path, tuple(shape))
         group = [] if place is None else [f"group {place}"]
         below = [reason for rule in self.inside for reason in rule.reasons(path, shape)]
@@ -182,7 +182,7 @@ class Composed(Declared, root=True):
         return {n: slot for rule in self.inside for n, slot in rule.slots().items()} | own
 
     def declared_slots(self) -> dict[str, Slot]:
-        """All slots, those included that hyperparameters switch off."""
+        """All slots, including slots that hyperparameters switch off."""
         below = (item for rule in self.inside for item in rule.declared_slots().items())
         return dict(below) | self._slots
 
@@ -212,7 +212,7 @@ class Composed(Declared, root=True):
         return {n: item for rule in self.inside for n, item in rule.shared().items()} | self._shared
 
     def first_value(self, item: Shared) -> Any:
-        """First value of a shared state array, this rule's or one's inside."""
+        """First value of a shared state array of this rule or of a rule inside."""
         for rule in self.inside:
             if item in rule.shared().values():
                 return rule.first_value(item)
@@ -224,7 +224,7 @@ class Composed(Declared, root=True):
         raise AttributeError(f"{self.name} is immutable; use rule.replace({name}={value!r})")
 
     def __getattr__(self, name: str) -> Any:
-        """A hyperparameter of a wrapped rule, as ``hypers`` has it; nothing else is handed on."""
+        """A hyperparameter of a wrapped rule, from ``hypers``; nothing else is forwarded."""
         for rule in () if name.startswith("_") else self._through:
             if name in rule.all_fields():
                 return getattr(rule, name)
@@ -234,7 +234,7 @@ class Composed(Declared, root=True):
         raise AttributeError(self._absent(name))
 
     def _absent(self, name: str) -> str:
-        """Why there is no such attribute, and which there are."""
+        """The message about a missing attribute, with the existing ones."""
         if name.startswith("_"):
             return f"{type(self).__name__} has no attribute {name!r}"
         if name in self._hypers:
@@ -263,7 +263,7 @@ class Composed(Declared, root=True):
         return f"{self.name}({', '.join(self._shown())})"
 
     def _shown(self) -> list[str]:
-        """The arguments as they are written, without those that are the defaults."""
+        """The arguments as source code, without defaults."""
         shown = {n: v for n, v in self._values.items() if v != self._hypers[n].default}
         shown |= {n: v for n, v in self.groups.arguments().items() if v}
         return [*map(repr, self.inside), *(f"{name}={value!r}" for name, value in shown.items())]
@@ -291,7 +291,7 @@ class Composed(Declared, root=True):
         return hash((type(self), self._plain()))
 
     def _plain(self) -> tuple[Any, ...]:
-        """Everything but groups that makes the rule what it is, to be compared and hashed."""
+        """The values by which rules are compared and hashed; groups are left out."""
         return self.inside, *((name, plain(value)) for name, value in sorted(self._values.items()))
 
 

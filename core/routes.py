@@ -7,8 +7,8 @@
     )
     print(rule.table(params))
 
-The first route whose predicate holds has the parameter. A route is a rule like any other: every
-adapter takes it, wrappers go around it, and its state is one state.
+The first entry whose predicate holds has the parameter. A route is a rule: every adapter takes it,
+wrappers go around it, and its state is one state.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ __all__ = ["Route", "route"]
 class Route(Rule, register=False):
     """A rule for every parameter, the first whose predicate holds; see ``route``.
 
-    It holds the rules and has no numbers of its own. What it adds is which rule a parameter has;
-    a step is always one rule's, which ``of`` gives.
+    It holds the rules and has no numbers of its own. ``of`` gives the rule of a parameter, and that
+    rule takes the step.
     """
 
     _holds = ("routes",)
     _carried = (*Rule._carried, "predicates")
 
     predicates: tuple[Predicate | None, ...]
-    """One for each rule inside; ``None`` takes the rest."""
+    """A predicate for each rule inside; ``None`` takes the rest."""
 
     def __init__(self, *routes: tuple[Predicate | None, Rule] | Rule) -> None:
         if not routes:
@@ -65,7 +65,7 @@ class Route(Rule, register=False):
 
     @property
     def name(self) -> str:
-        """The function's name, as users write it."""
+        """The name of the function ``route``."""
         return "route"
 
     @property
@@ -79,7 +79,7 @@ class Route(Rule, register=False):
         return ()
 
     def replace(self, **changes: Any) -> Self:
-        """Nothing can be replaced: make a route of other rules."""
+        """Always raises: make a route of other rules."""
         if changes:
             raise TypeError(
                 f"route: there is no {listed(changes)} to replace; replace it in one of the rules "
@@ -95,10 +95,10 @@ class Route(Rule, register=False):
         return self.inside
 
     def branch(self, path: str, shape: Any) -> int:
-        """Place of the rule that has a parameter.
+        """Index of the rule of a parameter.
 
         Raises:
-            ValueError: no rule has it.
+            ValueError: no rule takes the parameter.
         """
         parameter = Parameter(path, tuple(shape))
         for place, predicate in enumerate(self.predicates):
@@ -131,15 +131,15 @@ class Route(Rule, register=False):
 
     @cached_property
     def phases(self) -> int:
-        """Those of the rule that sums over its parameters, if there is one."""
+        """The phases of the rule that sums over its parameters, if there is one."""
         return self._summing.phases
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
-        """Those of the rule that sums over its parameters."""
+        """The coefficients of the rule that sums over its parameters."""
         return self._summing.coefficients(xp, t)
 
     def summed(self, xp: Any, sums: Any, shared: Any, s: Any, phase: int) -> dict[str, Any]:
-        """The shared state of that rule."""
+        """The shared state of the rule that sums over its parameters."""
         return self._summing.summed(xp, sums, shared, s, phase)
 
     # A value among others.
@@ -155,7 +155,7 @@ class Route(Rule, register=False):
 
 
 def route(*routes: tuple[Predicate | None, Rule] | Rule) -> Route:
-    """A rule that hands every parameter to the first rule whose predicate holds.
+    """A rule that gives every parameter the first rule whose predicate holds.
 
         rule = route((Where(min_ndim=2), Muon(lr=0.02)), AdamW(lr=3e-4))
 
@@ -164,12 +164,12 @@ def route(*routes: tuple[Predicate | None, Rule] | Rule) -> Route:
             the last may be a rule alone, or a rule paired with None, which takes the rest.
 
     Returns:
-        A rule like any other, for every framework; ``table(params)`` says which parameter has which
-        rule, why, and how many bytes of state that takes.
+        A rule for every framework. ``table(params)`` shows the rule of each parameter, the reason,
+        and the bytes of its state.
 
     Raises:
-        TypeError, ValueError: no such pairs; several rules that sum over all parameters. At the
-            first step: a parameter that goes nowhere, by its name.
+        TypeError, ValueError: an argument is not such a pair, or several rules sum over all
+            parameters. At the first step: no rule takes a parameter, which is named.
     """
     return Route(*routes)
 

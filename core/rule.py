@@ -1,4 +1,4 @@
-"""The update rule: what its author writes, and one step of one parameter as a pure function."""
+"""The update rule: the methods that an author writes, and the step of one parameter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Rule", "State", "registry"]
 
 @contextmanager
 def _at(step: Any) -> Iterator[None]:
-    """Say of an error that a schedule is to blame, and at which step."""
+    """Add a note to an error: a schedule caused it, at this step."""
     try:
         yield
     except ValueError as error:
@@ -31,7 +31,7 @@ def _at(step: Any) -> Iterator[None]:
 
 
 def _elements(value: Any) -> tuple[Any, ...]:
-    """The numbers of a hyperparameter, which is one or a tuple of them."""
+    """The numbers of a hyperparameter, which is a number or a tuple of numbers."""
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -39,7 +39,7 @@ class Rule(Composed, root=True):
     """An update rule on ``(grad, param, state)``, independent of any framework.
 
     A subclass declares hyperparameters and slots in its body and defines ``direction``, and
-    ``scalars`` where it has coefficients to prepare. Instances are immutable.
+    ``scalars`` if it computes coefficients once per step. Instances are immutable.
     """
 
     weight_decay = hyper(
@@ -54,15 +54,15 @@ class Rule(Composed, root=True):
     state_dtype = Storage(None, "dtype of the state, or of single slots; None is the parameter's")
 
     needs: ClassVar[Any] = "element"
-    """What the rule reads beside its own element: one of ``NEEDS``."""
+    """What the rule reads in addition to its own element: one of ``NEEDS``."""
     min_ndim: ClassVar[Any] = 0
-    """How many dimensions a parameter must have at least."""
+    """The least number of dimensions of a parameter."""
     continuous: ClassVar[bool] = True
-    """Whether a tiny change of the gradient makes a tiny change of the step; not so with a sign."""
+    """Whether a tiny change of the gradient makes a tiny change of the step. A sign does not."""
     amplifies: ClassVar[float] = 1
-    """How much more than others the rule may make of a rounding error in its gradient."""
+    """How many times more than other rules the rule may amplify a rounding error."""
     version: ClassVar[int] = 1
-    """Of the state: raised when what a slot holds comes to mean something else."""
+    """Version of the state, which is raised when the meaning of a slot changes."""
     decays_inside: ClassVar[bool] = False
     """Whether ``direction`` itself places the ``in_update`` decay (before a trust ratio, say)."""
 
@@ -85,7 +85,7 @@ class Rule(Composed, root=True):
                 )
 
     def _refuse_combinations(self) -> None:
-        """Raise what the author's ``validate`` raises, unless a number is traced."""
+        """Call the author's ``validate``, unless a number is traced."""
         if type(self).validate is Rule.validate:
             return
         now = self.map_numbers(known)
@@ -95,10 +95,10 @@ class Rule(Composed, root=True):
     # What an author defines.
 
     def validate(self) -> None:
-        """Refuse combinations of hyperparameters that mean nothing; single ranges are declared.
+        """Raise for a combination of hyperparameters without a meaning; single ranges are declared.
 
-        Called when the rule is made, with schedules in place of numbers, and again with the numbers
-        that they give at each step.
+        Called when the rule is made, with schedules instead of numbers, and again with the numbers
+        of the schedules at each step.
         """
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Rule(Composed, root=True):
     def direction(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """What the parameter moves against, before lr and decay, and the new slots. Pure."""
+        """The direction to subtract, before lr and decay, and the new slots. Pure."""
         raise NotImplementedError(f"{self.name} does not define direction()")
 
     def local(
@@ -123,7 +123,7 @@ class Rule(Composed, root=True):
     def combine(self, xp: Any, sums: Any, shared: Any, s: Any) -> dict[str, Any]:
         """For rules that need a tree: new shared state from the sums.
 
-        Names beyond the declared ones are passed on to ``direction`` and not kept.
+        Other names than the declared ones are passed to ``direction`` and not kept.
         """
         raise NotImplementedError(f"{self.name} needs a tree but does not define combine()")
 
@@ -136,30 +136,30 @@ class Rule(Composed, root=True):
 
     @cached_property
     def phases(self) -> int:
-        """How many sums over all parameters a step needs, each after the one before."""
+        """The number of sums over all parameters that a step needs, one after another."""
         return int(self.reduces)
 
     @cached_property
     def sees_axes(self) -> bool:
-        """Whether a parameter's shape matters; to other rules it may come as a vector."""
+        """Whether a parameter's shape matters; otherwise the parameter may be a vector."""
         return self.needs in SHAPED
 
     @property
     def divides(self) -> bool:
-        """Whether a step is a direction and a descent, so that something can come between."""
+        """Whether a step is a direction and then a descent, so that a wrapper can come between."""
         return type(self).step is Rule.step
 
     @property
     def branches(self) -> tuple[Rule, ...]:
-        """The rules that parameters may have: this one; several in a route."""
+        """The rules that parameters may have: this rule; in a route, several."""
         return (self,)
 
     def branch(self, path: str, shape: Any) -> int:
-        """Place among the branches of the rule that has a parameter."""
+        """Index in ``branches`` of the rule of a parameter."""
         return 0
 
     def table(self, params: Any) -> str:
-        """Which parameter has which rule, why, and how many bytes of state that takes.
+        """A table of the parameters: the rule of each, the reason, and the bytes of its state.
 
         Args:
             params: a tree of arrays, or pairs of a name and a tensor (``named_parameters()``).
@@ -170,12 +170,12 @@ class Rule(Composed, root=True):
         return table.written(self, params)
 
     def at(self, step: Any) -> Self:
-        """The rule as it is after ``step`` steps: schedules resolved to numbers.
+        """The rule after ``step`` steps, with a number for each schedule.
 
-        It is the rule itself where nothing is scheduled.
+        It is the rule itself if nothing is scheduled.
 
         Raises:
-            ValueError: a schedule gave what its hyperparameter may not be.
+            ValueError: a schedule gave a value that its hyperparameter does not allow.
         """
         now = self._resolved(step) if self._schedules else self
         inside = tuple(rule.at(self.steps_inside(step)) for rule in self.inside)
@@ -210,11 +210,11 @@ class Rule(Composed, root=True):
         return copy
 
     def steps_inside(self, step: Any) -> Any:
-        """How many steps the rules inside have taken after ``step`` steps of this one."""
+        """The number of steps of the rules inside after ``step`` steps of this rule."""
         return step
 
     def schedule_step(self, name: str, place: int, step: Any) -> Any:
-        """What a schedule of element ``place`` of a hyperparameter is called with at ``step``."""
+        """The argument of the schedule of element ``place`` of a hyperparameter at ``step``."""
         return step
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
@@ -249,7 +249,7 @@ class Rule(Composed, root=True):
         return direction, slots
 
     def descended(self, param: Any, direction: Any, s: Any) -> Any:
-        """The parameter after a step against a direction, with the decay around it."""
+        """The parameter after a step against a direction, with weight decay."""
         if not self.decays_inside:
             direction = decay_families.decayed_direction(self.decay, direction, param, s)
         return decay_families.descend(param, direction, s)
@@ -296,15 +296,15 @@ class Rule(Composed, root=True):
         """One step. Pure: nothing passed in is changed.
 
         Args:
-            grads: gradients, shaped like ``params``; where they are ``None`` or absent the
-                parameter and its state stay as they are.
+            grads: gradients, shaped like ``params``. If a gradient is ``None`` or absent, the
+                parameter and its state are unchanged.
             params: an array or a tree of arrays.
-            state: what ``init`` or the last ``update`` returned.
+            state: the state that ``init`` or the last ``update`` returned.
 
         Returns:
             The new parameters and the new state.
 
         Raises:
-            TypeError, ValueError: arrays or a state that do not fit, named by their path.
+            TypeError, ValueError: an array or the state does not fit; it is named by its path.
         """
         return whole.update(self, grads, params, state)

@@ -30,10 +30,10 @@ class State(NamedTuple):
 
     @property
     def steps_taken(self) -> int:
-        """Steps taken so far, as every optimizer of samestep says it.
+        """Steps taken so far; every optimizer of samestep has this property.
 
         Raises:
-            TypeError: the step is traced, and so not known.
+            TypeError: the step is traced, so its value is unknown.
         """
         count = known(self.step)
         if is_array(count):
@@ -150,7 +150,7 @@ def _refuse_unknown(rule: Rule, grads: Any, arrays: Mapping[tuple[Any, ...], Any
 
 
 class _Found(NamedTuple):
-    """An array that a rule was given, and what to call it."""
+    """An array that a rule was given, and its name in messages."""
 
     array: Any
     path: tuple[Any, ...]

@@ -1,18 +1,18 @@
 """A rule around another rule.
 
-What a wrapper adds is in its class body, and ``prepare`` or ``step``. It holds the wrapped rule as
-``self.rule`` and forwards to it what a step is made of:
+A wrapper declares fields and slots in its class body and defines ``prepare`` or ``step``. It holds
+the wrapped rule as ``self.rule`` and forwards these members to it:
 
-| member | what the wrapper's own does |
+| member | in the wrapper |
 |---|---|
-| ``coefficients`` | its own numbers and ``scalars``, with the wrapped rule's as ``s.inner`` |
-| ``step``, ``prepared`` | hands the prepared gradient on, with ``s.inner`` |
+| ``coefficients`` | its own numbers and ``scalars``; ``s.inner`` are the wrapped rule's |
+| ``step``, ``prepared`` | passes the prepared gradient on, with ``s.inner`` |
 | ``directed``, ``descended`` | the wrapped rule's, for a wrapper that comes between the two |
-| ``gather``, ``summed`` | the wrapper's own sum first, then those of the wrapped rule |
-| ``needs``, ``phases``, ``sees_axes``, ``divides``, ``min_ndim`` | says what both need |
+| ``gather``, ``summed`` | the wrapper's own sum first, then the wrapped rule's sums |
+| ``needs``, ``phases``, ``sees_axes``, ``divides``, ``min_ndim`` | the needs of both |
 | ``branches``, ``branch`` | the wrapper around each rule of a route |
 
-All else, from ``replace`` to ``slots``, runs through ``inside`` for every kind of rule.
+Everything else, from ``replace`` to ``slots``, is in ``composed`` for every kind of rule.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ __all__ = ["Wrapper"]
 class Wrapper(Rule, register=False):
     """A rule around another rule. It has the wrapped rule's hyperparameters in addition to its own.
 
-    A subclass declares its own and defines ``prepare``, which the gradient goes through before the
-    wrapped rule has it, or ``step``. One that reads the tree defines ``local`` and ``combine``;
-    their sums come before those of the wrapped rule. The wrapped rule's hyperparameters can be
-    read and replaced through the wrapper; all else of it is read from ``self.rule``.
+    A subclass declares its own hyperparameters and defines ``prepare``, which changes the gradient
+    before the wrapped rule gets it, or ``step``. A wrapper that reads the tree defines ``local``
+    and ``combine``; its sums come before the wrapped rule's sums. The wrapped rule's
+    hyperparameters can be read and replaced through the wrapper. Everything else is read from
+    ``self.rule``.
 
     Args:
         rule: the rule inside.
-        like, mask, groups: as for every rule; they choose values of the wrapper's own.
+        like, mask, groups: as for every rule; they choose the wrapper's own values.
     """
 
     reads: ClassVar[str] = "element"
@@ -69,7 +70,7 @@ class Wrapper(Rule, register=False):
     # What an author defines, in addition to the hooks of every rule.
 
     def prepare(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
-        """The gradient that the wrapped rule is given."""
+        """The gradient that the wrapped rule gets."""
         return grad
 
     # What both need.
@@ -85,7 +86,7 @@ class Wrapper(Rule, register=False):
 
     @cached_property
     def phases(self) -> int:
-        """The wrapper's own, if it sums, and then the wrapped rule's."""
+        """The wrapper's own phase, if it sums, and the wrapped rule's phases."""
         return self._own_phases + self.rule.phases
 
     @cached_property
@@ -95,13 +96,13 @@ class Wrapper(Rule, register=False):
 
     @property
     def divides(self) -> bool:
-        """Whether both do, and the wrapper changes only the gradient or the direction."""
+        """Whether both divide, and the wrapper changes only the gradient or the direction."""
         own = type(self).step in (Wrapper.step, Rule.step)
         return own and all(rule.divides for rule in self.rule.branches)
 
     @cached_property
     def min_ndim(self) -> int:
-        """The wrapped rule's."""
+        """The wrapped rule's least number of dimensions."""
         return int(self.rule.min_ndim)
 
     @property
@@ -113,7 +114,7 @@ class Wrapper(Rule, register=False):
         return tuple(self._copy(self._values, (rule,)) for rule in inner)
 
     def branch(self, path: str, shape: Any) -> int:
-        """Place among the branches of the wrapper that has a parameter."""
+        """Index in ``branches`` of the rule of a parameter."""
         return self.rule.branch(path, shape)
 
     # One step.
@@ -135,7 +136,7 @@ class Wrapper(Rule, register=False):
         return self.rule.directed(xp, grad, param, state, s.inner)
 
     def descended(self, param: Any, direction: Any, s: Any) -> Any:
-        """The parameter after a step of the wrapped rule's."""
+        """The parameter after the wrapped rule's descent."""
         return self.rule.descended(param, direction, s.inner)
 
     def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
