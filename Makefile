@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-integrations thorough format check docs stubs agreement bench clean
+.PHONY: demo test test-integrations thorough faults format check docs stubs agreement bench clean
 
 demo: .venv/installed
 	$(BIN)/samestep demo $(ARGS)
@@ -26,6 +26,10 @@ test-integrations: .venv/installed
 # Every rule through every compiler and in every dtype; make test has one rule of each kind.
 thorough: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m thorough $(ARGS)
+
+# Faults planted in all that steps: the suite must catch each, and the diagnosis name it.
+faults: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 conformance_tests/faults $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -1,20 +1,22 @@
 """Planted faults and what is said of them: the table in every rule, its outcomes, and the page.
 
-A fault is one edit of source code, described once and planted in every rule that has the text, as
-long as that rule then computes something else; so a new rule has the faults of all that it shares
-with others without being listed.
+A fault is described once, as a pattern, and planted in every rule that runs something of that form,
+as long as the rule then computes something else; so a new rule has the faults of all that it does
+as others do without being listed.
 
     python -m samestep.conformance.faults.planted --write docs/pages/faults.md
 """
 
 from __future__ import annotations
 
+import ast
 import sys
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal, NamedTuple
 
 import numpy
@@ -28,15 +30,16 @@ from samestep.parity.trajectory import Trajectory, record
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
-from .copies import NoPlaceError, copy_of
+from .mutation import Fault, changed, entered, stale, with_fault
 from .page import written
-from .table import FAULTS, GIVEN, Fault
+from .table import FAULTS, Edit, TableFault
 
 __all__ = [
-    "UNEXPLAINED",
     "Outcome",
     "Row",
     "diagnosed",
+    "edited",
+    "functions_run",
     "kinds",
     "main",
     "numbers_of",
@@ -44,22 +47,6 @@ __all__ = [
     "rules",
     "selection",
 ]
-
-NO_VARIANT = {
-    # TAdam's first w_sum is made of beta1 too, as it is given.
-    ("coefficient b or 1 - b", "1 - beta1 everywhere"): ("TAdam",),
-    ("decay family", "a product for the proximal quotient"): ("LAMB", "LARS", "RaLars"),
-    ("decay family", "decay decoupled built in for in_update"): ("Prodigy",),
-    ("decay family", "decay decoupled built in for l2"): ("Prodigy",),
-    ("eps placement", "squared inside the root"): ("AdamP", "TAdam"),  # eps is read elsewhere too
-    ("float32 scalars", "betas in float32"): ("TAdam",),
-    ("stale slots", "stale nu"): ("SM3",),
-    ("stale slots", "stale u"): ("Adamax",),
-    ("stale slots", "stale v"): ("Adagrad",),
-    ("swapped betas", "swapped betas"): ("TAdam",),
-}
-UNEXPLAINED = frozenset((rule, *fault) for fault, names in NO_VARIANT.items() for rule in names)
-"""Rows that no variant reproduces: rule, kind and name. They are said to be unexplained."""
 
 PER_RULE = 3
 """How many faults of every rule the selection has."""
@@ -73,7 +60,7 @@ class Row(NamedTuple):
     """A fault planted in a rule."""
 
     rule: type[Rule]
-    fault: Fault
+    fault: TableFault
     numbers: Mapping[str, Any]
     """What the copy and the rule both have."""
     wrong: type[Rule]
@@ -174,15 +161,45 @@ def _differs(row: Row) -> bool:
     return MARGIN * BOUND["float64"].start < max(apart) < numpy.inf
 
 
-def _planted(rule: type[Rule], fault: Fault) -> Row | None:
-    """The row of a fault in a rule, if the rule has the text and computes something else then."""
+@cache
+def functions_run(rule: Rule) -> tuple[FunctionType, ...]:
+    """The functions that a rule runs, in the order of their names."""
+    found = entered(lambda: _followed(rule))
+    return tuple(sorted(found, key=lambda function: (function.__module__, function.__qualname__)))
+
+
+def _fault(functions: Sequence[FunctionType], fault: TableFault) -> Fault | None:
+    """What is planted of a fault in what a rule runs, or ``None`` where no edit fits."""
+    if fault.stale:
+        return stale(functions, fault.stale)
+    made = [made for edit in fault.edits if (made := edited(functions, edit)) is not None]
+    codes = {function: code for one in made for function, code in one.codes.items()}
+    return Fault(fault.name, codes) if codes else None
+
+
+def edited(functions: Sequence[FunctionType], edit: Edit) -> Fault | None:
+    """A fault by an edit, or ``None`` where one of its patterns fits nowhere."""
+    changes = edit.changes()
+    fits = [changed("", functions, change) for change in changes]
+    if None in fits:
+        return None
+
+    def change(node: ast.AST, function: FunctionType) -> ast.AST | None:
+        return next((new for one in changes if (new := one(node, function)) is not None), None)
+
+    return changed("", functions, change)
+
+
+def _planted(rule: type[Rule], fault: TableFault) -> Row | None:
+    """The row of a fault in a rule, if an edit fits it and it computes something else then."""
     numbers = numbers_of(rule, fault.given)
     if numbers is None or not any(_has(rule, names) for names in fault.expected):
         return None
-    try:
-        row = Row(rule, fault, numbers, copy_of(rule, fault.edits, GIVEN))
-    except NoPlaceError:
+    kind: Any = rule
+    made = _fault(functions_run(kind(**numbers)), fault)
+    if made is None and not fault.late:
         return None
+    row = Row(rule, fault, numbers, with_fault(rule, made, fault.late))
     return row if _differs(row) else None
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
 OFF_BY_DEFAULT = 2**-6
-"""What a number is set to that is zero by default."""
+"""What a number is set to that is zero by default; and how far above its least a limit is."""
 
 __all__ = ["all_rules", "is_own", "load_rules", "representatives", "settings", "typical"]
 
@@ -92,7 +93,8 @@ def settings(rule: type[Rule]) -> dict[str, Rule]:
     """The typical instance, and one more for every other choice that its fields offer.
 
     For an option that is every other value; for a number that is off by default and has no typical
-    value a small one; and for what switches a slot on, zero. What the rule refuses is left out.
+    value a small one, for a limit that is infinite by default a tight one; and for what switches a
+    slot on, zero. What the rule refuses is left out.
     """
     found = {"typical": typical(rule)}
     switches = {slot.only_if for slot in typical(rule).slots().values()}
@@ -120,6 +122,8 @@ def _others(field: Hyper | Option, switches: bool) -> list[Any]:
         return [choice for choice in choices if choice != field.default]
     if switches:
         return [0.0]
+    if field.default == inf:
+        return [(field.ge or 0.0) + OFF_BY_DEFAULT]
     off = isinstance(field.default, float) and field.default == 0 and field.typical is None
     return [OFF_BY_DEFAULT] if off else []
 

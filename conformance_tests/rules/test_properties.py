@@ -13,9 +13,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import samestep
+from samestep.conformance.harness.reference import sensitivity
 from samestep.conformance.harness.settings import all_rules, is_own, typical
 from samestep.conformance.references import follow_reference, reference_for
-from samestep.conformance.rules.test_rules import _sensitivity as sensitivity
 from samestep.declaration import Hyper, Storage
 from samestep.parity import Trajectory, compare, follow, oracle, record
 from samestep.parity.backend import NumPy, NumPyReadOnly
@@ -65,6 +65,9 @@ def test_shapes_dtypes_and_devices_are_kept(rule_class, backend, dtype):
 
     first = described(started)
     assert all(dtype in kind[1] for path in trajectory.params for kind in first[path])
+    stored = [name for name, slot in rule.slots().items() if slot.init.dtype != "compute"]
+    for key, kinds in first.items():
+        assert key.partition("/")[0] not in stored or all(dtype in kind[1] for kind in kinds), key
     for grads in trajectory.grads[:3]:
         started.step(grads)
         assert described(started) == first
