@@ -223,15 +223,17 @@ class Composed(Declared, root=True):
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{self.name} is immutable; use rule.replace({name}={value!r})")
 
-    def __getattr__(self, name: str) -> Any:
-        """A hyperparameter of a wrapped rule, from ``hypers``; nothing else is forwarded."""
-        for rule in () if name.startswith("_") else self._through:
-            if name in rule.all_fields():
-                return getattr(rule, name)
-        own = inspect.getattr_static(type(self), name, None)
-        if isinstance(own, (property, cached_property)):
-            return own.__get__(self, type(self))  # its own error says more
-        raise AttributeError(self._absent(name))
+    if not TYPE_CHECKING:  # so that a type checker reports a name that a rule does not have
+
+        def __getattr__(self, name: str) -> Any:
+            """A hyperparameter of a wrapped rule, from ``hypers``; nothing else is forwarded."""
+            for rule in () if name.startswith("_") else self._through:
+                if name in rule.all_fields():
+                    return getattr(rule, name)
+            own = inspect.getattr_static(type(self), name, None)
+            if isinstance(own, (property, cached_property)):
+                return own.__get__(self, type(self))  # its own error says more
+            raise AttributeError(self._absent(name))
 
     def _absent(self, name: str) -> str:
         """The message about a missing attribute, with the existing ones."""

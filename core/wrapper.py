@@ -18,7 +18,7 @@ Everything else, from ``replace`` to ``slots``, is in ``composed`` for every kin
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .made import NEEDS, SHAPED
 from .rule import Rule
@@ -43,6 +43,10 @@ class Wrapper(Rule, register=False):
     reads: ClassVar[str] = "element"
     """What the wrapper itself reads in addition to its own element: one of ``NEEDS``."""
     _holds = ("rule",)
+
+    if TYPE_CHECKING:  # the wrapped rule's hyperparameters; see Composed.__getattr__
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, rule: Rule | None = None, *args: Any, **kwargs: Any) -> None:
         if not isinstance(rule, Rule):
