@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from operator import is_
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
-from . import table, whole
+from . import scheduled, table, whole
 from . import weight_decay as decay_families
 from .arrays import is_array, known, listed
 from .composed import Composed
@@ -17,22 +15,6 @@ from .made import SHAPED, registry
 from .whole import State
 
 __all__ = ["Rule", "State", "registry"]
-
-
-@contextmanager
-def _at(step: Any) -> Iterator[None]:
-    """Add a note to an error: a schedule caused it, at this step."""
-    try:
-        yield
-    except ValueError as error:
-        now = known(step)
-        when = "a traced step" if is_array(now) else f"step {now}"
-        raise ValueError(f"{error}; the schedule gave it for {when}") from None
-
-
-def _elements(value: Any) -> tuple[Any, ...]:
-    """The numbers of a hyperparameter, which is a number or a tuple of numbers."""
-    return value if isinstance(value, tuple) else (value,)
 
 
 class Rule(Composed, root=True):
@@ -177,37 +159,19 @@ class Rule(Composed, root=True):
         Raises:
             ValueError: a schedule gave a value that its hyperparameter does not allow.
         """
-        now = self._resolved(step) if self._schedules else self
+        now = self
+        if self._schedules:
+            now = self._copy(scheduled.values_at(self, self._schedules, step))
+            vars(now)["_scheduled"] = self._schedules
+            with scheduled.blamed(step):
+                now._refuse_combinations()
         inside = tuple(rule.at(self.steps_inside(step)) for rule in self.inside)
         same = all(map(is_, inside, self.inside))
         return now if same else now._copy(now._values, inside)
 
     @cached_property
     def _schedules(self) -> tuple[str, ...]:
-        """Names of the numbers that are schedules, in whole or in part."""
-        return tuple(
-            name
-            for name, field in self._hypers.items()
-            if isinstance(field, Hyper) and any(map(callable, _elements(self._values.get(name))))
-        )
-
-    def _resolved(self, step: Any) -> Self:
-        """A copy with the numbers that the rule's own schedules give for a step."""
-        values = dict(self._values)
-        for name in self._schedules:
-            value, field = values[name], cast(Hyper, self._hypers[name])
-            now = tuple(
-                known(part(self.schedule_step(name, place, step))) if callable(part) else part
-                for place, part in enumerate(_elements(value))
-            )
-            given = now if isinstance(value, tuple) else now[0]
-            with _at(step):
-                values[name] = field.validated(self.name, given, schedules=False)
-        copy = self._copy(values)
-        vars(copy)["_scheduled"] = self._schedules
-        with _at(step):
-            copy._refuse_combinations()
-        return copy
+        return scheduled.schedules(self)
 
     def steps_inside(self, step: Any) -> Any:
         """The number of steps of the rules inside after ``step`` steps of this rule."""
