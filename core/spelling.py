@@ -44,7 +44,12 @@ def _names(field: str) -> list[str]:
     return [part for name in names for part in (name if isinstance(name, tuple) else (name,))]
 
 
-ELSEWHERE = {name: field for field in (*PLAIN, "betas") for name in _names(field) if name != field}
+ELSEWHERE = {
+    name: field
+    for field in (*PLAIN, "betas")
+    for name in _names(field)
+    if name not in (field, "beta3")  # which is a hyperparameter of Prodigy's own
+}
 """Our hyperparameter for another library's spelling, if it is unambiguous."""
 
 
