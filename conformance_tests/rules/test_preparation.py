@@ -209,7 +209,13 @@ def of_library(case):
 
 
 @pytest.mark.parametrize("case", OWN)
-@everywhere
+@pytest.mark.parametrize(
+    "on",
+    [
+        pytest.param(on, id=on.name, marks=pytest.mark.thorough if on.slow else ())
+        for on in BACKENDS
+    ],
+)
 def test_a_wrapper_does_what_the_library_s_function_does_before_the_plain_rule(case, on):
     assert_close(followed(OWN[case][0](PLAIN), on), of_library(case), 1e-5)
 
@@ -772,13 +778,17 @@ ROUTED = route((Where(min_ndim=2), Prodigy(d0=1e-2, weight_decay=0.1)), PLAIN)
 MATRICES = route((Where(ndim=2), Muon(lr=0.05, momentum=0.9)), AdamW(lr=0.01, weight_decay=0.1))
 
 
-@everywhere
-@pytest.mark.parametrize("name", sorted({*WRAPPERS} - {"Scout"}))
+@pytest.mark.parametrize(
+    ("name", "on"),
+    [
+        pytest.param(name, on, id=f"{name}-{on.name}")
+        for name in sorted({*WRAPPERS} - {"Scout"})
+        for on in BACKENDS
+        if not on.slow or name in ("Accumulate", "ClipGlobalNorm")  # one sums, one does not
+    ],
+)
 def test_a_wrapper_goes_around_a_route(name, on):
     """One of its rules sums over its parameters, or none does."""
-    compiles = "compile" in on.name or "jit" in on.name
-    if compiles and name not in ("Accumulate", "ClipGlobalNorm"):
-        pytest.skip("what is compiled is compiled for one that sums and for one that does not")
     for routed in (ROUTED, MATRICES):
         rule = WRAPPERS[name](routed)
         found = followed(rule, on, BRIEF)

@@ -116,23 +116,23 @@ def test_inputs_are_untouched(setting):
 
 
 @pytest.mark.only(where=lambda rule: "skipped" not in rule.shared())
-@pytest.mark.parametrize("bad", [numpy.nan, numpy.inf, -numpy.inf])
-def test_bad_gradient_elements_reach_the_parameter_and_no_other(rule_class, backend, bad):
+def test_bad_gradient_elements_reach_the_parameter_and_no_other(rule_class, backend):
     rule = typical(rule_class)
     whole = suited(rule, SHORT).taken({"matrix", "kernel"}, steps=3)
-    spoilt = [{path: grad.copy() for path, grad in step.items()} for step in whole.grads]
-    spoilt[1]["matrix"][2, 4] = bad
     good = run(rule, backend, whole)[2]
-    with numpy.errstate(all="ignore"):
-        found = run(rule, backend, Trajectory(whole.params, spoilt))[2]
-    touched = found["param", "matrix"] != good["param", "matrix"]
-    if numpy.isnan(bad):
-        assert numpy.isnan(found["param", "matrix"][2, 4])
-    if rule.needs == "element":
-        touched[2, 4] = False
-        assert not touched.any()
-    if rule.needs != "tree":
-        numpy.testing.assert_array_equal(found["param", "kernel"], good["param", "kernel"])
+    for bad in (numpy.nan, numpy.inf, -numpy.inf):
+        spoilt = [{path: grad.copy() for path, grad in step.items()} for step in whole.grads]
+        spoilt[1]["matrix"][2, 4] = bad
+        with numpy.errstate(all="ignore"):
+            found = run(rule, backend, Trajectory(whole.params, spoilt))[2]
+        touched = found["param", "matrix"] != good["param", "matrix"]
+        if numpy.isnan(bad):
+            assert numpy.isnan(found["param", "matrix"][2, 4])
+        if rule.needs == "element":
+            touched[2, 4] = False
+            assert not touched.any(), bad
+        if rule.needs != "tree":
+            numpy.testing.assert_array_equal(found["param", "kernel"], good["param", "kernel"])
 
 
 def test_parameters_without_a_gradient_stay(rule_class, backend):

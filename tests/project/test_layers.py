@@ -4,8 +4,6 @@ import ast
 from importlib.util import resolve_name
 from pathlib import Path
 
-import pytest
-
 import samestep
 
 ROOT = Path(samestep.__file__).parent.parent
@@ -25,16 +23,17 @@ IMPORTS = ast.Import | ast.ImportFrom
 MODULES = {path: folder for folder in sorted(FOLDERS) for path in folder.rglob("*.py")}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_imports_no_layer_below_its_own(path):
-    own = FOLDERS[MODULES[path]]
-    package = ".".join((own, *path.relative_to(MODULES[path]).parent.parts))
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = [each.name for each in node.names] if isinstance(node, IMPORTS) else []
-        if isinstance(node, ast.ImportFrom):
-            source = resolve_name("." * node.level + (node.module or ""), package)
-            names = [f"{source}.{name}" for name in names]
-        for name in names:
-            found = max((p for p in LEVEL if f"{name}.".startswith(f"{p}.")), key=len, default=own)
-            alike = found == own or LEVEL[own] == LEVEL["samestep.recording"]
-            assert LEVEL[found] < LEVEL[own] + alike, f"line {node.lineno}: {name}"
+def test_a_module_imports_no_layer_below_its_own():
+    for path, folder in MODULES.items():
+        own = FOLDERS[folder]
+        package = ".".join((own, *path.relative_to(folder).parent.parts))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [each.name for each in node.names] if isinstance(node, IMPORTS) else []
+            if isinstance(node, ast.ImportFrom):
+                source = resolve_name("." * node.level + (node.module or ""), package)
+                names = [f"{source}.{name}" for name in names]
+            for name in names:
+                dotted = (p for p in LEVEL if f"{name}.".startswith(f"{p}."))
+                found = max(dotted, key=len, default=own)
+                alike = found == own or LEVEL[own] == LEVEL["samestep.recording"]
+                assert LEVEL[found] < LEVEL[own] + alike, f"{path}:{node.lineno}: {name}"
