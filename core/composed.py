@@ -17,7 +17,7 @@ from .arrays import is_array
 from .declaration import Hyper, Option, Shared, Slot, plain
 from .groups import Groups
 from .made import Declared
-from .spelling import ELSEWHERE, did_you_mean
+from .spelling import absent
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -233,33 +233,7 @@ class Composed(Declared, root=True):
             own = inspect.getattr_static(type(self), name, None)
             if isinstance(own, (property, cached_property)):
                 return own.__get__(self, type(self))  # its own error says more
-            raise AttributeError(self._absent(name))
-
-    def _absent(self, name: str) -> str:
-        """The message about a missing attribute, with the existing ones."""
-        if name.startswith("_"):
-            return f"{type(self).__name__} has no attribute {name!r}"
-        if name in self._hypers:
-            return (
-                f"{self.name}: {name} is a number, and numbers do not exist inside the kernel; "
-                f"return it from scalars() and read s.{name}"
-            )
-        holders = [rule.name for rule in self._holders(name)]
-        if holders:
-            one = "the rule inside," if len(holders) == 1 else "one of the rules"
-            return f"{self.name}: there is no {name}; it belongs to {one} {', '.join(holders)}"
-        fields = ", ".join(self._hypers) or "none"
-        inside = "".join(f", and {rule.name} is inside" for rule in self.inside)
-        meant = did_you_mean(ELSEWHERE.get(name, name), [*self._hypers])
-        return f"{self.name}: there is no {name}; its own fields are {fields}{inside}{meant}"
-
-    def _holders(self, name: str) -> list[Rule]:
-        """The rules inside, at any depth, that declare a field."""
-        return [
-            held
-            for rule in self.inside
-            for held in ([rule] if name in rule._hypers else rule._holders(name))
-        ]
+            raise AttributeError(absent(cast("Rule", self), name))
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(self._shown())})"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["ELSEWHERE", "NAMES", "did_you_mean", "nearest", "own_name", "unknown"]
+if TYPE_CHECKING:
+    from .rule import Rule
+
+__all__ = ["ELSEWHERE", "NAMES", "absent", "did_you_mean", "nearest", "own_name", "unknown"]
 
 NAMES: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "lr": ("lr", "learning_rate", "step_size"),
@@ -94,3 +97,31 @@ def unknown(kind: str, name: str, known: list[str]) -> str:
     """A sentence about a name that does not exist, with the known names and the similar ones."""
     question = did_you_mean(name, known, most=3) or "."
     return f"there is no {kind} {name!r}{question} The known ones are {', '.join(known)}."
+
+
+def absent(rule: Rule, name: str) -> str:
+    """The message about an attribute that a rule lacks: who has it, or which fields exist."""
+    if name.startswith("_"):
+        return f"{type(rule).__name__} has no attribute {name!r}"
+    if name in rule.fields():
+        return (
+            f"{rule.name}: {name} is a number, and numbers do not exist inside the kernel; "
+            f"return it from scalars() and read s.{name}"
+        )
+    holders = [held.name for held in _holders(rule, name)]
+    if holders:
+        one = "the rule inside," if len(holders) == 1 else "one of the rules"
+        return f"{rule.name}: there is no {name}; it belongs to {one} {', '.join(holders)}"
+    fields = ", ".join(rule.fields()) or "none"
+    inside = "".join(f", and {held.name} is inside" for held in rule.inside)
+    meant = did_you_mean(ELSEWHERE.get(name, name), rule.fields())
+    return f"{rule.name}: there is no {name}; its own fields are {fields}{inside}{meant}"
+
+
+def _holders(rule: Rule, name: str) -> list[Rule]:
+    """The rules inside, at any depth, that declare a field."""
+    return [
+        holder
+        for held in rule.inside
+        for holder in ([held] if name in held.fields() else _holders(held, name))
+    ]
