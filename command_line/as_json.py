@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
 
-__all__ = ["called", "plain", "text"]
+from samestep.nonfinite import encoded
+
+__all__ = ["called", "text"]
+
+_plain = partial(encoded, instead=lambda number: None)
 
 
 def text(value: Any) -> str:
-    """Values as JSON text; a number that is not finite becomes ``null``."""
-    return json.dumps(plain(value), indent=2, allow_nan=False)
+    """Values as JSON text; an infinity or NaN becomes ``null``."""
+    return json.dumps(_plain(value), indent=2, allow_nan=False, default=_other)
 
 
-def plain(value: Any) -> Any:
-    """A value in types that JSON has; any other object becomes its text in Python."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [*map(plain, value)]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else called(value)
+def _other(value: Any) -> Any:
+    """A value of a type that JSON does not have."""
+    if is_dataclass(value):
+        return _plain({each.name: getattr(value, each.name) for each in fields(value)})
+    return called(value)
 
 
 def called(value: Any) -> str:

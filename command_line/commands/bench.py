@@ -1,7 +1,5 @@
 """``samestep bench``: one optimizer step next to other libraries' own."""
 
-# ruff: noqa: PLC0415  (what a measurement needs is imported for a measurement)
-
 from __future__ import annotations
 
 import os

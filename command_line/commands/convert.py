@@ -1,7 +1,5 @@
 """``samestep convert``: an optimizer state in one file as another file, for another framework."""
 
-# ruff: noqa: PLC0415  (what a conversion needs is imported for a conversion)
-
 from __future__ import annotations
 
 from pathlib import Path

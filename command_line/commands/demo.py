@@ -1,7 +1,5 @@
 """``samestep demo``: one network trained with one rule in every framework, step by step."""
 
-# ruff: noqa: PLC0415  (scikit-learn and the frameworks are imported for a run)
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence

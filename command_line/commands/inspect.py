@@ -1,7 +1,5 @@
 """``samestep inspect``: the contents of a file."""
 
-# ruff: noqa: PLC0415  (frameworks are imported only for files of their own)
-
 from __future__ import annotations
 
 import math

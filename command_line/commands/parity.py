@@ -1,7 +1,5 @@
 """``samestep parity``: whether optimizers take the same steps, and if not, what differs."""
 
-# ruff: noqa: PLC0415  (what a comparison needs is imported for a comparison)
-
 from __future__ import annotations
 
 import os

@@ -1,7 +1,5 @@
 """``samestep replay``: whether a recorded run does what its rule says."""
 
-# ruff: noqa: PLC0415  (what a replay needs is imported for a replay)
-
 from __future__ import annotations
 
 import math
