@@ -8,19 +8,18 @@ of that name; everything else stays as the library sets it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from inspect import Parameter, signature
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from samestep.declaration import Hyper
+from samestep.parity.subjects.importing import alone
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
@@ -142,18 +141,10 @@ def _fits(name: str, value: Any, parameter: Parameter | None) -> bool:
     return name == "lr" or (number and (value < 0) == (default < 0))
 
 
-@cache
-def _timm_module(rule: str) -> ModuleType | None:
-    """A module of ``timm.optim`` by itself: the package around it needs torchvision."""
-    name = "_timm_optim"
-    if name not in sys.modules:
-        package = find_spec("timm")
-        assert package is not None
-        assert package.submodule_search_locations is not None
-        sys.modules[name] = ModuleType(name)
-        sys.modules[name].__path__ = [str(Path(package.submodule_search_locations[0]) / "optim")]
+def _of_timm(rule: str) -> ModuleType | None:
+    """The module of ``timm.optim`` with a rule."""
     try:
-        return import_module(f"{name}.{rule.lower()}")
+        return alone(f"timm.optim.{rule.lower()}")
     except ModuleNotFoundError:
         return None
 
@@ -169,7 +160,7 @@ LIBRARIES: Mapping[str, Library] = {
     "pytorch_optimizer": Library(
         "torch", "pytorch_optimizer", partial(_named, _whole("pytorch_optimizer"), GROUPS)
     ),
-    "timm": Library("torch", "timm", partial(_named, _timm_module, {})),
+    "timm": Library("torch", "timm", partial(_named, _of_timm, {})),
     "torch-optimi": Library("torch", "optimi", partial(_named, _whole("optimi"), {})),
 }
 """By the name that ``--against`` takes."""

@@ -8,9 +8,7 @@ that is called like an optimizer makes its owner one of them: ``Adam(amsgrad=Tru
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from samestep.parity import Subject, SubjectError, subject
+from samestep.parity.subjects.importing import alone
 from samestep.rule import registry
 from samestep.wrapper import Wrapper
 
@@ -224,23 +223,10 @@ def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        root, dot, _ = name.partition(".")
-        if not dot or importlib.util.find_spec(root) is None:
-            raise SubjectError(f"{name} cannot be imported: {error}") from error
-    return _alone(root, name)
-
-
-def _alone(root: str, name: str) -> ModuleType:
-    """A module of a package whose own file is not run."""
-    spec = importlib.util.find_spec(root)
-    assert spec is not None
-    before = {key: sys.modules.pop(key) for key in [*sys.modules] if key.partition(".")[0] == root}
-    sys.modules[root] = importlib.util.module_from_spec(spec)
+        reason = error
     try:
-        return importlib.import_module(name)
+        if "." in name:
+            return alone(name)
     except ImportError as error:
-        raise SubjectError(f"{name} cannot be imported: {error}") from error
-    finally:
-        for made in [module for module in sys.modules if module.partition(".")[0] == root]:
-            del sys.modules[made]
-        sys.modules.update(before)
+        reason = error
+    raise SubjectError(f"{name} cannot be imported: {reason}") from reason

@@ -17,7 +17,7 @@ from samestep.arrays import listed
 from samestep.rule import registry
 from samestep.spelling import did_you_mean
 
-__all__ = ["SubjectError", "entries", "imported", "stepping"]
+__all__ = ["SubjectError", "alone", "entries", "imported", "stepping"]
 
 
 class SubjectError(ValueError):
@@ -107,36 +107,46 @@ def _executed(name: str, path: Path) -> ModuleType:
 
 
 def _without_its_package(name: str) -> Any:
-    """The content of a module whose packages lack a dependency that it does not need itself.
+    """What a name means where only the packages around its module cannot be imported.
 
-    holocron and timm cannot be imported without a torchvision that fits; their optimizers need
-    none. The folder is looked through for the module that defines the name, which is imported as
-    if there were nothing in the packages around it.
+    The package's folder is searched for the module that defines the name.
     """
     *above, inside = re.split(r"[.:]", name)
     try:
-        spec = importlib.util.find_spec(above[0]) if len(above) > 1 else None
+        folders = [Path(root, *above[1:]) for root in _folders(above[0])] if above[1:] else []
+        for path in (path for folder in folders for path in sorted(folder.glob("*.py"))):
+            if re.search(rf"^(class|def) {re.escape(inside)}\b", path.read_text("utf-8"), re.M):
+                return getattr(alone(".".join((*above, path.stem))), inside, None)
     except (ImportError, ValueError):
-        return None
-    for root in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(root, *above[1:])
-        if folder.is_dir():
-            for path in sorted(folder.glob("*.py")):
-                if _defines(path, inside):
-                    return _alone(folder, f"_subject_{'_'.join(above)}", path.stem, inside)
+        pass
     return None
 
 
-def _defines(path: Path, name: str) -> bool:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return re.search(rf"^(class|def) {re.escape(name)}\b", text, re.MULTILINE) is not None
+def _folders(package: str) -> list[str]:
+    """Where a package that need not be importable has its modules."""
+    spec = importlib.util.find_spec(package)
+    return [*(spec.submodule_search_locations or [])] if spec else []
 
 
-def _alone(folder: Path, package: str, module: str, name: str) -> Any:
-    if package not in sys.modules:
-        bare = sys.modules[package] = ModuleType(package)
-        bare.__path__ = [str(folder)]
+@cache
+def alone(name: str) -> ModuleType:
+    """A module, imported without running the ``__init__`` of the packages around it.
+
+    A package may need to be imported what its optimizers do not need: holocron and timm need a
+    torchvision that fits torch.
+
+    Raises:
+        ImportError: there is no such module, or it cannot be imported either.
+    """
+    root, *parts = name.split(".")
+    folders = _folders(root)
+    before = {key: sys.modules.pop(key) for key in [*sys.modules] if key.partition(".")[0] == root}
+    for at in range(len(parts)):
+        bare = sys.modules[".".join((root, *parts[:at]))] = ModuleType(root)
+        bare.__path__ = [str(Path(folder, *parts[:at])) for folder in folders]
     try:
-        return getattr(importlib.import_module(f"{package}.{module}"), name, None)
-    except ImportError:
-        return None
+        return importlib.import_module(name)
+    finally:
+        for made in [module for module in sys.modules if module.partition(".")[0] == root]:
+            del sys.modules[made]
+        sys.modules.update(before)
