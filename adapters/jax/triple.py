@@ -25,8 +25,8 @@ class Runner(BaseRunner):
         self.dtype = dtype
         with precisely(dtype):
             made = target if isinstance(target, tuple) else target(**arguments)
-        self.init, update, self.get_params = made
-        self.update = jax.jit(update)
+        self.init, self.update, self.get_params = made
+        self.compiled = jax.jit(self.update)
 
     def start(self, params: Arrays) -> Stepper:
         """Copies of the parameters, and the first state."""
@@ -38,13 +38,15 @@ class _Stepper(Stepper):
         self.runner, self.taken = runner, 0
         with precisely(runner.dtype):
             self.state = runner.init(self._native(params))
+        arrays = all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(self.state))
+        self.update = runner.compiled if arrays else runner.update  # sm3 keeps shapes as well
 
     def _native(self, arrays: Arrays) -> dict[str, jax.Array]:
         return {path: jax.numpy.array(v, self.runner.dtype) for path, v in arrays.items()}
 
     def step(self, grads: Arrays) -> None:
         with precisely(self.runner.dtype):
-            self.state = self.runner.update(self.taken, self._native(grads), self.state)
+            self.state = self.update(self.taken, self._native(grads), self.state)
         self.taken += 1
 
     def params(self) -> dict[str, numpy.ndarray]:

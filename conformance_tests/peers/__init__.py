@@ -1,8 +1,8 @@
 """The optimizers of other libraries, each beside the rule and dialect that reproduce it.
 
 A module per dialect. Its ``PEERS`` say, rule by rule, how our hyperparameters become the library's
-arguments and where the library keeps our slots; its ``run`` steps the library's own optimizer in
-float64. Where no package carries the code any more, the module has ``VECTORS`` instead: short
+arguments, and its ``PACKAGE`` the entry point of the parity kit that steps the library's own
+optimizer. Where no package carries the code any more, the module has ``VECTORS`` instead: short
 trajectories worked out by hand from the published formulas.
 
 Peers hand our hyperparameters to the library, and so would not notice a wrong number among a
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from inspect import Parameter, signature
 from pkgutil import iter_modules
@@ -24,6 +25,7 @@ import numpy
 
 from samestep.parity import Trajectory
 from samestep.parity.backend import Snapshot
+from samestep.parity.subjects.importing import stepping
 
 __all__ = [
     "FLOAT64",
@@ -34,7 +36,9 @@ __all__ = [
     "agree",
     "declared",
     "dialects",
+    "followed",
     "nested",
+    "run",
 ]
 
 FLOAT64 = 1e-12
@@ -53,9 +57,10 @@ class Peer:
 
     rule: str
     make: Callable[..., Any]
-    """The library's optimizer from our hyperparameters; what comes first is the module's."""
+    """The library's optimizer from our hyperparameters. The first argument is the library's module
+    of optimizers; for torch, the tensors."""
     slots: Mapping[str, Any] = field(default_factory=dict)
-    """Our slots by the library's name for them, or by a function that reads them."""
+    """Our slots that the library keeps, and how the module's ``read`` finds them."""
     settings: Sequence[Mapping[str, Any]] = ({},)
     """What to try on the rule beside ``like=``; ``inner`` names the rule inside a wrapper."""
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -144,6 +149,51 @@ def agree(
             agreed = bool(numpy.all(error <= tolerance * sizes[key]))
             assert agreed, f"{what}: {key} after step {step} differs by {worst:.2g}"
         before = mine
+
+
+def run(
+    module: ModuleType, peer: Peer, hypers: Mapping[str, Any], of: Trajectory
+) -> list[Snapshot]:
+    """Snapshots of a library's optimizer before the first and after every step, in float64."""
+    read = getattr(module, "read", _of_correspondence)
+    target = module.target(peer, hypers)
+    return followed(module.PACKAGE, target, of, rule=peer.rule, read=partial(read, peer))
+
+
+def followed(
+    package: str,
+    target: Any,
+    of: Trajectory,
+    dtype: str = "float64",
+    rule: str = "",
+    read: Callable[[Any], Mapping[str, Any]] | None = None,
+) -> list[Snapshot]:
+    """Snapshots of any optimizer, stepped as the parity kit steps it.
+
+    Args:
+        package: the entry point of the group ``samestep.subjects``.
+        target: what makes the optimizer.
+        of: the trajectory.
+        dtype: the dtype of the parameters.
+        rule: the rule whose name the optimizer has.
+        read: slots by name and path, from the stepper; the stepper's own if None.
+    """
+    stepper = stepping(package).Runner(target, {}, dtype, rule).start(of.params)
+
+    def snapshot() -> Snapshot:
+        return nested({"param": stepper.params(), **(read(stepper) if read else stepper.slots())})
+
+    snapshots = [snapshot()]
+    for grads in of.grads:
+        stepper.step(grads)
+        snapshots.append(snapshot())
+    return snapshots
+
+
+def _of_correspondence(peer: Peer, stepper: Any) -> dict[str, Any]:
+    """The peer's slots as the correspondence with the library's states has them."""
+    found = {name.removesuffix(" with lr"): v for name, v in stepper.slots().items()}
+    return {name: value for name, value in found.items() if name.partition(".")[0] in peer.slots}
 
 
 def dialects() -> dict[str, ModuleType]:

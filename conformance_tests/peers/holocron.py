@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import numpy
 
 from samestep.parity import Trajectory
+from samestep.parity.subjects.importing import alone
 
 from . import RECTIFIED, Arguments, Peer, declared
 from .torch import ARGUMENTS as TORCH
-from .torch import run
+from .torch import PACKAGE, read, target
 
-__all__ = ["ARGUMENTS", "LIBRARIES", "NAME", "PEERS", "defaults", "run"]
+__all__ = [
+    "ARGUMENTS",
+    "LIBRARIES",
+    "NAME",
+    "PACKAGE",
+    "PEERS",
+    "defaults",
+    "read",
+    "target",
+]
 
 NAME = "holocron"
 LIBRARIES = ("torch", "holocron")
@@ -27,21 +34,7 @@ Hypers = Mapping[str, Any]
 
 
 def _optim() -> Any:
-    """``holocron.optim`` by itself: the package around it needs a torchvision that fits torch."""
-    name = "_holocron_optim"
-    if name not in sys.modules:
-        package = find_spec("holocron")
-        assert package is not None
-        assert package.submodule_search_locations is not None
-        folder = Path(package.submodule_search_locations[0]) / "optim"
-        spec = spec_from_file_location(
-            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+    return alone("holocron.optim")
 
 
 def _common(h: Hypers, *names: str) -> dict[str, Any]:

@@ -2,54 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from samestep.parity.backend import Snapshot
-
-from . import Arguments, Peer, nested
+from . import Arguments, Peer
 
 NAME = "jax-example"
 LIBRARIES = ("jax",)
+PACKAGE = "jax"
 
 Hypers = Mapping[str, Any]
 
 
-def run(
-    peer: Peer, hypers: Hypers, params: Mapping[str, Any], grads: Sequence[Mapping[str, Any]]
-) -> list[Snapshot]:
-    """Step one of JAX's example optimizers in float64.
+def target(peer: Peer, hypers: Hypers) -> Callable[[], Any]:
+    """What makes the triple."""
 
-    ``make`` gets the module and our hyperparameters. A slot is its place in a parameter's state,
-    which begins with the parameter.
-    """
+    def make() -> Any:
+        from jax.example_libraries import optimizers  # noqa: PLC0415
+
+        return peer.make(optimizers, hypers)
+
+    return make
+
+
+def read(peer: Peer, stepper: Any) -> dict[str, Any]:
+    """The peer's slots, each by its place in a parameter's state, which begins with the value."""
     import jax  # noqa: PLC0415
-    from jax.example_libraries import optimizers  # noqa: PLC0415
 
-    with jax.enable_x64(True):
-        native = {path: jax.numpy.asarray(array) for path, array in params.items()}
-        init, update, get_params = peer.make(optimizers, hypers)
-        if peer.rule != "SM3":  # which keeps shapes in its state, and they must stay numbers
-            update = jax.jit(update)
-        state = init(native)
-
-        def snapshot() -> Snapshot:
-            taken = {"param": get_params(state)}
-            kept = [
-                jax.tree.unflatten(definition, leaves)
-                for definition, leaves in zip(state.subtree_defs, state.packed_state, strict=True)
-            ]
-            parts = jax.tree.unflatten(state.tree_def, [_Parts(part) for part in kept])
-            for slot, place in peer.slots.items():
-                taken[slot] = {path: part[place] for path, part in parts.items()}
-            return nested(taken)
-
-        snapshots = [snapshot()]
-        for t, step in enumerate(grads):
-            native = {path: jax.numpy.asarray(grad) for path, grad in step.items()}
-            state = update(t, native, state)
-            snapshots.append(snapshot())
-    return snapshots
+    state = stepper.state
+    kept = [
+        jax.tree.unflatten(definition, leaves)
+        for definition, leaves in zip(state.subtree_defs, state.packed_state, strict=True)
+    ]
+    parts = jax.tree.unflatten(state.tree_def, [_Parts(part) for part in kept])
+    return {
+        slot: {path: part[place] for path, part in parts.items()}
+        for slot, place in peer.slots.items()
+    }
 
 
 class _Parts:

@@ -2,85 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from typing import Any
 
-import numpy
 import pytest
 
 from samestep.checkpoints.correspondence import About
-from samestep.keras.natives import KERAS, kept, tensor
-from samestep.parity.backend import Snapshot
+from samestep.keras.natives import KERAS
 from samestep.rule import registry
 
-from . import Arguments, Peer, nested
+from . import Arguments, Peer
 
 NAME = "keras"
 LIBRARIES = ("jax", "keras")
-
-if "keras" not in sys.modules:  # the backend must be chosen before the first import
-    os.environ["KERAS_BACKEND"] = "jax"  # that of NumPy rounds float64 to float32 on the way
+PACKAGE = "keras"
 
 Hypers = Mapping[str, Any]
 
 
-def run(
-    peer: Peer, hypers: Hypers, params: Mapping[str, Any], grads: Sequence[Mapping[str, Any]]
-) -> list[Snapshot]:
-    """Step an optimizer of Keras in float64, on the JAX backend.
+import_module("samestep.keras.subject")  # which chooses Keras's backend before its first import
 
-    ``make`` gets the module ``keras.optimizers`` and our hyperparameters. A slot is the attribute
-    that lists a variable per parameter, or a function of optimizer and index.
-    """
-    import jax  # noqa: PLC0415
+
+def target(peer: Peer, hypers: Hypers) -> Callable[[], Any]:
+    """What makes the optimizer."""
     import keras  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    if keras.backend.backend() != "jax":
-        pytest.skip(f"Keras has been imported with the {keras.backend.backend()} backend")
-    before = keras.config.floatx()
-    keras.config.set_floatx("float64")  # the dtype in which Keras holds the learning rate
-    try:
-        with jax.enable_x64(True):
-            return _follow(keras, peer, hypers, params, grads)
-    finally:
-        keras.config.set_floatx(before)
-
-
-def _follow(keras: Any, peer: Peer, hypers: Hypers, params: Any, grads: Any) -> list[Snapshot]:
-    optimizer = peer.make(keras.optimizers, hypers)
-    variables = [keras.Variable(array, dtype="float64") for array in params.values()]
-    optimizer.build(variables)
-
-    def value(slot: str, index: int) -> Any:
-        read = peer.slots[slot]
-        listed = {name: tensor(one) for name, one in kept(optimizer, index).items()}
-        if isinstance(read, str):
-            return listed[read].values() if read in listed else None
-        found = read.ours(listed, About({}))
-        if found is None or not isinstance(found, tuple):
-            return found and found.values()
-        return [part.values() for part in found]
-
-    def snapshot() -> Snapshot:
-        taken = {"param": dict(zip(params, map(_array, variables), strict=True))}
-        for slot in peer.slots:
-            taken[slot] = {path: value(slot, index) for index, path in enumerate(params)}
-        return nested(taken)
-
-    snapshots = [snapshot()]
-    for step in grads:
-        native = [keras.ops.convert_to_tensor(step[path], dtype="float64") for path in params]
-        optimizer.apply(native, variables)
-        snapshots.append(snapshot())
-    return snapshots
-
-
-def _array(variable: Any) -> Any:
-    return numpy.array(variable.value, dtype=numpy.float64)
+    if keras.backend.backend() == "numpy":
+        pytest.skip("Keras's backend of NumPy rounds float64 to float32 on the way")
+    return lambda: peer.make(keras.optimizers, hypers)
 
 
 def _native(name: str) -> Callable[[Any, Hypers], Any]:

@@ -7,9 +7,18 @@ from importlib import import_module
 from typing import Any
 
 from . import RECTIFIED, Arguments, Peer, declared
-from .torch import run
+from .torch import PACKAGE, read, target
 
-__all__ = ["ARGUMENTS", "LIBRARIES", "NAME", "PEERS", "defaults", "run"]
+__all__ = [
+    "ARGUMENTS",
+    "LIBRARIES",
+    "NAME",
+    "PACKAGE",
+    "PEERS",
+    "defaults",
+    "read",
+    "target",
+]
 
 NAME = "labml"
 LIBRARIES = ("torch", "labml_nn.optimizers")

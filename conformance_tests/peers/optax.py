@@ -2,57 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from samestep.parity import Trajectory
-from samestep.parity.backend import Snapshot
 
-from . import RECTIFIED, Arguments, Peer, nested
+from . import RECTIFIED, Arguments, Peer
 
 NAME = "optax"
 LIBRARIES = ("jax", "optax")
+PACKAGE = "optax"
 
 Hypers = Mapping[str, Any]
 
 
-def run(
-    peer: Peer, hypers: Hypers, params: Mapping[str, Any], grads: Sequence[Mapping[str, Any]]
-) -> list[Snapshot]:
-    """Step a transformation of optax in float64.
+def target(peer: Peer, hypers: Hypers) -> Callable[[], Any]:
+    """What makes the transformation."""
 
-    ``make`` gets the module ``optax`` and our hyperparameters. A slot is read by a function of
-    state and parameters.
-    """
-    import jax  # noqa: PLC0415
-    import optax  # type: ignore[import-untyped]  # noqa: PLC0415
+    def make() -> Any:
+        import optax  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    with jax.enable_x64(True):
-        values: Any = {path: jax.numpy.asarray(array) for path, array in params.items()}
-        if peer.rule == "Lookahead":
-            values = optax.LookaheadParams.init_synced(values)
-        optimizer = peer.make(optax, hypers)
-        state = optimizer.init(values)
+        made = peer.make(optax, hypers)
+        return _single(optax, made) if peer.rule == "Lookahead" else made
 
-        def one(step: Any, state: Any, values: Any) -> Any:
-            updates, state = optimizer.update(step, state, values)
-            return optax.apply_updates(values, updates), state
+    return make
 
-        def snapshot() -> Snapshot:
-            taken = {"param": getattr(values, "fast", values)}
-            for slot, read in peer.slots.items():
-                taken[slot] = read(state, values)
-            return nested({slot: {} if found is None else found for slot, found in taken.items()})
 
-        compiled = jax.jit(one)
-        snapshots = [snapshot()]
-        for step in grads:
-            native = {path: jax.numpy.asarray(grad) for path, grad in step.items()}
-            values, state = compiled(native, state, values)
-            snapshots.append(snapshot())
-    return snapshots
+def _single(optax: Any, lookahead: Any) -> Any:
+    """``optax.lookahead``, whose parameters are a pair, for one set of parameters."""
+
+    def init(params: Any) -> Any:
+        return optax.LookaheadParams.init_synced(params), lookahead.init(params)
+
+    def update(grads: Any, state: Any, params: Any) -> Any:
+        pair, inner = state
+        updates, inner = lookahead.update(grads, inner, pair)
+        return updates.fast, (optax.apply_updates(pair, updates), inner)
+
+    return optax.GradientTransformation(init, update)
+
+
+def read(peer: Peer, stepper: Any) -> dict[str, Any]:
+    """The peer's slots, each by a function of state and parameters."""
+    found = {slot: read(stepper.state, stepper.values) for slot, read in peer.slots.items()}
+    return {slot: {} if value is None else value for slot, value in found.items()}
 
 
 def kept(rule: str, *slots: str) -> dict[str, Callable[[Any, Any], Any]]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from samestep.arrays import map_parts
 from samestep.checkpoints.correspondence import About, Kept
-from samestep.parity.backend import Snapshot
 from samestep.rule import registry
 
-from . import RECTIFIED, Arguments, Peer, nested
+from . import RECTIFIED, Arguments, Peer
 
 try:  # the one correspondence, of which the converters of states are made too
     from samestep.torch.libraries import TORCH as NATIVES
@@ -19,72 +19,41 @@ except ImportError:  # without torch there is nothing to be run
 
 NAME = "torch"
 LIBRARIES = ("torch",)
+PACKAGE = "torch"
 
 Hypers = Mapping[str, Any]
 
 
-def run(
-    peer: Peer, hypers: Hypers, params: Mapping[str, Any], grads: Sequence[Mapping[str, Any]]
-) -> list[Snapshot]:
-    """Step an optimizer of torch, or one written like them, in float64.
+def target(peer: Peer, hypers: Hypers) -> Callable[[Any], Any]:
+    """What makes the optimizer from tensors."""
+    return lambda tensors: peer.make(tensors, hypers)
 
-    ``make`` gets the tensors and our hyperparameters. A slot is the name of an entry of a tensor's
-    state (the first that exists, of several names), or a function of optimizer and index.
+
+def read(peer: Peer, stepper: Any) -> dict[str, Any]:
+    """The peer's slots.
+
+    A slot is read by the correspondence; by the names of entries of a tensor's state, of which the
+    first that exists counts; or by a function of optimizer and index.
     """
-    import torch  # noqa: PLC0415
-
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # the dtype of step counts and of NAdam's product
-    try:
-        return _follow(torch, peer, hypers, params, grads)
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _follow(torch: Any, peer: Peer, hypers: Hypers, params: Any, grads: Any) -> list[Snapshot]:
-    tensors = {
-        path: torch.tensor(array, dtype=torch.float64, requires_grad=True)
-        for path, array in params.items()
-    }
-    optimizer = peer.make(list(tensors.values()), hypers)
-
-    def value(slot: str, index: int, tensor: Any) -> Any:
-        read = peer.slots[slot]
-        if callable(read):
-            found = read(optimizer, index)
-        elif isinstance(read, Kept):
-            parts = read.ours(optimizer.state[tensor], About({}))
-            return None if parts is None else [part.detach().numpy() for part in parts]
-        else:
-            state = getattr(optimizer, "base_optimizer", optimizer).state[tensor]
-            names = (read,) if isinstance(read, str) else read
-            found = next((state[name] for name in names if state.get(name) is not None), None)
-        return None if found is None else found.detach().numpy()
-
-    def snapshot() -> Snapshot:
-        taken: dict[str, Any] = {
-            "param": {path: tensor.detach().numpy() for path, tensor in tensors.items()}
-        }
-        for slot in peer.slots:
-            taken[slot] = {
-                path: value(slot, index, tensor)
-                for index, (path, tensor) in enumerate(tensors.items())
-            }
-        return nested(taken)
-
-    snapshots = [snapshot()]
-    for step in grads:
-        for path, tensor in tensors.items():
-            tensor.grad = torch.tensor(step[path], dtype=torch.float64)
-        optimizer.step()
-        snapshots.append(snapshot())
-    return snapshots
+    optimizer = getattr(stepper.optimizer, "base_optimizer", stepper.optimizer)
+    found: dict[str, Any] = {}
+    for index, (path, tensor) in enumerate(stepper.tensors.items()):
+        state = optimizer.state[tensor]
+        for slot, place in peer.slots.items():
+            if isinstance(place, Kept):
+                value = place.ours(state, About({}))
+            elif callable(place):
+                value = place(stepper.optimizer, index)
+            else:
+                names = (place,) if isinstance(place, str) else place
+                value = next((state[name] for name in names if state.get(name) is not None), None)
+            if value is not None:
+                found.setdefault(slot, {})[path] = map_parts(_array, value)
+    return found
 
 
-def arguments(hypers: Hypers, *names: str, **renamed: str) -> dict[str, Any]:
-    """The rate, the decay, and the named hyperparameters, under torch's names for them."""
-    taken = {name: hypers[name] for name in ("lr", "weight_decay", "maximize", *names)}
-    return taken | {theirs: hypers[ours] for theirs, ours in renamed.items()}
+def _array(tensor: Any) -> Any:
+    return tensor.detach().numpy()
 
 
 def _optim() -> Any:
@@ -119,6 +88,7 @@ class _Clipped:
 
     def __init__(self, optimizer: Any, clip: Callable[[Any], Any]) -> None:
         self.base_optimizer, self.clip = optimizer, clip
+        self.param_groups = optimizer.param_groups
 
     def step(self) -> None:
         """Clip in place, as loops do, and step."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 import pytest
 
-from samestep.conformance.peers import Peer, Vector, agree, declared, dialects
+from samestep.conformance.peers import Peer, Vector, agree, declared, dialects, run
 from samestep.conformance.references import follow_reference
 from samestep.parity import Trajectory, oracle, record
 from samestep.parity.trajectory import suited
@@ -85,7 +85,7 @@ def compare_with_library(name: str, peer: Peer, rule: Rule, hypers: Mapping[str,
     module = MODULES[name]
     need(module)
     trajectory = suited(rule, trajectory_for(peer))
-    theirs = module.run(peer, hypers, trajectory.params, trajectory.grads)
+    theirs = run(module, peer, hypers, trajectory)
     kept = {slot.partition(".")[0] for slot, _ in theirs[-1]}
     assert {*rule.slots(), *rule.shared()} - {*peer.left_out} <= kept
     whole = rule.needs == "matrix"

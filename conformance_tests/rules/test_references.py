@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import samestep
-from samestep.conformance.peers import FLOAT64, agree, dialects
+from samestep.conformance.peers import FLOAT64, agree, dialects, run
 from samestep.conformance.references import follow_reference, reference_for
 from samestep.parity import Trajectory, oracle, record
 
@@ -51,7 +51,7 @@ def compare_adan(trajectory: Trajectory) -> None:
     module = dialects()["optax"]
     rule = samestep.Adan(lr=1e-2, eps=1e-3, weight_decay=0.1, decay="decoupled")
     peer = next(peer for peer in module.PEERS if peer.rule == "Adan")
-    theirs = module.run(peer, rule.hypers, trajectory.params, trajectory.grads)
+    theirs = run(module, peer, rule.hypers, trajectory)
     for ours in (oracle(rule, trajectory), follow_reference(rule, trajectory)):
         agree(ours, theirs, FLOAT64)
 
