@@ -10,7 +10,7 @@ import numpy
 import optax  # type: ignore[import-untyped]
 
 import jax
-from samestep.parity.subjects.slots import called
+from samestep.parity.subjects.slots import apart, called
 from samestep.parity.subjects.subject import Arrays, Slots, Stepper
 from samestep.parity.subjects.subject import Runner as BaseRunner
 
@@ -69,10 +69,20 @@ class _Stepper(Stepper):
         found: Slots = {}
         for kind, field, tree in _fields(self.state):
             alike = isinstance(tree, dict) and tree.keys() == self.values.keys()
-            if alike and all(isinstance(value, jax.Array) for value in tree.values()):
-                name, sign = _named(self.runner.rule, kind, field)
-                found.setdefault(name, {p: sign * v for p, v in _arrays(tree).items()})
+            if not alike or not all(map(_is_slot, tree.values())):
+                continue
+            name, sign = _named(self.runner.rule, kind, field)
+            own: Slots = {}
+            for path, value in tree.items():
+                for part, array in apart(name, value):
+                    own.setdefault(part, {})[path] = sign * array
+            found = own | found
         return found
+
+
+def _is_slot(value: Any) -> bool:
+    parts = value if isinstance(value, (tuple, list)) else (value,)
+    return all(isinstance(part, jax.Array) for part in parts)
 
 
 def _named(rule: str, kind: str, field: str) -> tuple[str, int]:

@@ -82,11 +82,14 @@ class _Stepper(Stepper):
     def _kept(self, tensor: torch.Tensor) -> dict[str, Any]:
         """What is kept for a parameter, under our names where they are known."""
         cls, state = type(self.optimizer), self.optimizer.state.get(tensor, {})
-        library = LIBRARIES.get(cls.__module__.partition(".")[0])
+        package = cls.__module__.partition(".")[0]
+        if package == "samestep":
+            return {name: map_parts(_array, v) for name, v in state.items() if name != "step"}
+        library = LIBRARIES.get(package)
         native = library.table.get(cls.__name__) if library else None
         if library is None or native is None:
             kept = {str(n): v for n, v in state.items() if getattr(v, "shape", ()) == tensor.shape}
-            names = _names(self.rule) if cls.__module__.partition(".")[0] != "samestep" else {}
+            names = _names(self.rule)
             return {names.get(n, n): _array(v) for n, v in kept.items() if torch.is_tensor(v)}
         group = self.optimizer.param_groups[0]
         opened = library.opened("it", state)

@@ -25,8 +25,16 @@ import numpy as np
 import pytest
 
 import samestep
-from samestep.conformance.peers import FLOAT64, RECTIFIED, dialects, nested
-from samestep.parity import compare, record
+from samestep.conformance.peers import (
+    FLOAT64,
+    RECTIFIED,
+    agree,
+    dialects,
+    followed,
+    nested,
+    run,
+)
+from samestep.parity import Trajectory, compare, record
 from samestep.parity.backend import Snapshot
 from samestep.schedules import (
     Constant,
@@ -88,101 +96,30 @@ def trials(options: list[str], *, triple: bool = False) -> list[dict[str, Any]]:
     return [{}, *apart, *together]
 
 
-# Runs of the native optimizers; each gives parameters and state before and after every step.
+# Runs of optimizers; each gives parameters and state before and after every step.
 
 
-def torch_run(make: Any, params: Any, grads: Any, dtype: str = "float64") -> list[Snapshot]:
+def torch_run(make: Any, trajectory: Trajectory, dtype: str = "float64") -> list[Snapshot]:
     """Step what ``make`` makes of named tensors."""
-    torch = pytest.importorskip("torch")
-    wanted = getattr(torch, dtype)
-    tensors = {path: torch.tensor(array, dtype=wanted) for path, array in params.items()}
-    optimizer = make(list(tensors.items()))
-    optimizer.init_state()
-
-    def snapshot() -> Snapshot:
-        taken: dict[str, Any] = {"param": {path: t.numpy() for path, t in tensors.items()}}
-        for path, tensor in tensors.items():
-            for slot, value in optimizer.state[tensor].items():
-                parts = isinstance(value, tuple)
-                kept = [part.numpy() for part in value] if parts else value.numpy()
-                taken.setdefault(slot, {})[path] = kept
-        taken.pop("step", None)
-        return nested(taken)
-
-    snapshots = [snapshot()]
-    for step in grads:
-        for path, tensor in tensors.items():
-            tensor.grad = torch.tensor(step[path], dtype=wanted)
-        optimizer.step()
-        snapshots.append(snapshot())
-    return snapshots
+    pytest.importorskip("torch")
+    return followed(
+        "torch",
+        lambda tensors: make(list(zip(trajectory.params, tensors, strict=True))),
+        trajectory,
+        dtype,
+    )
 
 
-def jax_run(optimizer: Any, params: Any, grads: Any, dtype: str = "float64") -> list[Snapshot]:
-    """Step an optax transformation of ours in a jitted scan, whose types must not change."""
-    jax = pytest.importorskip("jax")
-    optax = pytest.importorskip("optax")
-    with jax.enable_x64(dtype == "float64"):
-        native = {path: jax.numpy.asarray(a, dtype) for path, a in params.items()}
-        stacked = {
-            path: jax.numpy.asarray(np.stack([step[path] for step in grads]), dtype)
-            for path in params
-        }
-
-        def body(carry: Any, step: Any) -> Any:
-            params, state = carry
-            updates, state = optimizer.update(step, state, params)
-            params = optax.apply_updates(params, updates)
-            return (params, state), {"param": params, **state.slots}
-
-        state = optimizer.init(native)
-        first = {"param": native, **state.slots}
-        taken = jax.jit(lambda *args: jax.lax.scan(body, *args)[1])((native, state), stacked)
-        taken = jax.tree.map(np.asarray, taken)
-        rows = [first, *(jax.tree.map(lambda x, t=t: x[t], taken) for t in range(len(grads)))]
-        return [nested(row) for row in rows]
+def jax_run(optimizer: Any, trajectory: Trajectory, dtype: str = "float64") -> list[Snapshot]:
+    """Step a transformation of optax."""
+    pytest.importorskip("optax")
+    return followed("optax", lambda: optimizer, trajectory, dtype)
 
 
-def mlx_run(optimizer: Any, params: Any, grads: Any, dtype: str = "float64") -> list[Snapshot]:
-    """Step an MLX optimizer of ours."""
-    mx = pytest.importorskip("mlx.core")
-
-    def snapshot(values: Any) -> Snapshot:
-        taken = {"param": {path: np.array(value) for path, value in values.items()}}
-        for slot in optimizer.rule.slots():
-            kept = {path: optimizer.state[path][slot] for path in values}
-            taken[slot] = {
-                path: [*map(np.array, v)] if isinstance(v, (list, tuple)) else np.array(v)
-                for path, v in kept.items()
-            }
-        return nested(taken)
-
-    with mx.stream(mx.cpu):  # Metal has no float64
-        values = {path: mx.array(array, getattr(mx, dtype)) for path, array in params.items()}
-        optimizer.init(values)
-        snapshots = [snapshot(values)]
-        for step in grads:
-            native = {path: mx.array(grad, getattr(mx, dtype)) for path, grad in step.items()}
-            values = optimizer.apply_gradients(native, values)
-            mx.eval(values, optimizer.state)
-            snapshots.append(snapshot(values))
-    return snapshots
-
-
-def agree(ours: list[Snapshot], theirs: list[Snapshot], tolerance: float, what: Any = "") -> None:
-    """Compare what both hold; a deviation is relative to the largest value or change so far."""
-    assert len(ours) == len(theirs)
-    assert any(slot == "param" for slot, _ in theirs[0])
-    sizes: dict[Any, Any] = {}
-    before = ours[0]
-    for step, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-        for key in mine.keys() & other.keys():
-            size = np.fmax(np.abs(mine[key]), np.abs(mine[key] - before.get(key, 0.0)))
-            sizes[key] = np.fmax(size, sizes.get(key, 0.0))
-            error = np.abs(mine[key] - other[key].reshape(mine[key].shape))
-            worst = np.max(error / np.where(sizes[key] == 0, 1.0, sizes[key]), initial=0.0)
-            assert worst <= tolerance, f"{what}: {key} after step {step} differs by {worst:.2g}"
-        before = mine
+def mlx_run(optimizer: Any, trajectory: Trajectory, dtype: str = "float64") -> list[Snapshot]:
+    """Step an optimizer of MLX."""
+    pytest.importorskip("mlx.core")
+    return followed("mlx", lambda: optimizer, trajectory, dtype)
 
 
 def agree_in_ulp(ours: list[Snapshot], theirs: list[Snapshot], limit: float, what: Any) -> None:
@@ -228,27 +165,6 @@ def mlx_slots(name: str) -> dict[str, str]:
 MLX_NAMES = ["SGD", "RMSprop", "Adagrad", "AdaDelta", "Adam", "AdamW", "Adamax", "Lion"]
 
 
-def mlx_theirs(optimizer: Any, slots: Any, params: Any, grads: Any) -> list[Snapshot]:
-    """Step an optimizer of MLX in float32."""
-    mx = pytest.importorskip("mlx.core")
-
-    def snapshot(values: Any) -> Snapshot:
-        taken = {"param": {path: np.array(value) for path, value in values.items()}}
-        for slot, name in slots.items():
-            taken[slot] = {path: np.array(optimizer.state[path][name]) for path in values}
-        return nested(taken)
-
-    values = {path: mx.array(array, mx.float32) for path, array in params.items()}
-    optimizer.init(values)
-    snapshots = [snapshot(values)]
-    for step in grads:
-        gradients = {path: mx.array(grad, mx.float32) for path, grad in step.items()}
-        values = optimizer.apply_gradients(gradients, values)
-        mx.eval(values, optimizer.state)
-        snapshots.append(snapshot(values))
-    return snapshots
-
-
 @pytest.mark.parametrize("name", MLX_NAMES)
 def test_mlx_optimizers_rules_are_those_of_mlx(name):
     optimizers = pytest.importorskip("mlx.optimizers")
@@ -258,13 +174,8 @@ def test_mlx_optimizers_rules_are_those_of_mlx(name):
         values = {"lr": 0.01, **trial}
         ours = native("mlx", name)(like="mlx", **values)
         arguments = {n: v for n, v in values.items() if n != "lr"}
-        expected = mlx_theirs(
-            theirs(values["lr"], **arguments),
-            {s: n for s, n in mlx_slots(name).items() if s in ours.rule.slots()},
-            trajectory.params,
-            trajectory.grads,
-        )
-        found = mlx_run(ours, trajectory.params, trajectory.grads, "float32")
+        expected = mlx_run(theirs(values["lr"], **arguments), trajectory, "float32")
+        found = mlx_run(ours, trajectory, "float32")
         assert moved(found)
         # With its correction MLX takes 1 - beta2**t in float32, off by half a unit of 1: so many
         # units of 1 - beta2, of which the root takes half.
@@ -277,8 +188,8 @@ def test_mlx_optimizers_of_december_2023_are_computed_by_hand(vector):
     grads = [{"w": np.array(grad)} for grad in vector.grads]
     for dtype, tolerance in [("float64", 1e-14), ("float32", 4 * SINGLE)]:
         optimizer = native("mlx", vector.rule)(like="mlx-0.0", **vector.settings)
-        found = mlx_run(optimizer, {"w": np.array(vector.start)}, grads, dtype)
-        assert {slot for slot, _ in found[0]} == {*vector.after}
+        found = mlx_run(optimizer, Trajectory({"w": np.array(vector.start)}, grads), dtype)
+        assert {slot for slot, _ in found[-1]} == {*vector.after}
         for slot, rows in vector.after.items():
             for step, row in enumerate(rows, 1):
                 np.testing.assert_allclose(
@@ -682,7 +593,7 @@ def labml_run(trajectory: Any, arguments: Any) -> list[Snapshot]:
     def make(tensors: Any, hypers: Any) -> Any:
         return labml.Adam(labml_groups(tensors, trajectory.params), **arguments)
 
-    return module.run(replace(peer, make=make), {}, trajectory.params, trajectory.grads)
+    return run(module, replace(peer, make=make), {}, trajectory)
 
 
 def labml_torch(**settings: Any) -> Any:
@@ -712,7 +623,7 @@ def test_labml_adam_has_the_same_defaults():
     """``optimized_update`` among them, with eps = 1e-16 where it does not mean Adam's eps."""
     trajectory = record(8, STEPS, SHAPES)
     agree(
-        torch_run(labml_torch(), trajectory.params, trajectory.grads),
+        torch_run(labml_torch(), trajectory),
         labml_run(trajectory, {}),
         FLOAT64,
     )
@@ -738,10 +649,10 @@ def test_labml_adam_in_every_order_and_decay_with_groups(eps_at, decay, eps):
         },
     )
     settings |= {"eps_at": eps_at, "decay": decay}
-    found = torch_run(labml_torch(**settings), trajectory.params, trajectory.grads)
+    found = torch_run(labml_torch(**settings), trajectory)
     assert moved(found)
     assert (
-        {"param", "m", "v"} == {slot for slot, _ in found[0]} == {slot for slot, _ in expected[-1]}
+        {"param", "m", "v"} == {slot for slot, _ in found[-1]} == {slot for slot, _ in expected[-1]}
     )
     agree(found, expected, FLOAT64)
 
@@ -753,7 +664,7 @@ def test_labml_adam_is_the_same_in_jax_and_mlx(eps_at, decay):
     settings = {**LABML, "eps": 1e-2, "eps_at": eps_at, "decay": decay}
     others = {**settings, "like": "labml", "groups": LABML_BY_PATH}
     for dtype in ("float64", "float32") if decay == "decoupled" else ("float64",):
-        data = (trajectory.params, trajectory.grads, dtype)
+        data = (trajectory, dtype)
         expected = torch_run(labml_torch(**settings), *data)
         found = {
             "jax": jax_run(native("jax", "Adam")(**others), *data),
@@ -810,7 +721,7 @@ def holocron_run(name: str, trajectory: Any, make: Any) -> list[Snapshot]:
     """Step an optimizer of holocron in float64."""
     holocron()
     peer = replace(HOLOCRON[name], make=lambda tensors, hypers: make(tensors))
-    return dialects()["holocron"].run(peer, {}, trajectory.params, trajectory.grads)
+    return run(dialects()["holocron"], peer, {}, trajectory)
 
 
 def holocron_trajectory(name: str) -> Any:
@@ -833,11 +744,10 @@ def test_holocron_optim_rules_with_every_option(name):
         expected = holocron_run(name, trajectory, lambda tensors, v=values: theirs(tensors, **v))
         found = torch_run(
             lambda named, v=values: native("torch", name)(named, like="holocron", **v),
-            trajectory.params,
-            trajectory.grads,
+            trajectory,
         )
         assert moved(found)
-        kept = {slot for slot, _ in found[0]}
+        kept = {slot for slot, _ in found[-1]}
         assert kept == {slot for slot, _ in expected[-1]}, values
         agree(found, expected, HOLOCRON[name].tolerance, values)
         seen.append(np.concatenate([found[-1]["param", path].ravel() for path in ("matrix",)]))
@@ -860,13 +770,13 @@ def test_holocron_optim_never_reads_some_options(name):
 def test_holocron_optim_lars_clips_norms_here():
     """As its text says: the norm of the parameter, in the ratio, stays within scale_clip."""
     params, grads = {"w": np.array([3.0, -4.0])}, [{"w": np.array([0.5, 1.2])}]
+    trajectory = Trajectory(params, grads)
     for scale_clip, size in [((0.0, 2.0), 2.0), ((7.0, 9.0), 7.0), ((1.0, 9.0), 5.0)]:
         found = torch_run(
             lambda named, clip=scale_clip: native("torch", "LARS")(
                 named, lr=0.1, like="holocron", scale_clip=clip, weight_decay=0.2
             ),
-            params,
-            grads,
+            trajectory,
         )
         total = grads[0]["w"] + 0.2 * params["w"]
         ratio = size / (1.3 + 0.2 * 5.0)
@@ -887,7 +797,7 @@ def everywhere(
 ) -> None:
     """The native optimizers of torch, JAX (in a jitted scan) and MLX beside each other."""
     dtype = "float32" if single else "float64"
-    data = (trajectory.params, trajectory.grads, dtype)
+    data = (trajectory, dtype)
     adapter = pytest.importorskip("samestep.torch")
     rule = getattr(samestep, name)(*inner, **values)
     expected = torch_run(lambda named: adapter.bind(rule, named), *data)
@@ -942,12 +852,10 @@ def test_holocron_optim_wrappers_around_any_rule(name, inside):
             make=lambda tensors, hypers, v=values: theirs(build(torch, tensors), **v),
             slots={slot: place for slot, place in slots.items() if slot in ours.slots()},
         )
-        expected = dialects()["holocron"].run(wrapped, {}, trajectory.params, trajectory.grads)
-        found = torch_run(
-            lambda named, ours=ours: adapter.bind(ours, named), trajectory.params, trajectory.grads
-        )
+        expected = run(dialects()["holocron"], wrapped, {}, trajectory)
+        found = torch_run(lambda named, ours=ours: adapter.bind(ours, named), trajectory)
         assert moved(found)
-        compared = {slot for slot, _ in found[0]} & {slot for slot, _ in expected[-1]}
+        compared = {slot for slot, _ in found[-1]} & {slot for slot, _ in expected[-1]}
         assert compared == {"param", *ours.slots()} - {*peer.left_out}
         agree(found, expected, FLOAT64, values)
 
@@ -1050,7 +958,7 @@ def test_xlstm_ademamix_with_its_schedules(warmup, eps_root):
         eps_root=eps_root,
         **XLSTM,
     )
-    found = jax_run(optimizer, trajectory.params, trajectory.grads)
+    found = jax_run(optimizer, trajectory)
     assert moved(found)
     agree(found, expected, FLOAT64)
 
@@ -1071,7 +979,7 @@ def test_xlstm_ademamix_defaults():
         weight_decay=0.0,
     )
     optimizer = native("jax", "AdEMAMix")(like="xlstm")
-    agree(jax_run(optimizer, trajectory.params, trajectory.grads), expected, FLOAT64)
+    agree(jax_run(optimizer, trajectory), expected, FLOAT64)
 
 
 def test_xlstm_ademamix_takes_a_schedule_of_the_learning_rate_and_a_mask():
@@ -1091,7 +999,7 @@ def test_xlstm_ademamix_takes_a_schedule_of_the_learning_rate_and_a_mask():
         decayed={"matrix"},
         **settings,
     )
-    agree(jax_run(optimizer, trajectory.params, trajectory.grads), expected, FLOAT64)
+    agree(jax_run(optimizer, trajectory), expected, FLOAT64)
 
 
 def test_xlstm_ademamix_keeps_the_dtype_of_its_averages():
