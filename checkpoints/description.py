@@ -9,6 +9,7 @@ from samestep.arrays import is_array, known
 from samestep.declaration import Hyper, Storage
 from samestep.nonfinite import decoded, encoded
 from samestep.parts.matrix import LAYOUTS
+from samestep.quirks import updated
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
@@ -83,7 +84,8 @@ def made(description: Description) -> Rule:
     if cls is None:
         raise ValueError(f"there is no rule {name}; there are {', '.join(sorted(registry))}")
     _refuse_version(description, cls)
-    values = {field: _number(value) for field, value in description["values"].items()}
+    given = {field: _number(value) for field, value in description["values"].items()}
+    values = updated(cls, given)
     inside = (made(description["rule"]),) if "rule" in description else ()
     try:
         return cls(*inside, **values)
@@ -165,14 +167,19 @@ def _differing(rule: Rule, description: Description, ndim: int | None) -> Iterat
             f"{type(rule).version} here"
         )
     fields, values = rule.fields(), describe(rule)["values"]
-    for name in sorted({*values, *description["values"]}):
-        if name not in description["values"] or name not in values:
-            where = "there" if name not in description["values"] else "here"
+    theirs = updated(rule.published(), description["values"])
+    quirks = tuple(theirs.pop("quirks", ()))
+    if rule.quirks != quirks:
+        yield f"quirks are {rule.quirks} here and {quirks} there"
+    values.pop("quirks", None)
+    for name in sorted({*values, *theirs}):
+        if name not in theirs or name not in values:
+            where = "there" if name not in theirs else "here"
             yield f"{rule.name} has no {name} {where}"
         elif isinstance(fields[name], Hyper) or (ndim in (0, 1) and is_layout(fields[name])):
             continue
-        elif values[name] != description["values"][name]:
-            yield f"{name} is {values[name]!r} here and {description['values'][name]!r} there"
+        elif values[name] != theirs[name]:
+            yield f"{name} is {values[name]!r} here and {theirs[name]!r} there"
     if isinstance(rule, Wrapper):
         if "rule" not in description:
             yield f"it is the state of {rule.name} around no rule"

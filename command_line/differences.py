@@ -63,8 +63,8 @@ class Row:
 def changed(rule: type[Rule], dialect: str) -> dict[str, Any]:
     """The values of a dialect that differ from the rule's defaults."""
     fields = rule.fields()
-    values = rule.dialects[dialect].values
-    return {name: value for name, value in values.items() if value != fields[name].default}
+    values = rule.dialects[dialect].shown
+    return {n: v for n, v in values.items() if n not in fields or v != fields[n].default}
 
 
 def alike(rule: type[Rule]) -> dict[str, float]:

@@ -66,19 +66,21 @@ class Composed(Declared, root=True):
 
     def _presets(self) -> dict[str, dict[str, Any]]:
         """The values of every dialect, including a wrapped rule's."""
-        own = presets.values(self.dialects)
+        own = presets.values(type(self))
         below = [item for rule in self._through for item in rule._presets().items()]
         return own | {name: {**values, **own.get(name, {})} for name, values in below}
 
     @property
     def dialect(self) -> str | None:
         """Name of the dialect with most values, all equal to the rule's; or ``None``."""
-        alike = [
-            (len(item.values), name)
-            for name, item in self.dialects.items()
-            if all(self.hypers[field] == value for field, value in item.values.items())
-        ]
-        return max(alike, key=lambda pair: pair[0])[1] if alike else None
+        alike = [name for name in self.dialects if self.speaks(name)]
+        return max(alike, key=lambda name: len(self.dialects[name].shown), default=None)
+
+    def speaks(self, dialect: str) -> bool:
+        """Whether all values of a dialect are the rule's, and its quirks too."""
+        item = self.dialects[dialect]
+        values = all(self.hypers[field] == value for field, value in item.values.items())
+        return values and item.quirk_names == self.quirks
 
     # Copies with other values.
 
@@ -97,7 +99,10 @@ class Composed(Declared, root=True):
         own = {*self._hypers, "mask", "groups"}
         below = {n: given.pop(n) for n in [*given] if self._through and n not in own}
         inside = [rule.replace(**below) if below else rule for rule in self.inside]
-        return type(self)(*inside, **{**self._values, **self.groups.arguments(), **given})
+        values = {**self._values, **self.groups.arguments(), **given}
+        if tuple(values.get("quirks", ())) != self.quirks:
+            return cast(Self, self.published()(*inside, **values))
+        return type(self)(*inside, **{n: v for n, v in values.items() if n != "quirks"})
 
     def map_numbers(self, function: Callable[[Any], Any]) -> Self:
         """A copy with ``function`` applied to every number."""
@@ -240,7 +245,8 @@ class Composed(Declared, root=True):
 
     def _shown(self) -> list[str]:
         """The arguments as source code, without defaults."""
-        shown = {n: v for n, v in self._values.items() if v != self._hypers[n].default}
+        usual = {n: f.default for n, f in self._hypers.items()}
+        shown = {n: v for n, v in self._values.items() if n not in usual or v != usual[n]}
         shown |= {n: v for n, v in self.groups.arguments().items() if v}
         return [*map(repr, self.inside), *(f"{name}={value!r}" for name, value in shown.items())]
 
@@ -259,6 +265,9 @@ class Composed(Declared, root=True):
             if not isinstance(getattr(cls, name, None), cached_property)
         }
 
+    def __reduce__(self) -> Any:
+        return _restored, (self.published(), type(self).quirks), self.__getstate__()
+
     def __hash__(self) -> int:
         return self._hash
 
@@ -269,6 +278,10 @@ class Composed(Declared, root=True):
     def _plain(self) -> tuple[Any, ...]:
         """The values by which rules are compared and hashed; groups are left out."""
         return self.inside, *((name, plain(value)) for name, value in sorted(self._values.items()))
+
+
+def _restored(published: Any, names: tuple[str, ...]) -> Any:
+    return object.__new__(published._with_quirks(None, names) if names else published)
 
 
 def _dtype_of(slot: str, dtype: Any) -> str | None:

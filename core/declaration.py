@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy
@@ -186,6 +186,8 @@ class Option(Field):
     meaning: str
     choices: tuple[Any, ...] | None = None
     ge: int | None = None
+    says: Mapping[Any, str] = field(default_factory=dict)
+    """What a rule with a value does, in words; braces are filled with the rule's numbers."""
 
     @property
     def range(self) -> str:
@@ -320,7 +322,12 @@ def hyper(
 
 
 def option(
-    default: Any, meaning: str, *, choices: tuple[Any, ...] | None = None, ge: int | None = None
+    default: Any,
+    meaning: str,
+    *,
+    choices: tuple[Any, ...] | None = None,
+    ge: int | None = None,
+    says: Mapping[Any, str] | None = None,
 ) -> Any:
     """Declare an option.
 
@@ -329,8 +336,10 @@ def option(
         meaning: the effect of the option, in a few words; part of every message about it.
         choices: the allowed values.
         ge: the least allowed whole number.
+        says: what a rule with a value does, after its name: ``{True: "looks ahead"}``. Braces are
+            filled with the rule's numbers. Without it a comparison shows the value and ``meaning``.
     """
-    return Option(default, meaning, choices, ge)
+    return Option(default, meaning, choices, ge, says or {})
 
 
 def slot(

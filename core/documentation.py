@@ -88,7 +88,7 @@ def _arguments_of(function: Callable[..., Any] | None) -> dict[str, str]:
 def _dialects(rule: type[Rule]) -> str:
     lines = []
     for name, preset in rule.dialects.items():
-        values = ", ".join(f"{field}={value!r}" for field, value in preset.values.items())
+        values = ", ".join(f"{field}={value!r}" for field, value in preset.shown.items())
         words = [preset.of, preset.note, values or "the defaults"]
         lines.append(f"{name}: {'; '.join(filter(None, words))}.")
     return _section("Dialects", lines)

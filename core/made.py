@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from . import dialects as presets
-from . import documentation
+from . import documentation, quirks
 from .declaration import Hyper, Option, Shared, Slot
 from .dialects import Preset
 from .groups import Groups
@@ -39,8 +39,12 @@ class Declared:
     """A class whose body declares fields, slots and shared state; the base of every rule."""
 
     dialects: ClassVar[dict[str, Preset]] = {}
-    """What libraries compute under this rule's name: presets of its fields, for ``like=``."""
+    """What libraries compute under this rule's name, for ``like=``."""
+    quirks: ClassVar[tuple[str, ...]] = ()
+    """Names of what this class does otherwise than the registered one; a dialect's, mostly."""
 
+    _published: ClassVar[Any] = None
+    """The registered class of one with quirks."""
     groups: Groups
     """Which parameters have other numbers, and which do not decay."""
     inside: tuple[Rule, ...] = ()
@@ -66,6 +70,8 @@ class Declared:
         cls._slots = cls._declared(Slot)
         cls._shared = cls._declared(Shared)
         own = vars(cls).get("dialects", {})
+        if register and cls.__module__.startswith("samestep.rules."):
+            own = {**presets.presets(cls.__name__), **own}
         cls.dialects = {name: item.named(name, cls.__name__) for name, item in own.items()}
         cls.__signature__ = cls._derived_signature()
         _refuse_clashes(cls)
@@ -80,6 +86,31 @@ class Declared:
                     f"{known.__module__}; choose another name"
                 )
             registry[cls.__name__] = rule
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """An instance of the class with the quirks that are asked for, by name or by dialect."""
+        made: Any = cls._with_quirks(kwargs.get("like"), kwargs.get("quirks"))
+        return cast(Self, object.__new__(made))
+
+    @classmethod
+    def _with_quirks(cls, like: Any, names: Any) -> Any:
+        """The class with the quirks that have these names, or with those of a dialect."""
+        published = cls.published()
+        if names is not None:
+            return quirks.applied(published, quirks.named(published, names))
+        known = published.dialects.get(like) if isinstance(like, str) else None
+        return cls if known is None else quirks.applied(published, known.quirks)
+
+    @classmethod
+    def published(cls) -> Any:
+        """The class that is registered: this one without its quirks."""
+        return cls._published or cls
+
+    @classmethod
+    def quirks_known(cls) -> tuple[quirks.Quirk, ...]:
+        """What some library does otherwise than this rule."""
+        own = (quirk for preset in cls.dialects.values() for quirk in preset.quirks)
+        return tuple(dict.fromkeys((*presets.quirks(cls.__name__), *own)))
 
     @classmethod
     def _declared(cls, kind: Any) -> dict[str, Any]:
@@ -133,11 +164,12 @@ class Declared:
     def _given(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], Groups]:
         """The value of every field, validated, and the groups, from the constructor's arguments."""
         name = cls.__name__
-        bound = cls._bind(args, kwargs)
+        bound = cls._bind(args, {n: v for n, v in kwargs.items() if n != "quirks"})
         groups = Groups(name, bound.pop("mask", None), bound.pop("groups", ()))
-        like = presets.chosen(name, presets.values(cls.dialects), bound.pop("like", None))
+        like = presets.chosen(name, presets.values(cls), bound.pop("like", None))
         values = {n: f.default for n, f in cls._hypers.items()} | like | bound
-        return {n: f.validated(name, values[n]) for n, f in cls._hypers.items()}, groups
+        valid = {n: f.validated(name, values[n]) for n, f in cls._hypers.items()}
+        return valid | ({"quirks": cls.quirks} if cls.quirks else {}), groups
 
     @classmethod
     def fields(cls) -> dict[str, Hyper | Option]:

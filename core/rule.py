@@ -31,8 +31,17 @@ class Rule(Composed, root=True):
         ge=0,
         typical=0.1,
     )
-    decay = option("decoupled", "how weight decay enters", choices=decay_families.FAMILIES)
-    maximize = option(False, "ascend instead of descend")
+    decay = option(
+        "decoupled",
+        "how weight decay enters",
+        choices=decay_families.FAMILIES,
+        says=decay_families.SAYS,
+    )
+    maximize = option(
+        False,
+        "ascend instead of descend",
+        says={True: "ascends: the sign of its step is turned", False: "descends"},
+    )
     state_dtype = Storage(None, "dtype of the state, or of single slots; None is the parameter's")
 
     needs: ClassVar[Any] = "element"

@@ -1,8 +1,8 @@
 """The operations that update rules are written in, on arrays of any framework.
 
-Everything a rule file imports comes from here. Functions take the array namespace ``xp`` where
-they need one; in ``Rule.scalars`` it is NumPy on the host when the step is known, and the
-framework's own namespace when the step is traced.
+A rule file imports what it needs from here and from ``samestep.parts``. Functions take the array
+namespace ``xp`` where they need one; in ``Rule.scalars`` it is NumPy on the host when the step is
+known, and the framework's own namespace when the step is traced.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ __all__ = [
     "expm1",
     "hyper",
     "initial_parameter",
+    "kept",
     "log",
     "norm",
     "option",
     "per_axis",
     "preset",
+    "rms",
     "scalar",
     "shared",
     "shrinkage",
@@ -112,9 +114,25 @@ def count(xp: Any, x: Array) -> Array:
     return xp.sum(xp.ones_like(x))
 
 
+def kept(rule: Rule, slot: str, state: Any) -> bool:
+    """Whether a slot that a number or an option switches off is there, in a kernel.
+
+    Raises:
+        AttributeError: the rule declares no such slot.
+    """
+    if slot not in type(rule)._slots:
+        raise AttributeError(f"{rule.name} declares no slot {slot}")
+    return slot in state
+
+
 def norm(xp: Any, x: Array) -> Array:
     """Euclidean norm of ``x`` over all elements, 0-d."""
     return xp.sqrt(xp.sum(x * x))
+
+
+def rms(xp: Any, x: Array) -> Array:
+    """Root mean square of ``x`` over all elements, 0-d."""
+    return xp.sqrt(xp.mean(x * x))
 
 
 def sign(xp: Any, x: Array) -> Array:

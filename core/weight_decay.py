@@ -16,6 +16,7 @@ from typing import Any
 
 __all__ = [
     "FAMILIES",
+    "SAYS",
     "decayed_direction",
     "decayed_gradient",
     "decayed_parameter",
@@ -23,7 +24,17 @@ __all__ = [
     "scalars",
 ]
 
-FAMILIES = ("l2", "decoupled", "absolute", "proximal", "in_update", "l2+proximal")
+SAYS = {
+    "l2": "adds weight_decay times the parameter to the gradient",
+    "decoupled": "removes lr * weight_decay of the parameter, apart from the gradient",
+    "absolute": "removes weight_decay of the parameter, not multiplied by lr",
+    "proximal": "divides the parameter by 1 + lr * weight_decay after the step",
+    "in_update": "adds weight_decay times the parameter to the update",
+    "l2+proximal": "decays twice: in the gradient, and by division after the step",
+}
+"""What a rule does with its weight decay, by family."""
+
+FAMILIES = tuple(SAYS)
 
 
 def scalars(family: str | None, lr: Any, weight_decay: Any) -> dict[str, Any]:
@@ -46,19 +57,19 @@ def decayed_gradient(family: str | None, grad: Any, param: Any, s: Any) -> Any:
 
 def decayed_direction(family: str | None, direction: Any, param: Any, s: Any) -> Any:
     """The direction, with the decay of the in-update family."""
-    inside = family == "in_update" and not hasattr(s, "keep") and not _is(s.weight_decay, 0)
+    inside = family == "in_update" and "keep" not in s and not _is(s.weight_decay, 0)
     return direction + s.weight_decay * param if inside else direction
 
 
 def decayed_parameter(param: Any, s: Any) -> Any:
     """The parameter that the step starts from: smaller where the decay comes before the step."""
-    return s.keep * param if hasattr(s, "keep") and not _is(s.keep, 1) else param
+    return s.keep * param if "keep" in s and not _is(s.keep, 1) else param
 
 
 def descend(param: Any, direction: Any, s: Any) -> Any:
     """The parameter after a step of ``s.rate`` against the direction, with the decay around it."""
     param = decayed_parameter(param, s) - s.rate * direction
-    return s.shrink * param if hasattr(s, "shrink") and not _is(s.shrink, 1) else param
+    return s.shrink * param if "shrink" in s and not _is(s.shrink, 1) else param
 
 
 def _is(coefficient: Any, number: float) -> bool:

@@ -7,7 +7,7 @@ is unexplained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ def explained(a: Finding, b: Finding, trajectory: Trajectory, bound: Bound) -> l
 def _settings(variant: Variant) -> dict[str, Any]:
     rule = variant.plain
     planted = {deviation.name: DEVIATION for deviation in variant.deviations}
-    return {**rule.hypers, **planted}
+    return {n: v for n, v in rule.hypers.items() if n != "quirks"} | planted
 
 
 def _needed(one: Variant, other: Variant, trajectory: Trajectory, bound: Bound) -> list[str]:
@@ -83,9 +83,7 @@ def _reason(a: Finding, b: Finding, one: Variant, other: Variant, name: str) -> 
         mine = name in {deviation.name for deviation in one.deviations}
         deviation = next(d for d in (*one.deviations, *other.deviations) if d.name == name)
         values = mine, not mine
-        numbers = (one if mine else other).plain.hypers
-        texts = (deviation.says, deviation.instead)[:: 1 if mine else -1]
-        said = _filled(texts[0], numbers), _filled(texts[1], numbers)
+        said = deviation.said((one if mine else other).plain)[:: 1 if mine else -1]
     sides = (
         f"{finding.subject} {' or '.join([text, *_others(finding, name)])}"
         for finding, text in zip((a, b), said, strict=True)
@@ -106,9 +104,4 @@ def _said(variant: Variant, change: Change) -> str:
     if change.field in variant.rule.fields():
         return does(variant, change.field)
     deviation = next(d for d in variant.deviations if d.name == change.field)
-    return _filled(deviation.says, variant.plain.hypers)
-
-
-def _filled(text: str, numbers: Mapping[str, Any]) -> str:
-    shown: Callable[..., str] = text.format
-    return shown(**numbers)
+    return deviation.said(variant.plain)[0]

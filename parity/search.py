@@ -22,7 +22,7 @@ from .subjects.arguments import as_rule, hidden, numbers_of, options_of
 from .subjects.subject import Recorded, Subject
 from .trajectory import Trajectory
 from .variants.deviations import deviations
-from .variants.variant import Change, Variant, changes
+from .variants.variant import DEVIATION, Change, Variant, changes
 
 __all__ = ["Finding", "found", "reproduced"]
 
@@ -73,8 +73,9 @@ class Finding:
 
 
 def _shown(variant: Variant) -> str:
-    planted = [item.name for item in variant.deviations]
-    return f"{variant.plain!r}" + (f" with {', '.join(planted)}" if planted else "")
+    plain = variant.plain
+    planted = [item.name for item in variant.deviations if item.name not in plain.quirks]
+    return f"{plain!r}" + (f" with {', '.join(planted)}" if planted else "")
 
 
 @dataclass
@@ -166,8 +167,10 @@ def found(
     search.few = _small(search.first, rule)
     unknown = hidden(subject, rule)
     base = _at_its_rate(search.few, base) if "lr" in unknown else base
-    itself = base.with_changes(*_declared(base, options_of(subject, rule)))
-    if as_rule(subject) == itself.plain:  # known, not found; the rest is rounding
+    known = as_rule(subject)
+    own = [Change(name, DEVIATION) for name in (known.quirks if known else ())]
+    itself = base.with_changes(*_declared(base, options_of(subject, rule)), *own)
+    if known == itself.plain:  # known, not found; the rest is rounding
         off = max(case.off(itself, None, numpy.inf) for case in search.cases)
         return Finding(subject.name, itself, 1, None, off if off > bound.start else 0.0)
     for variant in _candidates(search, base, itself, hint, depth, unknown):
@@ -231,7 +234,8 @@ def _candidates(
     single = _singles(base, unknown)
     if search.bound > BOUND["float64"].start:  # what is rounded there is the likely reason
         loose = {deviation.name for deviation in deviations(base.rule) if deviation.loose}
-        single.sort(key=lambda change: change.field not in loose and change.field not in fields)
+        first = {*loose, *fields, *(quirk.name for quirk in base.rule.quirks_known())}
+        single.sort(key=lambda change: change.field not in first)
     for start in starts:
         yield from (start.with_changes(change) for change in single)
     for values in _dialects(base):
@@ -304,7 +308,8 @@ def _dialects(base: Variant) -> Iterator[list[Change]]:
     """The values of each dialect for settings that the subject does not let be chosen."""
     numbers = dict(base.numbers)
     for item in base.rule.dialects.values():
-        yield [Change(n, v) for n, v in item.values.items() if n not in numbers and n != "lr"]
+        values = [Change(n, v) for n, v in item.values.items() if n not in numbers and n != "lr"]
+        yield values + [Change(name, DEVIATION) for name in item.quirk_names]
 
 
 def _ranked(case: Case, start: Variant, single: Sequence[Change]) -> list[Change]:

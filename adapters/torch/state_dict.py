@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from samestep.arrays import listed, parts
+from samestep.quirks import updated
 from samestep.rule import Rule
 from samestep.step import FLOATING
+from samestep.wrapper import Wrapper
 from torch.utils._pytree import tree_map
 
 from .members import is_floating, is_ours, slots_of
@@ -37,7 +39,10 @@ def settled(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
 def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     """State and groups of the optimizer as a state dict has them; the optimizer stays as it is."""
     _check_form(optimizer, saved)
-    saved_groups, states = _matched(optimizer, saved["param_groups"]), {**saved["state"]}
+    matched, states = _matched(optimizer, saved["param_groups"]), {**saved["state"]}
+    saved_groups = [
+        _updated(optimizer, *groups) for groups in zip(optimizer.param_groups, matched, strict=True)
+    ]
     groups: list[Group] = []
     state: defaultdict[Any, Any] = defaultdict(dict)
     for group, saved_group in zip(optimizer.param_groups, saved_groups, strict=True):
@@ -57,6 +62,28 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
         groups.append({n: v if n in kept else deepcopy(v) for n, v in both.items()})
     state.update(states)  # of no parameter: kept as it is, as torch does
     return {"state": state, "param_groups": groups}
+
+
+def _updated(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
+    """A saved group with quirks in place of the options that they once were.
+
+    Raises:
+        ValueError: it has other quirks than the optimizer.
+    """
+    rule: Any = optimizer._own(group)
+    while isinstance(rule, Wrapper):
+        rule = rule.rule
+    options = {n for quirk in rule.quirks_known() if quirk.formerly for n in quirk.formerly[:1]}
+    known = {name: saved[name] for name in {*options, "quirks"} & {*saved}}
+    found = updated(rule.published(), known)
+    theirs = tuple(found.pop("quirks", ()))
+    if theirs != rule.quirks:
+        raise ValueError(
+            f"{optimizer.rule.name}: the state dict is that of a rule with the quirks "
+            f"{listed(theirs)}, the optimizer has {listed(rule.quirks)}; options must be equal"
+        )
+    kept = {name: value for name, value in saved.items() if name not in known}
+    return kept | found | ({"quirks": theirs} if theirs else {})
 
 
 def as_mapping(optimizer: RuleOptimizer, what: str, value: Any) -> Mapping[Any, Any]:

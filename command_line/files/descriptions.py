@@ -61,7 +61,7 @@ def rule_facts(description: Description) -> Iterator[tuple[str, str]]:
             else {n for n, f in cls.fields().items() if not isinstance(f, Hyper)}
         )
         numbers = {
-            n: v for n, v in one["values"].items() if n not in options and n not in scheduled
+            n: v for n, v in one["values"].items() if n not in {*options, *scheduled, "quirks"}
         }
         if numbers:
             words = ", ".join(f"{n}={_plain(v)}" for n, v in numbers.items())
@@ -79,10 +79,13 @@ def _dialect(description: Description) -> str | None:
         return None
     fields = rule.fields()
     told = {
-        name: preset.values
+        name: preset.shown
         for name, preset in rule.dialects.items()
-        if all(rule.hypers[field] == value for field, value in preset.values.items())
-        and any(fields[field].default != value for field, value in preset.values.items())
+        if rule.speaks(name)
+        and any(
+            field not in fields or fields[field].default != value
+            for field, value in preset.shown.items()
+        )
     }
     return max(told, key=lambda name: len(told[name]), default=None)
 

@@ -94,7 +94,7 @@ def settings(rule: type[Rule]) -> dict[str, Rule]:
 
     For an option that is every other value; for a number that is off by default and has no typical
     value a small one, for a limit that is infinite by default a tight one; and for what switches a
-    slot on, zero. What the rule refuses is left out.
+    slot on, zero. A quirk that a library has is on in one more. What the rule refuses is left out.
     """
     found = {"typical": typical(rule)}
     switches = {slot.only_if for slot in typical(rule).slots().values()}
@@ -104,6 +104,11 @@ def settings(rule: type[Rule]) -> dict[str, Rule]:
                 found[f"{name}={value}"] = typical(rule, **{name: value})
             except ValueError:
                 continue
+    for quirk in rule.quirks_known():
+        try:
+            found[f"with {quirk.name}"] = typical(rule, quirks=(quirk.name,))
+        except ValueError:
+            continue
     if issubclass(rule, Wrapper):
         for need in ("tensor", "tree"):
             try:

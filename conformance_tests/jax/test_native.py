@@ -301,7 +301,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
         samestep.RMSprop(momentum=0.9),
         "lr_at is 'outside' here and 'inside' in optax",
     ),
-    "a late update": (lambda: optax.rprop(0.1), samestep.Rprop(), "lag is False here"),
+    "a late update": (
+        lambda: optax.rprop(0.1),
+        samestep.Rprop(),
+        "applies each update at once, and optax applies the update of the step before",
+    ),
     "a limit of d": (
         optax.contrib.prodigy,
         samestep.Prodigy(growth_rate=2.0, like="optax"),

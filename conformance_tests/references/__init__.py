@@ -10,6 +10,7 @@ import numpy
 
 from samestep.parity import Trajectory
 from samestep.parity.backend import Snapshot
+from samestep.quirks import named
 from samestep.rule import Rule
 from samestep.wrapper import Wrapper
 
@@ -49,6 +50,9 @@ def _built(rule: Rule, params: list[numpy.ndarray]) -> Any:
         raise LookupError(f"there is no reference for {rule.name}")
     aside = ("maximize", "state_dtype")
     values = {name: rule.hypers[name] for name in rule.fields() if name not in aside}
+    for quirk in named(type(rule), rule.quirks):  # an argument of the reference
+        option, value, _ = quirk.formerly or (quirk.name, True, False)
+        values[option] = value
     inside: Any = _built(rule.rule, params) if isinstance(rule, Wrapper) else params
     return cls(inside, **values)
 

@@ -170,7 +170,7 @@ def test_weight_decay_enters_as_its_family_says(rule_class, data):
     """Every step with decay is the step without it, moved as the table of families says."""
     rule = _drawn(rule_class, data)
     family, lr, strength = rule.decay, rule.lr, data.draw(st.floats(1e-3, 0.5))
-    if rule.hypers.get("bare_decay") is False and not rule.hypers["momentum"]:
+    if "no decay without momentum" in rule.quirks and not rule.hypers["momentum"]:
         rule, family = rule.replace(weight_decay=strength), "none"
     elif rule.needs != "element":  # the norm is one of the decayed parameter
         assume(family == "l2")

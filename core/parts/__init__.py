@@ -1,8 +1,9 @@
-"""What several rules share: fields, slots and arithmetic that a rule takes over by inheriting them.
+"""What several rules share: declarations that a rule takes over, and functions that it calls.
 
-moments     a mean of the gradient over the root of a mean of squares; where eps goes
-momentum    momentum in every form that libraries give it
-layerwise   steps rescaled to the size of their parameter
-factored    state kept as one vector per axis
-matrix      which axis of a parameter is the output; orthogonalisation
+moments        a mean of the gradient over the root of a mean of squares; where eps goes
+momentum       momentum in every form that libraries give it
+layerwise      steps rescaled to the size of their parameter
+rectification  how many gradients a mean of squares is worth
+factored       state kept as one vector per axis
+matrix         which axis of a parameter is the output; orthogonalisation
 """

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from samestep.declaration import Initial
+from samestep.declaration import Initial, option
+from samestep.vocabulary import at_least, ema
 
-__all__ = ["factored_axes", "pair"]
+__all__ = ["averaged", "factored_axes", "largest_by_axis", "pair", "smallest"]
 
+Array = Any
 Shape = tuple[int, ...]
+
+eps_at = option(
+    "added",
+    "eps1 is added to grad^2, or bounds v",
+    choices=("added", "clamped"),
+    says={
+        "added": "adds eps to the squared gradient",
+        "clamped": "bounds the mean square from below by eps",
+    },
+)
+axes = option("last", "axes that are factored", choices=("last", "largest"))
+min_dim = option(1, "least size of both axes for them to be factored", ge=1)
 
 
 def factored_axes(shape: Shape, which: str, min_dim: int) -> tuple[int, ...]:
@@ -40,3 +54,41 @@ def _shapes(shape: Shape, rule: Any) -> tuple[Shape, ...]:
 pair = Initial(_zeros, _shapes)
 """Initialiser of a slot: a zero mean along each of the two axes that the rule's options ``axes``
 and ``min_dim`` choose, kept broadcastable to the parameter; else one zero per element."""
+
+
+def averaged(
+    xp: Any, old: tuple[Array, ...], square: Array, axes: Shape, pair: Any, least: Any = None
+) -> tuple[tuple[Array, ...], Array]:
+    """The new means of a square along two axes, and the whole mean that they stand for.
+
+    Args:
+        xp: array namespace.
+        old: the means before, as the initialiser ``pair`` makes them.
+        square: what is averaged, shaped like the parameter.
+        axes: ``factored_axes`` of the parameter; without them the mean is kept whole.
+        pair: ``weights`` of the average.
+        least: a lower bound of the mean over all that the product is divided by, if it has one.
+    """
+    if not axes:
+        full = ema(old[0], square, pair)
+        return (full,), full
+    row, col = (
+        ema(mean, xp.mean(square, axis=axis, keepdims=True), pair)
+        for mean, axis in zip(old, axes, strict=True)
+    )
+    mean = xp.mean(row, axis=axes[1], keepdims=True)
+    return (row, col), row / (mean if least is None else at_least(xp, mean, least)) * col
+
+
+def smallest(xp: Any, arrays: tuple[Array, ...]) -> Array:
+    """The smallest of several broadcastable arrays, element by element."""
+    bound = arrays[0]
+    for other in arrays[1:]:
+        bound = xp.minimum(bound, other)
+    return bound
+
+
+def largest_by_axis(xp: Any, x: Array, axis: int) -> Array:
+    """For each place along an axis the largest element; x itself below two dimensions."""
+    others = tuple(other for other in range(x.ndim) if other != axis)
+    return xp.max(x, axis=others, keepdims=True) if others else x

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["LAYOUTS", "as_matrix", "from_matrix", "orthogonalize"]
+from samestep.vocabulary import at_least
+
+__all__ = [
+    "LAYOUTS",
+    "as_matrix",
+    "from_matrix",
+    "orthogonalize",
+    "projected",
+    "row_norms",
+    "views",
+]
 
 Array = Any
 
@@ -42,3 +52,31 @@ def orthogonalize(xp: Any, matrix: Array, steps: int, eps: float = 1e-7) -> Arra
         gram = xp.matmul(x, xp.matrix_transpose(x))
         x = a * x + xp.matmul(b * gram + c * xp.matmul(gram, gram), x)
     return xp.matrix_transpose(x) if tall else x
+
+
+def projected(
+    xp: Any, u: Array, param: Array, grad: Array, layout: str, s: Any
+) -> tuple[Array, Array]:
+    """AdamP's projection by rows of ``as_matrix``: whether it applies, and what is left of u.
+
+    What is left has no part along the parameter. It applies where param and grad are nearly at
+    right angles: where the largest cosine of a row, without its sign, is below
+    ``s.delta / sqrt(n)``, for rows of n elements.
+    """
+    p, g, along = (as_matrix(xp, x, layout) for x in (param, grad, u))
+    size, cosine = row_norms(xp, p), xp.sum(p * g, axis=1, keepdims=True)
+    cosine = cosine / (at_least(xp, size, s.eps) * at_least(xp, row_norms(xp, g), s.eps))
+    fits = xp.max(xp.abs(cosine)) < s.delta / p.shape[1] ** 0.5
+    p = p / (size + s.eps)
+    tangent = along - p * xp.sum(p * along, axis=1, keepdims=True)
+    return fits, from_matrix(xp, tangent, param.shape, layout)
+
+
+def views(param: Array, layout: str) -> tuple[str, ...]:
+    """The layouts in which AdamP looks at a parameter: the whole, then by outputs; no vector."""
+    return ("whole", layout) if param.ndim > 1 else ()
+
+
+def row_norms(xp: Any, rows: Array) -> Array:
+    """Euclidean norm of every row, shape (rows, 1)."""
+    return xp.sqrt(xp.sum(rows * rows, axis=1, keepdims=True))

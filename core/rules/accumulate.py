@@ -1,5 +1,5 @@
 from samestep.parts.conditional import Conditional
-from samestep.vocabulary import Storage, choose, option, preset, slot
+from samestep.vocabulary import Storage, choose, option, slot
 
 
 class Accumulate(Conditional):
@@ -28,8 +28,6 @@ class Accumulate(Conditional):
 
     every = option(2, "calls that make one step", ge=1)
     accumulated_dtype = Storage(None, "dtype of accumulated; None is that of the state")
-    dialects = {"optax": preset(of="optax.MultiSteps")}
-
     accumulated = slot("mean of the gradients since the last step")
 
     def steps_inside(self, step):

@@ -1,4 +1,4 @@
-from samestep.vocabulary import Rule, ema, hyper, option, preset, slot, weights
+from samestep.vocabulary import Rule, ema, hyper, slot, weights
 
 
 class AdaDelta(Rule):
@@ -18,18 +18,7 @@ class AdaDelta(Rule):
     lr = hyper(1.0, "multiple of the step", unit="1", ge=0)
     rho = hyper(0.9, "decay per step of v and u", unit="1/step", ge=0, lt=1)
     eps = hyper(1e-6, "added under both roots", unit="gradient^2", gt=0)
-    accumulate = option(True, "u is read back; if not, it counts as zero at every step")
     decay = Rule.decay.replaced(default="l2")
-    dialects = {
-        "torch": preset(of="torch.optim.Adadelta"),
-        "optax": preset("ascends if no learning rate is given"),
-        "mlx": preset(),
-        "keras": preset(
-            of="keras.optimizers.Adadelta", lr=1e-3, rho=0.95, eps=1e-7, decay="decoupled"
-        ),
-        "paper": preset(of="Algorithm 1", rho=0.95),
-        "mlx-0.0": preset("u is never read back", accumulate=False),
-    }
 
     v = slot("mean of the squared gradient")
     u = slot("mean of the squared step")
@@ -38,7 +27,6 @@ class AdaDelta(Rule):
         return {"weights": weights(self.rho)}
 
     def direction(self, xp, grad, param, state, s):
-        u = state.u if self.accumulate else xp.zeros_like(state.u)
         v = ema(state.v, grad * grad, s.weights)
-        delta = xp.sqrt(u + s.eps) / xp.sqrt(v + s.eps) * grad
-        return delta, {"v": v, "u": ema(u, delta * delta, s.weights)}
+        delta = xp.sqrt(state.u + s.eps) / xp.sqrt(v + s.eps) * grad
+        return delta, {"v": v, "u": ema(state.u, delta * delta, s.weights)}

@@ -1,9 +1,11 @@
-from samestep.parts.moments import Rooted, over_root
-from samestep.parts.momentum import Momentum
-from samestep.vocabulary import Rule, hyper, preset, slot
+from samestep.parts import moments
+from samestep.parts import momentum as form
+from samestep.parts.moments import over_root, root
+from samestep.parts.momentum import accelerated, gains, refuse_momentum
+from samestep.vocabulary import Rule, hyper, slot
 
 
-class Adagrad(Rooted, Momentum):
+class Adagrad(Rule):
     """Adagrad: the gradient in units of the root of all its squares so far.
 
         v     = v + grad^2
@@ -17,28 +19,24 @@ class Adagrad(Rooted, Momentum):
 
     lr = hyper(1e-2, "step size", unit="parameter", ge=0)
     lr_decay = hyper(0.0, "lr is divided by 1 + (t - 1) lr_decay", unit="1/step", ge=0, typical=0.1)
-    eps = Rooted.eps.replaced(default=1e-10)
+    eps = moments.eps.replaced(default=1e-10)
     initial_v = hyper(0.0, "v before the first step", unit="gradient^2", ge=0)
-    eps_at = Rooted.eps_at.replaced(choices=("outside", "inside"))
-    momentum_form = Momentum.momentum_form.replaced(default="mean")
+    momentum, dampening, nesterov = form.momentum, form.dampening, form.nesterov
+    eps_root, eps_at = moments.eps_root, moments.eps_at.replaced(choices=("outside", "inside"))
+    momentum_form = form.momentum_form.replaced(default="mean")
+    momentum_start, lr_at = form.momentum_start, form.lr_at
     decay = Rule.decay.replaced(default="l2")
-    dialects = {
-        "torch": preset(),
-        "optax": preset(eps=1e-7, eps_at="inside", initial_v=0.1),
-        "mlx": preset(eps=1e-8),
-        "keras": preset(lr=1e-3, eps=1e-7, eps_at="inside", initial_v=0.1, decay="decoupled"),
-        "paper": preset(of="Figure 1"),
-        "mlx-0.0": preset(eps=1e-8),
-        "jax-example": preset("no eps", eps=0.0, momentum=0.9),
-    }
 
+    m = form.m
     v = slot("sum of the squared gradients", start="initial_v")
+
+    validate = refuse_momentum
 
     def scalars(self, xp, t):
         lr = self.lr / (1 + (t - 1) * self.lr_decay)
-        return {"rate": lr, "lr": lr, "root": self.root(xp)} | super().scalars(xp, t)
+        return {"rate": lr, "lr": lr, "root": root(self, xp)} | gains(self, t)
 
     def direction(self, xp, grad, param, state, s):
         v = state.v + grad * grad
-        step, momentum = self.accelerated(xp, over_root(xp, grad, v, s.root), state, s)
+        step, momentum = accelerated(self, xp, over_root(xp, grad, v, s.root), state, s)
         return step, {"v": v} | momentum

@@ -1,9 +1,9 @@
-from samestep.vocabulary import Rule, preset
+from samestep.parts import moments
+from samestep.parts.moments import corrections, largest, over_root
+from samestep.vocabulary import Rule, ema
 
-from .adamw import AdamW
 
-
-class Adam(AdamW):
+class Adam(Rule):
     """Adam: a step along the mean gradient, in units of its root mean square.
 
         m     = beta1 m + (1 - beta1) grad
@@ -17,22 +17,23 @@ class Adam(AdamW):
         Algorithm 1 (eps added to the root of the corrected v).
     Agrees with: torch.optim.Adam; optax.adam; mlx.optimizers.Adam(bias_correction=True).
     Differs from: mlx.optimizers.Adam by default, which leaves the bias correction out (first step
-        3.16 times as long); keras.optimizers.Adam, which adds eps = 1e-7 before the correction;
-        labml's Adam, where optimized_update=True adds 1e-16 there (False: eps_at="outside"), and
-        whose text has 1 - beta2^t where its root is meant. MLX 0.0 says it follows the paper,
-        which corrects the bias and starts at zero.
+        3.16 times as long); keras.optimizers.Adam and labml's, which add eps = 1e-7 and 1e-16
+        before the correction.
     Shapes: grad, param, m and v are equal, any shape.
     """
 
-    weight_decay = Rule.weight_decay
+    lr, betas = moments.lr, moments.betas
+    eps, eps_root, eps_at = moments.eps, moments.eps_root, moments.eps_at
+    bias_correction, amsgrad = moments.bias_correction, moments.amsgrad
     decay = Rule.decay.replaced(default="l2")
-    dialects = {
-        "torch": preset(),
-        "optax": preset(),
-        "mlx": preset("no bias correction", bias_correction=False),
-        "keras": preset(eps=1e-7, eps_at="uncorrected", decay="decoupled"),
-        "paper": preset(),
-        "mlx-0.0": preset("no bias correction", bias_correction=False, start="gradient"),
-        "jax-example": preset(),
-        "labml": preset(eps=1e-16, eps_at="uncorrected", decay="decoupled"),
-    }
+
+    m, v, v_max = moments.m, moments.v, moments.v_max
+
+    def scalars(self, xp, t):
+        return corrections(self, xp, t)
+
+    def direction(self, xp, grad, param, state, s):
+        m = ema(state.m, grad, s.beta1)
+        v = ema(state.v, grad * grad, s.beta2)
+        divisor, v_max = largest(self, xp, v, state)
+        return over_root(xp, s.unbias_m * m, divisor, s.root), {"m": m, "v": v} | v_max

@@ -1,8 +1,9 @@
-from samestep.parts.moments import SMALLEST, Moments
-from samestep.vocabulary import Rule, hyper, option, preset, slot
+from samestep.parts import moments
+from samestep.parts.moments import SMALLEST, gathered
+from samestep.vocabulary import Rule, ema, hyper, option, slot, weights
 
 
-class Adamax(Moments):
+class Adamax(Rule):
     """Adamax: Adam with the largest decayed gradient in place of the root mean square.
 
         m     = beta1 m + (1 - beta1) grad
@@ -20,30 +21,33 @@ class Adamax(Moments):
 
     lr = hyper(2e-3, "step size", unit="parameter", ge=0)
     betas = hyper((0.9, 0.999), "decay per step of m and u", unit="1/step", ge=0, lt=1)
-    bias_correction = option(True, "correct m for its start at zero")
+    eps = moments.eps
+    bias_correction = option(
+        True, "correct m for its start at zero", says=moments.bias_correction.says
+    )
     eps_at = option(
         "inside",
         "eps is added to |grad| inside the maximum, or to u where it is read",
         choices=("inside", "outside"),
+        says={
+            "inside": "adds eps = {eps:g} to the gradient's size, inside the maximum",
+            "outside": "adds eps = {eps:g} to the divisor, after the maximum",
+        },
     )
-    eps_root, start, amsgrad, v, v_max = 0.0, "zero", False, None, None
     decay = Rule.decay.replaced(default="l2")
-    dialects = {
-        "torch": preset(),
-        "optax": preset(of="optax.adamax and adamaxw", decay="in_update"),
-        "mlx": preset("no correction", eps_at="outside", bias_correction=False),
-        "keras": preset(lr=1e-3, eps=1e-7, eps_at="outside", decay="decoupled"),
-        "paper": preset("no eps", of="Algorithm 2", eps=0.0),
-        "mlx-0.0": preset("no correction", eps_at="outside", bias_correction=False),
-        "jax-example": preset(eps_at="outside"),
-    }
 
+    m = moments.m
     u = slot("largest gradient, decaying")
 
+    def scalars(self, xp, t):
+        beta1, beta2 = self.betas
+        unbias_m = 1 / gathered(self, xp, beta1, t)
+        return {"beta1": weights(beta1), "beta2": beta2, "unbias_m": unbias_m}
+
     def direction(self, xp, grad, param, state, s):
-        m = self.mean(xp, grad, state, s)
+        m = ema(state.m, grad, s.beta1)
         inside = self.eps_at == "inside"
-        u = xp.maximum(s.beta2[0] * state.u, xp.abs(grad) + s.eps if inside else xp.abs(grad))
+        u = xp.maximum(s.beta2 * state.u, xp.abs(grad) + s.eps if inside else xp.abs(grad))
         divisor = u if inside else u + s.eps
         gone = divisor <= SMALLEST
         step = xp.where(gone, 0.0, s.unbias_m * m / xp.where(gone, 1.0, divisor))

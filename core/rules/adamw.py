@@ -1,8 +1,9 @@
-from samestep.parts.moments import Moments
-from samestep.vocabulary import hyper, preset
+from samestep.parts import moments
+from samestep.parts.moments import corrections, largest, over_root
+from samestep.vocabulary import Rule, ema, hyper
 
 
-class AdamW(Moments):
+class AdamW(Rule):
     """Adam with weight decay kept apart from the gradient.
 
         m     = beta1 m + (1 - beta1) grad
@@ -19,14 +20,20 @@ class AdamW(Moments):
     Shapes: grad, param, m and v are equal, any shape.
     """
 
+    lr, betas = moments.lr, moments.betas
+    eps, eps_root, eps_at = moments.eps, moments.eps_root, moments.eps_at
+    bias_correction, amsgrad = moments.bias_correction, moments.amsgrad
     weight_decay = hyper(
         1e-2, "fraction of the parameter removed per step, times lr", unit="1/lr", ge=0, typical=0.1
     )
-    dialects = {
-        "torch": preset(),
-        "optax": preset(decay="in_update", weight_decay=1e-4),
-        "mlx": preset("no bias correction", bias_correction=False),
-        "keras": preset(eps=1e-7, eps_at="uncorrected", weight_decay=4e-3),
-        "paper": preset("decay not times lr", of="Algorithm 2", decay="absolute", weight_decay=0.0),
-        "mlx-0.0": preset("no bias correction", bias_correction=False, start="gradient"),
-    }
+
+    m, v, v_max = moments.m, moments.v, moments.v_max
+
+    def scalars(self, xp, t):
+        return corrections(self, xp, t)
+
+    def direction(self, xp, grad, param, state, s):
+        m = ema(state.m, grad, s.beta1)
+        v = ema(state.v, grad * grad, s.beta2)
+        divisor, v_max = largest(self, xp, v, state)
+        return over_root(xp, s.unbias_m * m, divisor, s.root), {"m": m, "v": v} | v_max

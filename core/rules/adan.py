@@ -1,8 +1,9 @@
-from samestep.parts.moments import Moments, Rooted, over_root
-from samestep.vocabulary import Rule, choose, ema, hyper, option, preset, slot, weights
+from samestep.parts import moments
+from samestep.parts.moments import gathered, over_root, root
+from samestep.vocabulary import Rule, choose, ema, hyper, option, slot, weights
 
 
-class Adan(Rooted):
+class Adan(Rule):
     """Adan: adaptive Nesterov momentum, from the difference of successive gradients.
 
         diff  = grad - prev                            (zero at the first step)
@@ -23,46 +24,35 @@ class Adan(Rooted):
     Shapes: grad, param and every slot are equal, any shape.
     """
 
-    lr = hyper(1e-3, "step size", unit="parameter", ge=0)
+    lr = moments.lr
     betas = hyper((0.98, 0.92, 0.99), "decay per step of m, v and n", unit="1/step", ge=0, lt=1)
-    bias_correction, start = Moments.bias_correction, Moments.start
-    amsgrad = option(False, "divide by the largest n so far")
-    difference_weight = option("beta2", "weight of diff and v_hat", choices=("beta2", "1-beta2"))
-    keep_previous = option(True, "prev is kept; if not, it is zero at every step")
+    bias_correction, start = moments.bias_correction, moments.start
+    amsgrad = option(False, "divide by the largest n so far", says=moments.amsgrad.says)
+    eps, eps_root, eps_at = moments.eps, moments.eps_root, moments.eps_at
     decay = Rule.decay.replaced(default="proximal")
-    dialects = {
-        "optax": preset(eps_root=1e-8, difference_weight="1-beta2", decay="in_update"),
-        "paper": preset(of="Algorithm 1", bias_correction=False, start="gradient"),
-        "holocron": preset(keep_previous=False, decay="l2+proximal"),
-    }
 
-    m = slot("mean of the gradient")
+    m = moments.m
     v = slot("mean of the difference between successive gradients")
     n = slot("mean of the squared, corrected gradient")
     prev = slot("gradient of the step before")
     n_max = slot("largest n so far", only_if="amsgrad")
 
     def scalars(self, xp, t):
-        pairs = [weights(beta) for beta in self.betas]
-        m, v, n = (self.gathered(xp, beta, t) for beta in self.betas)
-        beta2, rest = pairs[1]
-        ahead = beta2 if self.difference_weight == "beta2" else rest
-        known = dict(zip(("beta1", "beta2", "beta3"), pairs, strict=True))
-        own = {"first": t == 1, "second": t == 2, "ahead": ahead, "root": self.root(xp, n)}
-        return known | own | {"unbias_m": 1 / m, "unbias_v": ahead / v}
+        beta1, beta2, beta3 = self.betas
+        m, v, n = (gathered(self, xp, beta, t) for beta in self.betas)
+        known = {"beta1": weights(beta1), "beta2": weights(beta2), "beta3": weights(beta3)}
+        own = {"first": t == 1, "second": t == 2, "ahead": beta2, "root": root(self, xp, n)}
+        return known | own | {"unbias_m": 1 / m, "unbias_v": beta2 / v}
 
     def direction(self, xp, grad, param, state, s):
-        prev = choose(xp, s.first, grad, state.prev) if self.keep_previous else state.prev
-        diff = grad - prev
+        diff = grad - choose(xp, s.first, grad, state.prev)
         look = grad + s.ahead * diff
-        square = look * look
-        old_m, old_v, old_n = state.m, state.v, state.n
+        m, v, n = state.m, state.v, state.n
         if self.start == "gradient":
-            old_m, old_n = choose(xp, s.first, grad, old_m), choose(xp, s.first, square, old_n)
-            old_v = choose(xp, s.second, diff, old_v)
-        m, v, n = ema(old_m, grad, s.beta1), ema(old_v, diff, s.beta2), ema(old_n, square, s.beta3)
-        slots = {"m": m, "v": v, "n": n, "prev": grad if self.keep_previous else state.prev}
-        if self.amsgrad:
-            n = xp.maximum(state.n_max, n)
-            slots = slots | {"n_max": n}
-        return over_root(xp, s.unbias_m * m + s.unbias_v * v, n, s.root), slots
+            m, n = choose(xp, s.first, grad, m), choose(xp, s.first, look * look, n)
+            v = choose(xp, s.second, diff, v)
+        m, v, n = ema(m, grad, s.beta1), ema(v, diff, s.beta2), ema(n, look * look, s.beta3)
+        n_max = {"n_max": xp.maximum(state.n_max, n)} if self.amsgrad else {}
+        ahead, divisor = s.unbias_m * m + s.unbias_v * v, n_max.get("n_max", n)
+        slots = {"m": m, "v": v, "n": n, "prev": grad}
+        return over_root(xp, ahead, divisor, s.root), slots | n_max

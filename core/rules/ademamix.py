@@ -1,8 +1,9 @@
-from samestep.parts.moments import Moments, Rooted, over_root
-from samestep.vocabulary import ema, hyper, preset, slot, weights
+from samestep.parts import moments
+from samestep.parts.moments import gathered, over_root, root
+from samestep.vocabulary import Rule, ema, hyper, slot, weights
 
 
-class AdEMAMix(Rooted):
+class AdEMAMix(Rule):
     """AdEMAMix: Adam with a second, much slower mean of the gradient beside the first.
 
         m1    = beta1 m1 + (1 - beta1) grad
@@ -22,31 +23,26 @@ class AdEMAMix(Rooted):
     Shapes: grad, param and every slot are equal, any shape.
     """
 
-    lr = hyper(1e-3, "step size", unit="parameter", ge=0)
+    lr = moments.lr
     betas = hyper((0.9, 0.999, 0.9999), "decay per step of m1, v and m2", unit="1/step", ge=0, lt=1)
     alpha = hyper(5.0, "weight of m2", unit="1", ge=0)
     slow_start = hyper(0, "step from which alpha's and beta3's schedules count", unit="steps", ge=0)
-    bias_correction = Moments.bias_correction
-    dialects = {
-        "optax": preset(of="optax.contrib.ademamix", decay="in_update"),
-        "paper": preset(),
-        "holocron": preset(decay="l2"),
-        "xlstm": preset(decay="in_update"),
-    }
+    bias_correction = moments.bias_correction
+    eps, eps_root, eps_at = moments.eps, moments.eps_root, moments.eps_at
 
     m1 = slot("fast mean of the gradient")
     m2 = slot("slow mean of the gradient")
-    v = slot("mean of the squared gradient")
+    v = moments.v
 
     def schedule_step(self, name, place, step):
         slow = name == "alpha" or (name == "betas" and place == 2)
         return (step > self.slow_start) * (step - self.slow_start) if slow else step
 
     def scalars(self, xp, t):
-        pairs = [weights(beta) for beta in self.betas]
-        m1, v = (self.gathered(xp, beta, t) for beta in self.betas[:2])
-        known = dict(zip(("beta1", "beta2", "beta3"), pairs, strict=True))
-        return known | {"unbias_m1": 1 / m1, "root": self.root(xp, v)}
+        beta1, beta2, beta3 = self.betas
+        m1, v = gathered(self, xp, beta1, t), gathered(self, xp, beta2, t)
+        known = {"beta1": weights(beta1), "beta2": weights(beta2), "beta3": weights(beta3)}
+        return known | {"unbias_m1": 1 / m1, "root": root(self, xp, v)}
 
     def direction(self, xp, grad, param, state, s):
         m1, m2 = ema(state.m1, grad, s.beta1), ema(state.m2, grad, s.beta3)

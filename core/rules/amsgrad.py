@@ -1,37 +1,39 @@
-from samestep.vocabulary import option, preset
+from samestep.parts import moments
+from samestep.parts.moments import corrections, largest, over_root
+from samestep.vocabulary import Rule, ema, option
 
-from .adam import Adam
 
-
-class AMSGrad(Adam):
+class AMSGrad(Rule):
     """AMSGrad: Adam that divides by the largest mean square so far.
 
+        m     = beta1 m + (1 - beta1) grad
+        v     = beta2 v + (1 - beta2) grad^2
         v_max = max(v_max, v)
         param = param - lr m_hat / (sqrt(v_max_hat) + eps)
 
-    with m, v and the corrections (of v_max by 1 - beta2^t) as in Adam. amsgrad="corrected" takes
-    the maximum of the corrected v instead; then v_max needs no correction.
+    with m_hat = m / (1 - beta1^t) and v_max_hat = v_max / (1 - beta2^t).
 
     Source: Reddi, Kale and Kumar, "On the convergence of Adam and beyond", arXiv 1904.09237,
         Algorithm 2, with Adam's bias correction, which the paper leaves out.
-    Agrees with: torch.optim.Adam(amsgrad=True); optax.amsgrad with amsgrad="corrected".
-    Differs from: optax.amsgrad, which takes the other reading (optax#1389); keras and labml in the
-        place and size of eps.
+    Agrees with: torch.optim.Adam(amsgrad=True).
+    Differs from: optax.amsgrad, which takes the maximum of the corrected v (optax#1389); keras and
+        labml in the place and size of eps.
     Shapes: grad, param, m, v and v_max are equal, any shape.
     """
 
-    amsgrad = option(
-        True, "take the maximum before the correction of v, or after", choices=(True, "corrected")
-    )
-    dialects = {
-        "torch": preset(of="torch.optim.Adam(amsgrad=True)"),
-        "optax": preset(amsgrad="corrected"),
-        "keras": preset(
-            of="keras.optimizers.Adam(amsgrad=True)",
-            eps=1e-7,
-            eps_at="uncorrected",
-            decay="decoupled",
-        ),
-        "paper": preset("no bias correction", of="Algorithm 2", bias_correction=False),
-        "labml": preset(eps=1e-16, eps_at="uncorrected", decay="decoupled"),
-    }
+    lr, betas = moments.lr, moments.betas
+    eps, eps_root, eps_at = moments.eps, moments.eps_root, moments.eps_at
+    bias_correction = moments.bias_correction
+    amsgrad = option(True, "Adam's option of that name, which is on here", choices=(True,))
+    decay = Rule.decay.replaced(default="l2")
+
+    m, v, v_max = moments.m, moments.v, moments.v_max
+
+    def scalars(self, xp, t):
+        return corrections(self, xp, t)
+
+    def direction(self, xp, grad, param, state, s):
+        m = ema(state.m, grad, s.beta1)
+        v = ema(state.v, grad * grad, s.beta2)
+        divisor, v_max = largest(self, xp, v, state)
+        return over_root(xp, s.unbias_m * m, divisor, s.root), {"m": m, "v": v} | v_max

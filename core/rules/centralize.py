@@ -1,6 +1,6 @@
 from samestep.parts.matrix import LAYOUTS
 from samestep.parts.units import inputs
-from samestep.vocabulary import Wrapper, option, preset
+from samestep.vocabulary import Wrapper, option
 
 
 class Centralize(Wrapper):
@@ -22,8 +22,6 @@ class Centralize(Wrapper):
     reads = "matrix"  # as in a product, an element has the rounding errors of others
 
     center_layout = option("oi", "output axis first ('oi') or last ('io')", choices=LAYOUTS)
-
-    dialects = {"optax": preset()}
 
     def prepare(self, xp, grad, param, state, s):
         if grad.ndim < 2:

@@ -1,4 +1,4 @@
-from samestep.vocabulary import Wrapper, hyper, preset, shrinkage
+from samestep.vocabulary import Wrapper, hyper, shrinkage
 
 
 class ClipGlobalNorm(Wrapper):
@@ -31,10 +31,6 @@ class ClipGlobalNorm(Wrapper):
         whole=True,
     )
     norm_eps = hyper(0.0, "added to the norm", unit="gradient", ge=0, whole=True)
-    dialects = {
-        "torch": preset(of="torch.nn.utils.clip_grad_norm_", norm_eps=1e-6),
-        "optax": preset(of="optax.clip_by_global_norm"),
-    }
 
     def local(self, xp, grad, param, state, s):
         return {}, {"squares": xp.sum(grad * grad)}

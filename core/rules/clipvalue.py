@@ -1,4 +1,4 @@
-from samestep.vocabulary import Wrapper, hyper, preset
+from samestep.vocabulary import Wrapper, hyper
 
 
 class ClipValue(Wrapper):
@@ -19,10 +19,6 @@ class ClipValue(Wrapper):
     max_value = hyper(
         1.0, "largest absolute value", unit="gradient", gt=0, typical=0.01, infinite=True
     )
-    dialects = {
-        "torch": preset(of="torch.nn.utils.clip_grad_value_"),
-        "optax": preset(of="optax.clip"),
-    }
 
     def prepare(self, xp, grad, param, state, s):
         return xp.clip(grad, -s.max_value, s.max_value)

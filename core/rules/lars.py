@@ -1,17 +1,10 @@
-from samestep.parts.layerwise import Layerwise
-from samestep.parts.momentum import Momentum
-from samestep.vocabulary import (
-    Rule,
-    decayed_direction,
-    decayed_parameter,
-    hyper,
-    norm,
-    option,
-    preset,
-)
+from samestep.parts import layerwise
+from samestep.parts import momentum as form
+from samestep.parts.momentum import accelerated, gains, refuse_momentum
+from samestep.vocabulary import Rule, decayed_direction, decayed_parameter, hyper, norm
 
 
-class LARS(Momentum):
+class LARS(Rule):
     """LARS: momentum whose steps are, for every parameter, a fraction of its own norm.
 
         ratio = trust_coefficient ||param|| / (||grad|| + weight_decay ||param|| + eps)
@@ -29,32 +22,24 @@ class LARS(Momentum):
     Shapes: grad, param and m are equal; the two norms run over the whole parameter.
     """
 
-    needs = "tensor"
-    decays_inside = True
+    needs, decays_inside = "tensor", True
 
     lr = hyper(1.0, "step size, in units of the parameter's norm", unit="1/trust_coefficient", ge=0)
-    momentum = Momentum.momentum.replaced(default=0.9)
+    momentum = form.momentum.replaced(default=0.9)
     trust_coefficient = hyper(1e-3, "norm of a step over that of the parameter", unit="1", gt=0)
     eps = hyper(0.0, "added to the divisor of the ratio", unit="gradient", ge=0, typical=1e-8)
-    scale_clip = Layerwise.scale_clip
-    ratio_at = option(
-        "inside", "the ratio goes into m, or multiplies m", choices=("inside", "outside")
-    )
-    lr_at = Momentum.lr_at.replaced(default="inside")
+    scale_clip = layerwise.scale_clip
+    dampening, nesterov = form.dampening, form.nesterov
+    momentum_form, momentum_start = form.momentum_form, form.momentum_start
+    lr_at = form.lr_at.replaced(default="inside")
     decay = Rule.decay.replaced(default="in_update")
-    dialects = {
-        "optax": preset(decay="l2"),
-        "paper": preset(),
-        "holocron": preset(
-            "no trust coefficient",
-            lr=1e-3,
-            momentum=0.0,
-            trust_coefficient=1.0,
-            ratio_at="outside",
-            lr_at="outside",
-            momentum_start="gradient",
-        ),
-    }
+
+    m = form.m
+
+    validate = refuse_momentum
+
+    def scalars(self, xp, t):
+        return gains(self, t)
 
     def direction(self, xp, grad, param, state, s):
         length = norm(xp, decayed_parameter(param, s))
@@ -63,7 +48,4 @@ class LARS(Momentum):
         moves = (size > 0) & (divisor > 0)
         ratio = xp.where(moves, s.trust_coefficient * size / xp.where(moves, divisor, 1.0), 1.0)
         total = decayed_direction(self.decay, grad, param, s)
-        if self.ratio_at == "inside":
-            return self.accelerated(xp, ratio * total, state, s)
-        step, slots = self.accelerated(xp, total, state, s)
-        return ratio * step, slots
+        return accelerated(self, xp, ratio * total, state, s)

@@ -1,5 +1,4 @@
-from samestep.parts.moments import begun
-from samestep.vocabulary import Rule, ema, hyper, option, preset, sign, slot, weights
+from samestep.vocabulary import Rule, ema, hyper, sign, slot, weights
 
 
 class Lion(Rule):
@@ -23,22 +22,13 @@ class Lion(Rule):
     betas = hyper(
         (0.9, 0.99), "weight of m in the sign, and decay per step of m", unit="1/step", ge=0, lt=1
     )
-    start = option("zero", "m before the first step", choices=("zero", "gradient"))
-    dialects = {
-        "optax": preset(decay="in_update", weight_decay=1e-3),
-        "mlx": preset(),
-        "keras": preset(lr=1e-3),
-        "paper": preset(),
-        "mlx-0.0": preset(start="gradient"),
-    }
 
     m = slot("mean of the gradient")
 
     def scalars(self, xp, t):
         beta1, beta2 = self.betas
-        first = {"first": t == 1} if self.start == "gradient" else {}
-        return {"beta1": weights(beta1), "beta2": weights(beta2), **first}
+        return {"beta1": weights(beta1), "beta2": weights(beta2)}
 
     def direction(self, xp, grad, param, state, s):
-        m = begun(xp, s, grad, state.m)
-        return sign(xp, ema(m, grad, s.beta1)), {"m": ema(m, grad, s.beta2)}
+        c = ema(state.m, grad, s.beta1)
+        return sign(xp, c), {"m": ema(state.m, grad, s.beta2)}

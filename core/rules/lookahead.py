@@ -1,4 +1,4 @@
-from samestep.vocabulary import Wrapper, choose, hyper, initial_parameter, preset, slot
+from samestep.vocabulary import Wrapper, choose, hyper, initial_parameter, slot
 
 
 class Lookahead(Wrapper):
@@ -17,12 +17,6 @@ class Lookahead(Wrapper):
 
     sync_period = hyper(6, "steps of the wrapped rule between synchronisations", unit="steps", ge=1)
     sync_rate = hyper(0.5, "how far slow follows fast", unit="1", ge=0, le=1)
-
-    dialects = {
-        "optax": preset(),
-        "paper": preset(of="Algorithm 1", sync_period=5),
-        "holocron": preset(),
-    }
 
     slow = slot("slow weights", init=initial_parameter)
 

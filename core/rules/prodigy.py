@@ -1,22 +1,10 @@
-from math import inf
-
-from samestep.vocabulary import (
-    choose,
-    decayed_direction,
-    ema,
-    hyper,
-    initial_parameter,
-    option,
-    preset,
-    shared,
-    slot,
-    sqrt,
-)
-
-from .adam import Adam
+from samestep.parts import distance, moments
+from samestep.parts.distance import estimated
+from samestep.parts.moments import gathered
+from samestep.vocabulary import Rule, decayed_direction, ema, hyper, option, slot, sqrt, weights
 
 
-class Prodigy(Adam):
+class Prodigy(Rule):
     """Prodigy: Adam that finds its own step size d, from how far the parameters have come.
 
         m, v  = as in Adam, but of d grad;  s = beta3 s + (d/d0) d lr grad
@@ -31,32 +19,27 @@ class Prodigy(Adam):
     """
 
     needs, decays_inside = "tree", True
+
     lr = hyper(1.0, "multiple of the estimated step size", unit="1", ge=0)
-    beta3 = hyper(
-        None, "decay per step of s; None is sqrt(beta2)", unit="1/step", ge=0, lt=1, whole=True
-    )
-    eps = Adam.eps.replaced(ge=None, gt=0)
-    d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0, typical=1e-3, whole=True)
-    d_coef = hyper(1.0, "multiple of the estimate", unit="1", gt=0, whole=True)
-    growth_rate = hyper(inf, "largest factor of d per step", unit="1", ge=1, whole=True)
-    eps_root, eps_at, start, amsgrad, v_max = 0.0, "outside", "zero", False, None
-    decay = Adam.decay.replaced(default="in_update", choices=("l2", "in_update"))
-    dialects = {"optax": preset(of="optax.contrib.prodigy", bias_correction=True)}
-    bias_correction = Adam.bias_correction.replaced(default=False)
+    betas = moments.betas
+    beta3 = hyper(None, "decay of s; None is sqrt(beta2)", unit="1/step", ge=0, lt=1, whole=True)
+    eps = moments.eps.replaced(ge=None, gt=0)
+    d0, d_coef, growth_rate = distance.d0, distance.d_coef, distance.growth_rate
+    bias_correction = moments.bias_correction.replaced(default=False)
     safeguard_warmup = option(False, "leave lr out of s, for long warm-ups")
-    s = slot("decaying sum of weighted gradients")
-    p0 = slot("parameter as it was at init", init=initial_parameter)
-    d = shared("estimated step size", start="d0")
-    d_max = shared("largest estimate so far", start="d0")
-    numerator = shared("decaying sum of weighted grad (p0 - param)", start=0.0)
+    decay = Rule.decay.replaced(default="in_update", choices=("l2", "in_update"))
+
+    m, v = moments.m, moments.v
+    s, p0 = slot("decaying sum of weighted gradients"), distance.p0
+    d, d_max, numerator = distance.d, distance.d_max, distance.numerator
 
     def scalars(self, xp, t):
-        m, v = (self.gathered(xp, beta, t) for beta in self.betas)
-        corrected = sqrt(xp, v) / m
-        beta3 = self.betas[1] ** 0.5 if self.beta3 is None else self.beta3
+        beta1, beta2 = self.betas
+        corrected = sqrt(xp, gathered(self, xp, beta2, t)) / gathered(self, xp, beta1, t)
+        beta3 = beta2**0.5 if self.beta3 is None else self.beta3
         rate = 1.0 if self.safeguard_warmup else self.lr * corrected
         own = {"beta3": beta3, "corrected": corrected, "s_rate": rate, "per_d0": 1 / self.d0}
-        return super().scalars(xp, t) | own
+        return {"beta1": weights(beta1), "beta2": weights(beta2)} | own
 
     def local(self, xp, grad, param, state, s):
         scaled = state.d * grad
@@ -67,16 +50,8 @@ class Prodigy(Adam):
         return {"m": m, "v": v, "s": total}, {"up": progress, "down": xp.sum(xp.abs(total))}
 
     def combine(self, xp, sums, shared, s):
-        moved = sums.down != 0
-        numerator = s.beta3 * shared.numerator + sums.up
-        d_hat = s.d_coef * numerator / xp.where(moved, sums.down, 1.0)
-        d_max = xp.maximum(shared.d_max, d_hat)
-        d = xp.where(shared.d == s.d0, xp.maximum(shared.d, d_hat), shared.d)
-        grown = choose(xp, s.growth_rate == inf, d_max, xp.minimum(d_max, s.growth_rate * d))
-        new = {"d": grown, "d_max": d_max, "numerator": numerator}
-        kept = {name: xp.where(moved, value, getattr(shared, name)) for name, value in new.items()}
-        return kept | {"d_used": xp.where(moved, shared.d, 0 * shared.d)}
+        return estimated(xp, s.beta3 * shared.numerator + sums.up, sums.down, shared, s)
 
     def direction(self, xp, grad, param, state, s):
-        scaled = state.m / (xp.sqrt(state.v) + s.eps * state.d)
-        return (s.corrected * state.d_used) * decayed_direction(self.decay, scaled, param, s), {}
+        r = decayed_direction(self.decay, state.m / (xp.sqrt(state.v) + s.eps * state.d), param, s)
+        return (s.corrected * state.d_used) * r, {}

@@ -1,12 +1,13 @@
-from samestep.parts.rectification import average_length
-from samestep.vocabulary import choose, hyper, option, preset, sqrt
+from samestep.parts import moments
+from samestep.parts.moments import corrections, largest, over_root
+from samestep.parts.rectification import below, rectified, rectifier, threshold
+from samestep.vocabulary import Rule, ema
 
-from .adam import Adam
 
-
-class RAdam(Adam):
+class RAdam(Rule):
     """RAdam: Adam rectified for the variance of its divisor in the first steps.
 
+        m, v    = as in Adam
         rho_inf = 2 / (1 - beta2) - 1,  rho = rho_inf - 2 t beta2^t / (1 - beta2^t)
         param   = param - lr r m_hat / (sqrt(v_hat) + eps)       where rho > threshold
         param   = param - lr m_hat            before that (below="adam": with the divisor)
@@ -20,26 +21,22 @@ class RAdam(Adam):
     Shapes: grad, param, m and v are equal, any shape.
     """
 
-    threshold = hyper(4.0, "rho from which the divisor is trusted", unit="steps", ge=4)
-    below = option("momentum", "the step before that", choices=("momentum", "adam", "skip"))
-    dialects = {
-        "torch": preset(threshold=5.0, eps_at="uncorrected"),
-        "optax": preset(threshold=5.0),
-        "paper": preset("no eps", of="Algorithm 2", eps=0.0),
-        "labml": preset(threshold=5.0, eps_at="uncorrected", decay="decoupled"),
-    }
+    lr, betas = moments.lr, moments.betas
+    threshold, below = threshold, below
+    eps, eps_root, eps_at = moments.eps, moments.eps_root, moments.eps_at
+    bias_correction, amsgrad = moments.bias_correction, moments.amsgrad
+    decay = Rule.decay.replaced(default="l2")
+
+    m, v, v_max = moments.m, moments.v, moments.v_max
 
     def scalars(self, xp, t):
-        rho, rho_inf = average_length(xp, self.betas[1], t)
-        trusted = rho > self.threshold
-        divisor = choose(xp, trusted, (rho_inf - 4) * (rho_inf - 2) * rho, 1.0)  # 0 for beta2 = 0.6
-        square = (rho - 4) * (rho - 2) * rho_inf / divisor
-        before = 1.0 if self.below == "adam" else 0.0
-        r = sqrt(xp, choose(xp, trusted, square, before))
-        return super().scalars(xp, t) | {"trusted": trusted, "r": r}
+        r = rectifier(xp, self.betas[1], self.threshold, self.below, t)
+        return corrections(self, xp, t) | r
 
-    def divided(self, xp, grad, m, v, state, s):
-        adaptive, slots = super().divided(xp, grad, m, v, state, s)
-        if self.below != "momentum":
-            return s.r * adaptive, slots
-        return choose(xp, s.trusted, s.r * adaptive, self.numerator(grad, m, s)), slots
+    def direction(self, xp, grad, param, state, s):
+        m = ema(state.m, grad, s.beta1)
+        v = ema(state.v, grad * grad, s.beta2)
+        divisor, v_max = largest(self, xp, v, state)
+        m_hat = s.unbias_m * m
+        step = rectified(xp, m_hat, over_root(xp, m_hat, divisor, s.root), self.below, s)
+        return step, {"m": m, "v": v} | v_max

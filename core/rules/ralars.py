@@ -1,10 +1,11 @@
-from samestep.parts.layerwise import Layerwise
-from samestep.vocabulary import option, preset
+from samestep.parts import layerwise, moments, rectification
+from samestep.parts.layerwise import rescaled
+from samestep.parts.moments import corrections, largest, over_root
+from samestep.parts.rectification import rectified, rectifier
+from samestep.vocabulary import Rule, ema, option
 
-from .radam import RAdam
 
-
-class RaLars(Layerwise, RAdam):
+class RaLars(Rule):
     """RaLars: RAdam's direction, rescaled for every parameter to the parameter's own norm.
 
         r     = RAdam's direction + weight_decay param
@@ -20,15 +21,27 @@ class RaLars(Layerwise, RAdam):
     Shapes: grad, param, m and v are equal; the two norms run over the whole parameter.
     """
 
-    force_adaptive_momentum = option(False, "Adam's direction until rho exceeds the threshold")
-    scale_clip = Layerwise.scale_clip.replaced(default=(0.0, 10.0))
-    decay = Layerwise.decay
-    dialects = {"holocron": preset()}
+    needs, decays_inside = "tensor", True
 
-    @property
-    def below(self):
-        return "adam" if self.force_adaptive_momentum else "momentum"
+    lr, betas = moments.lr, moments.betas
+    threshold = rectification.threshold
+    force_adaptive_momentum = option(False, "Adam's direction until rho exceeds the threshold")
+    scale_clip = layerwise.scale_clip.replaced(default=(0.0, 10.0))
+    eps, eps_root, eps_at = moments.eps, moments.eps_root, moments.eps_at
+    bias_correction, amsgrad = moments.bias_correction, moments.amsgrad
+    decay = Rule.decay.replaced(default="in_update")
+
+    m, v, v_max = moments.m, moments.v, moments.v_max
+
+    def scalars(self, xp, t):
+        below = "adam" if self.force_adaptive_momentum else "momentum"
+        return corrections(self, xp, t) | rectifier(xp, self.betas[1], self.threshold, below, t)
 
     def direction(self, xp, grad, param, state, s):
-        direction, slots = super().direction(xp, grad, param, state, s)
-        return self.rescaled(xp, direction, param, s), slots
+        m = ema(state.m, grad, s.beta1)
+        v = ema(state.v, grad * grad, s.beta2)
+        divisor, v_max = largest(self, xp, v, state)
+        m_hat = s.unbias_m * m
+        below = "adam" if self.force_adaptive_momentum else "momentum"
+        r = rectified(xp, m_hat, over_root(xp, m_hat, divisor, s.root), below, s)
+        return rescaled(self, xp, r, param, s), {"m": m, "v": v} | v_max

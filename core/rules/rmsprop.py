@@ -1,9 +1,11 @@
-from samestep.parts.moments import Rooted, over_root
-from samestep.parts.momentum import Momentum
-from samestep.vocabulary import Rule, ema, hyper, option, preset, slot, weights
+from samestep.parts import moments
+from samestep.parts import momentum as form
+from samestep.parts.moments import gathered, over_root, root
+from samestep.parts.momentum import accelerated, gains, refuse_momentum
+from samestep.vocabulary import Rule, ema, hyper, option, slot, weights
 
 
-class RMSprop(Rooted, Momentum):
+class RMSprop(Rule):
     """RMSprop: the gradient in units of its root mean square.
 
         v     = alpha v + (1 - alpha) grad^2
@@ -20,45 +22,38 @@ class RMSprop(Rooted, Momentum):
     lr = hyper(1e-2, "step size", unit="parameter", ge=0)
     alpha = hyper(0.99, "decay per step of v and g", unit="1/step", ge=0, lt=1)
     initial_v = hyper(0.0, "v before the first step", unit="gradient^2", ge=0)
-    centered = option(False, "divide by the standard deviation, not the root mean square")
-    bias_correction = option(False, "correct v and g for their start")
-    eps_at = Rooted.eps_at.replaced(choices=("outside", "inside"))
+    momentum, dampening = form.momentum, form.dampening
+    centered = option(
+        False,
+        "divide by the standard deviation, not the root mean square",
+        says={True: "divides by the standard deviation", False: "divides by the root mean square"},
+    )
+    bias_correction = moments.bias_correction.replaced(
+        default=False, meaning="correct v and g for their start"
+    )
+    eps, eps_root = moments.eps, moments.eps_root
+    eps_at = moments.eps_at.replaced(choices=("outside", "inside"))
+    nesterov, momentum_form = form.nesterov, form.momentum_form
+    momentum_start, lr_at = form.momentum_start, form.lr_at
     decay = Rule.decay.replaced(default="l2")
-    dialects = {
-        "torch": preset(),
-        "optax": preset(alpha=0.9, eps_at="inside", lr_at="inside"),
-        "mlx": preset(),
-        "keras": preset(
-            lr=1e-3, alpha=0.9, eps=1e-7, eps_at="inside", lr_at="inside", decay="decoupled"
-        ),
-        "paper": preset("no eps", of="slide 29", alpha=0.9, eps=0.0),
-        "mlx-0.0": preset(),
-        "jax-example": preset(
-            of="jax.example_libraries.optimizers.rmsprop and rmsprop_momentum",
-            alpha=0.9,
-            eps_at="inside",
-            lr_at="inside",
-        ),
-    }
 
+    m = form.m
     v = slot("mean of the squared gradient", start="initial_v")
     g = slot("mean of the gradient", only_if="centered")
 
+    validate = refuse_momentum
+
     def scalars(self, xp, t):
-        gathered = self.gathered(xp, self.alpha, t)
-        own = {
-            "weights": weights(self.alpha),
-            "root": self.root(xp, gathered),
-            "unbias": 1 / gathered,
-        }
-        return super().scalars(xp, t) | own
+        gained = gathered(self, xp, self.alpha, t)
+        own = {"weights": weights(self.alpha), "root": root(self, xp, gained), "unbias": 1 / gained}
+        return gains(self, t) | own
 
     def direction(self, xp, grad, param, state, s):
-        v = ema(state.v, grad * grad, s.weights)
-        slots, spread = {"v": v}, v
+        v, g = ema(state.v, grad * grad, s.weights), {}
+        spread = v
         if self.centered:
-            g = ema(state.g, grad, s.weights)
-            apart = v - s.unbias * (g * g)
-            slots, spread = {"v": v, "g": g}, xp.where(apart > 0, apart, 0.0)
-        step, momentum = self.accelerated(xp, over_root(xp, grad, spread, s.root), state, s)
-        return step, slots | momentum
+            g = {"g": ema(state.g, grad, s.weights)}
+            apart = v - s.unbias * (g["g"] * g["g"])
+            spread = xp.where(apart > 0, apart, 0.0)
+        step, m = accelerated(self, xp, over_root(xp, grad, spread, s.root), state, s)
+        return step, {"v": v} | g | m

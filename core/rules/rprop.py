@@ -1,4 +1,4 @@
-from samestep.vocabulary import Rule, hyper, option, preset, sign, slot
+from samestep.vocabulary import Rule, hyper, sign, slot
 
 
 class Rprop(Rule):
@@ -19,15 +19,9 @@ class Rprop(Rule):
     lr = hyper(1e-2, "first step size", unit="parameter", ge=0)
     etas = hyper((0.5, 1.2), "factors of the step size: sign changed, sign kept", unit="1", gt=0)
     step_sizes = hyper((1e-6, 50.0), "bounds of size", unit="parameter", ge=0, ordered=True)
-    lag = option(False, "apply the update of the step before")
-    dialects = {
-        "torch": preset(),
-        "optax": preset("one step late", lag=True),
-    }
 
     prev = slot("gradient of the step before, 0 where it had changed its sign")
     size = slot("step size", start="lr")
-    last = slot("update of the step before", only_if="lag")
 
     def scalars(self, xp, t):
         return {"rate": 1.0}
@@ -37,8 +31,4 @@ class Rprop(Rule):
         factor = xp.where(trend > 0, s.etas[1], xp.where(trend < 0, s.etas[0], xp.ones_like(trend)))
         size = xp.clip(factor * state.size, s.step_sizes[0], s.step_sizes[1])
         kept = xp.where(trend < 0, 0.0, grad)
-        update = sign(xp, kept) * size
-        slots = {"prev": kept, "size": size}
-        if not self.lag:
-            return update, slots
-        return xp.where(trend < 0, 0.0, state.last), slots | {"last": update}
+        return sign(xp, kept) * size, {"prev": kept, "size": size}

@@ -1,17 +1,7 @@
 from itertools import pairwise
 
-from samestep.vocabulary import (
-    Initial,
-    Wrapper,
-    at_least,
-    choose,
-    count,
-    hyper,
-    initial_parameter,
-    option,
-    preset,
-    slot,
-)
+from samestep.parts.spread import copies, mean_over_elements, relative_spread
+from samestep.vocabulary import Wrapper, at_least, choose, hyper, initial_parameter, option, slot
 
 
 class Scout(Wrapper):
@@ -21,10 +11,9 @@ class Scout(Wrapper):
         every sync_period steps:  rate = max(1 - coherence, sync_rate)
                                   slow = slow + rate (fast - slow),  fast = slow
 
-    coherence is the mean, over the elements of a parameter and then over parameters, of the
-    standard deviation of a period's steps over the largest deviation from their mean (1 where that
-    is zero; of small steps in float32 the deviations are rounding). Of up to 10 steps it is rarely
-    below 0.5: with sync_rate = 0.5, the default, Scout is Lookahead in practice.
+    coherence is the mean, over elements and then over parameters, of the standard deviation of a
+    period's steps over the largest deviation from their mean (1 where that is zero). Of up to 10
+    steps it is rarely below 0.5: with the default sync_rate Scout is Lookahead in practice.
 
     Source: holocron's Scout, pylocron 0.3.0, 2026, after Lookahead (arXiv 1907.08610); no paper.
     Agrees with: holocron's Scout.
@@ -37,19 +26,9 @@ class Scout(Wrapper):
 
     sync_rate = hyper(0.5, "least that slow follows fast", unit="1", ge=0, le=1, whole=True)
     sync_period = option(6, "steps of the wrapped rule between synchronisations", ge=2)
-    dialects = {"holocron": preset()}
 
     slow = slot("slow weights", init=initial_parameter)
-    history = slot(
-        "fast weights after every step of the period",
-        init=Initial(
-            lambda xp, param, rule: tuple(
-                initial_parameter.make(xp, param, rule) for _ in range(rule.sync_period)
-            ),
-            lambda shape, rule: (shape,) * rule.sync_period,
-            dtype="parameter",
-        ),
-    )
+    history = slot("fast weights after every step of the period", init=copies("sync_period"))
 
     def validate(self):
         if self.rule.needs == "tree":
@@ -62,20 +41,11 @@ class Scout(Wrapper):
 
     def gather(self, xp, grad, param, state, s, phase):
         fast, slots = self.rule.step(xp, grad, param, state, s.inner)
-        history = tuple(
-            choose(xp, h, fast, old) for h, old in zip(s.here, state.history, strict=True)
-        )
+        places = zip(s.here, state.history, strict=True)
+        history = tuple(choose(xp, here, fast, old) for here, old in places)
         steps = [after - before for before, after in pairwise((state.slow, *history))]
-        mean = sum(steps[1:], steps[0]) / len(steps)
-        apart = [step - mean for step in steps]
-        widest, square = xp.abs(apart[0]), apart[0] * apart[0]
-        for deviation in apart[1:]:
-            widest, square = xp.maximum(widest, xp.abs(deviation)), square + deviation * deviation
-        moves = widest > 0
-        spread = xp.sqrt(square / (len(steps) - 1)) / xp.where(moves, widest, 1.0)
-        elements = count(xp, param)
-        coherence = xp.sum(xp.where(moves, spread, 1.0)) / xp.where(elements > 0, elements, 1.0)
-        sums = {"coherence": coherence, "parameters": xp.clip(elements, 0.0, 1.0)}
+        coherence, present = mean_over_elements(xp, relative_spread(xp, steps))
+        sums = {"coherence": coherence, "parameters": present}
         return {**slots, "history": history}, sums
 
     def summed(self, xp, sums, shared, s, phase):

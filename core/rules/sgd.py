@@ -1,8 +1,9 @@
-from samestep.parts.momentum import Momentum
-from samestep.vocabulary import Rule, hyper, option, preset
+from samestep.parts import momentum as form
+from samestep.parts.momentum import accelerated, gains, refuse_momentum
+from samestep.vocabulary import Rule, hyper
 
 
-class SGD(Momentum):
+class SGD(Rule):
     """Stochastic gradient descent, with momentum, dampening and Nesterov's look ahead.
 
         m     = momentum m + (1 - dampening) grad      (m = grad at the first step)
@@ -18,24 +19,17 @@ class SGD(Momentum):
     """
 
     lr = hyper(1e-3, "step size", unit="parameter/gradient", ge=0)
-    momentum_start = Momentum.momentum_start.replaced(default="gradient")
-    bare_decay = option(True, "weight decay applies without momentum too")
+    momentum, dampening, nesterov = form.momentum, form.dampening, form.nesterov
+    momentum_start = form.momentum_start.replaced(default="gradient")
+    momentum_form, lr_at = form.momentum_form, form.lr_at
     decay = Rule.decay.replaced(default="l2")
-    dialects = {
-        "torch": preset(),
-        "optax": preset(momentum_start="zero"),
-        "mlx": preset(momentum_start="zero"),
-        "keras": preset(lr=1e-2, momentum_start="zero", lr_at="inside", decay="decoupled"),
-        "paper": preset(of="equations 1 and 2", momentum_start="zero", lr_at="inside"),
-        "mlx-0.0": preset("decays only with momentum", momentum_start="zero", bare_decay=False),
-        "jax-example": preset(
-            of="jax.example_libraries.optimizers.sgd, momentum and nesterov", momentum_start="zero"
-        ),
-    }
+
+    m = form.m
+
+    validate = refuse_momentum
 
     def scalars(self, xp, t):
-        ignored = not self.bare_decay and not self._on("momentum")
-        return super().scalars(xp, t) | ({"weight_decay": 0.0} if ignored else {})
+        return gains(self, t)
 
     def direction(self, xp, grad, param, state, s):
-        return self.accelerated(xp, grad, state, s)
+        return accelerated(self, xp, grad, state, s)

@@ -1,4 +1,4 @@
-from samestep.vocabulary import Rule, hyper, preset, sign
+from samestep.vocabulary import Rule, hyper, sign
 
 
 class SignSGD(Rule):
@@ -16,10 +16,6 @@ class SignSGD(Rule):
     continuous = False
 
     lr = hyper(1e-4, "step size: every element moves by as much", unit="parameter", ge=0)
-    dialects = {
-        "optax": preset(of="optax.sign_sgd"),
-        "paper": preset(),
-    }
 
     def direction(self, xp, grad, param, state, s):
         return sign(xp, grad), {}

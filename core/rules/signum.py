@@ -1,8 +1,8 @@
-from samestep.parts.momentum import Momentum
-from samestep.vocabulary import hyper, preset, sign
+from samestep.parts import momentum as form
+from samestep.vocabulary import Rule, choose, hyper, kept, sign
 
 
-class Signum(Momentum):
+class Signum(Rule):
     """Signum: the sign of the momentum.
 
         m     = momentum m + (1 - momentum) grad
@@ -18,13 +18,18 @@ class Signum(Momentum):
     continuous = False
 
     lr = hyper(1e-4, "step size: every element moves by as much", unit="parameter", ge=0)
-    momentum = Momentum.momentum.replaced(default=0.9)
-    dampening, nesterov, momentum_form, lr_at = 0.0, False, "mean", "outside"
-    dialects = {
-        "optax": preset(),
-        "paper": preset(),
-    }
+    momentum = form.momentum.replaced(default=0.9)
+    momentum_start = form.momentum_start
+
+    m = form.m
+
+    def scalars(self, xp, t):
+        return {"first": t == 1, "fresh": 1 - self.momentum}
 
     def direction(self, xp, grad, param, state, s):
-        step, slots = self.accelerated(xp, grad, state, s)
-        return sign(xp, step), slots
+        if not kept(self, "m", state):
+            return sign(xp, grad), {}
+        m = s.momentum * state.m + s.fresh * grad
+        if self.momentum_start == "gradient":
+            m = choose(xp, s.first, grad, m)
+        return sign(xp, m), {"m": m}

@@ -1,9 +1,12 @@
-from samestep.parts.moments import Rooted, over_root
-from samestep.parts.momentum import Momentum
-from samestep.vocabulary import hyper, per_axis, preset, slot
+from samestep.parts import moments
+from samestep.parts import momentum as form
+from samestep.parts.factored import largest_by_axis, smallest
+from samestep.parts.moments import over_root, root
+from samestep.parts.momentum import accelerated, gains, refuse_momentum
+from samestep.vocabulary import Rule, hyper, per_axis, slot
 
 
-class SM3(Rooted, Momentum):
+class SM3(Rule):
     """SM3: Adagrad with one accumulator per row, column, ... in place of one per element.
 
         nu    = min over axes of mu + grad^2
@@ -23,32 +26,23 @@ class SM3(Rooted, Momentum):
     needs = "factored"
 
     lr = hyper(0.1, "step size", unit="parameter", ge=0)
-    momentum = Momentum.momentum.replaced(default=0.9)
+    momentum = form.momentum.replaced(default=0.9)
     eps = hyper(0.0, "added to the root of nu, or under it", unit="gradient", ge=0, typical=1e-8)
-    eps_at = Rooted.eps_at.replaced(default="inside", choices=("inside", "outside"))
-    momentum_form = Momentum.momentum_form.replaced(default="mean")
-    dialects = {
-        "optax": preset(eps=1e-8),
-        "paper": preset(of="Algorithm SM3-II"),
-        "jax-example": preset(),
-    }
+    dampening, eps_root = form.dampening, moments.eps_root
+    eps_at = moments.eps_at.replaced(default="inside", choices=("inside", "outside"))
+    momentum_form = form.momentum_form.replaced(default="mean")
+    nesterov, momentum_start, lr_at = form.nesterov, form.momentum_start, form.lr_at
 
+    m = form.m
     mu = slot("per axis, upper bound on the sum of squared gradients", init=per_axis)
 
+    validate = refuse_momentum
+
     def scalars(self, xp, t):
-        return super().scalars(xp, t) | {"root": self.root(xp)}
+        return gains(self, t) | {"root": root(self, xp)}
 
     def direction(self, xp, grad, param, state, s):
-        bound = state.mu[0]
-        for other in state.mu[1:]:
-            bound = xp.minimum(bound, other)
-        nu = bound + grad * grad
-        axes = range(param.ndim)
-        mu = tuple(_max_beside(xp, nu, axis, axes) for axis, _ in enumerate(state.mu))
-        step, momentum = self.accelerated(xp, over_root(xp, grad, nu, s.root), state, s)
-        return step, {"mu": mu} | momentum
-
-
-def _max_beside(xp, nu, axis, axes):
-    others = tuple(other for other in axes if other != axis)
-    return xp.max(nu, axis=others, keepdims=True) if others else nu
+        nu = smallest(xp, state.mu) + grad * grad
+        mu = tuple(largest_by_axis(xp, nu, axis) for axis, _ in enumerate(state.mu))
+        step, m = accelerated(self, xp, over_root(xp, grad, nu, s.root), state, s)
+        return step, {"mu": mu} | m

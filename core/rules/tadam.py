@@ -1,9 +1,9 @@
-from samestep.vocabulary import count, hyper, preset, scalar, slot
+from samestep.parts import moments
+from samestep.parts.moments import corrections, largest, over_root
+from samestep.vocabulary import Rule, count, ema, hyper, scalar, slot
 
-from .adam import Adam
 
-
-class TAdam(Adam):
+class TAdam(Rule):
     """TAdam: Adam whose mean gradient gives outliers little weight.
 
         w     = (dof + n) / (dof + sum of (grad - m)^2 / (v + eps))       (n elements)
@@ -23,16 +23,17 @@ class TAdam(Adam):
 
     needs, amplifies = "tensor", 4  # one element with a tiny v decides w, for all
 
+    lr = moments.lr
     betas = hyper((0.9, 0.999), "decay per step of m and v", unit="1/step", ge=0, lt=1)
-    eps = Adam.eps.replaced(ge=None, gt=0)
+    eps = moments.eps.replaced(ge=None, gt=0)
     dof = hyper(None, "degrees of freedom of the t-distribution", unit="1", gt=0, typical=7.0)
-    start = "zero"
-    dialects = {"holocron": preset()}
+    eps_root, eps_at = moments.eps_root, moments.eps_at
+    bias_correction, amsgrad = moments.bias_correction, moments.amsgrad
+    decay = Rule.decay.replaced(default="l2")
 
+    m, v, v_max = moments.m, moments.v, moments.v_max
     w_sum = slot(
-        "decaying sum of weights",
-        init=scalar,
-        start=lambda rule: rule.betas[0] / (1 - rule.betas[0]),
+        "decaying sum of weights", init=scalar, start=lambda r: r.betas[0] / (1 - r.betas[0])
     )
 
     def validate(self):
@@ -40,14 +41,15 @@ class TAdam(Adam):
             raise ValueError("TAdam(betas=(0, ...)): beta1 must be > 0, w_sum divides by it")
 
     def scalars(self, xp, t):
-        return super().scalars(xp, t) | {"keep_sum": 2 - 1 / self.betas[0]}
+        given = () if self.dof is None else (self.dof,)
+        return corrections(self, xp, t) | {"keep_sum": 2 - 1 / self.betas[0], "given": given}
 
     def direction(self, xp, grad, param, state, s):
-        size = count(xp, param)
-        dof = s.dof if hasattr(s, "dof") else size
-        apart = grad - state.m
+        size, apart = count(xp, param), grad - state.m
+        dof = s.given[0] if s.given else size
         w = (dof + size) / (dof + xp.sum(apart * apart / (state.v + s.eps)))
         m = (state.w_sum * state.m + w * grad) / (state.w_sum + w)
-        v = self.square(xp, grad, m, state, s)
-        direction, slots = self.divided(xp, grad, m, v, state, s)
-        return direction, slots | {"w_sum": s.keep_sum * state.w_sum + w}
+        v = ema(state.v, grad * grad, s.beta2)
+        divisor, v_max = largest(self, xp, v, state)
+        slots = {"m": m, "v": v, "w_sum": s.keep_sum * state.w_sum + w}
+        return over_root(xp, s.unbias_m * m, divisor, s.root), slots | v_max

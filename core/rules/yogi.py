@@ -1,8 +1,9 @@
-from samestep.parts.moments import Moments
-from samestep.vocabulary import hyper, preset, sign, slot
+from samestep.parts import moments
+from samestep.parts.moments import corrections, over_root
+from samestep.vocabulary import Rule, ema, hyper, sign, slot
 
 
-class Yogi(Moments):
+class Yogi(Rule):
     """Yogi: Adam whose v moves by at most (1 - beta2) grad^2 in one step.
 
         m     = beta1 m + (1 - beta1) grad
@@ -18,19 +19,21 @@ class Yogi(Moments):
     """
 
     lr = hyper(1e-2, "step size", unit="parameter", ge=0)
-    eps = Moments.eps.replaced(default=1e-3)
+    betas = moments.betas
+    eps = moments.eps.replaced(default=1e-3)
     initial_m = hyper(0.0, "m before the first step", unit="gradient")
     initial_v = hyper(1e-6, "v before the first step", unit="gradient^2", ge=0)
-    bias_correction = Moments.bias_correction.replaced(default=False)
-    start, amsgrad, v_max = "zero", False, None
-    dialects = {
-        "optax": preset(bias_correction=True, initial_m=1e-6),
-        "paper": preset(),
-    }
+    bias_correction = moments.bias_correction.replaced(default=False)
+    eps_root, eps_at = moments.eps_root, moments.eps_at
 
     m = slot("mean of the gradient", start="initial_m")
     v = slot("decaying bound on the squared gradient", start="initial_v")
 
-    def square(self, xp, grad, m, state, s):
+    def scalars(self, xp, t):
+        return corrections(self, xp, t)
+
+    def direction(self, xp, grad, param, state, s):
+        m = ema(state.m, grad, s.beta1)
         square = grad * grad
-        return state.v - s.beta2[1] * sign(xp, state.v - square) * square
+        v = state.v - s.beta2[1] * sign(xp, state.v - square) * square
+        return over_root(xp, s.unbias_m * m, v, s.root), {"m": m, "v": v}

@@ -209,8 +209,9 @@ def subject(description: Any, /, **arguments: Any) -> Subject:
     plain = isinstance(target, Rule) and not isinstance(target, (Wrapper, Route))
     if plain and not any(target.groups.arguments().values()):
         fields = target.fields()
-        changed = {n: v for n, v in target.hypers.items() if v != fields[n].default}
-        target, arguments = type(target), {**changed, **arguments}
+        values = target.hypers.items()
+        changed = {n: v for n, v in values if n not in fields or v != fields[n].default}
+        target, arguments = target.published(), {**changed, **arguments}
     bare = Subject(shown, target, "", {}, rule_of(target, shown)).having(**arguments)
     return replace(bare, package=_package(bare))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator
 from functools import cache, partial
 from itertools import permutations
@@ -11,10 +10,12 @@ from typing import Any
 import numpy
 
 from samestep.arrays import map_parts, parts
+from samestep.parts.momentum import accelerated
+from samestep.quirks import calls, changed, with_calls, with_coefficients
 from samestep.rule import Rule
 from samestep.step import Record
 
-from .deviation import Deviation, first_coefficients, is_pair, with_coefficients
+from .deviation import Deviation, first_coefficients, is_pair
 
 __all__ = ["of_averages"]
 
@@ -30,40 +31,36 @@ def of_averages(rule: type[Rule]) -> Iterator[Deviation]:
             f"{name} weights of {other}",
             f"takes the weights of {other} in the average with {name}",
             f"takes those of {name} in the average with {name}",
-            methods=with_coefficients(partial(_taken, name, other)),
+            with_coefficients(partial(_taken, name, other)),
         )
     known: Any = rule
-    if _uses_divided(known):
-        for slot, place in (("m", 1), ("v", 2)):
-            yield _stale(slot, partial(_divided, slot, place))
-        if "numerator" not in vars(rule) and "unbias_m" in now:
-            own = f"looks ahead as {rule.__name__} does" if "of_m" in now else ""
-            for by, word in ((0, "this"), (1, "the next")):
-                yield Deviation(
-                    f"look ahead, m corrected as in {word} step",
-                    f"looks one step of momentum ahead, correcting m as in {word} step",
-                    own or "steps along m without looking ahead",
-                    methods=partial(_ahead, by),
-                )
-    else:
-        for slot, still in _stills(known).items():
-            yield _stale(slot, partial(_directed, slot, still))
-        if "m" in rule._slots:
+    for slot, still in _stills(known).items():
+        yield _stale(slot, partial(_directed, slot, still))
+    if "unbias_m" in now:
+        own = f"looks ahead as {rule.__name__} does" if "of_m" in now else ""
+        for by, word in ((0, "this"), (1, "the next")):
             yield Deviation(
-                "state updated first",
-                "updates its averages before it takes its direction from them",
-                "updates its averages as it takes its direction",
-                methods=_updated_first,
+                f"look ahead, m corrected as in {word} step",
+                f"looks one step of momentum ahead, correcting m as in {word} step",
+                own or "steps along m without looking ahead",
+                partial(_ahead, by),
             )
+    elif "m" in rule._slots:
+        yield Deviation(
+            "state updated first",
+            "updates its averages before it takes its direction from them",
+            "updates its averages as it takes its direction",
+            _updated_first,
+        )
     for slot in rule._slots:
         if slot.endswith("_max"):
             yield Deviation(
                 f"{slot} forgotten",
                 f"divides by {slot.removesuffix('_max')} as it is now",
                 f"divides by the largest {slot.removesuffix('_max')} so far",
-                methods=partial(_forgotten, slot),
+                partial(_forgotten, slot),
             )
-    if "fresh" in now:
+    if calls(rule, accelerated):
         yield from _of_momentum()
 
 
@@ -73,13 +70,13 @@ def _other_weights(name: str) -> Iterator[Deviation]:
         f"{name} weights swapped",
         f"gives the old value in {called} the weight 1 - b and the new one b",
         f"gives the old value in {called} the weight b and the new one 1 - b",
-        methods=with_coefficients(lambda rule, s: {**s, name: s[name][::-1]}),
+        with_coefficients(lambda rule, s: {**s, name: s[name][::-1]}),
     )
     yield Deviation(
         f"{name} sum",
         f"keeps a decaying sum in {called}, adding the new value whole",
         f"weights the new value in {called} by 1 - b",
-        methods=with_coefficients(lambda rule, s: {**s, name: (s[name][0], 1.0)}),
+        with_coefficients(lambda rule, s: {**s, name: (s[name][0], 1.0)}),
     )
 
 
@@ -92,42 +89,19 @@ def _stale(slot: str, methods: Any) -> Deviation:
         f"stale {slot}",
         f"steps by {slot} as it was before this gradient",
         f"steps by {slot} with this gradient in it",
-        methods=methods,
+        methods,
     )
 
 
-def _divided(name: str, place: int, cls: Any) -> dict[str, Any]:
-    def divided(self: Any, xp: Any, *arrays: Any) -> Any:
-        given = [*arrays]
-        given[place] = getattr(arrays[3], name)
-        direction, slots = cls.divided(self, xp, *given)
-        return direction, {**slots, name: arrays[place]}
+class _Look:
+    """In place of the correction of m: what the step goes along, from the new m."""
 
-    return {"divided": divided}
+    def __init__(self, of_m: float, rest: Any) -> None:
+        self.of_m = of_m
+        self.rest = rest
 
-
-class _ReachedError(Exception):
-    pass
-
-
-@cache
-def _uses_divided(rule: Any) -> bool:
-    """Whether the averages are made before the function that divides them; found by trying."""
-
-    def divided(self: Any, xp: Any, *arrays: Any) -> Any:
-        raise _ReachedError
-
-    made = types.new_class(
-        rule.__name__, (rule,), {"register": False}, lambda space: space.update(divided=divided)
-    )()
-    if not hasattr(rule, "divided") or made.needs == "tree":
-        return False
-    param = numpy.ones((4, 4))
-    try:
-        made.update(param, param, made.init(param))
-    except _ReachedError:
-        return True
-    return False
+    def __mul__(self, m: Any) -> Any:
+        return self.rest + self.of_m * m
 
 
 def _ahead(by: int, cls: Any) -> dict[str, Any]:
@@ -137,10 +111,11 @@ def _ahead(by: int, cls: Any) -> dict[str, Any]:
         beta, rest = found["beta1"]
         return {**found, "of_m": beta * later, "of_grad": rest * found["unbias_m"]}
 
-    def numerator(self: Any, grad: Any, m: Any, s: Any) -> Any:
-        return s.of_grad * grad + s.of_m * m
+    def direction(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
+        s = changed(s, unbias_m=_Look(s.of_m, s.of_grad * grad))
+        return cls.direction(self, xp, grad, param, state, s)
 
-    return {"coefficients": coefficients, "numerator": numerator}
+    return {"coefficients": coefficients, "direction": direction}
 
 
 STILL: dict[str, Any] = {"momentum": 1.0, "fresh": 0.0}
@@ -176,23 +151,17 @@ def _equal(one: Any, other: Any) -> bool:
 
 def _directed(slot: str, still: dict[str, Any], cls: Any) -> dict[str, Any]:
     def direction(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
-        before, slots = cls.direction(self, xp, grad, param, state, _replaced(s, still))
+        before, slots = cls.direction(self, xp, grad, param, state, changed(s, **still))
         _, new = cls.direction(self, xp, grad, param, state, s)
         return before, {**slots, **({slot: new[slot]} if slot in new else {})}
 
     return {"direction": direction}
 
 
-def _replaced(record: Any, values: dict[str, Any]) -> Any:
-    found = Record({})
-    vars(found).update({**vars(record), **values})
-    return found
-
-
 def _forgotten(slot: str, cls: Any) -> dict[str, Any]:
     def direction(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
-        if hasattr(state, slot):
-            state = _replaced(state, {slot: 0 * getattr(state, slot)})
+        if slot in state:
+            state = changed(state, **{slot: 0 * getattr(state, slot)})
         return cls.direction(self, xp, grad, param, state, s)
 
     return {"direction": direction}
@@ -201,7 +170,7 @@ def _forgotten(slot: str, cls: Any) -> dict[str, Any]:
 def _updated_first(cls: Any) -> dict[str, Any]:
     def direction(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
         _, new = cls.direction(self, xp, grad, param, state, s)
-        after, _ = cls.direction(self, xp, grad, param, _replaced(state, new), s)
+        after, _ = cls.direction(self, xp, grad, param, changed(state, **new), s)
         return after, new
 
     return {"direction": direction}
@@ -212,21 +181,21 @@ def _of_momentum() -> Iterator[Deviation]:
         "fresh complement",
         "weights what goes into the momentum by the rest of what it should",
         "weights what goes into the momentum by 1 - momentum in a mean, 1 - dampening in a sum",
-        methods=with_coefficients(lambda rule, s: {**s, "fresh": 1 - s["fresh"]}),
+        with_coefficients(lambda rule, s: {**s, "fresh": 1 - s["fresh"]}),
     )
     yield Deviation(
         "nesterov with the step whole",
         "adds the whole step to the momentum when it looks ahead",
         "adds the step with its weight in the mean when it looks ahead",
-        methods=_whole_ahead,
+        with_calls({accelerated: _whole}),
     )
 
 
-def _whole_ahead(cls: Any) -> dict[str, Any]:
-    def accelerated(self: Any, xp: Any, step: Any, state: Any, s: Any) -> Any:
-        direction, slots = cls.accelerated(self, xp, step, state, s)
-        if not (self.nesterov and slots):
+def _whole(now: Any) -> Any:
+    def accelerated(rule: Any, xp: Any, step: Any, state: Any, s: Any) -> Any:
+        direction, slots = now(rule, xp, step, state, s)
+        if not (rule.nesterov and slots):
             return direction, slots
-        return (s.lr * step if self.lr_at == "inside" else step) + s.momentum * slots["m"], slots
+        return (s.lr * step if rule.lr_at == "inside" else step) + s.momentum * slots["m"], slots
 
-    return {"accelerated": accelerated}
+    return accelerated

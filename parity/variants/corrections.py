@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy
 
+from samestep.parts.moments import gathered, root
+from samestep.quirks import calls, with_calls, with_coefficients
 from samestep.rule import Rule
+from samestep.vocabulary import debias
 
-from .deviation import Deviation, Least, first_coefficients, of_gathered, with_coefficients
+from .deviation import Deviation, Least, first_coefficients, of_debias, of_gathered
 
 __all__ = ["of_corrections", "of_eps"]
 
 
 def of_corrections(rule: type[Rule]) -> Iterator[Deviation]:
     """What is done otherwise with ``1 - beta^t``."""
-    if not hasattr(rule, "gathered"):
+    if not calls(rule, debias):
         return
     now = first_coefficients(rule)
     yield from _of_whole(rule, now)
@@ -30,14 +33,12 @@ def of_corrections(rule: type[Rule]) -> Iterator[Deviation]:
             "divides m by 1 - beta1^t",
             methods=with_coefficients(lambda rule, s: {**s, "unbias_m": 1 / s["unbias_m"]}),
         )
-    if hasattr(rule, "root"):
+    if calls(rule, root):
         yield Deviation(
             "v corrected outside the root",
             "divides the root by 1 - beta^t, and not the mean under it",
             "divides the mean under the root by 1 - beta^t",
-            methods=lambda cls: {
-                "root": lambda self, xp, gathered=1.0: cls.root(self, xp, gathered**2)  # type: ignore[attr-defined]
-            },
+            methods=_of_root(lambda now, rule, xp, gained: now(rule, xp, gained**2)),
         )
 
 
@@ -49,29 +50,25 @@ def _of_whole(rule: type[Rule], now: dict[str, Any]) -> Iterator[Deviation]:
             "corrects m by 1 - beta1^t",
             methods=with_coefficients(lambda rule, s: {**s, "unbias_m": 1.0}),
         )
-    if hasattr(rule, "root") and "bias_correction" in rule.fields():
+    if calls(rule, root) and "bias_correction" in rule.fields():
         yield Deviation(
             "v uncorrected",
             "does not correct the mean under the root for its start at zero",
             "corrects the mean under the root by 1 - beta^t",
-            methods=lambda cls: {
-                "root": lambda self, xp, gathered=1.0: cls.root(self, xp, 1.0)  # type: ignore[attr-defined]
-            },
+            methods=_of_root(lambda now, rule, xp, gained: now(rule, xp, 1.0)),
         )
     yield Deviation(
         "correction in float32",
         "computes 1 - beta^t in float32",
         "computes 1 - beta^t in float64",
-        methods=of_gathered(_in_float32),
+        methods=of_debias(_in_float32),
         loose=True,
     )
     yield Deviation(
         "beta in float32",
         "computes 1 - beta^t with beta rounded to float32",
         "computes 1 - beta^t in float64",
-        methods=of_gathered(
-            lambda gathered, rule, beta, t: gathered(float(numpy.float32(beta)), t)
-        ),
+        methods=of_debias(lambda debias, beta, t: debias(float(numpy.float32(beta)), t)),
     )
     if {"r", "trusted"} <= now.keys():
         yield Deviation(
@@ -83,7 +80,7 @@ def _of_whole(rule: type[Rule], now: dict[str, Any]) -> Iterator[Deviation]:
         )
 
 
-def _in_float32(gathered: Any, rule: Any, beta: Any, t: Any) -> Any:
+def _in_float32(debias: Any, beta: Any, t: Any) -> Any:
     single = numpy.float32
     return float(single(1) - single(beta) ** single(t))
 
@@ -101,7 +98,7 @@ def _rho_in_float32(cls: Any) -> dict[str, Any]:
             found["r"] = float(numpy.sqrt(square))
         return found
 
-    return {"coefficients": coefficients, **of_gathered(_in_float32)(cls)}
+    return {**of_debias(_in_float32)(cls), "coefficients": coefficients}
 
 
 def _of_other_steps() -> Iterator[Deviation]:
@@ -110,24 +107,24 @@ def _of_other_steps() -> Iterator[Deviation]:
             f"correction one step {word}",
             f"corrects as if it were one step {word}",
             "corrects by the steps taken, this one included",
-            methods=of_gathered(partial(_shifted, by)),
+            methods=of_debias(partial(_shifted, by)),
         )
     yield Deviation(
         "correction of the first step",
         "divides by 1 - beta in every step",
         "divides by 1 - beta^t",
-        methods=of_gathered(lambda gathered, rule, beta, t: gathered(beta, 1)),
+        methods=of_debias(lambda debias, beta, t: debias(beta, 1)),
     )
 
 
-def _shifted(by: int, gathered: Any, rule: Any, beta: Any, t: Any) -> Any:
-    return gathered(beta, max(t + by, 1))
+def _shifted(by: int, debias: Any, beta: Any, t: Any) -> Any:
+    return debias(beta, max(t + by, 1))
 
 
 def _of_single_averages(rule: type[Rule], now: dict[str, Any]) -> Iterator[Deviation]:
     fields = rule.fields()
-    if "betas" in fields:
-        known = [("unbias_m" in now), hasattr(rule, "divided")]
+    if "betas" in fields and calls(rule, gathered):
+        known = [("unbias_m" in now), calls(rule, root) and len(fields["betas"].default) == 2]
         for place in range(len(fields["betas"].default)):
             if not any(known[place : place + 1]):
                 yield Deviation(
@@ -178,21 +175,27 @@ def of_eps(rule: type[Rule]) -> Iterator[Deviation]:
             "adds eps = {eps:g} under the root",
             methods=with_coefficients(lambda rule, s: {**s, "eps": _Beside(s["eps"])}),
         )
-    elif "inside" in (rule.fields()["eps_at"].choices or ()) and hasattr(rule, "root"):  # type: ignore[union-attr]
+    elif "inside" in (rule.fields()["eps_at"].choices or ()) and calls(rule, root):  # type: ignore[union-attr]
         yield Deviation(
             "eps under the root uncorrected",
             "adds eps = {eps:g} to the mean under the root before its correction",
             "adds eps = {eps:g} to the mean under the root after its correction",
-            methods=_uncorrected,
+            methods=_of_root(_under_uncorrected),
         )
 
 
-def _uncorrected(cls: Any) -> dict[str, Any]:
-    def root(self: Any, xp: Any, gathered: Any = 1.0) -> Any:
-        found = cls.root(self, xp, gathered)
-        return {**found, "under": found["under"] / gathered} if "under" in found else found
+def _of_root(change: Any) -> Any:
+    """Other coefficients under a root: ``change(root, rule, xp, gathered)``."""
 
-    return {"root": root}
+    def other(now: Any) -> Any:
+        return lambda rule, xp, gathered=1.0: change(now, rule, xp, gathered)
+
+    return with_calls({root: other})
+
+
+def _under_uncorrected(now: Any, rule: Any, xp: Any, gathered: Any) -> dict[str, Any]:
+    found: dict[str, Any] = now(rule, xp, gathered)
+    return {**found, "under": tuple(term / gathered for term in found["under"])}
 
 
 class _Beside(Least):
@@ -206,6 +209,5 @@ def _bounded(rule: Rule, s: dict[str, Any]) -> dict[str, Any]:
     root = s.get("root")
     if not isinstance(root, dict):
         return {**s, "eps": Least(s["eps"])}
-    place = "beside" if "beside" in root else "under"
-    own = {"eps": Least(s["eps"])} if "u" in rule.slots() else {}
-    return {**s, **own, "root": {**root, place: Least(root[place])}} if place in root else s
+    place = "beside" if root["beside"] else "under"
+    return {**s, "root": {**root, place: tuple(map(Least, root[place]))}}

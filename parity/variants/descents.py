@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from samestep.parts.layerwise import rescaled
+from samestep.parts.moments import root
+from samestep.quirks import calls, with_calls, with_coefficients
 from samestep.rule import Rule
 from samestep.vocabulary import decayed_direction, decayed_parameter, norm, trust_ratio
 
-from .deviation import Deviation, first_coefficients, with_coefficients
+from .deviation import Deviation, first_coefficients
 
 __all__ = ["of_ratios", "of_steps"]
 
@@ -101,22 +104,22 @@ def _growing(rule: Rule, s: dict[str, Any]) -> dict[str, Any]:
 
 def of_ratios(rule: type[Rule]) -> Iterator[Deviation]:
     """What is done otherwise with a trust ratio."""
-    if not hasattr(rule, "rescaled"):
+    if not calls(rule, rescaled):
         return
     yield Deviation(
         "eps in the ratio",
         "adds eps = {eps:g} to the norm in the divisor of the trust ratio",
         "divides by the norm alone in the trust ratio",
-        methods=lambda cls: {"rescaled": _over_more},
+        methods=_rescaling(_over_more),
     )
-    if "unbias_m" in first_coefficients(rule) and hasattr(rule, "root"):
+    if "unbias_m" in first_coefficients(rule) and calls(rule, root):
         yield Deviation(
             "correction after the ratio",
             "corrects by 1 - beta1^t after the trust ratio, and not before it",
             "corrects m and v before the trust ratio",
             methods=_corrected_late,
         )
-    for name, says, instead, rescaled in (
+    for name, says, instead, other in (
         (
             "no trust ratio",
             "does not multiply its direction by a trust ratio",
@@ -136,11 +139,11 @@ def of_ratios(rule: type[Rule]) -> Iterator[Deviation]:
             _decayed_beside,
         ),
     ):
-        yield Deviation(name, says, instead, methods=_rescaling(rescaled))
+        yield Deviation(name, says, instead, methods=_rescaling(other))
 
 
 def _rescaling(function: Any) -> Any:
-    return lambda cls: {"rescaled": function}
+    return with_calls({rescaled: lambda now: function})
 
 
 def _size(xp: Any, param: Any, s: Any) -> Any:
@@ -171,7 +174,5 @@ def _corrected_late(cls: Any) -> dict[str, Any]:
         found = cls.coefficients(self, xp, t)
         return {**found, "rate": found["rate"] * found["unbias_m"], "unbias_m": 1.0}
 
-    return {
-        "coefficients": coefficients,
-        "root": lambda self, xp, gathered=1.0: cls.root(self, xp, 1.0),
-    }
+    uncorrected = with_calls({root: lambda now: lambda rule, xp, gained=1.0: now(rule, xp, 1.0)})
+    return {**uncorrected(cls), "coefficients": coefficients}

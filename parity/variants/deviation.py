@@ -1,4 +1,4 @@
-"""What a deviation is: something that is done otherwise in a rule and is no option of it."""
+"""What a deviation is: a quirk that no library is known for, but that is a likely mistake."""
 
 from __future__ import annotations
 
@@ -9,36 +9,30 @@ from typing import Any
 import numpy
 
 from samestep.declaration import Hyper
+from samestep.parts.moments import gathered
+from samestep.quirks import Methods, Quirk, with_calls
 from samestep.rule import Rule
+from samestep.vocabulary import debias
 
 __all__ = [
     "Deviation",
     "Least",
-    "Methods",
     "Numbers",
     "first_coefficients",
     "is_pair",
+    "of_debias",
     "of_gathered",
-    "with_coefficients",
 ]
 
 Numbers = Mapping[str, Any]
-Methods = Callable[[type[Rule]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Deviation:
-    """Something that is done otherwise and is no option of the rule."""
+class Deviation(Quirk):
+    """A quirk that may be in other numbers too, or in when the gradients come."""
 
-    name: str
-    says: str
-    """What one side does, after its name; braces are filled with the rule's numbers."""
-    instead: str
-    """What the other side does that does not do so."""
     numbers: Callable[[Numbers], Numbers | None] | None = None
     """Other numbers, or ``None`` where it makes no difference."""
-    methods: Methods | None = None
-    """What the copy of the class does otherwise."""
     late: int = 0
     """How many steps late the gradients come."""
     loose: bool = False
@@ -57,32 +51,25 @@ class Least:
         return numpy.maximum(other, self.value)
 
 
-def with_coefficients(
-    change: Callable[[Rule, dict[str, Any]], dict[str, Any]], by: int = 0
-) -> Methods:
-    """Other coefficients of a step, or those of another step; no step comes before the first."""
-
-    def methods(cls: type[Rule]) -> dict[str, Any]:
-        def coefficients(self: Rule, xp: Any, t: Any) -> dict[str, Any]:
-            return change(self, cls.coefficients(self, xp, max(t + by, 1)))
-
-        return {"coefficients": coefficients}
-
-    return methods
+def of_debias(change: Callable[..., Any]) -> Methods:
+    """Another correction for a start at zero: ``change(debias, beta, t)``."""
+    return with_calls(
+        {debias: lambda now: lambda xp, beta, t: change(lambda b, at: now(xp, b, at), beta, t)}
+    )
 
 
 def of_gathered(change: Callable[..., Any]) -> Methods:
-    """Another ``gathered``: ``change(gathered, rule, beta, t)``, if averages are corrected."""
+    """The same, with the rule: ``change(gathered, rule, beta, t)``, if averages are corrected."""
 
-    def methods(cls: Any) -> dict[str, Any]:
-        def gathered(self: Any, xp: Any, beta: Any, t: Any) -> Any:
-            if not self.bias_correction:
+    def other(now: Any) -> Any:
+        def gathered(rule: Any, xp: Any, beta: Any, t: Any) -> Any:
+            if not rule.bias_correction:
                 return 1.0
-            return change(lambda b, at: cls.gathered(self, xp, b, at), self, beta, t)
+            return change(lambda b, at: now(rule, xp, b, at), rule, beta, t)
 
-        return {"gathered": gathered}
+        return gathered
 
-    return methods
+    return with_calls({gathered: other})
 
 
 def first_coefficients(rule: type[Rule], t: int = 3) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""What can be done otherwise in a rule, beside its options: every deviation that applies to it.
+"""What can be done otherwise in a rule, beside its options: quirks of libraries, and mistakes.
 
-Deviations work on what rules have: their numbers, the coefficients of a step, the weights of their
-averages, and the way in which they descend. So they need not know the rule.
+Deviations work on what ``samestep.quirks`` says that every rule has, so they need not know it.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from samestep.quirks import Quirk
 from samestep.rule import Rule
 from samestep.wrapper import Wrapper
 
@@ -31,6 +31,11 @@ def deviations(rule: type[Rule]) -> tuple[Deviation, ...]:
     return _deviations(known)
 
 
+def _known(quirk: Quirk) -> Deviation:
+    """The quirk of a library."""
+    return Deviation(quirk.name, quirk.says, quirk.instead, quirk.methods, quirk.rules)
+
+
 @cache
 def _deviations(rule: Any) -> tuple[Deviation, ...]:
     if issubclass(rule, Wrapper):
@@ -38,5 +43,6 @@ def _deviations(rule: Any) -> tuple[Deviation, ...]:
     if isinstance(rule.needs, property):  # a route
         return ()
     found = [deviation for kind in KINDS for deviation in kind(rule)]
+    found = [*map(_known, rule.quirks_known()), *found]
     found.sort(key=lambda deviation: deviation.loose)  # what explains exactly comes first
     return tuple({deviation.name: deviation for deviation in found}.values())

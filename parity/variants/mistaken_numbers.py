@@ -39,7 +39,7 @@ def of_numbers(rule: type[Rule]) -> Iterator[Deviation]:
             f"{name} in float32",
             f"rounds {name} to float32",
             f"uses {name} as it is given",
-            partial(_rounded, name),
+            numbers=partial(_rounded, name),
         )
 
 
@@ -57,7 +57,7 @@ def _of_pairs(fields: Fields) -> Iterator[Deviation]:
             f"swapped {name}",
             f"takes {second} for {called[0]} and {first} for {called[1]}",
             f"takes {called[0]} = {first} and {called[1]} = {second}",
-            partial(_exchanged, name),
+            numbers=partial(_exchanged, name),
         )
 
 
@@ -74,7 +74,7 @@ def _complements(name: str, field: Hyper) -> Iterator[Deviation]:
             f"1 - {called}",
             f"takes 1 - {called} for {called} = {{{at}:g}}",
             f"takes {called} = {{{at}:g}}",
-            partial(_complemented, name, place),
+            numbers=partial(_complemented, name, place),
         )
 
 
@@ -95,7 +95,7 @@ def _ignored(fields: Fields) -> Iterator[Deviation]:
                 f"no {name}",
                 f"ignores {name} = {shown}",
                 f"uses {name} = {shown}",
-                partial(_having, name, value),
+                numbers=partial(_having, name, value),
             )
 
 
@@ -122,7 +122,7 @@ def _of_eps() -> Iterator[Deviation]:
             name,
             f"uses {word} of eps = {{eps:g}}",
             "uses eps = {eps:g} as it is",
-            partial(_powered, power),
+            numbers=partial(_powered, power),
         )
 
 
@@ -135,32 +135,32 @@ def _of_lr(usual: float) -> Iterator[Deviation]:
         "no lr",
         f"ignores lr = {{lr:g}} and takes {usual:g}",
         "uses lr = {lr:g}",
-        lambda v: None if callable(v["lr"]) or v["lr"] == usual else {"lr": usual},
+        numbers=lambda v: None if callable(v["lr"]) or v["lr"] == usual else {"lr": usual},
     )
     yield Deviation(
         "decay times lr twice",
         "multiplies the decay by lr once more",
         "multiplies the decay by lr no more than that",
-        lambda v: _decay_times(1, v),
+        numbers=lambda v: _decay_times(1, v),
     )
     yield Deviation(
         "decay not times lr",
         "does not multiply the decay by lr = {lr:g}",
         "multiplies the decay by lr = {lr:g}",
-        lambda v: _decay_times(-1, v),
+        numbers=lambda v: _decay_times(-1, v),
     )
     for shift, word in ((1, "early"), (-1, "late")):
         yield Deviation(
             f"schedule one step {word}",
             f"reads the schedule of lr one step {word}",
             "reads the schedule of lr at its own step, from 0",
-            partial(_rescheduled, partial(_shifted, shift)),
+            numbers=partial(_rescheduled, partial(_shifted, shift)),
         )
     yield Deviation(
         "schedule frozen",
         "reads the schedule of lr once, at step 0",
         "reads the schedule of lr at every step",
-        partial(_rescheduled, lambda step: 0),
+        numbers=partial(_rescheduled, lambda step: 0),
     )
 
 

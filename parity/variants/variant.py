@@ -1,19 +1,16 @@
 """Variants of a rule: its options and numbers changed, and what people get wrong beside them.
 
 A variant is a rule with some changes. A change sets an option or a number that the rule declares,
-or plants a ``Deviation``: something that is no option, such as swapped betas. Deviations are
-applied to a copy of the rule's class, on what every rule has: its numbers, the coefficients of a
-step, and the way in which it descends. So they need not know the rule.
+or plants a ``Deviation``: something that is no option, such as swapped betas, or a library's quirk.
 """
 
 from __future__ import annotations
 
-import types
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import Any, NamedTuple
 
 from samestep.declaration import Hyper, Option, Storage
+from samestep.quirks import applied
 from samestep.rule import Rule
 
 from .deviation import Deviation, Numbers
@@ -56,8 +53,10 @@ class Variant:
 
     @property
     def plain(self) -> Rule:
-        """The rule with the values, without any deviation."""
-        return self.rule(**self.values)
+        """The rule with the values and the quirks of libraries, without any other deviation."""
+        known = {quirk.name for quirk in self.rule.quirks_known()}
+        names = tuple(change.field for change in self.changes if change.field in known)
+        return self.rule(**self.values, **({"quirks": names} if names else {}))
 
     @property
     def deviations(self) -> tuple[Deviation, ...]:
@@ -88,8 +87,7 @@ class Variant:
         kinds = [d for d in self.deviations if d.methods is not None]
         kinds.sort(key=lambda d: not d.loose)  # what comes later is built on what rounds
         try:
-            cls: Any = self.rule
-            return _copy(cls, tuple(kinds))(**values)
+            return applied(self.rule, kinds)(**values)
         except (TypeError, ValueError):
             return None
 
@@ -100,21 +98,6 @@ def _key(change: Change) -> str:
 
 def _defaults(rule: type[Rule]) -> dict[str, Any]:
     return {name: field.default for name, field in rule.fields().items()}
-
-
-@cache
-def _copy(rule: Any, kinds: tuple[Deviation, ...]) -> Any:
-    """The class with what the deviations do otherwise; it is registered nowhere."""
-    if not kinds:
-        return rule
-    made, kind = _copy(rule, kinds[:-1]), kinds[-1]
-    assert kind.methods is not None
-    body = partial(_filled, kind.methods(made))
-    return types.new_class(rule.__name__, (made,), {"register": False}, body)
-
-
-def _filled(found: dict[str, Any], space: dict[str, Any]) -> None:
-    space.update(found)
 
 
 def changes(rule: type[Rule], numbers: Numbers) -> list[Change]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from samestep.declaration import Hyper
+from samestep.quirks import Methods
 from samestep.rule import Rule
 
-from .deviation import Deviation, Least, Methods
+from .deviation import Deviation, Least
 
 __all__ = ["of_wrappers"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from samestep.declaration import Storage
-from samestep.parity.variants.variant import Change, Variant, changes
+from samestep.parity.variants.variant import DEVIATION, Change, Variant, changes
 from samestep.parity.variants.words import does
 from samestep.recording.reading import Step
 from samestep.rule import Rule
@@ -32,7 +32,7 @@ def instead(steps: Sequence[Step], rules: Rules, bound: Bound, each: bool) -> li
     The result is empty for a run of several rules, of a wrapper, or of too few steps.
     """
     own = [*rules.of(steps[0]).values()]
-    kinds = {type(rule) for rule in own}
+    kinds = {rule.published() for rule in own}
     if len(kinds) != 1 or isinstance(own[0], Wrapper) or len(steps) < LEAST:
         return []
     [cls] = kinds
@@ -52,7 +52,7 @@ def instead(steps: Sequence[Step], rules: Rules, bound: Bound, each: bool) -> li
 
 def _changes(cls: type[Rule], rule: Rule) -> list[Change]:
     fields, values = cls.fields(), rule.hypers
-    given = {name: value for name, value in values.items() if value != fields[name].default}
+    given = {n: v for n, v in values.items() if n in fields and v != fields[n].default}
     back = [
         Change(name, fields[name].default)
         for name in given
@@ -62,7 +62,10 @@ def _changes(cls: type[Rule], rule: Rule) -> list[Change]:
 
 
 def _variant(rule: Rule, change: Change) -> Variant:
-    return Variant(type(rule), tuple(sorted(rule.hypers.items()))).with_changes(change)
+    numbers = {name: value for name, value in rule.hypers.items() if name != "quirks"}
+    kept = (Change(name, DEVIATION) for name in rule.quirks)
+    made = Variant(rule.published(), tuple(sorted(numbers.items()))).with_changes(*kept)
+    return made.with_changes(change)
 
 
 def _fits(
@@ -114,4 +117,4 @@ def _said(change: Change, rule: Rule) -> str:
     variant = _variant(rule, change)
     if change.field in rule.fields():
         return does(variant, change.field)
-    return variant.deviations[0].says.format(**rule.hypers)
+    return next(d for d in variant.deviations if d.name == change.field).said(rule)[0]

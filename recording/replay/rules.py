@@ -83,13 +83,9 @@ class Rules:
         rules = {*self.of(step).values()}
         names = ", ".join(sorted({_title(rule) for rule in rules}))
         library = self.asked.like or LIBRARY.get(framework, framework)
-        theirs = [rule.dialects[library].values for rule in rules if library in rule.dialects]
-        alike = len(theirs) == len(rules) and all(
-            rule.hypers[name] == value
-            for rule in rules
-            for name, value in rule.dialects[library].values.items()
-            if self.asked.like is None
-        )
+        has_it = all(library in rule.dialects for rule in rules)
+        asked = self.asked.like is not None
+        alike = has_it and (asked or all(rule.speaks(library) for rule in rules))
         return f"{names} like {library}" if alike else names
 
     def _of(self, group: Mapping[str, Any]) -> Rule:

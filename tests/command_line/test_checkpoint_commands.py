@@ -963,7 +963,11 @@ def test_a_checkpoint_is_spread_over_files_and_put_together(tmp_path):
     [
         (samestep.Adan(lr=1e-2), "torch", "torch.optim has no class that computes Adan"),
         (samestep.Adan(lr=1e-2), "mlx", "mlx.optimizers has no class that computes Adan"),
-        (samestep.Adan(lr=1e-2), "optax", "difference_weight is 'beta2' here and '1-beta2'"),
+        (
+            samestep.Adan(lr=1e-2),
+            "optax",
+            "difference by b2 = 0.92, and optax weights",
+        ),
         (samestep.Adam(lr=1e-2, eps_root=1e-3), "torch", "eps_root"),
         (samestep.Lookahead(samestep.SGD(lr=1e-2)), "optax", "no transformation of optax"),
     ],

@@ -162,7 +162,7 @@ def test_a_rule_shows_everything_that_it_declares(rule: type[Rule], width: int) 
                 "'proximal'",
                 "gradient of the step before",
                 "optax.adan",
-                "difference_weight='1-beta2'",
+                "quirks=('difference by 1 - beta2',)",
             ],
         ),
         ("SGD", ["only with", "keras.optimizers.SGD", "lr=0.01", "decays only with momentum"]),

@@ -71,7 +71,7 @@ def test_the_page_says_what_differs_where_and_how_to_see_it_again(differ):
     )
     assert "weights the gradient difference by 1 - b2 = 0.08" in said
     assert "weights the gradient difference by b2 = 0.92" in said
-    assert "difference_weight='1-beta2'" in said and "difference_weight='beta2'" in said
+    assert "quirks=('difference by 1 - beta2',)" in said
     assert f"step {differ.first[0]}in {differ.first[1]}" in said.replace(" in ", "in ")
     assert "(0.98, 0.92, 0.99)" in said and "in float64" in said
     assert "--set 'a.like=" in said

@@ -69,7 +69,7 @@ DECAY = "'l2', 'decoupled', 'absolute', 'proximal', 'in_update', 'l2+proximal'"
             lambda: AdamW(learning_rate=1),
             TypeError,
             "AdamW(learning_rate=1): there is no learning_rate; AdamW takes lr, betas, eps, "
-            "eps_root, weight_decay, eps_at, bias_correction, start, amsgrad, decay, maximize, "
+            "eps_root, weight_decay, eps_at, bias_correction, amsgrad, decay, maximize, "
             "state_dtype, like, mask, groups. Did you mean lr?",
         ),
         (lambda: AdamW(weight_deacy=1), TypeError, "Did you mean weight_decay?"),
@@ -115,7 +115,7 @@ DECAY = "'l2', 'decoupled', 'absolute', 'proximal', 'in_update', 'l2+proximal'"
         (
             lambda: AdamW(amsgrad=1),
             ValueError,
-            "AdamW(amsgrad=1): amsgrad must be one of False, True, 'corrected'",
+            "AdamW(amsgrad=1): amsgrad must be True or False",
         ),
         (
             lambda: AdamW(decay=numpy.array([1, 2])),

@@ -14,11 +14,14 @@ import numpy
 import pytest
 
 import samestep
+from samestep import vocabulary, weight_decay
 from samestep.parity import record
 from samestep.parity.comparison import Comparison, compared
 from samestep.parity.subjects.subject import Subject, subject
 from samestep.parity.variants.variant import Variant, changes
-from samestep.rule import Rule, registry
+from samestep.parts import layerwise, moments, momentum
+from samestep.quirks import with_calls
+from samestep.rule import registry
 from samestep.wrapper import Wrapper
 
 ROOTS = {"torch", "optax", "mlx", "keras", "jax"}
@@ -50,14 +53,14 @@ DIFFER = [
     (
         "optax.adan",
         "samestep:Adan",
-        {"difference_weight": ("1-beta2", "beta2"), "decay": ("in_update", "proximal")},
+        {"difference by 1 - beta2": (True, False), "decay": ("in_update", "proximal")},
         "optax.adan weights the gradient difference by 1 - b2 = 0.08; "
         "samestep:Adan weights the gradient difference by b2 = 0.92",
     ),
     (
         "optax.rprop",
         "torch.optim.Rprop",
-        {"lag": (True, False)},
+        {"one step late": (True, False)},
         "optax.rprop applies the update of the step before; "
         "torch.optim.Rprop applies each update at once",
     ),
@@ -77,7 +80,7 @@ DIFFER = [
     (
         "optax.amsgrad",
         "torch.optim.Adam, amsgrad=True",
-        {"amsgrad": ("corrected", True)},
+        {"maximum of the corrected v": (True, False)},
         "optax.amsgrad divides by the largest v so far, taken after its correction; "
         "torch.optim.Adam divides by the largest v so far, taken before its correction",
     ),
@@ -321,34 +324,39 @@ def test_both_get_the_same_numbers_where_both_let_them_be_chosen() -> None:
 # Planted faults.
 
 
-def faulty(name: str, method: str, old: str, new: str) -> type[Rule]:
-    """A copy of a rule's class with a piece of one of its functions replaced."""
+def faulty(name: str, function: str, old: str, new: str) -> Any:
+    """A copy of a rule's class with a piece of a method, or of a function it calls, replaced."""
     rule = registry[name]
-    owner = next(base for base in rule.__mro__ if method in vars(base))
-    source = textwrap.dedent(inspect.getsource(vars(owner)[method]))
-    assert source.count(old) == 1, f"{owner.__name__}.{method} holds {old!r} {source.count(old)}x"
-    space = {**vars(importlib.import_module(owner.__module__)), "OWNER": owner, "clamped": clamped}
-    space["LR"] = rule.fields()["lr"].default
-    text = source.replace(old, new).replace("super()", "super(OWNER, self)")
-    exec(text, space | {"numpy": numpy}, local := {})  # type: ignore[arg-type]
-    return types.new_class(
-        name, (rule,), {"register": False}, lambda body: body.update({method: local[method]})
-    )
+    owner = next((base for base in rule.__mro__ if function in vars(base)), None)
+    if owner is None:
+        parts = (moments, momentum, layerwise, vocabulary, weight_decay)
+        module = next(part for part in parts if function in vars(part))
+        original = getattr(module, function)
+    else:
+        module, original = importlib.import_module(owner.__module__), vars(owner)[function]
+    source = textwrap.dedent(inspect.getsource(original))
+    assert source.count(old) == 1, f"{function} of {name} holds {old!r} {source.count(old)}x"
+    space = {**vars(module), "clamped": clamped, "numpy": numpy}
+    exec(source.replace(old, new), space | {"LR": rule.fields()["lr"].default}, made := {})  # type: ignore[arg-type]
+    changed = made[function]
+    found = {function: changed} if owner else with_calls({original: lambda now: changed})(rule)
+    assert found, f"{name} does not call {function}"
+    return types.new_class(name, (rule,), {"register": False}, lambda body: body.update(found))
 
 
 def clamped(xp: Any, x: Any, v: Any, root: Any) -> Any:
-    return x / numpy.maximum(root.scale * numpy.sqrt(v), root.beside)
+    return x / numpy.maximum(root.scale * numpy.sqrt(v), root.beside[0])
 
 
 ADAMW = {"lr": 0.01, "eps": 1e-3, "betas": (0.8, 0.99)}
 MOMENTUM = {"momentum": 0.9, "weight_decay": 0.1}
 FAULTS = {
     "swapped betas": (
-        *("AdamW", ADAMW, "scalars"),
-        *("beta1, beta2 = self.betas[:2]", "beta2, beta1 = self.betas[:2]"),
+        *("AdamW", ADAMW, "corrections"),
+        *("beta1, beta2 = rule.betas", "beta2, beta1 = rule.betas"),
     ),
-    "m uncorrected": ("AdamW", ADAMW, "scalars", "1 / gathered_m", "1.0"),
-    "v uncorrected": ("AdamW", ADAMW, "scalars", "else gathered_v)", "else 1.0)"),
+    "m uncorrected": ("AdamW", ADAMW, "corrections", "1 / gathered(rule, xp, beta1, t)", "1.0"),
+    "v uncorrected": ("AdamW", ADAMW, "corrections", "xp, gathered(rule, xp, beta2, t))", "xp)"),
     "correction one step later": ("Adam", ADAMW, "gathered", "beta, t)", "beta, t + 1)"),
     "correction in float32": (
         *("AdamW", {}, "gathered"),
@@ -358,15 +366,15 @@ FAULTS = {
         *("AdamW", ADAMW, "gathered"),
         *("debias(xp, beta, t)", "1 - float(numpy.float32(beta)) ** t"),
     ),
-    "eps squared": ("Yogi", {}, "_root", "eps = self.eps", "eps = self.eps**2"),
-    "root of eps": ("AdamW", ADAMW, "_root", "eps = self.eps", "eps = self.eps**0.5"),
-    "no eps": ("AdamW", ADAMW, "_root", "eps = self.eps", "eps = 0.0"),
-    "eps as a bound": ("AdamW", ADAMW, "divided", "over_root(xp,", "clamped(xp,"),
-    "beta1 weights swapped": ("AdamW", ADAMW, "mean", "s.beta1)", "s.beta1[::-1])"),
-    "beta2 sum": ("AdaBelief", {}, "square", "s.beta2", "(s.beta2[0], 1.0)"),
+    "eps squared": ("Yogi", {}, "root", "rule.eps,", "rule.eps**2,"),
+    "root of eps": ("AdamW", ADAMW, "root", "rule.eps,", "rule.eps**0.5,"),
+    "no eps": ("AdamW", ADAMW, "root", "rule.eps,", "0.0,"),
+    "eps as a bound": ("AdamW", ADAMW, "direction", "over_root(xp,", "clamped(xp,"),
+    "beta1 weights swapped": ("AdamW", ADAMW, "direction", "s.beta1)", "s.beta1[::-1])"),
+    "beta2 sum": ("AdaBelief", {}, "direction", "s.beta2", "(s.beta2[0], 1.0)"),
     "1 - alpha": ("RMSprop", MOMENTUM, "scalars", "weights(self.alpha)", "weights(1 - self.alpha)"),
-    "stale m": ("AdamW", ADAMW, "divided", "(grad, m, s)", "(grad, state.m, s)"),
-    "stale v": ("AdamW", ADAMW, "divided", "v, s.root)", "state.v + 0 * v, s.root)"),
+    "stale m": ("AdamW", ADAMW, "direction", "s.unbias_m * m", "s.unbias_m * state.m"),
+    "stale v": ("AdamW", ADAMW, "direction", "divisor, s.root", "state.v, s.root"),
     "decay after the step": (
         *("AdamW", ADAMW, "descended"),
         *("decay_families.descend(param, direction, s)", "s.keep * (param - s.rate * direction)"),
@@ -381,7 +389,7 @@ FAULTS = {
         *('own.get("weight_decay", self.weight_decay)', "self.lr * self.weight_decay"),
     ),
     "look ahead, m corrected as in this step": (
-        *("AdamW", ADAMW, "numerator"),
+        *("AdamW", ADAMW, "direction"),
         *("s.unbias_m * m", "s.unbias_m * (s.beta1[0] * m + s.beta1[1] * grad)"),
     ),
     "maximize": ("AdamW", ADAMW, "prepared", "-grad if self", "-grad if not self"),
@@ -393,22 +401,22 @@ FAULTS = {
     "bias_correction": ("AdamW", ADAMW, "gathered", "debias(xp, beta, t) if", "1.0 if"),
     "decay": ("AdamW", ADAMW, "coefficients", "family = self.decay", 'family = "absolute"'),
     "eps_at": (
-        *("AdamW", ADAMW, "_root"),
-        *('eps * scale if self.eps_at == "uncorrected" else eps', "eps * scale"),
+        *("AdamW", ADAMW, "root_of"),
+        *('eps * scale if eps_at == "uncorrected" else eps', "eps * scale"),
     ),
     "momentum_start": (
         *("SGD", {"momentum": 0.9, "dampening": 0.3}, "accelerated"),
-        *('if self.momentum_start == "gradient"', "if False"),
+        *('if rule.momentum_start == "gradient"', "if False"),
     ),
-    "nesterov": ("SGD", MOMENTUM, "accelerated", "if self.nesterov", "if True"),
+    "nesterov": ("SGD", MOMENTUM, "accelerated", "if rule.nesterov", "if True"),
     "momentum_form": ("SGD", MOMENTUM, "accelerated", "s.fresh", "(1 - s.momentum)"),
-    "difference_weight": (
+    "difference by 1 - beta2": (
         *("Adan", {}, "scalars"),
-        *('beta2 if self.difference_weight == "beta2" else rest', "rest"),
+        *('"beta3": weights(beta3)}', '"beta3": weights(beta3)}; beta2 = 1 - beta2'),
     ),
-    "keep_previous": (
+    "previous gradient not kept": (
         *("Adan", {}, "direction"),
-        *("choose(xp, s.first, grad, state.prev) if self.keep_previous", "0 * grad if True"),
+        *("choose(xp, s.first, grad, state.prev)", "0 * grad"),
     ),
     "momentum_schedule": ("NAdam", ADAMW, "scalars", "0.5 - 0.5 * expm1(", "1 - 0.0 * expm1("),
 }
@@ -426,7 +434,7 @@ def test_a_planted_fault_is_named(name: str) -> None:
 
 def test_what_the_numbers_do_not_tell_apart_is_said_with_an_or() -> None:
     """An eps that bounds a root of 1e-5 from below does nothing, as if it were not there."""
-    wrong = faulty("AdamW", "divided", "over_root(xp,", "clamped(xp,")
+    wrong = faulty("AdamW", "direction", "over_root(xp,", "clamped(xp,")
     found = compared(subject(wrong), subject("samestep:AdamW"))
     (sentence,) = found.sentences
     assert "ignores eps = 1e-08 or " in sentence
@@ -468,7 +476,7 @@ def test_two_planted_faults_are_both_named() -> None:
         "AdamW",
         (first,),
         {"register": False},
-        lambda body: body.update(gathered=vars(second)["gathered"]),
+        lambda body: body.update(scalars=vars(second)["scalars"]),
     )
     found = compared(subject(both, **ADAMW), subject("samestep:AdamW", **ADAMW))
     assert options(found).keys() == {"maximize", "correction one step later"}
@@ -502,9 +510,9 @@ NOT_KNOWN = {
     "one percent too far": (
         *("AdamW", "descended", "descend(param, direction", "descend(param, 1.01 * direction"),
     ),
-    "m to another power": ("AdamW", "numerator", "s.unbias_m * m", "s.unbias_m * m**3"),
-    "eps is one percent more": ("AdamW", "_root", "eps = self.eps", "eps = 1.01 * self.eps"),
-    "a random pattern of signs": ("AdamW", "numerator", "_m * m", f"_m * m * {SIGNS}"),
+    "m to another power": ("AdamW", "direction", "s.unbias_m * m", "s.unbias_m * m**3"),
+    "eps is one percent more": ("AdamW", "root", "rule.eps,", "1.01 * rule.eps,"),
+    "a random pattern of signs": ("AdamW", "direction", "_m * m", f"_m * m * {SIGNS}"),
 }
 
 

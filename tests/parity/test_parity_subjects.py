@@ -163,7 +163,7 @@ OTHERS: list[tuple[str, str, dict[str, tuple[Any, Any]], str]] = [
     (
         "holocron.optim.Adan",
         "samestep:Adan",
-        {"keep_previous": (False, True), "decay": ("l2+proximal", "proximal")},
+        {"previous gradient not kept": (True, False), "decay": ("l2+proximal", "proximal")},
         "holocron.optim.Adan never stores the gradient of the step before",
     ),
     (

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+from samestep import quirks
 from samestep.arrays import listed
 from samestep.checkpoints.state import CheckpointError
 from samestep.rule import Rule
@@ -107,6 +108,13 @@ def _refuse_other_form(rule: Rule) -> None:
                 f"{rule!r}: {name} is {rule._values[name]!r} here and {theirs!r} in optax; give "
                 f'{rule.name}(..., like="optax")'
             )
+    mine = {quirk for quirk in quirks.named(type(rule), rule.quirks) if quirk.changes_state}
+    theirs = {quirk for quirk in (preset.quirks if preset else ()) if quirk.changes_state}
+    for quirk in sorted(mine ^ theirs, key=lambda quirk: quirk.name):
+        here, there = quirk.said(rule)[:: 1 if quirk in mine else -1]
+        raise CheckpointError(
+            f'{rule!r} {here}, and optax {there}; give {rule.name}(..., like="optax")'
+        )
     if getattr(rule, "growth_rate", math.inf) != math.inf:
         raise CheckpointError(f"{rule!r}: optax has no growth_rate, and keeps no d_max for it")
 

@@ -88,7 +88,7 @@ SHARED: dict[str, dict[str, Kept]] = {
 SIGNS = {"Rprop": {"prev": "last"}}
 """Slots of which a rule reads only the sign, and the slot that has the same sign."""
 
-FORM = {"lr_at", "momentum_form", "difference_weight", "keep_previous", "lag", "axes"}
+FORM = {"lr_at", "momentum_form", "axes"}
 """Options that make a slot another quantity; they must be as in optax."""
 
 COUNTS = ("count", "count_m2", "t")

@@ -1,0 +1,19 @@
+"""mlx.optimizers."""
+
+from __future__ import annotations
+
+from samestep.dialects import preset
+
+OF = "mlx.optimizers.{rule}"
+
+PRESETS = {
+    "AdaDelta": preset(),
+    "Adafactor": preset("ignores lr", decay="in_update"),
+    "Adagrad": preset(eps=1e-08),
+    "Adam": preset("no bias correction", bias_correction=False),
+    "AdamW": preset("no bias correction", bias_correction=False),
+    "Adamax": preset("no correction", eps_at="outside", bias_correction=False),
+    "Lion": preset(),
+    "RMSprop": preset(),
+    "SGD": preset(momentum_start="zero"),
+}

@@ -1,0 +1,113 @@
+"""optax 0.2.8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from samestep.declaration import slot
+from samestep.dialects import preset
+from samestep.parts.moments import gathered, largest, root
+from samestep.quirks import Quirk, changed, with_calls
+from samestep.vocabulary import sign
+
+
+def _by_complement(cls: Any) -> dict[str, Any]:
+    def scalars(self: Any, xp: Any, t: Any) -> dict[str, Any]:
+        found = cls.scalars(self, xp, t)
+        rest = found["beta2"][1]
+        return found | {"ahead": rest, "unbias_v": rest / gathered(self, xp, self.betas[1], t)}
+
+    return {"scalars": scalars}
+
+
+DIFFERENCE_BY_COMPLEMENT = Quirk(
+    "difference by 1 - beta2",
+    "weights the gradient difference by 1 - b2 = {complement:.3g}",
+    "weights the gradient difference by b2 = {betas[1]:.3g}",
+    _by_complement,
+    rules=("Adan",),
+    formerly=("difference_weight", "1-beta2", "beta2"),
+    changes_state=True,
+)
+
+
+def _of_corrected(now: Any) -> Any:
+    return lambda rule, xp, v, state: now(rule, xp, state.unbias_v * v, state)
+
+
+def _corrected_first(cls: Any) -> dict[str, Any]:
+    def scalars(self: Any, xp: Any, t: Any) -> dict[str, Any]:
+        found = cls.scalars(self, xp, t)
+        if not self.amsgrad:
+            return {**found, "unbias_v": 1.0}
+        gained = gathered(self, xp, self.betas[1], t)
+        return {**found, "root": root(self, xp), "unbias_v": 1 / gained}
+
+    def direction(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
+        state = changed(state, unbias_v=s.unbias_v) if self.amsgrad else state
+        return cls.direction(self, xp, grad, param, state, s)
+
+    return {"scalars": scalars, "direction": direction}
+
+
+MAXIMUM_CORRECTED = Quirk(
+    "maximum of the corrected v",
+    "divides by the largest v so far, taken after its correction",
+    "divides by the largest v so far, taken before its correction",
+    (with_calls({largest: _of_corrected}), _corrected_first),
+    rules=("AMSGrad", "Adam", "AdamP", "AdamW", "LAMB", "RAdam", "RaLars", "TAdam"),
+    formerly=("amsgrad", "corrected", True),
+)
+
+
+def _late(cls: Any) -> dict[str, Any]:
+    def direction(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
+        update, slots = cls.direction(self, xp, grad, param, state, s)
+        turned = sign(xp, grad) * sign(xp, state.prev) < 0
+        return xp.where(turned, 0.0, state.last), slots | {"last": update}
+
+    return {"direction": direction, "last": slot("update of the step before")}
+
+
+ONE_STEP_LATE = Quirk(
+    "one step late",
+    "applies the update of the step before",
+    "applies each update at once",
+    _late,
+    rules=("Rprop",),
+    formerly=("lag", True, False),
+    changes_state=True,
+)
+
+OF = "optax.{lower}"
+
+PRESETS = {
+    "AMSGrad": preset(quirks=(MAXIMUM_CORRECTED,)),
+    "AdEMAMix": preset(of="optax.contrib.ademamix", decay="in_update"),
+    "AdaBelief": preset(),
+    "AdaDelta": preset("ascends if no learning rate is given"),
+    "Adafactor": preset(lr=1.0, relative_step=False, axes="largest", min_dim=128, decay="absolute"),
+    "Adagrad": preset(eps=1e-07, eps_at="inside", initial_v=0.1),
+    "Adam": preset(),
+    "AdamW": preset(decay="in_update", weight_decay=0.0001),
+    "Adamax": preset(of="optax.adamax and adamaxw", decay="in_update"),
+    "Adan": preset(eps_root=1e-08, decay="in_update", quirks=(DIFFERENCE_BY_COMPLEMENT,)),
+    "LAMB": preset(),
+    "LARS": preset(decay="l2"),
+    "Lion": preset(decay="in_update", weight_decay=0.001),
+    "NAdam": preset("no schedule", momentum_schedule=False, decay="in_update"),
+    "Prodigy": preset(of="optax.contrib.prodigy", bias_correction=True),
+    "RAdam": preset(threshold=5.0),
+    "RMSprop": preset(alpha=0.9, eps_at="inside", lr_at="inside"),
+    "Rprop": preset("one step late", quirks=(ONE_STEP_LATE,)),
+    "SGD": preset(momentum_start="zero"),
+    "SM3": preset(eps=1e-08),
+    "SignSGD": preset(of="optax.sign_sgd"),
+    "Signum": preset(),
+    "Yogi": preset(bias_correction=True, initial_m=1e-06),
+    "Accumulate": preset(of="optax.MultiSteps"),
+    "Centralize": preset(),
+    "ClipGlobalNorm": preset(of="optax.clip_by_global_norm"),
+    "ClipValue": preset(of="optax.clip"),
+    "Lookahead": preset(),
+}

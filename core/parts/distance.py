@@ -1,0 +1,36 @@
+"""The estimate of D-Adaptation and Prodigy: how far the parameters are from their goal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from samestep.declaration import hyper, shared, slot
+from samestep.vocabulary import choose, initial_parameter
+
+__all__ = ["estimated"]
+
+d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0, typical=1e-3, whole=True)
+d_coef = hyper(1.0, "multiple of the estimate", unit="1", gt=0, whole=True)
+growth_rate = hyper(math.inf, "largest factor of d per step", unit="1", ge=1, whole=True)
+
+p0 = slot("parameter as it was at init", init=initial_parameter)
+d = shared("estimated step size", start="d0")
+d_max = shared("largest estimate so far", start="d0")
+numerator = shared("decaying sum of weighted grad (p0 - param)", start=0.0)
+
+
+def estimated(xp: Any, numerator: Any, length: Any, shared: Any, s: Any) -> dict[str, Any]:
+    """The new shared state, and ``d_used``: the d of this step, 0 before the first gradient.
+
+    ``d = max(d, d_coef numerator / length)``, bounded by ``growth_rate`` times the old one, where
+    ``length`` is not 0; until then all stays as it is.
+    """
+    moved = length != 0
+    d_hat = s.d_coef * numerator / xp.where(moved, length, 1.0)
+    d_max = xp.maximum(shared.d_max, d_hat)
+    d = xp.where(shared.d == s.d0, xp.maximum(shared.d, d_hat), shared.d)
+    grown = choose(xp, s.growth_rate == math.inf, d_max, xp.minimum(d_max, s.growth_rate * d))
+    new = {"d": grown, "d_max": d_max, "numerator": numerator}
+    kept = {name: xp.where(moved, value, getattr(shared, name)) for name, value in new.items()}
+    return kept | {"d_used": xp.where(moved, shared.d, 0 * shared.d)}

@@ -1,0 +1,45 @@
+"""Several arrays of one parameter: how far its steps disagree, and copies of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from samestep.declaration import Initial
+from samestep.vocabulary import count, initial_parameter
+
+__all__ = ["copies", "mean_over_elements", "relative_spread"]
+
+Array = Any
+
+
+def relative_spread(xp: Any, steps: Sequence[Array]) -> Array:
+    """The standard deviation of several steps over the largest deviation from their mean.
+
+    Element by element; 1 where no step deviates.
+    """
+    mean = sum(steps[1:], steps[0]) / len(steps)
+    apart = [step - mean for step in steps]
+    widest, square = xp.abs(apart[0]), apart[0] * apart[0]
+    for deviation in apart[1:]:
+        widest, square = xp.maximum(widest, xp.abs(deviation)), square + deviation * deviation
+    moves = widest > 0
+    spread = xp.sqrt(square / (len(steps) - 1)) / xp.where(moves, widest, 1.0)
+    return xp.where(moves, spread, 1.0)
+
+
+def mean_over_elements(xp: Any, x: Array) -> tuple[Array, Array]:
+    """The mean of all elements and 1, both 0-d; 0 and 0 where there is no element."""
+    elements = count(xp, x)
+    return xp.sum(x) / xp.where(elements > 0, elements, 1.0), xp.clip(elements, 0.0, 1.0)
+
+
+def copies(option: str) -> Initial:
+    """Initialiser of a slot: as many copies of the parameter as a rule's option says."""
+    return Initial(
+        lambda xp, param, rule: tuple(
+            initial_parameter.make(xp, param, rule) for _ in range(getattr(rule, option))
+        ),
+        lambda shape, rule: (shape,) * getattr(rule, option),
+        dtype="parameter",
+    )
