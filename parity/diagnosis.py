@@ -46,7 +46,7 @@ def explained(a: Finding, b: Finding, trajectory: Trajectory, bound: Bound) -> l
 def _settings(variant: Variant) -> dict[str, Any]:
     rule = variant.plain
     planted = {deviation.name: DEVIATION for deviation in variant.deviations}
-    return {n: v for n, v in rule.hypers.items() if n != "quirks"} | planted
+    return planted | {n: v for n, v in rule.hypers.items() if n != "quirks"}
 
 
 def _needed(one: Variant, other: Variant, trajectory: Trajectory, bound: Bound) -> list[str]:

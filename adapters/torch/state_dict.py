@@ -82,8 +82,9 @@ def _updated(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
             f"{optimizer.rule.name}: the state dict is that of a rule with the quirks "
             f"{listed(theirs)}, the optimizer has {listed(rule.quirks)}; options must be equal"
         )
-    kept = {name: value for name, value in saved.items() if name not in known}
-    return kept | found | ({"quirks": theirs} if theirs else {})
+    gone = {*known} - {*found}
+    kept = {name: found.get(name, value) for name, value in saved.items() if name not in gone}
+    return kept | ({"quirks": theirs} if theirs else {})
 
 
 def as_mapping(optimizer: RuleOptimizer, what: str, value: Any) -> Mapping[Any, Any]:
