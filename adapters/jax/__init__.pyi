@@ -5,7 +5,7 @@ from typing import Literal
 from samestep.groups import Predicate
 from samestep.rule import Rule
 from samestep.rules import (
-    _Amsgrad, _Decay, _EpsAt, _Groups, _LrAt, _MomentumForm, _Scalar, _Start, _StateDtype, _Whole,
+    _Decay, _EpsAt, _Groups, _LrAt, _MomentumForm, _MomentumStart, _Scalar, _StateDtype, _Whole,
 )
 
 from samestep.execution import EXECUTIONS as EXECUTIONS
@@ -23,9 +23,8 @@ __all__ = [
 
 def AMSGrad(
     lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999), eps: _Scalar = 1e-08,
-    eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-    amsgrad: Literal[True, "corrected"] = True, eps_at: _EpsAt = "outside",
-    bias_correction: bool = True, start: _Start = "zero", decay: _Decay = "l2",
+    eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, eps_at: _EpsAt = "outside",
+    bias_correction: bool = True, amsgrad: Literal[True] = True, decay: _Decay = "l2",
     maximize: bool = False, state_dtype: _StateDtype = None,
     like: Literal["torch", "optax", "keras", "paper", "labml"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
@@ -54,11 +53,10 @@ def AdEMAMix(
 def AdaBelief(
     lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999), threshold: _Scalar = 4.0,
     eps: _Scalar = 1e-16, eps_root: _Scalar = 1e-16, weight_decay: _Scalar = 0.0, *,
-    below: Literal["momentum", "adam", "skip"] = "momentum", keep_eps: bool = True,
-    rectify: bool = False, eps_at: _EpsAt = "outside", bias_correction: bool = True,
-    amsgrad: _Amsgrad = False, decay: _Decay = "decoupled", maximize: bool = False,
-    state_dtype: _StateDtype = None,
-    like: Literal["optax", "paper", "labml", "holocron"] | None = None,
+    below: Literal["momentum", "adam", "skip"] = "momentum", rectify: bool = False,
+    eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
+    decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
+    like: Literal["optax", "paper", "holocron", "labml"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
@@ -66,8 +64,7 @@ def AdaBelief(
 
 def AdaDelta(
     lr: _Scalar = 1.0, rho: _Scalar = 0.9, eps: _Scalar = 1e-06, weight_decay: _Scalar = 0.0, *,
-    accumulate: bool = True, decay: _Decay = "l2", maximize: bool = False,
-    state_dtype: _StateDtype = None,
+    decay: _Decay = "l2", maximize: bool = False, state_dtype: _StateDtype = None,
     like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -78,9 +75,9 @@ def Adafactor(
     lr: _Scalar = 0.01, eps: tuple[_Scalar, _Scalar] = (1e-30, 0.001), decay_rate: _Scalar = 0.8,
     clip_threshold: _Scalar = 1.0, momentum: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
     relative_step: bool = True, warmup_init: bool = False, scale_parameter: bool = True,
-    eps_at: Literal["added", "clamped"] = "added", scale_at: Literal["before", "after"] = "before",
-    axes: Literal["last", "largest"] = "last", min_dim: int = 1, decay: _Decay = "decoupled",
-    maximize: bool = False, state_dtype: _StateDtype = None,
+    eps_at: Literal["added", "clamped"] = "added", axes: Literal["last", "largest"] = "last",
+    min_dim: int = 1, decay: _Decay = "decoupled", maximize: bool = False,
+    state_dtype: _StateDtype = None,
     like: Literal["torch", "optax", "mlx", "keras", "paper"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -90,11 +87,11 @@ def Adafactor(
 def Adagrad(
     lr: _Scalar = 0.01, lr_decay: _Scalar = 0.0, eps: _Scalar = 1e-10, initial_v: _Scalar = 0.0,
     momentum: _Scalar = 0.0, dampening: _Scalar = 0.0, eps_root: _Scalar = 0.0,
-    weight_decay: _Scalar = 0.0, *, eps_at: _LrAt = "outside",
-    momentum_form: _MomentumForm = "mean", nesterov: bool = False, momentum_start: _Start = "zero",
+    weight_decay: _Scalar = 0.0, *, nesterov: bool = False, eps_at: _LrAt = "outside",
+    momentum_form: _MomentumForm = "mean", momentum_start: _MomentumStart = "zero",
     lr_at: _LrAt = "outside", decay: _Decay = "l2", maximize: bool = False,
     state_dtype: _StateDtype = None,
-    like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+    like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
@@ -103,9 +100,9 @@ def Adagrad(
 def Adam(
     lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999), eps: _Scalar = 1e-08,
     eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, eps_at: _EpsAt = "outside",
-    bias_correction: bool = True, start: _Start = "zero", amsgrad: _Amsgrad = False,
-    decay: _Decay = "l2", maximize: bool = False, state_dtype: _StateDtype = None,
-    like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example", "labml"] | None = None,
+    bias_correction: bool = True, amsgrad: bool = False, decay: _Decay = "l2",
+    maximize: bool = False, state_dtype: _StateDtype = None,
+    like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "labml", "mlx-0.0"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
@@ -114,21 +111,19 @@ def Adam(
 def AdamP(
     lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999), eps: _Scalar = 1e-08,
     delta: _Scalar = 0.1, wd_ratio: _Scalar = 0.1, eps_root: _Scalar = 0.0,
-    weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
-    projection: Literal["channel", "signed"] = "channel", layout: Literal["oi", "io"] = "oi",
-    eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-    amsgrad: _Amsgrad = False, decay: _Decay = "in_update", maximize: bool = False,
-    state_dtype: _StateDtype = None, like: Literal["paper", "holocron"] | None = None,
-    mask: Predicate | None = None, groups: _Groups = (),
-    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    weight_decay: _Scalar = 0.0, *, nesterov: bool = False, layout: Literal["oi", "io"] = "oi",
+    eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
+    decay: _Decay = "in_update", maximize: bool = False, state_dtype: _StateDtype = None,
+    like: Literal["paper", "holocron"] | None = None, mask: Predicate | None = None,
+    groups: _Groups = (), execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """AdamP: Adam without the part that only makes scale-invariant weights grow."""
 
 def AdamW(
     lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999), eps: _Scalar = 1e-08,
     eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.01, *, eps_at: _EpsAt = "outside",
-    bias_correction: bool = True, start: _Start = "zero", amsgrad: _Amsgrad = False,
-    decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
+    bias_correction: bool = True, amsgrad: bool = False, decay: _Decay = "decoupled",
+    maximize: bool = False, state_dtype: _StateDtype = None,
     like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -140,7 +135,7 @@ def Adamax(
     weight_decay: _Scalar = 0.0, *, bias_correction: bool = True,
     eps_at: Literal["inside", "outside"] = "inside", decay: _Decay = "l2", maximize: bool = False,
     state_dtype: _StateDtype = None,
-    like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+    like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
@@ -149,8 +144,7 @@ def Adamax(
 def Adan(
     lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar, _Scalar] = (0.98, 0.92, 0.99),
     eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-    bias_correction: bool = True, start: _Start = "zero", amsgrad: bool = False,
-    difference_weight: Literal["beta2", "1-beta2"] = "beta2", keep_previous: bool = True,
+    bias_correction: bool = True, start: _MomentumStart = "zero", amsgrad: bool = False,
     eps_at: _EpsAt = "outside", decay: _Decay = "proximal", maximize: bool = False,
     state_dtype: _StateDtype = None, like: Literal["optax", "paper", "holocron"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
@@ -211,8 +205,8 @@ def LAMB(
     lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999), eps: _Scalar = 1e-06,
     eps_root: _Scalar = 0.0, scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")),
     weight_decay: _Scalar = 0.0, *, eps_at: _EpsAt = "outside", bias_correction: bool = True,
-    start: _Start = "zero", amsgrad: _Amsgrad = False, decay: _Decay = "in_update",
-    maximize: bool = False, state_dtype: _StateDtype = None,
+    amsgrad: bool = False, decay: _Decay = "in_update", maximize: bool = False,
+    state_dtype: _StateDtype = None,
     like: Literal["optax", "keras", "paper", "holocron"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -222,19 +216,18 @@ def LAMB(
 def LARS(
     lr: _Scalar = 1.0, momentum: _Scalar = 0.9, trust_coefficient: _Scalar = 0.001,
     eps: _Scalar = 0.0, scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")),
-    dampening: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-    ratio_at: Literal["inside", "outside"] = "inside", lr_at: _LrAt = "inside",
-    nesterov: bool = False, momentum_form: _MomentumForm = "sum", momentum_start: _Start = "zero",
-    decay: _Decay = "in_update", maximize: bool = False, state_dtype: _StateDtype = None,
-    like: Literal["optax", "paper", "holocron"] | None = None, mask: Predicate | None = None,
-    groups: _Groups = (), execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    dampening: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
+    momentum_form: _MomentumForm = "sum", momentum_start: _MomentumStart = "zero",
+    lr_at: _LrAt = "inside", decay: _Decay = "in_update", maximize: bool = False,
+    state_dtype: _StateDtype = None, like: Literal["optax", "paper", "holocron"] | None = None,
+    mask: Predicate | None = None, groups: _Groups = (),
+    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """LARS: momentum whose steps are, for every parameter, a fraction of its own norm."""
 
 def Lion(
     lr: _Scalar = 0.0001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.99), weight_decay: _Scalar = 0.0,
-    *, start: _Start = "zero", decay: _Decay = "decoupled", maximize: bool = False,
-    state_dtype: _StateDtype = None,
+    *, decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
     like: Literal["optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -284,8 +277,8 @@ def RAdam(
     lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999), threshold: _Scalar = 4.0,
     eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
     below: Literal["momentum", "adam", "skip"] = "momentum", eps_at: _EpsAt = "outside",
-    bias_correction: bool = True, start: _Start = "zero", amsgrad: _Amsgrad = False,
-    decay: _Decay = "l2", maximize: bool = False, state_dtype: _StateDtype = None,
+    bias_correction: bool = True, amsgrad: bool = False, decay: _Decay = "l2",
+    maximize: bool = False, state_dtype: _StateDtype = None,
     like: Literal["torch", "optax", "paper", "labml"] | None = None, mask: Predicate | None = None,
     groups: _Groups = (), execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
@@ -296,9 +289,9 @@ def RMSprop(
     dampening: _Scalar = 0.0, eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0,
     weight_decay: _Scalar = 0.0, *, centered: bool = False, bias_correction: bool = False,
     eps_at: _LrAt = "outside", nesterov: bool = False, momentum_form: _MomentumForm = "sum",
-    momentum_start: _Start = "zero", lr_at: _LrAt = "outside", decay: _Decay = "l2",
+    momentum_start: _MomentumStart = "zero", lr_at: _LrAt = "outside", decay: _Decay = "l2",
     maximize: bool = False, state_dtype: _StateDtype = None,
-    like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+    like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
@@ -308,10 +301,9 @@ def RaLars(
     lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999), threshold: _Scalar = 4.0,
     scale_clip: tuple[_Scalar, _Scalar] = (0.0, 10.0), eps: _Scalar = 1e-08,
     eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, force_adaptive_momentum: bool = False,
-    eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-    amsgrad: _Amsgrad = False, decay: _Decay = "in_update", maximize: bool = False,
-    state_dtype: _StateDtype = None, like: Literal["holocron"] | None = None,
-    mask: Predicate | None = None, groups: _Groups = (),
+    eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
+    decay: _Decay = "in_update", maximize: bool = False, state_dtype: _StateDtype = None,
+    like: Literal["holocron"] | None = None, mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """RaLars: RAdam's direction, rescaled for every parameter to the parameter's own norm."""
@@ -319,19 +311,19 @@ def RaLars(
 def Rprop(
     lr: _Scalar = 0.01, etas: tuple[_Scalar, _Scalar] = (0.5, 1.2),
     step_sizes: tuple[_Scalar, _Scalar] = (1e-06, 50.0), weight_decay: _Scalar = 0.0, *,
-    lag: bool = False, decay: _Decay = "decoupled", maximize: bool = False,
-    state_dtype: _StateDtype = None, like: Literal["torch", "optax"] | None = None,
-    mask: Predicate | None = None, groups: _Groups = (),
-    execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
+    decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
+    like: Literal["torch", "optax"] | None = None, mask: Predicate | None = None,
+    groups: _Groups = (), execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
     """Rprop: the sign of the gradient, times a step size that every element finds for itself."""
 
 def SGD(
     lr: _Scalar = 0.001, momentum: _Scalar = 0.0, dampening: _Scalar = 0.0,
-    weight_decay: _Scalar = 0.0, *, momentum_start: _Start = "gradient", bare_decay: bool = True,
-    nesterov: bool = False, momentum_form: _MomentumForm = "sum", lr_at: _LrAt = "outside",
-    decay: _Decay = "l2", maximize: bool = False, state_dtype: _StateDtype = None,
-    like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+    weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
+    momentum_start: _MomentumStart = "gradient", momentum_form: _MomentumForm = "sum",
+    lr_at: _LrAt = "outside", decay: _Decay = "l2", maximize: bool = False,
+    state_dtype: _StateDtype = None,
+    like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
 ) -> RuleTransformation:
@@ -341,7 +333,7 @@ def SM3(
     lr: _Scalar = 0.1, momentum: _Scalar = 0.9, eps: _Scalar = 0.0, dampening: _Scalar = 0.0,
     eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
     eps_at: Literal["inside", "outside"] = "inside", momentum_form: _MomentumForm = "mean",
-    nesterov: bool = False, momentum_start: _Start = "zero", lr_at: _LrAt = "outside",
+    nesterov: bool = False, momentum_start: _MomentumStart = "zero", lr_at: _LrAt = "outside",
     decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
     like: Literal["optax", "paper", "jax-example"] | None = None, mask: Predicate | None = None,
     groups: _Groups = (), execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -365,7 +357,7 @@ def SignSGD(
 
 def Signum(
     lr: _Scalar = 0.0001, momentum: _Scalar = 0.9, weight_decay: _Scalar = 0.0, *,
-    momentum_start: _Start = "zero", decay: _Decay = "decoupled", maximize: bool = False,
+    momentum_start: _MomentumStart = "zero", decay: _Decay = "decoupled", maximize: bool = False,
     state_dtype: _StateDtype = None, like: Literal["optax", "paper"] | None = None,
     mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -381,7 +373,7 @@ def SkipNonFinite(
 def TAdam(
     lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999), eps: _Scalar = 1e-08,
     dof: _Scalar | None = None, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-    eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: _Amsgrad = False,
+    eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
     decay: _Decay = "l2", maximize: bool = False, state_dtype: _StateDtype = None,
     like: Literal["holocron"] | None = None, mask: Predicate | None = None, groups: _Groups = (),
     execution: Literal["auto", "reference", "packed", "compiled"] = "auto",

@@ -5,7 +5,7 @@ from typing import Literal
 from samestep.groups import Predicate
 from samestep.rule import Rule
 from samestep.rules import (
-    _Amsgrad, _Decay, _EpsAt, _Groups, _LrAt, _MomentumForm, _Scalar, _Start, _StateDtype, _Whole,
+    _Decay, _EpsAt, _Groups, _LrAt, _MomentumForm, _MomentumStart, _Scalar, _StateDtype, _Whole,
 )
 
 from .natives import from_state as from_state
@@ -19,9 +19,8 @@ class AMSGrad(RuleOptimizer):
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-        amsgrad: Literal[True, "corrected"] = True, eps_at: _EpsAt = "outside",
-        bias_correction: bool = True, start: _Start = "zero", decay: _Decay = "l2",
-        maximize: bool = False, state_dtype: _StateDtype = None,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: Literal[True] = True,
+        decay: _Decay = "l2", maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "keras", "paper", "labml"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -53,10 +52,10 @@ class AdaBelief(RuleOptimizer):
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         threshold: _Scalar = 4.0, eps: _Scalar = 1e-16, eps_root: _Scalar = 1e-16,
         weight_decay: _Scalar = 0.0, *, below: Literal["momentum", "adam", "skip"] = "momentum",
-        keep_eps: bool = True, rectify: bool = False, eps_at: _EpsAt = "outside",
-        bias_correction: bool = True, amsgrad: _Amsgrad = False, decay: _Decay = "decoupled",
-        maximize: bool = False, state_dtype: _StateDtype = None,
-        like: Literal["optax", "paper", "labml", "holocron"] | None = None,
+        rectify: bool = False, eps_at: _EpsAt = "outside", bias_correction: bool = True,
+        amsgrad: bool = False, decay: _Decay = "decoupled", maximize: bool = False,
+        state_dtype: _StateDtype = None,
+        like: Literal["optax", "paper", "holocron", "labml"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
@@ -65,8 +64,8 @@ class AdaDelta(RuleOptimizer):
     """AdaDelta: steps in units of the steps before, so that no step size is needed."""
     def __init__(
         self, lr: _Scalar = 1.0, rho: _Scalar = 0.9, eps: _Scalar = 1e-06,
-        weight_decay: _Scalar = 0.0, *, accumulate: bool = True, decay: _Decay = "l2",
-        maximize: bool = False, state_dtype: _StateDtype = None,
+        weight_decay: _Scalar = 0.0, *, decay: _Decay = "l2", maximize: bool = False,
+        state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -79,9 +78,8 @@ class Adafactor(RuleOptimizer):
         decay_rate: _Scalar = 0.8, clip_threshold: _Scalar = 1.0, momentum: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0, *, relative_step: bool = True, warmup_init: bool = False,
         scale_parameter: bool = True, eps_at: Literal["added", "clamped"] = "added",
-        scale_at: Literal["before", "after"] = "before", axes: Literal["last", "largest"] = "last",
-        min_dim: int = 1, decay: _Decay = "decoupled", maximize: bool = False,
-        state_dtype: _StateDtype = None,
+        axes: Literal["last", "largest"] = "last", min_dim: int = 1, decay: _Decay = "decoupled",
+        maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -92,11 +90,11 @@ class Adagrad(RuleOptimizer):
     def __init__(
         self, lr: _Scalar = 0.01, lr_decay: _Scalar = 0.0, eps: _Scalar = 1e-10,
         initial_v: _Scalar = 0.0, momentum: _Scalar = 0.0, dampening: _Scalar = 0.0,
-        eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, eps_at: _LrAt = "outside",
-        momentum_form: _MomentumForm = "mean", nesterov: bool = False,
-        momentum_start: _Start = "zero", lr_at: _LrAt = "outside", decay: _Decay = "l2",
+        eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
+        eps_at: _LrAt = "outside", momentum_form: _MomentumForm = "mean",
+        momentum_start: _MomentumStart = "zero", lr_at: _LrAt = "outside", decay: _Decay = "l2",
         maximize: bool = False, state_dtype: _StateDtype = None,
-        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
@@ -106,10 +104,9 @@ class Adam(RuleOptimizer):
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-        amsgrad: _Amsgrad = False, decay: _Decay = "l2", maximize: bool = False,
-        state_dtype: _StateDtype = None,
-        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example", "labml"] | None = None,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
+        decay: _Decay = "l2", maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "labml", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
@@ -120,11 +117,11 @@ class AdamP(RuleOptimizer):
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08, delta: _Scalar = 0.1, wd_ratio: _Scalar = 0.1,
         eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
-        projection: Literal["channel", "signed"] = "channel", layout: Literal["oi", "io"] = "oi",
-        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-        amsgrad: _Amsgrad = False, decay: _Decay = "in_update", maximize: bool = False,
-        state_dtype: _StateDtype = None, like: Literal["paper", "holocron"] | None = None,
-        mask: Predicate | None = None, groups: _Groups = (),
+        layout: Literal["oi", "io"] = "oi", eps_at: _EpsAt = "outside",
+        bias_correction: bool = True, amsgrad: bool = False, decay: _Decay = "in_update",
+        maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["paper", "holocron"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
@@ -133,9 +130,8 @@ class AdamW(RuleOptimizer):
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.01, *,
-        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-        amsgrad: _Amsgrad = False, decay: _Decay = "decoupled", maximize: bool = False,
-        state_dtype: _StateDtype = None,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
+        decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -148,7 +144,7 @@ class Adamax(RuleOptimizer):
         eps: _Scalar = 1e-08, weight_decay: _Scalar = 0.0, *, bias_correction: bool = True,
         eps_at: Literal["inside", "outside"] = "inside", decay: _Decay = "l2",
         maximize: bool = False, state_dtype: _StateDtype = None,
-        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
@@ -158,8 +154,7 @@ class Adan(RuleOptimizer):
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar, _Scalar] = (0.98, 0.92, 0.99),
         eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-        bias_correction: bool = True, start: _Start = "zero", amsgrad: bool = False,
-        difference_weight: Literal["beta2", "1-beta2"] = "beta2", keep_previous: bool = True,
+        bias_correction: bool = True, start: _MomentumStart = "zero", amsgrad: bool = False,
         eps_at: _EpsAt = "outside", decay: _Decay = "proximal", maximize: bool = False,
         state_dtype: _StateDtype = None, like: Literal["optax", "paper", "holocron"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
@@ -232,9 +227,8 @@ class LAMB(RuleOptimizer):
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-06, eps_root: _Scalar = 0.0,
         scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")), weight_decay: _Scalar = 0.0, *,
-        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-        amsgrad: _Amsgrad = False, decay: _Decay = "in_update", maximize: bool = False,
-        state_dtype: _StateDtype = None,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
+        decay: _Decay = "in_update", maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["optax", "keras", "paper", "holocron"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -245,10 +239,9 @@ class LARS(RuleOptimizer):
     def __init__(
         self, lr: _Scalar = 1.0, momentum: _Scalar = 0.9, trust_coefficient: _Scalar = 0.001,
         eps: _Scalar = 0.0, scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")),
-        dampening: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-        ratio_at: Literal["inside", "outside"] = "inside", lr_at: _LrAt = "inside",
-        nesterov: bool = False, momentum_form: _MomentumForm = "sum",
-        momentum_start: _Start = "zero", decay: _Decay = "in_update", maximize: bool = False,
+        dampening: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
+        momentum_form: _MomentumForm = "sum", momentum_start: _MomentumStart = "zero",
+        lr_at: _LrAt = "inside", decay: _Decay = "in_update", maximize: bool = False,
         state_dtype: _StateDtype = None, like: Literal["optax", "paper", "holocron"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -258,8 +251,8 @@ class Lion(RuleOptimizer):
     """Lion: the sign of an interpolation between momentum and gradient."""
     def __init__(
         self, lr: _Scalar = 0.0001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.99),
-        weight_decay: _Scalar = 0.0, *, start: _Start = "zero", decay: _Decay = "decoupled",
-        maximize: bool = False, state_dtype: _StateDtype = None,
+        weight_decay: _Scalar = 0.0, *, decay: _Decay = "decoupled", maximize: bool = False,
+        state_dtype: _StateDtype = None,
         like: Literal["optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -315,9 +308,8 @@ class RAdam(RuleOptimizer):
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         threshold: _Scalar = 4.0, eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0, *, below: Literal["momentum", "adam", "skip"] = "momentum",
-        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-        amsgrad: _Amsgrad = False, decay: _Decay = "l2", maximize: bool = False,
-        state_dtype: _StateDtype = None,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
+        decay: _Decay = "l2", maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "paper", "labml"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -330,10 +322,10 @@ class RMSprop(RuleOptimizer):
         momentum: _Scalar = 0.0, dampening: _Scalar = 0.0, eps: _Scalar = 1e-08,
         eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, centered: bool = False,
         bias_correction: bool = False, eps_at: _LrAt = "outside", nesterov: bool = False,
-        momentum_form: _MomentumForm = "sum", momentum_start: _Start = "zero",
+        momentum_form: _MomentumForm = "sum", momentum_start: _MomentumStart = "zero",
         lr_at: _LrAt = "outside", decay: _Decay = "l2", maximize: bool = False,
         state_dtype: _StateDtype = None,
-        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
@@ -345,8 +337,8 @@ class RaLars(RuleOptimizer):
         threshold: _Scalar = 4.0, scale_clip: tuple[_Scalar, _Scalar] = (0.0, 10.0),
         eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
         force_adaptive_momentum: bool = False, eps_at: _EpsAt = "outside",
-        bias_correction: bool = True, start: _Start = "zero", amsgrad: _Amsgrad = False,
-        decay: _Decay = "in_update", maximize: bool = False, state_dtype: _StateDtype = None,
+        bias_correction: bool = True, amsgrad: bool = False, decay: _Decay = "in_update",
+        maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["holocron"] | None = None, mask: Predicate | None = None,
         groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
@@ -357,9 +349,9 @@ class Rprop(RuleOptimizer):
     def __init__(
         self, lr: _Scalar = 0.01, etas: tuple[_Scalar, _Scalar] = (0.5, 1.2),
         step_sizes: tuple[_Scalar, _Scalar] = (1e-06, 50.0), weight_decay: _Scalar = 0.0, *,
-        lag: bool = False, decay: _Decay = "decoupled", maximize: bool = False,
-        state_dtype: _StateDtype = None, like: Literal["torch", "optax"] | None = None,
-        mask: Predicate | None = None, groups: _Groups = (),
+        decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["torch", "optax"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
@@ -367,11 +359,11 @@ class SGD(RuleOptimizer):
     """Stochastic gradient descent, with momentum, dampening and Nesterov's look ahead."""
     def __init__(
         self, lr: _Scalar = 0.001, momentum: _Scalar = 0.0, dampening: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0, *, momentum_start: _Start = "gradient",
-        bare_decay: bool = True, nesterov: bool = False, momentum_form: _MomentumForm = "sum",
+        weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
+        momentum_start: _MomentumStart = "gradient", momentum_form: _MomentumForm = "sum",
         lr_at: _LrAt = "outside", decay: _Decay = "l2", maximize: bool = False,
         state_dtype: _StateDtype = None,
-        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
@@ -382,7 +374,7 @@ class SM3(RuleOptimizer):
         self, lr: _Scalar = 0.1, momentum: _Scalar = 0.9, eps: _Scalar = 0.0,
         dampening: _Scalar = 0.0, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
         eps_at: Literal["inside", "outside"] = "inside", momentum_form: _MomentumForm = "mean",
-        nesterov: bool = False, momentum_start: _Start = "zero", lr_at: _LrAt = "outside",
+        nesterov: bool = False, momentum_start: _MomentumStart = "zero", lr_at: _LrAt = "outside",
         decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["optax", "paper", "jax-example"] | None = None, mask: Predicate | None = None,
         groups: _Groups = (),
@@ -412,9 +404,10 @@ class Signum(RuleOptimizer):
     """Signum: the sign of the momentum."""
     def __init__(
         self, lr: _Scalar = 0.0001, momentum: _Scalar = 0.9, weight_decay: _Scalar = 0.0, *,
-        momentum_start: _Start = "zero", decay: _Decay = "decoupled", maximize: bool = False,
-        state_dtype: _StateDtype = None, like: Literal["optax", "paper"] | None = None,
-        mask: Predicate | None = None, groups: _Groups = (),
+        momentum_start: _MomentumStart = "zero", decay: _Decay = "decoupled",
+        maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["optax", "paper"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",
     ) -> None: ...
 
@@ -431,7 +424,7 @@ class TAdam(RuleOptimizer):
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08, dof: _Scalar | None = None, eps_root: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0, *, eps_at: _EpsAt = "outside", bias_correction: bool = True,
-        amsgrad: _Amsgrad = False, decay: _Decay = "l2", maximize: bool = False,
+        amsgrad: bool = False, decay: _Decay = "l2", maximize: bool = False,
         state_dtype: _StateDtype = None, like: Literal["holocron"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
         execution: Literal["auto", "reference", "packed", "compiled"] = "auto",

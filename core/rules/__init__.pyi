@@ -5,9 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 from samestep.groups import Predicate
 from samestep.parts.conditional import Conditional
-from samestep.parts.layerwise import Layerwise
-from samestep.parts.moments import Moments, Rooted
-from samestep.parts.momentum import Momentum
 from samestep.rule import Rule
 from samestep.wrapper import Wrapper
 
@@ -30,8 +27,7 @@ _Decay: TypeAlias = Literal["l2", "decoupled", "absolute", "proximal", "in_updat
 _LrAt: TypeAlias = Literal["outside", "inside"]
 _EpsAt: TypeAlias = Literal["outside", "uncorrected", "inside"]
 _MomentumForm: TypeAlias = Literal["sum", "mean"]
-_Start: TypeAlias = Literal["zero", "gradient"]
-_Amsgrad: TypeAlias = Literal[False, True, "corrected"]
+_MomentumStart: TypeAlias = Literal["zero", "gradient"]
 
 __all__ = [
     "AMSGrad", "Accumulate", "AdEMAMix", "AdaBelief", "AdaDelta", "Adafactor", "Adagrad", "Adam",
@@ -41,15 +37,14 @@ __all__ = [
     "SkipNonFinite", "TAdam", "Yogi",
 ]
 
-class AMSGrad(Adam):
+class AMSGrad(Rule):
     """AMSGrad: Adam that divides by the largest mean square so far."""
-    amsgrad: Any
+    lr: Any; betas: Any; eps: Any; eps_root: Any; eps_at: Any; bias_correction: Any; amsgrad: Any
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-        amsgrad: Literal[True, "corrected"] = True, eps_at: _EpsAt = "outside",
-        bias_correction: bool = True, start: _Start = "zero", decay: _Decay = "l2",
-        maximize: bool = False, state_dtype: _StateDtype = None,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: Literal[True] = True,
+        decay: _Decay = "l2", maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "keras", "paper", "labml"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
@@ -62,9 +57,10 @@ class Accumulate(Conditional):
         like: Literal["optax"] | None = None, mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class AdEMAMix(Rooted):
+class AdEMAMix(Rule):
     """AdEMAMix: Adam with a second, much slower mean of the gradient beside the first."""
-    lr: Any; betas: Any; alpha: Any; slow_start: Any; bias_correction: Any
+    lr: Any; betas: Any; alpha: Any; slow_start: Any; bias_correction: Any; eps: Any; eps_root: Any
+    eps_at: Any
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar, _Scalar] = (0.9, 0.999, 0.9999),
         alpha: _Scalar = 5.0, slow_start: _Whole = 0, eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0,
@@ -74,120 +70,121 @@ class AdEMAMix(Rooted):
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class AdaBelief(RAdam):
+class AdaBelief(Rule):
     """AdaBelief: Adam that divides by the spread of the gradient around its mean."""
-    eps: Any; eps_root: Any; keep_eps: Any; rectify: Any
+    lr: Any; betas: Any; threshold: Any; below: Any; eps: Any; eps_root: Any; rectify: Any
+    eps_at: Any; bias_correction: Any; amsgrad: Any
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         threshold: _Scalar = 4.0, eps: _Scalar = 1e-16, eps_root: _Scalar = 1e-16,
         weight_decay: _Scalar = 0.0, *, below: Literal["momentum", "adam", "skip"] = "momentum",
-        keep_eps: bool = True, rectify: bool = False, eps_at: _EpsAt = "outside",
-        bias_correction: bool = True, amsgrad: _Amsgrad = False, decay: _Decay = "decoupled",
-        maximize: bool = False, state_dtype: _StateDtype = None,
-        like: Literal["optax", "paper", "labml", "holocron"] | None = None,
+        rectify: bool = False, eps_at: _EpsAt = "outside", bias_correction: bool = True,
+        amsgrad: bool = False, decay: _Decay = "decoupled", maximize: bool = False,
+        state_dtype: _StateDtype = None,
+        like: Literal["optax", "paper", "holocron", "labml"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
 class AdaDelta(Rule):
     """AdaDelta: steps in units of the steps before, so that no step size is needed."""
-    lr: Any; rho: Any; eps: Any; accumulate: Any
+    lr: Any; rho: Any; eps: Any
     def __init__(
         self, lr: _Scalar = 1.0, rho: _Scalar = 0.9, eps: _Scalar = 1e-06,
-        weight_decay: _Scalar = 0.0, *, accumulate: bool = True, decay: _Decay = "l2",
-        maximize: bool = False, state_dtype: _StateDtype = None,
+        weight_decay: _Scalar = 0.0, *, decay: _Decay = "l2", maximize: bool = False,
+        state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class Adafactor(Momentum):
+class Adafactor(Rule):
     """Adafactor: the mean square kept as one vector per row and one per column."""
-    lr: Any; eps: Any; decay_rate: Any; clip_threshold: Any; relative_step: Any; warmup_init: Any
-    scale_parameter: Any; eps_at: Any; scale_at: Any; axes: Any; min_dim: Any
+    lr: Any; eps: Any; decay_rate: Any; clip_threshold: Any; momentum: Any; relative_step: Any
+    warmup_init: Any; scale_parameter: Any; eps_at: Any; axes: Any; min_dim: Any
     def __init__(
         self, lr: _Scalar = 0.01, eps: tuple[_Scalar, _Scalar] = (1e-30, 0.001),
         decay_rate: _Scalar = 0.8, clip_threshold: _Scalar = 1.0, momentum: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0, *, relative_step: bool = True, warmup_init: bool = False,
         scale_parameter: bool = True, eps_at: Literal["added", "clamped"] = "added",
-        scale_at: Literal["before", "after"] = "before", axes: Literal["last", "largest"] = "last",
-        min_dim: int = 1, decay: _Decay = "decoupled", maximize: bool = False,
-        state_dtype: _StateDtype = None,
+        axes: Literal["last", "largest"] = "last", min_dim: int = 1, decay: _Decay = "decoupled",
+        maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class Adagrad(Rooted, Momentum):
+class Adagrad(Rule):
     """Adagrad: the gradient in units of the root of all its squares so far."""
-    lr: Any; lr_decay: Any; eps: Any; initial_v: Any; eps_at: Any; momentum_form: Any
+    lr: Any; lr_decay: Any; eps: Any; initial_v: Any; momentum: Any; dampening: Any; nesterov: Any
+    eps_root: Any; eps_at: Any; momentum_form: Any; momentum_start: Any; lr_at: Any
     def __init__(
         self, lr: _Scalar = 0.01, lr_decay: _Scalar = 0.0, eps: _Scalar = 1e-10,
         initial_v: _Scalar = 0.0, momentum: _Scalar = 0.0, dampening: _Scalar = 0.0,
-        eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, eps_at: _LrAt = "outside",
-        momentum_form: _MomentumForm = "mean", nesterov: bool = False,
-        momentum_start: _Start = "zero", lr_at: _LrAt = "outside", decay: _Decay = "l2",
+        eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
+        eps_at: _LrAt = "outside", momentum_form: _MomentumForm = "mean",
+        momentum_start: _MomentumStart = "zero", lr_at: _LrAt = "outside", decay: _Decay = "l2",
         maximize: bool = False, state_dtype: _StateDtype = None,
-        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class Adam(AdamW):
+class Adam(Rule):
     """Adam: a step along the mean gradient, in units of its root mean square."""
+    lr: Any; betas: Any; eps: Any; eps_root: Any; eps_at: Any; bias_correction: Any; amsgrad: Any
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-        amsgrad: _Amsgrad = False, decay: _Decay = "l2", maximize: bool = False,
-        state_dtype: _StateDtype = None,
-        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example", "labml"] | None = None,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
+        decay: _Decay = "l2", maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "labml", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class AdamP(Adam):
+class AdamP(Rule):
     """AdamP: Adam without the part that only makes scale-invariant weights grow."""
-    eps: Any; delta: Any; wd_ratio: Any; nesterov: Any; projection: Any; layout: Any
+    lr: Any; betas: Any; eps: Any; delta: Any; wd_ratio: Any; nesterov: Any; layout: Any
+    eps_root: Any; eps_at: Any; bias_correction: Any; amsgrad: Any
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08, delta: _Scalar = 0.1, wd_ratio: _Scalar = 0.1,
         eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
-        projection: Literal["channel", "signed"] = "channel", layout: Literal["oi", "io"] = "oi",
-        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-        amsgrad: _Amsgrad = False, decay: _Decay = "in_update", maximize: bool = False,
-        state_dtype: _StateDtype = None, like: Literal["paper", "holocron"] | None = None,
-        mask: Predicate | None = None, groups: _Groups = (),
+        layout: Literal["oi", "io"] = "oi", eps_at: _EpsAt = "outside",
+        bias_correction: bool = True, amsgrad: bool = False, decay: _Decay = "in_update",
+        maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["paper", "holocron"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
     ) -> None: ...
 
-class AdamW(Moments):
+class AdamW(Rule):
     """Adam with weight decay kept apart from the gradient."""
+    lr: Any; betas: Any; eps: Any; eps_root: Any; eps_at: Any; bias_correction: Any; amsgrad: Any
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.01, *,
-        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-        amsgrad: _Amsgrad = False, decay: _Decay = "decoupled", maximize: bool = False,
-        state_dtype: _StateDtype = None,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
+        decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class Adamax(Moments):
+class Adamax(Rule):
     """Adamax: Adam with the largest decayed gradient in place of the root mean square."""
-    lr: Any; betas: Any; bias_correction: Any; eps_at: Any
+    lr: Any; betas: Any; eps: Any; bias_correction: Any; eps_at: Any
     def __init__(
         self, lr: _Scalar = 0.002, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08, weight_decay: _Scalar = 0.0, *, bias_correction: bool = True,
         eps_at: Literal["inside", "outside"] = "inside", decay: _Decay = "l2",
         maximize: bool = False, state_dtype: _StateDtype = None,
-        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class Adan(Rooted):
+class Adan(Rule):
     """Adan: adaptive Nesterov momentum, from the difference of successive gradients."""
-    lr: Any; betas: Any; bias_correction: Any; start: Any; amsgrad: Any; difference_weight: Any
-    keep_previous: Any
+    lr: Any; betas: Any; bias_correction: Any; start: Any; amsgrad: Any; eps: Any; eps_root: Any
+    eps_at: Any
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar, _Scalar] = (0.98, 0.92, 0.99),
         eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-        bias_correction: bool = True, start: _Start = "zero", amsgrad: bool = False,
-        difference_weight: Literal["beta2", "1-beta2"] = "beta2", keep_previous: bool = True,
+        bias_correction: bool = True, start: _MomentumStart = "zero", amsgrad: bool = False,
         eps_at: _EpsAt = "outside", decay: _Decay = "proximal", maximize: bool = False,
         state_dtype: _StateDtype = None, like: Literal["optax", "paper", "holocron"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
@@ -253,42 +250,41 @@ class ClipValue(Wrapper):
         groups: _Groups = (),
     ) -> None: ...
 
-class LAMB(Layerwise, AdamW):
+class LAMB(Rule):
     """LAMB: Adam's direction, rescaled for every parameter to the parameter's own norm."""
-    lr: Any; eps: Any
+    lr: Any; betas: Any; eps: Any; eps_root: Any; eps_at: Any; bias_correction: Any; amsgrad: Any
+    scale_clip: Any
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-06, eps_root: _Scalar = 0.0,
         scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")), weight_decay: _Scalar = 0.0, *,
-        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-        amsgrad: _Amsgrad = False, decay: _Decay = "in_update", maximize: bool = False,
-        state_dtype: _StateDtype = None,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
+        decay: _Decay = "in_update", maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["optax", "keras", "paper", "holocron"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class LARS(Momentum):
+class LARS(Rule):
     """LARS: momentum whose steps are, for every parameter, a fraction of its own norm."""
-    lr: Any; momentum: Any; trust_coefficient: Any; eps: Any; scale_clip: Any; ratio_at: Any
-    lr_at: Any
+    lr: Any; momentum: Any; trust_coefficient: Any; eps: Any; scale_clip: Any; dampening: Any
+    nesterov: Any; momentum_form: Any; momentum_start: Any; lr_at: Any
     def __init__(
         self, lr: _Scalar = 1.0, momentum: _Scalar = 0.9, trust_coefficient: _Scalar = 0.001,
         eps: _Scalar = 0.0, scale_clip: tuple[_Scalar, _Scalar] = (0.0, float("inf")),
-        dampening: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
-        ratio_at: Literal["inside", "outside"] = "inside", lr_at: _LrAt = "inside",
-        nesterov: bool = False, momentum_form: _MomentumForm = "sum",
-        momentum_start: _Start = "zero", decay: _Decay = "in_update", maximize: bool = False,
+        dampening: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
+        momentum_form: _MomentumForm = "sum", momentum_start: _MomentumStart = "zero",
+        lr_at: _LrAt = "inside", decay: _Decay = "in_update", maximize: bool = False,
         state_dtype: _StateDtype = None, like: Literal["optax", "paper", "holocron"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
 class Lion(Rule):
     """Lion: the sign of an interpolation between momentum and gradient."""
-    lr: Any; betas: Any; start: Any
+    lr: Any; betas: Any
     def __init__(
         self, lr: _Scalar = 0.0001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.99),
-        weight_decay: _Scalar = 0.0, *, start: _Start = "zero", decay: _Decay = "decoupled",
-        maximize: bool = False, state_dtype: _StateDtype = None,
+        weight_decay: _Scalar = 0.0, *, decay: _Decay = "decoupled", maximize: bool = False,
+        state_dtype: _StateDtype = None,
         like: Literal["optax", "mlx", "keras", "paper", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
@@ -312,9 +308,10 @@ class Muon(Rule):
         like: None = None, mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class NAdam(Adam):
+class NAdam(Rule):
     """NAdam: Adam with Nesterov momentum, and a momentum that grows over the first steps."""
-    lr: Any; momentum_decay: Any; momentum_schedule: Any
+    lr: Any; betas: Any; momentum_decay: Any; momentum_schedule: Any; eps: Any; eps_root: Any
+    eps_at: Any; bias_correction: Any
     def __init__(
         self, lr: _Scalar = 0.002, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         momentum_decay: _Scalar = 0.004, eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0,
@@ -324,10 +321,10 @@ class NAdam(Adam):
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class Prodigy(Adam):
+class Prodigy(Rule):
     """Prodigy: Adam that finds its own step size d, from how far the parameters have come."""
-    lr: Any; beta3: Any; eps: Any; d0: Any; d_coef: Any; growth_rate: Any; bias_correction: Any
-    safeguard_warmup: Any
+    lr: Any; betas: Any; beta3: Any; eps: Any; d0: Any; d_coef: Any; growth_rate: Any
+    bias_correction: Any; safeguard_warmup: Any
     def __init__(
         self, lr: _Scalar = 1.0, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         beta3: _Scalar | None = None, eps: _Scalar = 1e-08, d0: _Scalar = 1e-06,
@@ -338,81 +335,86 @@ class Prodigy(Adam):
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class RAdam(Adam):
+class RAdam(Rule):
     """RAdam: Adam rectified for the variance of its divisor in the first steps."""
-    threshold: Any; below: Any
+    lr: Any; betas: Any; threshold: Any; below: Any; eps: Any; eps_root: Any; eps_at: Any
+    bias_correction: Any; amsgrad: Any
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         threshold: _Scalar = 4.0, eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0, *, below: Literal["momentum", "adam", "skip"] = "momentum",
-        eps_at: _EpsAt = "outside", bias_correction: bool = True, start: _Start = "zero",
-        amsgrad: _Amsgrad = False, decay: _Decay = "l2", maximize: bool = False,
-        state_dtype: _StateDtype = None,
+        eps_at: _EpsAt = "outside", bias_correction: bool = True, amsgrad: bool = False,
+        decay: _Decay = "l2", maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["torch", "optax", "paper", "labml"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class RMSprop(Rooted, Momentum):
+class RMSprop(Rule):
     """RMSprop: the gradient in units of its root mean square."""
-    lr: Any; alpha: Any; initial_v: Any; centered: Any; bias_correction: Any; eps_at: Any
+    lr: Any; alpha: Any; initial_v: Any; momentum: Any; dampening: Any; centered: Any
+    bias_correction: Any; eps: Any; eps_root: Any; eps_at: Any; nesterov: Any; momentum_form: Any
+    momentum_start: Any; lr_at: Any
     def __init__(
         self, lr: _Scalar = 0.01, alpha: _Scalar = 0.99, initial_v: _Scalar = 0.0,
         momentum: _Scalar = 0.0, dampening: _Scalar = 0.0, eps: _Scalar = 1e-08,
         eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *, centered: bool = False,
         bias_correction: bool = False, eps_at: _LrAt = "outside", nesterov: bool = False,
-        momentum_form: _MomentumForm = "sum", momentum_start: _Start = "zero",
+        momentum_form: _MomentumForm = "sum", momentum_start: _MomentumStart = "zero",
         lr_at: _LrAt = "outside", decay: _Decay = "l2", maximize: bool = False,
         state_dtype: _StateDtype = None,
-        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class RaLars(Layerwise, RAdam):
+class RaLars(Rule):
     """RaLars: RAdam's direction, rescaled for every parameter to the parameter's own norm."""
-    force_adaptive_momentum: Any; scale_clip: Any
+    lr: Any; betas: Any; threshold: Any; force_adaptive_momentum: Any; scale_clip: Any; eps: Any
+    eps_root: Any; eps_at: Any; bias_correction: Any; amsgrad: Any
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         threshold: _Scalar = 4.0, scale_clip: tuple[_Scalar, _Scalar] = (0.0, 10.0),
         eps: _Scalar = 1e-08, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
         force_adaptive_momentum: bool = False, eps_at: _EpsAt = "outside",
-        bias_correction: bool = True, start: _Start = "zero", amsgrad: _Amsgrad = False,
-        decay: _Decay = "in_update", maximize: bool = False, state_dtype: _StateDtype = None,
+        bias_correction: bool = True, amsgrad: bool = False, decay: _Decay = "in_update",
+        maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["holocron"] | None = None, mask: Predicate | None = None,
         groups: _Groups = (),
     ) -> None: ...
 
 class Rprop(Rule):
     """Rprop: the sign of the gradient, times a step size that every element finds for itself."""
-    lr: Any; etas: Any; step_sizes: Any; lag: Any
+    lr: Any; etas: Any; step_sizes: Any
     def __init__(
         self, lr: _Scalar = 0.01, etas: tuple[_Scalar, _Scalar] = (0.5, 1.2),
         step_sizes: tuple[_Scalar, _Scalar] = (1e-06, 50.0), weight_decay: _Scalar = 0.0, *,
-        lag: bool = False, decay: _Decay = "decoupled", maximize: bool = False,
-        state_dtype: _StateDtype = None, like: Literal["torch", "optax"] | None = None,
-        mask: Predicate | None = None, groups: _Groups = (),
+        decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["torch", "optax"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
     ) -> None: ...
 
-class SGD(Momentum):
+class SGD(Rule):
     """Stochastic gradient descent, with momentum, dampening and Nesterov's look ahead."""
-    lr: Any; momentum_start: Any; bare_decay: Any
+    lr: Any; momentum: Any; dampening: Any; nesterov: Any; momentum_start: Any; momentum_form: Any
+    lr_at: Any
     def __init__(
         self, lr: _Scalar = 0.001, momentum: _Scalar = 0.0, dampening: _Scalar = 0.0,
-        weight_decay: _Scalar = 0.0, *, momentum_start: _Start = "gradient",
-        bare_decay: bool = True, nesterov: bool = False, momentum_form: _MomentumForm = "sum",
+        weight_decay: _Scalar = 0.0, *, nesterov: bool = False,
+        momentum_start: _MomentumStart = "gradient", momentum_form: _MomentumForm = "sum",
         lr_at: _LrAt = "outside", decay: _Decay = "l2", maximize: bool = False,
         state_dtype: _StateDtype = None,
-        like: Literal["torch", "optax", "mlx", "keras", "paper", "mlx-0.0", "jax-example"] | None = None,
+        like: Literal["torch", "optax", "mlx", "keras", "paper", "jax-example", "mlx-0.0"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class SM3(Rooted, Momentum):
+class SM3(Rule):
     """SM3: Adagrad with one accumulator per row, column, ... in place of one per element."""
-    lr: Any; momentum: Any; eps: Any; eps_at: Any; momentum_form: Any
+    lr: Any; momentum: Any; eps: Any; dampening: Any; eps_root: Any; eps_at: Any
+    momentum_form: Any; nesterov: Any; momentum_start: Any; lr_at: Any
     def __init__(
         self, lr: _Scalar = 0.1, momentum: _Scalar = 0.9, eps: _Scalar = 0.0,
         dampening: _Scalar = 0.0, eps_root: _Scalar = 0.0, weight_decay: _Scalar = 0.0, *,
         eps_at: Literal["inside", "outside"] = "inside", momentum_form: _MomentumForm = "mean",
-        nesterov: bool = False, momentum_start: _Start = "zero", lr_at: _LrAt = "outside",
+        nesterov: bool = False, momentum_start: _MomentumStart = "zero", lr_at: _LrAt = "outside",
         decay: _Decay = "decoupled", maximize: bool = False, state_dtype: _StateDtype = None,
         like: Literal["optax", "paper", "jax-example"] | None = None, mask: Predicate | None = None,
         groups: _Groups = (),
@@ -437,14 +439,15 @@ class SignSGD(Rule):
         groups: _Groups = (),
     ) -> None: ...
 
-class Signum(Momentum):
+class Signum(Rule):
     """Signum: the sign of the momentum."""
-    lr: Any; momentum: Any
+    lr: Any; momentum: Any; momentum_start: Any
     def __init__(
         self, lr: _Scalar = 0.0001, momentum: _Scalar = 0.9, weight_decay: _Scalar = 0.0, *,
-        momentum_start: _Start = "zero", decay: _Decay = "decoupled", maximize: bool = False,
-        state_dtype: _StateDtype = None, like: Literal["optax", "paper"] | None = None,
-        mask: Predicate | None = None, groups: _Groups = (),
+        momentum_start: _MomentumStart = "zero", decay: _Decay = "decoupled",
+        maximize: bool = False, state_dtype: _StateDtype = None,
+        like: Literal["optax", "paper"] | None = None, mask: Predicate | None = None,
+        groups: _Groups = (),
     ) -> None: ...
 
 class SkipNonFinite(Conditional):
@@ -453,21 +456,23 @@ class SkipNonFinite(Conditional):
         self, rule: Rule, *, like: None = None, mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class TAdam(Adam):
+class TAdam(Rule):
     """TAdam: Adam whose mean gradient gives outliers little weight."""
-    betas: Any; eps: Any; dof: Any
+    lr: Any; betas: Any; eps: Any; dof: Any; eps_root: Any; eps_at: Any; bias_correction: Any
+    amsgrad: Any
     def __init__(
         self, lr: _Scalar = 0.001, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 1e-08, dof: _Scalar | None = None, eps_root: _Scalar = 0.0,
         weight_decay: _Scalar = 0.0, *, eps_at: _EpsAt = "outside", bias_correction: bool = True,
-        amsgrad: _Amsgrad = False, decay: _Decay = "l2", maximize: bool = False,
+        amsgrad: bool = False, decay: _Decay = "l2", maximize: bool = False,
         state_dtype: _StateDtype = None, like: Literal["holocron"] | None = None,
         mask: Predicate | None = None, groups: _Groups = (),
     ) -> None: ...
 
-class Yogi(Moments):
+class Yogi(Rule):
     """Yogi: Adam whose v moves by at most (1 - beta2) grad^2 in one step."""
-    lr: Any; eps: Any; initial_m: Any; initial_v: Any; bias_correction: Any
+    lr: Any; betas: Any; eps: Any; initial_m: Any; initial_v: Any; bias_correction: Any
+    eps_root: Any; eps_at: Any
     def __init__(
         self, lr: _Scalar = 0.01, betas: tuple[_Scalar, _Scalar] = (0.9, 0.999),
         eps: _Scalar = 0.001, initial_m: _Scalar = 0.0, initial_v: _Scalar = 1e-06,
