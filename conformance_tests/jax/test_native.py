@@ -121,11 +121,22 @@ def goes_on(
 
 
 def settings() -> list[Any]:
+    """Of SM3 without momentum optax keeps the mean of the updates, which the rule has not."""
     return [
         pytest.param(peer, values, id=f"{peer.rule}-{at}")
         for peer in PEERS
         for at, values in enumerate(peer.settings)
+        if (peer.rule, values.get("momentum")) != ("SM3", 0.0)
     ]
+
+
+def test_a_state_that_the_rule_has_not_is_refused() -> None:
+    (peer,) = (peer for peer in PEERS if peer.rule == "SM3")
+    rule = made("SM3", "optax", {"momentum": 0.0})
+    params = {"w": jax.numpy.ones((3, 2))}
+    state = peer.make(optax, rule.hypers).init(params)
+    with pytest.raises(CheckpointError, match="nu of it is no slot of SM3"):
+        samestep.checkpoint(rule, params, state)
 
 
 @pytest.mark.parametrize(("peer", "values"), settings())
