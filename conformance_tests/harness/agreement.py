@@ -132,6 +132,9 @@ def measure(rule: Rule, backend: Backend, dtype: str) -> Agreement:
     """Run a rule on a backend over the recorded trajectory and compare."""
     trajectory = trajectory_of(rule, dtype)
     ours = _followed(rule, backend, dtype)
+    peer = _followed(rule, NUMPY, dtype) if dtype in NUMPY.dtypes else None
+    if backend is not NUMPY and peer is not None and _equal(ours, peer):
+        return measure(rule, NUMPY, dtype)  # what is the same has the same errors
     how: dict[str, Any] = {
         "whole": rule.needs == "matrix",
         "alike": {n for n, item in rule.slots().items() if item.init is initial_parameter},
@@ -144,9 +147,7 @@ def measure(rule: Rule, backend: Backend, dtype: str) -> Agreement:
         if not rule.continuous:
             turned += _leave_out_turned(rule, ours, theirs, grads, step, dtype)
         expected.append(theirs)
-    reference = None
-    if dtype in NUMPY.dtypes:
-        reference = compare(ours, _followed(rule, NUMPY, dtype), dtype, **how)
+    reference = compare(ours, peer, dtype, **how) if peer is not None else None
     before = [ours[step] for step in looked_at]
     after = [ours[step + 1] for step in looked_at]
     wanted = _oracle(rule, dtype)
@@ -161,6 +162,15 @@ def measure(rule: Rule, backend: Backend, dtype: str) -> Agreement:
     share = turned / looked_over
     alone = compare(after, expected, dtype, before, **how)
     return Agreement(_brief(alone), _brief(in_all), reference and _brief(reference), share)
+
+
+def _equal(ours: list[Snapshot], theirs: list[Snapshot]) -> bool:
+    """Whether two runs are the same to the last bit."""
+    return all(
+        one.keys() == other.keys()
+        and all(numpy.array_equal(value, other[key]) for key, value in one.items())
+        for one, other in zip(ours, theirs, strict=True)
+    )
 
 
 def _brief(found: Divergence) -> Divergence:
