@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial, reduce
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as host
@@ -31,7 +32,6 @@ __all__ = [
     "init_shared",
     "init_slots",
     "local",
-    "plain",
     "run",
     "scalars",
     "stacked",
@@ -72,8 +72,8 @@ class Record:
 
 def _settled(value: Any) -> Any:
     """A host result as a plain Python number; a dict or a tuple with every result in it so."""
-    if isinstance(value, (float, int)):
-        return value if type(value) in PYTHON else value.item()
+    if type(value) in PYTHON:
+        return value
     if isinstance(value, dict):
         return dict(zip(value, map(_settled, value.values()), strict=True))
     if isinstance(value, tuple):
@@ -211,20 +211,21 @@ def advance(
     Shapes: ``grad`` and ``param`` equal; every slot keeps its shape and dtype.
     """
     dtype = compute_dtype(xp, param.dtype)
+    state = {**slots, **common}
+    for name, value in state.items():
+        state[name] = cast(xp, value, dtype)
     new_param, new_slots = rule.step(
-        xp,
-        cast(xp, grad, dtype),
-        cast(xp, param, dtype),
-        Record({name: cast(xp, value, dtype) for name, value in {**slots, **common}.items()}),
-        Record(s),
+        xp, cast(xp, grad, dtype), cast(xp, param, dtype), Record(state), Record(s)
     )
-    if new_slots.keys() != slots.keys():
-        _refuse_slots(f"{rule.name}.direction", rule, new_slots, slots)
-    new_param = _owned(xp, cast_like(xp, new_param, param), (grad, param))
+    if new_slots.keys() != slots.keys() and not rule.reduces:
+        raise ValueError(
+            f"{rule.name}.direction returned slots {listed(new_slots)}; "
+            f"{rule.name} keeps {listed(slots)}"
+        )
+    new_param = _kept(xp, new_param, param, (grad, param))
     taken, kept = (grad, param, new_param), {}
     for name, old in slots.items():
-        new = new_slots.get(name, old)
-        kept[name] = _owned(xp, cast_like(xp, new, old), taken)
+        kept[name] = _kept(xp, new_slots.get(name, old), old, taken)
     return new_param, kept
 
 
@@ -246,8 +247,7 @@ def local(
     )
     _refuse_slots(f"{rule.name}.local", rule, new_slots, slots)
     return {
-        name: _owned(xp, cast_like(xp, new_slots.get(name, old), old), (grad, param))
-        for name, old in slots.items()
+        name: _kept(xp, new_slots.get(name, old), old, (grad, param)) for name, old in slots.items()
     }, sums
 
 
@@ -267,10 +267,18 @@ def _local_of(phase: int) -> Callable[..., Any]:
     return partial(local, phase)
 
 
-def _owned(xp: Any, value: Any, taken: tuple[Array, ...]) -> Any:
-    """A slot's new value; a copy if it is an array that a caller holds and may write into."""
-    if isinstance(value, tuple):
-        return tuple([_owned(xp, part, taken) for part in value])
+def _kept(xp: Any, value: Any, like: Any, taken: tuple[Array, ...]) -> Any:
+    """A result in the dtype of ``like``; a copy if it is an array that a caller may write into.
+
+    Args:
+        xp: array namespace.
+        value: an array, or a tuple of arrays.
+        like: the array, or the tuple of arrays, whose place it takes.
+        taken: the arrays that a caller holds.
+    """
+    if isinstance(like, (tuple, list)):
+        return tuple([_kept(xp, *pair, taken) for pair in zip(value, like, strict=True)])
+    value = cast(xp, value, like.dtype)
     for array in taken:
         if value is array:
             return xp.asarray(value, copy=True)
@@ -337,16 +345,11 @@ def stacked(function: Callable[..., Any], vmap: Callable[..., Any]) -> Callable[
     return together
 
 
-def plain(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
-    """The reference executor: ``advance`` or ``local``, called as it is."""
-    return partial(function, xp, rule)
-
-
 def run(
     xp: Any,
     entries: Sequence[Entry],
     common: Slots,
-    kernel: Callable[[Callable[..., Any], Any, Rule], Callable[..., Any]] = plain,
+    kernel: Callable[[Callable[..., Any], Any, Rule], Callable[..., Any]] = partial,
     enter: Callable[[dict[str, Any], Array], Any] | None = None,
     vmap: Callable[..., Any] | None = None,
 ) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
@@ -356,7 +359,8 @@ def run(
         xp: array namespace.
         entries: rule, step, gradient, parameter and slots, per parameter.
         common: shared state.
-        kernel: makes ``advance`` or ``local`` into what is executed (a compiled form, say).
+        kernel: makes ``advance`` or ``local`` into what is executed (a compiled form, say), from
+            function, the namespace and the rule; without it, the function itself is executed.
         enter: makes a step's scalars into what the kernel of a parameter is given (0-d arrays,
             say); without it, a kernel is given the scalars as they are.
         vmap: the framework's, for entries that are stacked.
@@ -395,7 +399,7 @@ def run(
         return kernels[key](grad, param, slots, visible if rule.phases else {}, s)
 
     entries = list(entries)
-    if any(entry.rule.phases for entry in entries):
+    if any(map(attrgetter("rule.phases"), entries)):
         entries, common = _summed(xp, entries, common, visible, execute, coefficients)
     for entry in entries:  # a schedule that fails does so before anything has been computed
         coefficients(entry)

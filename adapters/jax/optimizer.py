@@ -150,7 +150,7 @@ def _update(
             "update() returned"
         )
     memory = memory or _Memory()
-    flat, structure = leaves((params, grads, state.slots, state.shared))
+    flat, structure = jax.tree.flatten((params, grads, state.slots, state.shared))
     plan, step = memory.plan, known(state.step)
     if plan is not None and plan.holds(flat, structure):
         entries, slots = plan.read(step, flat)
@@ -163,12 +163,13 @@ def _update(
         if execution not in memory.said:
             memory.said.add(execution)
             say(rule.name, execution, reason)
+    kernel = _kernel if plan.sees_axes else partial
     enter = None if isinstance(step, int) and not plan.traced else _hoisted
     if execution == "packed" and (plan.traced or _together(entries)):
         places = plan.packed(entries)
-        results, common = packing.run(xp, entries, state.shared, _kernel, enter, places=places)
+        results, common = packing.run(xp, entries, state.shared, kernel, enter, places=places)
     else:
-        results, common = stepping.run(xp, entries, state.shared, _kernel, enter)
+        results, common = stepping.run(xp, entries, state.shared, kernel, enter)
     updates: list[Any] = [None] * plan.own.num_leaves
     for (place, _), entry, (param, new) in zip(plan.chosen, entries, results, strict=True):
         updates[place] = param - entry.param
@@ -205,7 +206,8 @@ def _together(entries: list[stepping.Entry]) -> bool:
 def _kernel(function: Any, xp: Any, rule: Rule) -> Any:
     """Call the function directly.
 
-    With explicit sharding, XLA chooses the shardings inside a rule that sees axes (``auto_axes``).
+    With explicit sharding, XLA chooses the shardings inside a rule that sees axes (``auto_axes``);
+    other rules are called directly in any case.
     """
     inside = partial(function, xp, rule)
     in_types = hasattr(jax.sharding, "auto_axes")  # from JAX 0.6 on

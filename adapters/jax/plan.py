@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -42,6 +43,7 @@ class Plan:
         self.kinds = [getattr(leaf, "aval", None) for leaf in flat]
         self.wide = jax.config.jax_enable_x64
         self.traced = any(issubclass(kind, jax.core.Tracer) for kind in self.types)
+        self.sees_axes = any(rule.sees_axes for _, rule in chosen)
         self.packs: list[list[int]] | None = None
         self.grads: list[Any] = []
         self.slots: Slots = {}
@@ -51,7 +53,7 @@ class Plan:
         return (
             structure == self.structure
             and [*map(type, flat)] == self.types
-            and [leaf.aval for leaf in flat] == self.kinds
+            and [*map(attrgetter("aval"), flat)] == self.kinds
             and jax.config.jax_enable_x64 == self.wide
         )
 

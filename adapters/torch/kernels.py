@@ -154,29 +154,22 @@ def _writing(
 ) -> Any:
     """A pure kernel, its results written into the tensors that it was given."""
     first, second = kernel(grad, param, slots, common, s)
+    sums = isinstance(first, dict)  # local: slots and sums
+    old, new = (slots, first) if sums else ({"param": param, **slots}, {"param": first, **second})
     taken = s.get(TAKEN)
-    if isinstance(first, dict):  # local: slots and sums
-        _write(slots, first, taken)
-        return slots, second
-    _write({"param": param, **slots}, {"param": first, **second}, taken)
-    return param, slots
-
-
-def _write(old: dict[str, Any], new: dict[str, Any], taken: torch.Tensor | None) -> None:
-    pairs = []
+    pairs, memory = [], set()
     for name, value in old.items():
         for into, result in zip(parts(value), parts(new[name]), strict=True):
             if into is not result:
-                written = result if taken is None else torch.where(taken, result, into)
-                pairs.append((into, written))
-    memory = {_memory(into) for into, _ in pairs}
-    later = [result.clone() if _memory(result) in memory else result for _, result in pairs]
-    for (into, _), result in zip(pairs, later, strict=True):
+                pairs.append((into, result if taken is None else torch.where(taken, result, into)))
+                memory.add(into.untyped_storage()._cdata)  # a traced tensor has no address
+    results = []
+    for _, result in pairs:
+        shared = result.untyped_storage()._cdata in memory
+        results.append(result.clone() if shared else result)
+    for (into, _), result in zip(pairs, results, strict=True):
         into.copy_(result)
-
-
-def _memory(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)  # a traced tensor has no address
+    return (slots, second) if sums else (param, slots)
 
 
 class Scalars(NamedTuple):

@@ -70,7 +70,10 @@ class RuleOptimizer(GroupedOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._advance()
+        if self.differentiable:
+            self._advance_in_graph()
+        else:
+            self._advance_in_place()
         return loss
 
     @property
@@ -100,18 +103,12 @@ class RuleOptimizer(GroupedOptimizer):
             self._share(common)
 
     @_disable_dynamo
-    def _advance(self) -> None:
+    @torch.no_grad()
+    def _advance_in_place(self) -> None:
         """One step; no part of a graph that torch.compile makes, as with torch.optim.
 
-        What is to be compiled is the kernels, which the execution sees to.
+        The kernels are compiled, if the execution says so.
         """
-        with torch.set_grad_enabled(self.differentiable):
-            if self.differentiable:
-                self._advance_in_graph()
-            else:
-                self._advance_in_place()
-
-    def _advance_in_place(self) -> None:
         rules = self._rules_of_groups()
         params: list[Any] = []
         grads: list[Any] = []
@@ -187,6 +184,8 @@ class RuleOptimizer(GroupedOptimizer):
                 torch._amp_foreach_non_finite_check_and_unscale_(alike, seen, on_device)
         return None if found is None else found == 0
 
+    @_disable_dynamo
+    @torch.enable_grad()
     def _advance_in_graph(self) -> None:
         """A step that gradients flow through.
 

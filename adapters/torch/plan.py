@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
-from operator import attrgetter, is_, methodcaller
+from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import array_api_compat.torch as xp
@@ -21,6 +21,9 @@ from .batch import Batch, is_plain
 from .kernels import real, real_gradient
 
 __all__ = ["Member", "Plan", "tried"]
+
+
+_format, _pointer = attrgetter("dtype", "layout"), torch.Tensor.data_ptr
 
 
 class Member(NamedTuple):
@@ -67,9 +70,10 @@ class Plan:
         self.params = [member.param for member in members]
         self.groups = [member.group for member in members]
         self.complex = any(param.is_complex() for param in self.params)
-        self.formats = _formats(grads)
         self.states = [member.state for member in members]
+        self.grads = grads
         self.objects: list[Any] = []
+        self.facts: list[Any] = []
         self.capturable = capturable
         self.expected = [int(state["step"]) for state in self.states]
         self.counters = self._counters()
@@ -99,13 +103,11 @@ class Plan:
         ]
         single = [b.places[0] for b in self.batches if not b.gathers]
         self.single = [self.params[place] for place in single]
-        self.layouts = _layouts(self.single)
         self.used: Any = None
         self.gathered = [self.params[p] for b in self.batches if b.gathers for p in b.places]
-        self.addresses = _pointers(self.gathered)
+        self.addresses = [*map(_pointer, self.gathered)]
         self.kinds = _kinds(self.gathered)
         self.parts = [part for m in members for v in m.slots.values() for part in parts(v)]
-        self.pointers = _pointers(self.parts)
 
     def _counters(self) -> list[torch.Tensor]:
         """The steps taken: of all parameters on the host, or of those on a device there.
@@ -136,18 +138,31 @@ class Plan:
         without a call: a group's parameters, ``.data``, ``.grad``, an entry of ``state``, a count.
         It makes no object per parameter that Python's garbage collector would have to look at.
         """
-        objects = _objects(params, state, self.states)
+        objects, facts = self._seen(params, grads, state)
         return (
             len(objects) == len(self.objects)
             and all(map(is_, objects, self.objects))
             and groups == self.groups
-            and _formats(grads) == self.formats
-            and _pointers(self.parts) == self.pointers
-            and (_pointers(self.gathered) == self.addresses or self._only_moved())
-            and _layouts(self.single) == self.layouts
+            and facts == self.facts
+            and ([*map(_pointer, self.gathered)] == self.addresses or self._only_moved())
             and (self.capturable or self._counted() == self.expected)
             and (rules is self.rules or [_variant(rule) for rule in rules] == self.variants)
         )
+
+    def _seen(
+        self, params: Sequence[Any], grads: Sequence[torch.Tensor], state: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """What must stay the very same objects, and what must stay equal, for the plan to hold.
+
+        The objects are parameters, their states and everything in these. Equal must be the formats
+        of the gradients, where slots are, and where and how parameters lie that are not gathered.
+        """
+        objects = [*params, *state, *state.values()]
+        objects += chain.from_iterable(map(dict.values, self.states))
+        facts: list[Any] = [*map(_format, grads), *map(_pointer, self.parts)]
+        for tensor in self.single:
+            facts += tensor.data_ptr(), tensor.shape, tensor.stride()
+        return objects, facts
 
     def _only_moved(self) -> bool:
         """Whether gathered parameters have new memory of their own, all else being as it was.
@@ -157,13 +172,14 @@ class Plan:
         same = _kinds(self.gathered) == self.kinds and all(p.is_contiguous() for p in self.gathered)
         if not same or _overlapping([param.detach() for param in self.params]):
             return False
-        self.addresses = _pointers(self.gathered)
+        self.addresses = [*map(_pointer, self.gathered)]
         return True
 
     def enter(self, state: Any) -> None:
         """Make the states of the plan the optimizer's."""
         state.update(zip(self.params, self.states, strict=True))
-        self.objects = _objects(self.params, state, self.states)
+        self.objects, self.facts = self._seen(self.params, self.grads, state)
+        self.grads = ()
 
     def entries(self, rules: Sequence[Rule], grads: list[torch.Tensor]) -> list[Entry]:
         """One entry per batch, for the step to be taken.
@@ -294,27 +310,8 @@ def _variant(rule: Rule) -> Any:
     return rule.bare, rule.slots().keys(), rule.groups
 
 
-def _objects(params: Sequence[Any], state: Any, states: Sequence[dict[str, Any]]) -> list[Any]:
-    """Everything that must stay the very same object: parameters, their states, what is in them."""
-    return [*params, *state, *state.values(), *chain.from_iterable(map(dict.values, states))]
-
-
-def _formats(grads: Sequence[torch.Tensor]) -> Any:
-    return [*map(attrgetter("dtype"), grads)], [*map(attrgetter("layout"), grads)]
-
-
 def _kinds(tensors: Sequence[torch.Tensor]) -> Any:
     return [(tensor.shape, tensor.dtype, tensor.device, tensor.is_conj()) for tensor in tensors]
-
-
-def _pointers(tensors: Sequence[torch.Tensor]) -> list[int]:
-    return [*map(torch.Tensor.data_ptr, tensors)]
-
-
-def _layouts(tensors: Sequence[torch.Tensor]) -> Any:
-    """Where tensors lie, and how."""
-    strides = [*map(methodcaller("stride"), tensors)]
-    return _pointers(tensors), [*map(attrgetter("shape"), tensors)], strides
 
 
 def _overlapping(tensors: Sequence[torch.Tensor]) -> set[int]:
