@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 from typing import Literal, get_args
 
+from .rule import Rule
+
 __all__ = ["EXECUTIONS", "Execution", "checked", "say", "say_failed"]
 
 Execution = Literal["auto", "reference", "packed", "compiled"]
@@ -19,11 +21,18 @@ EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 _log = logging.getLogger("samestep")
 
 
-def checked(rule: str, execution: Execution) -> Execution:
-    """Return ``execution`` if it is known; raise ValueError otherwise."""
+def checked(rule: Rule, execution: Execution) -> Execution:
+    """Return ``execution`` if a native optimizer can be made of it and of ``rule``.
+
+    Raises:
+        TypeError: ``rule`` is not a rule.
+        ValueError: there is no such execution.
+    """
+    if not isinstance(rule, Rule):
+        raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
     if execution not in EXECUTIONS:
         raise ValueError(
-            f"{rule}(execution={execution!r}): execution must be one of "
+            f"{rule.name}(execution={execution!r}): execution must be one of "
             + ", ".join(map(repr, EXECUTIONS))
         )
     return execution

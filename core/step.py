@@ -29,6 +29,7 @@ __all__ = [
     "check",
     "check_slots",
     "compute_dtype",
+    "entry",
     "init_shared",
     "init_slots",
     "local",
@@ -217,11 +218,8 @@ def advance(
     new_param, new_slots = rule.step(
         xp, cast(xp, grad, dtype), cast(xp, param, dtype), Record(state), Record(s)
     )
-    if new_slots.keys() != slots.keys() and not rule.reduces:
-        raise ValueError(
-            f"{rule.name}.direction returned slots {listed(new_slots)}; "
-            f"{rule.name} keeps {listed(slots)}"
-        )
+    if new_slots.keys() != slots.keys():
+        _refuse_slots(f"{rule.name}.direction", rule, new_slots, slots)
     new_param = _kept(xp, new_param, param, (grad, param))
     taken, kept = (grad, param, new_param), {}
     for name, old in slots.items():
@@ -260,6 +258,28 @@ def _refuse_slots(function: str, rule: Rule, returned: Slots, kept: Slots) -> No
         raise ValueError(
             f"{function} returned slots {listed(returned)}; {rule.name} keeps {listed(kept)}"
         )
+
+
+def entry(
+    rule: Rule, xp: Any, path: str, step: Any, grad: Array, param: Array, slots: Slots
+) -> Entry:
+    """One parameter's share of a step, checked.
+
+    Args:
+        rule: the rule for this parameter.
+        xp: array namespace.
+        path: the parameter's name, for messages.
+        step: how many steps the parameter has taken.
+        grad: its gradient.
+        param: the parameter.
+        slots: its state.
+
+    Raises:
+        TypeError, ValueError: a dtype, a shape or a state that the rule cannot take.
+    """
+    check(rule, xp, path, param, grad)
+    check_slots(rule, path, slots, param.shape)
+    return Entry(rule, step, grad, param, slots)
 
 
 @cache

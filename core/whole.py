@@ -78,19 +78,12 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
     if not given:
         return params, state._replace(step=state.step + 1)
     xp = _namespace(rule, _arrays_of(rule, given, arrays, state))
-    own = {path: rule.of(tree.dotted(path), arrays[path].shape) for path in given}
+    entries = []
     for path, grad in given.items():
-        stepping.check(own[path], xp, tree.dotted(path), arrays[path], grad)
-    entries = [
-        stepping.Entry(
-            own[path],
-            state.step,
-            grad,
-            arrays[path],
-            _slots_of(own[path], state, path, grad.shape),
-        )
-        for path, grad in given.items()
-    ]
+        name, param = tree.dotted(path), arrays[path]
+        own = rule.of(name, param.shape)
+        slots = _slots_of(own, state, path)
+        entries.append(stepping.entry(own, xp, name, state.step, grad, param, slots))
     results, shared = stepping.run(xp, entries, state.shared)
     new = dict(zip(given, results, strict=True))
 
@@ -107,7 +100,7 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
     )
 
 
-def _slots_of(rule: Rule, state: State, path: tuple[Any, ...], shape: Any) -> dict[str, Any]:
+def _slots_of(rule: Rule, state: State, path: tuple[Any, ...]) -> dict[str, Any]:
     everywhere = {name: tree.subtree(slot, path) for name, slot in state.slots.items()}
     found = {name: value for name, value in everywhere.items() if value is not None}
     for name in rule.slots():
@@ -116,7 +109,6 @@ def _slots_of(rule: Rule, state: State, path: tuple[Any, ...], shape: Any) -> di
                 f"{rule.name}: the state has no slot {name} for parameter "
                 f"{tree.dotted(path)!r}; was it made for other parameters?"
             )
-    stepping.check_slots(rule, tree.dotted(path), found, shape)
     return found
 
 

@@ -75,9 +75,7 @@ def bind(rule: Rule, *, execution: Execution = "auto") -> RuleTransformation:
     Raises:
         TypeError, ValueError: ``rule`` is not a rule; the execution is unknown.
     """
-    if not isinstance(rule, Rule):
-        raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
-    checked(rule.name, execution)
+    checked(rule, execution)
     memory = _Memory()
 
     def init(params: Any) -> State:

@@ -141,11 +141,10 @@ def planned(
         if grads[place] is None:
             continue
         grads[place] = grad = strong(rule, path, grads[place], "the gradient of ")
-        branch = rule.of(dotted(path), array.shape)
-        stepping.check(branch, xp, dotted(path), array, grad)
-        kept = {name: v[place] for name, v in slots.items() if v[place] is not None}
-        stepping.check_slots(branch, dotted(path), kept, array.shape)
-        entries.append(Entry(branch, step, grad, array, kept))
+        name = dotted(path)
+        branch = rule.of(name, array.shape)
+        kept = {slot: v[place] for slot, v in slots.items() if v[place] is not None}
+        entries.append(stepping.entry(branch, xp, name, step, grad, array, kept))
         chosen.append((place, branch))
     plan = Plan(flat, structure, own, chosen)
     return plan, plan.locate(flat, arrays, grads, slots), entries, slots

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as xp
 from mlx.nn.layers.base import Module
-from mlx.utils import tree_flatten, tree_map_with_path
+from mlx.utils import tree_map_with_path
 from samestep.arrays import parts
 from samestep.checkpoints.description import common_numbers
 from samestep.checkpoints.state import Checkpoint, ParameterState
 from samestep.checkpoints.trees import by_path, found_for, from_leaves, into_leaves
 from samestep.rule import Rule
+
+from .trees import leaves
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
@@ -26,7 +28,7 @@ def taken(optimizer: RuleOptimizer, params: Any) -> Checkpoint:
     held = _prefixes(optimizer.state)
     slots: dict[str, Any] = {}
     tree_map_with_path(lambda path, _, own: slots.update({path: own}), tree, state)
-    arrays = by_path(_flat(tree))
+    arrays = by_path(leaves(tree))
     return from_leaves(
         optimizer.current,
         arrays,
@@ -40,7 +42,7 @@ def taken(optimizer: RuleOptimizer, params: Any) -> Checkpoint:
 def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Any) -> Any:
     """Take over state and numbers; a model also the parameters, a tree is returned with them."""
     tree = _tree(params)
-    arrays = by_path(_flat(tree))
+    arrays = by_path(leaves(tree))
     rule = optimizer.current
     found = found_for(rule, checkpoint, arrays)
     rule = rule.replace(**_numbers(rule, found, arrays))
@@ -58,14 +60,9 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Any) -> An
     return None
 
 
-def _flat(tree: Any) -> list[tuple[str, Any]]:
-    found: Any = tree_flatten(tree)
-    return list(found)
-
-
 def _prefixes(state: Any) -> set[str]:
     """The paths of all nodes of a state."""
-    paths = (path.split(".") for path, _ in _flat(state))
+    paths = (path.split(".") for path, _ in leaves(state))
     return {".".join(path[:end]) for path in paths for end in range(1, len(path))}
 
 

@@ -21,7 +21,7 @@ import mlx.core as xp
 import mlx.optimizers
 from mlx.nn.layers.base import Module
 from mlx.optimizers.optimizers import Optimizer
-from mlx.utils import tree_flatten, tree_map_with_path
+from mlx.utils import tree_map_with_path
 from samestep.arrays import listed
 from samestep.checkpoints import correspondence
 from samestep.checkpoints.correspondence import About, Field, Kept, Native, natives
@@ -35,6 +35,8 @@ from samestep.checkpoints.state import (
 from samestep.checkpoints.tensor import Tensor, tensors
 from samestep.checkpoints.trees import by_path, check_value
 from samestep.rule import Rule
+
+from .trees import leaves
 
 __all__ = ["MLX", "checkpoint", "counterpart", "from_state", "restore"]
 
@@ -210,7 +212,7 @@ def from_state(state: Mapping[str, Any], rule: Any, params: Any) -> Checkpoint:
         CheckpointError: no rule of ours computes the same, or state is missing.
         TypeError: ``rule`` is a class that is not in ``mlx.optimizers``.
     """
-    flat = dict(_flat(state))
+    flat = dict(leaves(state))
     rates = [float(value) for name, value in flat.items() if name.endswith("learning_rate")]
     if isinstance(rule, type):
         if not issubclass(rule, Optimizer):
@@ -218,7 +220,7 @@ def from_state(state: Mapping[str, Any], rule: Any, params: Any) -> Checkpoint:
         rule = rule(**({"learning_rate": rates[0]} if rates else {}))
     tree = _tree(rule, params)
     if isinstance(rule, Rule):
-        arrays = by_path(_flat(tree))
+        arrays = by_path(leaves(tree))
         return _taken(tree, [_ruled(rule, path, array, flat) for path, array in arrays.items()])
     ones = [
         one._replace(flat=_below(flat, at) if "states" in rule.state else flat)
@@ -230,7 +232,7 @@ def from_state(state: Mapping[str, Any], rule: Any, params: Any) -> Checkpoint:
 def _taken(tree: Any, owned: list[_Own]) -> Checkpoint:
     """The checkpoint of parameters, in the order of the model."""
     states = {own.path: _state_of(own) for own in owned}
-    ordered = by_path(_flat(tree))
+    ordered = by_path(leaves(tree))
     return Checkpoint({path: states[path] for path in ordered}, {}, "mlx")
 
 
@@ -281,11 +283,6 @@ def _tree(optimizer: Any, params: Any) -> Any:
     return module.parameters() if isinstance(params, Module) else params
 
 
-def _flat(tree: Any) -> list[tuple[str, Any]]:
-    found: Any = tree_flatten(tree)
-    return list(found)
-
-
 def _below(flat: Mapping[str, Any], at: int) -> dict[str, Any]:
     """What a flattened state has of one of several optimizers."""
     start = f"states.{at}."
@@ -298,7 +295,7 @@ def _ones(optimizer: Any, tree: Any) -> list[_One]:
         found = [(optimizer, tree)]
     else:
         found = [*zip(optimizer.optimizers, optimizer._split_dictionary(tree), strict=True)]
-    return [_One(one, part, by_path(_flat(part)), dict(_flat(one.state))) for one, part in found]
+    return [_One(one, part, by_path(leaves(part)), dict(leaves(one.state))) for one, part in found]
 
 
 def _owned(one: _One) -> Iterator[_Own]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as xp
 import mlx.optimizers
-from mlx.utils import tree_flatten, tree_map, tree_map_with_path
+from mlx.utils import tree_map, tree_map_with_path
 from samestep import packing
 from samestep import step as stepping
 from samestep.arrays import known, listed
@@ -17,6 +17,7 @@ from samestep.execution import EXECUTIONS, Execution, checked, say
 from samestep.rule import Rule
 
 from . import checkpoint as checkpoints
+from .trees import leaves
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
@@ -28,9 +29,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
     """A rule as an ``mlx.optimizers.Optimizer``; see ``bind``."""
 
     def __init__(self, rule: Rule, *, execution: Execution = "auto") -> None:
-        if not isinstance(rule, Rule):
-            raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
-        checked(rule.name, execution)
+        checked(rule, execution)
         super().__init__()  # type: ignore[no-untyped-call]
         self.rule = rule
         self.execution = execution
@@ -129,11 +128,11 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 "state by name, so they must be a Module or a dict"
             )
         arrays: list[Any] = []
-        for path, parameter in _flat(parameters):
+        for path, parameter in leaves(parameters):
             self._check_parameter(path, parameter)
             arrays.append(parameter)
         for name in filter(parameters.__contains__, OWN):
-            for path, _ in _flat({name: parameters[name]}):
+            for path, _ in leaves({name: parameters[name]}):
                 raise ValueError(
                     f"{self.rule.name}: parameter {path!r} would share the name {name!r} with "
                     "an entry of the optimizer's state; rename it, or put the parameters one "
@@ -183,8 +182,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             gradients: a tree of arrays.
             parameters: a tree with at least the parameters of the gradients.
         """
-        arrays = dict(_flat(parameters))
-        for path, grad in _flat(gradients):
+        arrays = dict(leaves(parameters))
+        for path, grad in leaves(gradients):
             self._check(path, grad, arrays.get(path))
         state = self._begun(tree_map(lambda _, parameter: parameter, gradients, parameters))
         gradients = {n: g for n, g in gradients.items() if n not in OWN}  # nothing is below these
@@ -196,8 +195,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
         def enter(path: str, grad: Any, param: Any, state: dict[str, Any]) -> int:
             own = rule.of(path, param.shape)
-            stepping.check_slots(own, path, state, param.shape)
-            entries.append(stepping.Entry(own, step, grad, param, state))
+            entries.append(stepping.entry(own, xp, path, step, grad, param, state))
             return len(entries) - 1
 
         places = tree_map_with_path(enter, gradients, parameters, state)
@@ -244,7 +242,6 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 f"{self.rule.name}: there is a gradient for {path or 'a single array'!r} and no "
                 "such parameter"
             )
-        stepping.check(self.rule.of(path, parameter.shape), xp, path, parameter, grad)
 
     def _learning_rate(self, step: Any) -> Any:
         """The learning rate of this step: a number, or a traced array."""
@@ -312,12 +309,6 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             self.rule = self.rule.replace(**{name: value})
         else:
             super().__setattr__(name, value)
-
-
-def _flat(tree: Any) -> list[tuple[str, Any]]:
-    """Every leaf of a tree with its path."""
-    found: Any = tree_flatten(tree)
-    return list(found)
 
 
 def bind(rule: Rule, *, execution: Execution = "auto") -> RuleOptimizer:

@@ -24,8 +24,9 @@ from samestep.recording.recorder import Recorder
 from samestep.recording.spool import RecordingError
 from samestep.rule import Rule
 
-from .natives import _flat, _ones, _owned, _tree
+from .natives import _ones, _owned, _tree
 from .optimizer import RuleOptimizer
+from .trees import leaves
 
 __all__ = ["MlxRecorder", "recorder"]
 
@@ -96,17 +97,17 @@ class MlxRecorder:
         """``apply_gradients``, recording the arrays before and after it."""
         own = type(self.optimizer).apply_gradients
         step = self.recorder.number
-        grads = dict(_flat(gradients))
+        grads = dict(leaves(gradients))
         _refuse_traced([*grads.values(), *self._counts()])
         if not self.recorder.wants(step):
             result = own(self.optimizer, gradients, parameters)
         else:
             tree = _tree(self.optimizer, parameters)
-            params = dict(_flat(tree))
+            params = dict(leaves(tree))
             taken = _state(self.optimizer, tree) if self._begun() else None
             self.recorder.begin(step, grads, params, taken, fresh=not self._begun())
             result = own(self.optimizer, gradients, parameters)
-            after = {**params, **dict(_flat(result))}
+            after = {**params, **dict(leaves(result))}
             self.recorder.end(step, after, self._groups(tree, params))
         self.recorder.number += 1
         return result

@@ -48,10 +48,8 @@ class RuleOptimizer(GroupedOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
     ) -> None:
-        if not isinstance(rule, Rule):
-            raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
+        self.execution = checked(rule, execution)
         self.rule = rule
-        self.execution = checked(rule.name, execution)
         self.capturable = capturable
         self.differentiable = differentiable
         if differentiable and execution not in ("auto", "reference"):
