@@ -64,6 +64,8 @@ def debias(xp: Any, beta: Any, t: Any) -> Any:
     ``beta`` is the decay per step. ``1 - 0.999**t`` in float32 is wrong in the fifth digit;
     ``-expm1(t log(beta))`` is not.
     """
+    if isinstance(beta, float) and isinstance(t, int):
+        return -math.expm1(t * math.log(beta)) if beta > 0 else 1.0
     return -expm1(xp, t * log(xp, beta))
 
 

@@ -38,13 +38,14 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves out is taken from the optimizer's rule."""
+        own = {name for branch in self._branches for name in branch.hypers}
         for name in param_group:
             if name in ("like", "mask", "groups"):
                 raise TypeError(
                     f"{self.rule.name}: a parameter group has {name!r}; it is for the whole "
                     "optimizer, give it to the constructor"
                 )
-            if name in ELSEWHERE:
+            if name in ELSEWHERE and name not in own:
                 raise TypeError(
                     f"{self.rule.name}: a parameter group has {name!r}; it is called "
                     f"{ELSEWHERE[name]!r} here"

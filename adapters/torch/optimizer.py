@@ -112,12 +112,12 @@ class RuleOptimizer(GroupedOptimizer):
         grads: list[Any] = []
         groups: list[int] = []
         for place, group in enumerate(self.param_groups):
-            own = group["params"]
-            found = [grad for param in own if (grad := param.grad) is not None]
-            all_have = len(found) == len(own)
-            params += own if all_have else [param for param in own if param.grad is not None]
-            grads += found
-            groups += [place] * len(found)
+            for param in group["params"]:
+                grad = param.grad
+                if grad is not None:
+                    params.append(param)
+                    grads.append(grad)
+                    groups.append(place)
         common = shared_of(self, params) if self._sums else {}
         plan = self._plan
         if plan is None or not plan.holds(rules, params, grads, groups, self.state):
@@ -143,8 +143,7 @@ class RuleOptimizer(GroupedOptimizer):
         if plan is not self._plan:
             plan.enter(self.state)
             self._plan = plan
-        plan.finish(results)
-        plan.count(taken)
+        plan.finish(results, taken)
         if taken is not None:
             common = {
                 name: torch.where(taken.to(old.device), common[name], old)

@@ -222,15 +222,17 @@ class Plan:
                     for part in parts(value):
                         part.data = part.clone()
 
-    def finish(self, results: Iterable[Any]) -> None:
-        """Compute the results, and put gathered parameters back to where they came from."""
+    def finish(self, results: Iterable[Any], taken: torch.Tensor | None = None) -> None:
+        """Compute the results, put gathered parameters back, and count the step.
+
+        Args:
+            results: an iterator that computes the result of one batch after another.
+            taken: whether the step is taken, where that is known on the device only.
+        """
         for batch, _ in zip(self.batches, results, strict=True):
             if batch.gathers:
                 own = [*map(self.params.__getitem__, batch.places)]
                 batch.param.scatter([*map(real, own)] if self.complex else own)
-
-    def count(self, taken: torch.Tensor | None = None) -> None:
-        """One more step of every parameter, if it was ``taken``."""
         for counts in self.counters:
             counts.add_(1 if taken is None else taken.to(counts.device))
         if not self.capturable:
