@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from samestep.groups import refuse_apart
-from samestep.rule import Rule
+from samestep.rule import Rule, registry
 from samestep.spelling import ELSEWHERE
 
 __all__ = ["GroupedOptimizer"]
@@ -38,7 +38,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves out is taken from the optimizer's rule."""
-        own = {name for branch in self._branches for name in branch.hypers}
+        own = {name for rule in registry.values() for name in rule.fields()}  # groups go round
         for name in param_group:
             if name in ("like", "mask", "groups"):
                 raise TypeError(
