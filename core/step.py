@@ -68,7 +68,7 @@ class Record:
         raise AttributeError(f"there is no {name} here; there are {', '.join(vars(self))}")
 
     def __contains__(self, name: str) -> bool:
-        return hasattr(self, name)
+        return name in vars(self)
 
 
 def _settled(value: Any) -> Any:

@@ -63,13 +63,18 @@ def decayed_direction(family: str | None, direction: Any, param: Any, s: Any) ->
 
 def decayed_parameter(param: Any, s: Any) -> Any:
     """The parameter that the step starts from: smaller where the decay comes before the step."""
-    return s.keep * param if "keep" in s and not _is(s.keep, 1) else param
+    return _times(s, "keep", param)
 
 
 def descend(param: Any, direction: Any, s: Any) -> Any:
     """The parameter after a step of ``s.rate`` against the direction, with the decay around it."""
-    param = decayed_parameter(param, s) - s.rate * direction
-    return s.shrink * param if "shrink" in s and not _is(s.shrink, 1) else param
+    return _times(s, "shrink", _times(s, "keep", param) - s.rate * direction)
+
+
+def _times(s: Any, coefficient: str, param: Any) -> Any:
+    """The parameter times a coefficient, which may be missing or known to be 1."""
+    factor = vars(s).get(coefficient, 1)
+    return param if isinstance(factor, (int, float)) and factor == 1 else factor * param
 
 
 def _is(coefficient: Any, number: float) -> bool:
