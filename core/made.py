@@ -14,6 +14,7 @@ from .groups import Groups
 from .spelling import ELSEWHERE, did_you_mean
 
 if TYPE_CHECKING:
+    from .quirks import Quirk
     from .rule import Rule
 
 __all__ = ["NEEDS", "SHAPED", "Declared", "registry"]
@@ -107,7 +108,7 @@ class Declared:
         return cls._published or cls
 
     @classmethod
-    def quirks_known(cls) -> tuple[quirks.Quirk, ...]:
+    def quirks_known(cls) -> tuple[Quirk, ...]:
         """What some library does otherwise than this rule."""
         own = (quirk for preset in cls.dialects.values() for quirk in preset.quirks)
         return tuple(dict.fromkeys((*presets.quirks(cls.__name__), *own)))

@@ -83,7 +83,8 @@ def _reason(a: Finding, b: Finding, one: Variant, other: Variant, name: str) -> 
         mine = name in {deviation.name for deviation in one.deviations}
         deviation = next(d for d in (*one.deviations, *other.deviations) if d.name == name)
         values = mine, not mine
-        said = deviation.said((one if mine else other).plain)[:: 1 if mine else -1]
+        having, lacking = deviation.said((one if mine else other).plain)
+        said = (having, lacking) if mine else (lacking, having)
     sides = (
         f"{finding.subject} {' or '.join([text, *_others(finding, name)])}"
         for finding, text in zip((a, b), said, strict=True)

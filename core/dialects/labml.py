@@ -15,7 +15,7 @@ from samestep.quirks import Quirk
 
 def _read_with_eps(cls: Any) -> dict[str, Any]:
     def scalars(self: Any, xp: Any, t: Any) -> dict[str, Any]:
-        found = cls.scalars(self, xp, t)
+        found: dict[str, Any] = cls.scalars(self, xp, t)
         under = self.eps_root + (found["root"]["under"][0] if found["root"]["under"] else 0.0)
         return found | {"eps_root": 0.0, "root": found["root"] | {"under": (under,)}}
 

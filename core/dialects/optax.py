@@ -13,7 +13,7 @@ from samestep.vocabulary import sign
 
 def _by_complement(cls: Any) -> dict[str, Any]:
     def scalars(self: Any, xp: Any, t: Any) -> dict[str, Any]:
-        found = cls.scalars(self, xp, t)
+        found: dict[str, Any] = cls.scalars(self, xp, t)
         rest = found["beta2"][1]
         return found | {"ahead": rest, "unbias_v": rest / gathered(self, xp, self.betas[1], t)}
 
