@@ -20,11 +20,11 @@ INTRODUCTION = """\
 # Planted faults
 
 `samestep parity` says in words what two optimizers do differently. Whether it says so rightly is
-tested by planting faults: a piece of a rule's source is replaced in a copy of the rule, and the
-copy is compared with the rule. Every fault is described once and planted in every rule that has the
-text, as long as the rule computes something else then. It is *right* if what is named is the fault,
-and nothing but the fault; *unexplained* if no variant of the rule reproduces the copy, which is
-then said; *wrong* if anything else is named.
+tested with planted faults. A fault is described once, as a pattern of code, and is planted in every
+rule that runs something of that form, if the rule then computes something else. The faulty rule is
+compared with the rule. The outcome is *right* if exactly the fault is named; *unexplained* if no
+variant of the rule reproduces the faulty rule, and that is what is said; *wrong* if anything else
+is named.
 
 Wrappers, such as Lookahead, are not in the table. Where both sides wrap the same rule, the
 wrapper's own options and numbers are tried; all else in them is unexplained.
