@@ -41,7 +41,7 @@ class Plan:
         self.chosen = chosen
         self.types = [*map(type, flat)]
         self.kinds = [getattr(leaf, "aval", None) for leaf in flat]
-        self.wide = jax.config.jax_enable_x64
+        self.wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
         self.traced = any(issubclass(kind, jax.core.Tracer) for kind in self.types)
         self.sees_axes = any(rule.sees_axes for _, rule in chosen)
         self.packs: list[list[int]] | None = None
@@ -54,7 +54,7 @@ class Plan:
             structure == self.structure
             and [*map(type, flat)] == self.types
             and [*map(attrgetter("aval"), flat)] == self.kinds
-            and jax.config.jax_enable_x64 == self.wide
+            and jax.config.jax_enable_x64 == self.wide  # type: ignore[attr-defined]
         )
 
     def locate(
