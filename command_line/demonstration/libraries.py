@@ -4,16 +4,17 @@ Each takes its hyperparameters from a rule and everything else as its library se
 imported only where it is used, since it may be missing.
 """
 
-# ruff: noqa: PLC0415  (imports inside functions, as said above)
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from importlib.metadata import entry_points
+from typing import NamedTuple
 
 import numpy
 
+from samestep.declaration import Hyper
+from samestep.parity.subjects.importing import stepping
 from samestep.rule import Rule
 
 from .network import Arrays
@@ -30,65 +31,31 @@ class Follower(NamedTuple):
     """Takes a rule, parameters and the gradients of every step; yields the new parameters."""
 
 
-def _torch_adamw(rule: Any, params: Arrays, grads: Iterable[Arrays]) -> Iterator[Arrays]:
-    import torch
+def _follow(library: str, rule: Rule, params: Arrays, grads: Iterable[Arrays]) -> Iterator[Arrays]:
+    """Step the optimizer of a library that is the rule, with the rule's numbers.
 
-    tensors = {path: torch.tensor(values) for path, values in params.items()}
-    optimizer = torch.optim.AdamW(
-        tensors.values(), lr=rule.lr, betas=rule.betas, eps=rule.eps, weight_decay=rule.weight_decay
-    )
+    Args:
+        library: its entry point in the groups ``samestep.natives`` and ``samestep.subjects``.
+        rule: the rule.
+        params: float32 arrays by path.
+        grads: the gradients of every step.
+    """
+    (natives,) = entry_points(group="samestep.natives", name=library)
+    fields = rule.fields()
+    numbers = {n: v for n, v in rule.hypers.items() if isinstance(fields[n], Hyper)}
+    make = natives.load().counterpart(rule.name, numbers)
+    stepper = stepping(library).Runner(make, {}, "float32").start(params)
     for given in grads:
-        for path, tensor in tensors.items():
-            tensor.grad = torch.tensor(given[path])
-        optimizer.step()
-        yield {path: tensor.numpy().copy() for path, tensor in tensors.items()}
-
-
-def _optax_adan(optax: Any, rule: Any) -> Any:
-    beta1, beta2, beta3 = rule.betas
-    return optax.adan(
-        rule.lr, beta1, beta2, beta3, rule.eps, eps_root=0.0, weight_decay=rule.weight_decay
-    )
-
-
-def _optax_adamw(optax: Any, rule: Any) -> Any:
-    return optax.adamw(rule.lr, *rule.betas, eps=rule.eps, weight_decay=rule.weight_decay)
-
-
-def _optax(
-    make: Callable[[Any, Any], Any], rule: Any, start: Arrays, grads: Iterable[Arrays]
-) -> Iterator[Arrays]:
-    import jax.numpy as xp
-    import optax  # type: ignore[import-untyped]  # ships no types
-
-    transformation = make(optax, rule)
-    params: Any = {path: xp.asarray(values) for path, values in start.items()}
-    state = transformation.init(params)
-    for given in grads:
-        native = {path: xp.asarray(values) for path, values in given.items()}
-        updates, state = transformation.update(native, state, params)
-        params = optax.apply_updates(params, updates)
-        yield {path: numpy.asarray(array) for path, array in params.items()}
-
-
-def _mlx_adamw(rule: Any, start: Arrays, grads: Iterable[Arrays]) -> Iterator[Arrays]:
-    import mlx.core as xp
-    from mlx import optimizers
-
-    params = {path: xp.array(values) for path, values in start.items()}
-    optimizer = optimizers.AdamW(rule.lr, list(rule.betas), rule.eps, rule.weight_decay)
-    for given in grads:
-        native = {path: xp.array(values) for path, values in given.items()}
-        params = optimizer.apply_gradients(native, params)
-        yield {path: numpy.array(array) for path, array in params.items()}
+        stepper.step(given)
+        yield {path: v.astype(numpy.float32) for path, v in stepper.params().items()}
 
 
 OWN = {
-    "torch": [Follower("torch.optim.AdamW", "AdamW", _torch_adamw)],
+    "torch": [Follower("torch.optim.AdamW", "AdamW", partial(_follow, "torch"))],
     "jax": [
-        Follower("optax.adan", "Adan", partial(_optax, _optax_adan)),
-        Follower("optax.adamw", "AdamW", partial(_optax, _optax_adamw)),
+        Follower("optax.adan", "Adan", partial(_follow, "optax")),
+        Follower("optax.adamw", "AdamW", partial(_follow, "optax")),
     ],
-    "mlx": [Follower("mlx.optimizers.AdamW", "AdamW", _mlx_adamw)],
+    "mlx": [Follower("mlx.optimizers.AdamW", "AdamW", partial(_follow, "mlx"))],
 }
-"""By framework. ``eps_root`` of optax.adan, which Adan does not have, is set to 0."""
+"""By framework. ``eps_root`` of optax.adan is the rule's, which is 0."""
