@@ -7,10 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from . import dialects as presets
-from . import documentation, quirks
+from . import documentation
 from .declaration import Hyper, Option, Shared, Slot
 from .dialects import Preset
 from .groups import Groups
+from .quirks import Quirk, applied, named
 from .spelling import ELSEWHERE, did_you_mean
 
 if TYPE_CHECKING:
@@ -98,9 +99,9 @@ class Declared:
         """The class with the quirks that have these names, or with those of a dialect."""
         published = cls.published()
         if names is not None:
-            return quirks.applied(published, quirks.named(published, names))
+            return applied(published, named(published, names))
         known = published.dialects.get(like) if isinstance(like, str) else None
-        return cls if known is None else quirks.applied(published, known.quirks)
+        return cls if known is None else applied(published, known.quirks)
 
     @classmethod
     def published(cls) -> Any:

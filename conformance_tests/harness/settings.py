@@ -105,8 +105,10 @@ def settings(rule: type[Rule]) -> dict[str, Rule]:
             except ValueError:
                 continue
     for quirk in rule.quirks_known():
+        option, _, without = quirk.formerly or ("", None, None)
+        switched = {option: without} if option in rule.fields() else {}  # what it is a form of
         try:
-            found[f"with {quirk.name}"] = typical(rule, quirks=(quirk.name,))
+            found[f"with {quirk.name}"] = typical(rule, **switched, quirks=(quirk.name,))
         except ValueError:
             continue
     if issubclass(rule, Wrapper):

@@ -32,7 +32,10 @@ DIFFERENCE_BY_COMPLEMENT = Quirk(
 
 
 def _of_corrected(now: Any) -> Any:
-    return lambda rule, xp, v, state: now(rule, xp, state.unbias_v * v, state)
+    def largest(rule: Any, xp: Any, v: Any, state: Any) -> Any:
+        return now(rule, xp, state.unbias_v * v if rule.amsgrad else v, state)
+
+    return largest
 
 
 def _corrected_first(cls: Any) -> dict[str, Any]:
