@@ -13,7 +13,7 @@ differ, the largest difference, and its growth.
 from .comparison import Comparison, compared
 from .diagnosis import Reason
 from .divergence import Difference, Divergence, compare
-from .oracle import follow, one_step, oracle
+from .float64 import follow, one_step, oracle
 from .search import Finding
 from .subjects.subject import Subject, SubjectError, subject
 from .trajectory import Trajectory, record

@@ -8,10 +8,10 @@
 optimizer?
 """
 
-from .against import Against, against
 from .findings import Departure, Replay
 from .replaying import replay
 from .resuming import Resume
 from .rules import Asked
+from .two_runs import Against, against
 
 __all__ = ["Against", "Asked", "Departure", "Replay", "Resume", "against", "replay"]

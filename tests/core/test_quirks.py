@@ -13,7 +13,7 @@ import samestep
 from samestep.checkpoints.description import describe, differing_options, made
 from samestep.conformance.harness.settings import typical
 from samestep.parity import record
-from samestep.parity.oracle import oracle
+from samestep.parity.float64 import oracle
 from samestep.quirks import Quirk, applied, calls, changed, updated, with_calls, with_coefficients
 from samestep.rule import Rule, registry
 from samestep.vocabulary import ema, hyper, slot, weights
