@@ -10,6 +10,7 @@ from samestep.conformance.faults.behaviour import SHAPES, Outcome, Run, bits, ju
 from samestep.conformance.faults.mechanical import faults_in
 from samestep.conformance.faults.mutation import Fault, entered, planted
 from samestep.conformance.harness.reference import recorded
+from samestep.conformance.rules import test_groups as every
 from samestep.parity.backend import NUMPY
 from tests.core import test_groups, test_schedules
 
@@ -66,8 +67,8 @@ WIRING = ("at", "of", "schedule_step", "place", "applied", "_resolved")
 
 def test_faults_in_how_a_rule_gets_its_numbers_are_caught():
     checks = [
-        (test_groups.test_every_rule_gives_each_parameter_its_group_s_numbers, (samestep.AdamW,)),
-        (test_groups.test_a_mask_switches_every_family_of_decay_off, (samestep.AdamW,)),
+        (every.test_every_rule_gives_each_parameter_its_group_s_numbers, (samestep.AdamW,)),
+        (every.test_a_mask_switches_every_family_of_decay_off, (samestep.AdamW,)),
         (test_schedules.test_a_traced_step_gives_the_rule_the_same_schedule, ()),
         (test_groups.test_a_parameter_of_several_groups_takes_the_first, (NUMPY,)),
         (test_groups.test_groups_of_a_wrapper_and_of_the_rule_inside_come_together, (NUMPY,)),

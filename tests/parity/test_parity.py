@@ -9,10 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import samestep
-from samestep.conformance.harness.settings import typical
-from samestep.parity import compare, follow, one_step, oracle, record, rounded, spacing, ulps
+from samestep.parity import compare, follow, oracle, record, rounded, spacing, ulps
 from samestep.parity.backend import NumPy
-from samestep.parity.trajectory import suited
 
 NARROW = {"float32": numpy.float32, "float16": numpy.float16, "bfloat16": ml_dtypes.bfloat16}
 FINITE = st.floats(-6e4, 6e4, width=64)
@@ -71,15 +69,6 @@ def test_the_first_difference_is_found_with_its_step_and_slot():
     assert (found.first.step, found.first.slot, found.first.path) == (7, "v", "matrix")
     assert str(found.first).startswith("step 7: v of matrix differs by ")
     assert found.growth[:7] == [0] * 7 and found.growth[7] == found.ulp > 0
-
-
-def test_one_step_of_the_oracle_is_a_step_of_the_rule(rule_class):
-    rule = typical(rule_class)
-    trajectory = suited(rule, record(seed=2, steps=7))
-    snapshots = oracle(rule, trajectory)
-    for step, grads in enumerate(trajectory.grads):
-        found = one_step(rule, snapshots[step], grads, step)
-        assert compare([found], [snapshots[step + 1]], "float64").first is None
 
 
 def test_a_run_in_float32_differs_from_the_oracle_by_rounding_alone():
