@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
-from operator import attrgetter, is_
+from operator import is_
 from typing import Any, NamedTuple
 
 import array_api_compat.torch as xp
@@ -23,7 +23,7 @@ from .kernels import real, real_gradient
 __all__ = ["Member", "Plan", "tried"]
 
 
-_format, _pointer = attrgetter("dtype", "layout"), torch.Tensor.data_ptr
+_pointer = torch.Tensor.data_ptr
 
 
 class Member(NamedTuple):
@@ -159,7 +159,9 @@ class Plan:
         """
         objects = [*params, *state, *state.values()]
         objects += chain.from_iterable(map(dict.values, self.states))
-        facts: list[Any] = [*map(_format, grads), *map(_pointer, self.parts)]
+        facts: list[Any] = [*map(_pointer, self.parts)]
+        for grad in grads:
+            facts += grad.dtype, grad.layout
         for tensor in self.single:
             facts += tensor.data_ptr(), tensor.shape, tensor.stride()
         return objects, facts
