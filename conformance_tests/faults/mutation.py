@@ -312,10 +312,10 @@ def _bare(member: Any) -> Any:
 
 def entered(run: Callable[[], Any], within: str = "samestep.") -> set[FunctionType]:
     """The functions of modules with that prefix that a call enters, nested ones by their outer."""
-    codes: set[CodeType] = set()
+    codes: dict[int, CodeType] = {}  # by identity: codes of two functions may be equal
 
     def note(frame: Any, event: str, argument: Any) -> None:
-        codes.add(frame.f_code)
+        codes[id(frame.f_code)] = frame.f_code
 
     before = sys.getprofile()
     sys.setprofile(note)
@@ -327,13 +327,13 @@ def entered(run: Callable[[], Any], within: str = "samestep.") -> set[FunctionTy
     return {known[code] for code in codes if code in known}
 
 
-def _by_code(within: str) -> dict[CodeType, FunctionType]:
-    found: dict[CodeType, FunctionType] = {}
+def _by_code(within: str) -> dict[int, FunctionType]:
+    found: dict[int, FunctionType] = {}
     for name, module in [*sys.modules.items()]:
         if name.startswith(within):
             for function in functions_of(module):
                 for code in _nested(function.__code__):
-                    found[code] = function
+                    found[id(code)] = function
     return found
 
 

@@ -200,11 +200,11 @@ _DECAY = (
     fault("missing decay", "l2", "no weight_decay",
           "decayed_gradient: A + X.weight_decay * P => A", **L2),
     fault("missing decay", "decoupled", "no weight_decay",
-          "decayed_parameter: X.keep * P => P", **DECOUPLED),
+          "weight_decay.scalars: 1 - L * W => 1.0", **DECOUPLED),
     fault("missing decay", "absolute", "no weight_decay",
-          "decayed_parameter: X.keep * P => P", **ABSOLUTE),
+          "weight_decay.scalars: 1 - W => 1.0", **ABSOLUTE),
     fault("missing decay", "proximal", "no weight_decay",
-          "descend: X.shrink * P => P", **PROXIMAL),
+          "weight_decay.scalars: 1 / (1 + L * W) => 1.0", **PROXIMAL),
     fault("missing decay", "in update", "no weight_decay",
           "decayed_direction: A + X.weight_decay * P => A", **IN_UPDATE),
     *(
@@ -213,15 +213,11 @@ _DECAY = (
         for given in (L2, DECOUPLED, PROXIMAL, IN_UPDATE)
     ),
     fault("decay order", "decoupled decay after the step", "decay after the step",
-          "descend: decayed_parameter(P, X) - X.rate * D => "
-          "decayed_parameter(P - X.rate * D, X)", **DECOUPLED),
+          "descend: A - X.rate * D => X.keep * (param - X.rate * D)", **DECOUPLED),
     fault("decay order", "absolute decay after the step", "decay after the step",
-          "descend: decayed_parameter(P, X) - X.rate * D => "
-          "decayed_parameter(P - X.rate * D, X)", **ABSOLUTE),
+          "descend: A - X.rate * D => X.keep * (param - X.rate * D)", **ABSOLUTE),
     fault("decay order", "proximal decay before the step", "decay before the step",
-          "descend: X.shrink * P => P & "
-          "descend: decayed_parameter(P, X) - A => X.shrink * decayed_parameter(P, X) - A",
-          **PROXIMAL),
+          "descend: A - X.rate * D => A - X.rate * D / X.shrink", **PROXIMAL),
     fault("decay family", "decoupled but not times lr", "decay=absolute | decay not times lr",
           "weight_decay.scalars: 1 - L * W => 1 - W", **DECOUPLED),
     fault("decay family", "proximal but not times lr", "decay not times lr",
@@ -278,7 +274,7 @@ _AVERAGES = (
     fault("coefficient b or 1 - b", "b in the bound on v", "beta2 weights swapped | 1 - beta2",
           "X.beta2[1] * A => X.beta2[0] * A"),
     fault("coefficient b or 1 - b", "1 - b in the maximum", "beta2 weights swapped | 1 - beta2",
-          "X.beta2[0] * A => X.beta2[1] * A"),
+          "direction: X.beta2 * A => (1 - X.beta2) * A"),
     fault("coefficient b or 1 - b", "weights of the only average",
           "weights weights swapped | 1 - rho | 1 - alpha | 1 - momentum",
           *(f"weights(X.{name}) => weights(1 - X.{name})" for name in ("rho", "alpha", "momentum")),
@@ -298,7 +294,8 @@ _AVERAGES = (
     fault("swapped betas", "m averaged with beta2", "beta1 weights of beta2",
           "ema(A, B, X.beta1) => ema(A, B, X.beta2)"),
     fault("stale slots", "m already has this gradient", "state updated first",
-          "sign(X, ema(A, B, S.beta1)) => sign(X, ema(ema(A, B, S.beta2), B, S.beta1))"),
+          "ema(A, B, S.beta1) => ema(ema(A, B, S.beta2), B, S.beta1) & "
+          "{'m':ema(A, B, S.beta2)} => {'m':ema(A, B, S.beta2)}"),
     fault("largest v", "no maximum", "amsgrad=False | v_max forgotten",
           "xp.maximum(X.v_max, A) => A", amsgrad=True),
     fault("centred variance", "not centred", "centered=False",
