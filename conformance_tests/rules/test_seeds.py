@@ -153,15 +153,6 @@ def native(library: str, name: str) -> Any:
 
 MLX = {peer.rule: peer for peer in dialects()["mlx"].PEERS if peer.rule != "Adafactor"}
 MLX_EARLY = dialects()["mlx-0.0"].VECTORS
-CALLED = {("SGD", "m"): "v", ("Adamax", "u"): "v"}
-"""Where MLX calls a slot otherwise."""
-
-
-def mlx_slots(name: str) -> dict[str, str]:
-    """Our slots by MLX's names for them."""
-    return {slot: CALLED.get((name, slot), slot) for slot in MLX[name].slots}
-
-
 MLX_NAMES = ["SGD", "RMSprop", "Adagrad", "AdaDelta", "Adam", "AdamW", "Adamax", "Lion"]
 
 
@@ -261,7 +252,7 @@ def test_mlx_optimizers_have_a_state_before_and_after_init(name):
         assert optimizer.learning_rate.item() == np.float32(0.01)
         optimizer.init(mlx_tree(0))
         assert {*optimizer.state} == {"step", "learning_rate", "layers", "scale"}
-    slots = mlx_slots(name) if ours.rule.slots() else {}
+    slots = MLX[name].slots if ours.rule.slots() else {}
     for slot, their_name in slots.items():
         for mine, their in [(ours.state["scale"], theirs.state["scale"])]:
             assert np.array_equal(np.array(mine[slot]), np.array(their[their_name]))
