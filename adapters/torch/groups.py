@@ -64,7 +64,11 @@ class GroupedOptimizer(torch.optim.Optimizer):
             raise
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; a learning rate scheduler sets ``step`` once it has noted the rates."""
+        """Set an attribute; refuse a learning rate scheduler for a group with a schedule.
+
+        A scheduler calls no method of the optimizer when it is made: it writes ``initial_lr`` into
+        the groups, and then wraps ``step``, which is the first moment to notice it.
+        """
         if name == "step":
             for place, group in enumerate(vars(self).get("param_groups", ())):
                 if callable(group.get("initial_lr")):

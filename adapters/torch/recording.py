@@ -154,7 +154,11 @@ class TorchRecorder:
         return args, {**kwargs, "closure": again}
 
     def _is_inside(self) -> bool:
-        """Whether this step was called by another step, such as a subclass's step."""
+        """Whether this step was called by another step, such as a subclass's step.
+
+        Frames are compared since torch runs the hooks of both, and a counter of open steps would
+        stay raised after a step that ends by an exception, for which no hook is run.
+        """
         frame: FrameType | None = sys._getframe(2)
         while frame is not None and self._outer is not None:
             if frame is self._outer:
