@@ -23,7 +23,8 @@ test-integrations: .venv/installed
 	OMP_NUM_THREADS=1 \
 	$(BIN)/python -m pytest -n 2 --dist loadgroup conformance_tests/integrations $(ARGS)
 
-# Every rule through every compiler and in every dtype; make test has one rule of each kind.
+# Every rule on every backend, through every compiler and in every dtype; make test has the rules
+# that stand for all, as conformance_tests/harness/parametrized.py says.
 thorough: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m thorough $(ARGS)
 
