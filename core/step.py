@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as host
 
-from .arrays import cast, cast_like, dtype_name, is_array, listed, map_parts
+from .arrays import cast, cast_like, dtype_name, is_array, listed
+from .checks import FLOATING, check, check_slots
+from .shaping import as_vectors, stacked
 
 if TYPE_CHECKING:
     from .rule import Rule
 
 __all__ = [
+    "FLOATING",
     "Entry",
     "advance",
     "as_vectors",
@@ -38,9 +41,6 @@ __all__ = [
     "stacked",
     "widest",
 ]
-
-FLOATING = ("bfloat16", "float16", "float32", "float64")
-"""Names of the dtypes that parameters and gradients may have."""
 
 WIDTHS = {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
 
@@ -114,52 +114,6 @@ def scalars(rule: Rule, xp: Any, step: Any, dtype: Any) -> dict[str, Any]:
     now = now.map_numbers(lambda value: _of_dtype(xp, value, dtype))
     traced: dict[str, Any] = _of_dtype(xp, now.coefficients(xp, t), dtype)
     return traced
-
-
-def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = None) -> None:
-    """Refuse a parameter, or a gradient for it, that the rule cannot take."""
-    who = f"{rule.name}: parameter {name!r}" if name else f"{rule.name}: the parameter"
-    if not _floating(param):
-        raise TypeError(f"{who} has dtype {param.dtype}; allowed: {', '.join(FLOATING)}")
-    if param.ndim < rule.min_ndim:
-        raise ValueError(
-            f"{who} has shape {tuple(param.shape)}; {rule.name} takes arrays with at least "
-            f"{rule.min_ndim} dimensions (give the others to another rule, such as AdamW)"
-        )
-    if grad is None:
-        return
-    if tuple(grad.shape) != tuple(param.shape):
-        raise ValueError(
-            f"{who} has shape {tuple(param.shape)}, its gradient "
-            f"{tuple(grad.shape)}; they must be equal"
-        )
-    if not _floating(grad):
-        raise TypeError(
-            f"{who}: its gradient has dtype {grad.dtype}; allowed: {', '.join(FLOATING)}"
-        )
-
-
-def _floating(array: Array) -> bool:
-    return dtype_name(array.dtype) in FLOATING
-
-
-def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
-    """Refuse a state that is not this rule's, or not one for a parameter of this shape."""
-    who = f"{rule.name}: the state of {name or 'the parameter'!r}"
-    expected = rule.slots()
-    if set(slots) != set(expected):
-        raise ValueError(f"{who} has slots {listed(slots)}; {rule.name} keeps {listed(expected)}")
-    for slot, item in expected.items() if shape is not None else ():
-        wanted = item.init.shapes and item.init.shapes(tuple(shape), rule.owner(slot))
-        found = _shapes(slots[slot])
-        if wanted is not None and found != wanted:
-            raise ValueError(f"{who} has a slot {slot} of shape {found}; it must be {wanted}")
-
-
-def _shapes(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_shapes, value))
-    return tuple(getattr(value, "shape", (type(value).__name__,)))
 
 
 def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
@@ -317,52 +271,6 @@ class Entry(NamedTuple):
     param: Array
     slots: Slots
     stacked: bool = False
-
-
-def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """``advance`` or ``local`` for any shape, from a kernel that only ever sees vectors.
-
-    For rules that do not look at axes: one kernel, compiled once, then serves every shape.
-    """
-
-    def vector(array: Array) -> Array:
-        return xp.reshape(array, (-1,))
-
-    def like(old: Array, new: Array) -> Array:
-        return xp.reshape(new, old.shape)
-
-    def flat(grad: Array, param: Array, slots: Slots, common: Slots, s: Any) -> Any:
-        def shaped(new: Slots) -> Slots:
-            return {name: map_parts(like, slots[name], value) for name, value in new.items()}
-
-        vectors = {name: map_parts(vector, value) for name, value in slots.items()}
-        first, second = kernel(vector(grad), vector(param), vectors, common, s)
-        if isinstance(first, dict):  # local: slots and sums
-            return shaped(first), second
-        return xp.reshape(first, param.shape), shaped(second)
-
-    return flat
-
-
-@cache
-def stacked(function: Callable[..., Any], vmap: Callable[..., Any]) -> Callable[..., Any]:
-    """``advance`` or ``local`` for several parameters of one shape, along a new first axis.
-
-    ``vmap``: the framework's. One function for each pair, so that kernels can be kept by it.
-    """
-
-    def together(
-        xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: Any
-    ) -> Any:
-        def one(grad: Array, param: Array, slots: Slots) -> Any:
-            return function(xp, rule, grad, param, slots, common, s)
-
-        first, second = vmap(one)(grad, param, slots)
-        if isinstance(first, dict):  # local: slots and sums
-            second = {name: xp.sum(value, axis=0) for name, value in second.items()}
-        return first, second
-
-    return together
 
 
 def run(

@@ -1,0 +1,63 @@
+"""What is checked of a parameter, of its gradient and of its state before a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .arrays import dtype_name, listed
+
+if TYPE_CHECKING:
+    from .rule import Rule
+
+__all__ = ["FLOATING", "check", "check_slots"]
+
+FLOATING = ("bfloat16", "float16", "float32", "float64")
+"""Names of the dtypes that parameters and gradients may have."""
+
+Array = Any
+
+
+def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = None) -> None:
+    """Refuse a parameter, or a gradient for it, that the rule cannot take."""
+    who = f"{rule.name}: parameter {name!r}" if name else f"{rule.name}: the parameter"
+    if not _floating(param):
+        raise TypeError(f"{who} has dtype {param.dtype}; allowed: {', '.join(FLOATING)}")
+    if param.ndim < rule.min_ndim:
+        raise ValueError(
+            f"{who} has shape {tuple(param.shape)}; {rule.name} takes arrays with at least "
+            f"{rule.min_ndim} dimensions (give the others to another rule, such as AdamW)"
+        )
+    if grad is None:
+        return
+    if tuple(grad.shape) != tuple(param.shape):
+        raise ValueError(
+            f"{who} has shape {tuple(param.shape)}, its gradient "
+            f"{tuple(grad.shape)}; they must be equal"
+        )
+    if not _floating(grad):
+        raise TypeError(
+            f"{who}: its gradient has dtype {grad.dtype}; allowed: {', '.join(FLOATING)}"
+        )
+
+
+def _floating(array: Array) -> bool:
+    return dtype_name(array.dtype) in FLOATING
+
+
+def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
+    """Refuse a state that is not this rule's, or not one for a parameter of this shape."""
+    who = f"{rule.name}: the state of {name or 'the parameter'!r}"
+    expected = rule.slots()
+    if set(slots) != set(expected):
+        raise ValueError(f"{who} has slots {listed(slots)}; {rule.name} keeps {listed(expected)}")
+    for slot, item in expected.items() if shape is not None else ():
+        wanted = item.init.shapes and item.init.shapes(tuple(shape), rule.owner(slot))
+        found = _shapes(slots[slot])
+        if wanted is not None and found != wanted:
+            raise ValueError(f"{who} has a slot {slot} of shape {found}; it must be {wanted}")
+
+
+def _shapes(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_shapes, value))
+    return tuple(getattr(value, "shape", (type(value).__name__,)))
