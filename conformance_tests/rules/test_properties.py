@@ -391,7 +391,7 @@ def test_element_rules_see_no_order_and_no_boundaries(rule_class, data):
 @given(data=st.data())
 @examples(max_examples=15, **LIGHT)
 def test_any_hyperparameters_in_range_agree_with_the_reference(rule_class, data):
-    """Sums of grad (p0 - param) over all parameters cancel: drawn numbers leave them few digits."""
+    """But of rules that sum grad (p0 - param): it cancels, and drawn numbers leave few digits."""
     rule = _drawn(rule_class, data, options=False)
     assume(not rule.reduces)
     assume(rule.hypers.get("scale_clip", (0, 1))[1] > 0)  # a norm of zero has no ratio
