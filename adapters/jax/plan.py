@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any
 
 import jax
@@ -64,16 +64,15 @@ class Plan:
 
         It may not where an array is none of the leaves, but was made from one.
         """
+        values = [*arrays, *grads, *(value for n in sorted(slots) for value in slots[n])]
+        leaves = [leaf for value in values if value is not None for leaf in _leaves(value)]
+        alike = len(leaves) <= len(flat) and all(map(is_, leaves, flat))
+        if not alike or None in self.kinds:
+            return False
         places = iter(range(len(arrays), len(flat)))
         self.grads = [_places(grad, places) for grad in grads]
         self.slots = {n: [_places(value, places) for value in slots[n]] for n in sorted(slots)}
-        values = [*arrays, *grads, *(value for n in sorted(slots) for value in slots[n])]
-        leaves = [leaf for value in values if value is not None for leaf in _leaves(value)]
-        return (
-            None not in self.kinds
-            and len(leaves) <= len(flat)
-            and all(leaf is own for leaf, own in zip(leaves, flat, strict=False))
-        )
+        return True
 
     def read(self, step: Any, flat: Sequence[Any]) -> tuple[list[Entry], Slots]:
         """What ``planned`` gives, from the leaves of another step."""
@@ -154,7 +153,7 @@ def _places(value: Any, places: Iterator[int]) -> Any:
     """The next places, one for every array in a value."""
     if value is None:
         return None
-    return tuple(next(places) for _ in value) if isinstance(value, tuple) else next(places, -1)
+    return tuple(next(places) for _ in value) if isinstance(value, tuple) else next(places)
 
 
 def _leaves(value: Any) -> tuple[Any, ...]:
