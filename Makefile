@@ -14,19 +14,19 @@ test: .venv/installed
 	OMP_NUM_THREADS=1 \
 	SAMESTEP_RULES=examples/quasi_hyperbolic_momentum.py \
 	SAMESTEP_BACKENDS=numpy,array_api_strict,torch,jax,mlx \
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not thorough" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough" $(ARGS)
 
 # Our optimizers inside the tools that people train with; of timm only the optimizers are used.
 test-integrations: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[integrations]"
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps timm
 	OMP_NUM_THREADS=1 \
-	$(BIN)/python -m pytest -n 2 --dist loadgroup conformance_tests/integrations $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile conformance_tests/integrations $(ARGS)
 
 # Every rule on every backend, through every compiler and in every dtype; make test has the rules
 # that stand for all, as conformance_tests/harness/parametrized.py says.
 thorough: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m thorough $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m thorough $(ARGS)
 
 # Faults planted in all that steps: the suite must catch each, and the diagnosis name it.
 faults: .venv/installed

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,10 @@ def pytest_pycollect_makemodule(
     return _Installed.from_parent(parent, path=module_path)
 
 
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Look at the memory when the test's own replacements, of files too, are undone."""
+    yield
     memory.bound()
 
 

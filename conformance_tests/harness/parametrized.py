@@ -136,15 +136,12 @@ def _holds(condition: Any, case: Case) -> bool:
 
 
 def _marks(case: Case, framework: bool, everywhere: bool = False) -> list[pytest.MarkDecorator]:
-    """One worker has all tests of a rule, where what is measured once is kept; see above."""
+    """Whether a case is left to ``make thorough``; see above."""
     setting = case.get("setting")
     rule = case.get("rule_class") or (type(setting) if setting is not None else None)
-    if rule is None:
+    if rule is None or not is_own(rule) or _is_usual(rule, case, framework, everywhere):
         return []
-    marks = [pytest.mark.xdist_group(rule.__name__)]
-    if is_own(rule) and not _is_usual(rule, case, framework, everywhere):
-        marks.append(pytest.mark.thorough)
-    return marks
+    return [pytest.mark.thorough]
 
 
 def _is_usual(rule: type[Rule], case: Case, framework: bool, everywhere: bool) -> bool:

@@ -203,7 +203,6 @@ def own_state(kept):
 REST = range(HALF, STEPS)
 
 
-@pytest.mark.xdist_group("orbax chain")
 def test_a_chain_that_orbax_restores_holds_what_our_file_holds(tmp_path):
     ocp = pytest.importorskip("orbax.checkpoint")
     jax_adapter = pytest.importorskip("samestep.jax")

@@ -25,7 +25,7 @@ from mlx_lm.tuner.utils import build_schedule, linear_to_lora_layers  # noqa: E4
 
 adapter = pytest.importorskip("samestep.mlx")
 
-pytestmark = [pytest.mark.filterwarnings(*OWN_WARNINGS), pytest.mark.xdist_group("mlx_lm")]
+pytestmark = [pytest.mark.filterwarnings(*OWN_WARNINGS)]
 
 LR = 2.0**-6  # MLX holds the rate in float32, which must not round it
 WORDS = 24

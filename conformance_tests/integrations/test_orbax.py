@@ -21,7 +21,6 @@ jnp = jax.numpy
 
 pytestmark = [
     pytest.mark.filterwarnings(*OWN_WARNINGS),
-    pytest.mark.xdist_group("orbax"),  # one process writes for all
 ]
 
 HALF, STEPS = 4, 8

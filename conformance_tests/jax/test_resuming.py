@@ -25,8 +25,6 @@ optax = pytest.importorskip("optax")
 adapter = pytest.importorskip("samestep.jax")
 jnp = jax.numpy
 
-pytestmark = pytest.mark.xdist_group("resuming_jax")  # one process writes for all
-
 HALF, STEPS = 6, 12
 
 

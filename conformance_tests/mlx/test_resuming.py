@@ -25,8 +25,6 @@ nn = pytest.importorskip("mlx.nn")
 adapter = pytest.importorskip("samestep.mlx")
 utils = pytest.importorskip("mlx.utils")
 
-pytestmark = pytest.mark.xdist_group("resuming_mlx")  # one process writes for all
-
 HALF, STEPS = 7, 14
 BY_HAND = 0.0123456789
 """A learning rate that float32 rounds."""

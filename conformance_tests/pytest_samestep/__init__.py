@@ -27,7 +27,6 @@ MARKERS = (
     "only(where): of the conformance suite: a condition on the rule, the backend and the dtype",
     "every_rule: of the conformance suite: not the rules alone that stand for all",
 )
-GROUP = "xdist_group(name): tests for one worker of pytest-xdist, which is not installed"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,8 +44,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known, and wait for what is to be reported, if anything is."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    if not config.pluginmanager.hasplugin("xdist"):
-        config.addinivalue_line("markers", GROUP)
     path = report_path(config)
     if path is not None and not hasattr(config, "workerinput"):
         from samestep.conformance.harness.report import Reporter

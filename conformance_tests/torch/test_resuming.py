@@ -27,7 +27,6 @@ from torch.distributed.checkpoint import state_dict as distributed  # noqa: E402
 from torch.optim import lr_scheduler  # noqa: E402
 
 pytestmark = [
-    pytest.mark.xdist_group("resuming_torch"),  # one process writes for all
     pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning"),  # as it is
 ]
 

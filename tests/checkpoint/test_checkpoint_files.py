@@ -26,8 +26,6 @@ from samestep.checkpoints import Checkpoint, CheckpointError, Tensor, read, writ
 from samestep.checkpoints.contents import arrays, metadata, seal
 from samestep.checkpoints.stored import PIECE, checksum
 
-pytestmark = pytest.mark.xdist_group("files")
-
 RULE = samestep.AdamW(lr=1e-2, weight_decay=0.1)
 WIDE, BYTES = 1 << 20, 1 << 30
 OFTEN = settings(

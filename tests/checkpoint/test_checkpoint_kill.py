@@ -23,7 +23,6 @@ from samestep.checkpoints import Checkpoint, CheckpointError, read, write
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no SIGKILL and no fork"),
-    pytest.mark.xdist_group("kill"),
 ]
 
 KILLS = 250

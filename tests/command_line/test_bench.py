@@ -22,8 +22,6 @@ from samestep.benchmarks.timing import Spread, alternate, median, paired
 from samestep.benchmarks.traffic import moved
 from samestep.command_line.main import commands
 
-pytestmark = pytest.mark.xdist_group("bench")
-
 REFUSED = 2
 """Exit code."""
 ROW = Row("torch", "AdamW", "gpt2", "float32", "compiled", "torch.optim", "fused")

@@ -25,7 +25,6 @@ from samestep.command_line.pairs.peers import Peer, groups
 from samestep.parity import SubjectError
 from samestep.rule import registry
 
-pytestmark = pytest.mark.xdist_group("parity matrix")
 LIBRARIES = {"torch", "optax", "mlx", "keras", "samestep"}
 if not all(find_spec(name) for name in LIBRARIES):
     pytest.skip(f"it compares {', '.join(sorted(LIBRARIES))}", allow_module_level=True)

@@ -25,8 +25,6 @@ from samestep.parity.backend import backends
 from samestep.rule import registry
 
 pytest_plugins = ["pytester"]
-pytestmark = pytest.mark.xdist_group("pytest_plugin")  # one process imports the suite for all
-
 OWN = ("-p", "no:cacheprovider", "-p", "no:xdist", "--strict-markers", "-W", "error")
 PLAIN = (*OWN, "-W", "ignore::pytest.PytestAssertRewriteWarning")  # of a run inside of another
 HEAD = '''

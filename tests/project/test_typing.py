@@ -21,8 +21,6 @@ from samestep.conformance.harness.checkout import copy_packages
 from samestep.conformance.harness.settings import all_rules
 from samestep.rule import registry
 
-pytestmark = pytest.mark.xdist_group("typing")
-
 SAMPLES = Path(__file__).parent / "typing_samples"
 USERS = sorted(path.stem for path in SAMPLES.glob("*_user.py"))
 
