@@ -190,9 +190,13 @@ def _applied(rule: Any, parts: tuple[Methods, ...], names: tuple[str, ...]) -> A
     if not names:
         return rule
     made = _applied(rule, parts[:-1], names) if len(parts) > 1 else rule
+    own = dict(parts[-1](made)) if parts else {}
+    if parts and not isinstance(parts[-1], Calls):  # what it calls is replaced too
+        for earlier in (part for part in parts if isinstance(part, Calls)):
+            own = {name: _rewired(value, dict(earlier.instead)) for name, value in own.items()}
     body = {
         **{name: getattr(rule, name) for name in ("__module__", "__qualname__", "__doc__")},
-        **(parts[-1](made) if parts else {}),
+        **own,
         "dialects": rule.dialects,
         "_published": rule,
         "quirks": names,
