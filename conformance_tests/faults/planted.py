@@ -117,28 +117,28 @@ def numbers_of(rule: type[Rule], given: Mapping[str, Any]) -> dict[str, Any] | N
 
 
 @cache
-def _trajectory() -> Trajectory:
-    """The first steps of what the comparison steps along."""
-    whole = record(0, STEPS, SHAPES)
-    return whole.taken({*whole.params}, STEPS // 2 + 2)  # past the step without gradients
+def _trajectories() -> tuple[Trajectory, ...]:
+    """The two that a comparison steps along."""
+    return tuple(record(seed, STEPS, SHAPES) for seed in (0, 1))
 
 
 def _followed(rule: Rule) -> list[dict[str, numpy.ndarray]]:
-    """Where a rule goes, if every number is finite on the way.
+    """Where a rule goes on both trajectories, if every number is finite on the way.
 
     Raises:
         FloatingPointError: one is not.
     """
-    trajectory = _trajectory()
-    least = rule.min_ndim
-    paths = {path for path, value in trajectory.params.items() if value.ndim >= least}
-    taken = trajectory.taken(paths)
-    params, found = taken.params, [taken.params]
-    with numpy.errstate(over="raise", divide="raise", invalid="raise"):
-        state = rule.init(params)
-        for grads in taken.grads:
-            params, state = rule.update(grads, params, state)
+    found = []
+    for whole in _trajectories():
+        paths = {path for path, value in whole.params.items() if value.ndim >= rule.min_ndim}
+        taken = whole.taken(paths)
+        params = taken.params
+        with numpy.errstate(over="raise", divide="raise", invalid="raise"):
+            state = rule.init(params)
             found.append(params)
+            for grads in taken.grads:
+                params, state = rule.update(grads, params, state)
+                found.append(params)
     return found
 
 
