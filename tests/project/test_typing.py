@@ -151,11 +151,13 @@ def test_a_stale_stub_is_named(
     assert stubs.main(["--check"]) == 0
 
 
+@pytest.mark.typing
 @pytest.mark.parametrize("sample", USERS)
 def test_ordinary_code_passes(reports: list[Report], sample: str) -> None:
     assert _lines(reports, lambda path: path.stem == sample) == []
 
 
+@pytest.mark.typing
 def test_mistakes_are_reported_and_nothing_else_is(said: dict[int, str]) -> None:
     """A line's comment quotes what both checkers say of it: the argument, attribute or type."""
     lines = (SAMPLES / "mistakes.py").read_text().splitlines()
@@ -168,6 +170,7 @@ def test_mistakes_are_reported_and_nothing_else_is(said: dict[int, str]) -> None
     assert {n: text for n, text in said.items() if marked[n] not in text} == {}
 
 
+@pytest.mark.typing
 def test_the_package_is_strictly_typed(reports: list[Report]) -> None:
     assert _lines(reports, lambda path: path.parent.name != "user") == []
 
