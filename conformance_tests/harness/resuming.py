@@ -8,10 +8,13 @@ checkpoint in the middle, ``<name>.safetensors``; the one at the end goes beside
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
@@ -22,7 +25,10 @@ from samestep.rule import Rule
 
 from .settings import load_rules
 
-__all__ = ["Jobs", "begun", "finish", "stepped"]
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["Jobs", "asked_for", "begun", "finish", "in_a_new_process", "stepped"]
 
 Jobs = dict[str, tuple[Rule, Trajectory]]
 
@@ -52,6 +58,42 @@ def finish(folder: Path, backend: Backend, dtype: str) -> None:
         run.restore(read(folder / f"{name}.safetensors"))
         stepped(run, trajectory.grads[len(trajectory.grads) // 2 :])
         write(folder / f"{name}.end.safetensors", run.checkpoint())
+
+
+def asked_for(request: pytest.FixtureRequest) -> list[str]:
+    """What the tests that use a fixture are parametrized with as ``name``, of those selected."""
+    items: list[Any] = [item for item in request.session.items if hasattr(item, "callspec")]
+    return list(
+        dict.fromkeys(
+            item.callspec.params["name"]
+            for item in items
+            if item.module is request.module and request.fixturename in item.fixturenames
+        )
+    )
+
+
+def in_a_new_process(module: str, call: str, **environment: str) -> None:
+    """Call a function of a module in a process that knows the rules of ``SAMESTEP_RULES``.
+
+    Args:
+        module: its full name.
+        call: the function with its arguments, as Python; ``Path`` is known.
+        environment: variables that are set for it.
+    """
+    code = (
+        "from pathlib import Path; "
+        "from samestep.conformance.harness.settings import load_rules; load_rules(); "
+        f"import {module} as own; own.{call}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 if __name__ == "__main__":

@@ -1,22 +1,21 @@
 """Runs in torch that are interrupted go on exactly: groups, schedulers, late parameters, scalers.
 
-Every run is saved in three ways, with ``torch.save``, ``samestep.save`` and
-``torch.distributed.checkpoint``, and a new process takes it from there.
+Every run is saved in four ways: with ``torch.save``, ``samestep.save`` and, in both of its forms,
+``torch.distributed.checkpoint``. A new process goes on from there.
 """
 
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 import samestep
+from samestep.conformance.harness.parametrized import each_rule
+from samestep.conformance.harness.resuming import asked_for, in_a_new_process
 from samestep.conformance.harness.settings import all_rules, typical
 from samestep.schedules import CosineDecay, ExponentialDecay
 
@@ -25,6 +24,8 @@ adapter = pytest.importorskip("samestep.torch")
 dcp = pytest.importorskip("torch.distributed.checkpoint")
 from torch.distributed.checkpoint import state_dict as distributed  # noqa: E402  (it is there)
 from torch.optim import lr_scheduler  # noqa: E402
+
+from samestep.conformance.harness.torch_training import gradient  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning"),  # as it is
@@ -39,7 +40,7 @@ WAYS = ("torch.save", "samestep.save", "distributed", "flattened")
 class Net(torch.nn.Module):
     """Parameters by name, the dots of which are modules."""
 
-    def __init__(self, seed: int, dtype: Any = None, shapes: Any = None) -> None:
+    def __init__(self, seed, dtype=None, shapes=None):
         super().__init__()
         noise = torch.Generator().manual_seed(seed)
         for name, shape in (shapes or SHAPES).items():
@@ -53,16 +54,14 @@ class Net(torch.nn.Module):
 
 @dataclass
 class Training:
-    """A model, its optimizer and what else a training has that lasts."""
+    """A model, its optimizer, its scheduler and scaler by name, and what is done before a step."""
 
     model: Any
     optimizer: Any
-    others: dict[str, Any] = field(default_factory=dict)
-    """A scheduler and a scaler, by name."""
-    change: Callable[[Training, int], None] = lambda run, step: None
-    """What is done before a step."""
+    others: dict[str, Any]
+    change: Callable[[Training, int], None]
 
-    def train(self, steps: Iterable[int]) -> Training:
+    def train(self, steps):
         """Steps with gradients that change sign and scale; with a scaler some are infinite."""
         scaler = self.others.get("scaler")
         for step in steps:
@@ -83,14 +82,7 @@ class Training:
         return self
 
 
-def gradient(step: int, place: int, param: Any) -> Any:
-    noise = torch.Generator().manual_seed(7919 * step + place)
-    exponent = torch.randint(-3, 2, param.shape, generator=noise)
-    values = torch.randn(param.shape, generator=noise, dtype=param.dtype)
-    return values * 10.0 ** exponent.to(param.dtype)
-
-
-def everything(run: Training) -> dict[str, Any]:
+def everything(run):
     """Values of all that lasts, by name, copied."""
     found = {
         f"param {name}": param.detach().clone() for name, param in run.model.named_parameters()
@@ -105,13 +97,13 @@ def everything(run: Training) -> dict[str, Any]:
     return found | {name: copy.deepcopy(one.state_dict()) for name, one in run.others.items()}
 
 
-def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def differing(one, other):
     """Names of what is not the same to the last bit, dtype or type."""
     assert one.keys() == other.keys()
     return [name for name, value in one.items() if not alike(value, other[name])]
 
 
-def alike(one: Any, other: Any) -> bool:
+def alike(one, other):
     if torch.is_tensor(one) and torch.is_tensor(other):
         return one.dtype == other.dtype and torch.equal(one, other)
     return type(one) is type(other) and repr(one) == repr(other)
@@ -120,184 +112,137 @@ def alike(one: Any, other: Any) -> bool:
 # The trainings. Each is made from a seed, which a resumed one has another of.
 
 
-def named(model: Any) -> list[tuple[str, Any]]:
+def named(model, seed=0):
     return list(model.named_parameters())
 
 
-def two_groups(rule: Any, named_too: bool = True, **options: Any) -> Callable[[int], Training]:
-    """Two groups with numbers of their own, and a cycle of learning rate and momentum."""
+def training(
+    rule, params=named, others=lambda _: {}, change=lambda *_: None, shapes=None, dtype=None, **kept
+):
+    """A function of a seed that makes a training; ``params`` are what the optimizer is given."""
 
-    def made(seed: int) -> Training:
-        model = Net(seed)
-        params = named(model) if named_too else [*model.parameters()]
-        own = {"lr": 0.02, "weight_decay": 0.05}
-        if isinstance(rule.hypers.get("betas"), tuple) and rule.needs != "tree":
-            own["betas"] = (0.7, *rule.betas[1:])
-        optimizer = adapter.bind(
-            rule, [{"params": params[:2]}, {"params": params[2:], **own}], **options
-        )
-        cycled = not {"betas", "momentum"}.isdisjoint(optimizer.defaults)
-        scheduler = lr_scheduler.OneCycleLR(
-            optimizer, 0.05, total_steps=3 * STEPS, cycle_momentum=cycled and rule.needs != "tree"
-        )
-        return Training(model, optimizer, {"scheduler": scheduler})
-
-    return made
-
-
-def plain(rule: Any, shapes: Any = None, dtype: Any = None, **options: Any) -> Any:
-    def made(seed: int) -> Training:
+    def made(seed):
         model = Net(seed, dtype, shapes)
-        return Training(model, adapter.bind(rule, named(model), **options))
+        optimizer = adapter.bind(rule, params(model, seed), **kept)
+        return Training(model, optimizer, others(optimizer), change)
 
     return made
 
 
-def adamw(**values: Any) -> Any:
+def two_groups(rule, **options):
+    """Two groups with numbers of their own, and a cycle of learning rate and momentum."""
+    own = {"lr": 0.02, "weight_decay": 0.05}
+    if isinstance(rule.hypers.get("betas"), tuple) and rule.needs != "tree":
+        own["betas"] = (0.7, *rule.betas[1:])
+
+    def cycle(optimizer):
+        cycled = not {"betas", "momentum"}.isdisjoint(optimizer.defaults) and rule.needs != "tree"
+        return {
+            "scheduler": lr_scheduler.OneCycleLR(
+                optimizer, 0.05, total_steps=3 * STEPS, cycle_momentum=cycled
+            )
+        }
+
+    def halves(model, seed):
+        params = named(model)
+        return [{"params": params[:2]}, {"params": params[2:], **own}]
+
+    return training(rule, halves, cycle, **options)
+
+
+def adamw(**values):
     return samestep.AdamW(**{"lr": 0.01, "weight_decay": 0.1, **values})
 
 
-def chained(seed: int) -> Training:
+def decaying(optimizer):
     """A scheduler that goes on from the learning rate that is there."""
-    run = plain(adamw())(seed)
-    run.others["scheduler"] = lr_scheduler.ExponentialLR(run.optimizer, 0.9)
-    return run
+    return {"scheduler": lr_scheduler.ExponentialLR(optimizer, 0.9)}
 
 
-def rate_by_hand(seed: int) -> Training:
-    run = plain(adamw())(seed)
-
-    def change(run: Training, step: int) -> None:
-        if step == 4:
-            run.optimizer.param_groups[0].update(lr=0.123456789, betas=(0.5, 0.9))
-
-    run.change = change
-    return run
+def rate_by_hand(run, step):
+    if step == 4:
+        run.optimizer.param_groups[0].update(lr=0.123456789, betas=(0.5, 0.9))
 
 
-def late(seed: int) -> Training:
-    """A layer that joins after five steps; with another seed it has been there from the start."""
-    model = Net(seed)
+def late(model, seed):
+    """All but two parameters join after five steps; with another seed they are there at once."""
     params = named(model)
-    optimizer = adapter.bind(samestep.Adan(lr=0.01, weight_decay=0.1), params[:2])
-    if seed:
-        optimizer.add_param_group({"params": params[2:], "lr": 0.03})
-
-    def change(run: Training, step: int) -> None:
-        if step == 5:
-            run.optimizer.add_param_group({"params": params[2:], "lr": 0.03})
-
-    return Training(model, optimizer, change=change)
+    return [{"params": params[:2]}, *([{"params": params[2:], "lr": 0.03}] if seed else [])]
 
 
-def missing(seed: int) -> Training:
+def joined(run, step):
+    if step == 5:
+        run.optimizer.add_param_group({"params": named(run.model)[2:], "lr": 0.03})
+
+
+def missing(run, step):
     """Gradients that are not there in some steps, and of one parameter in none before the file."""
-    run = plain(typical(samestep.Lookahead))(seed)
-
-    def change(run: Training, step: int) -> None:
-        first, second, *_ = run.model.parameters()
-        if step % 3:
-            first.grad = None
-        if step < HALF + 2:
-            second.grad = None
-
-    run.change = change
-    return run
+    first, second, *_ = run.model.parameters()
+    if step % 3:
+        first.grad = None
+    if step < HALF + 2:
+        second.grad = None
 
 
-def frozen(seed: int) -> Training:
-    run = plain(adamw())(seed)
-    run.model.embed.requires_grad_(False)
-    return run
+def frozen(model, seed):
+    model.embed.requires_grad_(False)
+    return named(model)
 
 
-def tied(seed: int) -> Training:
-    model = Net(seed)
+def tied(model, seed):
     model.output = torch.nn.Module()
     model.output.w = model.embed
-    return Training(model, adapter.bind(adamw(), named(model)))
+    return named(model)
 
 
-def unnamed(seed: int) -> Training:
-    """Names are the model's."""
-    model = Net(seed)
-    return Training(model, adapter.bind(adamw(), model.parameters()))
+def scaler(optimizer):
+    return {"scaler": torch.amp.GradScaler("cpu", 2.0**8, growth_interval=3)}
 
 
-def other_order(seed: int) -> Training:
-    """The resumed one has its parameters backwards; the names tell."""
-    model = Net(seed)
-    return Training(model, adapter.bind(adamw(), named(model)[:: -1 if seed else 1]))
+def tensor_rate(model, seed):
+    return [{"params": named(model), "lr": torch.tensor(0.01, dtype=torch.float64)}]
 
 
-def empty_group(seed: int) -> Training:
-    model = Net(seed)
-    groups = [{"params": [*model.parameters()]}, {"params": [], "lr": 0.5}]
-    return Training(model, adapter.bind(adamw(), groups))
-
-
-def narrow(seed: int) -> Training:
-    model = Net(seed).bfloat16()
-    return Training(model, adapter.bind(adamw(state_dtype="float32"), named(model)))
-
-
-def scaled(seed: int, **options: Any) -> Training:
-    run = plain(adamw(), **options)(seed)
-    run.others["scaler"] = torch.amp.GradScaler("cpu", 2.0**8, growth_interval=3)
-    return run
-
-
-def scheduled(seed: int) -> Training:
-    """Schedules of ours, which are not part of a state: each training has its own."""
-    rule = adamw(lr=CosineDecay(0.1, STEPS), betas=(ExponentialDecay(0.9, 5, 0.9), 0.99))
-    return plain(rule)(seed)
-
-
-def tensor_rate(seed: int) -> Training:
-    run = chained(seed)
-    return Training(
-        run.model, adapter.bind(adamw(lr=0.01), [{"params": named(run.model), "lr": rate(0.01)}])
-    )
-
-
-def rate(value: float) -> Any:
-    return torch.tensor(value, dtype=torch.float64)
-
-
-def taken(rule: Any) -> Any:
+def taken(rule):
     """The rule for the parameters that it takes, AdamW for the others."""
     where = samestep.Where(min_ndim=rule.min_ndim)
     return samestep.route((where, rule), adamw()) if rule.min_ndim else rule
 
 
-TRAININGS: dict[str, Callable[[int], Training]] = {
+TRAININGS = {
     **{cls.__name__: two_groups(taken(typical(cls))) for cls in all_rules()},
     "route": two_groups(ROUTED),
     "averaged route": two_groups(samestep.Average(ROUTED)),
-    "grouped": plain(adamw(groups=[(samestep.Where(ndim=1), {"lr": 0.5, "betas": (0.5, 0.9)})])),
-    "chained": chained,
-    "rate by hand": rate_by_hand,
-    "late": late,
-    "missing": missing,
-    "frozen": frozen,
-    "tied": tied,
-    "unnamed": unnamed,
-    "other order": other_order,
-    "empty group": empty_group,
-    "narrow": narrow,
-    "narrow state": plain(adamw(state_dtype={"m": "bfloat16"})),
-    "complex": plain(adamw(), dtype=torch.complex64),
-    "double": plain(samestep.LAMB(weight_decay=0.1), dtype=torch.float64),
-    "scheduled": scheduled,
-    "scaler": scaled,
-    "scaler in the step": lambda seed: scaled(seed, capturable=True),
-    "tensor rate": tensor_rate,
+    "grouped": training(adamw(groups=[(samestep.Where(ndim=1), {"lr": 0.5, "betas": (0.5, 0.9)})])),
+    "chained": training(adamw(), others=decaying),
+    "rate by hand": training(adamw(), change=rate_by_hand),
+    "late": training(samestep.Adan(lr=0.01, weight_decay=0.1), late, change=joined),
+    "missing": training(typical(samestep.Lookahead), change=missing),
+    "frozen": training(adamw(), frozen),
+    "tied": training(adamw(), tied),
+    "unnamed": training(adamw(), lambda model, seed: model.parameters()),
+    "other order": training(adamw(), lambda model, seed: named(model)[:: -1 if seed else 1]),
+    "empty group": training(
+        adamw(), lambda model, seed: [{"params": [*model.parameters()]}, {"params": [], "lr": 0.5}]
+    ),
+    "narrow": training(adamw(state_dtype="float32"), dtype=torch.bfloat16),
+    "narrow state": training(adamw(state_dtype={"m": "bfloat16"})),
+    "complex": training(adamw(), dtype=torch.complex64),
+    "double": training(samestep.LAMB(weight_decay=0.1), dtype=torch.float64),
+    "scheduled": training(
+        adamw(lr=CosineDecay(0.1, STEPS), betas=(ExponentialDecay(0.9, 5, 0.9), 0.99))
+    ),
+    "scaler": training(adamw(), others=scaler),
+    "scaler in the step": training(adamw(), others=scaler, capturable=True),
+    "tensor rate": training(adamw(), tensor_rate),
     "capturable": two_groups(samestep.Adan(weight_decay=0.1), capturable=True),
     "packed": two_groups(samestep.Adan(weight_decay=0.1), execution="packed"),
     "packed tree": two_groups(samestep.Prodigy(weight_decay=0.1), execution="packed"),
     "reference": two_groups(samestep.LAMB(weight_decay=0.1), execution="reference"),
     "compiled": two_groups(adamw(), execution="compiled"),
 }
+NAMES = [*each_rule(), *(name for name in TRAININGS if name not in samestep.rules.__all__)]
+each_training = pytest.mark.parametrize("name", NAMES)
 
 FLAT_REFUSED = {
     "Adafactor": NotImplementedError,  # a slot is several arrays
@@ -311,7 +256,7 @@ FLAT_REFUSED = {
 # The ways to save.
 
 
-def save(way: str, path: Path, run: Training) -> None:
+def save(way, path, run):
     rest = {name: one.state_dict() for name, one in run.others.items()}
     if way == "samestep.save":
         samestep.save(path / "state.safetensors", run.optimizer, run.model)
@@ -323,7 +268,7 @@ def save(way: str, path: Path, run: Training) -> None:
     torch.save(rest, path / "rest.pt")
 
 
-def load(way: str, path: Path, run: Training) -> None:
+def load(way, path, run):
     rest = torch.load(path / "rest.pt", weights_only=True)
     if way == "samestep.save":
         samestep.load(path / "state.safetensors", run.optimizer, run.model)
@@ -334,66 +279,60 @@ def load(way: str, path: Path, run: Training) -> None:
         run.optimizer.init_state()
         saved = collected(way, run)
         dcp.load(saved, checkpoint_id=path / "folder", no_dist=True)
-        distributed.set_state_dict(
-            run.model,
-            run.optimizer,
-            model_state_dict=saved["model"],
-            optim_state_dict=saved["optimizer"],
-            options=options(way),
-        )
+        scattered(run, saved, way)
     for name, one in run.others.items():
         one.load_state_dict(rest[name])
 
 
-def collected(way: str, run: Training) -> dict[str, Any]:
+def collected(way, run):
     model, optimizer = distributed.get_state_dict(run.model, run.optimizer, options=options(way))
     return {"model": model, "optimizer": optimizer}
 
 
-def options(way: str) -> Any:
+def scattered(run, saved, way="distributed"):
+    distributed.set_state_dict(
+        run.model,
+        run.optimizer,
+        model_state_dict=saved["model"],
+        optim_state_dict=saved["optimizer"],
+        options=options(way),
+    )
+
+
+def options(way):
     return distributed.StateDictOptions(flatten_optimizer_state_dict=way == "flattened")
 
 
-def is_distributed(way: str) -> bool:
-    return way in ("distributed", "flattened")
-
-
-def ways(name: str) -> list[str]:
+def ways(name):
     """How a training is saved and loaded."""
     return [way for way in WAYS if way != "flattened" or name not in FLAT_REFUSED]
 
 
-def resume(folder: Path) -> None:
-    """What the new process does: load, go on, and write down where it ends."""
-    for place, (name, made) in enumerate(TRAININGS.items()):
-        for way in ways(name):
-            path = folder / f"{place}-{way}"
-            run = made(1)
-            load(way, path, run)
-            loaded = everything(run)
-            torch.save((loaded, everything(run.train(range(HALF, STEPS)))), path / "end.pt")
+def resume(folder):
+    """What the new process does: load, go on, and write down where each training ends."""
+    for path in folder.iterdir():
+        name, way = path.name.split("-")
+        run = TRAININGS[name](1)
+        load(way, path, run)
+        loaded = everything(run)
+        torch.save((loaded, everything(run.train(range(HALF, STEPS)))), path / "end.pt")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(request, tmp_path_factory):
     """Every training halfway, in every way, and what another process has made of it."""
     found = tmp_path_factory.mktemp("resuming")
-    for place, (name, made) in enumerate(TRAININGS.items()):
-        run = made(0).train(range(HALF))
+    for name in asked_for(request):
+        run = TRAININGS[name](0).train(range(HALF))
         for way in ways(name):
-            (found / f"{place}-{way}").mkdir()
-            save(way, found / f"{place}-{way}", run)
-    rules = "from samestep.conformance.harness.settings import load_rules; load_rules(); "
-    code = f"from pathlib import Path; from {__name__} import resume; resume(Path({str(found)!r}))"
-    done = subprocess.run(
-        [sys.executable, "-c", rules + code], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+            (found / f"{name}-{way}").mkdir()
+            save(way, found / f"{name}-{way}", run)
+    in_a_new_process(__name__, f"resume(Path({str(found)!r}))")
     return found
 
 
-@pytest.mark.parametrize("name", TRAININGS)
-def test_a_new_process_goes_on_exactly(name: str, folder: Path) -> None:
+@each_training
+def test_a_new_process_goes_on_exactly(name, folder):
     """What is loaded is what was saved, and ten steps later it still is what it would have been."""
     for initialised in (False, True):
         run = TRAININGS[name](0).train(range(HALF))
@@ -402,15 +341,14 @@ def test_a_new_process_goes_on_exactly(name: str, folder: Path) -> None:
         half, whole = everything(run), everything(run.train(range(HALF, STEPS)))
         assert differing(half, {key: whole[key] for key in half})
         for way in ways(name):
-            if is_distributed(way) == initialised:
-                path = folder / f"{[*TRAININGS].index(name)}-{way}" / "end.pt"
-                loaded, end = torch.load(path, weights_only=False)
+            if (way in ("distributed", "flattened")) == initialised:
+                loaded, end = torch.load(folder / f"{name}-{way}" / "end.pt", weights_only=False)
                 assert differing(loaded, half) == [], way
                 assert differing(end, whole) == [], way
 
 
-@pytest.mark.parametrize("name", TRAININGS)
-def test_without_the_state_it_goes_elsewhere(name: str) -> None:
+@each_training
+def test_without_the_state_it_goes_elsewhere(name):
     """With the parameters and all else; or the test above could not fail."""
     run, other = TRAININGS[name](0).train(range(HALF)), TRAININGS[name](1)
     other.model.load_state_dict(run.model.state_dict())
@@ -425,7 +363,7 @@ def test_without_the_state_it_goes_elsewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FLAT_REFUSED)
-def test_what_torch_does_not_flatten_it_refuses_itself(name: str, tmp_path: Path) -> None:
+def test_what_torch_does_not_flatten_it_refuses_itself(name, tmp_path):
     """The other form takes it."""
     run = TRAININGS[name](0).train(range(2))
     before = everything(run)
@@ -441,7 +379,7 @@ def test_what_torch_does_not_flatten_it_refuses_itself(name: str, tmp_path: Path
 @pytest.mark.parametrize(
     "name", ["AdamW", "Prodigy", "Lookahead", "grouped", "scheduled", "frozen"]
 )
-def test_state_that_is_there_spares_a_step(name: str) -> None:
+def test_state_that_is_there_spares_a_step(name):
     """torch takes one with zero gradients where an optimizer has no state."""
     run = TRAININGS[name](0)
     schedule = run.optimizer.param_groups[0]["lr"]
@@ -457,8 +395,8 @@ def test_state_that_is_there_spares_a_step(name: str) -> None:
     assert differing(everything(run.train(range(3))), expected) == []
 
 
-@pytest.mark.parametrize("name", [name for name in TRAININGS if name != "grouped"])
-def test_that_step_moves_no_parameter(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "grouped"])
+def test_that_step_moves_no_parameter(name):
     """It is counted, and a checkpoint that is loaded after it takes its place.
 
     ``groups=`` sets learning rates that torch cannot set to zero, so that parameters decay.
@@ -481,26 +419,25 @@ def test_that_step_moves_no_parameter(name: str) -> None:
     assert differing(everything(run), everything(saved)) == []
 
 
-def alike_shapes(seed: int, order: str = "abc", prefix: str = "") -> Training:
-    model = Net(seed, shapes=dict.fromkeys("abc", (3, 2)))
-    params = [(prefix + name, getattr(model, name)) for name in order]
-    return Training(model, adapter.bind(adamw(), params))
+def alike_shapes(seed, order="abc", prefix=""):
+    def params(model, seed):
+        return [(prefix + name, getattr(model, name)) for name in order]
+
+    return training(adamw(), params, shapes=dict.fromkeys("abc", (3, 2)))(seed)
 
 
-def test_distributed_checkpoints_are_read_by_name_where_shapes_do_not_tell() -> None:
+def test_distributed_checkpoints_are_read_by_name_where_shapes_do_not_tell():
     """Their keys are in the order of the optimizer that loads, ``param_names`` are not."""
     run, other = alike_shapes(0).train(range(HALF)), alike_shapes(1, "cab")
-    saved = distributed.get_state_dict(run.model, run.optimizer)
+    saved = collected("distributed", run)
     other.optimizer.init_state()
-    distributed.set_state_dict(
-        other.model, other.optimizer, model_state_dict=saved[0], optim_state_dict=saved[1]
-    )
+    scattered(other, saved)
     assert differing(everything(other), everything(run)) == []
     ends = [everything(each.train(range(HALF, STEPS))) for each in (run, other)]
     assert differing(*ends) == []
 
 
-def test_names_that_the_model_does_not_have_do_not_tell_in_another_order() -> None:
+def test_names_that_the_model_does_not_have_do_not_tell_in_another_order():
     run = alike_shapes(0, prefix="own.").train(range(HALF))
     saved = distributed.get_optimizer_state_dict(run.model, run.optimizer)
     alike = alike_shapes(1, prefix="own.")
@@ -519,11 +456,9 @@ def test_names_that_the_model_does_not_have_do_not_tell_in_another_order() -> No
 
 
 @pytest.mark.parametrize("library", ["jax", "mlx"])
-def test_counts_that_differ_are_named_where_one_count_is_for_all(
-    library: str, tmp_path: Path
-) -> None:
+def test_counts_that_differ_are_named_where_one_count_is_for_all(library, tmp_path):
     there = pytest.importorskip(f"samestep.{library}")
-    run = late(0).train(range(HALF))
+    run = TRAININGS["late"](0).train(range(HALF))
     path = tmp_path / "late.safetensors"
     samestep.save(path, run.optimizer, run.model)
     xp = pytest.importorskip({"jax": "jax.numpy", "mlx": "mlx.core"}[library])
@@ -541,11 +476,10 @@ def test_counts_that_differ_are_named_where_one_count_is_for_all(
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_parameter_that_one_side_lacks_is_named_and_nothing_is_loaded(
-    there: bool, tmp_path: Path
-) -> None:
+def test_a_parameter_that_one_side_lacks_is_named_and_nothing_is_loaded(there, tmp_path):
     """A late one, which the file has or the optimizer."""
-    run, other = late(0).train(range(HALF if there else 3)), late(0 if there else 1)
+    start = TRAININGS["late"]
+    run, other = start(0).train(range(HALF if there else 3)), start(0 if there else 1)
     other.train(range(2, 4))
     samestep.save(tmp_path / "x.safetensors", run.optimizer)
     before = everything(other)
@@ -553,98 +487,3 @@ def test_a_parameter_that_one_side_lacks_is_named_and_nothing_is_loaded(
     with pytest.raises(samestep.CheckpointError, match=words):
         samestep.load(tmp_path / "x.safetensors", other.optimizer)
     assert differing(everything(other), before) == []
-
-
-# Parameters that several processes have parts of.
-
-SHARDED = """
-import faulthandler, os, sys
-import torch, torch.distributed as dist, torch.distributed.checkpoint as dcp
-import samestep
-from samestep.conformance import test_resuming_torch as own
-from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.distributed.fsdp import fully_shard
-
-faulthandler.enable()
-folder, rank = sys.argv[1], int(sys.argv[2])
-dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-mesh = dist.init_device_mesh("cpu", (2,))
-mine = own.gradient
-own.gradient = lambda step, place, param: spread(param, mine(step, place, own.whole(param)))
-spread = lambda like, value: distribute_tensor(value, like.device_mesh, like.placements)
-for name in own.SHARDED_RULES:
-    start = own.TRAININGS[name]
-
-    def made(seed):
-        run = start(seed)
-        model = fully_shard(run.model, mesh=mesh)
-        run.optimizer = own.adapter.bind(run.optimizer.rule, own.named(model))
-        run.optimizer.init_state()
-        return own.Training(model, run.optimizer)
-
-    run = made(0).train(range(own.HALF))
-    assert all(isinstance(param, DTensor) for param in run.model.parameters())
-    dcp.save(own.collected("distributed", run), checkpoint_id=f"{folder}/{name}")
-    other, lost = made(1), made(1)
-    saved = own.collected("distributed", other)
-    dcp.load(saved, checkpoint_id=f"{folder}/{name}")
-    own.distributed.set_state_dict(
-        other.model, other.optimizer,
-        model_state_dict=saved["model"], optim_state_dict=saved["optimizer"],
-    )
-    lost.model.load_state_dict(run.model.state_dict())
-    ends = [own.gathered(each.train(range(own.HALF, own.STEPS))) for each in (run, other, lost)]
-    assert own.differing(ends[0], ends[1]) == [], name
-    assert own.differing(ends[0], ends[2]) != [], name
-    before = own.gathered(run)
-    for act in (samestep.save, samestep.load):
-        path = f"{folder}/rank{rank}.safetensors"
-        plain = start(0)
-        samestep.save(path, plain.optimizer, plain.model)
-        try:
-            act(path, run.optimizer, run.model)
-        except samestep.CheckpointError as error:
-            assert "parameter 'embed' is a DTensor" in str(error), error
-            assert "torch.distributed.checkpoint" in str(error), error
-        else:
-            raise AssertionError(f"{act.__name__} took it")
-    assert own.differing(own.gathered(run), before) == [], name
-dist.barrier()
-print("all the same", flush=True)
-os._exit(0)  # gloo's threads do not always survive the end of the interpreter
-"""
-SHARDED_RULES = ("AdamW", "LAMB", "Prodigy", "Lookahead")
-
-
-def whole(param: Any) -> Any:
-    return param.detach().full_tensor() if hasattr(param, "full_tensor") else param.detach()
-
-
-def gathered(run: Training) -> dict[str, Any]:
-    """Parameters and state, whole in every process."""
-    found = {name: whole(param) for name, param in named(run.model)}
-    for name, param in named(run.model):
-        state = run.optimizer.state.get(param, {}).items()
-        found |= {f"{slot} of {name}": whole(value) for slot, value in state}
-    return found
-
-
-@pytest.mark.thorough
-def test_sharded_parameters_are_saved_by_torch_and_go_on_exactly(tmp_path: Path) -> None:
-    """FSDP2 in two processes; a file of ours, which one process would write, is refused."""
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", SHARDED, str(tmp_path), str(rank)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [process.communicate(timeout=200)[0] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    for process, words in zip(started, said, strict=True):
-        assert process.returncode == 0 and "all the same" in words, words
