@@ -32,7 +32,7 @@ thorough: .venv/installed
 faults: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 conformance_tests/faults $(ARGS)
 
-check: .venv/installed
+check: stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest --quiet tests/project/test_typing.py tests/project/test_layers.py

@@ -53,6 +53,10 @@ __all__ = [
 ]
 
 
+NATIVE = "RuleTransformation"
+KEYWORDS = {"execution": "auto"}
+
+
 def _native(rule: type[Rule]) -> Callable[..., RuleTransformation]:
     def transformation(
         *args: Any, execution: Execution = "auto", **kwargs: Any

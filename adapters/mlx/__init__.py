@@ -33,6 +33,10 @@ from .recording import recorder
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state", "recorder"]
 
 
+NATIVE = "RuleOptimizer"
+KEYWORDS = {"execution": "auto"}
+
+
 def _native(rule: type[Rule]) -> type:
     def init(self: Any, *args: Any, execution: Execution = "auto", **kwargs: Any) -> None:
         RuleOptimizer.__init__(self, rule(*args, **kwargs), execution=execution)

@@ -1,35 +1,31 @@
 """Type stubs of the classes that are made at run time, derived from the declarations.
 
-``python -m samestep.conformance.harness.stubs`` writes an ``__init__.pyi`` next to the
-``__init__.py`` of the package, of its rules and of every adapter. With ``--check`` it writes
-nothing and names the stubs that are stale. The stub of an adapter whose framework is not installed
-stays unchanged.
+A build of the package writes an ``__init__.pyi`` next to the ``__init__.py`` of the core, of its
+rules and of every adapter; so does ``python -m samestep.conformance.harness.stubs`` after a
+declaration has changed. They are not in the repository. No framework is imported: an adapter's own
+``__init__.py`` says in ``KEYWORDS`` what its classes take in addition to a rule's arguments.
 
 A stub has signatures and types, and the first sentence of each docstring. ``help`` has the rest.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import inspect
-import sys
+import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import samestep
-from samestep import rules
+from samestep import native, rules
 from samestep.declaration import Hyper, Option, Storage
 from samestep.rule import Rule, registry
 
-__all__ = ["adapters", "folder", "main", "stale", "stubs"]
+__all__ = ["adapters", "folder", "main", "stubs"]
 
 HEADER = (
     "# Written by python -m samestep.conformance.harness.stubs from the declarations of the rules."
@@ -67,83 +63,92 @@ SOURCES = {
     "ParamsT": "torch.optim.optimizer",
     "Rule": "samestep.rule",
     "Predicate": "samestep.groups",
+    "Execution": "samestep.execution",
 }
 """The module that a name used in a stub comes from; ``_Name`` comes from the stub of the rules."""
 
 
+ROOT = Path(samestep.__file__).parents[1]
+"""The checkout."""
+
+
+@cache
+def _project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
 def folder(package: str) -> Path:
-    """Where a package lies on disk."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"there is no package {package}")
-    return Path(spec.origin).parent
+    """Where a package lies in the checkout."""
+    own = _project()["tool"]["setuptools"]["package-dir"].get(package)
+    if own is not None:
+        return ROOT / own
+    above, _, name = package.rpartition(".")
+    return folder(above) / name
 
 
 def adapters() -> list[str]:
     """The packages with a backend that serve a native class per rule."""
-    packages = {
-        entry.module.rpartition(".")[0] for entry in entry_points(group="samestep.backends")
-    }
-    return sorted(
-        package
-        for package in packages
-        if "native.serve(" in (folder(package) / "__init__.py").read_text(encoding="utf-8")
-    )
+    modules = _project()["project"]["entry-points"]["samestep.backends"].values()
+    packages = sorted(module.rpartition(".")[0] for module in modules)
+    return [package for package in packages if "native.serve(" in _source(package)]
+
+
+def _source(package: str) -> str:
+    return (folder(package) / "__init__.py").read_text(encoding="utf-8")
 
 
 def stubs() -> Iterator[tuple[Path, str]]:
     """Path and text of every stub."""
-    yield folder("samestep") / "__init__.pyi", _core()
-    yield folder("samestep.rules") / "__init__.pyi", _rules()
-    for name in adapters():
-        try:
-            adapter = import_module(name)
-        except ImportError as error:
-            print(f"{name} is left out: {error}", file=sys.stderr)
-        else:
-            yield folder(name) / "__init__.pyi", _adapter(adapter)
-
-
-def stale() -> list[Path]:
-    """The stubs that are missing, or say something else than the declarations."""
-    return [
-        path
-        for path, text in stubs()
-        if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
+    texts = {"samestep": _core(), "samestep.rules": _rules()}
+    for package, text in {**texts, **{name: _adapter(name) for name in adapters()}}.items():
+        yield folder(package) / "__init__.pyi", text
 
 
 def _core() -> str:
     packages = _reexports(".", vars(samestep)["PACKAGES"])
     names = _reexports("samestep.checkpoints", vars(samestep)["CHECKPOINTS"])
-    return _stub(samestep, f"{packages}{names}{_exports(samestep)}\n__version__: str\n")
+    exports = _exports("samestep", samestep.__all__)
+    return _stub("samestep", f"{packages}{names}{exports}\n__version__: str\n")
 
 
 def _rules() -> str:
-    classes = [registry[name] for name in rules.__all__]
+    classes = [_class(registry[name]) for name in rules.__all__]
     named = "".join(f"{name}: TypeAlias = {kind}\n" for kind, name in _named().items())
-    return _stub(rules, "\n".join([TYPES + named, _all(rules), *map(_class, classes)]))
+    return _stub("samestep.rules", "\n".join([TYPES + named, _all(rules.__all__), *classes]))
 
 
-def _adapter(adapter: ModuleType) -> str:
-    natives = [_native(adapter, name) for name in rules.__all__]
-    return _stub(adapter, "\n".join([_exports(adapter), *natives]))
+def _adapter(package: str) -> str:
+    own = _literals(package)
+    natives = [_native(registry[name], own["NATIVE"], own["KEYWORDS"]) for name in rules.__all__]
+    return _stub(package, "\n".join([_exports(package, own["__all__"]), *natives]))
 
 
-def _stub(package: ModuleType, body: str) -> str:
-    return f"{HEADER}\n{_sentence(package, '')}\n{_imports(body)}{body}"
+def _literals(package: str) -> dict[str, Any]:
+    """The literals that a package assigns to names."""
+    found = {}
+    for node in ast.parse(_source(package)).body:
+        match node:
+            case ast.Assign([ast.Name(name)], value):
+                with suppress(ValueError):
+                    found[name] = ast.literal_eval(value)
+    return found
 
 
-def _exports(package: ModuleType) -> str:
+def _stub(package: str, body: str) -> str:
+    sentence = _sentence(ast.get_docstring(ast.parse(_source(package))) or "", "")
+    return f"{HEADER}\n{sentence}\n{_imports(body)}{body}"
+
+
+def _exports(package: str, public: Sequence[str]) -> str:
     """The package's imports of its public names, as re-exports, and its ``__all__``."""
     lines = ""
-    for node in ast.parse(inspect.getsource(package)).body:
+    for node in ast.parse(_source(package)).body:
         if isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
             names = [alias.name for alias in node.names]
             every = rules.__all__ if names == ["*"] else names
-            lines += _reexports(module, [n for n in every if n in (*package.__all__, "rules")])
-    return f"{lines}\n{_all(package)}"
+            lines += _reexports(module, [n for n in every if n in (*public, "rules")])
+    return f"{lines}\n{_all(public)}"
 
 
 def _reexports(module: str, names: Iterable[str]) -> str:
@@ -156,8 +161,8 @@ def _import(module: str, names: list[str]) -> str:
     return line if len(line) <= WIDTH else _filled(f"from {module} import (", names, ")\n")
 
 
-def _all(package: ModuleType) -> str:
-    return _filled("__all__ = [", map(_literal, package.__all__), "]\n")
+def _all(public: Sequence[str]) -> str:
+    return _filled("__all__ = [", map(_literal, public), "]\n")
 
 
 def _filled(opening: str, items: Iterable[str], closing: str) -> str:
@@ -207,57 +212,50 @@ def _class(rule: type[Rule]) -> str:
     own = [name for name in rule.fields() if name in vars(rule) and name not in vars(Rule)]
     return (
         f"class {rule.__name__}({', '.join(base.__name__ for base in rule.__bases__)}):\n"
-        + _sentence(rule)
+        + _sentence(rule.__doc__)
         + _filled_lines([f"{name}: Any" for name in own], ";", "    ")
-        + _function("__init__", rule, rule, rules, "    ")
+        + _initialiser(rule, rule.__signature__)
     )
 
 
-def _native(adapter: ModuleType, name: str) -> str:
+def _native(rule: type[Rule], base: str, keywords: Mapping[str, Any]) -> str:
     """The stub of an adapter's class, or of its function, for one rule."""
-    native, rule = getattr(adapter, name), registry[name]
-    if not isinstance(native, type):
-        return f"{_function(name, native, rule, adapter, end='')}{_sentence(rule)}"
-    initialiser = _function("__init__", native, rule, adapter, "    ")
-    return f"class {name}({native.__bases__[0].__name__}):\n{_sentence(rule)}{initialiser}"
+    name, doc = rule.__name__, _sentence(rule.__doc__)
+    if base == "RuleTransformation":
+        arguments = _arguments(rule, native.signature(rule, after=keywords))
+        return _filled(f"def {name}(", arguments, f") -> {base}:\n{doc}")
+    before = ["params"] if "capturable" in keywords else []
+    initialiser = _initialiser(rule, native.signature(rule, before, keywords))
+    return f"class {name}({base}):\n{doc}{initialiser}"
 
 
-def _function(
-    name: str,
-    native: Any,
-    rule: type[Rule],
-    package: ModuleType,
-    indent: str = "",
-    end: str = " ...",
-) -> str:
-    """A function with a rule's signature: an initialiser, or what returns a native object."""
+def _initialiser(rule: type[Rule], signature: inspect.Signature) -> str:
+    listed = ["self", *_arguments(rule, signature)]
+    return _filled("    def __init__(", listed, "    ) -> None: ...\n")
+
+
+def _arguments(rule: type[Rule], signature: inspect.Signature) -> Iterator[str]:
+    """The arguments of a signature, with the types that a rule's fields have."""
     fields = rule.fields()
-    listed, returns = [], "None"
-    if name == "__init__":
-        listed.append("self")
-    else:
-        returns = inspect.signature(package.bind).return_annotation
     keyword_only = False
-    for parameter in inspect.signature(native).parameters.values():
+    for parameter in signature.parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
             keyword_only = True
-            listed.append("*")
+            yield "*"
         field = fields.get(parameter.name)
-        kind = _type(field) if field else _added(parameter.name, package, rule)
+        kind = _type(field) if field else _added(parameter.name, rule)
         default = parameter.default
         value = "" if default is parameter.empty else f" = {_literal(default)}"
-        listed.append(f"{parameter.name}: {kind}{value}")
-    return _filled(f"{indent}def {name}(", listed, f"{indent}) -> {returns}:{end}\n")
+        yield f"{parameter.name}: {kind}{value}"
 
 
-def _added(argument: str, package: ModuleType, rule: type[Rule]) -> str:
-    """The type of an argument that a rule has beside its fields."""
-    if argument == "execution":
-        return f"Literal[{', '.join(map(_literal, package.EXECUTIONS))}]"
+def _added(argument: str, rule: type[Rule]) -> str:
+    """The type of an argument that a rule has in addition to its fields."""
     if argument == "like":
         names = ", ".join(map(_literal, rule.dialects))
         return f"Literal[{names}] | None" if names else "None"
     return {
+        "execution": "Execution",
         "capturable": "bool",
         "differentiable": "bool",
         "rule": "Rule",
@@ -316,31 +314,18 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
-def _sentence(thing: Any, indent: str = "    ") -> str:
+def _sentence(text: str | None, indent: str = "    ") -> str:
     """The first line of a docstring, as a docstring."""
-    text = (inspect.getdoc(thing) or thing.__name__).partition("\n")[0]
-    mark = 'r"""' if "\\" in text else '"""'
-    return f'{indent}{mark}{text}"""\n'
+    first = (text or "").partition("\n")[0]
+    mark = 'r"""' if "\\" in first else '"""'
+    return f'{indent}{mark}{first}"""\n'
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write the stubs, or check them; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m samestep.conformance.harness.stubs", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing, name what is stale")
-    if parser.parse_args(arguments).check:
-        outdated = stale()
-        for path in outdated:
-            print(
-                f"{path} is stale: run python -m samestep.conformance.harness.stubs",
-                file=sys.stderr,
-            )
-        return 1 if outdated else 0
+def main() -> None:
+    """Write the stubs."""
     for path, text in stubs():
         path.write_text(text, encoding="utf-8")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

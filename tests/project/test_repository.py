@@ -10,6 +10,7 @@ from functools import cache
 
 import pytest
 
+from samestep.conformance.harness import stubs
 from samestep.conformance.harness.agreement import bound, exact
 from samestep.conformance.harness.checkout import ROOT, packages
 from samestep.conformance.harness.settings import all_rules, typical
@@ -95,4 +96,6 @@ def test_the_wheel_holds_every_module_type_marker_and_licence(tmp_path):
             if path.suffix in (".py", ".pyi", ".typed", ".html") and not {*inner} & {*path.parents}:
                 place = package.replace(".", "/")
                 assert f"{place}/{path.relative_to(folder).as_posix()}" in names
+    for package in ("samestep", "samestep.rules", *stubs.adapters()):
+        assert f"{package.replace('.', '/')}/__init__.pyi" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
