@@ -1,8 +1,8 @@
-"""Backends: where a rule can run, described for the parity kit, the suite and the demonstration.
+"""Backends: where a rule can run, for the parity kit, the suite and the demonstration.
 
-A backend module lists its backends in ``BACKENDS`` and is named by an entry point of the group
-``samestep.backends``; that is all it takes to be found. A library may come as several backends, one
-per way of executing it (eager, compiled). Everything a backend takes and gives is NumPy.
+A backend module lists its backends in ``BACKENDS``, and an entry point of the group
+``samestep.backends`` names the module. A library may have several backends, one per way of
+execution (eager, compiled). A backend takes and gives NumPy arrays.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ class Backend(ABC):
     slow: ClassVar[bool] = False
     """Whether a step goes through a compiler, or costs a millisecond per operation."""
     differenced: ClassVar[bool] = False
-    """Whether parameters move by differences that are added to them: a second rounding."""
+    """Whether a step returns differences, so that adding them rounds a second time."""
     exact: ClassVar[Literal["bit", "sqrt", "bound"]] = "bit"
-    """What element rules promise against NumPy: equal to the last bit; so but for a square root
-    that is not correctly rounded; or within the bound, where a compiler contracts operations or
+    """How near element rules are to NumPy: equal to the last bit; equal except for a square root
+    that is not correctly rounded; or within the bound, because a compiler contracts operations or
     scalars are traced."""
 
     @abstractmethod

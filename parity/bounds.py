@@ -15,14 +15,14 @@ EPS = {"float64": 2.0**-52, "float32": 2.0**-23}
 
 @dataclass(frozen=True)
 class Bound:
-    """What rounding may do: so much after the first steps, and more with every step."""
+    """How far rounding may carry two runs apart: a start, which grows with every step."""
 
     start: float
     growth: float = 0.0
-    """How much of the start is added with every step."""
+    """The part of the start that is added with every step."""
 
     def allowance(self, step: int) -> float:
-        """How many times the start it is after some steps."""
+        """The bound after some steps, as a multiple of the start."""
         return 1 + self.growth * step
 
     def after(self, step: int) -> float:
@@ -34,17 +34,17 @@ BOUND = {
     "float64": Bound(1e-10),
     "float32": Bound(16 * EPS["float32"], growth=1 / 16),
 }
-"""A rounding of float64 is 1e-16; RAdam's rho, found by cancellation, is wrong by 4e-11. In float32
-it is 16 ULP and one more per step. Of 40 pairs of optimizers that compute the same in float32 the
-worst were 10 ULP apart in the first steps, and 1 ULP more with every step where the parameter is
-multiplied by 1 - lr weight_decay, rounded; where one side computes 1 - beta^t in float32 they are
-64 to 120 apart after the first."""
+"""In float64 a rounding is 1e-16, but RAdam's rho, found by cancellation, is wrong by 4e-11. In
+float32 the bound is 16 ULP, and one more per step. Of 40 pairs that compute the same in float32 the
+worst was 10 ULP apart in the first steps, and 1 ULP more with every step that multiplies the
+parameter by a rounded 1 - lr weight_decay. A side that computes 1 - beta^t in float32 is 64 to 120
+ULP off after the first step."""
 
 FAR = {"float64": 2e-6, "float32": 1e-4}
-"""How far off a variant may be after all steps and still explain a difference that is much larger,
-such as that of a library which computes some coefficients in float32. What is left is then said to
-be unexplained."""
+"""How far off a variant may be after all steps and still explain a much larger difference. An
+example is a library that computes some coefficients in float32. The rest is reported as
+unexplained."""
 
 AMPLIFIED = 3.4445**5
-"""How much a rounding grows where a matrix is orthogonalised: by the first coefficient of the
-polynomial in each of five iterations."""
+"""How much a rounding grows when a matrix is orthogonalised: each of five iterations multiplies it
+by the first coefficient of the polynomial."""

@@ -1,4 +1,4 @@
-"""How far a variant of a rule is from where a subject has gone."""
+"""How far a variant of a rule is from a recorded subject."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .variants.variant import Variant
 __all__ = ["FEW", "Case", "Parameters", "Sizes", "distance", "variant_steps"]
 
 FEW = 3
-"""Steps after which a variant that does not fit is given up."""
+"""Steps after which a variant that does not fit is dropped."""
 
 Parameters = Sequence[Mapping[str, numpy.ndarray]]
 
@@ -69,7 +69,7 @@ def variant_steps(variant: Variant, trajectory: Trajectory) -> Iterator[dict[str
         with numpy.errstate(all="ignore"):
             run: Run = backend.start(rule, trajectory.params, "float64")
     except ValueError:
-        return  # it does not take parameters of these shapes
+        return  # the rule refuses these shapes
     for step in range(len(trajectory.grads)):
         try:
             with numpy.errstate(all="ignore"):
@@ -90,18 +90,18 @@ class Case:
 
     @classmethod
     def of(cls, trajectory: Trajectory, recorded: Recorded, bound: Bound) -> Case:
-        """Where a subject has gone on a trajectory."""
+        """The case of a recorded subject."""
         return cls(trajectory, recorded.params, Sizes(recorded.params), bound)
 
     def part(self, paths: set[str]) -> Case:
-        """What it holds of some parameters."""
+        """The case for some of the parameters."""
         params = [{path: step[path] for path in paths} for step in self.params]
         return Case(self.trajectory.taken(paths), params, Sizes(params), self.bound)
 
     def off(self, variant: Variant, steps: int | None, bound: float) -> float:
-        """The distance of a variant, as soon as it is beyond the bound; infinite if it fails.
+        """The distance of a variant, measured until it exceeds the bound; infinite if it fails.
 
-        That of a later step counts less, as far as rounding may have grown by then.
+        The distance after a later step counts less, because rounding may have grown.
         """
         worst, last = 0.0, min(steps or len(self.params), len(self.params) - 1)
         taken = 0
@@ -114,7 +114,7 @@ class Case:
         return worst if taken == last or worst > bound else numpy.inf
 
     def nearness(self, variant: Variant) -> float:
-        """How near it is in the middle, over the first steps: smaller is nearer."""
+        """The mean logarithm of the distances of elements in the first steps; smaller is nearer."""
         logs = []
         for step, params in enumerate(variant_steps(variant, self.trajectory), 1):
             for path, value in params.items():

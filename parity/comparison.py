@@ -4,11 +4,11 @@
     found.verdict        "agree", "differ"
     found.sentences      what they do differently; ["unexplained: ..."] where no variant fits
 
-Both get the same starting parameters and gradients, and the same numbers where both let them be
-chosen; all else each has its own. In float64 where both hold it, else in float32. Where they agree
-in float64 they are compared in float32 too, which may show what one of them rounds on the way:
+Both get the same starting parameters and gradients, and the same numbers if both take them. The
+comparison is in float64 if both compute in it, else in float32. If they agree in float64, they are
+compared in float32 too, which may show a rounding in one of them:
 
-    found.narrow         the comparison in float32, ``None`` where there was none
+    found.narrow         the comparison in float32, or ``None``
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ class Comparison:
 
     a: Subject
     b: Subject
-    """With the arguments that they were given."""
+    """The subjects, with the arguments that they were given."""
     dtype: str
     verdict: Literal["agree", "differ"]
     bound: float
-    """Of the relative difference after the last step; see ``bounds``."""
+    """The bound of the relative difference after the last step."""
     distance: float
     """The largest difference of a parameter, relative to its largest size and change."""
     steps: int
     divergence: Divergence
-    """In ULP of the dtype: parameters, and slots where both keep the same."""
+    """The divergence of parameters and of common slots, in ULP of the dtype."""
     by_parameter: dict[str, float]
     """The largest relative difference of each parameter."""
     growth: list[float]
@@ -77,11 +77,11 @@ class Comparison:
     shared: dict[str, Any]
     """Numbers that both were given."""
     own: dict[str, tuple[Any, Any]]
-    """Numbers in which they differ, or that one of them does not let be chosen."""
+    """Numbers in which they differ, or that only one of them takes."""
     left_out: dict[str, str]
-    """Parameters that one of them does not take, and why."""
+    """Parameters that one of them does not take, with the reason."""
     rule: type[Rule] | None
-    """Of which variants were tried."""
+    """The rule whose variants were tried."""
     findings: tuple[Finding, Finding] | None = None
     reasons: list[Reason] = field(default_factory=list)
     unsaid: list[str] = field(default_factory=list)
@@ -149,16 +149,17 @@ def compared(
 
     Args:
         a, b: the subjects.
-        rule: of which variants are tried; by default the rules whose names they have, and where
-            neither has the name of one, single changes of all rules.
-        steps: how many.
+        rule: the rule whose variants are tried; by default the rules that the subjects are named
+            after, or single changes of all rules if there is none.
+        steps: number of steps.
         seed: seed of the trajectory; seed + 1 gives the trajectory that confirms.
         dtype: dtype of the parameters; float64 if both support it, else float32.
-        shapes: of the parameters, by path.
-        ulp: how many ULP of the dtype a parameter may be apart, in place of the kit's own bound.
+        shapes: shapes of the parameters, by path.
+        ulp: how many ULP of the dtype a parameter may be apart; by default as far as rounding
+            explains.
 
     Raises:
-        SubjectError: one of them cannot be built or stepped; which, and why; or neither moves.
+        SubjectError: one of them cannot be built or stepped, or neither moves a parameter.
         ValueError: the dtype or the bound is not allowed.
     """
     if dtype not in (None, *BOUND):
@@ -201,7 +202,7 @@ class _Run:
     dtype: str
 
     def result(self, first: Trajectory, second: Trajectory, ulp: float | None) -> Comparison:
-        """Where they go on a trajectory, and why; the second one confirms it."""
+        """The comparison on a trajectory; the diagnosis is confirmed on the second one."""
         trajectory, left_out = taken(self.subjects, self.runners, first.rounded(self.dtype))
         both = self._recorded(trajectory)
         if not any(map(moves, both)):
@@ -242,7 +243,7 @@ class _Run:
 
 
 def _named(a: Subject, b: Subject) -> list[type[Rule]]:
-    """Rules whose names the subjects have; a wrapper where both have the same inside."""
+    """Rules that the subjects are named after; a wrapper if both wrap the same rule."""
     if isinstance(a.target, Wrapper) and isinstance(b.target, Wrapper):
         same = a.rule is b.rule is not None and a.target.rule == b.target.rule
         return [a.rule] if same and a.rule else []
@@ -251,7 +252,7 @@ def _named(a: Subject, b: Subject) -> list[type[Rule]]:
 
 
 def _likely(a: Subject, b: Subject) -> list[type[Rule]]:
-    """Rules by how many of their numbers both subjects have."""
+    """All rules; first the rules most of whose numbers both subjects have."""
     rules = [rule for rule in registry.values() if not issubclass(rule, Wrapper)]
     common = {rule: len(numbers_of(a, rule).keys() & numbers_of(b, rule).keys()) for rule in rules}
     return sorted(rules, key=lambda rule: (-common[rule], len(rule.fields()), rule.__name__))
@@ -334,7 +335,7 @@ def _diagnosed(
 
 
 def _taken_by(rule: type[Rule], trajectory: Trajectory) -> set[str]:
-    """The parameters that tell variants apart: those that a rule takes; of matrices the plain."""
+    """The parameters that a rule takes; for a matrix rule, only parameters of two dimensions."""
     least = rule.min_ndim if isinstance(rule.min_ndim, int) else 0
     found = {path for path, value in trajectory.params.items() if value.ndim >= least}
     plain = {path for path in found if trajectory.params[path].ndim == 2}

@@ -1,8 +1,7 @@
 """Why two subjects differ: the differences of the variants that reproduce them, in words.
 
 A variant explains a subject only if it reproduces every parameter after every step, on the recorded
-trajectory and on another one. Nothing else is an explanation; where no variant does so the subject
-is unexplained.
+trajectory and on another one. If no variant does, the subject is unexplained.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Reason:
 
 
 def explained(a: Finding, b: Finding, trajectory: Trajectory, bound: Bound) -> list[Reason]:
-    """What two variants do differently, as far as it matters on a trajectory; in sentences."""
+    """The differences of two variants that change a trajectory, as sentences."""
     one, other = a.variant, b.variant
     if one is None or other is None:
         return []
@@ -93,7 +92,7 @@ def _reason(a: Finding, b: Finding, one: Variant, other: Variant, name: str) -> 
 
 
 def _others(finding: Finding, name: str) -> Iterator[str]:
-    """Other explanations of a change, which these numbers cannot tell apart from it."""
+    """Other explanations of a change: these numbers do not tell them apart."""
     for field, variant in finding.alike:
         if field == name:
             known = finding.variant.changes if finding.variant else ()

@@ -1,4 +1,4 @@
-"""Where two runs part: the first step and slot that differ, the worst, and the growth."""
+"""How two runs differ: the first step and slot, the largest difference, and its growth."""
 
 from __future__ import annotations
 

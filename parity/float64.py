@@ -24,17 +24,17 @@ def follow(run: Run, backend: Any, trajectory: Trajectory) -> list[Snapshot]:
 
 
 def oracle(rule: Rule, trajectory: Trajectory) -> list[Snapshot]:
-    """What the rule does in float64, from beginning to end."""
+    """Snapshots of the rule in float64 along a trajectory."""
     return follow(NumPy().start(rule, trajectory.params, "float64"), NumPy(), trajectory)
 
 
 def one_step(rule: Rule, before: Snapshot, grads: dict[str, numpy.ndarray], step: int) -> Snapshot:
-    """What the rule does in float64 in one step, from the parameters and the state of a snapshot.
+    """The snapshot after one step of the rule in float64, from another snapshot.
 
     Args:
         rule: the rule.
-        before: parameters and state of the run under test.
-        grads: gradients of this step.
+        before: parameters and state before the step.
+        grads: gradients of the step.
         step: how many steps have been taken before it.
     """
     params = {path: array for (slot, path), array in before.items() if slot == "param"}

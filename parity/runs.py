@@ -24,7 +24,7 @@ def finite(side: str, subject: Subject, runner: Runner, trajectory: Trajectory) 
 
 
 def _advised(error: SubjectError, side: str, subject: Subject) -> SubjectError:
-    """Advice about NaN, added to the message."""
+    """The error with advice about the learning rate, if it is about NaN."""
     if not isinstance(error, NotFiniteError):
         return error
     names = [name for name in NAMES["lr"] if name in subject.declared]
@@ -49,7 +49,7 @@ def is_wide(side: Subject, runner: Runner, shapes: Mapping[str, tuple[int, ...]]
 
 
 def moves(recorded: Recorded) -> bool:
-    """Whether any parameter is ever another."""
+    """Whether any parameter changes."""
     start = recorded.params[0]
     return any(
         not numpy.array_equal(value, start[path])
@@ -61,7 +61,7 @@ def moves(recorded: Recorded) -> bool:
 def taken(
     subjects: Sequence[Subject], runners: Sequence[Runner], trajectory: Trajectory
 ) -> tuple[Trajectory, dict[str, str]]:
-    """The part of a trajectory that all take, and why they do not take the rest."""
+    """The part of a trajectory that all subjects take, and by parameter why the rest is refused."""
     short = Trajectory(trajectory.params, trajectory.grads[:1])
     left_out: dict[str, str] = {}
     for subject, runner, side in zip(subjects, runners, "ab", strict=True):
@@ -86,7 +86,7 @@ def taken(
 
 
 def snapshots(one: Recorded, other: Recorded) -> tuple[list[Any], list[Any]]:
-    """Parameters and comparable slots, as the divergence wants them."""
+    """The snapshots of both: parameters, and slots that both keep in one shape."""
     mine, theirs = (side.slots for side in (one, other))
     common = {
         (slot, path): value.shape
@@ -99,13 +99,8 @@ def snapshots(one: Recorded, other: Recorded) -> tuple[list[Any], list[Any]]:
     for snapshots, (params, own, others) in zip(made, sides, strict=True):
         for step, values in enumerate(params):
             snapshots.append({("param", path): value for path, value in values.items()})
-            for (
-                (
-                    slot,
-                    path,
-                ),
-                shape,
-            ) in common.items():  # state that one side makes at its first step is not a difference
+            for (slot, path), shape in common.items():
+                # a slot that one side makes at its first step is no difference before
                 kept = (side[step].get(slot, {}).get(path) for side in (own, others))
                 value = next((array for array in kept if array is not None), None)
                 snapshots[-1][slot, path] = numpy.zeros(shape) if value is None else value

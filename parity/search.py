@@ -30,19 +30,19 @@ SMALL = 1e-3
 """How small the rest must be, relative to the difference to explain."""
 
 LOOSE = 4.0
-"""How many times what one rounding of a scalar in float32 does a loose variant may be off."""
+"""How many times nearer to the subject than to the float64 computation a loose variant must be."""
 
 NEAR = 1e-3
 """How near a variant must be to be worth mentioning, without being an explanation."""
 
 MOST = 4000
-"""Variants that are tried of a rule, so that a comparison ends within seconds."""
+"""How many variants of a rule are tried, so that a comparison ends within seconds."""
 
 MATTERS = 1e-2
-"""An eps that is not small compared with recorded gradients."""
+"""An eps as large as the recorded gradients, so that its placement shows."""
 
 WIDE, WIDEST = 56, 14
-"""How many single changes, the nearest, are combined in twos, and in threes."""
+"""How many of the nearest single changes are combined in twos, and in threes."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Finding:
     nearest: Variant | None = None
     """The nearest variant in the first steps, among variants that do not reproduce the subject."""
     off: float = 0.0
-    """How far ``nearest`` is off after all steps; or ``variant``, if that is beyond rounding."""
+    """How far ``nearest`` is off after all steps; or ``variant``, if by more than rounding."""
     alike: tuple[tuple[str, Variant], ...] = ()
     """Alternatives per change: variants that give the same trajectory with these numbers, though
     not in general."""
@@ -93,7 +93,7 @@ class _Search:
         self.few = self.first
 
     def reproduces(self, variant: Variant) -> bool:
-        """Whether it does, over all steps of all cases; asked once."""
+        """Whether a variant reproduces the subject over all steps of all cases; asked once."""
         if variant in self.tried:
             return False
         self.tried.add(variant)
@@ -111,7 +111,7 @@ class _Search:
     def _rounds_alike(
         self, variant: Variant, cases: Sequence[Case], steps: int | None = None
     ) -> bool:
-        """Whether it is much nearer to the subject than the float64 computation is."""
+        """Whether a variant is much nearer to the subject than to the float64 computation."""
         loose = {deviation.name for deviation in variant.deviations if deviation.loose}
         exact = Variant(
             variant.rule,
@@ -148,14 +148,14 @@ def found(
     """The variant of a rule that reproduces a subject, with as few changes as possible.
 
     Args:
-        subject: who has been recorded.
-        rule: of which variants are tried.
-        cases: trajectories, and where the subject has gone on them.
-        dtype: in which it has been stepped.
-        hint: a variant that another subject has; it and its neighbours are tried too.
-        depth: how many changes there may be at once, beside those of a dialect.
-        apart: how far the subjects are apart. A variant that is off by ``FAR`` at most explains
-            that too, where what is left is small beside it.
+        subject: the recorded subject.
+        rule: the rule whose variants are tried.
+        cases: trajectories, and the subject's parameters along them.
+        dtype: the dtype in which the subject was stepped.
+        hint: a variant that reproduces the other subject; its neighbours are tried too.
+        depth: how many changes are made at once, in addition to the changes of a dialect.
+        apart: how far the subjects are apart. A variant that is off by at most ``FAR`` explains
+            the subject too, if the rest is small compared with this distance.
     """
     around = isinstance(subject.target, Wrapper)
     if isinstance(subject.target, Route) or around != issubclass(rule, Wrapper):
@@ -206,7 +206,7 @@ def _at_its_rate(case: Case, base: Variant) -> Variant:
 
 
 def _small(case: Case, rule: type[Rule]) -> Case:
-    """The smallest parameter with enough elements, where they do not depend on each other."""
+    """The smallest parameter that is large enough, if parameters do not depend on each other."""
     if rule.needs == "tree" or issubclass(rule, Wrapper):
         return case
     sizes = {path: value.size for path, value in case.trajectory.params.items()}
@@ -232,7 +232,7 @@ def _candidates(
         starts.append(base.with_changes(*hint.changes))
     yield from starts
     single = _singles(base, unknown)
-    if search.bound > BOUND["float64"].start:  # what is rounded there is the likely reason
+    if search.bound > BOUND["float64"].start:  # rounding is the likely reason
         loose = {deviation.name for deviation in deviations(base.rule) if deviation.loose}
         first = {*loose, *fields, *(quirk.name for quirk in base.rule.quirks_known())}
         single.sort(key=lambda change: change.field not in first)
@@ -265,7 +265,7 @@ def _singles(base: Variant, unknown: set[str]) -> list[Change]:
 def _alike(
     search: _Search, variant: Variant, single: Sequence[Change]
 ) -> Iterator[tuple[str, Variant]]:
-    """Variants that reproduce the subject as well, and are not the same where eps is large."""
+    """Other variants that reproduce the subject, but differ from the first where eps is large."""
     for change in variant.changes:
         kept = tuple(other for other in variant.changes if other != change)
         without = Variant(variant.rule, variant.numbers, kept)
@@ -278,7 +278,7 @@ def _alike(
 
 
 def _sharpened(variant: Variant) -> Variant:
-    """The variant with an eps that matters."""
+    """The variant with an eps as large as the gradients."""
     field = variant.rule.fields().get("eps")
     eps = variant.values.get("eps", getattr(field, "default", None))
     if not isinstance(eps, float) or eps == 0:
@@ -288,7 +288,7 @@ def _sharpened(variant: Variant) -> Variant:
 
 
 def _same(one: Variant, other: Variant, case: Case) -> bool:
-    """Whether two variants go the same way."""
+    """Whether two variants take the same steps."""
     pairs = zip(
         variant_steps(one, case.trajectory),
         variant_steps(other, case.trajectory),
@@ -327,7 +327,7 @@ def _together(start: Variant, single: Sequence[Change], count: int) -> Iterator[
 
 
 def reproduced(finding: Finding, trajectory: Trajectory, recorded: Recorded, dtype: str) -> bool:
-    """Whether a variant that was found goes where a subject goes on other parameters too."""
+    """Whether the variant that was found also reproduces a subject on other parameters."""
     if finding.variant is None:
         return False
     bound = BOUND[dtype]

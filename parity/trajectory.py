@@ -39,7 +39,7 @@ class Trajectory:
         )
 
     def taken(self, paths: set[str], steps: int | None = None) -> Trajectory:
-        """The part of it that concerns some parameters and the first steps."""
+        """The trajectory of some parameters, for the first steps."""
         return Trajectory(
             {path: array for path, array in self.params.items() if path in paths},
             [{path: g for path, g in step.items() if path in paths} for step in self.grads[:steps]],
@@ -54,17 +54,17 @@ def record(
 ) -> Trajectory:
     """A trajectory that tells rules apart.
 
-    Gradients change sign from step to step, span decades of scale (one per element that stays, one
-    per step that changes), and hold exact zeros: one element in ten at random, one element always,
-    and one whole step, if there are several. Parameters start at sizes from 1e-3 to 1, some at
-    zero. The first gradients have the parameters' signs, so that coupled decay adds to them: a
-    difference of nearly equal numbers, before an element has had any size to count errors in, would
-    measure only itself.
+    Gradients change sign from step to step and span decades: each element has a scale of its own,
+    and so has each step. They hold exact zeros: one element in ten at random, one element always,
+    and one whole step if there are several. Parameters start at sizes from 1e-3 to 1, some at zero.
+    The first gradients have the signs of the parameters, so that coupled decay adds to them.
+    Otherwise the first step could be a difference of nearly equal numbers, whose relative error
+    says nothing.
 
     Args:
-        seed: of the random generator.
-        steps: how many.
-        shapes: of the parameters, by path.
+        seed: seed of the random generator.
+        steps: number of steps.
+        shapes: shapes of the parameters, by path.
         decades: the range of log10 of a gradient's size.
     """
     random = numpy.random.default_rng(seed)

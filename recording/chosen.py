@@ -20,7 +20,7 @@ class Group(NamedTuple):
     """The hyperparameters of some parameters."""
 
     numbers: Mapping[str, Any] = {}
-    """By the optimizer's own names."""
+    """The numbers, by the optimizer's own names."""
     rule: Rule | None = None
     """The rule of samestep that computes the same, if it is known."""
 

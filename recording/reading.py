@@ -31,11 +31,11 @@ class Step:
     number: int
     """Counted from 0."""
     groups: list[dict[str, Any]]
-    """Of the optimizer: ``numbers`` by its own names, and ``rule`` if it is known."""
+    """The optimizer's groups: ``numbers`` by its own names, and ``rule`` if it is known."""
     group_of: Mapping[str, int]
-    """By parameter."""
+    """The index of each parameter's group."""
     grads: Tensors
-    """By parameter, if it had a gradient."""
+    """The gradients, by parameter."""
     before: Tensors
     after: Tensors
     begins: bool = False
@@ -118,7 +118,7 @@ def _steps(records: list[dict[str, Any]], session: str, by_place: Any) -> Iterat
     group_of: dict[str, int] = {}
     last: dict[str, Tensor] = {}
     begun: dict[str, Any] = {}
-    for record in records:  # of a step two: one before it, one behind it, which has the numbers
+    for record in records:  # two per step: one before it, and one after it, which has the numbers
         number = record["step"]
         arrays = by_place.get((session, str(number)), {})
         if "ended" not in record:
@@ -147,7 +147,7 @@ def _steps(records: list[dict[str, Any]], session: str, by_place: Any) -> Iterat
 
 
 def stretch_of(steps: Sequence[Step], place: int) -> Sequence[Step]:
-    """The steps from one on to the end of its stretch."""
+    """The steps from a place to the end of its stretch."""
     end = place + 1
     while end < len(steps) and not steps[end].begins:
         end += 1

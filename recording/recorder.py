@@ -83,7 +83,7 @@ class Recorder:
         self.steps, self.sink = chosen(steps), Sink(self.path)
         self.first_step, self.number = first_step, first_step or 0
         self.count: int | None = None
-        """How many parameters there are, those included that ``begin`` is not given."""
+        """The number of all parameters, including those that ``begin`` is not given."""
         self.run: dict[str, Any] = {
             "optimizer": optimizer,
             "framework": framework,
@@ -95,7 +95,7 @@ class Recorder:
         self._crcs: dict[str, list[int]] = {}
         self._groups: Any = None
 
-    # What frameworks and users call.
+    # Called by users and frameworks.
 
     def __enter__(self) -> Self:
         self.open()
@@ -174,7 +174,7 @@ class Recorder:
         self.begin(step, _by_name(grads), params, taken, fresh=fresh)
         self.end(step, _by_name(after), groups)
 
-    # What the recorders of frameworks are made of.
+    # Called by the recorders of frameworks.
 
     def begin(
         self,

@@ -28,7 +28,7 @@ class Sink:
             raise RecordingError(f"{path}: this is a folder; it must be a file")
         self.path = path
         self.steps = 0
-        """Written in full."""
+        """How many steps are written."""
         self._part: Part | None = None
         self._old: list[Image] = []
         self._used = self._failed = False

@@ -156,7 +156,6 @@ def _width(tensor: Tensor) -> int:
 
 
 def _header(tensors: Mapping[str, Tensor], records: Records, sums: Mapping[str, str]) -> bytes:
-
     texts = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

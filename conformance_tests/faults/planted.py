@@ -32,13 +32,14 @@ from samestep.wrapper import Wrapper
 
 from .mutation import Fault, changed, entered, stale, with_fault
 from .page import written
-from .table import FAULTS, Edit, TableFault
+from .table import FAULTS, Edit, TableFault, edit
 
 __all__ = [
     "Outcome",
     "Row",
     "diagnosed",
     "edited",
+    "faulty",
     "functions_run",
     "kinds",
     "main",
@@ -188,6 +189,11 @@ def edited(functions: Sequence[FunctionType], edit: Edit) -> Fault | None:
         return next((new for one in changes if (new := one(node, function)) is not None), None)
 
     return changed("", functions, change)
+
+
+def faulty(rule: Any, made: Rule, pattern: str) -> Any:
+    """A class like a rule with a fault wherever the pattern fits what an instance runs."""
+    return with_fault(rule, edited(functions_run(made), edit(pattern)))
 
 
 def _planted(rule: type[Rule], fault: TableFault) -> Row | None:

@@ -18,8 +18,7 @@ from samestep.conformance.faults.mutation import Fault, with_fault
 from samestep.conformance.faults.planted import (
     Row,
     diagnosed,
-    edited,
-    functions_run,
+    faulty,
     kinds,
     main,
     numbers_of,
@@ -27,7 +26,7 @@ from samestep.conformance.faults.planted import (
     rules,
     selection,
 )
-from samestep.conformance.faults.table import FAULTS, edit
+from samestep.conformance.faults.table import FAULTS
 from samestep.parity.comparison import compared
 from samestep.parity.subjects.subject import subject
 from samestep.rule import Rule, registry
@@ -90,11 +89,6 @@ NOTHING = {
 """Steps that no variant takes."""
 
 OF_NEEDS: dict[Any, type[Rule]] = {rule.needs: rule for rule in reversed(rules())}
-
-
-def faulty(rule: Any, made: Rule, pattern: str) -> Any:
-    """A class like a rule with a fault wherever the pattern fits what an instance runs."""
-    return with_fault(rule, edited(functions_run(made), edit(pattern)))
 
 
 def unexplained(rule: Any, pattern: str) -> str:

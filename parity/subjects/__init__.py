@@ -1,1 +1,1 @@
-"""What is compared: anybody's optimizer, by a name, made and stepped with NumPy on both ends."""
+"""Subjects of a comparison: any optimizer, found by its name, that takes and gives NumPy arrays."""

@@ -1,8 +1,8 @@
-"""How libraries call hyperparameters of ours, so that two subjects get the same numbers.
+"""The hyperparameters of a subject under our names, so that two subjects get the same numbers.
 
-A number of ours is looked for under the names of ``NAMES``; each is one argument, or several that
-are the elements of a tuple of ours. What a subject declares under such a name is converted by the
-form of its default: a list stays a list, a negative default takes the negative of ours.
+A number of ours is searched under the names of ``NAMES``. Each is one argument, or several that
+are the elements of a tuple of ours. The default of the argument tells its form: a list stays a
+list, and a negative default takes the negative of our number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .subject import Subject
 __all__ = ["Matched", "as_rule", "hidden", "matched", "numbers_of", "options_of"]
 
 SMALLER = 1e-2
-"""Of our learning rate; a library's own that is smaller yet is taken in its place."""
+"""A library's own learning rate below this part of ours is taken in place of ours."""
 
 
 class Matched(NamedTuple):
@@ -31,11 +31,11 @@ class Matched(NamedTuple):
     shared: dict[str, Any]
     """The numbers that both have, by our names."""
     own: dict[str, tuple[Any, Any]]
-    """Numbers that are not the same, or that one side only lets be chosen; ``None`` there."""
+    """Numbers that differ, or that only one side takes (``None`` for the other)."""
 
 
 def places(subject: Subject, name: str, width: int | None) -> tuple[str, ...] | None:
-    """The arguments of a subject that are a number of ours, or a tuple of ``width`` numbers."""
+    """The arguments of a subject for a number of ours, or for a tuple of ``width`` numbers."""
     declared = subject.declared
     for found in NAMES.get(name, (name,)):
         if isinstance(found, tuple):
@@ -47,7 +47,7 @@ def places(subject: Subject, name: str, width: int | None) -> tuple[str, ...] | 
 
 
 def _fits(default: Any, width: int | None) -> bool:
-    """Whether an argument has the form of a number of ours."""
+    """Whether the default of an argument has the form of a number of ours."""
     if isinstance(default, (tuple, list)):
         return width == len(default)
     return default is ... or default is None or (width is None and not isinstance(default, str))
@@ -64,10 +64,10 @@ def _negated(default: Any, field: Hyper) -> bool:
 
 
 def value_of(subject: Subject, name: str, field: Hyper) -> Any:
-    """What a subject has for a number of ours; ``...`` where it must be given, ``None`` if off.
+    """A subject's value of a number of ours; ``...`` if it must be given, ``None`` if it is off.
 
     Raises:
-        KeyError: it has no such argument.
+        KeyError: the subject has no such argument.
     """
     width = _width(field)
     where = places(subject, name, width)
@@ -84,7 +84,7 @@ def value_of(subject: Subject, name: str, field: Hyper) -> Any:
 
 
 def given(subject: Subject, name: str, field: Hyper, value: Any) -> Subject:
-    """The subject with a number of ours."""
+    """The subject with another value of a number of ours."""
     where = places(subject, name, _width(field))
     assert where is not None
     if len(where) > 1:
@@ -96,7 +96,7 @@ def given(subject: Subject, name: str, field: Hyper, value: Any) -> Subject:
 
 
 def _chosen(a: Subject, b: Subject, name: str, field: Hyper) -> Any:
-    """The number for both sides: the user's number, or one that switches the feature on."""
+    """The number for both sides: the user's, or else one that switches the feature on."""
     for side in (a, b):
         if _is_given(side, name, field):
             return value_of(side, name, field)
@@ -105,10 +105,10 @@ def _chosen(a: Subject, b: Subject, name: str, field: Hyper) -> Any:
 
 
 def _rate(sides: tuple[Subject, Subject], value: float, field: Hyper) -> float:
-    """A learning rate that suits both, a power of two, which is the same in every dtype.
+    """A learning rate for both: a power of two, which every dtype holds exactly.
 
-    It is ours, but for a side whose own is smaller by orders of magnitude: with one that is much
-    too large steps are chaotic, and nothing reproduces them.
+    It is ours, unless a side's own is smaller by orders of magnitude. A rate that is much too large
+    makes steps chaotic, so that no variant reproduces them.
     """
     known = [value_of(side, "lr", field) for side in sides if _has(side, "lr", field)]
     numbers = [rate for rate in known if isinstance(rate, (int, float)) and rate > 0]
@@ -126,7 +126,7 @@ def _is_given(subject: Subject, name: str, field: Hyper) -> bool:
 
 
 def matched(a: Subject, b: Subject, rule: type[Rule]) -> Matched:
-    """Both sides with the same numbers, if both have them; given numbers stay."""
+    """Both sides with the same numbers, if both take them; numbers that the user gave stay."""
     shared, own = {}, {}
     fields = {n: f for n, f in rule.fields().items() if isinstance(f, Hyper)}
     for name, field in fields.items():
@@ -153,7 +153,7 @@ def matched(a: Subject, b: Subject, rule: type[Rule]) -> Matched:
 
 
 def numbers_of(subject: Subject, rule: type[Rule]) -> dict[str, Any]:
-    """The numbers of ours that a subject has; no decay where it cannot be chosen."""
+    """The numbers of a subject under our names; weight decay is 0 if it does not take it."""
     made = as_rule(subject)
     if made is not None:
         inside = {"rule": made.rule} if isinstance(made, Wrapper) else {}
@@ -179,7 +179,7 @@ def numbers_of(subject: Subject, rule: type[Rule]) -> dict[str, Any]:
 
 
 def hidden(subject: Subject, rule: type[Rule]) -> set[str]:
-    """The numbers of ours that a subject may have, but does not let be chosen."""
+    """The numbers of a rule that a subject does not take."""
     if as_rule(subject) is not None:
         return set()
     fields = {name: field for name, field in rule.fields().items() if isinstance(field, Hyper)}
@@ -187,7 +187,7 @@ def hidden(subject: Subject, rule: type[Rule]) -> set[str]:
 
 
 def as_rule(subject: Subject) -> Rule | None:
-    """The rule of a subject that is a rule; else ``None``."""
+    """The rule that a subject is, or ``None``."""
     target = subject.target
     if isinstance(target, type) and issubclass(target, Rule):
         return target(**subject.arguments)
@@ -201,7 +201,7 @@ def _numbers(made: Rule) -> dict[str, Any]:
 
 
 def options_of(subject: Subject, rule: type[Rule]) -> dict[str, Any]:
-    """The options of ours that a subject declares under the same name, with its values."""
+    """The options of a rule that a subject declares under the same names, with its values."""
     made = as_rule(subject)
     declared = subject.declared if made is None else made.hypers
     found = {}

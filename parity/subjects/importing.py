@@ -1,4 +1,4 @@
-"""What a description of a subject names: a class, a function, or something that is made already."""
+"""Imports of subjects by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SubjectError(ValueError):
 
 @cache
 def entries() -> dict[str, Any]:
-    """The modules that step optimizers, by the package that these are made with."""
+    """The entry points of modules that step optimizers, by package."""
     return {entry.name: entry for entry in entry_points(group="samestep.subjects")}
 
 
@@ -34,7 +34,7 @@ def stepping(package: str, who: str = "") -> ModuleType:
     """The module that steps the optimizers of a package.
 
     Raises:
-        SubjectError: it, or the package, cannot be imported.
+        SubjectError: the module or the package cannot be imported.
     """
     try:
         module: ModuleType = entries()[package].load()
@@ -44,10 +44,10 @@ def stepping(package: str, who: str = "") -> ModuleType:
 
 
 def imported(name: str) -> Any:
-    """What a dotted name, ``module:name``, ``file.py:name`` or ``samestep:Rule`` names.
+    """The object with a dotted name, ``module:name``, ``file.py:name`` or ``samestep:Rule``.
 
     Raises:
-        SubjectError: the name does not exist, or it cannot be imported.
+        SubjectError: the name does not exist, or cannot be imported.
     """
     place, _, inside = name.rpartition(":")
     if place == "samestep":
@@ -77,7 +77,7 @@ def imported(name: str) -> Any:
 
 
 def _near(name: str) -> str:
-    """The name in the same module that is nearest to one that is not there."""
+    """A suggestion: the nearest name in the same module."""
     place, _, inside = name.replace(":", ".").rpartition(".")
     module = sys.modules.get(place)
     known = [other for other in dir(module) if other[:1].isalpha()] if module else []
@@ -107,9 +107,9 @@ def _executed(name: str, path: Path) -> ModuleType:
 
 
 def _without_its_package(name: str) -> Any:
-    """What a name means where only the packages around its module cannot be imported.
+    """The object with a name, if only the packages around its module cannot be imported.
 
-    The package's folder is searched for the module that defines the name.
+    The module that defines the name is searched in the package's folder.
     """
     *above, inside = re.split(r"[.:]", name)
     try:
@@ -123,7 +123,7 @@ def _without_its_package(name: str) -> Any:
 
 
 def _folders(package: str) -> list[str]:
-    """Where a package that need not be importable has its modules."""
+    """The folders of a package, which need not be importable."""
     spec = importlib.util.find_spec(package)
     return [*(spec.submodule_search_locations or [])] if spec else []
 
@@ -132,11 +132,10 @@ def _folders(package: str) -> list[str]:
 def alone(name: str) -> ModuleType:
     """A module, imported without running the ``__init__`` of the packages around it.
 
-    A package may need to be imported what its optimizers do not need: holocron and timm need a
-    torchvision that fits torch.
+    A package may import more than its optimizers need: holocron and timm import torchvision.
 
     Raises:
-        ImportError: there is no such module, or it cannot be imported either.
+        ImportError: the module does not exist, or cannot be imported.
     """
     root, *parts = name.split(".")
     folders = _folders(root)

@@ -1,4 +1,4 @@
-"""What something that makes an optimizer takes, and the rule whose name it has."""
+"""The arguments of a function or class that makes an optimizer, and the rule of the same name."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def takes_any(target: Any) -> bool:
 
 
 def rule_of(target: Any, name: str) -> type[Rule] | None:
-    """The rule whose name is the subject's, or the longest that is in it."""
+    """The rule with the longest name that is in the subject's name."""
     kind = target if isinstance(target, type) else type(target)
     if issubclass(kind, Route):
         return None

@@ -1,9 +1,9 @@
-"""What optimizers keep, under our names: as the correspondences of native optimizers have them.
+"""The state of any optimizer under our names for slots.
 
 Libraries call the mean of the gradient ``exp_avg``, ``mu``, ``m`` or ``_momentums``, and some keep
-it with another sign, or divided by the weight that it has gathered. The tables that carry states
-from library to library know that, and are asked here. For an optimizer that is in none of them the
-names count that its rule has elsewhere, or that mean one thing everywhere.
+it with another sign or another scale. The tables that convert states between libraries know this.
+An optimizer that is in no table uses the names that its rule has in other libraries, or names that
+mean the same everywhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Table = Mapping[str, Native]
 
 
 def of_native(native: Native, state: Mapping[str, Any], about: About) -> dict[str, Any]:
-    """Our slots from a native optimizer's state; missing slots are left out."""
+    """Our slots of a native optimizer's state; missing slots are left out."""
     inside = registry[native.rule](like=native.like).hypers.get("lr_at") == "inside"
     found = {}
     for name in native.slots:
@@ -38,16 +38,16 @@ def of_native(native: Native, state: Mapping[str, Any], about: About) -> dict[st
 
 
 def called(slot: str, lr_inside: bool) -> str:
-    """A momentum that includes lr is another momentum than one that does not."""
+    """The name of a slot; a momentum that includes lr has a name of its own."""
     return "m with lr" if slot == "m" and lr_inside else slot
 
 
 def names_by_rule(tables: Iterable[Table], rule: str, probe: Any) -> dict[str, str]:
-    """Our slots by the names of others for them.
+    """Our slots by their names in other libraries.
 
     Args:
-        tables: the optimizers of libraries that call what they keep alike.
-        rule: whose slots are meant; where no table has it, names that always mean the same.
+        tables: tables of native optimizers whose names for slots agree.
+        rule: the rule of the optimizer; without it in any table, only unambiguous names are taken.
         probe: an array of one 1, of the kind that the tables convert.
     """
     every = [native for table in tables for native in table.values()]
@@ -74,7 +74,7 @@ def _names(native: Native, probe: Any) -> Iterator[tuple[str, str]]:
 
 
 def apart(name: str, value: Any) -> Iterator[tuple[str, numpy.ndarray]]:
-    """A slot's array, or its arrays, ``v.0`` and ``v.1``."""
+    """The arrays of a slot by name; several are ``v.0``, ``v.1`` and so on."""
     if isinstance(value, (tuple, list)):
         for at, part in enumerate(value):
             yield f"{name}.{at}", numpy.array(part, dtype=numpy.float64)

@@ -6,13 +6,12 @@
     subject("keras.optimizers.Nadam")
     subject("samestep:Adan", like="optax")      a rule
     subject("my_file.py:MyOptimizer")           any of these from a file, or from a module
-    subject("jax.example_libraries.optimizers.adam")    what makes (init, update, get_params)
-    subject(samestep.Lookahead(samestep.AdamW()))       a rule that is made already, whatever is
-                                                        in it; a transformation; a triple
+    subject("jax.example_libraries.optimizers.adam")    a function that makes a triple
+    subject(samestep.Lookahead(samestep.AdamW()))       a rule, a transformation or a triple
 
-What a subject is follows from the packages of its classes: an entry point of the group
-``samestep.subjects`` names, for a package, the module that steps optimizers made with it. Such a
-module has a class ``Runner``, made from the callable, its arguments and a dtype.
+The packages of its classes decide how a subject is stepped. For each package, an entry point of the
+group ``samestep.subjects`` names a module with a class ``Runner``, which is made from the callable,
+its arguments and a dtype.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class NotFiniteError(SubjectError):
 
 
 class Stepper(ABC):
-    """An optimizer at work on parameters given by path. All it takes and gives is NumPy."""
+    """An optimizer at work on parameters by path. It takes and gives NumPy arrays."""
 
     @abstractmethod
     def step(self, grads: Arrays) -> None:
@@ -61,24 +60,24 @@ class Stepper(ABC):
         """The parameters in float64."""
 
     def slots(self) -> Slots:
-        """What it keeps, by our names where they are known and by path, in float64."""
+        """The state in float64, by slot and path; slots have our names where they are known."""
         return {}
 
 
 class Runner(ABC):
-    """What can start an optimizer over and over; whatever is compiled is compiled once."""
+    """Starts an optimizer any number of times; compiles once."""
 
     @abstractmethod
     def __init__(
         self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""
     ) -> None:
-        """Take what makes the optimizer, its arguments, and the dtype of the parameters.
+        """Make a runner.
 
         Args:
-            target: what makes it, or itself.
-            arguments: what it is made with.
-            dtype: of the parameters.
-            rule: the rule here whose name it has; its slots are called as there.
+            target: a callable that makes the optimizer, or the optimizer.
+            arguments: the arguments of the callable.
+            dtype: dtype of the parameters.
+            rule: name of our rule of the same name, which tells what its slots are called.
         """
 
     @abstractmethod
@@ -88,13 +87,13 @@ class Runner(ABC):
 
 @dataclass(frozen=True)
 class Recorded:
-    """Where a subject has gone: one entry at the start, and one after every step."""
+    """Parameters and state of a subject at the start and after every step."""
 
     params: list[dict[str, numpy.ndarray]]
     slots: list[Slots]
 
     def part(self, paths: Collection[str]) -> Recorded:
-        """What concerns some parameters."""
+        """The record of some parameters, without state."""
         return Recorded([{path: step[path] for path in paths} for step in self.params], [])
 
 
@@ -103,14 +102,14 @@ class Subject:
     """An optimizer that can be stepped."""
 
     name: str
-    """As it was described."""
+    """The description, as it was given."""
     target: Any
-    """What makes it: a class, a function; or a rule or transformation that is made already."""
+    """A class or function that makes it; or a rule or transformation that is made already."""
     package: str
     """Name of the entry point that steps it."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     rule: type[Rule] | None = None
-    """The rule here whose name it has."""
+    """Our rule of the same name."""
 
     @property
     def declared(self) -> dict[str, Any]:
@@ -134,10 +133,10 @@ class Subject:
         return replace(self, arguments={**self.arguments, **arguments})
 
     def runner(self, dtype: str) -> Runner:
-        """What steps it.
+        """The runner that steps it.
 
         Raises:
-            SubjectError: it cannot be built, and why.
+            SubjectError: it cannot be built.
         """
         with _blamed(self, "cannot be built"):
             module, rule = stepping(self.package), self.rule.__name__ if self.rule else ""
@@ -145,10 +144,10 @@ class Subject:
         return made
 
     def recorded(self, runner: Runner, trajectory: Trajectory) -> Recorded:
-        """Where it goes on recorded gradients.
+        """Step it on recorded gradients.
 
         Raises:
-            SubjectError: it cannot be stepped, and why; or gave NaN or infinity.
+            SubjectError: it cannot be stepped, or gives NaN or infinity.
         """
         params, slots = [], []
         with _blamed(self, "cannot be started"):
@@ -200,7 +199,7 @@ def subject(description: Any, /, **arguments: Any) -> Subject:
         arguments: its arguments, under the library's own names.
 
     Raises:
-        SubjectError: the name does not exist, or is nothing that can be stepped.
+        SubjectError: the name does not exist, or names no optimizer.
     """
     shown = description if isinstance(description, str) else _called(description)
     target = imported(description) if isinstance(description, str) else description

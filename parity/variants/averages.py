@@ -1,4 +1,4 @@
-"""Deviations in the averages that a rule keeps: their weights, and when they are updated."""
+"""Deviations in the averages that a rule keeps: in their weights, and in when they are updated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["of_averages"]
 
 
 def of_averages(rule: type[Rule]) -> Iterator[Deviation]:
-    """What is done otherwise with averages, whichever a rule has."""
+    """Deviations in the averages of a rule."""
     now = first_coefficients(rule)
     pairs = [name for name, value in now.items() if is_pair(value)]
     for name in pairs:
@@ -94,7 +94,7 @@ def _stale(slot: str, methods: Any) -> Deviation:
 
 
 class _Look:
-    """In place of the correction of m: what the step goes along, from the new m."""
+    """In place of the correction of m: makes the look-ahead of the new m."""
 
     def __init__(self, of_m: float, rest: Any) -> None:
         self.of_m = of_m
@@ -119,12 +119,12 @@ def _ahead(by: int, cls: Any) -> dict[str, Any]:
 
 
 STILL: dict[str, Any] = {"momentum": 1.0, "fresh": 0.0}
-"""Coefficients with which momentum stays as it is."""
+"""Coefficients with which the momentum keeps its old value."""
 
 
 @cache
 def _stills(rule: Any) -> dict[str, dict[str, Any]]:
-    """Coefficients with which a slot, and no other, stays what it was; found by trying."""
+    """By slot, coefficients with which this slot, and no other, keeps its old value; by trial."""
     typical = {n: f.typical for n, f in rule.fields().items() if getattr(f, "typical", None)}
     made, param = rule(**typical), numpy.linspace(-1, 1, 16).reshape(4, 4)
     if made.needs == "tree":

@@ -1,4 +1,4 @@
-"""Deviations in how averages are corrected for their start, and in where eps goes."""
+"""Deviations in the correction of averages for their start at zero, and in the place of eps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["of_corrections", "of_eps"]
 
 
 def of_corrections(rule: type[Rule]) -> Iterator[Deviation]:
-    """What is done otherwise with ``1 - beta^t``."""
+    """Deviations in ``1 - beta^t``."""
     if not calls(rule, debias):
         return
     now = first_coefficients(rule)
@@ -158,7 +158,7 @@ def _exchanged(gathered: Any, rule: Any, beta: Any, t: Any) -> Any:
 
 
 def of_eps(rule: type[Rule]) -> Iterator[Deviation]:
-    """What is done otherwise with eps, beside its size."""
+    """Deviations in the place of eps."""
     now = first_coefficients(rule)
     if "eps" not in now or isinstance(now["eps"], tuple):
         return
@@ -185,7 +185,7 @@ def of_eps(rule: type[Rule]) -> Iterator[Deviation]:
 
 
 def _of_root(change: Any) -> Any:
-    """Other coefficients under a root: ``change(root, rule, xp, gathered)``."""
+    """Other coefficients of a root: ``change(root, rule, xp, gathered)``."""
 
     def other(now: Any) -> Any:
         return lambda rule, xp, gathered=1.0: change(now, rule, xp, gathered)
@@ -199,7 +199,7 @@ def _under_uncorrected(now: Any, rule: Any, xp: Any, gathered: Any) -> dict[str,
 
 
 class _Beside(Least):
-    """A number that is added to the root of an array in place of the array."""
+    """A number that, when it is added to an array, is added to the root of the array instead."""
 
     def __radd__(self, other: Any) -> Any:
         return (numpy.sqrt(other) + self.value) ** 2

@@ -1,4 +1,4 @@
-"""Deviations in the step itself: its length, its decay, its trust ratio, its gradient."""
+"""Deviations in the length of a step, its decay, its trust ratio and its gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["of_ratios", "of_steps"]
 
 
 def of_steps(rule: type[Rule]) -> Iterator[Deviation]:
-    """What is done otherwise between a direction and the new parameter."""
+    """Deviations between the direction and the new parameter."""
     now = first_coefficients(rule)
     if "weight_decay" in now:
         yield from _of_decay(rule)
@@ -55,7 +55,7 @@ def _same(rule: Rule, s: dict[str, Any]) -> dict[str, Any]:
 
 
 def _counts(rule: type[Rule], now: dict[str, Any]) -> bool:
-    """Whether coefficients depend on the step."""
+    """Whether the coefficients depend on the step."""
     return "root" in now or now != first_coefficients(rule, 4)
 
 
@@ -103,7 +103,7 @@ def _growing(rule: Rule, s: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_ratios(rule: type[Rule]) -> Iterator[Deviation]:
-    """What is done otherwise with a trust ratio."""
+    """Deviations in the trust ratio."""
     if not calls(rule, rescaled):
         return
     yield Deviation(

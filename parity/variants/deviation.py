@@ -1,4 +1,4 @@
-"""What a deviation is: a quirk that no library is known for, but that is a likely mistake."""
+"""A deviation: a quirk that no library has, but that is a likely mistake."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ Numbers = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Deviation(Quirk):
-    """A quirk that may be in other numbers too, or in when the gradients come."""
+    """A quirk that may also change numbers, or delay the gradients."""
 
     numbers: Callable[[Numbers], Numbers | None] | None = None
-    """Other numbers, or ``None`` where it makes no difference."""
+    """Other numbers; ``None`` if they make no difference."""
     late: int = 0
     """How many steps late the gradients come."""
     loose: bool = False
-    """Whether it is arithmetic in float32, which two libraries do not round alike."""
+    """Whether it computes in float32, which no two libraries round alike."""
 
 
 class Least:
-    """A number that is not added to another: it bounds it from below."""
+    """A number that, when it is added to another, bounds it from below instead."""
 
     __array_ufunc__ = None
 
@@ -52,14 +52,14 @@ class Least:
 
 
 def of_debias(change: Callable[..., Any]) -> Methods:
-    """Another correction for a start at zero: ``change(debias, beta, t)``."""
+    """Another correction of averages for their start at zero: ``change(debias, beta, t)``."""
     return with_calls(
         {debias: lambda now: lambda xp, beta, t: change(lambda b, at: now(xp, b, at), beta, t)}
     )
 
 
 def of_gathered(change: Callable[..., Any]) -> Methods:
-    """The same, with the rule: ``change(gathered, rule, beta, t)``, if averages are corrected."""
+    """Another correction that sees the rule: ``change(gathered, rule, beta, t)``."""
 
     def other(now: Any) -> Any:
         def gathered(rule: Any, xp: Any, beta: Any, t: Any) -> Any:
@@ -73,7 +73,7 @@ def of_gathered(change: Callable[..., Any]) -> Methods:
 
 
 def first_coefficients(rule: type[Rule], t: int = 3) -> dict[str, Any]:
-    """The coefficients of a rule with every feature on, early on."""
+    """The coefficients of a rule at an early step, with every feature on."""
     typical = {
         name: field.typical
         for name, field in rule.fields().items()
@@ -84,6 +84,6 @@ def first_coefficients(rule: type[Rule], t: int = 3) -> dict[str, Any]:
 
 
 def is_pair(value: Any) -> bool:
-    """Whether a coefficient is the weights of an average."""
+    """Whether a coefficient is the pair of weights of an average."""
     numbers = isinstance(value, tuple) and len(value) == 2
     return numbers and all(isinstance(v, float) for v in value) and abs(sum(value) - 1) < 1e-12

@@ -1,6 +1,6 @@
-"""What can be done otherwise in a rule, beside its options: quirks of libraries, and mistakes.
+"""The deviations of a rule: quirks of libraries, and common mistakes.
 
-Deviations work on what ``samestep.quirks`` says that every rule has, so they need not know it.
+They replace parts that every rule has (see ``samestep.quirks``), so they need not know the rule.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ KINDS = (of_numbers, of_averages, of_corrections, of_ratios, of_eps, of_steps, o
 
 
 def deviations(rule: type[Rule]) -> tuple[Deviation, ...]:
-    """What can be done otherwise in a rule, beside its options."""
+    """The deviations of a rule; those that explain exactly come first."""
     known: Any = rule
     return _deviations(known)
 
 
 def _known(quirk: Quirk) -> Deviation:
-    """The quirk of a library."""
+    """A library's quirk as a deviation."""
     return Deviation(quirk.name, quirk.says, quirk.instead, quirk.methods, quirk.rules)
 
 
@@ -44,5 +44,5 @@ def _deviations(rule: Any) -> tuple[Deviation, ...]:
         return ()
     found = [deviation for kind in KINDS for deviation in kind(rule)]
     found = [*map(_known, rule.quirks_known()), *found]
-    found.sort(key=lambda deviation: deviation.loose)  # what explains exactly comes first
+    found.sort(key=lambda deviation: deviation.loose)
     return tuple({deviation.name: deviation for deviation in found}.values())

@@ -1,4 +1,4 @@
-"""What can be done otherwise where momentum is orthogonalised."""
+"""Deviations in rules that orthogonalise their momentum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["of_matrices"]
 
 
 def of_matrices(rule: type[Rule]) -> Iterator[Deviation]:
-    """Another precision, scale or look ahead."""
+    """Another precision, scale or look-ahead."""
     if "ns_steps" not in rule.fields():
         return
     yield Deviation(
@@ -83,7 +83,7 @@ def _correcting(cls: Any) -> Any:
 
 
 def _iterated(self: Any, matrix: numpy.ndarray) -> numpy.ndarray:
-    """``orthogonalize`` with every product rounded, once."""
+    """``orthogonalize`` with every product rounded once."""
     dtype = self.iterates_in
 
     def to(x: Any) -> numpy.ndarray:

@@ -1,4 +1,4 @@
-"""Deviations that are other numbers: ignored, exchanged, subtracted from 1, rounded."""
+"""Deviations that change numbers: ignore, exchange, subtract from 1 or round them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["of_numbers"]
 Fields = dict[str, Hyper]
 
 TINY = 1e-300
-"""What an eps is that makes no difference, where it may not be zero."""
+"""An eps that makes no difference, for rules that refuse zero."""
 
 
 def of_numbers(rule: type[Rule]) -> Iterator[Deviation]:
-    """What can be done otherwise with the numbers that a rule is given."""
+    """Deviations in the numbers that a rule is given."""
     fields = {n: f for n, f in rule.fields().items() if isinstance(f, Hyper)}
     yield from _of_pairs(fields)
     for name, field in fields.items():
@@ -66,7 +66,7 @@ def _exchanged(name: str, numbers: Numbers) -> Numbers:
 
 
 def _complements(name: str, field: Hyper) -> Iterator[Deviation]:
-    """``1 - b`` in the place of a decay ``b``."""
+    """``1 - b`` in place of a decay ``b``."""
     for place in range(len(field.default)) if _several(field) else (None,):
         called = name if place is None else f"{name[:-1]}{place + 1}"
         at = name if place is None else f"{name}[{place}]"
@@ -86,7 +86,7 @@ def _complemented(name: str, place: int | None, numbers: Numbers) -> Numbers | N
 
 
 def _ignored(fields: Fields) -> Iterator[Deviation]:
-    """A number that makes no difference: 0, 1 or no limit in its place."""
+    """Numbers that are ignored: 0, 1 or no limit in their place."""
     for name, field in fields.items():
         value = _neutral(name, field)
         if value is not None:

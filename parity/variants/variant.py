@@ -1,7 +1,7 @@
-"""Variants of a rule: its options and numbers changed, and what people get wrong beside them.
+"""Variants of a rule: other options and numbers, and common mistakes.
 
-A variant is a rule with some changes. A change sets an option or a number that the rule declares,
-or plants a ``Deviation``: something that is no option, such as swapped betas, or a library's quirk.
+A variant is a rule with some changes. A change sets an option or a number of the rule, or plants a
+``Deviation``, such as swapped betas or a library's quirk.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["DEVIATION", "Change", "Deviation", "Variant", "changes", "deviations
 
 
 class Change(NamedTuple):
-    """A field with another value; or a deviation, by its name."""
+    """Another value of a field; or a deviation, by its name."""
 
     field: str
     value: Any
 
 
 DEVIATION = "deviation"
-"""In place of a field's name in the key of a deviation."""
+"""The value of a change that is a deviation."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Variant:
 
     rule: type[Rule]
     numbers: tuple[tuple[str, Any], ...]
-    """What the subject has, in our terms."""
+    """The subject's numbers, under our names."""
     changes: tuple[Change, ...] = ()
 
     def with_changes(self, *more: Change) -> Variant:
-        """The same with more changes, which go before those that it has."""
+        """The variant with more changes; they replace earlier changes of the same field."""
         kept = {_key(change): change for change in (*self.changes, *more)}
         return Variant(self.rule, self.numbers, tuple(sorted(kept.values(), key=repr)))
 
@@ -60,7 +60,7 @@ class Variant:
 
     @property
     def deviations(self) -> tuple[Deviation, ...]:
-        """What it does that is no option."""
+        """The deviations among the changes."""
         fields = self.rule.fields()
         known = {deviation.name: deviation for deviation in deviations(self.rule)}
         return tuple(known[c.field] for c in self.changes if c.field not in fields)
@@ -72,7 +72,7 @@ class Variant:
 
     @property
     def loose(self) -> bool:
-        """Whether some of it is arithmetic in float32."""
+        """Whether a deviation computes in float32."""
         return any(deviation.loose for deviation in self.deviations)
 
     def made(self) -> Any:
@@ -85,7 +85,7 @@ class Variant:
                     return None
                 values = {**values, **changed}
         kinds = [d for d in self.deviations if d.methods is not None]
-        kinds.sort(key=lambda d: not d.loose)  # what comes later is built on what rounds
+        kinds.sort(key=lambda d: not d.loose)  # the others are built on those that round
         try:
             return applied(self.rule, kinds)(**values)
         except (TypeError, ValueError):
@@ -101,11 +101,11 @@ def _defaults(rule: type[Rule]) -> dict[str, Any]:
 
 
 def changes(rule: type[Rule], numbers: Numbers) -> list[Change]:
-    """Every single change of a rule: options, numbers that a dialect has, deviations.
+    """Every single change of a rule: options, numbers of dialects, deviations.
 
     Args:
         rule: the rule.
-        numbers: what the subject lets be chosen; only other numbers are looked for.
+        numbers: the numbers that the subject takes; only other numbers are varied.
     """
     found: list[Change] = []
     for name, field in rule.fields().items():
@@ -120,7 +120,7 @@ def changes(rule: type[Rule], numbers: Numbers) -> list[Change]:
 
 
 def _choices(rule: type[Rule], name: str, field: Option) -> list[Any]:
-    """Values of an option; whole numbers are those that a dialect has."""
+    """Other values of an option; of whole numbers, the values in dialects."""
     if field.choices is not None:
         return [value for value in field.choices if value != field.default]
     if isinstance(field.default, bool):
@@ -129,7 +129,7 @@ def _choices(rule: type[Rule], name: str, field: Option) -> list[Any]:
 
 
 def _usual(rule: type[Rule], name: str, field: Hyper) -> list[Any]:
-    """Numbers that dialects have for what a subject does not let be chosen."""
+    """Other values of a number: the values in dialects, and the typical value."""
     found = _in_dialects(rule, name, field.default)
     if name != "lr" and field.typical not in (None, field.default, *found):
         found.append(field.typical)

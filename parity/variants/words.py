@@ -1,7 +1,7 @@
-"""What the values of a rule's fields say in words.
+"""The values of a rule's fields in words.
 
-An option's declaration says what a rule with a value does. A field that says nothing is shown by
-its name, its value and its declared meaning.
+The declaration of an option has a phrase for its values. Any other value is shown with its name and
+its declared meaning.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["does", "number_shown"]
 
 
 def does(variant: Variant, field: str) -> str:
-    """What a variant does where others have another value of a field."""
+    """A phrase for a variant's value of a field."""
     made = variant.made()
     assert made is not None
     declared, value = made.fields()[field], made.hypers[field]

@@ -1,4 +1,4 @@
-"""Deviations in what a wrapper does around the rule inside."""
+"""Deviations of wrappers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["of_wrappers"]
 
 
 def of_wrappers(rule: type[Rule]) -> Iterator[Deviation]:
-    """What is done otherwise with a wrapper's numbers, with its steps, or not at all."""
+    """Deviations in a wrapper's numbers, its count of steps, and its change of the gradient."""
     for name, field in rule.fields().items():
         if name.endswith("eps") and isinstance(field, Hyper):
             yield Deviation(

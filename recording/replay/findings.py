@@ -38,12 +38,12 @@ class Row:
     shape: tuple[int, ...]
     dtype: str
     steps: int = 0
-    """Judged."""
+    """How many steps were judged."""
     departing: int = 0
     ulp: float = 0.0
     """The largest difference of one step."""
     float64: float = 0.0
-    """How far the recorded run is, in ULP, from one in float64 that began where it began."""
+    """The distance, in ULP, from a whole run in float64 with the same start."""
     float32: float = 0.0
 
 
@@ -64,10 +64,11 @@ class Replay:
     unchecked: list[tuple[int, int, str]] = field(default_factory=list)
     """Steps, from the first to the last, that could not be judged, and the reason."""
     instead: list[str] = field(default_factory=list)
-    """What it does instead of the rule, if that is a single change of it; several if these cannot
-    be told apart on this run."""
+    """Single changes of the rule that explain the run; several if this run does not tell them
+    apart."""
     growth: list[tuple[int, float, float, float]] = field(default_factory=list)
-    """After each step the largest difference of one step, and from the runs in float64 and 32."""
+    """After each step: its number, and the largest difference of one step, from the run in float64
+    and from the run in float32."""
 
     @property
     def steps(self) -> int:

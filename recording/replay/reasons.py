@@ -27,7 +27,7 @@ ELEMENTS = 100_000
 
 
 def instead(steps: Sequence[Step], rules: Rules, bound: Bound, each: bool) -> list[str]:
-    """In words, every single change of the rule with which a run from its first step agrees.
+    """Every single change of the rule, in words, with which a run agrees from its first step on.
 
     The result is empty for a run of several rules, of a wrapper, or of too few steps.
     """
@@ -71,7 +71,7 @@ def _variant(rule: Rule, change: Change) -> Variant:
 def _fits(
     change: Change, steps: Sequence[Step], rules: Rules, bound: Bound, each: bool, chosen: set[str]
 ) -> bool:
-    """Whether a run agrees with the rule after a change."""
+    """Whether a run agrees with the changed rule."""
     dtypes = {name: tensor.dtype for name, tensor in steps[0].before.items()}
     pair = Pair(*(Machine(wide, dtypes, each) for wide in (True, False)))
     judge, made = Judge(bound, dtypes), {}

@@ -20,7 +20,7 @@ from .trials import Pair, fits, trials
 __all__ = ["replay"]
 
 SOON = 3
-"""Steps within which a run departs that never followed its rule; some changes need a few."""
+"""A run that never followed its rule departs within this many steps."""
 
 
 def replay(
@@ -69,13 +69,13 @@ class _Run:
             bound,
         )
         self.shapes: dict[str, tuple[tuple[int, ...], str]] = {}
-        """Of the parameters, and in which file they had them first."""
+        """The shape of each parameter, and the file in which it was first seen."""
         self.judge = Judge(bound, self.dtypes)
         self.pair: Pair | None = None
         self.last: Step | None = None
         self.firsts = {s.steps[0].number for o in recordings for s in o.sessions if s.steps}
         self.kept: dict[int, tuple[Step, Pair, Judge]] = {}
-        """What a session goes on from that is resumed from before the end of another."""
+        """By step, the state from which a later session may resume."""
         self.free: Pair | None = None
         self.free_params: list[Values] = [{}, {}]
 
@@ -84,7 +84,7 @@ class _Run:
         steps = session.steps
         if not steps:
             return offset
-        if offset and steps[0].number == 0:  # a process that counts anew
+        if offset and steps[0].number == 0:  # the process counts from 0 again
             steps = [replace(step, number=step.number + offset) for step in steps]
         each = session.run.get("counts") == "each"
         for place, step in enumerate(steps):

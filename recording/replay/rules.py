@@ -1,4 +1,4 @@
-"""Which rule a recorded optimizer is said to follow, with the numbers that it had at each step."""
+"""The rule by which a recorded optimizer is judged, with its numbers at each step."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["Asked", "Rules"]
 
 
 LIBRARY = {"jax": "optax"}
-"""The dialect of a framework, where it has another name."""
+"""Dialects of frameworks that have another name."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a run is to be recomputed with.
+    """The rule with which a run is recomputed.
 
     Args:
-        rule: the name of a rule; by default what the recorder has noted.
+        rule: the name of the rule; by default the rule in the recording.
         like: the dialect.
-        settings: numbers and options that go before those in the recording.
+        settings: numbers and options that replace those in the recording.
     """
 
     rule: str | None = None
@@ -49,8 +49,8 @@ class Asked:
             )
         if self.rule is not None and issubclass(registry[self.rule], Wrapper):
             raise RecordingError(
-                f"{self.rule} is a wrapper of a rule; a run of it is recomputed with what its "
-                "recorder has noted"
+                f"{self.rule} is a wrapper of a rule; a run of it is recomputed with the rule "
+                "in the recording"
             )
         if self.like is not None and self.rule is not None:
             _refuse_dialect(registry[self.rule], self.like)
@@ -79,7 +79,7 @@ class Rules:
         return {name: groups[place] for name, place in step.group_of.items()}
 
     def shown(self, step: Step, framework: str) -> str:
-        """The rules at a step, and whose form of them it is."""
+        """The names of the rules at a step, and the dialect."""
         rules = {*self.of(step).values()}
         names = ", ".join(sorted({_title(rule) for rule in rules}))
         library = self.asked.like or LIBRARY.get(framework, framework)
@@ -110,12 +110,12 @@ class Rules:
             raise RecordingError(f"the recorded hyperparameters make no rule: {error}") from None
 
     def _is_asked(self, described: Mapping[str, Any]) -> bool:
-        """Whether what is noted is what is asked for."""
+        """Whether the rule in the recording is the one that is asked for."""
         named = self.asked.rule in (None, described["name"])
         return named and self.asked.like in (None, described.get("like"))
 
     def _mapped(self, cls: type[Rule], group: Mapping[str, Any]) -> Rule:
-        """A rule with the recorded numbers under our names, where it has them."""
+        """A rule with the recorded numbers, under our names."""
         given = {name: decoded(value) for name, value in group.get("numbers", {}).items()}
         described = group.get("rule")
         if described is not None and described["name"] in registry and "rule" not in described:
@@ -124,14 +124,14 @@ class Rules:
         given = {name: value for name, value in given.items() if value is not None}
         subject = Subject("the recording", None, "", given, cls)
         found = {**options_of(subject, cls), **numbers_of(subject, cls)}
-        if self.asked.like is not None:  # of options the dialect has its own
+        if self.asked.like is not None:  # the dialect has its own values of options
             own = cls.dialects[self.asked.like].values
             found = {n: v for n, v in found.items() if n in given or n not in own}
         return cls(like=self.asked.like, **{**found, **self.asked.settings})
 
 
 def _refuse_dialect(cls: type[Rule] | None, like: str, name: str = "") -> None:
-    """Refuse a dialect that a rule does not have; a wrapper, and what is not known, has none."""
+    """Raise unless the rule has this dialect; wrappers and unknown rules have none."""
     presets = {} if cls is None or issubclass(cls, Wrapper) else cls.dialects
     if like not in presets:
         name = name if cls is None else cls.__name__

@@ -1,4 +1,4 @@
-"""The rule on NumPy, one step of recorded parameters at a time, each with a state of its own."""
+"""Rules stepped on NumPy from recorded parameters, one step at a time."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from samestep.rule import Rule
 __all__ = ["Machine", "Own", "values_of"]
 
 NARROW = ("bfloat16", "float16")
-"""Dtypes that state and parameters are rounded to as they are stored; arithmetic is wider."""
+"""Dtypes of storage: parameters and state are rounded to them, and arithmetic is wider."""
 
 Values = dict[str, numpy.ndarray]
 
 
 class Own(NamedTuple):
-    """The state of a parameter."""
+    """The state of one parameter."""
 
     step: int
     slots: dict[str, Any]
 
 
 def values_of(tensors: Mapping[str, Tensor]) -> Values:
-    """Values in float64, which holds them all exactly."""
+    """The values in float64, which holds every narrower dtype exactly."""
     return {name: tensor.values() for name, tensor in tensors.items()}
 
 
 class Machine:
-    """A state, and steps from it.
+    """The state of an optimizer, and its steps.
 
     Args:
-        wide: whether to compute in float64; else in float32, float64 parameters apart.
-        dtypes: of the parameters, as they were recorded.
+        wide: whether to compute in float64; else only float64 parameters are computed in it.
+        dtypes: dtypes of the recorded parameters, by name.
         each: whether each parameter counts its own steps.
     """
 
@@ -51,13 +51,13 @@ class Machine:
         self.count = 0
 
     def copy(self) -> Machine:
-        """Another with the same state; steps write into no array."""
+        """A machine with the same arrays, which no step changes in place."""
         made = copy.copy(self)
         made.own, made.shared = dict(self.own), dict(self.shared)
         return made
 
     def fresh(self, rules: Mapping[str, Rule], params: Values) -> None:
-        """Take the state before the first step."""
+        """Set the state before the first step."""
         self.own, self.count, self.shared = {}, 0, {}
         for name, value in params.items():
             self.own[name] = self.begun(name, rules[name], value)
@@ -69,13 +69,13 @@ class Machine:
         return Own(0, self._stored(name, rule, slots))
 
     def share(self, rules: Mapping[str, Rule], params: Values) -> None:
-        """Take the first shared state, where some rule has one."""
+        """Set the first shared state, if a rule has any."""
         found = [name for name in params if rules[name].shared()]
         arrays = [self.array(name, params[name]) for name in found]
         self.shared = stepping.init_shared(_bare(rules[found[0]]), numpy, arrays) if found else {}
 
     def take(self, saved: Checkpoint, rules: Mapping[str, Rule], params: Values) -> None:
-        """Take a recorded state; what has none yet begins."""
+        """Set a recorded state; a parameter without one starts with its first state."""
         self.fresh(rules, params)
         for name in params:
             state = saved.parameters.get(name)
@@ -92,20 +92,22 @@ class Machine:
                 self.shared[name] = self.shared[name].astype(numpy.float32)
 
     def array(self, name: str, value: Any) -> numpy.ndarray:
-        """Values of a parameter in the dtype that is computed in."""
+        """Values of a parameter in the dtype of the arithmetic."""
         wide = self.wide or self.dtypes[name] == "float64"
         return numpy.asarray(value, numpy.float64 if wide else numpy.float32)
 
     def step(self, rules: Mapping[str, Rule], grads: Values, params: Values) -> Values:
-        """Step the parameters that have gradients; the others stay as they are."""
+        """Step the parameters that have gradients; the others stay unchanged."""
         names = [name for name in params if name in grads]
         bare = {id(rules[name]): _bare(rules[name]) for name in names}
         for name in names:
             if name not in self.own:
                 self.own[name] = self.begun(name, rules[name], params[name])
         entries = [
-            stepping.Entry(
+            stepping.entry(
                 bare[id(rules[name])],
+                numpy,
+                name,
                 self.own[name].step if self.each else self.count,
                 self.array(name, grads[name]),
                 self.array(name, params[name]),
@@ -125,7 +127,7 @@ class Machine:
         return {name: value.astype(numpy.float64) for name, value in new.items()}
 
     def _stored(self, name: str, rule: Rule, slots: Mapping[str, Any]) -> dict[str, Any]:
-        """Slots as they are stored: rounded where that is in 16 bits."""
+        """Slots as they are stored: those in 16 bits are rounded."""
         found = {}
         for slot, value in slots.items():
             dtype = _dtype(rule, slot, self.dtypes[name])
@@ -134,7 +136,7 @@ class Machine:
 
 
 def _bare(rule: Rule) -> Rule:
-    """The rule without dtypes of state, of which NumPy lacks one."""
+    """The rule without state dtypes: NumPy has no bfloat16."""
     return rule.replace(state_dtype=None) if rule.hypers.get("state_dtype") else rule
 
 

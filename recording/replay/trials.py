@@ -1,4 +1,4 @@
-"""States with which a run may have continued instead of its own, tried on the next steps."""
+"""States with which a run may have continued in place of its own, tried on the next steps."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Trial(NamedTuple):
 
 
 def trials(pair: Pair, rules: Mapping[str, Rule], params: Values) -> Iterator[Trial]:
-    """The expected state, and states that are lost in part or completely."""
+    """States that are lost in part or completely, and no weight decay."""
     yield Trial(
         "empty state",
         "the state was empty and steps were counted from 0",

@@ -21,8 +21,8 @@ from samestep.rules.sgd import SGD
 __all__ = ["Against", "Apart", "against"]
 
 GRADIENT = 1e-3
-"""How far gradients may be apart, relative to the largest of their tensor: frameworks sum in other
-orders, and parameters that have drifted apart by rounding have other gradients."""
+"""How far gradients may be apart, relative to the largest of their tensor. Frameworks sum in other
+orders, and parameters that rounding has moved apart have other gradients."""
 
 CHANGE = 1e-2
 """How far the changes of a parameter in one step may be apart, by their norms."""
@@ -62,7 +62,7 @@ class Apart:
     a: Any = None
     b: Any = None
     within: float = CHANGE
-    """How far changes have been apart so far in one step, at most."""
+    """The largest distance of changes in one step so far."""
 
     def __str__(self) -> str:
         at = f"step {self.step}, {self.path}"
@@ -106,7 +106,7 @@ class Against:
     optimizers: tuple[str, str]
     first: Apart | None = None
     hyperparameters: list[Apart] = field(default_factory=list)
-    """The first difference of each."""
+    """The first difference of each number."""
     rows: list[Row] = field(default_factory=list)
     only: tuple[list[str], list[str]] = ((), ())  # type: ignore[assignment]
     """Parameters that only one of them has."""
@@ -266,7 +266,7 @@ class _State:
     def _before(
         self, number: int, path: str, mine: _Side, theirs: _Side
     ) -> tuple[float, Apart | None]:
-        """How far parameters are apart before a step; unchanged if nothing moves them."""
+        """How far parameters are apart before a step."""
         one, other = mine.before[path], theirs.before[path]
         if one.shape != other.shape:
             raise RecordingError(
@@ -282,7 +282,9 @@ class _State:
         if far <= self.tolerance:
             return far, None
         kind = "start" if self.last is None else past.cause
-        if kind == "start" and self.last is not None:  # within what is allowed, and then more
+        if (
+            kind == "start" and self.last is not None
+        ):  # within the tolerance at first
             kind = "drift"
         if kind == "drift" and self.gradients and not self.drifts:
             kind = "small"
@@ -331,7 +333,7 @@ def _largest(one: Tensor, other: Tensor) -> tuple[float, float]:
 
 
 def _norms(one: numpy.ndarray, other: numpy.ndarray, rounding: float) -> float:
-    """How far two changes are apart, and their norms; roundings of the parameter are left out.
+    """How far two changes are apart, by their norms; a rounding of the parameter is left out.
 
     The distance is infinite if only one change is finite, or if they are infinite in different
     ways.
@@ -346,7 +348,7 @@ def _norms(one: numpy.ndarray, other: numpy.ndarray, rounding: float) -> float:
 
 
 def _rounding(before: Tensor) -> float:
-    """The norm of one rounding of every element on either side."""
+    """The norm of one rounding of every element."""
     eps = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10}.get(before.dtype, 2.0**-7)
     values = before.values()
     return float(numpy.linalg.norm(values[numpy.isfinite(values)])) * eps

@@ -1,11 +1,10 @@
-"""Masks and groups, and state dtypes by slot: the same parameters out of every framework.
+"""Masks and groups: the same parameters out of every framework.
 
 Expected values are those of each parameter alone, under a rule that has its numbers and no groups.
 """
 
 from __future__ import annotations
 
-import functools
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import pytest
 
 import samestep
 from samestep import AdamW, AdEMAMix, Lion, Lookahead, schedules
+from samestep.conformance.harness.refusals import refusals
 from samestep.conformance.rules.test_groups import (
     SHAPES,
     TRAJECTORY,
@@ -41,7 +41,9 @@ class Pair(NamedTuple):
 
 interpreted = pytest.mark.only(where=lambda backend: "compile" not in backend.name)
 """It says nothing about kernels."""
-narrow = pytest.mark.only(where=lambda backend: "bfloat16" in backend.dtypes)
+
+NAMES = {**globals(), **vars(samestep)}
+"""What the tables of refusals name."""
 
 
 @interpreted
@@ -180,89 +182,53 @@ def test_equality_and_repr_take_groups_into_account():
     assert "groups" not in repr(AdamW()) and hash(AdamW(groups=groups)) == hash(AdamW())
 
 
-@pytest.mark.parametrize(
-    "make, error, words",
-    [
-        (
-            lambda: AdamW(mask={"bias": False}),
-            TypeError,
-            "AdamW(mask={'bias': False}): mask must be a predicate of a parameter's path, shape "
-            "and ndim, such as lambda p: p.ndim > 1",
-        ),
-        (lambda: Lookahead(AdamW(), mask=1), TypeError, "Lookahead(mask=1): mask must be"),
-        (
-            lambda: AdamW(groups=[{"lr": 1.0}]),
-            TypeError,
-            "AdamW(groups=...): {'lr': 1.0} must be a pair of a predicate and a dict of",
-        ),
-        (lambda: AdamW(groups=[(is_weight,)]), TypeError, "must be a pair of a predicate"),
-        (lambda: AdamW(groups=[("bias", {"lr": 1.0})]), TypeError, "('bias', {'lr': 1.0}) must be"),
-        (lambda: AdamW(groups=[(is_weight, 0.1)]), TypeError, "must be a pair of a predicate"),
-        (lambda: AdamW(groups=(is_weight, {"lr": 1.0})), TypeError, "must be a pair of a predic"),
-        (lambda: AdamW(groups=5), TypeError, "AdamW(groups="),
-        (
-            lambda: AdamW(groups=[(is_small, {}), (is_weight, {"amsgrad": True})]),
-            ValueError,
-            "AdamW: group 1 changes amsgrad; a group may change lr, betas, eps, eps_root, "
-            "weight_decay",
-        ),
-        (
-            lambda: AdamW(groups=[(is_weight, {"rate": 0.1})]),
-            ValueError,
-            "AdamW: group 0 changes rate; a group may change lr,",
-        ),
-        (lambda: AdamW(groups=[(is_weight, {"like": "mlx"})]), ValueError, "group 0 changes like"),
-        (lambda: AdamW(groups=[(is_weight, {"lr": -1.0})]), ValueError, "AdamW(lr=-1.0): lr must"),
-        (
-            lambda: samestep.SGD(momentum=0.9, groups=[(is_weight, {"momentum": 0.0})]),
-            ValueError,
-            "SGD: group 0 changes momentum so that other slots are needed; all parameters of a "
-            "rule have the same",
-        ),
-        (
-            lambda: samestep.SGD(groups=[(is_weight, {"momentum": 0.9})]),
-            ValueError,
-            "SGD: group 0 changes momentum so that other slots are needed",
-        ),
-        (
-            lambda: Lookahead(samestep.SGD(), groups=[(is_weight, {"momentum": 0.9})]),
-            ValueError,
-            "Lookahead: group 0 changes momentum so that other slots",
-        ),
-        (
-            lambda: Lookahead(AdamW(), groups=[(is_weight, {"decay": "l2"})]),
-            ValueError,
-            "Lookahead: group 0 changes decay; a group may change",
-        ),
-    ],
+@refusals(
+    """
+    >>> AdamW(mask={'bias': False})
+    TypeError: AdamW(mask={'bias': False}): mask must be a predicate of a parameter's path, shape
+    and ndim, such as lambda p: p.ndim > 1
+    >>> Lookahead(AdamW(), mask=1)
+    TypeError: Lookahead(mask=1): mask must be
+    >>> AdamW(groups=[{'lr': 1.0}])
+    TypeError: AdamW(groups=...): {'lr': 1.0} must be a pair of a predicate and a dict of
+    >>> AdamW(groups=[(is_weight,)])
+    TypeError: must be a pair of a predicate
+    >>> AdamW(groups=[('bias', {'lr': 1.0})])
+    TypeError: ('bias', {'lr': 1.0}) must be
+    >>> AdamW(groups=[(is_weight, 0.1)])
+    TypeError: must be a pair of a predicate
+    >>> AdamW(groups=(is_weight, {'lr': 1.0}))
+    TypeError: must be a pair of a predic
+    >>> AdamW(groups=5)
+    TypeError: AdamW(groups=
+    >>> AdamW(groups=[(is_small, {}), (is_weight, {'amsgrad': True})])
+    ValueError: AdamW: group 1 changes amsgrad; a group may change lr, betas, eps, eps_root,
+    weight_decay
+    >>> AdamW(groups=[(is_weight, {'rate': 0.1})])
+    ValueError: AdamW: group 0 changes rate; a group may change lr,
+    >>> AdamW(groups=[(is_weight, {'like': 'mlx'})])
+    ValueError: group 0 changes like
+    >>> AdamW(groups=[(is_weight, {'lr': -1.0})])
+    ValueError: AdamW(lr=-1.0): lr must
+    >>> samestep.SGD(momentum=0.9, groups=[(is_weight, {'momentum': 0.0})])
+    ValueError: SGD: group 0 changes momentum so that other slots are needed; all parameters of a
+    rule have the same
+    >>> samestep.SGD(groups=[(is_weight, {'momentum': 0.9})])
+    ValueError: SGD: group 0 changes momentum so that other slots are needed
+    >>> Lookahead(samestep.SGD(), groups=[(is_weight, {'momentum': 0.9})])
+    ValueError: Lookahead: group 0 changes momentum so that other slots
+    >>> Lookahead(AdamW(), groups=[(is_weight, {'decay': 'l2'})])
+    ValueError: Lookahead: group 0 changes decay; a group may change
+    >>> AdamW(groups=[(is_small, {'lr': 1.0}), (is_weight, {'lr': -1})])
+    ValueError: AdamW: group 1: AdamW(lr=-1): lr must be >= 0 (step size)
+    >>> AdamW(groups=[(is_small, {'betas': (0.9, 2.0)})])
+    ValueError: AdamW: group 0: AdamW(betas=(0.9, 2.0)): betas must be in [0, 1)
+    >>> Lookahead(AdamW(), groups=[(is_small, {'sync_rate': 2.0})])
+    ValueError: Lookahead: group 0: Lookahead(sync_rate=2.0): sync_rate must be in [0, 1]
+    """
 )
-def test_what_cannot_be_a_group_is_refused_by_name(make, error, words):
-    with pytest.raises(error) as refusal:
-        make()
-    assert words in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    "make, words",
-    [
-        (
-            lambda: AdamW(groups=[(is_small, {"lr": 1.0}), (is_weight, {"lr": -1})]),
-            "AdamW: group 1: AdamW(lr=-1): lr must be >= 0 (step size)",
-        ),
-        (
-            lambda: AdamW(groups=[(is_small, {"betas": (0.9, 2.0)})]),
-            "AdamW: group 0: AdamW(betas=(0.9, 2.0)): betas must be in [0, 1)",
-        ),
-        (
-            lambda: Lookahead(AdamW(), groups=[(is_small, {"sync_rate": 2.0})]),
-            "Lookahead: group 0: Lookahead(sync_rate=2.0): sync_rate must be in [0, 1]",
-        ),
-    ],
-)
-def test_a_wrong_number_of_a_group_is_refused_with_its_place(make, words):
-    with pytest.raises(ValueError) as refusal:
-        make()
-    assert words in str(refusal.value)
+def test_what_cannot_be_a_group_is_refused_by_name_and_place(refusal):
+    assert refusal.message in refusal.said(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -466,105 +432,6 @@ def test_native_classes_take_mask_and_groups(backend):
     params = torch_params(pytest.importorskip("torch"), SHAPES) if backend.name == "torch" else None
     optimizer = adapter.AdamW(*filter(None, [params]), mask=is_weight, groups=groups)
     assert optimizer.rule == AdamW(mask=is_weight, groups=groups)
-
-
-# State dtypes by slot.
-
-
-def dtypes(running):
-    """The dtypes of every slot, of all its parameters."""
-    return {
-        slot: {str(value.dtype).rpartition(".")[2] for value in by_path.values()}
-        for slot, by_path in running.slots().items()
-    }
-
-
-@narrow
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_a_slot_keeps_its_own_dtype_and_others_the_parameter_s(backend, wrapped):
-    rule = AdamW(state_dtype={"m": "bfloat16"})
-    rule = Lookahead(rule) if wrapped else rule
-    rest = {"v": {"float32"}, **({"slow": {"float32"}} if wrapped else {})}
-    running = backend.start(rule, TRAJECTORY.rounded("float32").params, "float32")
-    assert dtypes(running) == {"m": {"bfloat16"}, **rest}
-    for grads in TRAJECTORY.rounded("float32").grads:
-        running.step(grads)
-        assert dtypes(running) == {"m": {"bfloat16"}, **rest}
-
-
-@narrow
-def test_a_narrow_slot_is_rounded_once_a_step_and_no_other_is(backend):
-    """Against float32 throughout: m differs by half a unit of bfloat16, v not at all."""
-    wide, narrow = (
-        run(AdamW(state_dtype=kind), backend, TRAJECTORY) for kind in (None, {"m": "bfloat16"})
-    )
-    for ours, theirs in zip(narrow[:2], wide, strict=False):
-        for path in SHAPES:
-            np.testing.assert_array_equal(ours["v", path], theirs["v", path])
-            np.testing.assert_array_equal(ours["param", path], theirs["param", path])
-            np.testing.assert_allclose(ours["m", path], theirs["m", path], rtol=2**-8)
-    assert any((narrow[1]["m", path] != wide[1]["m", path]).any() for path in SHAPES)
-
-
-@pytest.mark.parametrize(
-    "make, words",
-    [
-        (
-            lambda: AdamW(state_dtype={"m": "bfloat16", "q": "bfloat16"}),
-            ["AdamW(state_dtype={'m': 'bfloat16', 'q': 'bfloat16'})", "no slot q", "keeps m, v"],
-        ),
-        (
-            lambda: AdamW(state_dtype={"m": "int8"}),
-            ["AdamW(state_dtype={'m': 'int8'}): the dtype of slot m must be one of None"],
-        ),
-        (lambda: AdamW(state_dtype=""), ["AdamW(state_dtype=''): state_dtype must be one of None"]),
-        (lambda: AdamW(state_dtype=[]), ["AdamW(state_dtype=[]): state_dtype must be one of None"]),
-        (lambda: AdamW(state_dtype="half"), ["AdamW(state_dtype='half')", "or a dict of slot"]),
-        (lambda: samestep.SignSGD(state_dtype={"m": "float32"}), ["no slot m", "keeps none"]),
-        (lambda: Lookahead(AdamW()).replace(state_dtype={"p": "float32"}), ["no slot p"]),
-    ],
-)
-def test_an_unknown_slot_or_dtype_is_refused_by_name(make, words):
-    with pytest.raises(ValueError) as refusal:
-        make()
-    assert all(word in str(refusal.value) for word in words), str(refusal.value)
-
-
-def test_slots_that_are_switched_off_may_have_a_dtype():
-    rule = AdamW(state_dtype={"v_max": "float32"})
-    assert rule.replace(amsgrad=True).storage("v_max") == "float32" and rule.storage("m") is None
-
-
-def test_a_dtype_by_slot_survives_torch_s_checkpoint():
-    torch = pytest.importorskip("torch")
-    adapter = pytest.importorskip("samestep.torch")
-    named = torch_params(torch, SHAPES)
-    optimizer = adapter.AdamW(named, state_dtype={"m": "bfloat16"})
-    torch_train(torch, optimizer, named)
-    other = adapter.AdamW(torch_params(torch, SHAPES), state_dtype={"m": "bfloat16"})
-    other.load_state_dict(optimizer.state_dict())
-    for state in other.state.values():
-        assert (state["m"].dtype, state["v"].dtype) == (torch.bfloat16, torch.float32)
-
-
-def test_ademamix_keeps_its_dtypes_under_scan():
-    jax = pytest.importorskip("jax")
-    adapter = pytest.importorskip("samestep.jax")
-    rule = AdEMAMix(state_dtype={"m1": "bfloat16", "m2": "bfloat16"})
-    optimizer, params = adapter.bind(rule), tree(jax.numpy.asarray)
-    state = optimizer.init(params)
-
-    def step(carry, _):
-        params, state = carry
-        updates, state = optimizer.update(params, state, params)
-        return (jax.tree.map(jax.numpy.add, params, updates), state), None
-
-    (moved, last), _ = jax.lax.scan(step, (params, state), None, length=4)
-    kinds = functools.partial(jax.tree.map, lambda leaf: (leaf.shape, str(leaf.dtype)))
-    assert kinds(last) == kinds(state) and kinds(moved) == kinds(params)
-    slots = {name: {str(a.dtype) for a in jax.tree.leaves(v)} for name, v in last.slots.items()}
-    assert slots == {"m1": {"bfloat16"}, "m2": {"bfloat16"}, "v": {"float32"}}
-    assert int(last.step) == 4
 
 
 # AdEMAMix's slow start.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import samestep
+from samestep.conformance.harness.refusals import refusals
 from samestep.parity.backend import NUMPY
 from samestep.schedules import (
     Constant,
@@ -353,92 +354,60 @@ def test_arguments_are_kept_as_numbers():
     assert PiecewiseConstant([2], [1, 0]) == PiecewiseConstant((2,), (1.0, 0.0))
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Constant("a"), "Constant(value='a'): value must be a finite number"),
-        (lambda: Constant(math.nan), "Constant(value=nan): value must be a finite number"),
-        (lambda: Constant(True), "Constant(value=True): value must be a finite number"),
-        (
-            lambda: ExponentialDecay(1.0, 0, 0.5),
-            "ExponentialDecay(decay_steps=0): decay_steps must be a whole number of steps > 0",
-        ),
-        (
-            lambda: ExponentialDecay(1.0, 2.5, 0.5),
-            "ExponentialDecay(decay_steps=2.5): decay_steps must be a whole number of steps > 0",
-        ),
-        (
-            lambda: ExponentialDecay(1.0, 5, 0.0),
-            "ExponentialDecay(decay_rate=0.0): decay_rate must be a finite number > 0",
-        ),
-        (
-            lambda: ExponentialDecay(1.0, 5, 0.5, staircase=1),
-            "ExponentialDecay(staircase=1): staircase must be True or False",
-        ),
-        (
-            lambda: InverseTimeDecay(1.0, 5, -0.5),
-            "InverseTimeDecay(decay_rate=-0.5): decay_rate must be a finite number >= 0",
-        ),
-        (
-            lambda: PolynomialDecay(1.0, 5, 0.0, 0),
-            "PolynomialDecay(power=0): power must be a finite number > 0",
-        ),
-        (
-            lambda: PiecewiseConstant((5, 5), (1.0, 2.0, 3.0)),
-            "PiecewiseConstant(boundaries=(5, 5)): boundaries must be a sequence of whole numbers "
-            "of steps >= 0, each larger than the one before",
-        ),
-        (
-            lambda: PiecewiseConstant((5,), (1.0,)),
-            "PiecewiseConstant(values=(1.0,)): values must be 2 numbers, one more than boundaries",
-        ),
-        (
-            lambda: PiecewiseConstant((5,), 1.0),
-            "PiecewiseConstant(values=1.0): values must be a sequence of finite numbers",
-        ),
-        (
-            lambda: CosineDecay(math.inf, 5),
-            "CosineDecay(start=inf): start must be a finite number",
-        ),
-        (
-            lambda: Linear(0.0, 1.0, -1),
-            "Linear(steps=-1): steps must be a whole number of steps >= 0",
-        ),
-        (lambda: HalfLife(0.9, 1.0, 5), "HalfLife(end=1.0): end must be a number in [0, 1)"),
-        (lambda: HalfLife(-0.1, 0.9, 5), "HalfLife(start=-0.1): start must be a number in [0, 1)"),
-        (
-            lambda: Join((), ()),
-            "Join(schedules=()): schedules must be a sequence of schedules or numbers, at least "
-            "one",
-        ),
-        (
-            lambda: Join((0.1, 0.2), ()),
-            "Join(boundaries=()): boundaries must be 1 step, one fewer than schedules",
-        ),
-        (
-            lambda: warmup_cosine(0.1, 5, 5),
-            "warmup_cosine(warmup_steps=5, steps=5): steps counts both parts; it must be > "
-            "warmup_steps",
-        ),
-        (
-            lambda: warmup_cosine(1e-3, 20, 10),
-            "warmup_cosine(warmup_steps=20, steps=10): steps counts both parts; it must be > "
-            "warmup_steps",
-        ),
-        (
-            lambda: warmup_cosine("a", 5, 10),
-            "warmup_cosine(peak='a'): peak must be a finite number",
-        ),
-        (
-            lambda: Join((1, 2), (3, 4)),
-            "Join(boundaries=(3, 4)): boundaries must be 1 step, one fewer than schedules",
-        ),
-    ],
+@refusals(
+    """
+    >>> Constant('a')
+    ValueError: Constant(value='a'): value must be a finite number
+    >>> Constant(math.nan)
+    ValueError: Constant(value=nan): value must be a finite number
+    >>> Constant(True)
+    ValueError: Constant(value=True): value must be a finite number
+    >>> ExponentialDecay(1.0, 0, 0.5)
+    ValueError: ExponentialDecay(decay_steps=0): decay_steps must be a whole number of steps > 0
+    >>> ExponentialDecay(1.0, 2.5, 0.5)
+    ValueError: ExponentialDecay(decay_steps=2.5): decay_steps must be a whole number of steps > 0
+    >>> ExponentialDecay(1.0, 5, 0.0)
+    ValueError: ExponentialDecay(decay_rate=0.0): decay_rate must be a finite number > 0
+    >>> ExponentialDecay(1.0, 5, 0.5, staircase=1)
+    ValueError: ExponentialDecay(staircase=1): staircase must be True or False
+    >>> InverseTimeDecay(1.0, 5, -0.5)
+    ValueError: InverseTimeDecay(decay_rate=-0.5): decay_rate must be a finite number >= 0
+    >>> PolynomialDecay(1.0, 5, 0.0, 0)
+    ValueError: PolynomialDecay(power=0): power must be a finite number > 0
+    >>> PiecewiseConstant((5, 5), (1.0, 2.0, 3.0))
+    ValueError: PiecewiseConstant(boundaries=(5, 5)): boundaries must be a sequence of whole numbers
+    of steps >= 0, each larger than the one before
+    >>> PiecewiseConstant((5,), (1.0,))
+    ValueError: PiecewiseConstant(values=(1.0,)): values must be 2 numbers, one more than boundaries
+    >>> PiecewiseConstant((5,), 1.0)
+    ValueError: PiecewiseConstant(values=1.0): values must be a sequence of finite numbers
+    >>> CosineDecay(math.inf, 5)
+    ValueError: CosineDecay(start=inf): start must be a finite number
+    >>> Linear(0.0, 1.0, -1)
+    ValueError: Linear(steps=-1): steps must be a whole number of steps >= 0
+    >>> HalfLife(0.9, 1.0, 5)
+    ValueError: HalfLife(end=1.0): end must be a number in [0, 1)
+    >>> HalfLife(-0.1, 0.9, 5)
+    ValueError: HalfLife(start=-0.1): start must be a number in [0, 1)
+    >>> Join((), ())
+    ValueError: Join(schedules=()): schedules must be a sequence of schedules or numbers, at least
+    one
+    >>> Join((0.1, 0.2), ())
+    ValueError: Join(boundaries=()): boundaries must be 1 step, one fewer than schedules
+    >>> warmup_cosine(0.1, 5, 5)
+    ValueError: warmup_cosine(warmup_steps=5, steps=5): steps counts both parts; it must be >
+    warmup_steps
+    >>> warmup_cosine(0.001, 20, 10)
+    ValueError: warmup_cosine(warmup_steps=20, steps=10): steps counts both parts; it must be >
+    warmup_steps
+    >>> warmup_cosine('a', 5, 10)
+    ValueError: warmup_cosine(peak='a'): peak must be a finite number
+    >>> Join((1, 2), (3, 4))
+    ValueError: Join(boundaries=(3, 4)): boundaries must be 1 step, one fewer than schedules
+    """
 )
-def test_wrong_arguments_are_refused_in_words(make, message):
-    with pytest.raises(ValueError) as caught:
-        make()
-    assert str(caught.value) == message
+def test_wrong_arguments_are_refused_in_words(refusal):
+    assert refusal.said(vars(samestep.schedules) | {"math": math}) == refusal.message
 
 
 @pytest.mark.parametrize("value", ["0.1", None, [0.1], True])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import time
 from typing import Any
@@ -12,16 +11,7 @@ import pytest
 from samestep.parity import compared, record, subject
 from samestep.parity.bounds import BOUND, EPS
 from samestep.parity.trajectory import Trajectory
-
-
-def needed(*names: str) -> None:
-    for name in names:
-        root = re.split(r"[.:]", name)[0]
-        if root == "keras":
-            importlib.import_module("samestep.keras.subject")  # which chooses its backend
-        if root not in ("samestep",):
-            pytest.importorskip(root)
-
+from tests.parity.packages import needed
 
 NARROW = [
     ("torch.optim.Adam", "optax.adam", "optax.adam", "correction in float32", 114),

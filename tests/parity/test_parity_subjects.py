@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,9 @@ import numpy
 import pytest
 
 import samestep
-from samestep.parity import Comparison, compared, record
+from samestep.parity import compared, record
 from samestep.parity.subjects.subject import SubjectError, subject
-
-
-def options(found: Comparison) -> dict[str, tuple[Any, Any]]:
-    return {reason.option: (reason.a, reason.b) for reason in found.reasons}
-
-
-def needed(name: str) -> None:
-    root = re.split(r"[.:]", name)[0]
-    if root in {"torch", "optax", "mlx", "keras", "jax", "timm", "holocron", "pytorch_optimizer"}:
-        if find_spec(root) is None:
-            pytest.skip(f"{root} is not installed")
-        if root in {"timm", "holocron", "pytorch_optimizer"}:
-            pytest.importorskip("torch")
-
+from tests.parity.packages import needed, options
 
 # A user's own.
 
@@ -140,7 +126,7 @@ def test_a_rule_is_found_for_a_name_that_says_nothing(own: str) -> None:
 def test_a_subject_that_cannot_be_had_is_refused(
     description: str, arguments: dict[str, Any], message: str
 ) -> None:
-    needed(description)
+    needed("torch", "optax")
     with pytest.raises(SubjectError, match=re.escape(message)):
         subject(description, **arguments)
 

@@ -73,21 +73,8 @@ def test_every_example_is_one_file_below_eighty_lines():
 
 
 def test_the_wheel_holds_every_module_type_marker_and_licence(tmp_path):
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--quiet",
-            "--no-deps",
-            "--no-build-isolation",
-            "--wheel-dir",
-            tmp_path,
-            ROOT,
-        ],
-        check=True,
-    )
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", tmp_path, ROOT], check=True)
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     folders = packages()
     for package, folder in folders.items():

@@ -7,25 +7,8 @@ import jax.numpy as jnp
 import optax  # type: ignore[import-untyped]  # ships no types
 
 import samestep
+import samestep.jax as ours
 from samestep import Parameter, Where, route
-from samestep.jax import (
-    SGD,
-    Accumulate,
-    AdamW,
-    Adan,
-    AdaptiveClip,
-    Average,
-    Cautious,
-    Centralize,
-    ClipGlobalNorm,
-    ClipNorm,
-    ClipValue,
-    Lion,
-    Lookahead,
-    RuleTransformation,
-    SkipNonFinite,
-    bind,
-)
 from samestep.schedules import CosineDecay, warmup_cosine
 
 Params = dict[str, jax.Array]
@@ -36,7 +19,7 @@ def loss(params: Params, inputs: jax.Array) -> jax.Array:
     return jnp.mean((inputs @ params["w"] + params["b"] - inputs.sum(1)) ** 2)
 
 
-def train(optimizer: RuleTransformation, steps: int) -> Params:
+def train(optimizer: ours.RuleTransformation, steps: int) -> Params:
     """Take some steps under jit."""
     params: Params = {"w": jnp.zeros(4), "b": jnp.zeros(())}
     state = optimizer.init(params)
@@ -52,14 +35,14 @@ def train(optimizer: RuleTransformation, steps: int) -> Params:
     return params
 
 
-adan = Adan(lr=1e-3, betas=(0.98, 0.92, 0.99), weight_decay=0.02)
-assert_type(adan, RuleTransformation)
+adan = ours.Adan(lr=1e-3, betas=(0.98, 0.92, 0.99), weight_decay=0.02)
+assert_type(adan, ours.RuleTransformation)
 assert_type(adan.rule, samestep.Rule)
 optimizers = [
     adan,
-    Lion(lr=lambda step: 1e-4 * (step + 1), betas=(0.9, 0.99), decay="decoupled"),
-    SGD(jnp.asarray(0.1), momentum=0.9),
-    bind(samestep.Lookahead(samestep.AdamW(lr=1e-3), sync_period=5)),
+    ours.Lion(lr=lambda step: 1e-4 * (step + 1), betas=(0.9, 0.99), decay="decoupled"),
+    ours.SGD(jnp.asarray(0.1), momentum=0.9),
+    ours.bind(samestep.Lookahead(samestep.AdamW(lr=1e-3), sync_period=5)),
 ]
 
 
@@ -76,32 +59,32 @@ routed = route(
 )
 assert_type(routed.table({"w": jnp.zeros(4), "b": jnp.zeros(())}), str)
 optimizers += [
-    bind(routed, execution="reference"),
-    bind(samestep.ClipGlobalNorm(routed, max_norm=1.0)),
-    ClipValue(rule, 0.5),
-    ClipNorm(rule, clip_norm=lambda step: 1.0 / (step + 1), execution="compiled"),
-    ClipGlobalNorm(rule, like="optax"),
-    AdaptiveClip(rule, clipping=0.01, clip_layout="io"),
-    Centralize(rule, center_layout="io"),
-    Accumulate(rule, every=2, accumulated_dtype="float32"),
-    SkipNonFinite(rule),
-    Cautious(rule, rescale="mean"),
-    Average(rule, average_decay=0.99, averaging="debiased"),
-    Lookahead(rule, sync_period=5),
-    AdamW(lr=warmup_cosine(1e-3, 10, 100), weight_decay=0.1, mask=is_matrix, like="optax"),
-    Lion(lr=CosineDecay(1e-4, 100), groups=[(Where(path="b"), {"lr": 1e-5})]),
-    AdamW(lr=optax.cosine_decay_schedule(1e-3, 100), state_dtype={"m": "bfloat16"}),
+    ours.bind(routed, execution="reference"),
+    ours.bind(samestep.ClipGlobalNorm(routed, max_norm=1.0)),
+    ours.ClipValue(rule, 0.5),
+    ours.ClipNorm(rule, clip_norm=lambda step: 1.0 / (step + 1), execution="compiled"),
+    ours.ClipGlobalNorm(rule, like="optax"),
+    ours.AdaptiveClip(rule, clipping=0.01, clip_layout="io"),
+    ours.Centralize(rule, center_layout="io"),
+    ours.Accumulate(rule, every=2, accumulated_dtype="float32"),
+    ours.SkipNonFinite(rule),
+    ours.Cautious(rule, rescale="mean"),
+    ours.Average(rule, average_decay=0.99, averaging="debiased"),
+    ours.Lookahead(rule, sync_period=5),
+    ours.AdamW(lr=warmup_cosine(1e-3, 10, 100), weight_decay=0.1, mask=is_matrix, like="optax"),
+    ours.Lion(lr=CosineDecay(1e-4, 100), groups=[(Where(path="b"), {"lr": 1e-5})]),
+    ours.AdamW(lr=optax.cosine_decay_schedule(1e-3, 100), state_dtype={"m": "bfloat16"}),
 ]
 for optimizer in optimizers:
     train(optimizer, steps=2)
 
 params: Params = {"w": jnp.zeros(4), "b": jnp.zeros(())}
-chained = optax.chain(optax.clip_by_global_norm(1.0), AdamW(lr=1e-3), optax.scale(0.5))
+chained = optax.chain(optax.clip_by_global_norm(1.0), ours.AdamW(lr=1e-3), optax.scale(0.5))
 updates, _ = chained.update(params, chained.init(params), params)
-injected: Any = optax.inject_hyperparams(AdamW)(lr=1e-3)
+injected: Any = optax.inject_hyperparams(ours.AdamW)(lr=1e-3)
 print(injected.init(params).hyperparams["lr"])
 
-guarded = SkipNonFinite(samestep.Average(rule))
+guarded = ours.SkipNonFinite(samestep.Average(rule))
 state: Any = guarded.init(params)
 updates, state = guarded.update(params, state, params)
 params = jax.tree.map(jnp.add, params, updates)

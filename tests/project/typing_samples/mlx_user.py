@@ -7,26 +7,8 @@ import mlx.optimizers
 from mlx import nn
 
 import samestep
+import samestep.mlx as ours
 from samestep import Parameter, Where, route
-from samestep.mlx import (
-    SGD,
-    Accumulate,
-    AdamW,
-    Adan,
-    AdaptiveClip,
-    Average,
-    Cautious,
-    Centralize,
-    ClipGlobalNorm,
-    ClipNorm,
-    ClipValue,
-    Lion,
-    Lookahead,
-    Muon,
-    RuleOptimizer,
-    SkipNonFinite,
-    bind,
-)
 from samestep.schedules import CosineDecay
 
 Params = dict[str, mx.array]
@@ -37,7 +19,7 @@ def loss(params: Params, inputs: mx.array) -> mx.array:
     return mx.mean((inputs @ params["w"] + params["b"] - inputs.sum(1)) ** 2)
 
 
-def train(optimizer: RuleOptimizer, steps: int) -> Params:
+def train(optimizer: ours.RuleOptimizer, steps: int) -> Params:
     """Take some steps."""
     params = {"w": mx.zeros(4), "b": mx.zeros(())}
     for _ in range(steps):
@@ -47,13 +29,13 @@ def train(optimizer: RuleOptimizer, steps: int) -> Params:
     return params
 
 
-adan = Adan(lr=1e-3, betas=(0.98, 0.92, 0.99), weight_decay=0.02)
+adan = ours.Adan(lr=1e-3, betas=(0.98, 0.92, 0.99), weight_decay=0.02)
 assert_type(adan.rule, samestep.Rule)
-optimizers: list[RuleOptimizer] = [
+optimizers: list[ours.RuleOptimizer] = [
     adan,
-    AdamW(lr=lambda step: 1e-3 * 0.9**step, eps=1e-7, execution="compiled"),
-    SGD(mx.array(0.1), momentum=0.9, nesterov=True),
-    bind(samestep.Lookahead(samestep.Lion(lr=1e-4), sync_period=5), execution="reference"),
+    ours.AdamW(lr=lambda step: 1e-3 * 0.9**step, eps=1e-7, execution="compiled"),
+    ours.SGD(mx.array(0.1), momentum=0.9, nesterov=True),
+    ours.bind(samestep.Lookahead(samestep.Lion(lr=1e-4), sync_period=5), execution="reference"),
 ]
 
 
@@ -70,20 +52,20 @@ routed = route(
 )
 assert_type(routed.table({"w": mx.zeros(4), "b": mx.zeros(())}), str)
 optimizers += [
-    bind(routed),
-    bind(samestep.ClipGlobalNorm(routed, max_norm=1.0), execution="packed"),
-    ClipValue(rule, 0.5),
-    ClipNorm(rule, clip_norm=lambda step: 1.0 / (step + 1), execution="compiled"),
-    ClipGlobalNorm(rule, like="torch"),
-    AdaptiveClip(rule, clipping=0.01, clip_layout="oi"),
-    Centralize(rule),
-    Accumulate(rule, every=2, accumulated_dtype="float32"),
-    SkipNonFinite(rule),
-    Cautious(rule, rescale="mean"),
-    Average(rule, average_decay=0.99, averaging="equal"),
-    Lookahead(rule, sync_period=5),
-    AdamW(lr=mlx.optimizers.cosine_decay(1e-3, 100), like="mlx", mask=is_matrix),
-    Lion(lr=CosineDecay(1e-4, 100), groups=[(Where(path="b"), {"lr": 1e-5})]),
+    ours.bind(routed),
+    ours.bind(samestep.ClipGlobalNorm(routed, max_norm=1.0), execution="packed"),
+    ours.ClipValue(rule, 0.5),
+    ours.ClipNorm(rule, clip_norm=lambda step: 1.0 / (step + 1), execution="compiled"),
+    ours.ClipGlobalNorm(rule, like="torch"),
+    ours.AdaptiveClip(rule, clipping=0.01, clip_layout="oi"),
+    ours.Centralize(rule),
+    ours.Accumulate(rule, every=2, accumulated_dtype="float32"),
+    ours.SkipNonFinite(rule),
+    ours.Cautious(rule, rescale="mean"),
+    ours.Average(rule, average_decay=0.99, averaging="equal"),
+    ours.Lookahead(rule, sync_period=5),
+    ours.AdamW(lr=mlx.optimizers.cosine_decay(1e-3, 100), like="mlx", mask=is_matrix),
+    ours.Lion(lr=CosineDecay(1e-4, 100), groups=[(Where(path="b"), {"lr": 1e-5})]),
 ]
 for optimizer in optimizers:
     train(optimizer, steps=2)
@@ -97,9 +79,10 @@ def error(model: nn.Linear, inputs: mx.array) -> mx.array:
 
 
 several = mlx.optimizers.MultiOptimizer(
-    [Muon(lr=0.02), AdamW(lr=1e-3)], [lambda path, weight: weight.ndim == 2]
+    [ours.Muon(lr=0.02), ours.AdamW(lr=1e-3)],
+    [lambda path, weight: weight.ndim == 2],
 )
-guarded = SkipNonFinite(samestep.Average(rule))
+guarded = ours.SkipNonFinite(samestep.Average(rule))
 value_and_grad = nn.value_and_grad(model, error)
 for native in (several, guarded):
     value, grads = value_and_grad(model, mx.ones((16, 4)))
