@@ -282,9 +282,7 @@ class _State:
         if far <= self.tolerance:
             return far, None
         kind = "start" if self.last is None else past.cause
-        if (
-            kind == "start" and self.last is not None
-        ):  # within the tolerance at first
+        if kind == "start" and self.last is not None:  # within the tolerance at first
             kind = "drift"
         if kind == "drift" and self.gradients and not self.drifts:
             kind = "small"
