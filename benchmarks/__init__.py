@@ -1,12 +1,12 @@
 """The cost of an optimizer step, compared with other libraries: ``samestep bench``.
 
 models       the shapes that are stepped
-libraries    the optimizer of each library for each rule, with equal hyperparameters
+opponents    the optimizer of each library for each rule, with equal hyperparameters
 frameworks   a step of ours, a step of theirs and a plain copy, in each framework
 timing       taking turns, medians and paired ratios
 traffic      the bytes that a rule must move
 targets      the limits to reach
 run          all of it in order
 results      the rows and the file they are kept in
-report       the tables and the picture
+drawing      the picture
 """

@@ -17,8 +17,8 @@ from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
 from .frameworks import framework
-from .libraries import COPY, LIBRARIES, Opponent, opponents
 from .models import IMPORT, MODELS, QUICK, Shape, elements
+from .opponents import COPY, LIBRARIES, Opponent
 from .results import Results, Row, judged, machine
 from .timing import alternate, median, paired, timed
 from .traffic import DTYPES, moved
@@ -75,7 +75,7 @@ def executions() -> list[str]:
 def prepared(options: Options) -> Results:
     """No rows yet, but the libraries that there are, and their rules."""
     asked = {name: LIBRARIES[name] for name in options.against if name != COPY}
-    has = {name: opponents(library) for name, library in asked.items() if library.installed}
+    has = {name: library.opponents() for name, library in asked.items() if library.installed}
     return Results(
         machine(options.threads or len(_cores()) or os.cpu_count() or 1),
         {n: [rule for rule in own if rule in (options.rules or own)] for n, own in has.items()},
@@ -94,7 +94,7 @@ def cases(options: Options) -> list[Case]:
             continue
         if name == "torch" and IMPORT in models:
             found.append(Case(Row(name, "", IMPORT, "", "", "import torch")))
-        has = {library: opponents(installed[library]) for library in own}
+        has = {library: installed[library].opponents() for library in own}
         for model in models:
             found += _of_model(name, model, has, options)
     return found

@@ -13,7 +13,9 @@ from .header import json_of
 from .state import Checkpoint, CheckpointError, ParameterState, Slots
 from .tensor import DTYPES, Tensor
 
-__all__ = ["arrays", "metadata", "parsed", "seal"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "arrays", "check_seal", "metadata", "parsed", "seal"]
+
+FORMAT, FORMAT_VERSION = "samestep", "1"
 
 KINDS = ("slots", "params", "shared")
 MOST_STEPS = 2**31 - 1
@@ -54,6 +56,26 @@ def metadata(checkpoint: Checkpoint) -> dict[str, str]:
 def seal(texts: Mapping[str, str]) -> str:
     """A checksum of names and texts."""
     return f"{zlib.crc32(json.dumps(sorted(texts.items())).encode()):08x}"
+
+
+def check_seal(texts: Mapping[str, str]) -> None:
+    """Check the metadata of a file.
+
+    Raises:
+        CheckpointError: it is not a checkpoint's, has another version, or has been changed.
+    """
+    if texts.get("format") != FORMAT:
+        raise CheckpointError(
+            "this is a safetensors file, but no checkpoint of samestep: its header has "
+            f"format {texts.get('format')!r}"
+        )
+    if texts.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"the file has version {texts.get('format_version')} of the format, written by "
+            f"{texts.get('written_by')}; this is samestep for version {FORMAT_VERSION}"
+        )
+    if texts.get("seal") != seal({name: text for name, text in texts.items() if name != "seal"}):
+        raise CheckpointError("the header has been changed since it was written")
 
 
 def parsed(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Checkpoint:

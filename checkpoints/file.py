@@ -17,11 +17,8 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import re
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
@@ -30,19 +27,16 @@ import numpy
 
 from samestep.version import __version__
 
-from . import header
-from .contents import arrays, metadata, parsed, seal
+from . import header, index
+from .contents import FORMAT, FORMAT_VERSION, arrays, check_seal, metadata, parsed, seal
+from .index import file_names, opened, remove_left
+from .replacing import flush, flush_folder, replaced
 from .state import Checkpoint, CheckpointError
 from .stored import Progress, Stored, checksum, pieces
 from .tensor import DTYPES, Tensor
 
-__all__ = ["FORMAT_VERSION", "Progress", "read", "replaced", "write"]
+__all__ = ["FORMAT_VERSION", "Progress", "read", "write"]
 
-FORMAT, FORMAT_VERSION = "samestep", "1"
-INDEX = b'{"format": "samestep index"'
-"""The first bytes of an index; as the length of a safetensors header they would be absurd."""
-LARGEST_INDEX = header.LARGEST
-"""Bytes."""
 FLUSHED = 1 << 25
 """Bytes that are flushed together while more are written."""
 LONGEST = 1000
@@ -74,16 +68,16 @@ def write(
     shards = _shards(arrays(checkpoint), max_shard_bytes)
     said = metadata(checkpoint) | _written_by()
     done = _Count(checkpoint.nbytes, progress)
+    remove_left(target)
     with replaced(target) as (file, this):
         if len(shards) == 1:
             _write_one(file, shards[0], said, done)
         else:
             _write_shards(target, this, file, shards, said, done)
-    _remove_left(target)
+    remove_left(target)
 
 
 def _written_by() -> dict[str, str]:
-
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -115,23 +109,15 @@ def _write_shards(
     done: _Count,
 ) -> None:
     """Write the files of one set, and then the index that names them."""
-    names = [
-        f"{target.stem}-{this}-{place:05}-of-{len(shards):05}{target.suffix}"
-        for place in range(1, len(shards) + 1)
-    ]
+    names = file_names(target, this, len(shards))
     try:
         for name, shard in zip(names, shards, strict=True):
             with target.with_name(name).open("xb") as part:
                 _write_one(part, shard, {**_written_by(), "set": this}, done)
-        _flush_folder(target.parent)
-        said = {**said, "set": this}
-        index = {
-            "format": "samestep index",
-            "metadata": {**said, "seal": seal(said)},
-            "weight_map": {k: n for n, shard in zip(names, shards, strict=True) for k in shard},
-        }
-        file.write(json.dumps(index).encode())
-        _flush(file)
+        flush_folder(target.parent)
+        places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+        file.write(index.built({**said, "set": this}, places))
+        flush(file)
     except BaseException:
         for name in names:
             target.with_name(name).unlink(missing_ok=True)
@@ -155,7 +141,7 @@ def _write_one(
             sums[key] = checksum(key, tensor.dtype, tensor.shape, crcs)
     file.seek(0)
     file.write(_header(inside, said, sums))
-    _flush(file)
+    flush(file)
 
 
 class _Flushed:
@@ -195,113 +181,6 @@ def _header(
 ) -> bytes:
     said = {**said, "crc32": json.dumps(sums)}
     return header.built(tensors, {**said, "seal": seal(said)})
-
-
-@contextmanager
-def replaced(target: Path) -> Iterator[tuple[BinaryIO, str]]:
-    """A new file that replaces the target at the end, or is removed after an error; and its name.
-
-    The file is locked while it is written. A half-written file of a killed process is not locked,
-    and is removed.
-    """
-    _remove_left(target)
-    file, partial, this = _begun(target)
-    try:
-        with file:
-            yield file, this
-            if not _lock(file, wait=False):  # Windows renames no open file
-                file.close()
-            partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _flush_folder(target.parent)
-
-
-def _begun(target: Path) -> tuple[BinaryIO, Path, str]:
-    """A new file with a lock on it."""
-    while True:
-        this = secrets.token_hex(4)
-        partial = target.with_name(f".{target.name}.{this}.partial")
-        file = partial.open("xb")
-        _lock(file, wait=True)
-        if partial.exists():  # nobody took it for an old one before it was locked
-            return file, partial, this
-        file.close()
-
-
-def _partials(target: Path) -> Iterator[Path]:
-    return _alike(target, rf"\.{re.escape(target.name)}\.([0-9a-f]{{8}})\.partial")
-
-
-def _set_pattern(target: Path) -> str:
-    """Pattern of the names of a set's files; the group is the name of the set."""
-    stem, suffix = re.escape(target.stem), re.escape(target.suffix)
-    return rf"{stem}-([0-9a-f]{{8}})-\d{{5,}}-of-\d{{5,}}{suffix}"
-
-
-def _alike(target: Path, pattern: str) -> Iterator[Path]:
-    """The files next to the target whose names match."""
-    for name in os.listdir(target.parent):
-        if re.fullmatch(pattern, name):
-            yield target.with_name(name)
-
-
-def _remove_left(target: Path) -> None:
-    """Remove the files of killed processes: files that are not locked and that no index names."""
-    pattern = _set_pattern(target)
-    sets = {path: re.fullmatch(pattern, path.name) for path in _alike(target, pattern)}
-    for left in _partials(target):
-        with suppress(OSError), left.open("rb") as file:
-            if _lock(file, wait=False):
-                left.unlink()
-    # last of all the index: a set that is being written a moment before may be its set now
-    kept = {path.name.split(".")[-2] for path in _partials(target)}
-    try:
-        kept |= {_set_of(target)} if sets else set()
-    except (OSError, CheckpointError):
-        return
-    for path, match in sets.items():
-        if match and match[1] not in kept:
-            with suppress(OSError):
-                path.unlink()
-
-
-def _set_of(target: Path) -> str:
-    """The set that an index names; ``None`` if the target is not an index or does not exist."""
-    if not target.exists():
-        return ""
-    with target.open("rb") as file:
-        indexed = file.read(len(INDEX)) == INDEX
-    return _index(target)[0].get("set", "") if indexed else ""
-
-
-def _lock(file: BinaryIO, wait: bool) -> bool:
-    """Lock a file; False if it is locked already, or if the system has no locks."""
-    try:
-        import fcntl  # noqa: PLC0415  (Windows has no fcntl)
-    except ImportError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        return False
-    return True
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename durable, on systems where a folder can be flushed."""
-    with suppress(OSError):
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
 
 def read(
@@ -346,8 +225,8 @@ Found = dict[str, Stored]
 
 
 def _read_any(target: Path) -> tuple[dict[str, str], Found]:
-    with _opened(target) as file:
-        if file.read(len(INDEX)) != INDEX:
+    with opened(target) as file:
+        if file.read(len(index.START)) != index.START:
             return _read_one(file)
     while True:
         try:
@@ -355,27 +234,12 @@ def _read_any(target: Path) -> tuple[dict[str, str], Found]:
         except FileNotFoundError as error:
             missing = Path(str(error.filename)).name
         # another process may just have put another set in its place
-        if missing in _index(target)[1].values():
+        if missing in index.index(target)[1].values():
             raise CheckpointError(f"it needs {missing!r}, which is not there")
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """An open file; raises if the path is not a file."""
-    try:
-        if not path.is_file() and path.exists():
-            raise CheckpointError("this is no file")
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"it cannot be read: {error.strerror}") from None
-    with file:
-        yield file
-
-
 def _read_indexed(target: Path) -> tuple[dict[str, str], Found]:
-    texts, weight_map = _index(target)
+    texts, weight_map = index.index(target)
     keys: dict[str, set[str]] = {}
     for key, name in weight_map.items():
         keys.setdefault(name, set()).add(key)
@@ -384,7 +248,7 @@ def _read_indexed(target: Path) -> tuple[dict[str, str], Found]:
         try:
             if target.with_name(name).is_symlink():
                 raise CheckpointError("this is a link; it must be a file in the same folder")
-            with _opened(target.with_name(name)) as file:
+            with opened(target.with_name(name)) as file:
                 own, inside = _read_one(file)
         except CheckpointError as error:
             raise CheckpointError(f"{name}: {error}") from None
@@ -395,35 +259,6 @@ def _read_indexed(target: Path) -> tuple[dict[str, str], Found]:
             raise CheckpointError(f"{name} has other keys than the index says: {apart[:5]}")
         found |= inside
     return texts, found
-
-
-def _index(target: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """The texts of an index, and the file of each key."""
-    with _opened(target) as file:
-        text = file.read(LARGEST_INDEX + 1)
-    if len(text) > LARGEST_INDEX:
-        raise CheckpointError(f"the index has more than {LARGEST_INDEX:,} bytes")
-    try:
-        index = header.json_of("the index", text.decode())
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"the index is no text: {error.reason}") from None
-    said, weight_map = (_texts(index, name) for name in ("metadata", "weight_map"))
-    _unsealed(said)
-    for key, name in weight_map.items():
-        match = re.fullmatch(_set_pattern(target), name)
-        if not match or match[1] != said.get("set"):
-            raise CheckpointError(
-                f"the index has {key!r} in {name!r}; it must be in a file beside it that begins "
-                f"with {target.stem}-{said.get('set')}- (an index is not renamed)"
-            )
-    return said, weight_map
-
-
-def _texts(index: dict[str, object], name: str) -> dict[str, str]:
-    texts = index.get(name)
-    if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
-        raise CheckpointError(f"the index's {name} must be texts by name")
-    return texts
 
 
 def _read_one(file: BinaryIO) -> tuple[dict[str, str], Found]:
@@ -437,7 +272,7 @@ def _read_one(file: BinaryIO) -> tuple[dict[str, str], Found]:
             f"header of {length:,} (at most {header.LARGEST:,} are read)"
         )
     texts, items = header.parsed(file.read(length))
-    _unsealed(texts)
+    check_seal(texts)
     places = header.places(items, size - 8 - length)
     sums = header.json_of("crc32 in the header", texts.get("crc32", ""))
     if not isinstance(sums, dict) or sums.keys() != places.keys():
@@ -447,22 +282,6 @@ def _read_one(file: BinaryIO) -> tuple[dict[str, str], Found]:
         key: Stored(key, own.dtype, own.shape, source, 8 + length + own.start, sums[key])
         for key, own in places.items()
     }
-
-
-def _unsealed(texts: Mapping[str, str]) -> None:
-    """Raise if the texts are not a checkpoint's, or have changed since they were written."""
-    if texts.get("format") != FORMAT:
-        raise CheckpointError(
-            "this is a safetensors file, but no checkpoint of samestep: its header has "
-            f"format {texts.get('format')!r}"
-        )
-    if texts.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"the file has version {texts.get('format_version')} of the format, written by "
-            f"{texts.get('written_by')}; this is samestep for version {FORMAT_VERSION}"
-        )
-    if texts.get("seal") != seal({name: text for name, text in texts.items() if name != "seal"}):
-        raise CheckpointError("the header has been changed since it was written")
 
 
 class _Count:

@@ -24,7 +24,7 @@ import numpy
 
 from samestep.checkpoints import header
 from samestep.checkpoints.contents import seal
-from samestep.checkpoints.file import replaced
+from samestep.checkpoints.replacing import replaced
 from samestep.checkpoints.state import CheckpointError
 from samestep.checkpoints.stored import Stored, checksum, pieces
 from samestep.checkpoints.tensor import DTYPES, Tensor

@@ -1,6 +1,9 @@
-"""Steps and plain copies in each framework, as calls that return when all is done.
+"""Steps and plain copies in each framework, as calls that return when the work is finished.
 
-Every step has parameters, gradients and state of its own; some optimizers write into gradients.
+These steppers exist for timing. ``samestep.parity.subjects`` steps optimizers too, but it converts
+gradients from NumPy in every step. A call here does nothing except the step of a training loop.
+Every step has its own parameters, gradients and state, because some optimizers write into the
+gradients.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samestep.benchmarks.libraries import COPY, LIBRARIES
 from samestep.benchmarks.models import MODELS
+from samestep.benchmarks.opponents import COPY, LIBRARIES
 from samestep.benchmarks.results import Results, Row, concerns, judged, machine
 from samestep.benchmarks.targets import TARGETS
 from samestep.benchmarks.timing import Spread

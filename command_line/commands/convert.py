@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from samestep.command_line import options
+from samestep.command_line.report import Line, Report, show
 
 __all__ = ["command"]
 
@@ -77,5 +78,8 @@ def command(
             raise FileExistsError(f"{out}: it is there already; --force replaces it")
         chosen = None if mapping is None else map_of(mapping)
         target = Target(out, to, rule, max_shard_bytes, order)
-        for line in convert(source, target, chosen):
-            click.echo(line)
+        lines: list[Line] = []
+        try:
+            lines += (Line(line, whole=True) for line in convert(source, target, chosen))
+        finally:  # a refusal is easier to understand after what the map has done
+            show(Report(lines))

@@ -17,7 +17,7 @@ from samestep.parity import compare
 from samestep.parity.backend import Backend, Missing, Snapshot, backends
 from samestep.rule import Rule, registry
 
-from .libraries import OWN, Follower
+from .followers import OWN, Follower
 from .network import Arrays, Problem, accuracy, backpropagation, loss, problem
 
 __all__ = [

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from samestep.checkpoints import Checkpoint, CheckpointError, Map, read, write
-from samestep.checkpoints.file import replaced
 from samestep.checkpoints.maps import Report
+from samestep.checkpoints.replacing import replaced
 from samestep.command_line.progress import watched
 
 from .descriptions import few, in_bytes, rule_words, rules_of, schedules

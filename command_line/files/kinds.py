@@ -12,7 +12,7 @@ from typing import Any
 
 from samestep.checkpoints import CheckpointError
 from samestep.checkpoints import header as headers
-from samestep.checkpoints.file import INDEX
+from samestep.checkpoints.index import START
 
 __all__ = ["MLX_ENTRIES", "OPTAX", "Kind", "kind_of"]
 
@@ -67,7 +67,7 @@ def kind_of(path: Path) -> Kind:
         named = (words for name, words in FOLDERS.items() if (path / name).exists())
         return Kind("folder", next(named, "a folder"))
     with path.open("rb") as file:
-        begin = file.read(len(INDEX))
+        begin = file.read(len(START))
     try:
         found = _kind(path, begin)
     except CheckpointError as error:
@@ -76,7 +76,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def _kind(path: Path, begin: bytes) -> Kind:
-    if begin == INDEX:
+    if begin == START:
         return _index(path)
     if begin[8:9] == b"{":
         return _safetensors(path)

@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     path = report_path(config)
     if path is not None and not hasattr(config, "workerinput"):
-        from samestep.conformance.harness.report import Reporter
+        from samestep.conformance.harness.reporter import Reporter
 
         config.pluginmanager.register(Reporter(config, path), "samestep-report")
 

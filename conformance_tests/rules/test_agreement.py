@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from samestep.conformance.harness.agreement import bound, exact, measure, steps_of
-from samestep.conformance.harness.report import PROPERTY, as_row
+from samestep.conformance.harness.reporter import PROPERTY, as_row
 from samestep.conformance.harness.settings import typical
 from samestep.parity.backend import NUMPY
 

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import samestep
-from samestep.benchmarks import frameworks, libraries, run
-from samestep.benchmarks.libraries import COPY, LIBRARIES, Library, opponents
+from samestep.benchmarks import frameworks, opponents, run
 from samestep.benchmarks.models import MODELS, Model, elements, gpt2_small, resnet50
+from samestep.benchmarks.opponents import COPY, LIBRARIES, Library
 from samestep.benchmarks.results import Results, Row, judged
 from samestep.benchmarks.targets import TARGETS, Target
 from samestep.benchmarks.timing import Spread, alternate, median, paired
@@ -122,7 +122,7 @@ def test_every_library_has_a_rule_with_the_numbers_of_ours(name: str) -> None:
     library = LIBRARIES[name]
     if not library.installed:
         pytest.skip(f"{name} is not installed")
-    found = opponents(library)
+    found = library.opponents()
     assert {"AdamW", "Lion"} & {*found}
     if library.framework != "torch":
         return
@@ -137,7 +137,7 @@ def test_every_library_has_a_rule_with_the_numbers_of_ours(name: str) -> None:
 
 def test_torch_is_made_in_each_of_its_ways() -> None:
     torch = pytest.importorskip("torch")
-    found = opponents(LIBRARIES["torch.optim"])
+    found = LIBRARIES["torch.optim"].opponents()
     assert [*found["AdamW"].variants] == ["for-loop", "foreach", "fused"]
     assert [*found["RMSprop"].variants] == ["for-loop", "foreach"]
     made = {
@@ -159,11 +159,11 @@ def test_a_class_is_found_whatever_its_case_and_only_if_it_is_the_library_s_own(
     module = ModuleType("elsewhere")
     own = type("YOGI", (Yogi,), {"__module__": "elsewhere.optimizers"})
     vars(module).update(YOGI=own, Lion=type("Lion", (Yogi,), {"__module__": "torch.optim"}))
-    found = libraries._named(lambda rule: module, {}, "Yogi")
+    found = opponents._named(lambda rule: module, {}, "Yogi")
     assert found is not None
     made = found.variants[""]([])
     assert (type(made), made.betas, made.eps) == (own, samestep.Yogi().betas, None)
-    assert libraries._named(lambda rule: module, {}, "Lion") is None
+    assert opponents._named(lambda rule: module, {}, "Lion") is None
 
 
 def test_a_target_is_about_its_rows_only() -> None:
@@ -349,7 +349,7 @@ def test_a_step_of_ours_and_of_theirs_and_a_copy_run_again_and_again(name: str) 
     pytest.importorskip(name)
     stepper = run.framework(name)
     library = {"torch": "torch.optim", "jax": "optax", "mlx": "mlx.optimizers"}[name]
-    opponent = opponents(LIBRARIES[library])["AdamW"]
+    opponent = LIBRARIES[library].opponents()["AdamW"]
     shapes = [(4, 4), (3,)]
     for dtype in ("float32", "bfloat16"):
         sides = [

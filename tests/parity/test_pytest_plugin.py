@@ -18,8 +18,8 @@ import pytest_samestep
 
 import samestep
 from samestep.conformance import assert_same_step, conformance_of
-from samestep.conformance.harness import properties, report
-from samestep.conformance.harness.report import FEW, FORMAT, PROPERTY, Report, Row, lines
+from samestep.conformance.harness import properties, reporter
+from samestep.conformance.harness.reporter import FEW, FORMAT, PROPERTY, Report, Row, lines
 from samestep.parity import SubjectError, Trajectory, record, subject
 from samestep.parity.backend import backends
 from samestep.rule import registry
@@ -508,10 +508,10 @@ def test_a_file_is_whole_or_not_written(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", fails)
         with pytest.raises(OSError, match="no space"):
-            report._write(path, "new")
+            reporter._write(path, "new")
     assert [each.name for each in tmp_path.iterdir()] == ["found.json"]
     assert path.read_text(encoding="utf-8") == "old"
-    report._write(path, "new")
+    reporter._write(path, "new")
     assert path.read_text(encoding="utf-8") == "new"
 
 

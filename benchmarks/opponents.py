@@ -23,7 +23,7 @@ from samestep.parity.subjects.importing import alone
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
-__all__ = ["COPY", "LIBRARIES", "Library", "Opponent", "opponents"]
+__all__ = ["COPY", "LIBRARIES", "Library", "Opponent"]
 
 COPY = "copy"
 """Among the names of libraries: a plain copy, for rules that no other has."""
@@ -71,12 +71,11 @@ class Library:
         """Whether it can be imported."""
         return all(find_spec(name) is not None for name in (self.framework, self.module))
 
-
-def opponents(library: Library) -> dict[str, Opponent]:
-    """What a library has, by rule; nothing is made of wrappers, whose work is another rule's."""
-    plain = sorted(name for name in registry if not issubclass(registry[name], Wrapper))
-    found = {name: library.find(name) for name in plain}
-    return {name: opponent for name, opponent in found.items() if opponent is not None}
+    def opponents(self) -> dict[str, Opponent]:
+        """Its optimizers by rule; none for a wrapper, whose work is done by another rule."""
+        plain = sorted(name for name in registry if not issubclass(registry[name], Wrapper))
+        found = {name: self.find(name) for name in plain}
+        return {name: opponent for name, opponent in found.items() if opponent is not None}
 
 
 def _counterpart(library: str, rule: str) -> tuple[Rule, partial[Any]] | None:

@@ -18,6 +18,7 @@ from typing import Any, TypedDict
 
 import pytest
 
+from samestep.nonfinite import encoded
 from samestep.parity.backend import Backend, Missing, backends
 from samestep.rule import Rule
 from samestep.version import __version__
@@ -78,14 +79,14 @@ def as_row(rule: Rule, backend: Backend, dtype: str, measured: Agreement) -> Row
         "library": backend.library,
         "device": device_of(backend),
         "dtype": dtype,
-        "one_step": _finite(measured.one_step.ulp),
-        "all_steps": _finite(measured.in_all.ulp),
-        "numpy": None if apart is None else _finite(apart.ulp),
+        "one_step": _ulp(measured.one_step.ulp),
+        "all_steps": _ulp(measured.in_all.ulp),
+        "numpy": None if apart is None else _ulp(apart.ulp),
     }
 
 
-def _finite(ulp: float) -> float | str:
-    return round(float(ulp), 3) if math.isfinite(ulp) else "inf"
+def _ulp(ulp: float) -> Any:
+    return encoded(round(float(ulp), 3), instead=lambda _: "inf")
 
 
 class Reporter:
