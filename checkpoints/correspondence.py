@@ -58,8 +58,8 @@ class Native:
     """Our slots, in the same way."""
     like: str | None = None
     """The dialect whose values the other fields have."""
-    also: tuple[str, ...] = ()
-    """Rules with the same fields and slots, whose states the optimizer takes too."""
+    also: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Rules whose states the optimizer takes too, and the values with which ``rule`` is each."""
     only: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     """Arguments that must have a certain value, or no value, and the reason."""
     counts: bool = True
@@ -150,8 +150,9 @@ class Native:
 
     def _renamed(self, own: ParameterState) -> ParameterState:
         """A state under the name of this rule, without dtypes of state: the slots have them."""
-        name = self.rule if own.rule["name"] in self.also else own.rule["name"]
-        values = own.rule["values"]
+        name, values = own.rule["name"], own.rule["values"]
+        if name in self.also:
+            name, values = self.rule, {**values, **self.also[name]}
         if "state_dtype" in values:
             values = {**values, "state_dtype": None}
         return replace(own, rule={**own.rule, "name": name, "values": values})
@@ -220,7 +221,8 @@ def counterpart(
     names.sort(key=lambda name: table[name].rule != rule)
     if not names:
         raise LookupError(f"{classes.__name__} has no optimizer that computes {rule}")
-    given = table[names[0]].arguments(values, About({}, dtype))
+    native = table[names[0]]
+    given = native.arguments({**values, **native.also.get(rule, {})}, About({}, dtype))
     return partial(getattr(classes, names[0]), **given)
 
 

@@ -67,9 +67,6 @@ class Record:
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"there is no {name} here; there are {', '.join(vars(self))}")
 
-    def __contains__(self, name: str) -> bool:
-        return name in vars(self)
-
 
 def _settled(value: Any) -> Any:
     """A host result as a plain Python number; a dict or a tuple with every result in it so."""

@@ -124,7 +124,7 @@ def kept(rule: Rule, slot: str, state: Any) -> bool:
     """
     if slot not in type(rule)._slots:
         raise AttributeError(f"{rule.name} declares no slot {slot}")
-    return slot in state
+    return slot in vars(state)
 
 
 def norm(xp: Any, x: Array) -> Array:

@@ -123,7 +123,7 @@ KERAS = {
         {"v": "_accumulated_grads", "u": "_accumulated_delta_vars"},
         like="keras",
     ),
-    "Adam": Native("Adam", _WITH_AMSGRAD, _AMSGRAD, "keras", also=("AMSGrad",)),
+    "Adam": Native("Adam", _WITH_AMSGRAD, _AMSGRAD, "keras", also={"AMSGrad": {"amsgrad": True}}),
     "AdamW": Native("AdamW", _WITH_AMSGRAD, _AMSGRAD, "keras"),
     "Adamax": Native("Adamax", _ADAM, {"m": "_m", "u": "_u"}, "keras"),
     "Nadam": Native("NAdam", _ADAM, {**_MOMENTS, "product": "_u_product"}, "keras"),
@@ -280,7 +280,7 @@ def _averaging(native: Native, optimizer: Any) -> Native:
     return replace(
         native,
         rule="Average",
-        also=(),
+        also={},
         fields={**native.fields, "average_decay": "ema_momentum"},
     )
 

@@ -87,7 +87,7 @@ TORCH = {
         {**_ADAM, "amsgrad": _ON, "decay": _DECOUPLED},
         _AMSGRAD,
         like="torch",
-        also=("AMSGrad",),
+        also={"AMSGrad": {"amsgrad": True}},
     ),
     "AdamW": Native("AdamW", {**_ADAM, "amsgrad": _ON}, _AMSGRAD, like="torch"),
     "Adamax": Native("Adamax", _ADAM, {"m": "exp_avg", "u": "exp_inf"}, like="torch"),

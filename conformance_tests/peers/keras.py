@@ -69,7 +69,9 @@ def _ours() -> dict[str, str | Callable[[Hypers], Any]]:
                 if isinstance(given, str):
                     found[f"{rule}.{given}"] = name
                     continue
-                for theirs in given.theirs(registry[rule](like=NAME).hypers[name], About({})):
+                for theirs in given.theirs(
+                    registry[native.rule](like=NAME).hypers[name], About({})
+                ):
                     found[f"{rule}.{theirs}"] = partial(_converted, given, name, theirs)
     return found
 

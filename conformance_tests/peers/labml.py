@@ -50,7 +50,7 @@ def _adam(tensors: Any, h: Hypers) -> Any:
 
 def _amsgrad(tensors: Any, h: Hypers) -> Any:
     return _class("amsgrad", "AMSGrad")(
-        tensors, optimized_update=_optimized(h), amsgrad=bool(h["amsgrad"]), **_common(h)
+        tensors, optimized_update=_optimized(h), amsgrad=True, **_common(h)
     )
 
 
@@ -111,7 +111,7 @@ ARGUMENTS = Arguments(
         "AdaBelief.degenerate_to_sgd": "amsgrad",
         "AdaBelief.defaults": lambda h: {"below": "momentum"} if h["below"] == "momentum" else None,
     },
-    {"defaults": "more entries of a group"},
+    {"AMSGrad.amsgrad": "given, to select the rule", "defaults": "more entries of a group"},
 )
 
 PEERS = [

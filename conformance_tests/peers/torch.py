@@ -73,7 +73,7 @@ def _native(name: str) -> Callable[[Any, Hypers], Any]:
 
 
 def _amsgrad(tensors: Any, h: Hypers) -> Any:
-    return _native("Adam")(tensors, {**h, "amsgrad": bool(h["amsgrad"])})
+    return _native("Adam")(tensors, {**h, "amsgrad": True})
 
 
 def _peer(rule: str, *settings: Hypers, native: str | None = None, **others: Any) -> Peer:

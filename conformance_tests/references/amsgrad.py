@@ -12,3 +12,5 @@ class AMSGrad(Adam):
     decay of pytorch/pytorch, torch/optim/adam.py (the largest v, then corrected). "corrected" is
     google-deepmind/optax, `amsgrad`: the largest v that has been corrected already.
     """
+
+    amsgrad = True

@@ -9,6 +9,7 @@ from samestep.parts.matrix import as_matrix, from_matrix, projected, row_norms, 
 from samestep.parts.momentum import accelerated
 from samestep.quirks import Quirk, changed, with_calls
 from samestep.vocabulary import at_least, decayed_direction, decayed_parameter, norm
+from samestep.weight_decay import decayed_gradient
 
 
 def _forgetting(cls: Any) -> dict[str, Any]:
@@ -27,6 +28,24 @@ PREVIOUS_NOT_KEPT = Quirk(
     rules=("Adan",),
     formerly=("keep_previous", False, True),
     changes_state=True,
+)
+
+
+def _coupled_too(cls: Any) -> dict[str, Any]:
+    def prepared(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
+        grad = cls.prepared(self, xp, grad, param, state, s)
+        return decayed_gradient("l2", grad, param, s)
+
+    return {"prepared": prepared}
+
+
+DECAYS_TWICE = Quirk(
+    "decays twice",
+    "decays in the gradient, and again as decay says",
+    "decays once, as decay says",
+    _coupled_too,
+    rules=("Adan",),
+    formerly=("decay", "l2+proximal", "proximal"),
 )
 
 
@@ -91,7 +110,7 @@ PRESETS = {
     "AdEMAMix": preset(decay="l2"),
     "AdaBelief": preset(eps=1e-08, eps_root=0.0, decay="l2"),
     "AdamP": preset("cosine with sign", decay="l2", quirks=(SIGNED_PROJECTION,)),
-    "Adan": preset(decay="l2+proximal", quirks=(PREVIOUS_NOT_KEPT,)),
+    "Adan": preset(quirks=(PREVIOUS_NOT_KEPT, DECAYS_TWICE)),
     "LAMB": preset("no bias correction", eps=1e-08, bias_correction=False, scale_clip=(0.0, 10.0)),
     "LARS": preset(
         "no trust coefficient",

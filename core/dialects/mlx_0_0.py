@@ -18,7 +18,7 @@ def _from_gradient(cls: Any) -> dict[str, Any]:
 
     def direction(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
         begun = {"m": choose(xp, s.first, grad, state.m)}
-        if "v" in state:
+        if "v" in self.slots():
             begun["v"] = choose(xp, s.first, grad * grad, state.v)
         return cls.direction(self, xp, grad, param, changed(state, **begun), s)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from samestep.declaration import slot
 from samestep.dialects import preset
-from samestep.parts.moments import gathered, largest, root
+from samestep.parts.moments import gathered, largest, root_of
 from samestep.quirks import Quirk, changed, with_calls
 from samestep.vocabulary import sign
 
@@ -38,13 +38,18 @@ def _of_corrected(now: Any) -> Any:
     return largest
 
 
+def _without_correction(now: Any) -> Any:
+    return lambda xp, gathered, *where: now(xp, 1.0, *where)
+
+
 def _corrected_first(cls: Any) -> dict[str, Any]:
+    uncorrected = with_calls({root_of: _without_correction})(cls)
+
     def scalars(self: Any, xp: Any, t: Any) -> dict[str, Any]:
-        found = cls.scalars(self, xp, t)
         if not self.amsgrad:
-            return {**found, "unbias_v": 1.0}
+            return {**cls.scalars(self, xp, t), "unbias_v": 1.0}
         gained = gathered(self, xp, self.betas[1], t)
-        return {**found, "root": root(self, xp), "unbias_v": 1 / gained}
+        return {**uncorrected["scalars"](self, xp, t), "unbias_v": 1 / gained}
 
     def direction(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
         state = changed(state, unbias_v=s.unbias_v) if self.amsgrad else state
@@ -58,7 +63,7 @@ MAXIMUM_CORRECTED = Quirk(
     "divides by the largest v so far, taken after its correction",
     "divides by the largest v so far, taken before its correction",
     (with_calls({largest: _of_corrected}), _corrected_first),
-    rules=("AMSGrad", "Adam", "AdamP", "AdamW", "LAMB", "RAdam", "RaLars", "TAdam"),
+    rules=("AMSGrad", "AdaBelief", "Adam", "AdamP", "AdamW", "LAMB", "RAdam", "RaLars", "TAdam"),
     formerly=("amsgrad", "corrected", True),
 )
 

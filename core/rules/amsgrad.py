@@ -1,6 +1,6 @@
 from samestep.parts import moments
 from samestep.parts.moments import corrections, largest, over_root
-from samestep.vocabulary import Rule, ema, option
+from samestep.vocabulary import Rule, ema, slot
 
 
 class AMSGrad(Rule):
@@ -21,13 +21,15 @@ class AMSGrad(Rule):
     Shapes: grad, param, m, v and v_max are equal, any shape.
     """
 
+    amsgrad = True  # Adam's option of that name
+
     lr, betas = moments.lr, moments.betas
     eps, eps_root, eps_at = moments.eps, moments.eps_root, moments.eps_at
     bias_correction = moments.bias_correction
-    amsgrad = option(True, "Adam's option of that name, which is on here", choices=(True,))
     decay = Rule.decay.replaced(default="l2")
 
-    m, v, v_max = moments.m, moments.v, moments.v_max
+    m, v = moments.m, moments.v
+    v_max = slot("largest v so far")
 
     def scalars(self, xp, t):
         return corrections(self, xp, t)

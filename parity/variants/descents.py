@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,23 +84,19 @@ def _of_decay(rule: type[Rule]) -> Iterator[Deviation]:
 
 def _decayed_last(self: Rule, param: Any, direction: Any, s: Any) -> Any:
     new = param - s.rate * direction
-    keep = getattr(s, "keep", 1.0)
-    return (keep if self.decay in ("decoupled", "absolute") else 1.0) * new
+    return math.prod(s.keep if self.decay in ("decoupled", "absolute") else ()) * new
 
 
 def _decayed_first(self: Rule, param: Any, direction: Any, s: Any) -> Any:
     if not self.decays_inside:
         direction = decayed_direction(self.decay, direction, param, s)
-    return getattr(s, "shrink", 1.0) * decayed_parameter(param, s) - s.rate * direction
+    return math.prod(s.shrink) * decayed_parameter(param, s) - s.rate * direction
 
 
 def _growing(rule: Rule, s: dict[str, Any]) -> dict[str, Any]:
-    found = {**s, "weight_decay": -s["weight_decay"]}
-    if "keep" in s:
-        found["keep"] = 2 - s["keep"]
-    if "shrink" in s:
-        found["shrink"] = 1 / (2 - 1 / s["shrink"])
-    return found
+    keep = tuple(2 - factor for factor in s["keep"])
+    shrink = tuple(1 / (2 - 1 / factor) for factor in s["shrink"])
+    return {**s, "weight_decay": -s["weight_decay"], "keep": keep, "shrink": shrink}
 
 
 def of_ratios(rule: type[Rule]) -> Iterator[Deviation]:

@@ -67,7 +67,7 @@ NAMES = {**globals(), **vars(samestep), "strict": array_api_strict.asarray}
     TypeError: AdamW: too many positional arguments
     >>> AdamW(decay='none')
     ValueError: AdamW(decay='none'): decay must be one of 'l2', 'decoupled', 'absolute', 'proximal',
-    'in_update', 'l2+proximal'
+    'in_update'
     >>> AdamW(maximize=1)
     ValueError: AdamW(maximize=1): maximize must be True or False
     >>> Muon(ns_steps=0)
@@ -97,7 +97,7 @@ NAMES = {**globals(), **vars(samestep), "strict": array_api_strict.asarray}
     ValueError: AdamW(amsgrad=1): amsgrad must be True or False
     >>> AdamW(decay=numpy.array([1, 2]))
     ValueError: AdamW(decay=array([1, 2])): decay must be one of 'l2', 'decoupled', 'absolute',
-    'proximal', 'in_update', 'l2+proximal'
+    'proximal', 'in_update'
     >>> AdamW(like=['torch'])
     ValueError: AdamW(like=['torch']): there is no such
     >>> Lookahead(AdamW()).replace(like='foo')
