@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from operator import itemgetter
+from functools import partial
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from . import step as stepping
 from .arrays import map_parts, parts
 from .step import Entry
 
-__all__ = ["CHUNK", "SMALL", "fits", "gathered", "in_chunks", "merged", "packs", "parted", "run"]
+__all__ = ["CHUNK", "SMALL", "fits", "in_chunks", "merged", "packs", "parted", "run"]
 
 SMALL = 1 << 15
 """Parameters of at most this many elements are gathered."""
@@ -73,49 +74,44 @@ def _key(entry: Entry) -> Any:
     return id(entry.rule), step, str(entry.param.dtype), str(entry.grad.dtype), *dtypes
 
 
-def gathered(xp: Any, arrays: Sequence[Array], sizes: Sequence[int]) -> Array:
-    """Arrays one after another in a vector; a 0-d one is repeated for every element of its own."""
-    vectors = [xp.reshape(array, (-1,)) for array in arrays]
-    return xp.concat(
-        [
-            xp.broadcast_to(vector, (size,)) if vector.shape[0] < size else vector
-            for vector, size in zip(vectors, sizes, strict=True)
-        ]
-    )
-
-
 def merged(xp: Any, entries: Sequence[Entry]) -> Entry:
     """One entry whose arrays are those of several, gathered."""
-    first = entries[0]
-    sizes = [math.prod(entry.param.shape) for entry in entries]
+    rules, steps, grads, params, slots, _ = zip(*entries, strict=True)
+    gather = partial(_gathered, xp, [*map(math.prod, map(attrgetter("shape"), params))])
+    own = {}
+    for name in slots[0]:
+        own[name] = gather(*map(itemgetter(name), slots))
+    return Entry(rules[0], steps[0], gather(*grads), gather(*params), own)
 
-    def gather(*arrays: Array) -> Array:
-        return gathered(xp, arrays, sizes)
 
-    return first._replace(
-        grad=gather(*(entry.grad for entry in entries)),
-        param=gather(*(entry.param for entry in entries)),
-        slots={
-            name: map_parts(gather, *(entry.slots[name] for entry in entries))
-            for name in first.slots
-        },
-    )
+def _gathered(xp: Any, sizes: Sequence[int], *arrays: Any) -> Any:
+    """Arrays one after another in a vector; a 0-d one is repeated for every element of its own."""
+    if isinstance(arrays[0], (tuple, list)):
+        return tuple(map(partial(_gathered, xp, sizes), *arrays))
+    vectors = []
+    for array, size in zip(arrays, sizes, strict=True):
+        vector = xp.reshape(array, (-1,))
+        vectors.append(xp.broadcast_to(vector, (size,)) if vector.shape[0] < size else vector)
+    return xp.concat(vectors)
 
 
 def parted(
     xp: Any, param: Array, slots: dict[str, Any], entries: Sequence[Entry]
-) -> list[tuple[Array, dict[str, Any]]]:
+) -> Iterator[tuple[Array, dict[str, Any]]]:
     """What each of the merged entries becomes, from what the one made of them has become."""
-    found, start = [], 0
+    start = 0
 
-    def part(old: Array, vector: Array) -> Array:
+    def part(old: Any, vector: Any) -> Any:
+        if isinstance(old, (tuple, list)):
+            return tuple(map(part, old, vector))
         return xp.reshape(vector[start : start + math.prod(old.shape)], old.shape)
 
     for entry in entries:
-        own = {name: map_parts(part, old, slots[name]) for name, old in entry.slots.items()}
-        found.append((part(entry.param, param), own))
+        own = {}
+        for name, old in entry.slots.items():
+            own[name] = part(old, slots[name])
+        yield part(entry.param, param), own
         start += math.prod(entry.param.shape)
-    return found
 
 
 def run(
@@ -130,19 +126,30 @@ def run(
     ``places``: what ``packs`` gives for these entries, if that is known already.
     """
     places = packs(entries) if places is None else places
-    groups = [[entries[place] for place in pack] for pack in places]
-    joined = [merged(xp, group) if len(group) > 1 else group[0] for group in groups]
+    groups, joined = [], []
+    for pack in places:
+        group = [*map(entries.__getitem__, pack)]
+        groups.append(group)
+        joined.append(merged(xp, group) if len(group) > 1 else group[0])
     results, common = stepping.run(xp, joined, common, *executor)
     found: list[Any] = [None] * len(entries)
-    for pack, group, (param, slots) in zip(places, groups, results, strict=True):
-        apart = parted(xp, param, slots, group) if len(group) > 1 else [(param, slots)]
-        for place, result in zip(pack, apart, strict=True):
-            found[place] = result
+    for pack, group, result in zip(places, groups, results, strict=True):
+        apart = parted(xp, *result, group) if len(group) > 1 else [result]
+        for place, own in zip(pack, apart, strict=True):
+            found[place] = own
     return iter(found), common
 
 
-def in_chunks(xp: Any, kernel: Callable[..., Any]) -> Callable[..., tuple[Array, dict[str, Any]]]:
-    """A kernel that writes into its vectors, called for one piece of them after another.
+def in_chunks(
+    xp: Any,
+    kernel: Callable[..., Any],
+    grad: Array,
+    param: Array,
+    slots: dict[str, Any],
+    common: Any,
+    s: Any,
+) -> tuple[Array, dict[str, Any]]:
+    """Call a kernel that writes into its vectors for one piece of them after another.
 
     Slots that are 0-d go into every piece as they were, and come out of the last.
     """
@@ -150,25 +157,22 @@ def in_chunks(xp: Any, kernel: Callable[..., Any]) -> Callable[..., tuple[Array,
     def copied(array: Array) -> Array:
         return xp.asarray(array, copy=True)
 
-    def chunked(grad: Array, param: Array, slots: dict[str, Any], common: Any, s: Any) -> Any:
-        size, length = param.shape[0], CHUNK
-        single = {name: value for name, value in slots.items() if not _cut(value, size)}
-        kept: dict[str, Any] = {}
-        for start in range(0, size, length):
-            piece = slice(start, start + length)
-            kept = {name: map_parts(copied, value) for name, value in single.items()}
-            cut = itemgetter(piece)
-            own = {
-                name: kept[name] if name in kept else map_parts(cut, value)
-                for name, value in slots.items()
-            }
-            kernel(grad[piece], param[piece], own, common, s)
-        for name, value in kept.items():
-            for old, new in zip(parts(single[name]), parts(value), strict=True):
-                old[...] = new
-        return param, slots
-
-    return chunked
+    size = param.shape[0]
+    single = {name: value for name, value in slots.items() if not _cut(value, size)}
+    kept: dict[str, Any] = {}
+    for start in range(0, size, CHUNK):
+        piece = slice(start, start + CHUNK)
+        kept = {name: map_parts(copied, value) for name, value in single.items()}
+        cut = itemgetter(piece)
+        own = {
+            name: kept[name] if name in kept else map_parts(cut, value)
+            for name, value in slots.items()
+        }
+        kernel(grad[piece], param[piece], own, common, s)
+    for name, value in kept.items():
+        for old, new in zip(parts(single[name]), parts(value), strict=True):
+            old[...] = new
+    return param, slots
 
 
 def _cut(value: Any, size: int) -> bool:

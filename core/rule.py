@@ -223,7 +223,7 @@ class Rule(Composed, root=True):
 
     def descended(self, param: Any, direction: Any, s: Any) -> Any:
         """The parameter after a step against a direction, with weight decay."""
-        if not self.decays_inside:
+        if self.decay == "in_update" and not self.decays_inside:
             direction = decay_families.decayed_direction(self.decay, direction, param, s)
         return decay_families.descend(param, direction, s)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -76,18 +75,11 @@ def bind(rule: Rule, *, execution: Execution = "auto") -> RuleTransformation:
         TypeError, ValueError: ``rule`` is not a rule; the execution is unknown.
     """
     checked(rule, execution)
-    memory = _Memory()
-
-    def init(params: Any) -> State:
-        return _init(rule, params)
-
-    def update(grads: Any, state: State, params: Any = None, **extra: Any) -> Any:
-        if execution == "compiled" and not (rule.has_arrays and _any_traced(rule.numbers())):
-            return _compiled(rule, "reference", grads, state, params)
-        return _update(rule, execution, grads, state, params, memory)
-
+    traced = rule.has_arrays and any(isinstance(n, jax.core.Tracer) for n in rule.numbers())
+    step = _in_jit if execution == "compiled" and not traced else _update
+    update = partial(step, rule, execution, _Memory())
     update.rule = rule  # type: ignore[attr-defined]
-    return RuleTransformation(init, update)
+    return RuleTransformation(partial(_init, rule), update)
 
 
 def _init(rule: Rule, params: Any) -> State:
@@ -124,20 +116,27 @@ def _first(rule: Rule, path: Any, param: Any) -> dict[str, Any]:
 
 
 class _Memory:
-    """What a transformation knows from its last step; nothing that a result depends on."""
+    """What a transformation knows from its last step; nothing that a result depends on.
+
+    A copy knows nothing.
+    """
 
     def __init__(self) -> None:
         self.plan: Plan | None = None
         self.said: set[str] = set()
 
+    def __reduce__(self) -> Any:
+        return _Memory, ()
+
 
 def _update(
     rule: Rule,
     execution: str,
+    memory: _Memory | None,
     grads: Any,
     state: State,
-    params: Any,
-    memory: _Memory | None = None,
+    params: Any = None,
+    **extra: Any,
 ) -> tuple[Any, State]:
     """One step: the updates, and the new state."""
     if params is None:
@@ -148,24 +147,26 @@ def _update(
             "update() returned"
         )
     memory = memory or _Memory()
-    flat, structure = jax.tree.flatten((params, grads, state.slots, state.shared))
-    plan, step = memory.plan, known(state.step)
+    flat, structure = jax.tree.flatten((params, grads, state.slots, state.shared, state.step))
+    plan, step = memory.plan, flat[-1]
     if plan is not None and plan.holds(flat, structure):
+        step = step if plan.traced else step.item()
         entries, slots = plan.read(step, flat)
     else:
-        rule, trees = rule.map_numbers(known), (params, grads, state)
+        rule, step, trees = rule.map_numbers(known), known(step), (params, grads, state)
         plan, lasts, entries, slots = planned(rule, step, trees, flat, structure)
         memory.plan = plan if lasts and not rule.has_arrays else None
     if execution == "auto":
-        execution, reason = _chosen(plan, entries)
+        execution = "packed" if plan.together and not plan.traced else "reference"
         if execution not in memory.said:
             memory.said.add(execution)
-            say(rule.name, execution, reason)
+            say(rule.name, execution, _why(plan))
     kernel = _kernel if plan.sees_axes else partial
     enter = None if isinstance(step, int) and not plan.traced else _hoisted
-    if execution == "packed" and (plan.traced or _together(entries)):
-        places = plan.packed(entries)
-        results, common = packing.run(xp, entries, state.shared, kernel, enter, places=places)
+    if execution == "packed" and plan.together:
+        plan.packs = plan.packs or packing.packs(entries)
+        executor = kernel, enter
+        results, common = packing.run(xp, entries, state.shared, *executor, places=plan.packs)
     else:
         results, common = stepping.run(xp, entries, state.shared, kernel, enter)
     updates: list[Any] = [None] * plan.own.num_leaves
@@ -177,28 +178,29 @@ def _update(
     return plan.own.unflatten(updates), State(state.step + 1, new_slots, common)
 
 
-_compiled = jax.jit(_update, static_argnums=(0, 1))
+_compiled = jax.jit(_update, static_argnums=(0, 1, 2))
 
 
-def _chosen(plan: Plan, entries: list[stepping.Entry]) -> tuple[str, str]:
-    """What ``execution="auto"`` means for these entries, and why."""
+def _in_jit(
+    rule: Rule,
+    execution: str,
+    memory: _Memory | None,
+    grads: Any,
+    state: State,
+    params: Any = None,
+    **extra: Any,
+) -> tuple[Any, State]:
+    """One step under a ``jax.jit`` of its own."""
+    return _compiled(rule, "reference", None, grads, state, params)
+
+
+def _why(plan: Plan) -> str:
+    """Why ``execution="auto"`` means what it does."""
     if plan.traced:
-        return "reference", "under jax.jit XLA compiles the whole step"
-    if not _together(entries):
-        return "reference", "the parameters are spread over devices"
-    return "packed", "outside jax.jit small parameters are gathered"
-
-
-def _any_traced(values: Iterable[Any]) -> bool:
-    return any(isinstance(value, jax.core.Tracer) for value in values)
-
-
-def _together(entries: list[stepping.Entry]) -> bool:
-    """Whether arrays are on one device, so that they may be gathered."""
-    devices: set[Any] = set()
-    for entry in entries:
-        devices |= entry.param.devices() | entry.grad.devices()
-    return len(devices) <= 1
+        return "under jax.jit XLA compiles the whole step"
+    if plan.together:
+        return "outside jax.jit small parameters are gathered"
+    return "the parameters are spread over devices"
 
 
 def _kernel(function: Any, xp: Any, rule: Rule) -> Any:

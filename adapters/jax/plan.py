@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import attrgetter, is_
+from operator import attrgetter, is_, methodcaller
 from typing import Any
 
 import jax
 import jax.numpy as xp
-from samestep import packing
 from samestep import step as stepping
 from samestep.arrays import listed
 from samestep.rule import Rule, State
@@ -17,6 +16,8 @@ from samestep.step import Entry
 from .trees import dotted, flattened, matched, parts, strong
 
 __all__ = ["Plan", "planned"]
+
+_devices = methodcaller("devices")
 
 Slots = dict[str, list[Any]]
 
@@ -27,14 +28,20 @@ class Plan:
     It serves later steps on trees of the same structure whose leaves have the same types.
 
     Args:
-        flat: the leaves of parameters, gradients, slots and shared state, in this order.
-        structure: the structure of these four trees together.
+        flat: the leaves of parameters, gradients, slots, shared state and count, in this order.
+        structure: the structure of these five trees together.
         own: the structure of the parameters.
         chosen: place and rule of every parameter that has a gradient.
+        devices: of every parameter and gradient, where that is known.
     """
 
     def __init__(
-        self, flat: Sequence[Any], structure: Any, own: Any, chosen: list[tuple[int, Rule]]
+        self,
+        flat: Sequence[Any],
+        structure: Any,
+        own: Any,
+        chosen: list[tuple[int, Rule]],
+        devices: list[set[Any]],
     ) -> None:
         self.structure = structure
         self.own = own
@@ -43,8 +50,12 @@ class Plan:
         self.kinds = [getattr(leaf, "aval", None) for leaf in flat]
         self.wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
         self.traced = any(issubclass(kind, jax.core.Tracer) for kind in self.types)
+        self.devices = devices
+        self.together = len(set().union(*devices)) <= 1
+        """Whether arrays are on one device, so that they may be gathered."""
         self.sees_axes = any(rule.sees_axes for _, rule in chosen)
         self.packs: list[list[int]] | None = None
+        """Places of the entries that are taken together, once that has been found out."""
         self.grads: list[Any] = []
         self.slots: Slots = {}
 
@@ -54,6 +65,7 @@ class Plan:
             structure == self.structure
             and [*map(type, flat)] == self.types
             and [*map(attrgetter("aval"), flat)] == self.kinds
+            and (self.traced or [*map(_devices, flat[: len(self.devices)])] == self.devices)
             and jax.config.jax_enable_x64 == self.wide  # type: ignore[attr-defined]
         )
 
@@ -91,12 +103,6 @@ class Plan:
             entries.append(Entry(rule, step, flat[self.grads[place]], flat[place], own))
         return entries, slots
 
-    def packed(self, entries: list[Entry]) -> list[list[int]]:
-        """Places of the entries that are taken together."""
-        if self.packs is None:
-            self.packs = packing.packs(entries)
-        return self.packs
-
 
 def planned(
     rule: Rule,
@@ -111,7 +117,7 @@ def planned(
         rule: the rule, its numbers as they are at this step.
         step: how many steps have been taken.
         trees: parameters, gradients and state.
-        flat: the leaves of these, without the step.
+        flat: the leaves of these, the step last.
         structure: their structure.
 
     Returns:
@@ -145,7 +151,9 @@ def planned(
         kept = {slot: v[place] for slot, v in slots.items() if v[place] is not None}
         entries.append(stepping.entry(branch, xp, name, step, grad, array, kept))
         chosen.append((place, branch))
-    plan = Plan(flat, structure, own, chosen)
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in flat)
+    used = [*arrays, *(grad for grad in grads if grad is not None)]
+    plan = Plan(flat, structure, own, chosen, [] if traced else [*map(_devices, used)])
     return plan, plan.locate(flat, arrays, grads, slots), entries, slots
 
 

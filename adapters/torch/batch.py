@@ -97,10 +97,6 @@ class _Gathered:
             torch._foreach_copy_(self.views, tensors)
         return self.vector
 
-    def scatter(self, tensors: list[torch.Tensor]) -> None:
-        """The values back into tensors."""
-        torch._foreach_copy_(tensors, self.views)
-
 
 def is_plain(param: torch.Tensor) -> bool:
     """Whether a tensor's elements are where it says: not so for a sharded one, say."""

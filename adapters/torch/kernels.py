@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import array_api_compat.torch as xp
 
 import torch
+from samestep import packing
 from samestep import step as stepping
 from samestep.arrays import parts
 from samestep.execution import say_failed
-from samestep.packing import CHUNK, in_chunks
 from samestep.rule import Rule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._triton import has_triton
@@ -34,7 +34,7 @@ __all__ = [
 
 Kernel = Callable[..., Any]
 
-PACK = {"reference": 0, "packed": CHUNK, "compiled": 4 * CHUNK}
+PACK = {"reference": 0, "packed": packing.CHUNK, "compiled": 4 * packing.CHUNK}
 """Elements of a vector of gathered parameters, at most, by execution."""
 
 LENGTH = 1 << 16
@@ -76,16 +76,14 @@ def reference(function: Kernel, xp: Any, rule: Rule) -> Kernel:
 
 def packed(function: Kernel, xp: Any, rule: Rule) -> Kernel:
     """The same in pieces that stay in cache, for rules that look at nothing but an element."""
-    whole = reference(function, xp, rule)
-    if rule.needs != "element":
-        return whole
-    in_pieces = in_chunks(xp, whole)
+    whole = partial(_writing, partial(function, xp, rule))
+    return partial(_in_pieces, whole) if rule.needs == "element" else whole
 
-    def kernel(grad: torch.Tensor, param: torch.Tensor, *rest: Any) -> Any:
-        vector = type(param) is torch.Tensor and param.ndim == 1
-        return (in_pieces if vector else whole)(grad, param, *rest)
 
-    return kernel
+def _in_pieces(whole: Kernel, grad: torch.Tensor, param: torch.Tensor, *rest: Any) -> Any:
+    if type(param) is torch.Tensor and param.ndim == 1 and param.shape[0] > packing.CHUNK:
+        return packing.in_chunks(xp, whole, grad, param, *rest)
+    return whole(grad, param, *rest)
 
 
 def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
@@ -159,7 +157,8 @@ def _writing(
     taken = s.get(TAKEN)
     pairs, memory = [], set()
     for name, value in old.items():
-        for into, result in zip(parts(value), parts(new[name]), strict=True):
+        several = isinstance(value, (tuple, list))
+        for into, result in zip(value, new[name], strict=True) if several else [(value, new[name])]:
             if into is not result:
                 pairs.append((into, result if taken is None else torch.where(taken, result, into)))
                 memory.add(into.untyped_storage()._cdata)  # a traced tensor has no address

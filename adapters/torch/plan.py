@@ -145,7 +145,10 @@ class Plan:
             and groups == self.groups
             and facts == self.facts
             and ([*map(_pointer, self.gathered)] == self.addresses or self._only_moved())
-            and (self.capturable or self._counted() == self.expected)
+            and (
+                self.capturable
+                or [*chain.from_iterable(map(torch.Tensor.tolist, self.counters))] == self.expected
+            )
             and (rules is self.rules or [_variant(rule) for rule in rules] == self.variants)
         )
 
@@ -234,14 +237,12 @@ class Plan:
         for batch, _ in zip(self.batches, results, strict=True):
             if batch.gathers:
                 own = [*map(self.params.__getitem__, batch.places)]
-                batch.param.scatter([*map(real, own)] if self.complex else own)
+                into = [*map(real, own)] if self.complex else own
+                torch._foreach_copy_(into, batch.param.views)
         for counts in self.counters:
             counts.add_(1 if taken is None else taken.to(counts.device))
         if not self.capturable:
-            self.expected = self._counted()
-
-    def _counted(self) -> list[int]:
-        return [*chain.from_iterable(map(torch.Tensor.tolist, self.counters))]
+            self.expected = [*map(int(taken is None or taken).__add__, self.expected)]
 
 
 def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> set[Any]:

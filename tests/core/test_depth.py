@@ -57,9 +57,9 @@ def in_jax(execution: str) -> Callable[[], Any]:
     ("make", "execution", "most"),
     [
         pytest.param(in_torch, "reference", 45, id="torch"),
-        pytest.param(in_torch, "auto", 60, id="torch by default"),
+        pytest.param(in_torch, "auto", 45, id="torch by default"),
         pytest.param(in_jax, "reference", 40, id="JAX"),
-        pytest.param(in_jax, "auto", 60, id="JAX by default"),
+        pytest.param(in_jax, "auto", 40, id="JAX by default"),
     ],
 )
 def test_a_warm_step_of_two_tensors_enters_few_functions(make, execution, most):
