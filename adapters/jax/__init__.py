@@ -27,13 +27,12 @@ function: ``inject_hyperparams(lambda lr: Adan(lr=lr, like="optax"))(lr=1e-3)``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from samestep import native
 from samestep.arrays import is_array, listed
 from samestep.declaration import Option
-from samestep.execution import EXECUTIONS, Execution
+from samestep.execution import EXECUTIONS
 from samestep.rule import Rule
 
 from .averaging import averaged
@@ -57,20 +56,11 @@ NATIVE = "RuleTransformation"
 KEYWORDS = {"execution": "auto"}
 
 
-def _native(rule: type[Rule]) -> Callable[..., RuleTransformation]:
-    def transformation(
-        *args: Any, execution: Execution = "auto", **kwargs: Any
-    ) -> RuleTransformation:
-        _refuse_injected(rule, kwargs)
-        return bind(rule(*args, **kwargs), execution=execution)
+def _ruled(rule: type[Rule], *args: Any, **given: Any) -> Rule:
+    """The rule; refused is what ``optax.inject_hyperparams`` cannot give.
 
-    derived = native.signature(rule, after={"execution": "auto"})
-    transformation.__signature__ = derived  # type: ignore[attr-defined]
-    return transformation
-
-
-def _refuse_injected(rule: type[Rule], given: dict[str, Any]) -> None:
-    """``optax.inject_hyperparams`` gives every default, and makes an array of every number."""
+    It gives every default, and makes an array of every number.
+    """
     name, like = rule.__name__, given.get("like")
     if like is not None and given.keys() >= rule.__signature__.parameters.keys():
         raise TypeError(
@@ -86,6 +76,7 @@ def _refuse_injected(rule: type[Rule], given: dict[str, Any]) -> None:
             f"{name}: {listed(fixed)} may not be an array, as an option is fixed for the life of "
             f"the rule; give optax.inject_hyperparams static_args={fixed!r}"
         )
+    return rule(*args, **given)
 
 
-__getattr__, __dir__ = native.serve(__name__, _native)
+__getattr__, __dir__ = native.serve(__name__, bind, keywords=KEYWORDS, ruled=_ruled)

@@ -20,11 +20,7 @@ cancellation.
 
 from __future__ import annotations
 
-from typing import Any
-
 from samestep import native
-from samestep.execution import Execution
-from samestep.rule import Rule
 
 from .natives import from_state
 from .optimizer import EXECUTIONS, RuleOptimizer, bind
@@ -32,18 +28,8 @@ from .recording import recorder
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state", "recorder"]
 
-
 NATIVE = "RuleOptimizer"
 KEYWORDS = {"execution": "auto"}
 
 
-def _native(rule: type[Rule]) -> type:
-    def init(self: Any, *args: Any, execution: Execution = "auto", **kwargs: Any) -> None:
-        RuleOptimizer.__init__(self, rule(*args, **kwargs), execution=execution)
-
-    init.__qualname__ = rule.__name__
-    derived = native.signature(rule, after={"execution": "auto"})
-    return type(rule.__name__, (RuleOptimizer,), {"__init__": init, "__signature__": derived})
-
-
-__getattr__, __dir__ = native.serve(__name__, _native)
+__getattr__, __dir__ = native.serve(__name__, RuleOptimizer, keywords=KEYWORDS)

@@ -32,15 +32,8 @@ KEYWORDS = {"execution": "auto", "capturable": False, "differentiable": False}
 """Arguments of the classes in addition to the rule's own."""
 
 
-def _native(rule: type[Rule]) -> type:
-    def init(self: Any, params: Any, *args: Any, **kwargs: Any) -> None:
-        own = {name: kwargs.pop(name) for name in KEYWORDS if name in kwargs}
-        given = rule(*map(_single, args), **{name: _single(v) for name, v in kwargs.items()})
-        RuleOptimizer.__init__(self, given, params, **own)
-
-    init.__qualname__ = rule.__name__
-    derived = native.signature(rule, before=["params"], after=KEYWORDS)
-    return type(rule.__name__, (RuleOptimizer,), {"__init__": init, "__signature__": derived})
+def _ruled(rule: type[Rule], *args: Any, **kwargs: Any) -> Rule:
+    return rule(*map(_single, args), **{name: _single(value) for name, value in kwargs.items()})
 
 
 def _single(value: Any) -> Any:
@@ -48,4 +41,10 @@ def _single(value: Any) -> Any:
     return value.squeeze() if isinstance(value, torch.Tensor) else value
 
 
-__getattr__, __dir__ = native.serve(__name__, _native)
+__getattr__, __dir__ = native.serve(
+    __name__,
+    RuleOptimizer,
+    before=["params"],
+    keywords=KEYWORDS,
+    ruled=_ruled,
+)
