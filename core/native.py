@@ -19,7 +19,7 @@ from .rule import Rule, registry
 __all__ = ["serve"]
 
 
-def _ruled(rule: type[Rule], *args: Any, **kwargs: Any) -> Rule:
+def _ruled(rule: type[Rule], /, *args: Any, **kwargs: Any) -> Rule:
     return rule(*args, **kwargs)
 
 

@@ -56,7 +56,7 @@ NATIVE = "RuleTransformation"
 KEYWORDS = {"execution": "auto"}
 
 
-def _ruled(rule: type[Rule], *args: Any, **given: Any) -> Rule:
+def _ruled(rule: type[Rule], /, *args: Any, **given: Any) -> Rule:
     """The rule; refused is what ``optax.inject_hyperparams`` cannot give.
 
     It gives every default, and makes an array of every number.

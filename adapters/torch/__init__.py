@@ -32,7 +32,7 @@ KEYWORDS = {"execution": "auto", "capturable": False, "differentiable": False}
 """Arguments of the classes in addition to the rule's own."""
 
 
-def _ruled(rule: type[Rule], *args: Any, **kwargs: Any) -> Rule:
+def _ruled(rule: type[Rule], /, *args: Any, **kwargs: Any) -> Rule:
     return rule(*map(_single, args), **{name: _single(value) for name, value in kwargs.items()})
 
 
