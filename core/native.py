@@ -16,7 +16,7 @@ from typing import Any
 from .documentation import described
 from .rule import Rule, registry
 
-__all__ = ["serve"]
+__all__ = ["serve", "signature"]
 
 
 def _ruled(rule: type[Rule], /, *args: Any, **kwargs: Any) -> Rule:
@@ -85,14 +85,8 @@ def _native(
         first, own = given(args, kwargs)
         return base(*first, **own)
 
-    kinds = inspect.Parameter
-    parameters = [
-        *(kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in before),
-        *rule.__signature__.parameters.values(),
-        *(kinds(n, kinds.KEYWORD_ONLY, default=default) for n, default in keywords.items()),
-    ]
     init.__qualname__ = rule.__name__
-    members = {"__init__": init, "__signature__": inspect.Signature(parameters)}
+    members = {"__init__": init, "__signature__": signature(rule, before, keywords)}
     if isinstance(base, type):
         return type(rule.__name__, (base,), members)
     vars(made)["__signature__"] = members["__signature__"]
@@ -105,3 +99,18 @@ def _show_signature(native: Any) -> None:
     first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     shown = [first, *inspect.signature(native).parameters.values()]
     initialiser.__name__, initialiser.__signature__ = "__init__", inspect.Signature(shown)
+
+
+def signature(
+    rule: type[Rule], before: Sequence[str] = (), after: Mapping[str, Any] | None = None
+) -> inspect.Signature:
+    """The rule's signature, with more arguments ``before`` and more keywords ``after``."""
+    kinds = inspect.Parameter
+    more = (after or {}).items()
+    return inspect.Signature(
+        [
+            *(kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in before),
+            *rule.__signature__.parameters.values(),
+            *(kinds(name, kinds.KEYWORD_ONLY, default=default) for name, default in more),
+        ]
+    )
