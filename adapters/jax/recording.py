@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from types import SimpleNamespace, TracebackType
-from typing import Any, NamedTuple, Self
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Unpack
 
 import numpy
 import optax  # type: ignore[import-untyped]  # ships no types
@@ -24,7 +24,8 @@ import jax.numpy as xp
 from jax.experimental import io_callback
 from samestep.arrays import is_array
 from samestep.checkpoints.state import Checkpoint, CheckpointError
-from samestep.recording.chosen import Group, Steps
+from samestep.recording.around import Choice, LoopRecorder, grouped, with_choice
+from samestep.recording.chosen import Steps
 from samestep.recording.recorder import Recorder
 from samestep.recording.spool import RecordingError
 from samestep.rule import Rule, State
@@ -46,21 +47,17 @@ class RecordedState(NamedTuple):
     inner: Any
 
 
+@with_choice
 def recorder(
     path: str | os.PathLike[str],
     *,
     rule: Rule | None = None,
     hyperparameters: Hypers | None = None,
-    steps: Steps = None,
-    parameters: str | list[str] | tuple[str, ...] = "*",
-    state: bool = True,
-    append: bool = False,
-    first_step: int | None = None,
+    **choice: Unpack[Choice],
 ) -> JaxRecorder:
     """Record a training run, in a ``with`` block around its loop; see ``docs`` for the file.
 
     Args:
-        path: of the safetensors file; its folder must exist.
         rule: the rule of the transformation, such as ``samestep.AdamW(lr=1e-3, like="optax")``;
             one of samestep says it itself. A transformation of optax tells neither its name nor
             its numbers: without a rule ``samestep replay`` must be given them, and the state is not
@@ -69,51 +66,29 @@ def recorder(
             in addition to those of ``optax.inject_hyperparams``.
         steps: the steps to record, from 0: all, the first N, a range, a set, or a function
             of the step that can be traced, such as ``lambda step: step % 100 < 5``.
-        parameters: patterns of the names of recorded parameters, such as ``"*.kernel"``.
-        state: whether the optimizer's state is recorded where a stretch of steps begins.
-        append: go on with the recording that there is, as a resumed run does.
-        first_step: the number of the first step.
 
     Raises:
         RecordingError: the file cannot be written.
     """
-    made = Recorder(
-        path,
-        steps=steps,
-        parameters=parameters,
-        state=state,
-        append=append,
-        first_step=first_step,
-        framework="jax",
-        counts="all",
-        versions={"jax": jax.__version__, "optax": optax.__version__},
-    )
-    return JaxRecorder(made, rule, hyperparameters, steps)
+    versions = {"jax": jax.__version__, "optax": optax.__version__}
+    made = Recorder(path, framework="jax", versions=versions, **choice)
+    return JaxRecorder(made, rule, hyperparameters, choice.get("steps"))
 
 
-class JaxRecorder:
+class JaxRecorder(LoopRecorder):
     """Makes transformations that are recorded while it is entered; see ``recorder``."""
 
     def __init__(
         self, made: Recorder, rule: Rule | None, hyperparameters: Hypers | None, steps: Steps
     ) -> None:
-        self.recorder, self.rule, self.hyperparameters = made, rule, hyperparameters
+        super().__init__(made)
+        self.rule, self.hyperparameters = rule, hyperparameters
         listed = isinstance(steps, Iterable) and not isinstance(steps, range)
         self._steps: Any = frozenset(steps) if listed else steps  # type: ignore[arg-type]
         self._wrapped = self._restored = False
 
-    def __enter__(self) -> Self:
-        self.recorder.open()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def _detach(self) -> None:
         jax.effects_barrier()  # type: ignore[no-untyped-call]
-        self.recorder.__exit__(kind, error, at)
 
     def __call__(self, transformation: Any) -> optax.GradientTransformationExtraArgs:
         """The transformation, recorded.
@@ -255,13 +230,8 @@ class JaxRecorder:
         known = taken if rule is not None and inner is not None else None
         fresh = step == 0 and not self._restored
         recorder.begin(step, sent.grads, sent.before, known, fresh=fresh)
-        groups: dict[str, Group] = {}
-        made: dict[Any, Group] = {}
-        for name in sent.before:
-            own = None if rule is None else rule.of(name, whole[name][0])
-            if id(own) not in made:
-                made[id(own)] = Group(numbers, own)
-            groups[name] = made[id(own)]
+        own = {n: None if rule is None else rule.of(n, whole[n][0]) for n in sent.before}
+        groups = grouped({name: (numbers, of) for name, of in own.items()})
         recorder.end(step, sent.after, groups)
 
 

@@ -24,7 +24,7 @@ import numpy
 
 from samestep.arrays import map_parts
 from samestep.checkpoints import correspondence
-from samestep.checkpoints.correspondence import About, Field, Kept, Native, natives, placed
+from samestep.checkpoints.correspondence import About, Field, Kept, Native, natives, placed, row
 from samestep.checkpoints.description import differing_numbers
 from samestep.checkpoints.state import (
     Checkpoint,
@@ -77,75 +77,50 @@ def _of_means(value: Any, about: About) -> dict[str, Any]:
     return {"_r": row.reshaped(row.bits[..., 0]), "_c": col.reshaped(col.bits[..., 0, :])}
 
 
-_COMMON: dict[str, str | Field] = {"lr": "learning_rate", "weight_decay": "weight_decay"}
-_BETAS = Field(
-    lambda about: (about.numbers["beta_1"], about.numbers["beta_2"]),
-    lambda value, about: {"beta_1": value[0], "beta_2": value[1]},
+_COMMON = "lr=learning_rate weight_decay"
+_BETAS = "betas=beta_1,beta_2"
+_ADAM = f"{_COMMON} {_BETAS} eps=epsilon"
+_MOMENTS = "m=_momentums v=_velocities"
+_AMSGRAD = partial(
+    row,
+    numbers=_ADAM,
+    slots=f"{_MOMENTS} v_max=_velocity_hats",
+    like="keras",
+    fields={
+        "amsgrad": Field(
+            lambda about: about.numbers["amsgrad"], lambda value, about: {"amsgrad": bool(value)}
+        )
+    },
 )
-_ADAM = {**_COMMON, "betas": _BETAS, "eps": "epsilon"}
-_MOMENTS: dict[str, str | Kept] = {"m": "_momentums", "v": "_velocities"}
-_WITH_AMSGRAD = {
-    **_ADAM,
-    "amsgrad": Field(
-        lambda about: about.numbers["amsgrad"], lambda value, about: {"amsgrad": bool(value)}
-    ),
-}
-_AMSGRAD = {**_MOMENTS, "v_max": "_velocity_hats"}
+_keras = partial(row, like="keras")
 
 KERAS = {
-    "SGD": Native(
-        "SGD",
-        {**_COMMON, "momentum": "momentum", "nesterov": "nesterov"},
-        {"m": _negative("momentums")},
-        like="keras",
-    ),
-    "RMSprop": Native(
+    "SGD": _keras("SGD", f"{_COMMON} momentum nesterov", kept={"m": _negative("momentums")}),
+    "RMSprop": _keras(
         "RMSprop",
-        {
-            **_COMMON,
-            "alpha": "rho",
-            "momentum": "momentum",
-            "eps": "epsilon",
-            "centered": "centered",
-        },
-        {"v": "_velocities", "g": "_average_gradients", "m": "_momentums"},
-        like="keras",
+        f"{_COMMON} alpha=rho momentum eps=epsilon centered",
+        "v=_velocities g=_average_gradients m=_momentums",
     ),
-    "Adagrad": Native(
+    "Adagrad": _keras(
         "Adagrad",
-        {**_COMMON, "initial_v": "initial_accumulator_value", "eps": "epsilon"},
-        {"v": "_accumulators"},
-        like="keras",
+        f"{_COMMON} initial_v=initial_accumulator_value eps=epsilon",
+        "v=_accumulators",
     ),
-    "Adadelta": Native(
+    "Adadelta": _keras(
         "AdaDelta",
-        {**_COMMON, "rho": "rho", "eps": "epsilon"},
-        {"v": "_accumulated_grads", "u": "_accumulated_delta_vars"},
-        like="keras",
+        f"{_COMMON} rho eps=epsilon",
+        "v=_accumulated_grads u=_accumulated_delta_vars",
     ),
-    "Adam": Native("Adam", _WITH_AMSGRAD, _AMSGRAD, "keras", also={"AMSGrad": {"amsgrad": True}}),
-    "AdamW": Native("AdamW", _WITH_AMSGRAD, _AMSGRAD, "keras"),
-    "Adamax": Native("Adamax", _ADAM, {"m": "_m", "u": "_u"}, "keras"),
-    "Nadam": Native("NAdam", _ADAM, {**_MOMENTS, "product": "_u_product"}, "keras"),
-    "Lion": Native("Lion", {**_COMMON, "betas": _BETAS}, {"m": "_momentums"}, "keras"),
-    "Lamb": Native("LAMB", _ADAM, _MOMENTS, "keras"),
-    "Adafactor": Native(
+    "Adam": _AMSGRAD("Adam", also={"AMSGrad": {"amsgrad": True}}),
+    "AdamW": _AMSGRAD("AdamW"),
+    "Adamax": _keras("Adamax", _ADAM, "m=_m u=_u"),
+    "Nadam": _keras("NAdam", _ADAM, f"{_MOMENTS} product=_u_product"),
+    "Lion": _keras("Lion", f"{_COMMON} {_BETAS}", "m=_momentums"),
+    "Lamb": _keras("LAMB", _ADAM, _MOMENTS),
+    "Adafactor": _keras(
         "Adafactor",
-        {
-            **_COMMON,
-            "clip_threshold": "clip_threshold",
-            "relative_step": "relative_step",
-            "decay_rate": Field(
-                lambda about: -about.numbers["beta_2_decay"],
-                lambda value, about: {"beta_2_decay": -value},
-            ),
-            "eps": Field(
-                lambda about: (about.numbers["epsilon_1"], about.numbers["epsilon_2"]),
-                lambda value, about: {"epsilon_1": value[0], "epsilon_2": value[1]},
-            ),
-        },
-        {"v": Kept(_means, _of_means)},
-        like="keras",
+        f"{_COMMON} clip_threshold relative_step decay_rate=-beta_2_decay eps=epsilon_1,epsilon_2",
+        kept={"v": Kept(_means, _of_means)},
     ),
 }
 """The optimizers of Keras that compute the same as a rule."""

@@ -12,7 +12,7 @@ of ``mx.save_safetensors(path, dict(tree_flatten(optimizer.state)))``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,7 +24,15 @@ from mlx.optimizers.optimizers import Optimizer
 from mlx.utils import tree_map_with_path
 from samestep.arrays import listed
 from samestep.checkpoints import correspondence
-from samestep.checkpoints.correspondence import About, Field, Kept, Native, natives
+from samestep.checkpoints.correspondence import (
+    About,
+    Field,
+    Native,
+    always,
+    factored,
+    natives,
+    row,
+)
 from samestep.checkpoints.state import (
     Checkpoint,
     CheckpointError,
@@ -43,75 +51,46 @@ __all__ = ["MLX", "checkpoint", "counterpart", "from_state", "restore"]
 _FACTORS = ("exp_avg_sq_row", "exp_avg_sq_col")
 
 
-def _factored(state: Mapping[str, Any], _: About) -> Any:
-    found = [state[name] for name in (*_FACTORS, "exp_avg_sq") if name in state]
-    return tuple(found) or None
+def _sequence(name: str, kind: Callable[[Any], Any] = list) -> Field:
+    """A tuple of ours that MLX keeps as another kind of sequence."""
+    return Field(lambda about: tuple(about.numbers[name]), lambda value, _: {name: kind(value)})
 
 
-def _negative(name: str) -> Field:
-    return Field(lambda about: -about.numbers[name], lambda value, _: {name: -value})
-
-
-def _always(value: Any) -> Field:
-    """An option of ours that the library fixes."""
-    return Field(lambda _: value, lambda _, __: {})
-
-
-def _named(*names: str) -> dict[str, str | Field]:
-    """Fields with the same name, and the learning rate."""
-    return {"lr": "learning_rate", **{name: name for name in names}}
-
-
-_OF_V = Kept(
-    _factored,
-    lambda value, _: dict(zip(_FACTORS if len(value) > 1 else ("exp_avg_sq",), value, strict=True)),
-)
-_BETA_1 = Field(
-    lambda about: about.numbers["beta_1"] or 0.0, lambda value, _: {"beta_1": value or None}
-)
-_BETAS = Field(lambda about: tuple(about.numbers["betas"]), lambda value, _: {"betas": [*value]})
-_OF_ADAM = {"m": "m", "v": "v"}
-_MOMENTUM = _named("momentum", "weight_decay", "nesterov")
+_BETAS = {"betas": _sequence("betas")}
+_MOMENTUM = "lr=learning_rate momentum weight_decay nesterov"
+_mlx = partial(row, like="mlx")
 
 MLX: dict[str, Native] = {
-    "SGD": Native("SGD", {**_MOMENTUM, "dampening": "dampening"}, {"m": "v"}, "mlx"),
-    "RMSprop": Native("RMSprop", _named("alpha", "eps"), {"v": "v"}, "mlx"),
-    "Adagrad": Native("Adagrad", _named("eps"), {"v": "v"}, "mlx"),
-    "AdaDelta": Native("AdaDelta", _named("rho", "eps"), {"v": "v", "u": "u"}, "mlx"),
-    "Adam": Native("Adam", {**_named("eps", "bias_correction"), "betas": _BETAS}, _OF_ADAM, "mlx"),
-    "AdamW": Native(
-        "AdamW",
-        {**_named("eps", "weight_decay", "bias_correction"), "betas": _BETAS},
-        _OF_ADAM,
-        "mlx",
+    "SGD": _mlx("SGD", f"{_MOMENTUM} dampening", "m=v"),
+    "RMSprop": _mlx("RMSprop", "lr=learning_rate alpha eps", "v"),
+    "Adagrad": _mlx("Adagrad", "lr=learning_rate eps", "v"),
+    "AdaDelta": _mlx("AdaDelta", "lr=learning_rate rho eps", "v u"),
+    "Adam": _mlx("Adam", "lr=learning_rate eps bias_correction", "m v", fields=_BETAS),
+    "AdamW": _mlx(
+        "AdamW", "lr=learning_rate eps weight_decay bias_correction", "m v", fields=_BETAS
     ),
-    "Adamax": Native("Adamax", {**_named("eps"), "betas": _BETAS}, {"m": "m", "u": "v"}, "mlx"),
-    "Lion": Native("Lion", {**_named("weight_decay"), "betas": _BETAS}, {"m": "m"}, "mlx"),
-    "Adafactor": Native(
+    "Adamax": _mlx("Adamax", "lr=learning_rate eps", "m u=v", fields=_BETAS),
+    "Lion": _mlx("Lion", "lr=learning_rate weight_decay", "m", fields=_BETAS),
+    "Adafactor": _mlx(
         "Adafactor",
-        {
-            **_named("clip_threshold", "weight_decay"),
-            **{n: n for n in ("scale_parameter", "relative_step", "warmup_init")},
-            "eps": Field(
-                lambda about: tuple(about.numbers["eps"]), lambda value, _: {"eps": value}
+        "lr=learning_rate clip_threshold weight_decay scale_parameter relative_step warmup_init "
+        "decay_rate=-decay_rate",
+        "m=exp_avg",
+        fields={
+            "eps": _sequence("eps", tuple),
+            "momentum": Field(
+                lambda about: about.numbers["beta_1"] or 0.0,
+                lambda value, _: {"beta_1": value or None},
             ),
-            "decay_rate": _negative("decay_rate"),
-            "momentum": _BETA_1,
         },
-        {"v": _OF_V, "m": "exp_avg"},
-        "mlx",
+        kept={"v": factored("exp_avg_sq", *_FACTORS)},
     ),
-    "Muon": Native(
-        "Muon", {**_MOMENTUM, "ns_steps": "ns_steps", "decay": _always("l2")}, {"m": "v"}
-    ),
+    "Muon": row("Muon", f"{_MOMENTUM} ns_steps", "m=v", fields={"decay": always("l2")}),
 }
 """By class. The tests that compare each dialect with MLX read slots by these names too."""
 
-BELOW = Native(
-    "SGD",
-    {**_MOMENTUM, "momentum_form": _always("mean"), "decay": _always("l2")},
-    {"m": "v"},
-    "mlx",
+BELOW = _mlx(
+    "SGD", _MOMENTUM, "m=v", fields={"momentum_form": always("mean"), "decay": always("l2")}
 )
 """What Muon does to parameters of less than two dimensions."""
 

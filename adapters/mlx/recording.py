@@ -10,16 +10,17 @@ that is recorded is evaluated; inside ``mx.compile`` there is nothing to write.
 from __future__ import annotations
 
 import os
+from functools import partial
 from importlib.metadata import version
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Unpack
 
 import mlx.core as xp
 from mlx.optimizers.optimizers import Optimizer
 from samestep.arrays import known
 from samestep.checkpoints import checkpoint as state_of
-from samestep.checkpoints.state import Checkpoint, CheckpointError
-from samestep.recording.chosen import Group, Steps
+from samestep.checkpoints.state import CheckpointError
+from samestep.recording.around import Choice, LoopRecorder, called, grouped, with_choice
+from samestep.recording.chosen import Group
 from samestep.recording.recorder import Recorder
 from samestep.recording.spool import RecordingError
 from samestep.rule import Rule
@@ -31,26 +32,12 @@ from .trees import leaves
 __all__ = ["MlxRecorder", "recorder"]
 
 
-def recorder(
-    path: str | os.PathLike[str],
-    optimizer: Any,
-    *,
-    steps: Steps = None,
-    parameters: str | list[str] | tuple[str, ...] = "*",
-    state: bool = True,
-    append: bool = False,
-    first_step: int | None = None,
-) -> MlxRecorder:
+@with_choice
+def recorder(path: str | os.PathLike[str], optimizer: Any, **choice: Unpack[Choice]) -> MlxRecorder:
     """Record a training run, in a ``with`` block around its loop; see ``docs`` for the file.
 
     Args:
-        path: of the safetensors file; its folder must exist.
         optimizer: any ``mlx.optimizers.Optimizer``.
-        steps: the steps to record, from 0: all, the first N, a range, a set, or a function.
-        parameters: patterns of the names of recorded parameters, such as ``"*.weight"``.
-        state: whether the optimizer's state is recorded where a stretch of steps begins.
-        append: go on with the recording that there is, as a resumed run does.
-        first_step: the number of the first step.
 
     Raises:
         RecordingError: the file cannot be written.
@@ -60,38 +47,26 @@ def recorder(
         raise TypeError(f"{type(optimizer).__name__} is no mlx.optimizers.Optimizer")
     made = Recorder(
         path,
-        steps=steps,
-        parameters=parameters,
-        state=state,
-        append=append,
-        first_step=first_step,
-        optimizer=_called(optimizer),
+        optimizer=called(optimizer, {"mlx": "mlx.optimizers", "samestep": "samestep.mlx"}),
         framework="mlx",
-        counts="all",
         versions={"mlx": version("mlx")},
+        **choice,
     )
     return MlxRecorder(made, optimizer)
 
 
-class MlxRecorder:
+class MlxRecorder(LoopRecorder):
     """Records the steps of an optimizer while it is entered; see ``recorder``."""
 
     def __init__(self, made: Recorder, optimizer: Any) -> None:
-        self.recorder, self.optimizer = made, optimizer
+        super().__init__(made)
+        self.optimizer = optimizer
 
-    def __enter__(self) -> Self:
-        self.recorder.open()
+    def _attach(self) -> None:
         self.optimizer.apply_gradients = self._stepped
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def _detach(self) -> None:
         vars(self.optimizer).pop("apply_gradients", None)
-        self.recorder.__exit__(kind, error, at)
 
     def _stepped(self, gradients: Any, parameters: Any) -> Any:
         """``apply_gradients``, recording the arrays before and after it."""
@@ -104,7 +79,7 @@ class MlxRecorder:
         else:
             tree = _tree(self.optimizer, parameters)
             params = dict(leaves(tree))
-            taken = _state(self.optimizer, tree) if self._begun() else None
+            taken = partial(state_of, self.optimizer, tree) if self._begun() else None
             self.recorder.begin(step, grads, params, taken, fresh=not self._begun())
             result = own(self.optimizer, gradients, parameters)
             after = {**params, **dict(leaves(result))}
@@ -125,7 +100,7 @@ class MlxRecorder:
         """The hyperparameters of every parameter, as they were in the step just taken."""
         if isinstance(self.optimizer, RuleOptimizer):
             now = self.optimizer.current.at(self.optimizer.steps_taken - 1)
-            return _grouped(
+            return grouped(
                 {name: (now.hypers, now.of(name, v.shape)) for name, v in params.items()}
             )
         found: dict[str, tuple[dict[str, Any], Rule | None]] = {}
@@ -135,22 +110,7 @@ class MlxRecorder:
             numbers |= {} if rate is None else {"learning_rate": float(rate.item())}
             rules = _rules(one)
             found |= {name: (numbers, rules.get(name)) for name in one.params}
-        return _grouped(found)
-
-
-def _grouped(found: dict[str, tuple[Any, Rule | None]]) -> dict[str, Group]:
-    """Groups by parameter; equal groups are one object."""
-    made: dict[Any, Group] = {}
-    for numbers, rule in found.values():
-        made.setdefault((id(numbers), repr(rule)), Group(numbers, rule))
-    return {name: made[id(numbers), repr(rule)] for name, (numbers, rule) in found.items()}
-
-
-def _state(optimizer: Any, tree: Any) -> Any:
-    def taken() -> Checkpoint:
-        return state_of(optimizer, tree)
-
-    return taken
+        return grouped(found)
 
 
 def _rules(one: Any) -> dict[str, Rule]:
@@ -167,14 +127,6 @@ def _rules(one: Any) -> dict[str, Rule]:
 def _is_number(name: str, value: Any) -> bool:
     kinds = (bool, int, float, str, list, tuple, type(None))
     return not name.startswith("_") and isinstance(value, kinds)
-
-
-def _called(optimizer: Any) -> str:
-    """The name of an optimizer, as people write it."""
-    cls = type(optimizer)
-    package = cls.__module__.partition(".")[0]
-    public = {"mlx": "mlx.optimizers", "samestep": "samestep.mlx"}.get(package, cls.__module__)
-    return f"{public}.{cls.__qualname__}"
 
 
 def _refuse_traced(arrays: list[Any]) -> None:

@@ -37,7 +37,7 @@ from samestep.rule import Rule
 
 from .checkpoint import Params, copied
 from .kernels import real
-from .libraries import LIBRARIES, TORCH, Library, Member
+from .tables import LIBRARIES, TORCH, Library, Member
 
 __all__ = ["checkpoint", "counterpart", "from_state_dict", "into_state_dict", "restore"]
 

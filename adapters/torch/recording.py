@@ -14,49 +14,44 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import FrameType
+from typing import Any, Unpack
 
 import torch
 from samestep.arrays import dtype_name, known
 from samestep.checkpoints import checkpoint as state_of
 from samestep.checkpoints.correspondence import About
 from samestep.checkpoints.state import Checkpoint, CheckpointError
-from samestep.recording.chosen import Group, Steps
+from samestep.recording.around import Choice, LoopRecorder, called, grouped, with_choice
+from samestep.recording.chosen import Group
 from samestep.recording.recorder import Recorder
 from samestep.recording.spool import RecordingError
 from samestep.rule import Rule
 
 from .checkpoint import Params
 from .kernels import real
-from .libraries import LIBRARIES
 from .optimizer import RuleOptimizer
+from .tables import LIBRARIES
 
 __all__ = ["TorchRecorder", "recorder"]
 
 
+PUBLIC = {"torch": "torch.optim", "samestep": "samestep.torch"}
+
+
+@with_choice
 def recorder(
     path: str | os.PathLike[str],
     optimizer: Any,
     *,
     model: Params | None = None,
-    steps: Steps = None,
-    parameters: str | list[str] | tuple[str, ...] = "*",
-    state: bool = True,
-    append: bool = False,
-    first_step: int | None = None,
+    **choice: Unpack[Choice],
 ) -> TorchRecorder:
     """Record a training run, in a ``with`` block around its loop; see ``docs`` for the file.
 
     Args:
-        path: of the safetensors file; its folder must exist.
         optimizer: any ``torch.optim.Optimizer``, or a wrapper of accelerate or Lightning.
         model: the model, or named tensors, for the parameters' names.
-        steps: the steps to record, from 0: all, the first N, a range, a set, or a function.
-        parameters: patterns of the names of recorded parameters, such as ``"*.weight"``.
-        state: whether the optimizer's state is recorded where a stretch of steps begins.
-        append: go on with the recording that there is, as a resumed run does.
-        first_step: the number of the first step.
 
     Raises:
         RecordingError: the file cannot be written, a pattern fits no parameter, or a parameter is
@@ -70,24 +65,21 @@ def recorder(
             raise TypeError(f"{type(optimizer).__name__} is no torch.optim.Optimizer")
     made = Recorder(
         path,
-        steps=steps,
-        parameters=parameters,
-        state=state,
-        append=append,
-        first_step=first_step,
-        optimizer=_called(inner),
+        optimizer=called(inner, PUBLIC),
         framework="torch",
         counts="each",
         versions={"torch": torch.__version__},
+        **choice,
     )
     return TorchRecorder(made, inner, model)
 
 
-class TorchRecorder:
+class TorchRecorder(LoopRecorder):
     """Records the steps of an optimizer while it is entered; see ``recorder``."""
 
     def __init__(self, made: Recorder, optimizer: torch.optim.Optimizer, model: Any) -> None:
-        self.recorder, self.optimizer = made, optimizer
+        super().__init__(made)
+        self.optimizer = optimizer
         self._names = _names(model)
         self._before: tuple[int, dict[str, Any]] | None = None
         self._outer: FrameType | None = None
@@ -99,23 +91,15 @@ class TorchRecorder:
         """The number of the step that comes next."""
         return self.recorder.number
 
-    def __enter__(self) -> Self:
-        self.recorder.open()
+    def _attach(self) -> None:
         self._hooks = [
             self.optimizer.register_step_pre_hook(self._begin),
             self.optimizer.register_step_post_hook(self._end),
         ]
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def _detach(self) -> None:
         for hook in self._hooks:
             hook.remove()
-        self.recorder.__exit__(kind, error, at)
 
     def _params(self) -> dict[str, torch.Tensor]:
         """Every parameter of the optimizer by its name."""
@@ -232,15 +216,13 @@ class TorchRecorder:
 
     def _groups(self) -> dict[str, Group]:
         """The hyperparameters of every parameter."""
-        found: dict[str, Group] = {}
-        made: dict[Any, Group] = {}
-        for group, name, param in self._owned():
-            rule = self._rule(group, name, param)
-            key = id(group), rule, dtype_name(param.dtype)
-            if key not in made:
-                made[key] = Group(_numbers(group), rule)
-            found[name] = made[key]
-        return found
+        numbers = {id(group): _numbers(group) for group in self.optimizer.param_groups}
+        return grouped(
+            {
+                name: (numbers[id(group)], self._rule(group, name, param))
+                for group, name, param in self._owned()
+            }
+        )
 
     def _rule(self, group: dict[str, Any], name: str, param: torch.Tensor) -> Rule | None:
         """What computes the same, if it is known; schedules are taken at the parameter's step."""
@@ -255,17 +237,9 @@ class TorchRecorder:
             return None
         about = About(_numbers(group), dtype_name(real(param.detach()).dtype))
         try:
-            return native.rule_of(_called(self.optimizer), about)
+            return native.rule_of(called(self.optimizer, PUBLIC), about)
         except CheckpointError:
             return None
-
-
-def _called(optimizer: Any) -> str:
-    """The name of an optimizer, as people write it."""
-    cls = type(optimizer)
-    package = cls.__module__.partition(".")[0]
-    public = {"torch": "torch.optim", "samestep": "samestep.torch"}.get(package, cls.__module__)
-    return f"{public}.{cls.__qualname__}"
 
 
 def _names(model: Any) -> dict[int, str]:

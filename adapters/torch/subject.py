@@ -16,7 +16,7 @@ from samestep.parity.subjects.slots import apart, names_by_rule, of_native
 from samestep.parity.subjects.subject import Arrays, Slots, Stepper
 from samestep.parity.subjects.subject import Runner as BaseRunner
 
-from .libraries import LIBRARIES
+from .tables import LIBRARIES
 
 __all__ = ["Runner"]
 

@@ -13,7 +13,7 @@ from samestep.rule import registry
 from . import RECTIFIED, Arguments, Peer
 
 try:  # the one correspondence, of which the converters of states are made too
-    from samestep.torch.libraries import TORCH as NATIVES
+    from samestep.torch.tables import TORCH as NATIVES
 except ImportError:  # without torch there is nothing to be run
     NATIVES = {}
 

@@ -22,7 +22,7 @@ from samestep.checkpoints.description import made
 
 torch = pytest.importorskip("torch")
 adapter = pytest.importorskip("samestep.torch")
-libraries = pytest.importorskip("samestep.torch.libraries")
+libraries = pytest.importorskip("samestep.torch.tables")
 
 SHAPES = {"w": (4, 3), "b": (3,), "conv": (3, 2, 2, 2), "scale": (), "late": (2, 3)}
 BEFORE, AFTER = 30, 10

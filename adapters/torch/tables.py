@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
-from samestep.checkpoints.correspondence import About, Field, Kept, Native
+from samestep.checkpoints.correspondence import About, Field, Kept, Native, always, factored, row
 from samestep.checkpoints.state import CheckpointError
 
 __all__ = ["HEAVYBALL", "LIBRARIES", "OPTIMI", "TORCH", "Library", "Member"]
@@ -32,100 +34,55 @@ def _resolved(about: About) -> Any:
     return EPS[about.dtype] if first is None else first, second
 
 
-def _pair(state: Mapping[str, Any], about: About) -> Any:
-    """Adafactor's averages: per row and column, or per element."""
-    if state.get("variance") is not None:
-        return (state["variance"],)
-    found = state.get("row_var"), state.get("col_var")
-    return None if None in found else found
-
-
-_DECOUPLED = Field(
-    lambda about: "decoupled" if about.numbers["decoupled_weight_decay"] else "l2",
-    lambda value, about: {"decoupled_weight_decay": value == "decoupled"},
-)
-_ON = Field(lambda about: about.numbers["amsgrad"], lambda value, about: {"amsgrad": bool(value)})
-_COMMON = {name: name for name in ("lr", "weight_decay", "maximize")}
-_ADAM = {**_COMMON, "betas": "betas", "eps": "eps"}
-_MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
-_AMSGRAD = {**_MOMENTS, "v_max": "max_exp_avg_sq"}
+_DECOUPLED = {
+    "decay": Field(
+        lambda about: "decoupled" if about.numbers["decoupled_weight_decay"] else "l2",
+        lambda value, _: {"decoupled_weight_decay": value == "decoupled"},
+    )
+}
+_ON = {"amsgrad": Field(lambda about: about.numbers["amsgrad"], lambda v, _: {"amsgrad": bool(v)})}
+_ADAM = "lr weight_decay maximize betas eps"
+_MOMENTS = "m=exp_avg v=exp_avg_sq"
+_AMSGRAD = f"{_MOMENTS} v_max=max_exp_avg_sq"
+_torch = partial(row, like="torch")
 
 TORCH = {
-    "SGD": Native(
+    "SGD": _torch(
         "SGD",
-        {**_COMMON, **{name: name for name in ("momentum", "dampening", "nesterov")}},
-        {"m": "momentum_buffer"},
-        like="torch",
+        "lr weight_decay maximize momentum dampening nesterov",
+        "m=momentum_buffer",
         counts=False,
     ),
-    "RMSprop": Native(
+    "RMSprop": _torch(
         "RMSprop",
-        {**_COMMON, **{name: name for name in ("alpha", "eps", "centered", "momentum")}},
-        {"v": "square_avg", "g": "grad_avg", "m": "momentum_buffer"},
-        like="torch",
+        "lr weight_decay maximize alpha eps centered momentum",
+        "v=square_avg g=grad_avg m=momentum_buffer",
     ),
-    "Adagrad": Native(
+    "Adagrad": _torch(
         "Adagrad",
-        {
-            **_COMMON,
-            "lr_decay": "lr_decay",
-            "eps": "eps",
-            "initial_v": "initial_accumulator_value",
-        },
-        {"v": "sum"},
-        like="torch",
+        "lr weight_decay maximize lr_decay eps initial_v=initial_accumulator_value",
+        "v=sum",
         eager=True,
     ),
-    "Adadelta": Native(
-        "AdaDelta",
-        {**_COMMON, "rho": "rho", "eps": "eps"},
-        {"v": "square_avg", "u": "acc_delta"},
-        like="torch",
+    "Adadelta": _torch("AdaDelta", "lr weight_decay maximize rho eps", "v=square_avg u=acc_delta"),
+    "Adam": _torch(
+        "Adam", _ADAM, _AMSGRAD, fields={**_ON, **_DECOUPLED}, also={"AMSGrad": {"amsgrad": True}}
     ),
-    "Adam": Native(
-        "Adam",
-        {**_ADAM, "amsgrad": _ON, "decay": _DECOUPLED},
-        _AMSGRAD,
-        like="torch",
-        also={"AMSGrad": {"amsgrad": True}},
-    ),
-    "AdamW": Native("AdamW", {**_ADAM, "amsgrad": _ON}, _AMSGRAD, like="torch"),
-    "Adamax": Native("Adamax", _ADAM, {"m": "exp_avg", "u": "exp_inf"}, like="torch"),
-    "NAdam": Native(
+    "AdamW": _torch("AdamW", _ADAM, _AMSGRAD, fields=_ON),
+    "Adamax": _torch("Adamax", _ADAM, "m=exp_avg u=exp_inf"),
+    "NAdam": _torch(
         "NAdam",
-        {**_ADAM, "momentum_decay": "momentum_decay", "decay": _DECOUPLED},
-        {**_MOMENTS, "product": "mu_product"},
-        like="torch",
+        f"{_ADAM} momentum_decay",
+        f"{_MOMENTS} product=mu_product",
+        fields=_DECOUPLED,
     ),
-    "RAdam": Native("RAdam", {**_ADAM, "decay": _DECOUPLED}, _MOMENTS, like="torch"),
-    "Rprop": Native(
-        "Rprop",
-        {name: name for name in ("lr", "maximize", "etas", "step_sizes")},
-        {"prev": "prev", "size": "step_size"},
-        like="torch",
-    ),
-    "Adafactor": Native(
+    "RAdam": _torch("RAdam", _ADAM, _MOMENTS, fields=_DECOUPLED),
+    "Rprop": _torch("Rprop", "lr maximize etas step_sizes", "prev size=step_size"),
+    "Adafactor": _torch(
         "Adafactor",
-        {
-            **_COMMON,
-            "eps": Field(_resolved, _resolution),
-            "clip_threshold": "d",
-            "decay_rate": Field(
-                lambda about: -about.numbers["beta2_decay"],
-                lambda value, about: {"beta2_decay": -value},
-            ),
-        },
-        {
-            "v": Kept(
-                _pair,
-                lambda value, about: (
-                    dict(zip(("row_var", "col_var"), value, strict=True))
-                    if len(value) > 1
-                    else {"variance": value[0]}
-                ),
-            )
-        },
-        like="torch",
+        "lr weight_decay maximize clip_threshold=d decay_rate=-beta2_decay",
+        fields={"eps": Field(_resolved, _resolution)},
+        kept={"v": factored("variance", "row_var", "col_var")},
     ),
 }
 """The optimizers of torch.optim that compute the same as a rule."""
@@ -139,36 +96,24 @@ _NOT_OF_TORCH = {
 }
 
 
-def _debiased(name: str, beta: Callable[[Mapping[str, Any]], float]) -> Kept:
-    """An average that is kept divided by its weight so far."""
+def _debiased(**slots: tuple[str, Callable[[Mapping[str, Any]], float]]) -> dict[str, Kept]:
+    """Averages that are kept divided by their weight so far: name there, and its beta."""
+    return {slot: _divided(name, beta) for slot, (name, beta) in slots.items()}
 
+
+def _divided(name: str, beta: Callable[[Mapping[str, Any]], float]) -> Kept:
     def gathered(about: About) -> float:
         decay = beta(about.numbers)
         return -math.expm1(about.step * math.log(decay)) if decay else 1.0
 
-    def ours(state: Mapping[str, Any], about: About) -> Any:
-        return _scaled(state.get(name), gathered(about))
-
-    return Kept(ours, lambda value, about: {name: _scaled(value, 1 / gathered(about))})
+    return Kept(
+        lambda state, about: _scaled(state.get(name), gathered(about)),
+        lambda value, about: {name: _scaled(value, 1 / gathered(about))},
+    )
 
 
 def _scaled(value: torch.Tensor | None, factor: float) -> torch.Tensor | None:
     return None if value is None else (value.double() * factor).to(value.dtype)
-
-
-def _negative(name: str) -> Kept:
-    return Kept(
-        lambda state, about: None if state.get(name) is None else -state[name],
-        lambda value, about: {name: -value},
-    )
-
-
-def _joined(*names: str) -> Field:
-    """A tuple of ours whose elements have names of their own there."""
-    return Field(
-        lambda about: tuple(about.numbers[name] for name in names),
-        lambda value, about: dict(zip(names, value, strict=True)),
-    )
 
 
 def _relative_decay(about: About) -> Any:
@@ -177,42 +122,13 @@ def _relative_decay(about: About) -> Any:
     return decay / about.numbers["max_lr"] if about.numbers["decouple_lr"] else decay
 
 
+def _absolute_decay(value: Any, about: About) -> dict[str, Any]:
+    relative = about.numbers["decouple_lr"]
+    return {"weight_decay": value * about.numbers["max_lr"] if relative else value}
+
+
 def _optimi_decay(about: About) -> str:
     return "decoupled" if about.numbers["decouple_wd"] or about.numbers["decouple_lr"] else "l2"
-
-
-def _one_way(ours: Callable[[About], Any]) -> Field:
-    """An option of ours, which is compared and never written."""
-    return Field(ours, lambda value, about: {})
-
-
-_OPTIMI_COMMON: dict[str, str | Field] = {
-    "lr": "lr",
-    "weight_decay": Field(
-        _relative_decay,
-        lambda value, about: {
-            "weight_decay": value * about.numbers["max_lr"]
-            if about.numbers["decouple_lr"]
-            else value
-        },
-    ),
-}
-_OPTIMI_ADAM = {
-    **_OPTIMI_COMMON,
-    "betas": _joined("beta1", "beta2"),
-    "eps": "eps",
-    "decay": _one_way(_optimi_decay),
-}
-_NO_RELEASE = {
-    "gradient_release": (
-        False,
-        "each parameter then counts its own steps while its gradient is made; turn it off",
-    )
-}
-_OPTIMI_MOMENTS = {
-    "m": _debiased("exp_avg", lambda group: group["beta1"]),
-    "v": _debiased("exp_avg_sq", lambda group: group["beta2"]),
-}
 
 
 def _optimi_form(about: About) -> str:
@@ -224,50 +140,53 @@ def _optimi_start(about: About) -> str:
     return "gradient" if both else "zero"
 
 
+def _optimi(
+    rule: str, numbers: str, slots: str = "", *, decay: Any = None, kept: Any = None, **more: Any
+) -> Native:
+    counts = more.pop("counts", True)
+    fields = {name: always(value) for name, value in more.items()}
+    fields |= {} if decay is None else {"decay": always(decay)}
+    why = "each parameter then counts its own steps while its gradient is made; turn it off"
+    return row(
+        rule,
+        f"lr {numbers}",
+        slots,
+        fields={"weight_decay": Field(_relative_decay, _absolute_decay), **fields},
+        kept=kept,
+        only={"gradient_release": (False, why)},
+        counts=counts,
+    )
+
+
+_BETA_1, _BETA_2, _BETA_3 = itemgetter("beta1"), itemgetter("beta2"), itemgetter("beta3")
+_OPTIMI_ADAM = partial(
+    _optimi,
+    numbers="betas=beta1,beta2 eps",
+    kept=_debiased(m=("exp_avg", _BETA_1), v=("exp_avg_sq", _BETA_2)),
+    decay=_optimi_decay,
+)
+
 OPTIMI = {
-    "Adam": Native("Adam", _OPTIMI_ADAM, _OPTIMI_MOMENTS, only=_NO_RELEASE),
-    "AdamW": Native("AdamW", _OPTIMI_ADAM, _OPTIMI_MOMENTS, only=_NO_RELEASE),
-    "RAdam": Native(
-        "RAdam",
-        {**_OPTIMI_ADAM, "threshold": _one_way(lambda about: 5.0)},
-        _OPTIMI_MOMENTS,
-        only=_NO_RELEASE,
-    ),
-    "Adan": Native(
+    "Adam": _OPTIMI_ADAM("Adam"),
+    "AdamW": _OPTIMI_ADAM("AdamW"),
+    "RAdam": _OPTIMI_ADAM("RAdam", threshold=5.0),
+    "Adan": _optimi(
         "Adan",
-        {
-            **_OPTIMI_COMMON,
-            "betas": _joined("beta1", "beta2", "beta3"),
-            "eps": "eps",
-            # its adam_wd is noted and never handed on (torch-optimi 0.3.3)
-            "decay": _one_way(lambda about: "proximal"),
-        },
-        {
-            "m": _debiased("exp_avg", lambda group: group["beta1"]),
-            "v": _debiased("exp_avg_diff", lambda group: group["beta2"]),
-            "n": _debiased("exp_avg_sq", lambda group: group["beta3"]),
-            "prev": _negative("prev_grad"),
-        },
-        only=_NO_RELEASE,
+        "betas=beta1,beta2,beta3 eps",
+        "prev=-prev_grad",
+        kept=_debiased(
+            m=("exp_avg", _BETA_1), v=("exp_avg_diff", _BETA_2), n=("exp_avg_sq", _BETA_3)
+        ),
+        decay="proximal",  # its adam_wd is noted and never handed on (torch-optimi 0.3.3)
     ),
-    "Lion": Native(
-        "Lion",
-        {**_OPTIMI_COMMON, "betas": _joined("beta1", "beta2")},
-        {"m": "exp_avg"},
-        only=_NO_RELEASE,
-        counts=False,
-    ),
-    "SGD": Native(
+    "Lion": _optimi("Lion", "betas=beta1,beta2", "m=exp_avg", counts=False),
+    "SGD": _optimi(
         "SGD",
-        {
-            **_OPTIMI_COMMON,
-            "momentum": "momentum",
-            "decay": _one_way(_optimi_decay),
-            "momentum_form": _one_way(_optimi_form),
-            "momentum_start": _one_way(_optimi_start),
-        },
-        {"m": "exp_avg"},
-        only=_NO_RELEASE,
+        "momentum",
+        "m=exp_avg",
+        decay=_optimi_decay,
+        momentum_form=_optimi_form,
+        momentum_start=_optimi_start,
         counts=False,
     ),
 }
@@ -278,11 +197,6 @@ _NOT_OF_OPTIMI = {
     "Ranger": "RAdam inside Lookahead; there the two are one and their averages are interleaved",
 }
 
-_HEAVYBALL_COMMON: dict[str, str | Field] = {
-    "lr": "lr",
-    "weight_decay": "weight_decay",
-    "decay": _one_way(lambda about: "decoupled"),
-}
 _HEAVYBALL_ONLY = {
     **dict.fromkeys(
         ("caution", "cautious_weight_decay", "mars", "palm"),
@@ -292,39 +206,42 @@ _HEAVYBALL_ONLY = {
     "ecc": (None, "state with error correction is not the state alone"),
     "param_ecc": (None, "parameters with error correction are not the parameters alone"),
 }
+_DECAY = {"decay": always("decoupled")}
+
+
+def _beta(place: int) -> Callable[[Mapping[str, Any]], float]:
+    return lambda group: group["betas"][place]
+
 
 HEAVYBALL = {
-    "AdamW": Native(
+    "AdamW": row(
         "AdamW",
-        {**_HEAVYBALL_COMMON, "betas": "betas", "eps": "eps"},
-        {
-            "m": _debiased("update_by_adam_exp_avg_0", lambda group: group["betas"][0]),
-            "v": _debiased("update_by_adam_exp_avg_sq_0", lambda group: group["betas"][1]),
-        },
+        "lr weight_decay betas eps",
+        fields=_DECAY,
+        kept=_debiased(
+            m=("update_by_adam_exp_avg_0", _beta(0)), v=("update_by_adam_exp_avg_sq_0", _beta(1))
+        ),
         only=_HEAVYBALL_ONLY,
     ),
-    "RMSprop": Native(
+    "RMSprop": row(
         "RMSprop",
-        {
-            **_HEAVYBALL_COMMON,
-            "eps": "eps",
-            "bias_correction": _one_way(lambda about: True),
+        "lr weight_decay eps",
+        fields={
+            **_DECAY,
+            "bias_correction": always(True),
             "alpha": Field(
                 lambda about: about.numbers["betas"][1],
                 lambda value, about: {"betas": (about.numbers["betas"][0], value)},
             ),
         },
-        {"v": _debiased("scale_by_exp_avg_sq_exp_avg_sq_0", lambda group: group["betas"][1])},
+        kept=_debiased(v=("scale_by_exp_avg_sq_exp_avg_sq_0", _beta(1))),
         only=_HEAVYBALL_ONLY,
     ),
-    "SGD": Native(
+    "SGD": row(
         "SGD",
-        {
-            **_HEAVYBALL_COMMON,
-            "momentum": "beta",
-            "momentum_start": _one_way(lambda about: "zero"),
-        },
-        {"m": "heavyball_momentum_momentum_0"},
+        "lr weight_decay momentum=beta",
+        "m=heavyball_momentum_momentum_0",
+        fields={**_DECAY, "momentum_start": always("zero")},
         only=_HEAVYBALL_ONLY,
     ),
 }
