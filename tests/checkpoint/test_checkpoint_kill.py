@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no SIGKILL and no fork"),
 ]
 
-KILLS = 250
+KILLS = [100, pytest.param(250, marks=pytest.mark.thorough)]
 """Of each of the two kinds of file."""
 SIZE, NAMES = 6_000, tuple("abcde")
 SHARD = 100_000
@@ -164,15 +164,16 @@ def trial(folder: Path, shard: int, kills: int, *arguments: str) -> None:
     assert number(path) == done
 
 
+@pytest.mark.parametrize("kills", KILLS)
 @pytest.mark.parametrize("shard", [0, SHARD])
-def test_a_kill_at_any_moment_leaves_the_old_checkpoint_or_the_new_one(tmp_path, shard):
-    trial(tmp_path, shard, KILLS)
+def test_a_kill_at_any_moment_leaves_the_old_checkpoint_or_the_new_one(tmp_path, shard, kills):
+    trial(tmp_path, shard, kills)
 
 
 @pytest.mark.parametrize("shard", [0, SHARD])
 def test_writing_in_place_would_be_noticed(tmp_path, shard):
     with pytest.raises((CheckpointError, AssertionError, FileNotFoundError)):
-        trial(tmp_path, shard, KILLS, "in place")
+        trial(tmp_path, shard, 100, "in place")
 
 
 @pytest.mark.parametrize("shard", [0, SHARD])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,41 +34,60 @@ def test_an_unknown_command_is_refused() -> None:
     assert done.exit_code == REFUSED and "No such command 'report'" in done.output
 
 
-def run(words: list[str], *missing: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, where some packages cannot be imported."""
-    code = (
-        f"import sys; sys.modules.update(dict.fromkeys({missing!r})); "
-        f"sys.argv = ['samestep', *{words!r}]\n"
-        "from samestep.command_line.main import main; main()"
-    )
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+RUN = """
+import contextlib, io, json, os, sys
+from samestep.command_line.main import main
+
+for missing, words in json.loads(sys.argv[1]):
+    if os.fork():
+        os.wait()
+        continue
+    sys.modules.update(dict.fromkeys(missing))
+    sys.argv, out, err, code = ["samestep", *words], io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as exit:
+            code = exit.code
+    print(json.dumps([code, out.getvalue(), err.getvalue(), os.listdir()]), flush=True)
+    os._exit(0)
+"""
+"""Runs command lines, each in a fork where some packages cannot be imported."""
+Outcome = tuple[int, str, str, list[str]]
+"""Exit code, output, errors and files."""
+MISSING = {
+    **{package: ["demo"] for package in ("click", "rich", "jinja2", "sklearn")},
+    "matplotlib": ["bench"],
+    "rich, for list": ["list"],
+    "jinja2, for parity": ["parity", "samestep:SGD", "samestep:SGD", "--html", "page.html"],
+}
 
 
-def test_help_needs_click_alone() -> None:
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """The outcome of every command line, all from one process."""
     others = [package for package in PACKAGES if package != "click"]
-    done = run(["--help"], *others, "torch", "jax", "mlx")
+    help_alone = ([*others, "torch", "jax", "mlx"], ["--help"])
+    asked = [help_alone, *(([name.partition(",")[0]], words) for name, words in MISSING.items())]
+    command = [sys.executable, "-c", RUN, json.dumps(asked)]
+    folder = tmp_path_factory.mktemp("empty")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "parity" in done.stdout
+    return dict(zip(["help", *MISSING], map(json.loads, done.stdout.splitlines()), strict=True))
 
 
-@pytest.mark.parametrize(
-    ("package", "words"),
-    [
-        *((package, ["demo"]) for package in ("click", "rich", "jinja2", "sklearn")),
-        ("matplotlib", ["bench"]),
-        ("rich", ["list"]),
-        ("jinja2", ["parity", "samestep:SGD", "samestep:SGD", "--html", "page.html"]),
-    ],
-    ids=lambda value: value if isinstance(value, str) else value[0],
-)
-def test_a_missing_package_is_a_sentence(
-    package: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    done = run(words, package)
-    assert done.returncode == REFUSED
-    assert done.stderr.splitlines()[-1] == (
+def test_help_needs_click_alone(outcomes: dict[str, Outcome]) -> None:
+    code, out, err, _ = outcomes["help"]
+    assert code == 0, err
+    assert "parity" in out
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_missing_package_is_a_sentence(outcomes: dict[str, Outcome], name: str) -> None:
+    code, _, err, files = outcomes[name]
+    package = name.partition(",")[0]
+    assert (code, files) == (REFUSED, [])
+    assert err.splitlines()[-1] == (
         f'samestep needs {package}, which is not installed: pip install "samestep[demo]"'
     )
-    assert "Traceback" not in done.stderr and not [*tmp_path.iterdir()]
+    assert "Traceback" not in err
