@@ -15,6 +15,7 @@ from samestep.spelling import unknown
 
 __all__ = [
     "FILE",
+    "NOT_A_FOLDER",
     "Finite",
     "as_json",
     "known_names",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 FILE = click.Path(path_type=Path)
+NOT_A_FOLDER = click.Path(dir_okay=False, path_type=Path)
 FRAMEWORKS = {"torch": "torch", "jax": "jax", "optax": "jax", "mlx": "mlx"}
 """The extra that installs each framework, by import name."""
 

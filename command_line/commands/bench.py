@@ -52,9 +52,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 def _named(option: str) -> Callable[..., Any]:
     """An option of names, all of which are taken by default."""
     what = NAMED[option][0].capitalize()
-    return click.option(
-        f"--{option}", default=None, metavar="NAME,...", help=f"{what}s; all by default."
-    )
+    return click.option(f"--{option}", metavar="NAME,...", help=f"{what}s; all by default.")
 
 
 @click.command()
@@ -69,12 +67,8 @@ def _named(option: str) -> Callable[..., Any]:
 @_named("models")
 @_named("dtypes")
 @_named("executions")
-@click.option(
-    "--rounds", default=None, type=click.IntRange(min=1), help="Steps per side; 15 by default."
-)
-@click.option(
-    "--threads", default=None, type=click.IntRange(min=1), help="Cores to use; all by default."
-)
+@click.option("--rounds", type=click.IntRange(min=1), help="Steps per side; 15 by default.")
+@click.option("--threads", type=click.IntRange(min=1), help="Cores to use; all by default.")
 @click.option("--quick", is_flag=True, help="One small model, two rules, three rounds.")
 @click.option(
     "--out",

@@ -14,11 +14,10 @@ __all__ = ["command"]
 
 @click.command()
 @click.argument("source", metavar="IN", type=click.Path(exists=True, path_type=Path))
-@click.argument("out", metavar="OUT", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("out", metavar="OUT", type=options.NOT_A_FOLDER)
 @click.option(
     "--map",
     "mapping",
-    default=None,
     metavar="FILE",
     help="A TOML file of the map to other names and shapes, or layers such as torch:flax.",
 )
@@ -31,20 +30,17 @@ __all__ = ["command"]
 )
 @click.option(
     "--rule",
-    default=None,
     metavar="NAME",
     help="The optimizer, if the file does not say: AdamW, optimi.AdamW, "
     "\"AdamW(like='mlx', weight_decay=0.1)\".",
 )
 @click.option(
     "--max-shard-bytes",
-    default=None,
     type=click.IntRange(min=1),
     help="Spread a checkpoint over files of at most so many bytes.",
 )
 @click.option(
     "--order",
-    default=None,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="For --to torch, which goes by places: the order of the model's parameters. A file of "

@@ -82,14 +82,11 @@ REASONS = (
     "--out",
     default=Path("samestep-demo.html"),
     show_default=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.NOT_A_FOLDER,
     help="The page to write.",
 )
 @click.option(
-    "--frameworks",
-    default=None,
-    metavar="NAME,NAME,...",
-    help="Frameworks to run next to NumPy; all by default.",
+    "--frameworks", metavar="NAME,NAME,...", help="Frameworks to run next to NumPy; all by default."
 )
 @click.option("--open", "opens", is_flag=True, help="Show the page in a browser.")
 def command(steps: int, out: Path, frameworks: str | None, opens: bool) -> None:

@@ -42,10 +42,9 @@ RIGHT = ("bytes", "norm", "non-finite", "arrays", "elements")
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@click.option("--slots", default=None, metavar="NAME,NAME,...", help="Slots; all by default.")
+@click.option("--slots", metavar="NAME,NAME,...", help="Slots; all by default.")
 @click.option(
     "--parameter",
-    default=None,
     metavar="PATTERN",
     help="Only parameters like this, one by one: 'layers.*.weight'; '*' shows all.",
 )

@@ -8,7 +8,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,46 +42,33 @@ ARGUED = "--set {side}.NAME=VALUE gives it what it needs; --traceback shows wher
     help="An argument: a.lr=1e-4, b.learning_rate=1e-4; without a side it is for both. A "
     "schedule is a call: lr='samestep.schedules.CosineDecay(0.1, 100)'.",
 )
-@click.option(
-    "--steps", default=None, type=click.IntRange(min=3), help="Number of steps; 40 by default."
-)
-@click.option("--seed", default=None, type=click.IntRange(min=0), help="Seed of the gradients.")
+@click.option("--steps", type=click.IntRange(min=3), help="Number of steps; 40 by default.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the gradients.")
 @click.option(
     "--dtype",
-    default=None,
     type=click.Choice(["float32", "float64"]),
     help="Dtype of the parameters; float64 by default if both sides have it.",
 )
 @click.option(
     "--ulp",
-    default=None,
     type=options.Finite(min=0),
     help="Units in the last place by which they may differ and still agree.",
 )
 @click.option(
-    "--html",
-    default=None,
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the report as a page, which is one file.",
+    "--html", type=options.NOT_A_FOLDER, help="Write the report as a page, which is one file."
 )
 @options.as_json
 @click.option("--traceback", is_flag=True, help="If the comparison fails, show where.")
 @click.option("--all", "every", is_flag=True, help="Compare all libraries, without A and B.")
-@click.option("--only", default=None, metavar="NAME,...", help="With --all: these optimizers.")
+@click.option("--only", metavar="NAME,...", help="With --all: these optimizers.")
 @click.option(
     "--with",
     "others",
-    default=None,
     metavar="MODULE,...",
     help="With --all: compare the optimizers of these modules too, such as holocron.optim.",
 )
 @click.option(
-    "--write",
-    default=None,
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="With --all: write the matrix as Markdown.",
+    "--write", type=options.NOT_A_FOLDER, help="With --all: write the matrix as Markdown."
 )
 def command(every: bool, **asked: Any) -> None:
     """Say whether the optimizers A and B take the same steps, and if not, what differs.

@@ -27,8 +27,8 @@ MOST = 12
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=options.FILE)
-@click.option("--rule", default=None, metavar="NAME", help="The rule; by default the recorded one.")
-@click.option("--like", default=None, metavar="NAME", help="Its dialect: torch, optax, mlx.")
+@click.option("--rule", metavar="NAME", help="The rule; by default the recorded one.")
+@click.option("--like", metavar="NAME", help="Its dialect: torch, optax, mlx.")
 @click.option(
     "--set",
     "settings",
@@ -38,14 +38,12 @@ MOST = 12
 )
 @click.option(
     "--ulp",
-    default=None,
     type=options.Finite(min=0),
     help="Units in the last place that a step may be off; by default what rounding explains.",
 )
 @click.option(
     "--against",
     "other",
-    default=None,
     metavar="FILE",
     type=options.FILE,
     help="Another recording of the same run: did gradients or optimizer differ first?",
@@ -53,13 +51,11 @@ MOST = 12
 @click.option(
     "--map",
     "mapping",
-    default=None,
     metavar="FILE",
     help="With --against: a TOML file, or layers such as torch:flax, from FILE to the other.",
 )
 @click.option(
     "--tolerance",
-    default=None,
     type=options.Finite(min=0, min_open=True),
     help="With --against: how far gradients may be apart, relative to the largest.",
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from samestep.checkpoints import Checkpoint
+from samestep.checkpoints import Checkpoint, CheckpointError
+from samestep.checkpoints.correspondence import Native
 from samestep.checkpoints.description import Description, made
 from samestep.declaration import Hyper
 from samestep.rule import registry
@@ -15,6 +16,7 @@ __all__ = [
     "bytes_words",
     "few",
     "in_bytes",
+    "native_classes",
     "rule_facts",
     "rule_words",
     "rules_of",
@@ -88,6 +90,38 @@ def _dialect(description: Description) -> str | None:
         )
     }
     return max(told, key=lambda name: len(told[name]), default=None)
+
+
+def native_classes(
+    saved: Checkpoint, named: str | None, library: str, table: Mapping[str, Native]
+) -> list[str]:
+    """The classes of a library that compute the rule of a checkpoint, the likeliest first.
+
+    Args:
+        saved: the checkpoint.
+        named: the class that the user has named, if any; it is then the only one.
+        library: its module, such as ``torch.optim``.
+        table: what is known of its classes.
+
+    Raises:
+        CheckpointError: there is none, or the checkpoint has several rules.
+    """
+    rules = list(dict.fromkeys(own.rule["name"] for own in saved.parameters.values()))
+    if len(rules) != 1:
+        raise CheckpointError(
+            f"it has the state of {', '.join(rules) or 'no parameters'}; an optimizer of "
+            f"{library} computes one rule"
+        )
+    (rule,) = rules
+    named = named and named.rpartition(".")[2]
+    known = [cls for cls, own in table.items() if rule in (own.rule, *own.also)]
+    if not known or (named and named not in table):
+        raise CheckpointError(
+            f"{library} has no class that computes {named or rule} here; there are "
+            f"{', '.join(table)}. samestep.{library.partition('.')[0]}.{rule} reads the checkpoint "
+            "itself: samestep.load(path, optimizer, model)"
+        )
+    return [named] if named else sorted(known, key=lambda cls: cls != rule)
 
 
 def schedules(description: Description) -> Iterator[str]:

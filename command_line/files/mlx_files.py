@@ -17,6 +17,7 @@ from samestep.checkpoints.correspondence import About
 from samestep.checkpoints.description import made
 from samestep.rule import Rule, registry
 
+from .descriptions import native_classes
 from .kinds import MLX_ENTRIES
 from .nesting import nested
 
@@ -146,22 +147,9 @@ def to_mlx(saved: Checkpoint, named: str | None) -> tuple[dict[str, Any], str]:
     """
     from samestep.mlx.natives import MLX
 
-    rules = list(dict.fromkeys(own.rule["name"] for own in saved.parameters.values()))
-    if len(rules) != 1:
-        raise CheckpointError(
-            f"it has the state of {', '.join(rules) or 'no parameters'}; an optimizer of "
-            "mlx.optimizers computes one rule"
-        )
-    named = named and named.rpartition(".")[2]
-    known = [cls for cls, own in MLX.items() if rules[0] in (own.rule, *own.also)]
-    if not known or (named and named not in MLX):
-        raise CheckpointError(
-            f"mlx.optimizers has no class that computes {named or rules[0]} here; there are "
-            f"{', '.join(MLX)}. samestep.mlx.{rules[0]} reads the checkpoint itself: "
-            "samestep.load(path, optimizer, model)"
-        )
+    name, *_ = native_classes(saved, named, "mlx.optimizers", MLX)
     _refuse_wide(saved)
-    return _flat_state(saved, named or known[0])
+    return _flat_state(saved, name)
 
 
 def _refuse_wide(saved: Checkpoint) -> None:

@@ -17,6 +17,8 @@ from samestep.checkpoints.description import made
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
+from .descriptions import native_classes
+
 __all__ = [
     "classes_of",
     "described",
@@ -294,24 +296,9 @@ def to_torch(saved: Checkpoint, named: str | None) -> tuple[dict[str, Any], str]
     """
     from samestep.torch.tables import LIBRARIES
 
-    table = LIBRARIES["torch"].table
-    rules = list(dict.fromkeys(own.rule["name"] for own in saved.parameters.values()))
-    if len(rules) != 1:
-        raise CheckpointError(
-            f"it has the state of {', '.join(rules) or 'no parameters'}; an optimizer of "
-            "torch.optim computes one rule"
-        )
-    named = named and named.rpartition(".")[2]
-    known = [cls for cls, own in table.items() if rules[0] in (own.rule, *own.also)]
-    known.sort(key=lambda cls: cls != rules[0])
-    if not known or (named and named not in table):
-        raise CheckpointError(
-            f"torch.optim has no class that computes {named or rules[0]} here; there are "
-            f"{', '.join(table)}. samestep.torch.{rules[0]} reads the checkpoint itself: "
-            "samestep.load(path, optimizer)"
-        )
+    known = native_classes(saved, named, "torch.optim", LIBRARIES["torch"].table)
     reasons = []
-    for cls in [named] if named else known:
+    for cls in known:
         try:
             return _state_dict(saved, cls), f"torch.optim.{cls}"
         except (CheckpointError, TypeError, ValueError) as error:

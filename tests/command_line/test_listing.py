@@ -23,7 +23,7 @@ from samestep.command_line.main import commands
 from samestep.command_line.report import Report
 from samestep.command_line.terminal import print_report
 from samestep.conformance.harness.settings import all_rules
-from samestep.declaration import Hyper, Option
+from samestep.declaration import Option
 from samestep.rule import Rule, registry
 
 ROOT = Path(samestep.__file__).parent.parent
@@ -305,34 +305,6 @@ def test_mistakes_are_refused(arguments: list[str], sentence: str) -> None:
     result = command(*arguments)
     assert result.exit_code == REFUSED
     assert sentence in " ".join(result.output.split())
-
-
-# Nothing is missing
-
-
-@named(RULES)
-def test_a_rule_has_a_source_and_every_number_a_unit(rule: type[Rule]) -> None:
-    assert re.search(
-        r"^Source: \S", "\n".join(map(str.strip, (rule.__doc__ or "").splitlines())), re.M
-    )
-    for field in rule.fields().values():
-        if isinstance(field, Hyper):
-            assert field.unit.strip(), field.name
-
-
-@named(RULES)
-def test_a_rule_has_an_agreement_figure(rule: type[Rule]) -> None:
-    page = ROOT / "docs" / "pages" / "agreement.md"
-    if not page.exists():
-        pytest.skip("samestep is installed, not a checkout")
-    found = re.search(
-        r"<!-- agreement -->\n(.*?)<!-- /agreement -->", page.read_text(encoding="utf-8"), re.S
-    )
-    assert found
-    row = re.search(rf"^\| {rule.__name__} \|(.*)\|$", found[1], re.M)
-    assert row, "make agreement writes the table"
-    for figure in row[1].split("|"):
-        assert float(figure.strip(" *")) >= 0
 
 
 # The same on the documentation's pages
