@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ __all__ = ["markdown"]
 
 SIGNS = "\\`*_<>|[]"
 """Characters that Markdown gives a meaning."""
+BAR = re.compile(r"(?<!\\)\|")
+"""A bar that would end the cell of a table, as code has it."""
 
 
 def markdown(report: Report) -> str:
@@ -52,7 +55,7 @@ def _table(table: Table) -> list[str]:
     if not table.rows:
         return []
     ruler = ["---:" if name in table.right else "---" for name in table.columns]
-    cells = [[_text(cell) for cell in row] for row in table.rows]
+    cells = [[BAR.sub(r"\\|", _text(cell)) for cell in row] for row in table.rows]
     lines = [f"| {' | '.join(line)} |" for line in ([*map(str, table.columns)], ruler, *cells)]
     return [*([f"### {table.title}", ""] if table.title else []), *lines, ""]
 
@@ -60,7 +63,7 @@ def _table(table: Table) -> list[str]:
 SHOWN: Mapping[type, Callable[[Any], Sequence[str] | Iterator[str]]] = {
     Heading: lambda it: [f"## {it.text}", ""],
     Line: lambda it: [str(it.parts), ""],
-    Code: lambda it: [f"```sh\n{it.text}\n```", ""],
+    Code: lambda it: [f"```{it.language}\n{it.text}\n```", ""],
     Bullets: _bullets,
     Table: _table,
 }

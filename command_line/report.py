@@ -12,6 +12,7 @@ __all__ = [
     "GAP",
     "Bullets",
     "Cards",
+    "Cell",
     "Chart",
     "Charts",
     "Code",
@@ -106,9 +107,10 @@ class Line(Block):
 
 @dataclass(frozen=True)
 class Code(Block):
-    """A command line."""
+    """A command line, or text whose lines stay as they are."""
 
     text: str
+    language: str = "sh"
 
 
 @dataclass(frozen=True)

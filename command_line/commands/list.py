@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -18,7 +18,17 @@ from samestep.command_line.differences import (
     differences,
     wrapped,
 )
-from samestep.command_line.report import GAP, Line, Report, Table, show
+from samestep.command_line.report import (
+    GAP,
+    Cell,
+    Code,
+    Heading,
+    Line,
+    Report,
+    Table,
+    Words,
+    show,
+)
 from samestep.declaration import Hyper, Option, Shared, Slot
 from samestep.documentation import page
 from samestep.rule import Rule, registry
@@ -79,27 +89,28 @@ def rule_report(name: str) -> Report:
     rule = _example(registry[name])
     numbers, choices = _by_kind(rule)
     sizes = {slot: f"{size:.3g}" for slot, size in state_bytes(rule).items()}
-    tables: dict[tuple[str, ...], list[tuple[str, ...]]] = {
+    tables: dict[tuple[str, ...], list[tuple[Cell, ...]]] = {
         ("hyperparameter", "default", "range", "unit", "meaning"): [
-            (number.name, str(number.default), number.range, number.unit, number.meaning)
+            (*_codes(number.name, repr(number.default)), number.range, number.unit, number.meaning)
             for number in numbers.values()
         ],
         ("option", "default", "range", "meaning"): [
-            (choice.name, repr(choice.default), choice.range, choice.meaning)
+            (*_codes(choice.name, repr(choice.default)), choice.range, choice.meaning)
             for choice in choices.values()
         ],
         ("state", "meaning", "kept", "bytes per element"): [
-            (slot, declared.meaning, _when(declared), sizes.get(slot, ""))
+            (*_codes(slot), declared.meaning, _when(declared), sizes.get(slot, ""))
             for slot, declared in _kept(rule).items()
         ],
         ("like", "computes what this does", "values that differ", "note"): [
-            (like, preset.of, _assigned(changed(type(rule), like)) or "none", preset.note)
+            (*_codes(like), preset.of, _differing(changed(type(rule), like)), preset.note)
             for like, preset in rule.dialects.items()
         ],
     }
     right = ("bytes per element",)
     shown = [Table(names, rows, right=right, frame="grid") for names, rows in tables.items()]
-    return Report([Line(page(registry[name]), whole=True), GAP, *shown])
+    text = Code(page(registry[name]), language="text")
+    return Report([Heading(name, on="markdown"), text, GAP, *shown])
 
 
 def differences_report(name: str) -> Report:
@@ -153,6 +164,14 @@ def _percent(share: float) -> str:
 
 def _assigned(values: Mapping[str, Any], separator: str = ", ") -> str:
     return separator.join(f"{name}={value!r}" for name, value in values.items())
+
+
+def _codes(*texts: str) -> Iterator[Words]:
+    return (Words(text, "code") for text in texts)
+
+
+def _differing(values: Mapping[str, Any]) -> Cell:
+    return Words(_assigned(values), "code") if values else "none"
 
 
 def _by_kind(rule: Rule) -> tuple[dict[str, Hyper], dict[str, Option]]:
