@@ -94,15 +94,24 @@ class Composed(Declared, root=True):
         Raises:
             TypeError, ValueError: as in the constructor.
         """
-        chosen = presets.chosen(self.name, self._presets(), changes.pop("like", None))
+        like = changes.pop("like", None)
+        chosen = {} if like is None else presets.chosen(self.name, self._presets(), like)
         given = {**chosen, **changes}
         own = {*self._hypers, "mask", "groups"}
         below = {n: given.pop(n) for n in [*given] if self._through and n not in own}
-        inside = [rule.replace(**below) if below else rule for rule in self.inside]
-        values = {**self._values, **self.groups.arguments(), **given}
-        if tuple(values.get("quirks", ())) != self.quirks:
-            return cast(Self, self.published()(*inside, **values))
-        return type(self)(*inside, **{n: v for n, v in values.items() if n != "quirks"})
+        inside = tuple(rule.replace(**below) if below else rule for rule in self.inside)
+        quirks = given.pop("quirks", None)
+        made = cast("Rule", object.__new__(self._with_quirks(None, quirks)))
+        self._refuse_unknown(given)
+        chooses = {n: given.pop(n) for n in ("mask", "groups") if n in given}
+        groups = Groups(self.name, **{**self.groups.arguments(), **chooses})
+        values = {n: v for n, v in self._values.items() if n != "quirks"}
+        for name, value in given.items():
+            if value is not values[name] or self.has_arrays:  # which may be written into
+                values[name] = self._hypers[name].validated(self.name, value)
+        made._store(made._with_names(values), inside, groups if chooses else self.groups)
+        made._refuse()
+        return cast(Self, made)
 
     def map_numbers(self, function: Callable[[Any], Any]) -> Self:
         """A copy with ``function`` applied to every number."""

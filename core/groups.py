@@ -133,6 +133,8 @@ class Groups:
 
     def check(self, rule: Rule) -> None:
         """Raise if a group changes a value that all parameters of a rule share."""
+        if not self.groups:
+            return
         fields = rule.all_fields()
         numbers = ", ".join(
             n for n, field in fields.items() if isinstance(field, Hyper) and not field.whole

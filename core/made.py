@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from . import dialects as presets
@@ -147,20 +146,25 @@ class Declared:
 
     @classmethod
     def _bind(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments by name, or an error that says which name was meant."""
-        takes = cls.__signature__.parameters
-        for name, value in kwargs.items():
-            if name not in takes:
-                raise TypeError(
-                    f"{cls.__name__}({name}={value!r}): there is no {name}; {cls.__name__} "
-                    f"takes {', '.join(takes)}{did_you_mean(ELSEWHERE.get(name, name), takes)}"
-                )
+        """The arguments by name, or an error with the signature."""
+        cls._refuse_unknown(kwargs)
         try:
             return dict(cls.__signature__.bind(*args, **kwargs).arguments)
         except TypeError as error:
             raise TypeError(
                 f"{cls.__name__}: {error}; the signature is {cls.__name__}{cls.__signature__}"
             ) from None
+
+    @classmethod
+    def _refuse_unknown(cls, given: dict[str, Any]) -> None:
+        """Raise for an argument that there is not, and say which name was meant."""
+        takes = cls.__signature__.parameters
+        for name, value in given.items():
+            if name not in takes:
+                raise TypeError(
+                    f"{cls.__name__}({name}={value!r}): there is no {name}; {cls.__name__} "
+                    f"takes {', '.join(takes)}{did_you_mean(ELSEWHERE.get(name, name), takes)}"
+                )
 
     @classmethod
     def _given(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], Groups]:
@@ -171,7 +175,12 @@ class Declared:
         like = presets.chosen(name, presets.values(cls), bound.pop("like", None))
         values = {n: f.default for n, f in cls._hypers.items()} | like | bound
         valid = {n: f.validated(name, values[n]) for n, f in cls._hypers.items()}
-        return valid | ({"quirks": cls.quirks} if cls.quirks else {}), groups
+        return cls._with_names(valid), groups
+
+    @classmethod
+    def _with_names(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The values, and the names of the class's quirks if it has any."""
+        return {**values, "quirks": cls.quirks} if cls.quirks else values
 
     @classmethod
     def fields(cls) -> dict[str, Hyper | Option]:
@@ -189,6 +198,9 @@ def _refuse_clashes(cls: type[Declared]) -> None:
             raise TypeError(f"{cls.__name__} declares {name!r} twice, or it is a reserved name")
     if not (cls._holds or cls._shared_part or "lr" in cls._hypers):
         raise TypeError(f"{cls.__name__} declares no lr; every rule has a step size")
-    needs = cast("type[Rule]", cls).needs
-    if not isinstance(needs, (property, cached_property)) and needs not in NEEDS:
-        raise TypeError(f"{cls.__name__}.needs is {needs!r}; it must be one of {NEEDS}")
+    word = "reads" if cls._holds else "needs"
+    need = getattr(cls, word, NEEDS[0])
+    if cls._holds and isinstance(vars(cls).get("needs"), str):
+        raise TypeError(f"{cls.__name__} declares needs; a wrapper declares reads")
+    if need not in NEEDS:
+        raise TypeError(f"{cls.__name__}.{word} is {need!r}; it must be one of {NEEDS}")

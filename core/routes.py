@@ -14,7 +14,6 @@ wrappers go around it, and its state is one state.
 from __future__ import annotations
 
 import inspect
-from functools import cached_property
 from typing import Any, Self
 
 from .arrays import listed
@@ -128,11 +127,6 @@ class Route(Rule, register=False):
     @property
     def _summing(self) -> Rule:
         return max(self.inside, key=lambda rule: rule.phases)
-
-    @cached_property
-    def phases(self) -> int:
-        """The phases of the rule that sums over its parameters, if there is one."""
-        return self._summing.phases
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """The coefficients of the rule that sums over its parameters."""

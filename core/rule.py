@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from functools import cached_property
 from operator import is_
 from typing import Any, ClassVar, Self
@@ -15,6 +17,8 @@ from .made import SHAPED, registry
 from .whole import State
 
 __all__ = ["Rule", "State", "registry"]
+
+Redirect = Callable[[Any, Any], Any]
 
 
 class Rule(Composed, root=True):
@@ -62,12 +66,13 @@ class Rule(Composed, root=True):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         values, groups = self._given((*self.inside, *args), kwargs)
         self._store(values, self.inside, groups)
+        self._refuse()
+
+    def _refuse(self) -> None:
+        """Raise for values that do not go together, each valid by itself."""
         self._refuse_combinations()
         self.groups.check(self)
-        self._refuse_stray_dtypes()
-
-    def _refuse_stray_dtypes(self) -> None:
-        dtype: Any = self.hypers.get("state_dtype")
+        dtype: Any = self._values.get("state_dtype")
         for slot in dict(dtype) if isinstance(dtype, tuple) else ():
             if slot not in self.declared_slots():
                 raise ValueError(
@@ -120,6 +125,11 @@ class Rule(Composed, root=True):
 
     # What is derived.
 
+    @property
+    def _own_need(self) -> str:
+        """What the rule itself reads, without the rules inside."""
+        return str(self.needs)
+
     @cached_property
     def reduces(self) -> bool:
         """Whether a step needs sums over all parameters."""
@@ -128,26 +138,30 @@ class Rule(Composed, root=True):
     @cached_property
     def phases(self) -> int:
         """The number of sums over all parameters that a step needs, one after another."""
-        return int(self.reduces)
+        return int(self._own_need == "tree") + sum(rule.phases for rule in self.inside)
 
     @cached_property
     def sees_axes(self) -> bool:
         """Whether a parameter's shape matters; otherwise the parameter may be a vector."""
-        return self.needs in SHAPED
+        return self._own_need in SHAPED or any(rule.sees_axes for rule in self._through)
 
     @property
     def divides(self) -> bool:
         """Whether a step is a direction and then a descent, so that a wrapper can come between."""
-        return type(self).step is Rule.step
+        own = "redirect" in inspect.signature(type(self).step).parameters
+        return own and all(rule.divides for rule in self.inside)
 
     @property
     def branches(self) -> tuple[Rule, ...]:
-        """The rules that parameters may have: this rule; in a route, several."""
-        return (self,)
+        """The rules that parameters may have: this rule, or this rule around each of a route's."""
+        below = tuple(branch for rule in self.inside for branch in rule.branches)
+        if below == self.inside:
+            return (self,)
+        return tuple(self._copy(self._values, (rule,)) for rule in below)
 
     def branch(self, path: str, shape: Any) -> int:
         """Index in ``branches`` of the rule of a parameter."""
-        return 0
+        return max((rule.branch(path, shape) for rule in self.inside), default=0)
 
     def table(self, params: Any) -> str:
         """A table of the parameters: the rule of each, the reason, and the bytes of its state.
@@ -209,28 +223,32 @@ class Rule(Composed, root=True):
         grad = -grad if self.maximize else grad
         return decay_families.decayed_gradient(self.decay, grad, param, s)
 
-    def directed(
-        self, xp: Any, grad: Any, param: Any, state: Any, s: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        """``direction`` on the prepared gradient, and the new slots."""
-        direction, slots = self.direction(xp, grad, param, state, s)
-        if tuple(direction.shape) != tuple(param.shape):
-            raise ValueError(
-                f"{self.name}.direction returned an array of shape {tuple(direction.shape)} for a "
-                f"parameter of shape {tuple(param.shape)}; they must be equal"
-            )
-        return direction, slots
-
     def descended(self, param: Any, direction: Any, s: Any) -> Any:
         """The parameter after a step against a direction, with weight decay."""
         if self.decay == "in_update" and not self.decays_inside:
             direction = decay_families.decayed_direction(self.decay, direction, param, s)
         return decay_families.descend(param, direction, s)
 
-    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
-        """Prepare the gradient, take the direction, descend; arrays in the compute dtype."""
+    def step(
+        self, xp: Any, grad: Any, param: Any, state: Any, s: Any, redirect: Redirect | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Prepare the gradient, take the direction, descend; arrays in the compute dtype.
+
+        Args:
+            xp: array namespace.
+            grad, param: arrays of one shape.
+            state: the slots, and the shared state.
+            s: the coefficients.
+            redirect: makes another direction of the direction and of the prepared gradient.
+        """
         grad = self.prepared(xp, grad, param, state, s)
-        direction, slots = self.directed(xp, grad, param, state, s)
+        direction, slots = self.direction(xp, grad, param, state, s)
+        if tuple(direction.shape) != tuple(param.shape):
+            raise ValueError(
+                f"{self.name}.direction returned an array of shape {tuple(direction.shape)} for a "
+                f"parameter of shape {tuple(param.shape)}; they must be equal"
+            )
+        direction = direction if redirect is None else redirect(direction, grad)
         return self.descended(param, direction, s), slots
 
     def gather(

@@ -1,18 +1,16 @@
 """A rule around another rule.
 
-A wrapper declares fields and slots in its class body and defines ``prepare`` or ``step``. It holds
-the wrapped rule as ``self.rule`` and forwards these members to it:
+A wrapper declares fields and slots in its class body and defines ``prepare``, ``redirect`` or
+``step``. It holds the wrapped rule as ``self.rule`` and forwards six members to it:
 
 | member | in the wrapper |
 |---|---|
 | ``coefficients`` | its own numbers and ``scalars``; ``s.inner`` are the wrapped rule's |
-| ``step``, ``prepared`` | passes the prepared gradient on, with ``s.inner`` |
-| ``directed``, ``descended`` | the wrapped rule's, for a wrapper that comes between the two |
+| ``step`` | the wrapped rule's step, with the prepared gradient and the redirected direction |
 | ``gather``, ``summed`` | the wrapper's own sum first, then the wrapped rule's sums |
-| ``needs``, ``phases``, ``sees_axes``, ``divides``, ``min_ndim`` | the needs of both |
-| ``branches``, ``branch`` | the wrapper around each rule of a route |
+| ``needs``, ``min_ndim`` | the needs of both |
 
-Everything else, from ``replace`` to ``slots``, is in ``composed`` for every kind of rule.
+Everything else, from ``replace`` to ``branches``, is the same for every rule with rules inside.
 """
 
 from __future__ import annotations
@@ -20,8 +18,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .made import NEEDS, SHAPED
-from .rule import Rule
+from .made import NEEDS
+from .rule import Redirect, Rule
 
 __all__ = ["Wrapper"]
 
@@ -29,11 +27,11 @@ __all__ = ["Wrapper"]
 class Wrapper(Rule, register=False):
     """A rule around another rule. It has the wrapped rule's hyperparameters in addition to its own.
 
-    A subclass declares its own hyperparameters and defines ``prepare``, which changes the gradient
-    before the wrapped rule gets it, or ``step``. A wrapper that reads the tree defines ``local``
-    and ``combine``; its sums come before the wrapped rule's sums. The wrapped rule's
-    hyperparameters can be read and replaced through the wrapper. Everything else is read from
-    ``self.rule``.
+    A subclass declares its own hyperparameters. It defines ``prepare``, which changes the gradient
+    before the wrapped rule gets it, ``redirect``, which changes the direction, or ``step``. A
+    wrapper that reads the tree defines ``local`` and ``combine``; its sums come before the wrapped
+    rule's sums. The wrapped rule's hyperparameters can be read and replaced through the wrapper.
+    Everything else is read from ``self.rule``.
 
     Args:
         rule: the rule inside.
@@ -55,16 +53,19 @@ class Wrapper(Rule, register=False):
                 f"{self.name}({given}): the first argument must be a rule, "
                 f"such as {self.name}(AdamW(lr=1e-3))"
             )
-        own = {*self._hypers, *self._slots, *self._shared}
-        inside = (name for r in rule.branches for name in (*r.hypers, *r.slots(), *r.shared()))
-        taken = own.intersection(inside)
-        if taken:
-            raise ValueError(
-                f"{self.name}({rule!r}): both have {', '.join(sorted(taken))}; "
-                f"{self.name} cannot wrap {rule.name}"
-            )
         vars(self)["inside"] = (rule,)
         super().__init__(*args, **kwargs)
+
+    def _refuse(self) -> None:
+        own = {*self._hypers, *self._slots, *self._shared}
+        rules = self.rule.branches
+        taken = own.intersection(n for r in rules for n in (*r.hypers, *r.slots(), *r.shared()))
+        if taken:
+            raise ValueError(
+                f"{self.name}({self.rule!r}): both have {', '.join(sorted(taken))}; "
+                f"{self.name} cannot wrap {self.rule.name}"
+            )
+        super()._refuse()
 
     @property
     def rule(self) -> Rule:
@@ -77,6 +78,10 @@ class Wrapper(Rule, register=False):
         """The gradient that the wrapped rule gets."""
         return grad
 
+    def redirect(self, xp: Any, direction: Any, grad: Any, s: Any) -> Any:
+        """The direction that the wrapped rule descends along; ``grad`` is prepared by both."""
+        return direction
+
     # What both need.
 
     @cached_property
@@ -85,41 +90,13 @@ class Wrapper(Rule, register=False):
         return max(self.reads, str(self.rule.needs), key=NEEDS.index)
 
     @property
-    def _own_phases(self) -> int:
-        return int(self.reads == "tree")
-
-    @cached_property
-    def phases(self) -> int:
-        """The wrapper's own phase, if it sums, and the wrapped rule's phases."""
-        return self._own_phases + self.rule.phases
-
-    @cached_property
-    def sees_axes(self) -> bool:
-        """Whether a parameter's shape matters to the wrapper or to the wrapped rule."""
-        return self.reads in SHAPED or self.rule.sees_axes
-
-    @property
-    def divides(self) -> bool:
-        """Whether both divide, and the wrapper changes only the gradient or the direction."""
-        own = type(self).step in (Wrapper.step, Rule.step)
-        return own and all(rule.divides for rule in self.rule.branches)
+    def _own_need(self) -> str:
+        return self.reads
 
     @cached_property
     def min_ndim(self) -> int:
         """The wrapped rule's least number of dimensions."""
         return int(self.rule.min_ndim)
-
-    @property
-    def branches(self) -> tuple[Rule, ...]:
-        """The wrapper around every rule that parameters may have."""
-        inner = self.rule.branches
-        if inner == (self.rule,):
-            return (self,)
-        return tuple(self._copy(self._values, (rule,)) for rule in inner)
-
-    def branch(self, path: str, shape: Any) -> int:
-        """Index in ``branches`` of the rule of a parameter."""
-        return self.rule.branch(path, shape)
 
     # One step.
 
@@ -128,38 +105,34 @@ class Wrapper(Rule, register=False):
         own = {**self._numbers, **self.scalars(xp, t)}
         return {**own, "inner": self.rule.coefficients(xp, self.steps_inside(t - 1) + 1)}
 
-    def prepared(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
-        """The gradient as the wrapped rule sees it."""
-        grad = self.prepare(xp, grad, param, state, s)
-        return self.rule.prepared(xp, grad, param, state, s.inner)
-
-    def directed(
-        self, xp: Any, grad: Any, param: Any, state: Any, s: Any
+    def step(
+        self, xp: Any, grad: Any, param: Any, state: Any, s: Any, redirect: Redirect | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """The wrapped rule's direction."""
-        return self.rule.directed(xp, grad, param, state, s.inner)
-
-    def descended(self, param: Any, direction: Any, s: Any) -> Any:
-        """The parameter after the wrapped rule's descent."""
-        return self.rule.descended(param, direction, s.inner)
-
-    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
-        """The wrapped rule's step with the prepared gradient."""
+        """The wrapped rule's step with the prepared gradient, along the direction of both."""
         grad = self.prepare(xp, grad, param, state, s)
-        return self.rule.step(xp, grad, param, state, s.inner)
+        if type(self).redirect is Wrapper.redirect:
+            further = () if redirect is None else (redirect,)
+            return self.rule.step(xp, grad, param, state, s.inner, *further)
+
+        def both(direction: Any, grad: Any) -> Any:
+            direction = self.redirect(xp, direction, grad, s)
+            return direction if redirect is None else redirect(direction, grad)
+
+        return self.rule.step(xp, grad, param, state, s.inner, both)
 
     def gather(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int
     ) -> tuple[Any, Any]:
         """The wrapper's share of the sums, then the wrapped rule's."""
-        if phase < self._own_phases:
+        own = int(self.reads == "tree")
+        if phase < own:
             return self.local(xp, grad, param, state, s)
         grad = self.prepare(xp, grad, param, state, s)
-        phase -= self._own_phases
-        return self.rule.gather(xp, grad, param, state, s.inner, phase)
+        return self.rule.gather(xp, grad, param, state, s.inner, phase - own)
 
     def summed(self, xp: Any, sums: Any, shared: Any, s: Any, phase: int) -> dict[str, Any]:
         """The wrapper's shared state, then the wrapped rule's."""
-        if phase < self._own_phases:
+        own = int(self.reads == "tree")
+        if phase < own:
             return self._combined(xp, sums, shared, s)
-        return self.rule.summed(xp, sums, shared, s.inner, phase - self._own_phases)
+        return self.rule.summed(xp, sums, shared, s.inner, phase - own)

@@ -1,4 +1,4 @@
-from samestep.vocabulary import Rule, Wrapper, at_least, count, option, sign
+from samestep.vocabulary import Wrapper, at_least, count, option, sign
 
 
 class Cautious(Wrapper):
@@ -29,8 +29,6 @@ class Cautious(Wrapper):
         choices=("mean", "count"),
     )
 
-    step = Rule.step
-
     def validate(self):
         whole = [rule.name for rule in self.rule.branches if not rule.divides]
         if whole:
@@ -39,10 +37,9 @@ class Cautious(Wrapper):
                 "after it; let that one be the outer one"
             )
 
-    def directed(self, xp, grad, param, state, s):
-        direction, slots = super().directed(xp, grad, param, state, s)
+    def redirect(self, xp, direction, grad, s):
         mask = xp.where(direction * sign(xp, grad) > 0, xp.ones_like(grad), 0.0)
         kept, elements = xp.sum(mask), count(xp, mask)
         if self.rescale == "count":
-            return elements / (kept + 1) * mask * direction, slots
-        return mask / at_least(xp, kept / elements, 1e-3) * direction, slots
+            return elements / (kept + 1) * mask * direction
+        return mask / at_least(xp, kept / elements, 1e-3) * direction

@@ -22,7 +22,7 @@ class Scout(Wrapper):
     Shapes: slow and each of the sync_period arrays of history are shaped like param.
     """
 
-    needs, phases = "tree", 1
+    reads = "tree"
 
     sync_rate = hyper(0.5, "least that slow follows fast", unit="1", ge=0, le=1, whole=True)
     sync_period = option(6, "steps of the wrapped rule between synchronisations", ge=2)
