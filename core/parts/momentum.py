@@ -71,7 +71,7 @@ def refuse_momentum(rule: Any) -> None:
         )
 
 
-def gains(rule: Any, t: Any) -> dict[str, Any]:
+def gains(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
     """``first`` and ``fresh``, the weight of a new step; ``rate`` is 1 where lr is in m already."""
     damped = rule.momentum if rule.momentum_form == "mean" else rule.dampening
     inside = {"rate": 1.0} if rule.lr_at == "inside" else {}

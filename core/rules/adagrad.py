@@ -34,7 +34,7 @@ class Adagrad(Rule):
 
     def scalars(self, xp, t):
         lr = self.lr / (1 + (t - 1) * self.lr_decay)
-        return {"rate": lr, "lr": lr, "root": root(self, xp)} | gains(self, t)
+        return {"rate": lr, "lr": lr, "root": root(self, xp)} | gains(self, xp, t)
 
     def direction(self, xp, grad, param, state, s):
         v = state.v + grad * grad

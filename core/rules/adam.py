@@ -29,8 +29,7 @@ class Adam(Rule):
 
     m, v, v_max = moments.m, moments.v, moments.v_max
 
-    def scalars(self, xp, t):
-        return corrections(self, xp, t)
+    scalars = corrections
 
     def direction(self, xp, grad, param, state, s):
         m = ema(state.m, grad, s.beta1)

@@ -35,8 +35,7 @@ class AdamP(Rule):
 
     m, v, v_max = moments.m, moments.v, moments.v_max
 
-    def scalars(self, xp, t):
-        return corrections(self, xp, t)
+    scalars = corrections
 
     def direction(self, xp, grad, param, state, s):
         m, v = ema(state.m, grad, s.beta1), ema(state.v, grad * grad, s.beta2)

@@ -31,8 +31,7 @@ class AMSGrad(Rule):
     m, v = moments.m, moments.v
     v_max = slot("largest v so far")
 
-    def scalars(self, xp, t):
-        return corrections(self, xp, t)
+    scalars = corrections
 
     def direction(self, xp, grad, param, state, s):
         m = ema(state.m, grad, s.beta1)

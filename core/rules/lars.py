@@ -36,10 +36,7 @@ class LARS(Rule):
 
     m = form.m
 
-    validate = refuse_momentum
-
-    def scalars(self, xp, t):
-        return gains(self, t)
+    validate, scalars = refuse_momentum, gains
 
     def direction(self, xp, grad, param, state, s):
         length = norm(xp, decayed_parameter(param, s))

@@ -46,7 +46,7 @@ class RMSprop(Rule):
     def scalars(self, xp, t):
         gained = gathered(self, xp, self.alpha, t)
         own = {"weights": weights(self.alpha), "root": root(self, xp, gained), "unbias": 1 / gained}
-        return gains(self, t) | own
+        return gains(self, xp, t) | own
 
     def direction(self, xp, grad, param, state, s):
         v, g = ema(state.v, grad * grad, s.weights), {}

@@ -26,10 +26,7 @@ class SGD(Rule):
 
     m = form.m
 
-    validate = refuse_momentum
-
-    def scalars(self, xp, t):
-        return gains(self, t)
+    validate, scalars = refuse_momentum, gains
 
     def direction(self, xp, grad, param, state, s):
         return accelerated(self, xp, grad, state, s)

@@ -39,7 +39,7 @@ class SM3(Rule):
     validate = refuse_momentum
 
     def scalars(self, xp, t):
-        return gains(self, t) | {"root": root(self, xp)}
+        return gains(self, xp, t) | {"root": root(self, xp)}
 
     def direction(self, xp, grad, param, state, s):
         nu = smallest(xp, state.mu) + grad * grad

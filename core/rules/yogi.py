@@ -29,8 +29,7 @@ class Yogi(Rule):
     m = slot("mean of the gradient", start="initial_m")
     v = slot("decaying bound on the squared gradient", start="initial_v")
 
-    def scalars(self, xp, t):
-        return corrections(self, xp, t)
+    scalars = corrections
 
     def direction(self, xp, grad, param, state, s):
         m = ema(state.m, grad, s.beta1)
