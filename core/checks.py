@@ -1,4 +1,4 @@
-"""What is checked of a parameter, of its gradient and of its state before a step."""
+"""Checks of a parameter, its gradient and its state before a step."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 __all__ = ["FLOATING", "check", "check_slots"]
 
 FLOATING = ("bfloat16", "float16", "float32", "float64")
-"""Names of the dtypes that parameters and gradients may have."""
+"""The dtypes of parameters and gradients."""
 
 Array = Any
 
 
 def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = None) -> None:
-    """Refuse a parameter, or a gradient for it, that the rule cannot take."""
+    """Raise if the rule cannot take a parameter or its gradient."""
     who = f"{rule.name}: parameter {name!r}" if name else f"{rule.name}: the parameter"
     if not _floating(param):
         raise TypeError(f"{who} has dtype {param.dtype}; allowed: {', '.join(FLOATING)}")
@@ -45,7 +45,7 @@ def _floating(array: Array) -> bool:
 
 
 def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
-    """Refuse a state that is not this rule's, or not one for a parameter of this shape."""
+    """Raise unless a state is this rule's, and for a parameter of this shape."""
     who = f"{rule.name}: the state of {name or 'the parameter'!r}"
     expected = rule.slots()
     if set(slots) != set(expected):

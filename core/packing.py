@@ -1,8 +1,8 @@
-"""Small parameters gathered into one vector, large ones cut into pieces that stay in cache.
+"""Small parameters gathered into one vector, and large ones cut into pieces that stay in cache.
 
-Only rules that look at nothing but their own element may be executed so; for them it changes no
-result, and a step costs a few operations for all small parameters together instead of for each.
-Under other rules, parameters of one shape are stacked where the framework can map over them.
+Only element rules are executed so. Their results do not change, and all small parameters together
+cost as many operations as one. For other rules, parameters of one shape are stacked where the
+framework can map over them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["CHUNK", "SMALL", "fits", "in_chunks", "merged", "packs", "parted", "
 SMALL = 1 << 15
 """Parameters of at most this many elements are gathered."""
 CHUNK = 1 << 18
-"""Elements of a piece, and of a vector of gathered parameters, at most."""
+"""The most elements of a piece, and of a vector of gathered parameters."""
 
 Array = Any
 
 
 def fits(entry: Entry) -> bool:
-    """Whether an entry may be one part of a vector, or be cut into pieces."""
+    """Whether an entry may be part of a vector, or cut into pieces."""
     shape = tuple(entry.param.shape)
     kept = [part for value in entry.slots.values() for part in parts(value)]
     return entry.rule.needs == "element" and all(tuple(p.shape) in (shape, ()) for p in kept)
@@ -40,14 +40,14 @@ def packs(
     alike: Callable[[Entry], Any] = lambda entry: None,
     stacks: Callable[[Entry], bool] = lambda entry: False,
 ) -> list[list[int]]:
-    """Places of the entries that are taken together; a list of one place is an entry by itself.
+    """The places of the entries in each pack; an entry by itself is a pack of one.
 
     Args:
-        entries: rule, step, gradient, parameter and slots, per parameter.
-        limit: number of elements of a pack, at most; CHUNK if not given, no packs if 0.
-        alike: what else must be equal in a pack: the device, say.
+        entries: one entry per parameter.
+        limit: the most elements of a pack; CHUNK by default, no packs if 0.
+        alike: a key that must be equal in a pack, such as the device.
         stacks: whether an entry that does not fit into a vector may be stacked with others of its
-            shape; matrices may be larger, since far more is done with them than copying.
+            shape. Matrices may be larger, because their arithmetic costs far more than copying.
     """
     limit = CHUNK if limit is None else limit
     found: list[list[int]] = []
@@ -75,7 +75,7 @@ def _key(entry: Entry) -> Any:
 
 
 def merged(xp: Any, entries: Sequence[Entry]) -> Entry:
-    """One entry whose arrays are those of several, gathered."""
+    """One entry with the gathered arrays of several."""
     rules, steps, grads, params, slots, _ = zip(*entries, strict=True)
     gather = partial(_gathered, xp, [*map(math.prod, map(attrgetter("shape"), params))])
     own = {}
@@ -85,7 +85,7 @@ def merged(xp: Any, entries: Sequence[Entry]) -> Entry:
 
 
 def _gathered(xp: Any, sizes: Sequence[int], *arrays: Any) -> Any:
-    """Arrays one after another in a vector; a 0-d one is repeated for every element of its own."""
+    """The concatenated arrays; a 0-d array is repeated for each element of its parameter."""
     if isinstance(arrays[0], (tuple, list)):
         return tuple(map(partial(_gathered, xp, sizes), *arrays))
     vectors = []
@@ -98,7 +98,7 @@ def _gathered(xp: Any, sizes: Sequence[int], *arrays: Any) -> Any:
 def parted(
     xp: Any, param: Array, slots: dict[str, Any], entries: Sequence[Entry]
 ) -> Iterator[tuple[Array, dict[str, Any]]]:
-    """What each of the merged entries becomes, from what the one made of them has become."""
+    """The new parameter and slots of each merged entry, from the results of the merged one."""
     start = 0
 
     def part(old: Any, vector: Any) -> Any:
@@ -121,9 +121,9 @@ def run(
     *executor: Any,
     places: list[list[int]] | None = None,
 ) -> tuple[Iterator[tuple[Array, dict[str, Any]]], dict[str, Any]]:
-    """``step.run``, with small parameters gathered; same arguments, same results.
+    """``step.run`` with small parameters gathered: the same arguments and results.
 
-    ``places``: what ``packs`` gives for these entries, if that is known already.
+    ``places``: the result of ``packs`` for these entries, if it is known.
     """
     places = packs(entries) if places is None else places
     groups, joined = [], []

@@ -1,15 +1,14 @@
-"""What a library does otherwise than a rule: named replacements of one step of the arithmetic.
+"""Quirks: named replacements of one step of a rule's arithmetic, as some library has it.
 
-A rule file has the published algorithm. A ``Quirk`` says, in words and in code, what somebody does
-in place of one of its steps. Quirks are kept with the library that has them, in
-``samestep.dialects``; ``like=`` and the comparison of optimizers use the same ones.
+A rule file has the published algorithm. A ``Quirk`` describes the replacement in words and in code.
+It is kept with its library, in ``samestep.dialects``; ``like=`` and the comparison of optimizers
+use the same quirks.
 
-A quirk works on what every rule has, a user's own too:
+A quirk can replace parts of any rule, of a user's rule too:
 
-numbers        the hyperparameters, as ``rule.lr`` in ``scalars``
-coefficients   what the kernel reads as ``s``: ``with_coefficients``
-calls          functions of the vocabulary and of ``samestep.parts`` that it calls: ``with_calls``
-methods        what its author writes: ``scalars``, ``direction``, ``local``, ``combine``
+coefficients   the ``s`` of the kernel: ``with_coefficients``
+calls          functions of the vocabulary and of ``samestep.parts``: ``with_calls``
+methods        ``scalars``, ``direction``, ``local``, ``combine``
 slots          the arrays of ``state``: ``changed(state, m=...)`` is a state with another m
 """
 
@@ -40,44 +39,44 @@ __all__ = [
 ]
 
 Methods = Callable[[Any], Mapping[str, Any]]
-"""From the class as it is to what a class derived from it defines otherwise."""
+"""From a class to the members that a derived class defines in another way."""
 
 HOOKS = ("scalars", "direction", "local", "combine")
-"""The methods of an author's in which calls are replaced."""
+"""The methods in which calls are replaced."""
 
 
 @dataclass(frozen=True)
 class Quirk:
-    """One step of a rule's arithmetic, done otherwise."""
+    """A replacement of one step of a rule's arithmetic."""
 
     name: str
     says: str
-    """What a side with it does, after its name; braces are filled with the rule's numbers."""
+    """What a rule with it does, after its name; braces are filled with the rule's numbers."""
     instead: str
-    """What a side without it does."""
+    """What a rule without it does."""
     methods: Methods | tuple[Methods, ...] | None = None
-    """What it does; the calls that it replaces are replaced first."""
+    """The replacements; calls are replaced first."""
     rules: tuple[str, ...] = ()
-    """Names of the rules that it is a quirk of."""
+    """Names of its rules."""
     formerly: tuple[str, Any, Any] | None = field(default=None, compare=False)
-    """The option that it once was, its value, and the value without it; old states have them."""
+    """The option that it was in old states, its value, and the value without the quirk."""
     changes_state: bool = False
-    """Whether a slot holds another quantity with it."""
+    """Whether some slot holds another quantity."""
 
     def said(self, rule: Rule) -> tuple[str, str]:
-        """What a rule with it does, and what one without it does, with the numbers of a rule."""
+        """``says`` and ``instead``, filled with the numbers of a rule."""
         return filled(self.says, rule), filled(self.instead, rule)
 
 
 def filled(text: str, rule: Rule) -> str:
-    """A text with the numbers of a rule in its braces; ``complement`` is 1 - beta2."""
+    """A text with a rule's numbers in its braces; ``complement`` is 1 - beta2."""
     numbers = rule.hypers
     betas = numbers.get("betas", ())
     return text.format(**numbers, complement=1 - betas[1] if len(betas) > 1 else 0.0)
 
 
 def changed(record: Any, /, **values: Any) -> Any:
-    """A ``state`` or an ``s`` with other values, for what a quirk hands on."""
+    """A ``state`` or an ``s`` with other values."""
     found = type(record)({})
     vars(found).update({**vars(record), **values})
     return found
@@ -86,7 +85,7 @@ def changed(record: Any, /, **values: Any) -> Any:
 def with_coefficients(
     change: Callable[[Any, dict[str, Any]], dict[str, Any]], by: int = 0
 ) -> Methods:
-    """Other coefficients of a step, or those of another step; no step comes before the first."""
+    """Changed coefficients, of the step ``by`` steps later, but of step 1 at least."""
 
     def methods(cls: Any) -> dict[str, Any]:
         def coefficients(self: Any, xp: Any, t: Any) -> dict[str, Any]:
@@ -99,12 +98,12 @@ def with_coefficients(
 
 @dataclass(frozen=True)
 class Calls:
-    """Methods that call other functions; made by ``with_calls``."""
+    """The result of ``with_calls``."""
 
     instead: tuple[tuple[Any, Callable[[Any], Any]], ...]
 
     def __call__(self, cls: Any) -> dict[str, Any]:
-        """The methods of a class that have to be others for it."""
+        """The rewritten methods of a class."""
         known = dict(self.instead)
         hooks = {name: getattr(cls, name) for name in HOOKS}
         made = {name: _rewired(hook, known) for name, hook in hooks.items()}
@@ -112,21 +111,21 @@ class Calls:
 
 
 def with_calls(instead: Mapping[Any, Callable[[Any], Any]]) -> Methods:
-    """Another function wherever the rule calls one, itself or through ``samestep.parts``.
+    """Replace functions that a rule calls, itself or through ``samestep.parts``.
 
     Args:
-        instead: by function what makes the other from it, as it is called now.
+        instead: for each function, a callable that makes its replacement from it.
     """
     return Calls(tuple(instead.items()))
 
 
 def calls(rule: Any, function: Any) -> bool:
-    """Whether the arithmetic of a rule calls a function, itself or through ``samestep.parts``."""
+    """Whether a rule calls a function, itself or through ``samestep.parts``."""
     return bool(with_calls({function: partial})(rule))
 
 
 def _rewired(function: Any, instead: Mapping[Any, Callable[[Any], Any]]) -> Any:
-    """A copy of a function that calls others; the function itself where it calls none of them."""
+    """A copy of a function with calls replaced; the function itself if it makes no such call."""
     if not isinstance(function, types.FunctionType):
         return function
     found: dict[str, Any] = {}
@@ -157,12 +156,12 @@ def _marked(function: Any, of: Any) -> Any:
 
 
 def _original(function: Any) -> Any:
-    """The function that this one stands for."""
+    """The function that this one replaces."""
     return getattr(function, "__wrapped__", function)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
-    """The global names in a function and in those inside it."""
+    """The global names in a function and in the functions inside it."""
     yield from (i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL")
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
@@ -170,7 +169,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def applied(rule: type[Rule], quirks: Iterable[Quirk]) -> type[Rule]:
-    """The class with quirks, which is registered nowhere; the same class for the same quirks."""
+    """The class with quirks, not registered; the same quirks give the same class."""
     wanted = tuple(quirks)
     parts = [part for quirk in wanted for part in _parts(quirk)]
     parts.sort(key=lambda part: not isinstance(part, Calls))
@@ -205,10 +204,10 @@ def _applied(rule: Any, parts: tuple[Methods, ...], names: tuple[str, ...]) -> A
 
 
 def named(rule: type[Rule], names: Any) -> tuple[Quirk, ...]:
-    """The quirks of a rule that have these names.
+    """The quirks of a rule by name.
 
     Raises:
-        ValueError: it has no such quirk.
+        ValueError: the rule has no such quirk.
     """
     known = {quirk.name: quirk for quirk in rule.published().quirks_known()}
     listed = isinstance(names, (tuple, list))
@@ -221,7 +220,7 @@ def named(rule: type[Rule], names: Any) -> tuple[Quirk, ...]:
 
 
 def updated(rule: type[Rule], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a rule that were saved when some of its quirks were options, as they are now."""
+    """Saved values of a rule, with quirks in place of the options that they were then."""
     found, fields, quirks = dict(values), rule.fields(), list(values.get("quirks", ()))
     for quirk in rule.quirks_known():
         option, value, without = quirk.formerly or ("", None, None)

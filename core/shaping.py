@@ -1,4 +1,4 @@
-"""Kernels made for vectors serve every shape; kernels made for one parameter serve a stack."""
+"""Kernels of other shapes: for any shape from one for vectors; for a stack from one for arrays."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Slots = dict[str, Any]
 
 
 def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """``advance`` or ``local`` for any shape, from a kernel that only ever sees vectors.
+    """``advance`` or ``local`` for any shape, from a kernel for vectors.
 
-    For rules that do not look at axes: one kernel, compiled once, then serves every shape.
+    A rule that does not read axes needs to be compiled only once for all shapes.
     """
 
     def vector(array: Array) -> Array:
@@ -46,7 +46,7 @@ def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
 def stacked(function: Callable[..., Any], vmap: Callable[..., Any]) -> Callable[..., Any]:
     """``advance`` or ``local`` for several parameters of one shape, along a new first axis.
 
-    ``vmap``: the framework's. One function for each pair, so that kernels can be kept by it.
+    ``vmap`` is the framework's function. The result is cached, so that kernels can be cached by it.
     """
 
     def together(

@@ -1,11 +1,11 @@
-"""One optimizer step, on flat lists of arrays: what every framework's adapter executes.
+"""One optimizer step on flat lists of arrays, which every framework's adapter executes.
 
     scalars     once per step and compute dtype: on the host in float64, or traced
-    local       per parameter, for rules that reduce over all parameters
+    local       per parameter, for rules that sum over all parameters
     combine     once, on 0-d arrays
     advance     per parameter: cast to the compute dtype, run the rule, cast back
 
-``advance`` and ``local`` are pure functions of arrays and scalars; an executor may compile them.
+``advance`` and ``local`` are pure functions of arrays and scalars. An executor may compile them.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ Slots = dict[str, Any]
 
 
 def compute_dtype(xp: Any, dtype: Any) -> Any:
-    """The dtype that arithmetic is done in: float64 for float64, float32 for all narrower ones."""
+    """The dtype of the arithmetic: float64 for float64, float32 for all narrower dtypes."""
     return xp.float64 if dtype == xp.float64 else xp.float32
 
 
 class Record:
-    """A dict read by attribute: the ``state`` and the ``s`` that a rule's arithmetic sees."""
+    """A dict read by attribute: the ``state`` and the ``s`` of a rule's arithmetic."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         own = vars(self)
@@ -69,7 +69,7 @@ class Record:
 
 
 def _settled(value: Any) -> Any:
-    """A host result as a plain Python number; a dict or a tuple with every result in it so."""
+    """Host results as plain Python numbers, in dicts and tuples too."""
     if type(value) in PYTHON:
         return value
     if isinstance(value, dict):
@@ -80,7 +80,7 @@ def _settled(value: Any) -> Any:
 
 
 def _of_dtype(xp: Any, value: Any, dtype: Any) -> Any:
-    """A traced result with its arrays in the compute dtype; plain numbers stay what they are."""
+    """Traced results with arrays in the compute dtype; plain numbers are unchanged."""
     if isinstance(value, dict):
         return {k: _of_dtype(xp, v, dtype) for k, v in value.items()}
     if isinstance(value, tuple):
@@ -91,13 +91,13 @@ def _of_dtype(xp: Any, value: Any, dtype: Any) -> Any:
 
 
 def scalars(rule: Rule, xp: Any, step: Any, dtype: Any) -> dict[str, Any]:
-    """Everything that depends on hyperparameters and step only, for the step after ``step``.
+    """The coefficients of the step after ``step``: they depend on hyperparameters and step only.
 
     Args:
-        rule: the rule, its hyperparameters numbers, 0-d arrays or schedules.
-        xp: namespace of the arrays that the step will run on.
-        step: how many steps have been taken: an int, or a 0-d integer array when traced.
-        dtype: compute dtype of the arrays; traced scalars come in it.
+        rule: the rule.
+        xp: namespace of the arrays of the step.
+        step: the number of steps taken: an int, or a 0-d integer array when traced.
+        dtype: compute dtype of the arrays and of traced scalars.
 
     Returns:
         Python numbers computed in float64 if all is known on the host, else 0-d arrays.
@@ -114,7 +114,7 @@ def scalars(rule: Rule, xp: Any, step: Any, dtype: Any) -> dict[str, Any]:
 
 
 def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
-    """First state of one parameter: every declared slot, in the state dtype."""
+    """The first state of one parameter: every slot, in its dtype."""
     first = {}
     for name, item in rule.slots().items():
         dtype = _stored(rule, xp, name, param.dtype)
@@ -125,7 +125,7 @@ def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
 
 
 def _stored(rule: Rule, xp: Any, slot: str, own: Any) -> Any:
-    """The dtype that a slot is kept in; ``own`` is the parameter's."""
+    """The dtype of a slot; ``own`` is the parameter's."""
     kind, name = rule.slots()[slot].init.dtype, rule.storage(slot)
     if kind == "compute":
         return compute_dtype(xp, own)
@@ -141,7 +141,7 @@ def _stored(rule: Rule, xp: Any, slot: str, own: Any) -> Any:
 
 
 def init_shared(rule: Rule, xp: Any, params: Sequence[Array]) -> Slots:
-    """First state kept for all parameters together, 0-d, in their widest compute dtype."""
+    """The first shared state, 0-d, in the widest compute dtype of the parameters."""
     if not rule.shared() or not params:
         return {}
     wide = widest(xp, params)
@@ -151,16 +151,16 @@ def init_shared(rule: Rule, xp: Any, params: Sequence[Array]) -> Slots:
 
 
 def widest(xp: Any, params: Sequence[Array]) -> Any:
-    """The widest compute dtype among arrays."""
+    """The widest compute dtype of several arrays."""
     return xp.float64 if any(p.dtype == xp.float64 for p in params) else xp.float32
 
 
 def advance(
     xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: dict[str, Any]
 ) -> tuple[Array, Slots]:
-    """One parameter's step. Pure; ``common`` holds the shared state and what ``combine`` added.
+    """One parameter's step. Pure; ``common`` has the shared state and the results of ``combine``.
 
-    Shapes: ``grad`` and ``param`` equal; every slot keeps its shape and dtype.
+    Shapes: ``grad`` and ``param`` are equal; every slot keeps its shape and dtype.
     """
     dtype = compute_dtype(xp, param.dtype)
     state = {**slots, **common}
@@ -188,7 +188,7 @@ def local(
     common: Slots,
     s: dict[str, Any],
 ) -> tuple[Slots, Slots]:
-    """One parameter's share of the sums over all parameters, and its state on the way there."""
+    """One parameter's slots after a phase, and its terms of the sums over all parameters."""
     dtype = compute_dtype(xp, param.dtype)
     state = Record({k: cast(xp, v, dtype) for k, v in {**slots, **common}.items()})
     new_slots, sums = rule.gather(
@@ -201,9 +201,9 @@ def local(
 
 
 def _refuse_slots(function: str, rule: Rule, returned: Slots, kept: Slots) -> None:
-    """Raise if a function returned a slot that there is not, or not all of them.
+    """Raise if a function returned an unknown slot, or left one out.
 
-    A rule that sums over parameters may return some in ``local`` and others in ``direction``.
+    A rule that sums over parameters may return some slots in ``local``, others in ``direction``.
     """
     if returned.keys() - kept.keys() or (returned.keys() != kept.keys() and not rule.reduces):
         raise ValueError(
@@ -214,16 +214,7 @@ def _refuse_slots(function: str, rule: Rule, returned: Slots, kept: Slots) -> No
 def entry(
     rule: Rule, xp: Any, path: str, step: Any, grad: Array, param: Array, slots: Slots
 ) -> Entry:
-    """One parameter's share of a step, checked.
-
-    Args:
-        rule: the rule for this parameter.
-        xp: array namespace.
-        path: the parameter's name, for messages.
-        step: how many steps the parameter has taken.
-        grad: its gradient.
-        param: the parameter.
-        slots: its state.
+    """One parameter's entry, checked; ``path`` is its name in messages.
 
     Raises:
         TypeError, ValueError: a dtype, a shape or a state that the rule cannot take.
@@ -239,13 +230,9 @@ def _local_of(phase: int) -> Callable[..., Any]:
 
 
 def _kept(xp: Any, value: Any, like: Any, taken: tuple[Array, ...]) -> Any:
-    """A result in the dtype of ``like``; a copy if it is an array that a caller may write into.
+    """An array, or a tuple of arrays, in the dtype of ``like``.
 
-    Args:
-        xp: array namespace.
-        value: an array, or a tuple of arrays.
-        like: the array, or the tuple of arrays, whose place it takes.
-        taken: the arrays that a caller holds.
+    An array in ``taken`` is copied, since the caller holds it and may write into it.
     """
     if isinstance(like, (tuple, list)):
         return tuple([_kept(xp, *pair, taken) for pair in zip(value, like, strict=True)])
@@ -257,9 +244,9 @@ def _kept(xp: Any, value: Any, like: Any, taken: tuple[Array, ...]) -> Any:
 
 
 class Entry(NamedTuple):
-    """One parameter's share of a step; ``step`` is how many steps it has taken.
+    """One parameter in a step; ``step`` is the number of steps that it has taken.
 
-    ``stacked``: the arrays are those of several parameters of one shape, along a new first axis.
+    ``stacked``: the arrays hold several parameters of one shape, along a new first axis.
     """
 
     rule: Rule
@@ -282,17 +269,17 @@ def run(
 
     Args:
         xp: array namespace.
-        entries: rule, step, gradient, parameter and slots, per parameter.
+        entries: one entry per parameter.
         common: shared state.
-        kernel: makes ``advance`` or ``local`` into what is executed (a compiled form, say), from
-            function, the namespace and the rule; without it, the function itself is executed.
-        enter: makes a step's scalars into what the kernel of a parameter is given (0-d arrays,
-            say); without it, a kernel is given the scalars as they are.
-        vmap: the framework's, for entries that are stacked.
+        kernel: makes an executable, such as a compiled one, of ``advance`` or ``local``, the
+            namespace and the rule. By default the function itself is executed.
+        enter: converts a step's scalars for the kernel of a parameter, to 0-d arrays for example.
+            By default a kernel gets the scalars unchanged.
+        vmap: the framework's function, for stacked entries.
 
     Returns:
-        An iterator over new parameters and slots, computed one by one as it is consumed, and the
-        new shared state.
+        An iterator over new parameters and slots, each computed when it is reached, and the new
+        shared state.
     """
     known: dict[Any, dict[str, Any]] = {}
     entered: dict[Any, Any] = {}
@@ -323,10 +310,9 @@ def run(
             s = entered[place]
         return kernels[key](grad, param, slots, visible if rule.phases else {}, s)
 
-    entries = list(entries)
     if any(map(attrgetter("rule.phases"), entries)):
         entries, common = _summed(xp, entries, common, visible, execute, coefficients)
-    for entry in entries:  # a schedule that fails does so before anything has been computed
+    for entry in entries:  # a schedule that fails does so before anything is computed
         coefficients(entry)
     return map(partial(execute, advance), entries), common
 
@@ -339,12 +325,9 @@ def _summed(
     execute: Callable[..., Any],
     coefficients: Callable[[Entry], dict[str, Any]],
 ) -> tuple[list[Entry], Slots]:
-    """The sums over all parameters, one phase after another.
+    """The entries with their slots after the sums over all parameters, and the new shared state.
 
-    ``visible`` is what ``execute`` shows to the rules: it is updated in place with the results.
-
-    Returns:
-        The entries with their slots after the sums, and the new shared state.
+    ``visible``, which ``execute`` shows to the rules, is updated in place after each phase.
     """
     entries = list(entries)
     for phase in range(max(entry.rule.phases for entry in entries)):
@@ -365,7 +348,7 @@ def _summed(
 
 
 def _furthest(xp: Any, entries: Sequence[Entry], wide: Any) -> Entry:
-    """The entry of the widest dtype that has taken most steps (the first, when traced)."""
+    """The entry of the widest dtype with most steps taken (the first one, when traced)."""
     candidates = [e for e in entries if compute_dtype(xp, e.param.dtype) == wide]
     if all(isinstance(entry.step, int) for entry in candidates):
         return max(candidates, key=lambda entry: int(entry.step))

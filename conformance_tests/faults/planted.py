@@ -106,6 +106,7 @@ def _number(name: str, field: Hyper) -> Any:
 def numbers_of(rule: type[Rule], given: Mapping[str, Any]) -> dict[str, Any] | None:
     """Numbers for both sides; ``None`` where the rule does not take what a fault needs."""
     fields = rule.fields()
+    given = {n: v for n, v in given.items() if n in fields or getattr(rule, n, None) is not v}
     if not given.keys() <= fields.keys():
         return None
     own = {n: _number(n, f) for n, f in fields.items() if isinstance(f, Hyper)}
