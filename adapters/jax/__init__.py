@@ -52,7 +52,6 @@ __all__ = [
 ]
 
 
-NATIVE = "RuleTransformation"
 KEYWORDS = {"execution": "auto"}
 
 

@@ -28,7 +28,6 @@ from .recording import recorder
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state", "recorder"]
 
-NATIVE = "RuleOptimizer"
 KEYWORDS = {"execution": "auto"}
 
 

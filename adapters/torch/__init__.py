@@ -27,7 +27,6 @@ from .recording import recorder
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state_dict", "into_state_dict", "recorder"]
 
 
-NATIVE = "RuleOptimizer"
 KEYWORDS = {"execution": "auto", "capturable": False, "differentiable": False}
 """Arguments of the classes in addition to the rule's own."""
 

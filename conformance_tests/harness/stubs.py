@@ -2,8 +2,8 @@
 
 A build of the package writes an ``__init__.pyi`` next to the ``__init__.py`` of the core, of its
 rules and of every adapter; so does ``python -m samestep.conformance.harness.stubs`` after a
-declaration has changed. They are not in the repository. No framework is imported: an adapter's own
-``__init__.py`` says in ``KEYWORDS`` what its classes take in addition to a rule's arguments.
+declaration has changed. They are not in the repository. No framework is imported: how an adapter
+makes its classes is read from the call of ``native.serve`` in its ``__init__.py``.
 
 A stub has signatures and types, and the first sentence of each docstring. ``help`` has the rest.
 """
@@ -15,7 +15,6 @@ import inspect
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -118,20 +117,34 @@ def _rules() -> str:
 
 
 def _adapter(package: str) -> str:
-    own = _literals(package)
-    natives = [_native(registry[name], own["NATIVE"], own["KEYWORDS"]) for name in rules.__all__]
-    return _stub(package, "\n".join([_exports(package, own["__all__"]), *natives]))
+    call, literals = _served(package)
+    own = {one.arg: one.value for one in call.keywords}
+    before = ast.literal_eval(own["before"]) if "before" in own else []
+    keywords = literals[ast.unparse(own["keywords"])]
+    base = _made_by(package, ast.unparse(call.args[1]))
+    natives = [_native(registry[name], base, before, keywords) for name in rules.__all__]
+    return _stub(package, "\n".join([_exports(package, literals["__all__"]), *natives]))
 
 
-def _literals(package: str) -> dict[str, Any]:
-    """The literals that a package assigns to names."""
-    found = {}
+def _served(package: str) -> tuple[ast.Call, dict[str, Any]]:
+    """The call that makes an adapter's classes, and the literals that its module names."""
+    calls, literals = [], {}
     for node in ast.parse(_source(package)).body:
         match node:
-            case ast.Assign([ast.Name(name)], value):
-                with suppress(ValueError):
-                    found[name] = ast.literal_eval(value)
-    return found
+            case ast.Assign([ast.Tuple()], ast.Call() as call):
+                calls.append(call)
+            case ast.Assign([ast.Name(name)], ast.List() | ast.Dict() as value):
+                literals[name] = ast.literal_eval(value)
+    (served,) = calls
+    return served, literals
+
+
+def _made_by(package: str, base: str) -> tuple[str, bool]:
+    """The class that natives are of, and whether they are functions that return it."""
+    for node in ast.parse((folder(package) / "optimizer.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == base and node.returns is not None:
+            return ast.unparse(node.returns), True
+    return base, False
 
 
 def _stub(package: str, body: str) -> str:
@@ -218,15 +231,16 @@ def _class(rule: type[Rule]) -> str:
     )
 
 
-def _native(rule: type[Rule], base: str, keywords: Mapping[str, Any]) -> str:
+def _native(
+    rule: type[Rule], base: tuple[str, bool], before: Sequence[str], keywords: Mapping[str, Any]
+) -> str:
     """The stub of an adapter's class, or of its function, for one rule."""
     name, doc = rule.__name__, _sentence(rule.__doc__)
-    if base == "RuleTransformation":
-        arguments = _arguments(rule, native.signature(rule, after=keywords))
-        return _filled(f"def {name}(", arguments, f") -> {base}:\n{doc}")
-    before = ["params"] if "capturable" in keywords else []
-    initialiser = _initialiser(rule, native.signature(rule, before, keywords))
-    return f"class {name}({base}):\n{doc}{initialiser}"
+    kind, is_function = base
+    signature = native.signature(rule, before, keywords)
+    if is_function:
+        return _filled(f"def {name}(", _arguments(rule, signature), f") -> {kind}:\n{doc}")
+    return f"class {name}({kind}):\n{doc}{_initialiser(rule, signature)}"
 
 
 def _initialiser(rule: type[Rule], signature: inspect.Signature) -> str:
