@@ -262,7 +262,7 @@ def factored(full: str, rows: str, columns: str) -> Kept:
         if state.get(full) is not None:
             return (state[full],)
         pair = state.get(rows), state.get(columns)
-        return None if None in pair else pair
+        return None if any(part is None for part in pair) else pair
 
     def theirs(value: Any, _: About) -> dict[str, Any]:
         return dict(zip((rows, columns) if len(value) > 1 else (full,), value, strict=True))
