@@ -15,7 +15,7 @@ from .case import Sizes, distance, variant_steps
 from .search import Finding
 from .trajectory import Trajectory
 from .variants.variant import DEVIATION, Change, Variant
-from .variants.words import does
+from .variants.words import does, said
 
 __all__ = ["Reason", "explained"]
 
@@ -77,16 +77,16 @@ def _having(variant: Variant, source: Variant, name: str) -> Variant:
 def _reason(a: Finding, b: Finding, one: Variant, other: Variant, name: str) -> Reason:
     if name in one.rule.fields():
         values = _settings(one)[name], _settings(other)[name]
-        said = does(one, name), does(other, name)
+        words = does(one, name), does(other, name)
     else:
         mine = name in {deviation.name for deviation in one.deviations}
         deviation = next(d for d in (*one.deviations, *other.deviations) if d.name == name)
         values = mine, not mine
         having, lacking = deviation.said((one if mine else other).plain)
-        said = (having, lacking) if mine else (lacking, having)
+        words = (having, lacking) if mine else (lacking, having)
     sides = (
         f"{finding.subject} {' or '.join([text, *_others(finding, name)])}"
-        for finding, text in zip((a, b), said, strict=True)
+        for finding, text in zip((a, b), words, strict=True)
     )
     return Reason(name, *values, "; ".join(sides))
 
@@ -97,11 +97,4 @@ def _others(finding: Finding, name: str) -> Iterator[str]:
         if field == name:
             known = finding.variant.changes if finding.variant else ()
             (change,) = (c for c in variant.changes if c not in known)
-            yield _said(variant, change)
-
-
-def _said(variant: Variant, change: Change) -> str:
-    if change.field in variant.rule.fields():
-        return does(variant, change.field)
-    deviation = next(d for d in variant.deviations if d.name == change.field)
-    return deviation.said(variant.plain)[0]
+            yield said(variant, change)

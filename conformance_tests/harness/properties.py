@@ -15,6 +15,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,7 @@ class Module(NamedTuple):
     properties: list[str]
 
 
+@cache
 def modules() -> list[Module]:
     """The test modules that have a property."""
     suite, package = Path(__file__).parent.parent, __package__.rpartition(".")[0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy
 
+from samestep.parity.backend import NUMPY
 from samestep.rule import Rule
 
 from .slots import apart, called
@@ -32,22 +33,19 @@ class Runner(BaseRunner):
 
 class _Stepper(Stepper):
     def __init__(self, rule: Rule, params: Arrays, dtype: str) -> None:
-        self.rule, self.dtype = rule, dtype
-        self.values = {path: numpy.array(value, dtype) for path, value in params.items()}
-        self.state = rule.init(self.values)
+        self.run = NUMPY.start(rule, params, dtype)
+        self.lr_inside = rule.hypers.get("lr_at") == "inside"
 
     def step(self, grads: Arrays) -> None:
-        native = {path: numpy.array(grad, self.dtype) for path, grad in grads.items()}
-        self.values, self.state = self.rule.update(native, self.values, self.state)
+        self.run.step(grads)
 
     def params(self) -> dict[str, numpy.ndarray]:
-        return {path: value.astype(numpy.float64) for path, value in self.values.items()}
+        return {path: NUMPY.numpy(value) for path, value in self.run.params().items()}
 
     def slots(self) -> Slots:
         found: Slots = {}
-        inside = self.rule.hypers.get("lr_at") == "inside"
-        for slot, by_path in self.state.slots.items():
+        for slot, by_path in self.run.slots().items():
             for path, value in by_path.items():
-                for name, array in apart(called(slot, inside), value):
+                for name, array in apart(called(slot, self.lr_inside), value):
                     found.setdefault(name, {})[path] = array
         return found

@@ -35,29 +35,19 @@ def of_steps(rule: type[Rule]) -> Iterator[Deviation]:
             "multiplies the step by lr = {lr:g} once",
             methods=with_coefficients(lambda rule, s: {**s, "rate": s["rate"] ** 2}),
         )
-    if _counts(rule, now):
+    if "root" in now or now != first_coefficients(rule, 4):  # coefficients depend on the step
         for by, word, does in (
             (1, "steps counted from 2", "counts its steps from 2"),
             (-1, "first step counted twice", "counts its first step twice"),
         ):
-            yield Deviation(
-                word, does, "counts its steps from 1", methods=with_coefficients(_same, by)
-            )
+            methods = with_coefficients(lambda rule, s: s, by)
+            yield Deviation(word, does, "counts its steps from 1", methods)
     yield Deviation(
         "gradients one step late",
         "steps along the gradient of the step before",
         "steps along the gradient that it is given",
         late=1,
     )
-
-
-def _same(rule: Rule, s: dict[str, Any]) -> dict[str, Any]:
-    return s
-
-
-def _counts(rule: type[Rule], now: dict[str, Any]) -> bool:
-    """Whether the coefficients depend on the step."""
-    return "root" in now or now != first_coefficients(rule, 4)
 
 
 def _of_decay(rule: type[Rule]) -> Iterator[Deviation]:

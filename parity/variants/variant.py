@@ -41,7 +41,7 @@ class Variant:
 
     def with_changes(self, *more: Change) -> Variant:
         """The variant with more changes; they replace earlier changes of the same field."""
-        kept = {_key(change): change for change in (*self.changes, *more)}
+        kept = {change.field: change for change in (*self.changes, *more)}
         return Variant(self.rule, self.numbers, tuple(sorted(kept.values(), key=repr)))
 
     @property
@@ -80,7 +80,8 @@ class Variant:
         values: dict[str, Any] = self.values
         for deviation in self.deviations:
             if deviation.numbers is not None:
-                changed = deviation.numbers({**_defaults(self.rule), **values})
+                defaults = {name: field.default for name, field in self.rule.fields().items()}
+                changed = deviation.numbers(defaults | values)
                 if changed is None:
                     return None
                 values = {**values, **changed}
@@ -90,14 +91,6 @@ class Variant:
             return applied(self.rule, kinds)(**values)
         except (TypeError, ValueError):
             return None
-
-
-def _key(change: Change) -> str:
-    return change.field
-
-
-def _defaults(rule: type[Rule]) -> dict[str, Any]:
-    return {name: field.default for name, field in rule.fields().items()}
 
 
 def changes(rule: type[Rule], numbers: Numbers) -> list[Change]:

@@ -11,9 +11,9 @@ from typing import Any
 from samestep.declaration import Option
 from samestep.quirks import filled
 
-from .variant import Variant
+from .variant import Change, Variant
 
-__all__ = ["does", "number_shown"]
+__all__ = ["does", "number_shown", "said"]
 
 
 def does(variant: Variant, field: str) -> str:
@@ -21,10 +21,18 @@ def does(variant: Variant, field: str) -> str:
     made = variant.made()
     assert made is not None
     declared, value = made.fields()[field], made.hypers[field]
-    said = declared.says.get(value) if isinstance(declared, Option) else None
-    if said is None:
+    phrase = declared.says.get(value) if isinstance(declared, Option) else None
+    if phrase is None:
         return f"has {field} = {number_shown(value)} ({declared.meaning})"
-    return filled(said, made)
+    return filled(phrase, made)
+
+
+def said(variant: Variant, change: Change) -> str:
+    """A phrase for a change of a variant."""
+    if change.field in variant.rule.fields():
+        return does(variant, change.field)
+    deviation = next(d for d in variant.deviations if d.name == change.field)
+    return deviation.said(variant.plain)[0]
 
 
 def number_shown(value: Any) -> str:

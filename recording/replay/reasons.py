@@ -7,7 +7,7 @@ from typing import Any
 
 from samestep.declaration import Storage
 from samestep.parity.variants.variant import DEVIATION, Change, Variant, changes
-from samestep.parity.variants.words import does
+from samestep.parity.variants.words import said
 from samestep.recording.reading import Step
 from samestep.rule import Rule
 from samestep.wrapper import Wrapper
@@ -43,11 +43,11 @@ def instead(steps: Sequence[Step], rules: Rules, bound: Bound, each: bool) -> li
         total += sizes[name]
         if total <= ELEMENTS or not chosen or any(rule.phases for rule in own):
             chosen.add(name)
-    said = []
-    for change in _changes(cls, own[0]):
-        if all(_fits(change, steps[:count], rules, bound, each, chosen) for count in (3, MOST)):
-            said.append(_said(change, own[0]))
-    return said
+    return [
+        said(_variant(own[0], change), change)
+        for change in _changes(cls, own[0])
+        if all(_fits(change, steps[:count], rules, bound, each, chosen) for count in (3, MOST))
+    ]
 
 
 def _changes(cls: type[Rule], rule: Rule) -> list[Change]:
@@ -110,11 +110,3 @@ def _within(
         ).within
         for name in before
     )
-
-
-def _said(change: Change, rule: Rule) -> str:
-    """A change in words."""
-    variant = _variant(rule, change)
-    if change.field in rule.fields():
-        return does(variant, change.field)
-    return next(d for d in variant.deviations if d.name == change.field).said(rule)[0]

@@ -143,51 +143,6 @@ def test_a_subject_that_cannot_be_stepped_is_refused_by_name(own: str) -> None:
         compared(subject("samestep:AdamW"), wrong)
 
 
-# Packages that are no framework's own.
-
-OTHERS: list[tuple[str, str, dict[str, tuple[Any, Any]], str]] = [
-    (
-        "holocron.optim.Adan",
-        "samestep:Adan",
-        {"previous gradient not kept": (True, False), "decays twice": (True, False)},
-        "holocron.optim.Adan never stores the gradient of the step before",
-    ),
-    (
-        "holocron.optim.LAMB",
-        "samestep:LAMB",
-        {"bias_correction": (False, True)},
-        "holocron.optim.LAMB does not correct its averages for their start at zero",
-    ),
-    (
-        "jax.example_libraries.optimizers.adagrad",
-        "samestep:Adagrad",
-        {"eps": (0.0, 1e-10)},
-        "jax.example_libraries.optimizers.adagrad has eps = 0",
-    ),
-    (
-        "jax.example_libraries.optimizers.rmsprop_momentum",
-        "samestep:RMSprop",
-        {"eps_at": ("inside", "outside")},
-        "jax.example_libraries.optimizers.rmsprop_momentum adds eps = 1e-08 under the root",
-    ),
-    ("timm.optim.Adan", "samestep:Adan", {}, ""),
-    ("pytorch_optimizer.Adan", "samestep:Adan", {}, ""),
-    ("jax.example_libraries.optimizers.momentum", "samestep:SGD", {}, ""),
-]
-
-
-@pytest.mark.parametrize(("a", "b", "expected", "words"), OTHERS, ids=lambda v: str(v)[:45])
-def test_optimizers_of_other_packages_are_compared(
-    a: str, b: str, expected: dict[str, tuple[Any, Any]], words: str
-) -> None:
-    """timm and holocron without the torchvision that they want for something else."""
-    needed(a)
-    found = compared(subject(a), subject(b))
-    assert found.verdict == ("differ" if expected else "agree")
-    assert options(found) == expected
-    assert not expected or any(sentence.startswith(words) for sentence in found.sentences)
-
-
 # What is made already.
 
 MADE = """

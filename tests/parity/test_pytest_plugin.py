@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 import subprocess
 import sys
 import types
@@ -115,29 +116,21 @@ def project(pytester, monkeypatch):
 
 
 def test_what_every_run_imports_is_next_to_nothing():
-    code = "import sys; before = {*sys.modules}; import pytest_samestep; print(*sys.modules)"
-    loaded = _printed(f"import pytest; {code}").split()
-    assert {name.partition(".")[0] for name in loaded} & {
-        "numpy",
-        "samestep",
-        "hypothesis",
-    } == set()
+    assert not loaded("import pytest, pytest_samestep") & {"numpy", "samestep", "hypothesis"}
 
 
 def test_what_a_test_imports_has_no_framework():
-    code = "from samestep.conformance import assert_same_step, conformance_of"
-    loaded = {name.partition(".")[0] for name in _printed(f"{code}; {SHOW}").split()}
-    assert "numpy" in loaded
-    assert loaded & {"torch", "jax", "optax", "mlx", "pytest", "hypothesis"} == set()
+    found = loaded("from samestep.conformance import assert_same_step, conformance_of")
+    assert "numpy" in found
+    assert not found & {"torch", "jax", "optax", "mlx", "pytest", "hypothesis"}
 
 
-SHOW = "import sys; print(*sys.modules)"
-
-
-def _printed(code):
+def loaded(code):
+    """The packages that a fresh interpreter has after some code."""
+    code = f"import sys; {code}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return {name.partition(".")[0] for name in done.stdout.split()}
 
 
 def test_a_run_without_it_stays_as_it_was(pytester):
@@ -310,15 +303,15 @@ def test_a_wrong_rule_fails_in_the_properties_that_it_breaks(project):
 
 
 def test_a_rule_has_every_property_that_a_function_of_the_suite_says():
+    known = dict(registry)
     made = conformance_of(samestep.SGD)
+    assert dict(registry) == known
     there = {name for name in vars(made) if name.startswith("test_")}
     assert {UNTOUCHED, KEPT, RESUMES, NEEDS, AXES} < there
-    source = Path(properties.__file__).parent.parent / "rules" / "test_properties.py"
-    written = {
-        line.split("(")[0].removeprefix("def ")
-        for line in source.read_text(encoding="utf-8").splitlines()
-        if line.startswith("def test_")
-    }
+    module = importlib.import_module("samestep.conformance.rules.test_properties")
+    assert vars(made)[UNTOUCHED].__func__ is getattr(module, UNTOUCHED)
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    written = {*re.findall(r"^def (test_\w+)", source, re.M)}
     assert written <= there
     thorough = {*vars(conformance_of(samestep.SGD, thorough=True))} - {*vars(made)}
     assert "test_faults_in_a_rule_are_caught" in thorough and written.isdisjoint(thorough)
@@ -331,11 +324,6 @@ def test_a_property_asks_for_nothing_but_its_case_and_pytest_s_own_fixtures():
             marks = getattr(value.__func__, "pytestmark", [])
             given = {m.args[0] for m in marks if m.name == "parametrize"}
             assert {*inspect.signature(value.__func__).parameters} <= own | given, name
-
-
-def test_a_property_is_the_function_that_the_suite_runs():
-    module = importlib.import_module("samestep.conformance.rules.test_properties")
-    assert vars(conformance_of(samestep.SGD))[UNTOUCHED].__func__ is getattr(module, UNTOUCHED)
 
 
 def test_what_is_not_installed_is_a_test_that_is_skipped(monkeypatch):
@@ -361,12 +349,6 @@ def test_what_is_not_installed_is_a_test_that_is_skipped(monkeypatch):
 def test_only_the_class_of_a_rule_has_properties(wrong):
     with pytest.raises(TypeError, match=r"conformance_of\(.*must be the class of a rule"):
         conformance_of(wrong)
-
-
-def test_the_registry_stays_as_it_was():
-    known = dict(registry)
-    conformance_of(samestep.SGD)
-    assert dict(registry) == known
 
 
 @pytest.mark.thorough
@@ -478,11 +460,9 @@ def test_a_report_is_made_of_the_whole_suite_and_where_it_is_asked_for(pytester)
 
 def test_of_many_rows_the_worst_are_shown():
     rows = [
-        _row(
-            rule=f"Rule{i}", dtype=dtype, one_step=i / 10, numpy=None if dtype == "bfloat16" else i
-        )
+        _row(rule=f"Rule{i}", dtype=dtype, one_step=i / 10, numpy=known and i)
         for i in range(FEW)
-        for dtype in ("float32", "bfloat16")
+        for dtype, known in (("float32", True), ("bfloat16", None))
     ]
     rows[4] |= {"one_step": "inf"}
     found = {"agreement": rows, "missing": {"mlx": "No module named 'mlx'"}}

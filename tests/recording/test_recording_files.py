@@ -38,8 +38,7 @@ def train(path, last=STEPS, *, rule=RULE, dtype="float32", first=0, carried=None
     return params, state
 
 
-def test_what_is_written_is_read_and_is_the_run(tmp_path):
-    path = tmp_path / "run.safetensors"
+def test_what_is_written_is_read_and_is_the_run(path):
     ended, _ = train(path)
     recording = read(path)
     made = record(3, STEPS, SHAPES).rounded("float32")
@@ -59,9 +58,8 @@ def test_what_is_written_is_read_and_is_the_run(tmp_path):
     assert max(row[2] for row in found.growth) > 0  # and not in float64
 
 
-def test_it_is_a_safetensors_file_with_each_array_once(tmp_path):
+def test_it_is_a_safetensors_file_with_each_array_once(path):
     safetensors = pytest.importorskip("safetensors")
-    path = tmp_path / "run.safetensors"
     train(path, 3)
     with safetensors.safe_open(path, "numpy") as file:
         keys = {*file.keys()}
@@ -77,8 +75,7 @@ def test_it_is_a_safetensors_file_with_each_array_once(tmp_path):
     assert sum("groups" in one for one in records) == 3  # the schedule changes them each step
 
 
-def test_numbers_are_said_again_only_where_they_change(tmp_path):
-    path = tmp_path / "run.safetensors"
+def test_numbers_are_said_again_only_where_they_change(path):
     train(path, rule=samestep.AdamW(lr=0.01))
     records = [record for image in images(path) for record in image.records]
     assert sum("groups" in one for one in records) == 1
@@ -94,8 +91,7 @@ def test_numbers_are_said_again_only_where_they_change(tmp_path):
         (lambda step: step % 8 < 2, [0, 1, 8, 9, 16, 17]),
     ],
 )
-def test_steps_are_those_asked_for_and_every_stretch_can_be_judged(tmp_path, steps, numbers):
-    path = tmp_path / "run.safetensors"
+def test_steps_are_those_asked_for_and_every_stretch_can_be_judged(path, steps, numbers):
     train(path, steps=steps)
     recording = read(path)
     assert [step.number for step in recording.steps] == numbers
@@ -123,20 +119,19 @@ def test_steps_are_those_asked_for_and_every_stretch_can_be_judged(tmp_path, ste
         ([1, 2.5], TypeError, "steps: 2.5 is no number of steps"),
     ],
 )
-def test_steps_that_are_none_are_refused_before_training(tmp_path, steps, error, said):
+def test_steps_that_are_none_are_refused_before_training(path, tmp_path, steps, error, said):
     with pytest.raises(error, match=said):
-        Recorder(tmp_path / "run.safetensors", steps=steps)
+        Recorder(path, steps=steps)
     assert not [*tmp_path.iterdir()]
 
 
-def test_steps_may_be_whole_numbers_of_numpy_and_a_range_without_end(tmp_path):
+def test_steps_may_be_whole_numbers_of_numpy_and_a_range_without_end(path):
     for steps in (numpy.int64(3), numpy.arange(3), range(0, 10**12, 1)):
-        train(tmp_path / "run.safetensors", 3, steps=steps)
-        assert len(read(tmp_path / "run.safetensors").steps) == 3
+        train(path, 3, steps=steps)
+        assert len(read(path).steps) == 3
 
 
-def test_patterns_choose_parameters_and_one_that_fits_none_is_refused(tmp_path):
-    path = tmp_path / "run.safetensors"
+def test_patterns_choose_parameters_and_one_that_fits_none_is_refused(path, tmp_path):
     train(path, parameters=("*.weight", "scale"))
     assert {*read(path).steps[0].before} == {"layer.weight", "scale"}
     assert replay([read(path)]).verdict == "agree"
@@ -152,8 +147,7 @@ def test_a_folder_that_is_not_there_is_refused_before_training(tmp_path):
         Recorder(tmp_path)
 
 
-def test_two_recorders_do_not_write_to_one_file(tmp_path):
-    path = tmp_path / "run.safetensors"
+def test_two_recorders_do_not_write_to_one_file(path):
     with Recorder(path) as one:
         one.note(0, {"w": numpy.ones(2)}, {"w": numpy.ones(2)}, {"w": numpy.zeros(2)}, {"lr": 1.0})
         with pytest.raises(RecordingError, match="another process is recording"):
@@ -161,22 +155,19 @@ def test_two_recorders_do_not_write_to_one_file(tmp_path):
     assert len(read(path).steps) == 1
 
 
-def test_an_exception_leaves_what_was_recorded(tmp_path):
-    path = tmp_path / "run.safetensors"
+def test_an_exception_leaves_what_was_recorded(path):
     with pytest.raises(IndexError):
         train(path, STEPS + 1)
     assert len(read(path).steps) == STEPS and not part_of(path).exists()
 
 
-def test_nothing_recorded_is_said_and_leaves_no_file(tmp_path):
-    path = tmp_path / "run.safetensors"
+def test_nothing_recorded_is_said_and_leaves_no_file(path, tmp_path):
     with pytest.warns(UserWarning, match="no step has been recorded"):
         train(path, 3, first=3)
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_run_goes_on_in_the_same_file(tmp_path):
-    path = tmp_path / "run.safetensors"
+def test_a_run_goes_on_in_the_same_file(path):
     carried = train(path, 8)
     train(path, first=8, carried=carried, append=True)
     recording = read(path)
@@ -185,8 +176,8 @@ def test_a_run_goes_on_in_the_same_file(tmp_path):
     assert found.verdict == "agree" and found.sentences == ["resumed at step 8: exact"]
 
 
-def test_a_full_disk_ends_the_recording_and_not_the_training(tmp_path, monkeypatch):
-    path, append = tmp_path / "run.safetensors", Part.append
+def test_a_full_disk_ends_the_recording_and_not_the_training(path, monkeypatch):
+    append = Part.append
 
     def full(self, record, tensors):
         if record.get("step") == 5:
@@ -201,9 +192,9 @@ def test_a_full_disk_ends_the_recording_and_not_the_training(tmp_path, monkeypat
     assert all(numpy.array_equal(v, train(path)[0][n]) for n, v in ended.items())
 
 
-def test_memory_stays_bounded_by_one_step(tmp_path):
+def test_memory_stays_bounded_by_one_step(path):
     params = {"w": numpy.zeros(200_000, "float32")}
-    path, size = tmp_path / "run.safetensors", params["w"].nbytes
+    size = params["w"].nbytes
     with Recorder(path) as recording:
         tracemalloc.start()
         for step in range(30):
@@ -219,16 +210,14 @@ def test_memory_stays_bounded_by_one_step(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0.999, 0.5, 0.01])
-def test_a_file_that_was_cut_short_is_refused(tmp_path, cut):
-    path = tmp_path / "run.safetensors"
+def test_a_file_that_was_cut_short_is_refused(path, cut):
     train(path)
     os.truncate(path, int(path.stat().st_size * cut))
     with pytest.raises(RecordingError, match=r"run\.safetensors: (this is no safetensors|the arr)"):
         read(path)
 
 
-def test_every_changed_byte_is_noticed(tmp_path):
-    path = tmp_path / "run.safetensors"
+def test_every_changed_byte_is_noticed(path):
     train(path, 2)
     whole = path.read_bytes()
     for at in numpy.random.default_rng(0).integers(0, len(whole), 60):
@@ -290,8 +279,7 @@ def killed(path, how, seconds):
     return int(said[-1]) if said else 0
 
 
-def test_a_kill_at_any_moment_leaves_every_step_but_the_last(tmp_path):
-    path = tmp_path / "run.safetensors"
+def test_a_kill_at_any_moment_leaves_every_step_but_the_last(path):
     counts = []
     for trial, seconds in enumerate((0.0, 0.07, 0.13)):
         last = killed(path, "append" if trial else "anew", seconds)
@@ -315,8 +303,7 @@ def test_a_kill_at_any_moment_leaves_every_step_but_the_last(tmp_path):
     assert not part_of(path).exists()
 
 
-def test_a_part_that_was_torn_is_read_up_to_there(tmp_path):
-    path = tmp_path / "run.safetensors"
+def test_a_part_that_was_torn_is_read_up_to_there(path, tmp_path):
     recorder = Recorder(path)
     recorder.open()
     for step in range(4):

@@ -66,19 +66,17 @@ RUNS = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_jitted_run_agrees_with_its_rule_in_stretches(tmp_path, name):
+def test_a_jitted_run_agrees_with_its_rule_in_stretches(path, name):
     transformation, rule = RUNS[name]
-    path = tmp_path / "run.safetensors"
-    train(path, transformation, rule=rule, steps=lambda step: step % 8 < 3)
-    found = replay([read(path)])
+    found = replay([read(train(path, transformation, rule=rule, steps=lambda step: step % 8 < 3))])
     assert found.verdict == "agree", found.sentences
     assert [row[0] for row in found.growth] == [0, 1, 2, 8, 9, 10, 16, 17, 18]
     assert not found.unchecked and [*found.rows] == ["hidden.bias", "hidden.kernel", "out"]
 
 
 @pytest.mark.parametrize("steps", [None, 4, {1, 2, 7}, range(0, STEPS, 5), range(19, 0, -6)])
-def test_steps_chosen_on_the_device_are_those_chosen_on_the_host(tmp_path, steps):
-    path = train(tmp_path / "run.safetensors", samestep.jax.Lion(1e-3), steps=steps)
+def test_steps_chosen_on_the_device_are_those_chosen_on_the_host(path, steps):
+    train(path, samestep.jax.Lion(1e-3), steps=steps)
     expected = [*range(STEPS)][:4] if steps == 4 else sorted(steps or range(STEPS))
     assert [step.number for step in read(path).steps] == expected
     assert replay([read(path)]).steps == len(expected)
@@ -97,9 +95,9 @@ def test_what_is_recorded_under_jit_is_what_is_outside(tmp_path):
     assert replay([read(paths[0])], Asked("SGD", "optax")).verdict == "agree"
 
 
-def test_the_run_is_the_same_with_and_without_the_recorder(tmp_path):
+def test_the_run_is_the_same_with_and_without_the_recorder(path):
     transformation = optax.adamw(1e-2)
-    path = train(tmp_path / "run.safetensors", transformation)
+    train(path, transformation)
     params, state = start(), transformation.init(start())
     step = stepping(transformation)
     for x, y in batches():
@@ -124,8 +122,8 @@ def test_a_schedule_that_is_injected_is_recorded_and_one_that_is_not_must_be_giv
     assert replay([read(path)], Asked("AdamW", "optax")).verdict == "agree"
 
 
-def test_another_eps_departs(tmp_path):
-    path = train(tmp_path / "run.safetensors", optax.adam(1e-2, eps=1e-5))
+def test_another_eps_departs(path):
+    train(path, optax.adam(1e-2, eps=1e-5))
     right = Asked("Adam", "optax", {"lr": 1e-2, "eps": 1e-5})
     assert replay([read(path)], right).verdict == "agree"
     found = replay([read(path)], Asked("Adam", "optax", {"lr": 1e-2}))
@@ -133,7 +131,7 @@ def test_another_eps_departs(tmp_path):
     assert found.first.recorded != found.first.computed
 
 
-def test_a_gradient_that_is_changed_on_its_way_departs_at_its_step(tmp_path):
+def test_a_gradient_that_is_changed_on_its_way_departs_at_its_step(path):
     """The transformation is given another gradient than the one that was recorded."""
 
     def update(grads, state, params=None):
@@ -142,15 +140,15 @@ def test_a_gradient_that_is_changed_on_its_way_departs_at_its_step(tmp_path):
 
     bent = optax.GradientTransformation(lambda params: jax.numpy.zeros((), "int32"), update)
     made = optax.chain(bent, optax.sgd(1e-2))
-    path = train(tmp_path / "run.safetensors", made)
+    train(path, made)
     found = replay([read(path)], Asked("SGD", "optax", {"lr": 1e-2}))
     assert [(d.step, d.path, d.until) for d in found.departures] == [(13, "out", 13)]
     assert found.first.relative == pytest.approx(0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_resumed_run_is_exact_or_has_lost_its_state(tmp_path, lost):
-    path, rule = tmp_path / "run.safetensors", samestep.AdamW(1e-2, weight_decay=0.1)
+def test_a_resumed_run_is_exact_or_has_lost_its_state(path, lost):
+    rule = samestep.AdamW(1e-2, weight_decay=0.1)
     transformation = optax.adamw(1e-2, weight_decay=0.1)
     params, state = start(), transformation.init(start())
     for first, last in ((0, 9), (9, STEPS)):
@@ -168,8 +166,7 @@ def test_a_resumed_run_is_exact_or_has_lost_its_state(tmp_path, lost):
     assert found.verdict == ("departs" if lost else "agree") and found.steps == STEPS
 
 
-def test_bfloat16_agrees(tmp_path):
-    path = tmp_path / "run.safetensors"
+def test_bfloat16_agrees(path):
     train(path, samestep.jax.AdamW(2.0**-6, weight_decay=0.1), dtype="bfloat16")
     recording = read(path)
     assert recording.steps[0].grads["out"].dtype == "bfloat16"
@@ -177,7 +174,7 @@ def test_bfloat16_agrees(tmp_path):
     assert replay([recording], Asked(settings={"lr": 2.0**-5})).verdict == "departs"
 
 
-def test_extra_arguments_reach_the_transformation_and_patterns_choose(tmp_path):
+def test_extra_arguments_reach_the_transformation_and_patterns_choose(path):
     seen = []
 
     def update(grads, state, params=None, *, value):
@@ -185,7 +182,6 @@ def test_extra_arguments_reach_the_transformation_and_patterns_choose(tmp_path):
         return grads, state
 
     made = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-    path = tmp_path / "run.safetensors"
     with samestep.jax.recorder(path, parameters="hidden.*") as recording:
         optimizer = recording(made)
         params = start()
@@ -195,8 +191,8 @@ def test_extra_arguments_reach_the_transformation_and_patterns_choose(tmp_path):
     assert {*read(path).steps[0].grads} == {"hidden.bias", "hidden.kernel"}
 
 
-def test_mistakes_are_said(tmp_path):
-    recorder = samestep.jax.recorder(tmp_path / "run.safetensors", parameters="*.weight")
+def test_mistakes_are_said(path, tmp_path):
+    recorder = samestep.jax.recorder(path, parameters="*.weight")
     with pytest.raises(RecordingError, match="enter the recorder first"):
         recorder(optax.sgd(0.1))
     with (
@@ -216,12 +212,10 @@ def test_mistakes_are_said(tmp_path):
         optimizer.update(params, state, params)
 
 
-def test_steps_that_cannot_be_traced_are_refused(tmp_path):
+def test_steps_that_cannot_be_traced_are_refused(path):
     with (
         pytest.raises(RecordingError, match="steps= is a function that cannot be traced"),
-        samestep.jax.recorder(
-            tmp_path / "run.safetensors", steps=lambda step: step > 3 and step % 2 == 0
-        ) as recording,
+        samestep.jax.recorder(path, steps=lambda step: step > 3 and step % 2 == 0) as recording,
     ):
         optimizer = recording(optax.sgd(0.1))
         state = optimizer.init(start())

@@ -47,32 +47,31 @@ RUNS = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_agrees_with_its_rule_in_stretches(tmp_path, name):
-    path = train(tmp_path / "run.safetensors", RUNS[name](), steps=lambda step: step % 8 < 3)
-    found = replay([read(path)])
+def test_a_run_agrees_with_its_rule_in_stretches(path, name):
+    found = replay([read(train(path, RUNS[name](), steps=lambda step: step % 8 < 3))])
     assert found.verdict == "agree", found.sentences
     assert [row[0] for row in found.growth] == [0, 1, 2, 8, 9, 10, 16, 17, 18]
     assert not found.unchecked and found.rule.split()[0] == name and len(found.rows) == 4
     assert replay([read(path)], Asked(settings={"lr": 0.0123})).first.step == 0
 
 
-def test_several_optimizers_in_one_agree(tmp_path):
+def test_several_optimizers_in_one_agree(path):
     both = optim.MultiOptimizer(
         [optim.AdamW(1e-2), optim.SGD(1e-2)], [lambda name, weight: weight.ndim > 1]
     )
-    found = replay([read(train(tmp_path / "run.safetensors", both))])
+    found = replay([read(train(path, both))])
     assert found.verdict == "agree" and found.rule == "AdamW, SGD like mlx"
 
 
-def test_mlx_s_adam_is_not_the_published_one(tmp_path):
-    path = train(tmp_path / "run.safetensors", optim.Adam(1e-2))
+def test_mlx_s_adam_is_not_the_published_one(path):
+    train(path, optim.Adam(1e-2))
     assert replay([read(path)]).verdict == "agree"
     found = replay([read(path)], Asked("Adam", "torch", {"bias_correction": True}))
     assert found.verdict == "departs" and found.first.step == 0
     assert found.first.relative > 0.5  # its first step is three times as long
 
 
-def test_a_state_that_is_lost_in_mid_course_is_named(tmp_path):
+def test_a_state_that_is_lost_in_mid_course_is_named(path):
     optimizer = optim.AdamW(1e-2)
 
     def lose(step):
@@ -80,7 +79,7 @@ def test_a_state_that_is_lost_in_mid_course_is_named(tmp_path):
             own = optimizer.state["layers"][2]["weight"]
             own["m"], own["v"] = mx.zeros_like(own["m"]), mx.zeros_like(own["v"])
 
-    found = replay([read(train(tmp_path / "run.safetensors", optimizer, between=lose))])
+    found = replay([read(train(path, optimizer, between=lose))])
     assert [(d.step, d.path) for d in found.departures] == [(8, "layers.2.weight")]
     assert found.first.why.startswith("from here on as if the state was empty")
 
@@ -97,15 +96,15 @@ def test_a_resumed_run_is_exact_or_has_lost_its_state(tmp_path, lost):
     assert found.verdict == ("departs" if lost else "agree") and found.steps == STEPS
 
 
-def test_the_optimizer_is_as_it_was_afterwards(tmp_path):
+def test_the_optimizer_is_as_it_was_afterwards(path, tmp_path):
     optimizer = optim.SGD(1e-2)
-    train(tmp_path / "run.safetensors", optimizer)
+    train(path, optimizer)
     assert "apply_gradients" not in vars(optimizer)
     with pytest.raises(TypeError, match=r"Linear is no mlx\.optimizers\.Optimizer"):
         samestep.mlx.recorder(tmp_path / "other.safetensors", nn.Linear(2, 2))
 
 
-def test_a_compiled_step_is_refused(tmp_path):
+def test_a_compiled_step_is_refused(path):
     model, optimizer = network(), optim.SGD(1e-2)
     optimizer.init(model.trainable_parameters())
     state = [model.state, optimizer.state]
@@ -117,6 +116,6 @@ def test_a_compiled_step_is_refused(tmp_path):
     compiled = mx.compile(step, inputs=state, outputs=state)
     with (
         pytest.raises(RecordingError, match=r"a step inside mx\.compile cannot be recorded"),
-        samestep.mlx.recorder(tmp_path / "run.safetensors", optimizer),
+        samestep.mlx.recorder(path, optimizer),
     ):
         compiled(mx.ones((4, 6)))

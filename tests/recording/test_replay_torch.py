@@ -43,8 +43,17 @@ def train(path, model, optimizer, *, between=None, first=0, last=STEPS, dtype=to
     return path
 
 
-def adamw(model, **numbers):
-    return torch.optim.AdamW(model.parameters(), **{"lr": 1e-2, "weight_decay": 0.1, **numbers})
+def adamw(model, kind=torch.optim.AdamW):
+    return kind(model.parameters(), lr=1e-2, weight_decay=0.1)
+
+
+def trained(*args, **how):
+    return read(train(*args, **how))
+
+
+@pytest.fixture
+def model():
+    return network()
 
 
 OPTIMIZERS = {
@@ -74,11 +83,9 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_run_agrees_with_its_rule_in_stretches_that_begin_in_mid_course(tmp_path, name):
-    model = network()
+def test_a_run_agrees_with_its_rule_in_stretches_that_begin_in_mid_course(path, model, name):
     made = OPTIMIZERS[name](model)
-    path = train(tmp_path / "run.safetensors", model, made, steps=lambda step: step % 10 < 4)
-    found = replay([read(path)])
+    found = replay([trained(path, model, made, steps=lambda step: step % 10 < 4)])
     assert found.verdict == "agree", found.sentences
     assert [row[0] for row in found.growth] == [s for s in range(STEPS) if s % 10 < 4]
     assert found.rule.removesuffix(" like torch") == name and not found.unchecked
@@ -87,16 +94,15 @@ def test_a_run_agrees_with_its_rule_in_stretches_that_begin_in_mid_course(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["AdamW", "Adan", "Lion"])
-def test_other_numbers_than_the_run_had_depart_at_the_first_step(tmp_path, name):
-    model = network()
-    path = train(tmp_path / "run.safetensors", model, OPTIMIZERS[name](model), steps=6)
-    assert replay([read(path)]).verdict == "agree"
-    found = replay([read(path)], Asked(settings={"lr": 0.0101}))
+def test_other_numbers_than_the_run_had_depart_at_the_first_step(path, model, name):
+    run = trained(path, model, OPTIMIZERS[name](model), steps=6)
+    assert replay([run]).verdict == "agree"
+    found = replay([run], Asked(settings={"lr": 0.0101}))
     assert found.verdict == "departs" and found.first.step == 0
     assert found.first.relative == pytest.approx(0.0099, rel=0.1)
 
 
-def test_an_eps_that_is_inside_the_root_departs(tmp_path):
+def test_an_eps_that_is_inside_the_root_departs(path):
     """A stranger's class: the rule must be named, and what it does otherwise is seen."""
 
     class Strange(torch.optim.Optimizer):
@@ -123,27 +129,24 @@ def test_an_eps_that_is_inside_the_root_departs(tmp_path):
     for inside in (False, True):
         model = network()
         made = Strange(model.parameters(), 1e-2, inside)
-        path = train(tmp_path / f"{inside}.safetensors", model, made)
+        run = trained(path.with_name(f"{inside}.safetensors"), model, made)
         with pytest.raises(RecordingError, match=r"Strange follows; name one with --rule: AMSGrad"):
-            replay([read(path)])
-        verdicts[inside] = replay([read(path)], Asked("Adam", "torch"))
+            replay([run])
+        verdicts[inside] = replay([run], Asked("Adam", "torch"))
     assert verdicts[False].verdict == "agree", verdicts[False].sentences
     assert verdicts[True].verdict == "departs" and verdicts[True].first.step == 0
     assert verdicts[True].first.relative > 1e-3
     assert verdicts[True].instead == ["adds eps = 1e-06 under the root"]
 
 
-def test_a_state_that_is_lost_in_mid_course_is_named_with_its_step_and_parameter(tmp_path):
-    model = network()
+def test_a_state_that_is_lost_in_mid_course_is_named_with_its_step_and_parameter(path, model):
     made = adamw(model)
-    weight = model[2].weight
 
     def lose(step):
         if step == 10:
-            made.state.pop(weight)
+            made.state.pop(model[2].weight)
 
-    path = train(tmp_path / "run.safetensors", model, made, between=lose)
-    found = replay([read(path)])
+    found = replay([trained(path, model, made, between=lose)])
     assert found.verdict == "departs"
     assert [(d.step, d.path) for d in found.departures] == [(11, "2.weight")]
     assert "as if the state was empty and steps were counted from 0" in found.sentences[0]
@@ -151,7 +154,7 @@ def test_a_state_that_is_lost_in_mid_course_is_named_with_its_step_and_parameter
     assert found.rows["2.weight"].departing == 1 and found.rows["0.weight"].departing == 0
 
 
-def test_a_parameter_that_does_not_decay_is_named(tmp_path):
+def test_a_parameter_that_does_not_decay_is_named(path, model):
     class Undecayed(torch.optim.AdamW):
         @torch.no_grad()
         def step(self, closure=None):
@@ -159,25 +162,19 @@ def test_a_parameter_that_does_not_decay_is_named(tmp_path):
             super().step(closure)
             self.param_groups[0]["params"][2] += before * 1e-2 * 0.1
 
-    model = network()
-    made = Undecayed(model.parameters(), lr=1e-2, weight_decay=0.1)
-    path = train(tmp_path / "run.safetensors", model, made)
-    found = replay([read(path)], Asked("AdamW", "torch"))
+    found = replay([trained(path, model, adamw(model, Undecayed))], Asked("AdamW", "torch"))
     assert [(d.step, d.path) for d in found.departures] == [(0, "2.weight")]
     assert found.first.why == "from here on as if weight_decay were 0"
     assert found.rows["2.weight"].departing == STEPS
 
 
-def test_what_else_changes_parameters_is_told_from_the_optimizer(tmp_path):
-    model = network()
-
+def test_what_else_changes_parameters_is_told_from_the_optimizer(path, model):
     @torch.no_grad()
     def clip(step):
         if step == 7:
             model[0].weight.clamp_(-0.2, 0.2)
 
-    path = train(tmp_path / "run.safetensors", model, adamw(model), between=clip)
-    found = replay([read(path)])
+    found = replay([trained(path, model, adamw(model), between=clip)])
     assert found.verdict == "departs" and not found.departures
     assert found.changes == [(8, ["0.weight"])]
     assert "something else than the optimizer changed 0.weight before step 8" in found.sentences
@@ -185,16 +182,15 @@ def test_what_else_changes_parameters_is_told_from_the_optimizer(tmp_path):
 
 def resumed(tmp_path, change, *, append):
     """A run that is interrupted after step 11, with a change to what it goes on with."""
-    first = tmp_path / "first.safetensors"
-    model = network()
+    first, model = tmp_path / "first.safetensors", network()
     made = adamw(model)
     train(first, model, made, last=12)
     kept, saved = model.state_dict(), made.state_dict()
+    change(kept, saved)
     model = network()
     made = adamw(model)
-    change(kept, saved)
     model.load_state_dict(kept)
-    if saved is not None and saved["state"]:
+    if saved["state"]:
         made.load_state_dict(saved)
     second = first if append else tmp_path / "second.safetensors"
     train(second, model, made, first=12, append=append)
@@ -248,10 +244,8 @@ def test_it_is_said_what_a_resumed_run_went_on_with(tmp_path, change, append):
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_run_that_goes_back_to_an_earlier_checkpoint_is_followed_from_there(tmp_path, lost):
-    path, saved = tmp_path / "run.safetensors", {}
-    model = network()
-    made = adamw(model)
+def test_a_run_that_goes_back_to_an_earlier_checkpoint_is_followed_from_there(path, model, lost):
+    saved, made = {}, adamw(model)
 
     def save(step):
         if step == 5:
@@ -264,15 +258,13 @@ def test_a_run_that_goes_back_to_an_earlier_checkpoint_is_followed_from_there(tm
     made = adamw(model)
     if not lost:
         made.load_state_dict(saved["made"])
-    train(path, model, made, first=6, first_step=6, append=True)
-    found = replay([read(path)])
+    found = replay([trained(path, model, made, first=6, first_step=6, append=True)])
     assert [(one.step, one.exact) for one in found.resumes] == [(6, not lost)]
     assert found.verdict == ("departs" if lost else "agree")
     assert [row[0] for row in found.growth] == [*range(11), *range(6, STEPS)]
 
 
-def test_a_scheduler_groups_and_parameters_without_gradients_are_recorded(tmp_path):
-    model = network()
+def test_a_scheduler_groups_and_parameters_without_gradients_are_recorded(path, model):
     model[0].bias.requires_grad_(False)
     made = torch.optim.AdamW(
         [
@@ -283,9 +275,7 @@ def test_a_scheduler_groups_and_parameters_without_gradients_are_recorded(tmp_pa
         foreach=False,
     )
     schedule = torch.optim.lr_scheduler.StepLR(made, 5, 0.5)
-    path = tmp_path / "run.safetensors"
-    train(path, model, made, between=lambda step: schedule.step())
-    recording = read(path)
+    recording = trained(path, model, made, between=lambda step: schedule.step())
     rates = {tuple(group["numbers"]["lr"] for group in step.groups) for step in recording.steps}
     assert len(rates) == 5
     decays = [group["numbers"]["weight_decay"] for group in recording.steps[0].groups]
@@ -294,11 +284,9 @@ def test_a_scheduler_groups_and_parameters_without_gradients_are_recorded(tmp_pa
     assert replay([recording]).verdict == "agree"
 
 
-def test_a_step_that_a_gradient_scaler_skips_is_no_step(tmp_path):
-    model = network()
+def test_a_step_that_a_gradient_scaler_skips_is_no_step(path, model):
     made = adamw(model)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
-    path = tmp_path / "run.safetensors"
     with samestep.torch.recorder(path, made, model=model):
         for step, x, y in batches():
             made.zero_grad()
@@ -310,12 +298,12 @@ def test_a_step_that_a_gradient_scaler_skips_is_no_step(tmp_path):
     assert found.verdict == "agree" and found.steps == STEPS - 1
 
 
-def test_gradients_that_a_closure_makes_are_those_recorded(tmp_path):
+def test_gradients_that_a_closure_makes_are_those_recorded(path):
     paths = []
     for closed in (False, True):
         model = network()
         made = adamw(model)
-        paths.append(tmp_path / f"{closed}.safetensors")
+        paths.append(path.with_name(f"{closed}.safetensors"))
         with samestep.torch.recorder(paths[-1], made, model=model):
             for _, x, y in batches():
 
@@ -336,8 +324,7 @@ def test_gradients_that_a_closure_makes_are_those_recorded(tmp_path):
     assert replay([other]).verdict == "agree"
 
 
-def test_what_calls_its_closure_again_is_refused(tmp_path):
-    model = network()
+def test_what_calls_its_closure_again_is_refused(path, model):
     made = torch.optim.LBFGS(model.parameters())
     _, x, y = next(iter(batches()))
 
@@ -347,33 +334,31 @@ def test_what_calls_its_closure_again_is_refused(tmp_path):
         loss.backward()
         return loss
 
-    path = tmp_path / "run.safetensors"
     with (
         pytest.raises(RecordingError, match="LBFGS calls its closure several times in a step"),
         samestep.torch.recorder(path, made, model=model),
     ):
         made.step(closure)
-    assert not [*tmp_path.iterdir()]
+    assert not [*path.parent.iterdir()]
 
 
-def test_a_sparse_gradient_is_refused(tmp_path):
+def test_a_sparse_gradient_is_refused(path):
     table = torch.nn.Embedding(5, 3, sparse=True)
     made = torch.optim.SGD(table.parameters(), 0.1)
     table(torch.tensor([1, 3])).sum().backward()
     with (
         pytest.raises(RecordingError, match="parameter 'weight' has a sparse gradient"),
-        samestep.torch.recorder(tmp_path / "run.safetensors", made, model=table),
+        samestep.torch.recorder(path, made, model=table),
     ):
         made.step()
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float64"])
-def test_other_dtypes_agree_and_are_told_from_other_numbers(tmp_path, name):
+def test_other_dtypes_agree_and_are_told_from_other_numbers(path, name):
     dtype = getattr(torch, name)
     model = network(dtype)
     made = samestep.torch.AdamW(model.parameters(), lr=2.0**-6, weight_decay=0.1)
-    path = train(tmp_path / "run.safetensors", model, made, dtype=dtype)
-    recording = read(path)
+    recording = trained(path, model, made, dtype=dtype)
     assert recording.steps[0].grads["0.weight"].dtype == name
     found = replay([recording])
     assert found.verdict == "agree", found.sentences
@@ -382,36 +367,31 @@ def test_other_dtypes_agree_and_are_told_from_other_numbers(tmp_path, name):
     assert replay([recording], Asked(settings={"lr": 2.0**-5})).first.step == 0
 
 
-def test_without_the_state_only_a_run_from_its_first_step_can_be_judged(tmp_path):
-    model = network()
+def test_without_the_state_only_a_run_from_its_first_step_can_be_judged(path, model):
     made = adamw(model)
-    path = train(tmp_path / "run.safetensors", model, made, steps={0, 1, 8, 9}, state=False)
-    found = replay([read(path)])
+    found = replay([trained(path, model, made, steps={0, 1, 8, 9}, state=False)])
     assert found.steps == 2 and found.unchecked[0][:2] == (8, 9)
-    assert (
-        "2 steps from 8 to 9 could not be judged: the optimizer's state is not in the"
-        in (found.sentences[0])
-    )
-    path = train(tmp_path / "late.safetensors", model, made, steps={8}, state=False)
+    said = "2 steps from 8 to 9 could not be judged: the optimizer's state is not in the"
+    assert said in found.sentences[0]
+    late = trained(path.with_name("late"), model, made, steps={8}, state=False)
     with pytest.raises(RecordingError, match=r"no step can be judged: .* state=False"):
-        replay([read(path)])
+        replay([late])
 
 
-def test_a_rule_that_sums_over_all_parameters_needs_all_of_them(tmp_path):
-    model = network()
+def test_a_rule_that_sums_over_all_parameters_needs_all_of_them(path, model):
     made = samestep.torch.Prodigy(model.parameters())
-    path = train(tmp_path / "run.safetensors", model, made, parameters="*.weight", steps=3)
+    run = trained(path, model, made, parameters="*.weight", steps=3)
     with pytest.raises(RecordingError, match="Prodigy sums over all parameters, of which 2 of 4"):
-        replay([read(path)])
+        replay([run])
 
 
-def test_the_recorder_leaves_the_run_as_it_is_and_the_optimizer_without_hooks(tmp_path):
+def test_the_recorder_leaves_the_run_as_it_is_and_the_optimizer_without_hooks(path):
     ends = []
     for recorded in (False, True):
         model = network()
         made = adamw(model)
         if recorded:
-            train(tmp_path / "run.safetensors", model, made, steps=range(0, STEPS, 3))
+            train(path, model, made, steps=range(0, STEPS, 3))
         else:
             for _, x, y in batches():
                 made.zero_grad()
@@ -422,19 +402,18 @@ def test_the_recorder_leaves_the_run_as_it_is_and_the_optimizer_without_hooks(tm
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
 
-def test_an_optimizer_that_is_wrapped_is_found_and_others_are_refused(tmp_path):
+def test_an_optimizer_that_is_wrapped_is_found_and_others_are_refused(path, model):
     class Wrapped:
         def __init__(self, optimizer):
             self.optimizer = optimizer
 
-    model = network()
     made = adamw(model)
-    with samestep.torch.recorder(tmp_path / "run.safetensors", Wrapped(made), model=model):
+    with samestep.torch.recorder(path, Wrapped(made), model=model):
         for _, x, y in batches(last=2):
             ((model(x) - y) ** 2).mean().backward()
             made.step()
-    assert read(tmp_path / "run.safetensors").optimizer == "torch.optim.AdamW"
+    assert read(path).optimizer == "torch.optim.AdamW"
     with pytest.raises(TypeError, match=r"Linear is no torch\.optim\.Optimizer"):
-        samestep.torch.recorder(tmp_path / "other.safetensors", model[0])
+        samestep.torch.recorder(path, model[0])
     with pytest.raises(RecordingError, match=r"'\*\.kernel' fits no parameter; there are 0\.bias"):
-        samestep.torch.recorder(tmp_path / "o", made, model=model, parameters="*.kernel")
+        samestep.torch.recorder(path, made, model=model, parameters="*.kernel")
