@@ -32,15 +32,15 @@ class Model:
     title: str
     sizes: Sequence[Sequence[Shape]]
     narrow: bool = False
-    """Whether it is about the machinery, so that one rule in one dtype is enough."""
+    """Whether it times the machinery; one rule in one dtype is then enough."""
     rules: Sequence[str] = ()
     """The rules that are timed with it; all if empty."""
     device: str = ""
-    """The kind of device that has room for it; ``None`` for any."""
+    """The kind of device that has room for it; empty for any."""
 
 
 def elements(shapes: Sequence[Shape]) -> int:
-    """How many numbers there are."""
+    """The number of elements."""
     return sum(map(math.prod, shapes))
 
 
@@ -88,7 +88,7 @@ def llama(
 
 
 STREAMED = ("AdamW", "Adan", "Lion", "AdEMAMix", "AdaBelief", "LAMB")
-"""Rules whose speed on a large model is to be that of memory."""
+"""Rules whose speed on a large model should be limited by memory only."""
 
 MODELS = {
     "gpt2": Model("GPT-2 small", [gpt2_small()], rules=STREAMED),

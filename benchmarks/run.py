@@ -28,18 +28,18 @@ __all__ = ["Case", "Options", "cases", "executions", "limited", "prepared", "run
 SWEPT = "AdamW"
 """The rule that is timed where a model is about the machinery."""
 IN_BRIEF = ("AdamW", "Lion")
-"""Between them, every library has them."""
+"""Every library has at least one of them."""
 WARMING = 2
 """Rounds at the beginning that are not counted."""
 MANY = 10_000_000
-"""Elements of which no copy should stay in memory for long."""
+"""Arrays with more elements are released after their row."""
 IMPORTS = 5
 """Fresh processes per side, at most."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to time; nothing given is everything."""
+    """The rows to time; an empty option means all."""
 
     against: Sequence[str] = (*LIBRARIES, COPY)
     rules: Sequence[str] = ()
@@ -51,14 +51,14 @@ class Options:
 
     @classmethod
     def quick(cls, **given: Any) -> Options:
-        """One small model and two rules, in three rounds; what is given goes before it."""
+        """One small model and two rules, in three rounds; given values replace these."""
         brief = {"rules": IN_BRIEF, "models": (QUICK, IMPORT), "dtypes": ("float32",), "rounds": 3}
         return cls(**{**brief, **given})
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a row is to be about."""
+    """The measurement of one row."""
 
     row: Row
     rule: Rule | None = None
@@ -129,7 +129,7 @@ def _of_step(row: Row, own: Mapping[str, Opponent]) -> Iterator[Case]:
 
 
 def _nothing(given: Any) -> None:
-    """In the place of a library's optimizer."""
+    """Stands for a library's optimizer where there is none."""
 
 
 def run(
@@ -173,7 +173,7 @@ def _step(case: Case, options: Options, first: dict[Any, float]) -> Row:
 
 
 def _import(row: Row, options: Options) -> Row:
-    """Fresh processes, whose own start falls on both sides; with bytecode, as when installed."""
+    """Time imports in fresh processes, with bytecode; both sides include the process's start."""
     environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
     sides = {
         side: partial(

@@ -1,4 +1,4 @@
-"""What is to be reached, row by row; machines differ, so only as ratios."""
+"""The targets, row by row. They are ratios, because machines differ."""
 
 from __future__ import annotations
 

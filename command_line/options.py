@@ -56,7 +56,7 @@ def names(text: str | None) -> tuple[str, ...]:
 
 
 def known_names(kind: str, text: str, known: Sequence[str], option: str = "") -> list[str]:
-    """The names in ``NAME,NAME,...``, all of which must be known.
+    """The names in ``NAME,NAME,...``; all of them must be known.
 
     Raises:
         click.UsageError: one of them is not.

@@ -193,7 +193,7 @@ class Chart(Block):
 
 @dataclass(frozen=True)
 class Charts(Block):
-    """Charts that a page shows next to each other, and of which a terminal shows the tables."""
+    """Charts. A page shows them next to each other; a terminal shows their tables."""
 
     charts: Sequence[Chart]
 

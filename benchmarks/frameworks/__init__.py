@@ -29,7 +29,7 @@ AUTO = "auto"
 
 
 class Framework(ABC):
-    """How one framework steps."""
+    """One framework: steps of its optimizers, and copies."""
 
     adapter: Any
     device: str
@@ -67,7 +67,7 @@ class Framework(ABC):
         """Read and write ``size`` bytes in all."""
 
     def uncached(self) -> AbstractContextManager[None]:
-        """A context in which what has been compiled before is compiled again."""
+        """A context in which everything is compiled again."""
         return nullcontext()
 
 
@@ -85,6 +85,6 @@ def arrays(shapes: Sequence[Shape], seed: int) -> Iterator[numpy.ndarray]:
 
 
 def lengths(size: int) -> list[int]:
-    """Of float32 arrays, in the copying of which ``size`` bytes are read and written."""
+    """Lengths of float32 arrays. Copying all of them reads and writes ``size`` bytes in all."""
     total, most = size // 8, COPIED // 4
     return [most] * (total // most) + [total % most] * (total % most > 0)

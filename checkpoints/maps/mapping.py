@@ -93,7 +93,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Stage:
-    """Rules of which at most one is applied to a parameter."""
+    """Rules; at most one of them is applied to a parameter."""
 
     name: str
     rules: tuple[MapRule, ...]
@@ -270,7 +270,7 @@ class Map:
 
     @classmethod
     def between(cls, source: str, target: str, *, embeddings: str | Iterable[str] = ()) -> Self:
-        """The map from the layers of one framework to those of another.
+        """The map from the layers of one framework to the layers of another.
 
         Linear layers, convolutions of one to three dimensions, norms and embeddings; modules keep
         their names. A weight of two dimensions belongs to a linear layer, unless its module is

@@ -50,7 +50,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 def _named(option: str) -> Callable[..., Any]:
-    """An option of names, all of which are taken by default."""
+    """An option for names; by default it takes all known names."""
     what = NAMED[option][0].capitalize()
     return click.option(f"--{option}", metavar="NAME,...", help=f"{what}s; all by default.")
 
@@ -254,7 +254,7 @@ LEGEND = (
     "ms, theirs: medians of one step of ours and of theirs. ratio: ours to theirs, the median of "
     "paired ratios and its quartiles. to copy: ours to a plain copy of the bytes that the rule "
     "must move. bytes: those, per parameter. first s: seconds of our first step, which compiles. "
-    "at most: what is to be reached, by the ratio unless another figure is named."
+    "at most: the target, for the ratio unless another figure is named."
 )
 
 

@@ -37,7 +37,7 @@ __all__ = ["command"]
 @click.option(
     "--max-shard-bytes",
     type=click.IntRange(min=1),
-    help="Spread a checkpoint over files of at most so many bytes.",
+    help="Spread a checkpoint over files of at most this many bytes.",
 )
 @click.option(
     "--order",

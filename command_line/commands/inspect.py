@@ -52,13 +52,13 @@ RIGHT = ("bytes", "norm", "non-finite", "arrays", "elements")
     "--norms/--no-norms",
     default=True,
     show_default=True,
-    help="Read the arrays, for their norms and what is not finite in them.",
+    help="Read the arrays, to show norms and count NaN and infinite elements.",
 )
 @options.as_json
 def command(
     file: Path, slots: str | None, parameter: str | None, norms: bool, as_json: bool
 ) -> None:
-    """Show what is in FILE: rule, numbers, steps, and every array of the state.
+    """Show the contents of FILE: rule, numbers, steps, and every array of the state.
 
     More than 40 arrays are summed up by slot. Of a file that is no checkpoint of samestep the
     command says what it is; nothing in the file is run.
@@ -72,7 +72,7 @@ def _report(path: Path, asked: Asked) -> Report:
     """The report on a file of any kind.
 
     Raises:
-        CheckpointError: the file is damaged, or it has nothing of what is asked for.
+        CheckpointError: the file is damaged, or has no such slot or parameter.
     """
     kind = kind_of(path)
     if kind.name == "samestep":

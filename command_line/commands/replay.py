@@ -63,7 +63,7 @@ MOST = 12
 def command(as_json: bool, **asked: Any) -> None:
     """Recompute the runs recorded in FILE and say where they depart from their rule.
 
-    Several files are parts of one run, each of which was resumed from the one before it. The
+    Several files are parts of one run; each part was resumed from the part before it. The
     exit code is 0 if all agrees, 1 if something departs, and 2 if nothing could be recomputed.
     """
     from samestep.checkpoints.state import CheckpointError

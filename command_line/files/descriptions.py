@@ -101,7 +101,7 @@ def native_classes(
         saved: the checkpoint.
         named: the class that the user has named, if any; it is then the only one.
         library: its module, such as ``torch.optim``.
-        table: what is known of its classes.
+        table: the correspondence of each of its classes.
 
     Raises:
         CheckpointError: there is none, or the checkpoint has several rules.
@@ -159,7 +159,7 @@ def few(names: Sequence[str], limit: int = 3) -> str:
 
 
 def bytes_words(size: int) -> str:
-    """A size with its unit, and exactly where it is short of that."""
+    """A size with its unit, and the exact number of bytes."""
     return f"{size:,} bytes" if size < 10_000 else f"{in_bytes(size)} ({size:,} bytes)"
 
 

@@ -52,7 +52,7 @@ class Kind:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of those of its files that exist."""
+        """The number of bytes of its files that exist."""
         return sum(path.stat().st_size for path in self.files if path.exists())
 
 

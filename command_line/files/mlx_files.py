@@ -25,15 +25,15 @@ __all__ = ["save", "taken", "to_mlx"]
 
 
 def taken(path: Path, named: str | None, said: str | None) -> tuple[Checkpoint, str]:
-    """The state in a file of MLX, which says neither of which class it is nor its numbers.
+    """The state in a file of MLX, which names neither the optimizer nor its numbers.
 
     Args:
         path: of the file.
         named: a class of ``mlx.optimizers`` with its defaults, or a rule with its numbers.
-        said: the optimizer that the file itself says, which those of ``convert`` do.
+        said: the optimizer that the file itself names, as files of ``convert`` do.
 
     Raises:
-        CheckpointError: it is not the state of that.
+        CheckpointError: the state is not that optimizer's.
     """
     import mlx.core as mx
 
@@ -62,7 +62,7 @@ def taken(path: Path, named: str | None, said: str | None) -> tuple[Checkpoint, 
 
 
 def _refuse_others(named: str, rule: Any, entries: Sequence[str]) -> None:
-    """Refuse a state that has more of a parameter than this optimizer keeps."""
+    """Refuse a state with entries that this optimizer does not keep."""
     from samestep.mlx.natives import MLX
 
     cls = rule if isinstance(rule, type) else type(rule)
@@ -108,10 +108,10 @@ def _shape(own: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
 
 
 def _rule(text: str) -> Any:
-    """What ``from_state`` takes: a class of MLX, an optimizer of it, or a rule of ours.
+    """The argument for ``from_state``: a class of MLX, an optimizer of MLX, or a rule.
 
     Raises:
-        CheckpointError: it is no name of one, nor a name with numbers.
+        CheckpointError: the text is neither a name nor a name with numbers.
     """
     import mlx.optimizers
 
@@ -140,10 +140,10 @@ def _rule(text: str) -> Any:
 
 
 def to_mlx(saved: Checkpoint, named: str | None) -> tuple[dict[str, Any], str]:
-    """The flattened state of an optimizer of MLX, and of which.
+    """The flattened state of an optimizer of MLX, and the call that makes this optimizer.
 
     Raises:
-        CheckpointError: none of ``mlx.optimizers`` computes the same.
+        CheckpointError: no class of ``mlx.optimizers`` computes the same.
     """
     from samestep.mlx.natives import MLX
 
@@ -153,7 +153,7 @@ def to_mlx(saved: Checkpoint, named: str | None) -> tuple[dict[str, Any], str]:
 
 
 def _refuse_wide(saved: Checkpoint) -> None:
-    """Refuse what MLX writes to no safetensors file."""
+    """Refuse float64, which MLX cannot write to a safetensors file."""
     for path, own in saved.parameters.items():
         wide = [name for name, tensor in own.tensors() if tensor.dtype == "float64"]
         if wide or own.dtype == "float64":
@@ -195,7 +195,7 @@ def _said(value: Any) -> str:
 
 
 def save(flat: Mapping[str, Any], optimizer: str, file: BinaryIO) -> None:
-    """Write it as safetensors."""
+    """Write the state as safetensors."""
     import mlx.core as mx
 
     mx.save_safetensors(file, dict(flat), {"format": "mlx", "optimizer": optimizer})

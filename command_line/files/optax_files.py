@@ -23,7 +23,7 @@ __all__ = ["save", "to_optax"]
 
 
 class _Spoken:
-    """A module whose functions say how they are called."""
+    """A module whose functions return their own call as text."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -70,7 +70,7 @@ def to_optax(saved: Checkpoint) -> tuple[dict[str, Tensor], str]:
 
 
 def _made(saved: Checkpoint) -> tuple[Rule, Callable[..., Any]]:
-    """The one rule of a checkpoint, and what makes optax's transformation of its numbers."""
+    """The rule of a checkpoint, and the function that makes optax's transformation."""
     from samestep.jax.natives import MAKERS
     from samestep.wrapper import Wrapper
 
@@ -92,7 +92,7 @@ def _made(saved: Checkpoint) -> tuple[Rule, Callable[..., Any]]:
 
 
 def save(arrays: Mapping[str, Tensor], transformation: str, file: BinaryIO) -> None:
-    """Write it as safetensors."""
+    """Write the arrays as safetensors."""
     ordered = dict(
         sorted(arrays.items(), key=lambda pair: pair[1].bits.dtype.itemsize, reverse=True)
     )

@@ -33,8 +33,8 @@ def ordered(saved: Checkpoint, path: Path) -> Checkpoint:
     checkpoint of layout torch, or a list of exactly these names, in JSON or one a line.
 
     Raises:
-        CheckpointError: it is none of these, or not of these parameters.
-        OSError: it cannot be read.
+        CheckpointError: the file is none of these, or is about other parameters.
+        OSError: the file cannot be read.
     """
     kind = kind_of(path)
     try:

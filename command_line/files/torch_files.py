@@ -31,17 +31,17 @@ __all__ = [
 ]
 
 HELD = ("optimizer", "optimizer_state_dict", "optim", "optimizer_states", "opt")
-"""What training scripts call the optimizer's state dict among other things."""
+"""Names under which training scripts save the optimizer's state dict."""
 SCHEDULED = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"}
-"""What torch's schedulers add to a group."""
+"""Entries that torch's schedulers add to a group."""
 BESIDE = {"params", "param_names", "places", *SCHEDULED}
 
 
 def loaded(path: Path) -> Any:
-    """What is in the file.
+    """The content of a file of torch.save.
 
     Raises:
-        CheckpointError: it has other objects than tensors and plain data, or is damaged.
+        CheckpointError: the file has other objects than tensors and plain data, or is damaged.
     """
     import torch
 
@@ -88,7 +88,7 @@ def optimizer_in(content: Any) -> tuple[Mapping[str, Any] | None, str]:
 
 
 def _is_state_dict(content: Any) -> bool:
-    """Whether it is built as the state dict of an optimizer is."""
+    """Whether it has the form of an optimizer's state dict."""
     if not isinstance(content, Mapping) or not isinstance(content.get("state"), Mapping):
         return False
     groups = content.get("param_groups")
@@ -101,7 +101,7 @@ def _is_state_dict(content: Any) -> bool:
 
 
 def described(content: Any) -> str:
-    """What is in a file of torch.save, to be put behind "a file of torch.save with"."""
+    """The content of a file in words that follow "a file of torch.save with"."""
     import torch
 
     found, name = optimizer_in(content)
@@ -131,7 +131,7 @@ def _others(content: Mapping[str, Any], name: str) -> str:
 
 
 def groups_of(state_dict: Mapping[str, Any]) -> list[str]:
-    """What the groups say, a line for each."""
+    """The entries of the groups, a line for each."""
     found = []
     for place, group in enumerate(state_dict["param_groups"]):
         said = {n: v for n, v in group.items() if n not in ("params", "param_names")}
@@ -157,7 +157,7 @@ def classes_of(state_dict: Mapping[str, Any]) -> list[str]:
                 continue
             if {*defaults} == names:
                 found.append(name)
-    if {"Adam", "AdamW"} <= {*found}:  # of the same entries, of which one tells them apart
+    if {"Adam", "AdamW"} <= {*found}:  # the value of one entry tells them apart
         found = ["AdamW" if groups[0].get("decoupled_weight_decay") else "Adam"]
     return found
 
@@ -195,10 +195,10 @@ def _wraps(state_dict: Mapping[str, Any]) -> bool:
 
 
 def taken(content: Any, named: str | None) -> tuple[Checkpoint, str]:
-    """The optimizer state in a file of torch, and of which class it is.
+    """The optimizer state in a file of torch, and the name of the optimizer's class.
 
     Raises:
-        CheckpointError: there is none, it is not known of which class, or it cannot be carried.
+        CheckpointError: there is no state, its class is not known, or it cannot be carried.
     """
     from samestep.torch.natives import from_state_dict
     from samestep.torch.tables import LIBRARIES
@@ -272,13 +272,13 @@ def _ours(state_dict: Mapping[str, Any], name: str) -> tuple[Checkpoint, str]:
 
 
 def listed_numbers(state_dict: Mapping[str, Any]) -> str:
-    """The names of what a group says."""
+    """The names of the entries of a group."""
     groups = state_dict["param_groups"]
     return ", ".join(sorted({*groups[0]} - BESIDE)) if groups else "there are no groups"
 
 
 def _stand_in(key: Any, state: Mapping[str, Any]) -> Any:
-    """A parameter of the shape and dtype of its state, which takes no memory."""
+    """A parameter with the shape and dtype of its state; it takes no memory."""
     import torch
 
     arrays = [v for n, v in state.items() if n != "step" and torch.is_tensor(v)]
@@ -289,7 +289,7 @@ def _stand_in(key: Any, state: Mapping[str, Any]) -> Any:
 
 
 def to_torch(saved: Checkpoint, named: str | None) -> tuple[dict[str, Any], str]:
-    """A state dict of torch.optim, and of which class.
+    """A state dict of torch.optim, and the name of the class.
 
     Raises:
         CheckpointError: no class of torch.optim computes the same.
@@ -338,7 +338,7 @@ def _values(rule: Rule) -> dict[str, Any]:
 
 
 def save(state_dict: Mapping[str, Any], file: BinaryIO) -> None:
-    """Write it with torch.save."""
+    """Write the state dict with torch.save."""
     import torch
 
     torch.save(dict(state_dict), file)

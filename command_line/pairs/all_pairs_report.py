@@ -197,7 +197,7 @@ def _sentences(column: Column) -> Iterator[str]:
 
 
 def _named(cell: Cell, sentence: str) -> str:
-    """A sentence that says of which two it is."""
+    """The sentence, with the names of the two optimizers."""
     if cell.a in sentence and cell.b in sentence:
         return sentence
     return f"{cell.a} and {cell.b}: {sentence}"

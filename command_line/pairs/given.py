@@ -18,7 +18,7 @@ def arguments(settings: Sequence[str]) -> tuple[Arguments, Arguments]:
     """Arguments of each side, from ``a.lr=1e-3``, ``b.eps=1e-8``, or ``lr=1e-3`` for both.
 
     Raises:
-        SubjectError: one of them is none of these, or calls what is not there.
+        SubjectError: an argument has another form, or calls a name that does not exist.
     """
     sides: dict[str, Arguments] = {"a": {}, "b": {}}
     for setting in settings:

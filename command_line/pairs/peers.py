@@ -1,8 +1,8 @@
 """Optimizers of one name in several libraries, found in what the libraries export.
 
-Names are the same that differ in case and underscores only. Left out are what is in one library
-alone, base classes, and what wraps another optimizer, which an argument's name gives away. A flag
-that is called like an optimizer makes its owner one of them: ``Adam(amsgrad=True)`` is an AMSGrad.
+Case and underscores in a name do not count. Left out are optimizers that only one library has, base
+classes, and wrappers of optimizers, which the name of an argument gives away. A flag with the name
+of an optimizer makes its owner one of them: ``Adam(amsgrad=True)`` is an AMSGrad.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _is_maker(value: Any) -> bool:
 
 
 def _is_base(value: Any, classes: Sequence[type]) -> bool:
-    """Whether most classes beside it are its subclasses."""
+    """Whether most of the other classes are its subclasses."""
     if not isinstance(value, type):
         return False
     return 2 * sum(value in other.__mro__ for other in classes) > len(classes) > 2

@@ -1,4 +1,9 @@
-"""Maps between the layers of torch, MLX, Flax and Equinox: real layers, and runs that go on."""
+"""Maps between the layers of torch, MLX, Flax and Equinox: every layer computes the same there.
+
+The real layers of torch.nn and mlx.nn are called; those of Flax and Equinox are written with lax.
+``test_map_state`` has the runs that go on in another layout, and ``test_carrying`` the runs that go
+on in another framework.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,8 @@ import numpy
 import pytest
 
 import samestep
-from samestep import Map, Where, route
-from samestep.parity.ulp import ulps
-from tests.checkpoint.trained import STEPS, arrays, gradients, normal
-
-# Against the real layers: torch.nn, mlx.nn, and what Flax's compute, written with lax.
+from samestep import Map
+from tests.checkpoint.trained import normal
 
 INPUTS = {
     "line": (2, 4, 9),
@@ -172,97 +174,3 @@ def test_every_layout_computes_what_torch_does():
         others = now.parameters[path].tensors()
         for (_, mine), (_, theirs) in zip(own.tensors(), others, strict=True):
             assert numpy.array_equal(mine.bits, theirs.bits)
-
-
-# Runs that go on
-
-
-MATRICES = Where(min_ndim=2)
-ROUTE = {
-    "AdamW": lambda layout: samestep.AdamW(lr=1e-2, weight_decay=0.1),
-    "Adafactor": lambda layout: samestep.Adafactor(weight_decay=0.1, axes="largest", momentum=0.9),
-    "SM3": lambda layout: samestep.SM3(weight_decay=0.1),
-    "LAMB": lambda layout: samestep.LAMB(lr=1e-2, weight_decay=0.1),
-    "AdamP": lambda layout: samestep.AdamP(lr=1e-2, weight_decay=0.1, layout=layout),
-    "TAdam": lambda layout: samestep.TAdam(lr=1e-2, weight_decay=0.1),
-    "Muon": lambda layout: route(
-        (MATRICES, samestep.Muon(weight_decay=0.1, layout=layout)), samestep.NAdam(lr=1e-2)
-    ),
-    "around": lambda layout: samestep.ClipGlobalNorm(
-        samestep.Lookahead(samestep.Adafactor(axes="largest", weight_decay=0.1)), max_norm=1.0
-    ),
-}
-SIZES = {"conv.weight": (6, 3, 2, 5), "fc.weight": (5, 4), "fc.bias": (5,), "norm.weight": (4,)}
-FLAX = {"conv.weight": (2, 3, 1, 0), "fc.weight": (1, 0)}
-MLX = {"conv.weight": (0, 2, 3, 1)}
-CALLED = {"conv.weight": "conv.kernel", "fc.weight": "fc.kernel", "norm.weight": "norm.scale"}
-
-
-def float32(tree):
-    return {path: array.astype("float32") for path, array in tree.items()}
-
-
-def laid_out(tree, axes):
-    """By hand, from torch's names and shapes."""
-    names = CALLED if axes is FLAX else {}
-    return {
-        names.get(path, path): numpy.ascontiguousarray(
-            array.transpose(axes.get(path, range(array.ndim)))
-        )
-        for path, array in tree.items()
-    }
-
-
-def torch_training(rule, params, start=None, steps=STEPS):
-    torch = pytest.importorskip("torch")
-    named = {path: torch.nn.Parameter(torch.tensor(array)) for path, array in params.items()}
-    optimizer = pytest.importorskip("samestep.torch").bind(rule, named.items())
-    if start is not None:
-        samestep.restore(optimizer, start, named)
-    first = 0 if start is None else start.step
-    for step in range(first, first + steps):
-        for path, grad in gradients(params, step).items():
-            named[path].grad = torch.tensor(grad, dtype=torch.float32)
-        optimizer.step()
-    return samestep.checkpoint(optimizer, named)
-
-
-def jax_training(rule, params, start):
-    jax = pytest.importorskip("jax")
-    optimizer = pytest.importorskip("samestep.jax").bind(rule)
-    tree = {path: jax.numpy.asarray(array) for path, array in laid_out(params, FLAX).items()}
-    tree, state = samestep.restore(optimizer, start, tree)
-    for step in range(start.step, start.step + STEPS):
-        grads = laid_out(float32(gradients(params, step)), FLAX)
-        updates, state = optimizer.update(grads, state, tree)
-        tree = jax.tree.map(jax.numpy.add, tree, updates)
-    return samestep.checkpoint(optimizer, tree, state)
-
-
-def mlx_training(rule, params, start):
-    mx = pytest.importorskip("mlx.core")
-    optimizer = pytest.importorskip("samestep.mlx").bind(rule)
-    tree = {path: mx.array(array) for path, array in laid_out(params, MLX).items()}
-    tree = samestep.restore(optimizer, start, tree)
-    for step in range(start.step, start.step + STEPS):
-        grads = laid_out(float32(gradients(params, step)), MLX)
-        tree = optimizer.apply_gradients({n: mx.array(g) for n, g in grads.items()}, tree)
-    return samestep.checkpoint(optimizer, tree)
-
-
-@pytest.mark.parametrize("name", ROUTE)
-def test_torch_then_jax_then_mlx_then_torch_is_torch_all_along(name):
-    params, make = float32(arrays(SIZES)), ROUTE[name]
-    begun = torch_training(make("oi"), params)
-    alone = torch_training(make("oi"), params, steps=4 * STEPS)
-    to_flax, to_mlx = Map.between("torch", "nnx"), Map.between("nnx", "mlx")
-    in_jax = jax_training(make("io"), params, begun.mapped(to_flax))
-    in_mlx = mlx_training(make("oi"), params, in_jax.mapped(to_mlx))
-    ended = torch_training(make("oi"), params, in_mlx.mapped(Map.between("mlx", "torch")))
-    assert ended.step == alone.step == 4 * STEPS
-    for path, own in ended.parameters.items():
-        wanted, found = alone.parameters[path].value.values(), own.value.values()
-        scale = numpy.full(
-            wanted.shape, max(numpy.abs(wanted).max(), numpy.abs(params[path]).max())
-        )
-        assert ulps(found, wanted, scale, "float32").max() <= 8, path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from functools import partial
 
 import numpy
 import pytest
@@ -24,21 +25,29 @@ PARAMS = arrays(
         "scale": (),
     }
 )
-TURNED = (
-    {"from": "{m...}.weight", "to": "{m...}.kernel", "ndim": 2, "transpose": [1, 0]},
-    {"from": "{m...}.weight", "to": "{m...}.kernel", "ndim": 4, "transpose": [2, 3, 1, 0]},
-)
-TURN = Map(*TURNED)
+AXES = {"Flax": {2: (1, 0), 4: (2, 3, 1, 0)}, "MLX": {4: (0, 2, 3, 1)}}
+"""The order of torch's axes in the weights of other frameworks, by the number of dimensions."""
 
 
-def turned(tree):
-    """The effect of ``TURN``, by hand."""
+def rules_of(framework):
+    return [
+        {"from": "{m...}.weight", "to": "{m...}.kernel", "ndim": n, "transpose": [*order]}
+        for n, order in AXES[framework].items()
+    ]
+
+
+def turned(tree, framework="Flax"):
+    """The effect of these rules, by hand."""
     found = {}
     for path, array in tree.items():
-        axes = {2: (1, 0), 4: (2, 3, 1, 0)}.get(array.ndim)
-        name = path.replace("weight", "kernel")
+        axes = AXES[framework].get(array.ndim)
+        name = path.replace("weight", "kernel") if axes else path
         found[name] = array if axes is None else array.transpose(axes).copy()
     return found
+
+
+TURNED = rules_of("Flax")
+TURN = Map(*TURNED)
 
 
 def training(rule, params, steps, state=None, change=lambda grads: grads):
@@ -51,8 +60,9 @@ def training(rule, params, steps, state=None, change=lambda grads: grads):
     return follow(rule, params, steps, state, given)
 
 
+@pytest.mark.parametrize("framework", AXES)
 @pytest.mark.parametrize("name", [rule.__name__ for rule in all_rules()])
-def test_training_goes_on_in_the_other_layout_as_if_nothing_had_been(name):
+def test_training_goes_on_in_the_other_layout_as_if_nothing_had_been(name, framework):
     rule = typical(samestep.registry[name])
     dimensions = range(rule.min_ndim, 5)
     if getattr(rule, "axes", None) == "last":  # another order of axes is another step
@@ -61,19 +71,20 @@ def test_training_goes_on_in_the_other_layout_as_if_nothing_had_been(name):
     half, state = training(rule, params, range(STEPS))
     whole, last = training(rule, half, range(STEPS, 2 * STEPS), state)
 
+    turn, change = Map(*rules_of(framework)), partial(turned, framework=framework)
     layouts = {"layout", "clip_layout", "center_layout"} & {*rule.hypers}
-    other = rule.replace(**dict.fromkeys(layouts, "io"))
-    mapped = samestep.checkpoint(rule, half, state).mapped(TURN)
-    there, begun = samestep.restore(other, mapped, turned(params))
+    other = rule.replace(**dict.fromkeys(layouts, "io")) if framework == "Flax" else rule
+    mapped = samestep.checkpoint(rule, half, state).mapped(turn)
+    there, begun = samestep.restore(other, mapped, change(params))
     assert begun.step == STEPS
-    for path, array in turned(half).items():
+    for path, array in change(half).items():
         assert numpy.array_equal(there[path], array)
-    there, end = training(other, there, range(STEPS, 2 * STEPS), begun, turned)
-    for path, array in turned(whole).items():
+    there, end = training(other, there, range(STEPS, 2 * STEPS), begun, change)
+    for path, array in change(whole).items():
         small = 1e-12 * numpy.abs(array).max()
         numpy.testing.assert_allclose(there[path], array, rtol=1e-9, atol=small)
 
-    back = samestep.checkpoint(other, there, end).mapped(TURN.inverse())
+    back = samestep.checkpoint(other, there, end).mapped(turn.inverse())
     again, _ = samestep.restore(rule, back, params)
     for path, array in whole.items():
         numpy.testing.assert_allclose(again[path], array, rtol=1e-9, atol=1e-12)

@@ -110,7 +110,11 @@ def pair(found, name, a, b):
     return compare_pair(*pairs[a, b])
 
 
-@pytest.mark.parametrize(("name", "a", "b", "option"), FOUND, ids=lambda v: str(v)[:30])
+FEW = [known for known in FOUND if known[0] in ("Adan", "AMSGrad", "LAMB")]
+"""Pairs of ours, of a flag and of modules; ``test_parity_diagnosis`` compares the others."""
+
+
+@pytest.mark.parametrize(("name", "a", "b", "option"), FEW, ids=lambda v: str(v)[:30])
 def test_what_is_known_to_differ_is_found_without_being_told(found, name, a, b, option):
     cell = pair(found, name, a, b)
     assert (cell.verdict, cell.explained) == ("differ", True)
