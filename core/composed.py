@@ -1,7 +1,6 @@
-"""The values of a rule and of the rules that it holds.
+"""The values of a rule and of the rules inside: none in a plain rule, one in a wrapper, or more.
 
-A plain rule holds no rules, a wrapper holds one, and a route holds several (``inside``). Every
-method here covers all of them, so a wrapper or a route does not define it again.
+The methods here are the same for rules, wrappers and routes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Conditions on a parameter's path and number of dimensions, which route it to a rule.
+"""Conditions on a parameter's path and number of dimensions, for ``mask``, ``groups``, ``route``.
 
-    Where(min_ndim=2) & ~Where(path="*embed*")
-
-A condition is a predicate of a ``Parameter``, as ``mask``, ``groups`` and ``route`` take it.
+Where(min_ndim=2) & ~Where(path="*embed*")
 """
 
 from __future__ import annotations
@@ -17,23 +15,23 @@ __all__ = ["Condition", "Where", "described"]
 
 
 class Condition:
-    """A predicate of parameters to combine with others, by ``&``, ``|`` and ``~``."""
+    """A predicate of parameters that ``&``, ``|`` and ``~`` combine with others."""
 
     def __call__(self, parameter: Parameter) -> bool:
         """Whether it holds."""
         raise NotImplementedError(f"{type(self).__name__} does not define __call__()")
 
     def __and__(self, other: Predicate) -> Condition:
-        return _All((self, _checked(self, "&", other)))
+        return _Joined("&", (self, _checked(self, "&", other)))
 
     def __or__(self, other: Predicate) -> Condition:
-        return _Any((self, _checked(self, "|", other)))
+        return _Joined("|", (self, _checked(self, "|", other)))
 
     def __rand__(self, other: Predicate) -> Condition:
-        return _All((_checked(self, "&", other), self))
+        return _Joined("&", (_checked(self, "&", other), self))
 
     def __ror__(self, other: Predicate) -> Condition:
-        return _Any((_checked(self, "|", other), self))
+        return _Joined("|", (_checked(self, "|", other), self))
 
     def __invert__(self) -> Condition:
         return _Not(self)
@@ -41,17 +39,17 @@ class Condition:
 
 @dataclass(frozen=True, repr=False)
 class Where(Condition):
-    """A predicate of parameters that says what it asks for; combine with ``&``, ``|`` and ``~``.
+    """A predicate of parameters by path and dimensions; combine with ``&``, ``|`` and ``~``.
 
     Args:
-        path: a pattern of the dotted path, as of file names: ``*`` is any text, ``?`` any letter,
-            ``[ab]`` one of these and ``[!ab]`` none: ``"encoder.*.weight"``.
+        path: a pattern of the dotted path, such as ``"encoder.*.weight"``: ``*`` is any text,
+            ``?`` any character, ``[ab]`` one of these and ``[!ab]`` any other.
         ndim: number of dimensions.
-        min_ndim: the same, at least.
-        max_ndim: the same, at most.
+        min_ndim: the least number of dimensions.
+        max_ndim: the largest number of dimensions.
 
     Raises:
-        TypeError: what is asked for is no pattern or no whole number.
+        TypeError: ``path`` is not a string, or another argument not a whole number.
     """
 
     path: str | None = None
@@ -66,7 +64,7 @@ class Where(Condition):
                 raise TypeError(f"Where({name}={value!r}): {name} must be {words}")
 
     def __call__(self, parameter: Parameter) -> bool:
-        """Whether all that was asked for is so."""
+        """Whether the parameter fits all arguments."""
         return (
             (self.path is None or fnmatchcase(parameter.path, self.path))
             and self.ndim in (None, parameter.ndim)
@@ -80,34 +78,23 @@ class Where(Condition):
 
 
 @dataclass(frozen=True, repr=False)
-class _All(Condition):
-    """All of several predicates, asked in order until one does not hold."""
+class _Joined(Condition):
+    """All (``&``) or any (``|``) of several predicates, asked in order until one decides."""
 
+    sign: str
     predicates: tuple[Predicate, ...]
 
     def __call__(self, parameter: Parameter) -> bool:
-        return all(_holds(predicate, parameter) for predicate in self.predicates)
+        decide = all if self.sign == "&" else any
+        return decide(holds(each, each, parameter) for each in self.predicates)
 
     def __repr__(self) -> str:
-        return f"({' & '.join(map(described, self.predicates))})"
-
-
-@dataclass(frozen=True, repr=False)
-class _Any(Condition):
-    """Any of several predicates, asked in order until one holds."""
-
-    predicates: tuple[Predicate, ...]
-
-    def __call__(self, parameter: Parameter) -> bool:
-        return any(_holds(predicate, parameter) for predicate in self.predicates)
-
-    def __repr__(self) -> str:
-        return f"({' | '.join(map(described, self.predicates))})"
+        return f"({f' {self.sign} '.join(map(described, self.predicates))})"
 
 
 @dataclass(frozen=True, repr=False)
 class _Not(Condition):
-    """A condition that holds where another does not."""
+    """The negation of a condition."""
 
     condition: Condition
 
@@ -116,10 +103,6 @@ class _Not(Condition):
 
     def __repr__(self) -> str:
         return f"~{self.condition!r}"
-
-
-def _holds(predicate: Predicate, parameter: Parameter) -> bool:
-    return holds(predicate, predicate, parameter)
 
 
 def _checked(one: Condition, sign: str, other: Any) -> Predicate:
@@ -133,6 +116,6 @@ def _checked(one: Condition, sign: str, other: Any) -> Predicate:
 
 
 def described(predicate: Any) -> str:
-    """A predicate in a message: a condition as it is written, a function by its name."""
+    """A predicate in a message: the source of a condition, the name of a function."""
     own = isinstance(predicate, Condition) or not hasattr(predicate, "__name__")
     return repr(predicate) if own else str(predicate.__name__)

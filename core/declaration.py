@@ -1,8 +1,7 @@
-"""What a rule declares: hyperparameters, options, and the arrays it keeps.
+"""The declarations of a rule: hyperparameters, options, and state arrays.
 
-A declaration is written once, in the rule's class body. From it are derived the constructor's
-signature, validation and its messages, ``repr``, the documentation table, checkpoint keys, the
-ranges that the tests draw from, and the classes in every framework.
+The constructor's signature, validation, messages, ``repr``, documentation, checkpoint keys, the
+ranges of the tests, and the classes of every framework are derived from them.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _REFUSED = object()
 
 
 def plain(value: Any) -> Any:
-    """A value that can be compared and hashed: an array by its number, or by itself if traced."""
+    """A value to compare and hash: an array as its number, a traced array as its identity."""
     if isinstance(value, tuple):
         return tuple(map(plain, value))
     number = known(value)
@@ -53,7 +52,7 @@ class Field:
         object.__setattr__(self, "name", name)
 
     def replaced(self, **changes: Any) -> Any:
-        """The same declaration with some of it changed, such as its default."""
+        """A copy of the declaration with changes, such as another default."""
         return replace(self, **changes)  # type: ignore[type-var]
 
     def __get__(self, rule: Any, owner: type | None = None) -> Any:
@@ -66,7 +65,7 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Hyper(Field):
-    """A number, or a tuple of numbers, that may change from one step to the next."""
+    """A number, or a tuple of numbers, that may change between steps; made by ``hyper``."""
 
     default: Any
     meaning: str
@@ -76,13 +75,9 @@ class Hyper(Field):
     le: float | None = None
     lt: float | None = None
     typical: Any = None
-    """A value that switches the feature on, for tests, where the default leaves it off."""
     ordered: bool = False
-    """Whether the numbers are a lower and an upper bound."""
     infinite: bool = False
-    """Whether infinity is allowed (always so for bounds, and where it is the default)."""
     whole: bool = False
-    """Whether all parameters share the number, because they share the state that it changes."""
 
     @property
     def range(self) -> str:
@@ -167,7 +162,7 @@ class Hyper(Field):
     def _kept(self, value: Any, schedules: bool) -> Any:
         number = known(value)
         if is_array(number) or (callable(number) and schedules):
-            return value  # what it is will be known when a step is taken, if ever
+            return value  # its number is known when a step is taken, if ever
         whole = isinstance(self.default, int)
         if isinstance(number, bool) or not isinstance(number, numbers.Real):
             return _REFUSED
@@ -180,14 +175,13 @@ class Hyper(Field):
 
 @dataclass(frozen=True, eq=False)
 class Option(Field):
-    """A choice that selects an algorithm. It is fixed for the life of the rule."""
+    """A choice of an algorithm, fixed for the life of the rule; made by ``option``."""
 
     default: Any
     meaning: str
     choices: tuple[Any, ...] | None = None
     ge: int | None = None
     says: Mapping[Any, str] = field(default_factory=dict)
-    """What a rule with a value does, in words; braces are filled with the rule's numbers."""
 
     @property
     def range(self) -> str:
@@ -248,12 +242,11 @@ class Storage(Option):
 
 @dataclass(frozen=True)
 class Initial:
-    """How a slot starts: ``make(xp, param, rule)`` gives its arrays, ``shapes`` says their shapes.
+    """The first value of a slot: ``make(xp, param, rule)`` returns its arrays.
 
-    ``shapes`` takes the parameter's shape and the rule, and returns a tuple of shapes for a slot
-    of several arrays; where it is ``None`` the shapes are not known before they are made.
-    ``dtype`` is the ``"state"``'s, unless the slot holds what must not be rounded to it: values of
-    the ``"parameter"``, whose dtype it has then, or a coefficient in the ``"compute"`` dtype.
+    ``shapes`` returns their shapes from the parameter's shape and the rule; ``None`` means that
+    they are not known before the arrays are made. ``dtype`` is ``"state"``, or ``"parameter"`` or
+    ``"compute"`` for values that must not be rounded to the state's dtype.
     """
 
     make: Callable[[Any, Any, Any], Any]
@@ -263,17 +256,15 @@ class Initial:
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """A state array, or a tuple of them, kept for every parameter."""
+    """A state array, or a tuple of arrays, kept for every parameter; made by ``slot``."""
 
     meaning: str
     init: Initial
     only_if: str | None = None
-    """Name of a hyperparameter or option; the slot exists only while that one is not zero."""
     start: float | str | Callable[[Any], Any] = 0.0
-    """What is added to the first value."""
 
     def first(self, rule: Any) -> Any:
-        """What is added to the first value in the state of this rule."""
+        """The number that is added to the first value in the state of a rule."""
         now = rule.at(0)
         value = self.start(now) if callable(self.start) else self.start
         return now.hypers[value] if isinstance(value, str) else value
@@ -281,11 +272,10 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """A 0-d state array kept once for all parameters."""
+    """A 0-d state array kept once for all parameters; made by ``shared``."""
 
     meaning: str
     start: float | str
-    """Its first value: a number, or the name of the hyperparameter that gives it."""
 
 
 def hyper(

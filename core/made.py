@@ -1,4 +1,4 @@
-"""How a class body becomes a rule: its declared fields, its signature, and what is refused."""
+"""From a class body to a rule: the declared fields, the signature, and refusals."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["NEEDS", "SHAPED", "Declared", "registry"]
 
 registry: dict[str, type[Rule]] = {}
-"""Every rule class by name: the package's own and those that users define."""
+"""Every rule class by name: the package's rules and users' rules."""
 
 NEEDS = ("element", "tensor", "axes", "factored", "matrix", "tree")
-"""What a rule may read in addition to its own element, from the least to the most."""
+"""What a rule may read in addition to a single element, from the least to the most."""
 SHAPED = ("axes", "factored", "matrix")
 """The needs for which the shape of a parameter matters."""
 
@@ -33,19 +33,19 @@ LAST = ("weight_decay", "decay", "maximize", "state_dtype")
 """Names that come last in a signature, within numbers and within options."""
 
 RESERVED = ("inner", "keep", "params", "rate", "rule", "shrink")
-"""Names that a rule may not declare, since they have another meaning in its arithmetic."""
+"""Names that a rule may not declare: they have another meaning in its arithmetic."""
 
 
 class Declared:
     """A class whose body declares fields, slots and shared state; the base of every rule."""
 
     dialects: ClassVar[dict[str, Preset]] = {}
-    """What libraries compute under this rule's name, for ``like=``."""
+    """The values and quirks of each library, for ``like=``."""
     quirks: ClassVar[tuple[str, ...]] = ()
-    """Names of what this class does otherwise than the registered one; a dialect's, mostly."""
+    """Names of the quirks of this class; the registered class has none."""
 
     _published: ClassVar[Any] = None
-    """The registered class of one with quirks."""
+    """The registered class, for a class with quirks."""
     groups: Groups
     """Which parameters have other numbers, and which do not decay."""
     inside: tuple[Rule, ...] = ()
@@ -109,13 +109,13 @@ class Declared:
 
     @classmethod
     def quirks_known(cls) -> tuple[Quirk, ...]:
-        """What some library does otherwise than this rule."""
+        """The quirks that libraries have of this rule."""
         own = (quirk for preset in cls.dialects.values() for quirk in preset.quirks)
         return tuple(dict.fromkeys((*presets.quirks(cls.__name__), *own)))
 
     @classmethod
     def _declared(cls, kind: Any) -> dict[str, Any]:
-        """Everything of a kind that the class and its bases declare, in the signature's order."""
+        """All declarations of a kind in the class and its bases, in the signature's order."""
         bases = [base for base in reversed(cls.__mro__) if issubclass(base, Declared)]
         if cls._holds:  # the fields of Rule are those of the rules inside
             bases.remove(cls._common)
@@ -189,7 +189,7 @@ class Declared:
 
 
 def _refuse_clashes(cls: type[Declared]) -> None:
-    """Refuse a name with two meanings: every name becomes a key of one flat record."""
+    """Raise for a name with two meanings, and for a need that there is not."""
     names = [*cls._hypers, *cls._slots, *cls._shared]
     for name in names:
         own = inspect.getattr_static(cls._common, name, None)

@@ -1,4 +1,4 @@
-"""The update rule: the methods that an author writes, and the step of one parameter."""
+"""The update rule: the methods of an author, and the step of one parameter."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class Rule(Composed, root=True):
     state_dtype = Storage(None, "dtype of the state, or of single slots; None is the parameter's")
 
     needs: ClassVar[Any] = "element"
-    """What the rule reads in addition to its own element: one of ``NEEDS``."""
+    """What the rule reads in addition to a single element: one of ``NEEDS``."""
     min_ndim: ClassVar[Any] = 0
     """The least number of dimensions of a parameter."""
     continuous: ClassVar[bool] = True
     """Whether a tiny change of the gradient makes a tiny change of the step. A sign does not."""
     amplifies: ClassVar[float] = 1
-    """How many times more than other rules the rule may amplify a rounding error."""
+    """How much more than other rules the rule may amplify a rounding error."""
     version: ClassVar[int] = 1
-    """Version of the state, which is raised when the meaning of a slot changes."""
+    """Version of the state; it is raised when the meaning of a slot changes."""
     decays_inside: ClassVar[bool] = False
-    """Whether ``direction`` itself places the ``in_update`` decay (before a trust ratio, say)."""
+    """Whether ``direction`` applies the ``in_update`` decay, before a trust ratio for example."""
 
     lr: Any
 
@@ -88,19 +88,19 @@ class Rule(Composed, root=True):
         if not any(map(is_array, now.numbers())):
             now.validate()
 
-    # What an author defines.
+    # The methods of an author.
 
     def validate(self) -> None:
-        """Raise for a combination of hyperparameters without a meaning; single ranges are declared.
+        """Raise for a meaningless combination of hyperparameters.
 
-        Called when the rule is made, with schedules instead of numbers, and again with the numbers
-        of the schedules at each step.
+        It is called when the rule is made, with schedules in place of numbers, and at each step
+        with the numbers of the schedules.
         """
 
     def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
         """Coefficients of step ``t`` (1, 2, ...), computed once per step; the kernel's ``s``.
 
-        ``self.lr`` and the others are numbers here, schedules resolved. They are in ``s`` as well.
+        Hyperparameters such as ``self.lr`` are numbers here. They are in ``s`` too.
         """
         return {}
 
@@ -113,17 +113,17 @@ class Rule(Composed, root=True):
     def local(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """For rules that need a tree: new slots, and 0-d terms to be summed over parameters."""
+        """For rules that need a tree: new slots, and 0-d terms of the sums over parameters."""
         raise NotImplementedError(f"{self.name} needs a tree but does not define local()")
 
     def combine(self, xp: Any, sums: Any, shared: Any, s: Any) -> dict[str, Any]:
         """For rules that need a tree: new shared state from the sums.
 
-        Other names than the declared ones are passed to ``direction`` and not kept.
+        Results with undeclared names are passed to ``direction`` and not kept.
         """
         raise NotImplementedError(f"{self.name} needs a tree but does not define combine()")
 
-    # What is derived.
+    # Derived members.
 
     @property
     def _own_need(self) -> str:
@@ -177,7 +177,7 @@ class Rule(Composed, root=True):
     def at(self, step: Any) -> Self:
         """The rule after ``step`` steps, with a number for each schedule.
 
-        It is the rule itself if nothing is scheduled.
+        Without schedules it is the rule itself.
 
         Raises:
             ValueError: a schedule gave a value that its hyperparameter does not allow.
@@ -234,12 +234,7 @@ class Rule(Composed, root=True):
     ) -> tuple[Any, dict[str, Any]]:
         """Prepare the gradient, take the direction, descend; arrays in the compute dtype.
 
-        Args:
-            xp: array namespace.
-            grad, param: arrays of one shape.
-            state: the slots, and the shared state.
-            s: the coefficients.
-            redirect: makes another direction of the direction and of the prepared gradient.
+        ``redirect(direction, grad)`` returns another direction; ``grad`` is prepared.
         """
         grad = self.prepared(xp, grad, param, state, s)
         direction, slots = self.direction(xp, grad, param, state, s)
@@ -270,7 +265,7 @@ class Rule(Composed, root=True):
             )
         return new
 
-    # What a user calls.
+    # The methods of a user.
 
     def init(self, params: Any) -> State:
         """The state before the first step.

@@ -1,8 +1,7 @@
-"""The operations that update rules are written in, on arrays of any framework.
+"""The operations of update rules, on arrays of any framework.
 
-A rule file imports what it needs from here and from ``samestep.parts``. Functions take the array
-namespace ``xp`` where they need one; in ``Rule.scalars`` it is NumPy on the host when the step is
-known, and the framework's own namespace when the step is traced.
+A rule file imports from here and from ``samestep.parts`` only. ``xp`` is the array namespace. In
+``Rule.scalars`` it is NumPy if the step is known, and the framework's namespace if it is traced.
 """
 
 from __future__ import annotations
@@ -54,15 +53,14 @@ Array = Any
 
 
 def weights(beta: Any) -> tuple[Any, Any]:
-    """``(beta, 1 - beta)`` of ``beta``: the weights of a moving average (a scalar operation)."""
+    """``(beta, 1 - beta)``: the weights of a moving average."""
     return beta, 1 - beta
 
 
 def debias(xp: Any, beta: Any, t: Any) -> Any:
-    """``1 - beta**t`` without cancellation: the weight an average has gathered after ``t`` steps.
+    """``1 - beta**t`` without cancellation: the sum of an average's weights after ``t`` steps.
 
-    ``beta`` is the decay per step. ``1 - 0.999**t`` in float32 is wrong in the fifth digit;
-    ``-expm1(t log(beta))`` is not.
+    ``beta`` is the decay per step. ``1 - 0.999**t`` in float32 is wrong in the fifth digit.
     """
     if isinstance(beta, float) and isinstance(t, int):
         return -math.expm1(t * math.log(beta)) if beta > 0 else 1.0
@@ -70,31 +68,31 @@ def debias(xp: Any, beta: Any, t: Any) -> Any:
 
 
 def log(xp: Any, x: Any) -> Any:
-    """Natural logarithm of a coefficient, in float64 where it is known; -inf for 0."""
+    """Natural logarithm of a coefficient, in float64 if it is known; -inf for 0."""
     if isinstance(x, float):
         return math.log(x) if x > 0 else -math.inf
     return xp.log(x)
 
 
 def expm1(xp: Any, x: Any) -> Any:
-    """``exp(x) - 1`` of a coefficient, in float64 where it is known."""
+    """``exp(x) - 1`` of a coefficient, in float64 if it is known."""
     return math.expm1(x) if isinstance(x, float) else xp.expm1(x)
 
 
 def sqrt(xp: Any, x: Any) -> Any:
-    """Square root of a coefficient, in float64 where it is known."""
+    """Square root of a coefficient, in float64 if it is known."""
     return math.sqrt(x) if isinstance(x, (int, float)) else xp.sqrt(x)
 
 
 def ema(old: Array, new: Array, pair: tuple[Any, Any]) -> Array:
-    """Mean ``beta old + (1 - beta) new`` of ``old`` and ``new``; ``pair`` is ``weights(beta)``."""
+    """The average of ``old`` and ``new`` weighted by ``pair``, which is ``weights(beta)``."""
     return pair[0] * old + pair[1] * new
 
 
 def choose(xp: Any, condition: Any, yes: Array, no: Array) -> Array:
-    """``yes`` or ``no``, as ``condition`` says: a bool on the host, a 0-d array when traced.
+    """``yes`` if ``condition`` (a bool, or a 0-d array when traced) holds, else ``no``.
 
-    Both may be tuples of arrays.
+    ``yes`` and ``no`` are arrays or tuples of arrays.
     """
     if isinstance(condition, bool):
         return yes if condition else no
@@ -107,17 +105,17 @@ def smaller(xp: Any, a: Any, b: Any) -> Any:
 
 
 def at_least(xp: Any, x: Array, least: Any) -> Array:
-    """``x``, and ``least`` where x is smaller."""
+    """The larger of ``x`` and ``least``; ``least`` where x is NaN."""
     return xp.where(x > least, x, least)
 
 
 def count(xp: Any, x: Array) -> Array:
-    """Number of elements, 0-d: an operation, so that a kernel made for any shape has it right."""
+    """The number of elements, 0-d; computed, because one kernel may serve several shapes."""
     return xp.sum(xp.ones_like(x))
 
 
 def kept(rule: Rule, slot: str, state: Any) -> bool:
-    """Whether a slot that a number or an option switches off is there, in a kernel.
+    """Whether a slot is in the state, for a slot that an option can switch off.
 
     Raises:
         AttributeError: the rule declares no such slot.
@@ -138,18 +136,18 @@ def rms(xp: Any, x: Array) -> Array:
 
 
 def sign(xp: Any, x: Array) -> Array:
-    """The sign of ``x``: -1, 0 or 1; NaN stays NaN (torch and MLX have 0 for it)."""
+    """The sign of ``x``: -1, 0 or 1; NaN for NaN, where torch and MLX return 0."""
     return xp.where(x > 0, 1.0, xp.where(x < 0, -1.0, x))
 
 
 def shrinkage(xp: Any, length: Array, most: Any) -> Array:
-    """The factor that makes a length ``most``; 1 for those that are no longer."""
+    """The factor that shortens a length to ``most``; 1 for a length of at most that."""
     within = length <= most
     return xp.where(within, 1.0, most / xp.where(within, 1.0, length))
 
 
 def trust_ratio(xp: Any, size: Array, length: Array) -> Array:
-    """``size / length``, and 1 where one of them is 0; both 0-d."""
+    """``size / length``, 0-d; 1 where one of them is 0."""
     moves = (size > 0) & (length > 0)
     return xp.where(moves, size / xp.where(moves, length, 1.0), 1.0)
 
@@ -172,7 +170,7 @@ def _shapes_per_axis(shape: tuple[int, ...], rule: Rule) -> tuple[tuple[int, ...
 
 
 initial_parameter = Initial(lambda xp, param, rule: xp.asarray(param, copy=True), dtype="parameter")
-"""Initialiser of a slot: a copy of the parameter as it is at ``init``, in its dtype."""
+"""Initialiser of a slot: a copy of the parameter, in its dtype."""
 
 scalar = Initial(
     lambda xp, param, rule: xp.sum(xp.zeros_like(param)), lambda shape, rule: (), dtype="compute"
@@ -180,4 +178,4 @@ scalar = Initial(
 """Initialiser of a slot: one 0-d zero per parameter, in the compute dtype."""
 
 per_axis = Initial(_zeros_per_axis, _shapes_per_axis)
-"""Initialiser of a slot: one zero vector per axis, kept broadcastable to the parameter."""
+"""Initialiser of a slot: a zero vector per axis, broadcastable to the parameter."""

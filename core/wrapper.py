@@ -72,7 +72,7 @@ class Wrapper(Rule, register=False):
         """The wrapped rule."""
         return self.inside[0]
 
-    # What an author defines, in addition to the hooks of every rule.
+    # The methods of an author, in addition to those of every rule.
 
     def prepare(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
         """The gradient that the wrapped rule gets."""

@@ -1,15 +1,13 @@
-"""Dialects: what libraries compute under a rule's name.
+"""Dialects: the computation of each library under a rule's name.
 
     samestep.Adam(like="keras")        # eps = 1e-7, added before the correction; decoupled decay
 
-A dialect reproduces what the library computes, in its defaults and its faults. It is made of values
-of the rule's own fields and of quirks, which replace a step of the arithmetic; an argument given
-beside ``like=`` goes before them. What a dialect does not take over is rounding: bias corrections
-taken in float32, or hyperparameters cast to bfloat16.
+A dialect reproduces the defaults and the faults of a library, but not its rounding. It consists of
+values of the rule's fields and of quirks, which replace a step of the arithmetic. An argument of
+the constructor goes before the dialect's value.
 
-Each library is a module here: ``OF`` is what it calls a rule, ``PRESETS`` has what it computes by
-rule, and the quirks that it has stand before them. ``like=`` takes the module's name, or its
-``NAME``.
+Each library is a module here, with its quirks. ``OF`` is the library's name for a rule, ``PRESETS``
+has the dialect of each rule. ``like=`` takes the module's name, or its ``NAME``.
 """
 
 from __future__ import annotations
@@ -33,15 +31,15 @@ FIRST = ("torch", "optax", "mlx", "keras", "paper")
 
 @dataclass(frozen=True)
 class Preset:
-    """What one library computes, as values of the rule's fields that differ from their defaults."""
+    """One library's computation: the values of fields that differ from the rule's defaults."""
 
     values: dict[str, Any]
     note: str
-    """What the library does oddly, in a few words."""
+    """The library's oddity, in a few words."""
     of: str
     """The library's own name for it, with its arguments where they select an algorithm."""
     quirks: tuple[Quirk, ...] = ()
-    """What it does otherwise than the rule."""
+    """The library's replacements of steps of the arithmetic."""
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -54,7 +52,7 @@ class Preset:
         return tuple(sorted(quirk.name for quirk in self.quirks))
 
     def named(self, dialect: str, rule: str) -> Preset:
-        """The same with the library's usual name for the rule where none is given."""
+        """A copy with the library's usual name for the rule, if it has no other."""
         module = libraries().get(dialect)
         usual = dialect if module is None else module.OF
         return replace(self, of=self.of or usual.format(rule=rule, lower=rule.lower()))
@@ -66,9 +64,9 @@ def preset(
     """Declare a dialect of a rule.
 
     Args:
-        note: what the library does oddly, in a few words.
-        of: what is reproduced, where it is not what the library usually calls it.
-        quirks: what the library does otherwise than the rule.
+        note: the library's oddity, in a few words.
+        of: the library's name for the rule, if it is not the usual one.
+        quirks: replacements of steps of the arithmetic.
         values: hyperparameters and options that differ from the rule's defaults.
     """
     return Preset(values, note, of, quirks)
@@ -77,19 +75,19 @@ def preset(
 def values(rule: Any) -> dict[str, dict[str, Any]]:
     """The values of every dialect of a rule class, in the order of names.
 
-    They have ``quirks`` where some library has any, so that one dialect replaces those of another.
+    If any dialect has quirks, every dialect sets them, so that one replaces those of another.
     """
     reset = {"quirks": ()} if rule.quirks_known() else {}
     return {name: {**reset, **item.shown} for name, item in sorted(rule.dialects.items())}
 
 
 def chosen(rule: str, presets: Mapping[str, dict[str, Any]], like: Any) -> dict[str, Any]:
-    """The values of the dialect that ``like`` names; none where it is ``None``.
+    """The values of the dialect ``like``; empty if it is ``None``.
 
     Args:
         rule: name of the rule, for the message.
-        presets: the values of every dialect that the rule has.
-        like: the argument of that name, as a user gave it.
+        presets: the values of every dialect of the rule.
+        like: the argument of the constructor.
 
     Raises:
         ValueError: the rule has no such dialect.
@@ -105,7 +103,7 @@ def chosen(rule: str, presets: Mapping[str, dict[str, Any]], like: Any) -> dict[
 
 
 def refuse(rule: str, dialects: Mapping[str, Preset], fields: Mapping[str, Hyper | Option]) -> None:
-    """Refuse a dialect with a name that is no field, or a value that the field does not take."""
+    """Raise for a dialect that sets an unknown field, or a value that the field does not allow."""
     for dialect, item in dialects.items():
         for name, value in item.values.items():
             if name not in fields:

@@ -1,8 +1,8 @@
 """labml_nn.optimizers.
 
 Its Adam adds eps before the correction with optimized_update=True, the default; the text has
-1 - beta2^t there, where its root is meant. The constructor of its AdaBelief passes its arguments
-one place on, so that it always takes the largest v and stands still until it rectifies.
+1 - beta2^t there, where its root is meant. The constructor of its AdaBelief shifts its arguments by
+one place: it always takes the largest v, and does not move until it rectifies.
 """
 
 from __future__ import annotations

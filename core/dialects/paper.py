@@ -1,4 +1,4 @@
-"""What papers print."""
+"""The printed algorithms of papers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several rules share: declarations that a rule takes over, and functions that it calls.
+"""Parts that several rules share: declarations to take over, and functions to call.
 
 moments        a mean of the gradient over the root of a mean of squares; where eps goes
 momentum       momentum in every form that libraries give it

@@ -1,4 +1,4 @@
-"""Rules that take a step in some calls only."""
+"""Wrappers whose rule takes a step in some calls only."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ __all__ = ["Conditional"]
 
 
 class Conditional(Wrapper, register=False):
-    """A wrapper that keeps parameters and state, to the last bit, in the calls it does not act in.
+    """A wrapper that leaves parameters and the wrapped rule's state unchanged in some calls.
 
-    What it keeps itself it decides itself: its own slots and its own shared state go through.
+    Its own slots and its own shared state may change in every call.
     """
 
     def acts(self, state: Any, s: Any) -> Any:
-        """Whether the wrapped rule takes a step now: a truth value, or a 0-d array of one."""
+        """Whether the wrapped rule takes a step: a bool, or a 0-d array of bools."""
         raise NotImplementedError(f"{self.name} does not define acts()")
 
     def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
-        """The wrapped rule's step, or none."""
+        """The wrapped rule's step, or the unchanged parameter."""
         new, slots = super().step(xp, grad, param, state, s)
         return choose(xp, self.acts(state, s), new, param), self._kept(xp, slots, state, s)
 
     def gather(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int
     ) -> tuple[Any, Any]:
-        """The sums; slots stay if there is no step."""
+        """The sums; the slots are unchanged if there is no step."""
         slots, sums = super().gather(xp, grad, param, state, s, phase)
         return self._kept(xp, slots, state, s), sums
 
     def summed(self, xp: Any, sums: Any, shared: Any, s: Any, phase: int) -> dict[str, Any]:
-        """The shared state; that of the wrapped rule stays if there is no step."""
+        """The shared state; the wrapped rule's part is unchanged if there is no step."""
         new = super().summed(xp, sums, shared, s, phase)
         inside = {name: value for name, value in new.items() if name in self.rule.shared()}
         return {**new, **self._kept(xp, inside, shared, s)}

@@ -1,4 +1,4 @@
-"""The estimate of D-Adaptation and Prodigy: how far the parameters are from their goal."""
+"""The estimate of D-Adaptation and Prodigy: the distance of the parameters from a solution."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ numerator = shared("decaying sum of weighted grad (p0 - param)", start=0.0)
 def estimated(xp: Any, numerator: Any, length: Any, shared: Any, s: Any) -> dict[str, Any]:
     """The new shared state, and ``d_used``: the d of this step, 0 before the first gradient.
 
-    ``d = max(d, d_coef numerator / length)``, bounded by ``growth_rate`` times the old one, where
-    ``length`` is not 0; until then all stays as it is.
+    ``d = max(d, d_coef numerator / length)``, at most ``growth_rate`` times the old d. While
+    ``length`` is 0, nothing changes.
     """
     moved = length != 0
     d_hat = s.d_coef * numerator / xp.where(moved, length, 1.0)

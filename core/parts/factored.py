@@ -1,4 +1,4 @@
-"""State kept as one vector per axis in place of one number per element."""
+"""State with one vector per axis instead of one number per element."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ min_dim = option(1, "least size of both axes for them to be factored", ge=1)
 
 
 def factored_axes(shape: Shape, which: str, min_dim: int) -> tuple[int, ...]:
-    """The two axes along which a mean is taken; none for vectors, or below ``min_dim``.
+    """The two axes along which means are taken; empty for vectors, or below ``min_dim``.
 
     Args:
-        shape: of the parameter.
+        shape: shape of the parameter.
         which: the ``"last"`` two axes, or the two ``"largest"``, the largest first.
-        min_dim: least size of both.
+        min_dim: the least size of both axes.
     """
     order: Any = range(len(shape))
     if which == "largest":
@@ -52,22 +52,22 @@ def _shapes(shape: Shape, rule: Any) -> tuple[Shape, ...]:
 
 
 pair = Initial(_zeros, _shapes)
-"""Initialiser of a slot: a zero mean along each of the two axes that the rule's options ``axes``
-and ``min_dim`` choose, kept broadcastable to the parameter; else one zero per element."""
+"""Initialiser of a slot: zero means along the two axes that the rule's options ``axes`` and
+``min_dim`` choose, broadcastable to the parameter; without such axes, one zero per element."""
 
 
 def averaged(
     xp: Any, old: tuple[Array, ...], square: Array, axes: Shape, pair: Any, least: Any = None
 ) -> tuple[tuple[Array, ...], Array]:
-    """The new means of a square along two axes, and the whole mean that they stand for.
+    """The new means of a square along two axes, and the mean per element that they approximate.
 
     Args:
         xp: array namespace.
-        old: the means before, as the initialiser ``pair`` makes them.
-        square: what is averaged, shaped like the parameter.
-        axes: ``factored_axes`` of the parameter; without them the mean is kept whole.
+        old: the old means, as the initialiser ``pair`` makes them.
+        square: the square, shaped like the parameter.
+        axes: ``factored_axes`` of the parameter; if empty, there is one mean per element.
         pair: ``weights`` of the average.
-        least: a lower bound of the mean over all that the product is divided by, if it has one.
+        least: a lower bound of the divisor, the mean over all elements.
     """
     if not axes:
         full = ema(old[0], square, pair)
@@ -81,7 +81,7 @@ def averaged(
 
 
 def smallest(xp: Any, arrays: tuple[Array, ...]) -> Array:
-    """The smallest of several broadcastable arrays, element by element."""
+    """The elementwise minimum of several broadcastable arrays."""
     bound = arrays[0]
     for other in arrays[1:]:
         bound = xp.minimum(bound, other)
@@ -89,6 +89,6 @@ def smallest(xp: Any, arrays: tuple[Array, ...]) -> Array:
 
 
 def largest_by_axis(xp: Any, x: Array, axis: int) -> Array:
-    """For each place along an axis the largest element; x itself below two dimensions."""
+    """The maximum over all other axes; x itself below two dimensions."""
     others = tuple(other for other in range(x.ndim) if other != axis)
     return xp.max(x, axis=others, keepdims=True) if others else x

@@ -1,4 +1,4 @@
-"""Steps rescaled, parameter by parameter, to the size of the parameter."""
+"""Steps rescaled to the norm of their parameter."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ scale_clip = hyper(
 
 
 def rescaled(rule: Any, xp: Any, direction: Any, param: Any, s: Any) -> Any:
-    """The direction with its decay, as long as the parameter, whose norm ``scale_clip`` bounds.
+    """The direction with its decay, rescaled to the parameter's norm, clipped to ``scale_clip``.
 
-    It keeps its length where one of the two norms is zero.
+    Where one of the two norms is zero, its length is unchanged.
     """
     direction = decayed_direction(rule.decay, direction, param, s)
     size = norm(xp, decayed_parameter(param, s))

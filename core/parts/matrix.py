@@ -1,4 +1,4 @@
-"""Matrices among parameters: which axis is the output, and orthogonalisation."""
+"""Parameters as matrices: the output axis, orthogonalisation, projection."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def from_matrix(xp: Any, matrix: Array, shape: tuple[int, ...], layout: str) -> 
 
 
 def orthogonalize(xp: Any, matrix: Array, steps: int, eps: float = 1e-7) -> Array:
-    """The matrix with its singular values driven towards 1 (into about 0.7 to 1.2).
+    """The matrix, of the same shape, with singular values driven into about 0.7 to 1.2.
 
-    Newton-Schulz iteration with the quintic of Keller Jordan's Muon (2024); it runs on whichever
-    of the matrix and its transpose has the smaller Gram matrix. Shape (rows, columns), kept.
+    Newton-Schulz iteration with the quintic of Keller Jordan's Muon (2024), on the matrix or its
+    transpose, whichever has the smaller Gram matrix.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
@@ -57,11 +57,11 @@ def orthogonalize(xp: Any, matrix: Array, steps: int, eps: float = 1e-7) -> Arra
 def projected(
     xp: Any, u: Array, param: Array, grad: Array, layout: str, s: Any
 ) -> tuple[Array, Array]:
-    """AdamP's projection by rows of ``as_matrix``: whether it applies, and what is left of u.
+    """AdamP's projection by rows of ``as_matrix``: whether it applies, and the projected u.
 
-    What is left has no part along the parameter. It applies where param and grad are nearly at
-    right angles: where the largest cosine of a row, without its sign, is below
-    ``s.delta / sqrt(n)``, for rows of n elements.
+    The projected u is orthogonal to the parameter. The projection applies where param and grad are
+    nearly orthogonal: the largest absolute cosine of the rows, of n elements each, is below
+    ``s.delta / sqrt(n)``.
     """
     p, g, along = (as_matrix(xp, x, layout) for x in (param, grad, u))
     size, cosine = row_norms(xp, p), xp.sum(p * g, axis=1, keepdims=True)
@@ -73,7 +73,7 @@ def projected(
 
 
 def views(param: Array, layout: str) -> tuple[str, ...]:
-    """The layouts in which AdamP looks at a parameter: the whole, then by outputs; no vector."""
+    """The layouts of AdamP's projections: the whole, then by outputs; none for a vector."""
     return ("whole", layout) if param.ndim > 1 else ()
 
 

@@ -1,7 +1,7 @@
-"""What the Adam family shares: a mean of the gradient over the root of a mean of its square.
+"""The Adam family: a mean of the gradient over the root of a mean of its square.
 
-Declarations, which a rule takes over by assignment, and functions, which it calls. Here is, once,
-where eps goes and whether the averages are corrected for their start at zero.
+A rule takes over the declarations by assignment and calls the functions. The place of eps and the
+bias correction are defined here only.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = [
 Array = Any
 
 SMALLEST = 1.2e-38
-"""The smallest normal number of float32; an eps below it is no protection against zero."""
+"""The smallest normal number of float32. An eps below it does not prevent a division by zero."""
 
 lr = hyper(1e-3, "step size", unit="parameter", ge=0)
 betas = hyper((0.9, 0.999), "decay per step of m and v", unit="1/step", ge=0, lt=1)
 eps = hyper(1e-8, "added to the root of v, where eps_at says", unit="gradient", ge=0)
-eps_root = hyper(0.0, "added inside the root, beside eps", unit="gradient^2", ge=0)
+eps_root = hyper(0.0, "added inside the root, in addition to eps", unit="gradient^2", ge=0)
 eps_at = option(
     "outside",
     "eps is added to the root, to the root before its correction, or under it",
@@ -73,15 +73,14 @@ v_max = slot("largest v so far", only_if="amsgrad")
 
 
 def gathered(rule: Any, xp: Any, beta: Any, t: Any) -> Any:
-    """The weight ``1 - beta^t`` that a mean has gathered; 1 where the rule does not correct it."""
+    """The sum ``1 - beta^t`` of a mean's weights; 1 if the rule does not correct its means."""
     return debias(xp, beta, t) if rule.bias_correction else 1.0
 
 
 def corrections(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
-    """The coefficients of step ``t`` of a rule with ``betas``, for ``m`` and ``v``.
+    """The coefficients of step ``t`` for ``m`` and ``v`` of a rule with ``betas``.
 
-    ``beta1`` and ``beta2``, for ``ema``; ``unbias_m``, so that m_hat is ``unbias_m m``; ``root``,
-    for ``over_root``.
+    ``beta1`` and ``beta2`` are for ``ema``, ``root`` is for ``over_root``; m_hat is ``unbias_m m``.
     """
     beta1, beta2 = rule.betas
     return {
@@ -93,16 +92,16 @@ def corrections(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
 
 
 def root(rule: Any, xp: Any, gathered: Any = 1.0) -> dict[str, Any]:
-    """The coefficients of ``over_root``, for a mean that has gathered that much weight so far.
+    """The coefficients of ``over_root`` for a mean whose weights sum to ``gathered``.
 
-    ``under`` and ``beside`` hold the number that is added there, or none; ``vanishes`` is empty
-    where eps keeps the divisor from being zero.
+    ``under`` and ``beside`` hold the number that is added there, or are empty. ``vanishes`` is
+    empty if eps keeps the divisor from being zero.
     """
     return root_of(xp, gathered, rule.eps, rule.eps_root, rule.eps_at)
 
 
 def root_of(xp: Any, gathered: Any, eps: Any, eps_root: Any, eps_at: str) -> dict[str, Any]:
-    """The same, from the numbers themselves."""
+    """The same coefficients from the numbers themselves."""
     scale = 1 / sqrt(xp, gathered)
     under = eps_root + (eps if eps_at == "inside" else 0.0)
     beside = eps * scale if eps_at == "uncorrected" else eps
@@ -128,7 +127,7 @@ def over_root(xp: Any, x: Array, v: Array, root: Any) -> Array:
 
 
 def largest(rule: Any, xp: Any, v: Array, state: Any) -> tuple[Array, dict[str, Array]]:
-    """The largest v so far, and its slot, of a rule with ``amsgrad``; else v itself, and none."""
+    """The largest v so far, and its slot, if the rule has ``amsgrad``; else v, and no slot."""
     if not rule.amsgrad:
         return v, {}
     v_max = xp.maximum(state.v_max, v)

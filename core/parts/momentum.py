@@ -1,11 +1,11 @@
-"""Momentum, in every form that libraries give it, on whatever a rule would move along.
+"""Momentum, in every form that libraries have.
 
     m = momentum m + (1 - dampening) u     (form "mean": (1 - momentum) u)
-    and the step goes along m; with nesterov, along u + momentum m
+    the direction is m; with nesterov, it is u + momentum m
 
-with u what the rule would move along, times lr where ``lr_at`` is ``"inside"``. A rule takes the
-declarations over by assignment, and calls ``refuse_momentum`` in its ``validate``, ``gains`` in its
-``scalars`` and ``accelerated`` in its ``direction``.
+u is the direction without momentum, times lr if ``lr_at`` is ``"inside"``. A rule takes over the
+declarations, ``refuse_momentum`` as its ``validate`` and ``gains`` as its ``scalars``, and calls
+``accelerated`` in its ``direction``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ m = slot("momentum", only_if="momentum")
 
 
 def refuse_momentum(rule: Any) -> None:
-    """Refuse what excludes each other."""
+    """Raise for options that exclude each other."""
     if rule.nesterov and not (rule._on("momentum") and rule.dampening == 0):
         raise ValueError(
             f"{rule.name}(nesterov=True, momentum={rule.momentum!r}, "
@@ -72,7 +72,7 @@ def refuse_momentum(rule: Any) -> None:
 
 
 def gains(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
-    """``first`` and ``fresh``, the weight of a new step; ``rate`` is 1 where lr is in m already."""
+    """``first``, and ``fresh``, the weight of a new step; ``rate`` is 1 if lr is inside m."""
     damped = rule.momentum if rule.momentum_form == "mean" else rule.dampening
     inside = {"rate": 1.0} if rule.lr_at == "inside" else {}
     return {"first": t == 1, "fresh": 1 - damped, **inside}

@@ -1,4 +1,4 @@
-"""How many gradients a mean of squares is worth: what RAdam rectifies by."""
+"""RAdam's rectification, by the effective number of gradients in a mean of squares."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ below = option("momentum", "the step before that", choices=("momentum", "adam", 
 def average_length(xp: Any, beta: Any, t: Any) -> tuple[Any, Any]:
     """``rho = rho_inf - 2 t beta^t / (1 - beta^t)`` after ``t`` steps, and ``rho_inf``.
 
-    Both terms are near ``rho_inf = 2 / (1 - beta) - 1`` at first, and float32 keeps no digit of
-    their difference. With ``y = -log(beta) / 2`` and ``L(y) = coth(y) - 1 / y``, rho is
-    ``L(y) + t (1 - L(t y))``, which loses none.
+    Both terms are near ``rho_inf = 2 / (1 - beta) - 1`` at first, and cancel in float32. With
+    ``y = -log(beta) / 2`` and ``L(y) = coth(y) - 1 / y``, rho is ``L(y) + t (1 - L(t y))``, which
+    does not cancel.
     """
     y = -0.5 * log(xp, beta)
     return _langevin(xp, y) + t * (1 - _langevin(xp, t * y)), 2 / (1 - beta) - 1
@@ -36,7 +36,7 @@ def rectifier(xp: Any, beta2: Any, threshold: Any, below: str, t: Any) -> dict[s
     """``trusted``: whether rho exceeds the threshold at step ``t``; ``r``: the factor of the step.
 
     ``r^2 = (rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho)`` where it is trusted;
-    before that r is 1 with ``below="adam"``, else 0.
+    otherwise r is 1 with ``below="adam"``, else 0.
     """
     rho, rho_inf = average_length(xp, beta2, t)
     trusted = rho > threshold
@@ -47,7 +47,7 @@ def rectifier(xp: Any, beta2: Any, threshold: Any, below: str, t: Any) -> dict[s
 
 
 def rectified(xp: Any, m_hat: Any, adaptive: Any, below: str, s: Any) -> Any:
-    """``r`` times the adaptive step; before it is trusted m_hat, with ``below="momentum"``."""
+    """``r`` times the adaptive step; with ``below="momentum"``, m_hat until rho is trusted."""
     if below != "momentum":
         return s.r * adaptive
     return choose(xp, s.trusted, s.r * adaptive, m_hat)

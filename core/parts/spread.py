@@ -1,4 +1,4 @@
-"""Several arrays of one parameter: how far its steps disagree, and copies of it."""
+"""Several arrays of one parameter: the spread of its steps, and copies."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Array = Any
 
 
 def relative_spread(xp: Any, steps: Sequence[Array]) -> Array:
-    """The standard deviation of several steps over the largest deviation from their mean.
+    """The standard deviation of steps over their largest deviation from the mean, per element.
 
-    Element by element; 1 where no step deviates.
+    It is 1 where no step deviates.
     """
     mean = sum(steps[1:], steps[0]) / len(steps)
     apart = [step - mean for step in steps]
@@ -29,13 +29,13 @@ def relative_spread(xp: Any, steps: Sequence[Array]) -> Array:
 
 
 def mean_over_elements(xp: Any, x: Array) -> tuple[Array, Array]:
-    """The mean of all elements and 1, both 0-d; 0 and 0 where there is no element."""
+    """The mean of all elements, and 1; 0 and 0 for an empty array. Both are 0-d."""
     elements = count(xp, x)
     return xp.sum(x) / xp.where(elements > 0, elements, 1.0), xp.clip(elements, 0.0, 1.0)
 
 
 def copies(option: str) -> Initial:
-    """Initialiser of a slot: as many copies of the parameter as a rule's option says."""
+    """Initialiser of a slot: copies of the parameter, as many as an option of the rule says."""
     return Initial(
         lambda xp, param, rule: tuple(
             initial_parameter.make(xp, param, rule) for _ in range(getattr(rule, option))
