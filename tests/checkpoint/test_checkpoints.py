@@ -32,8 +32,6 @@ def torch_steps(optimizer, tensors, first, count):
 
 def test_later_steps_do_not_change_it_in_torch(tmp_path):
     torch = pytest.importorskip("torch")
-    import samestep.torch  # noqa: PLC0415
-
     tensor = torch.nn.Parameter(torch.linspace(-1, 1, 5))
     optimizer = samestep.torch.AdamW([("w", tensor)], lr=0.1)
     torch_steps(optimizer, [tensor], 0, 5)
@@ -65,8 +63,6 @@ def test_writing_into_an_array_does_not_change_it_in_numpy():
 @pytest.mark.parametrize("name", RULES)
 def test_state_that_has_not_begun_starts_from_the_parameters_in_the_file(name, tmp_path):
     torch = pytest.importorskip("torch")
-    import samestep.torch  # noqa: PLC0415
-
     rule, start = RULES[name], numpy.array([5.0, -3.0, 0.5])
     tensor = torch.nn.Parameter(torch.tensor(start))
     optimizer = samestep.torch.bind(rule, [("w", tensor)])
@@ -91,8 +87,6 @@ def network():
 
 def trained_network():
     torch = pytest.importorskip("torch")
-    import samestep.torch  # noqa: PLC0415
-
     model = network()
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     optimizer = samestep.torch.AdamW(trained, lr=0.1)
@@ -107,8 +101,6 @@ def trained_network():
 
 def test_frozen_parameters_and_buffers_of_a_model_are_in_it(tmp_path):
     torch = pytest.importorskip("torch")
-    import samestep.torch  # noqa: PLC0415
-
     model, optimizer = trained_network()
     samestep.save(tmp_path / "x", optimizer, model)
     other = network()
@@ -121,8 +113,6 @@ def test_frozen_parameters_and_buffers_of_a_model_are_in_it(tmp_path):
 def test_they_go_to_mlx_which_has_them_among_its_parameters_and_back(tmp_path):
     torch = pytest.importorskip("torch")
     nn = pytest.importorskip("mlx.nn")
-    import samestep.mlx  # noqa: PLC0415
-    import samestep.torch  # noqa: PLC0415
 
     class Net(nn.Module):
         def __init__(self):
@@ -177,8 +167,6 @@ def test_a_good_file_is_not_replaced_by_one_that_fits_nothing(tmp_path):
 
 def test_a_parameter_that_has_counted_other_steps_is_named(tmp_path):
     torch = pytest.importorskip("torch")
-    import samestep.torch  # noqa: PLC0415
-
     a, b = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     optimizer = samestep.torch.AdamW([("a", a), ("b", b)])
     torch_steps(optimizer, [a], 0, 4)
@@ -201,8 +189,6 @@ def test_a_link_to_a_file_stays_one(tmp_path):
 
 def test_jax_chooses_the_device_of_what_had_none(tmp_path):
     jax = pytest.importorskip("jax")
-    import samestep.jax  # noqa: PLC0415
-
     rule, params = samestep.jax.AdamW(), {"w": jax.numpy.ones(3)}
     samestep.save(tmp_path / "x", rule, params, rule.init(params))
     loaded, state = samestep.load(tmp_path / "x", rule, params)
@@ -214,8 +200,6 @@ def test_jax_chooses_the_device_of_what_had_none(tmp_path):
 
 def test_what_a_library_cannot_hold_is_said(tmp_path):
     jax = pytest.importorskip("jax")
-    import samestep.jax  # noqa: PLC0415
-
     rule, params = samestep.AdamW(), {"w": numpy.ones(3)}
     _, state = numpy_steps(rule, params, rule.init(params), 2)
     taken = samestep.checkpoint(rule, params, state)

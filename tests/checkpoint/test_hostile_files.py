@@ -65,35 +65,25 @@ def numpy_holder() -> Holder:
 
 
 def torch_holder() -> Holder:
-    import torch  # noqa: PLC0415
-
-    from samestep.torch import bind  # noqa: PLC0415
-
+    torch = pytest.importorskip("torch")
     model = torch.nn.Linear(2, 2)
-    optimizer = bind(RULE, model.named_parameters())
+    optimizer = samestep.torch.bind(RULE, model.named_parameters())
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     return Holder(optimizer, model)
 
 
 def jax_holder() -> Holder:
-    import jax.numpy as jnp  # noqa: PLC0415
-
-    from samestep.jax import bind  # noqa: PLC0415
-
-    params = {name: jnp.asarray(param) for name, param in trained()[0].items()}
-    optimizer = bind(RULE)
+    jax = pytest.importorskip("jax")
+    params = jax.tree.map(jax.numpy.asarray, trained()[0])
+    optimizer = samestep.jax.bind(RULE)
     _, state = optimizer.update(params, optimizer.init(params), params)
     return Holder(optimizer, params, state)
 
 
 def mlx_holder() -> Holder:
-    import mlx.core as mx  # noqa: PLC0415
-    from mlx import nn  # noqa: PLC0415
-
-    from samestep.mlx import bind  # noqa: PLC0415
-
-    model, optimizer = nn.Linear(2, 2), bind(RULE)
+    mx, nn = pytest.importorskip("mlx.core"), pytest.importorskip("mlx.nn")
+    model, optimizer = nn.Linear(2, 2), samestep.mlx.bind(RULE)
     optimizer.update(model, {"weight": mx.ones((2, 2)), "bias": mx.ones(2)})
     mx.eval(model.parameters(), optimizer.state)
     return Holder(optimizer, model)
@@ -105,8 +95,6 @@ HOLDERS = {"numpy": numpy_holder, "torch": torch_holder, "jax": jax_holder, "mlx
 @pytest.fixture(params=HOLDERS)
 def holder(request: pytest.FixtureRequest) -> Holder:
     """An optimizer of each library that is there."""
-    if request.param != "numpy":
-        pytest.importorskip(f"samestep.{request.param}", exc_type=ImportError)
     return HOLDERS[request.param]()
 
 

@@ -16,7 +16,7 @@ import samestep
 from samestep.benchmarks import frameworks, opponents, run
 from samestep.benchmarks.models import MODELS, Model, elements, gpt2_small, resnet50
 from samestep.benchmarks.opponents import COPY, LIBRARIES, Library
-from samestep.benchmarks.results import Results, Row, judged
+from samestep.benchmarks.results import Results, Row, judged, machine
 from samestep.benchmarks.targets import TARGETS, Target
 from samestep.benchmarks.timing import Spread, alternate, median, paired
 from samestep.benchmarks.traffic import moved
@@ -51,17 +51,11 @@ class Clock:
         return work
 
 
-def test_sides_take_turns() -> None:
-    clock = Clock()
-    sides = {name: clock.side(name, 1, 1, 1) for name in "abc"}
-    alternate(sides, 3, clock)
-    assert "".join(clock.worked) == "abcabcabc"
-
-
-def test_seconds_are_those_of_the_side_alone() -> None:
+def test_sides_take_turns_and_seconds_are_those_of_the_side_alone() -> None:
     clock = Clock()
     sides = {"a": clock.side("a", 1, 2, 4), "b": clock.side("b", 8, 16, 32)}
     assert alternate(sides, 3, clock) == {"a": [1, 2, 4], "b": [8, 16, 32]}
+    assert "".join(clock.worked) == "ababab"
 
 
 def test_no_round_begins_after_the_longest_time_but_three_are_made() -> None:
@@ -77,10 +71,7 @@ def test_a_ratio_is_the_median_of_paired_ratios_not_the_ratio_of_medians() -> No
     assert paired(ours, theirs) == Spread(3.0, 2.0, 3.0)  # of 2, 3, 3, 4, 1
     assert median(ours) / median(theirs) == pytest.approx(8 / 3)
     assert median([0.002, 0.001, 0.009]) == pytest.approx(2.0)
-
-
-def test_one_round_has_a_ratio_without_spread() -> None:
-    assert paired([3.0], [2.0]) == Spread(1.5, 1.5, 1.5)
+    assert paired([3.0], [2.0]) == Spread(1.5, 1.5, 1.5)  # of one round
 
 
 @pytest.mark.parametrize(
@@ -236,19 +227,7 @@ def test_earlier_runs_are_shown_together(tmp_path: Path) -> None:
     for place, model in enumerate(("gpt2", "small")):
         files.append(tmp_path / f"{place}.jsonl")
         row = replace(measured, model=model)
-        Results(
-            {
-                "cores": 2,
-                "processor": "p",
-                "threads": 2,
-                "system": "s",
-                "python": "3",
-                "versions": {},
-            },
-            {"torch.optim": ["AdamW"]},
-            [],
-            [row],
-        ).write(files[-1])
+        Results(machine(2), {"torch.optim": ["AdamW"]}, [], [row]).write(files[-1])
     read = [part for path in files for part in ("--read", str(path))]
     done = bench(*read, "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output

@@ -41,18 +41,11 @@ REFUSED = 2
 
 
 def samestep(*arguments: str) -> Result:
-    """Run the command."""
     return CliRunner().invoke(commands(), arguments)
-
-
-def float32(values: list[float]) -> numpy.ndarray:
-    """A float32 array."""
-    return numpy.array(values, numpy.float32)
 
 
 @pytest.fixture(scope="module")
 def measured() -> Measured:
-    """A run in every framework."""
     return measure(STEPS, frameworks())
 
 
@@ -76,7 +69,6 @@ def test_backpropagation_is_what_a_framework_differentiates(framework: str) -> N
 
 
 def test_the_problem_is_the_same_every_time() -> None:
-    """Parameters and batches do not depend on when they are made."""
     one, two = network.problem(3), network.problem(3)
     for (images, _), (again, _) in zip(one.batches, two.batches, strict=True):
         numpy.testing.assert_array_equal(images, again)
@@ -86,7 +78,6 @@ def test_the_problem_is_the_same_every_time() -> None:
 
 
 def test_every_framework_learns(measured: Measured) -> None:
-    """Every framework reaches the same loss and classifies most of the test set."""
     assert [run.framework for run in measured.trained] == list(FRAMEWORKS)
     for run in measured.trained:
         assert run.accuracy > LEARNT
@@ -115,7 +106,6 @@ def test_on_the_same_gradients_only_the_libraries_differ(measured: Measured) -> 
 
 
 def test_gradients_differ_by_rounding_only(measured: Measured) -> None:
-    """Frameworks that differentiate for themselves part slowly."""
     assert [series.name for series in measured.training] == list(OTHERS)
     for series in measured.training:
         assert series.ulps[0] < ROUNDING
@@ -123,7 +113,6 @@ def test_gradients_differ_by_rounding_only(measured: Measured) -> None:
 
 
 def test_the_command_writes_a_page(tmp_path: Path) -> None:
-    """The page holds every part, loads nothing, and is the only file left."""
     out = tmp_path / "page.html"
     result = samestep("demo", "--steps", "12", "--out", str(out))
     assert result.exit_code == 0, result.output
@@ -157,7 +146,6 @@ def test_frameworks_can_be_chosen(tmp_path: Path) -> None:
 
 
 def test_a_missing_framework_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not installed is named, and the rest runs."""
     found: dict[str, Any] = backends()
     found["jax"] = Missing("jax", ModuleNotFoundError("No module named 'optax'"))
     monkeypatch.setattr(measurement, "backends", lambda: found)
@@ -185,7 +173,6 @@ def test_a_missing_framework_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_mistakes_are_refused(arguments: list[str], sentence: str) -> None:
-    """A mistake gives a sentence and exit code 2."""
     result = samestep(*arguments)
     assert result.exit_code == REFUSED
     assert sentence in " ".join(result.output.split())
