@@ -224,7 +224,7 @@ def _image(source: mmap.mmap, at: int, size: int, grows: bool) -> tuple[Image, i
     sums = header.json_of("crc32 in the header", texts.get("crc32", ""))
     records = header.json_of("records in the header", texts.get("records", ""))
     if not isinstance(sums, dict) or sums.keys() != places.keys():
-        raise CheckpointError("the checksums are not those of the arrays")
+        raise CheckpointError("the checksums and the arrays have different names")
     tensors = {
         key: Stored(key, own.dtype, own.shape, source, begin + own.start, sums[key])
         for key, own in places.items()

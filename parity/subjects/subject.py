@@ -266,8 +266,7 @@ def _package(bare: Subject) -> str:
             found = _of_made(target(**_filled(bare)))
     if found is None:
         raise SubjectError(
-            f"{bare.name} is nothing that can be stepped here; that is what is made with "
-            f"{listed(entries())}"
+            f"{bare.name} cannot be stepped; it must be an optimizer made with {listed(entries())}"
         )
     return found
 

@@ -1,1 +1,1 @@
-"""Variants of a rule: its options and numbers changed, and what people get wrong beside them."""
+"""Variants of a rule: other options and numbers, quirks of libraries, and common mistakes."""

@@ -30,7 +30,7 @@ def of_averages(rule: type[Rule]) -> Iterator[Deviation]:
         yield Deviation(
             f"{name} weights of {other}",
             f"takes the weights of {other} in the average with {name}",
-            f"takes those of {name} in the average with {name}",
+            f"takes the weights of {name} in the average with {name}",
             with_coefficients(partial(_taken, name, other)),
         )
     known: Any = rule

@@ -84,7 +84,7 @@ class Apart:
 
     def _far(self) -> str:
         if not math.isfinite(self.relative):
-            return "by what is NaN or infinite in one of them"
+            return "by NaN or infinity in one of them"
         units = f" ({self.ulp:,.0f} ULP)" if self.ulp < 1e6 else ""
         return f"by {self.relative:.2g} of the largest{units}"
 

@@ -1,4 +1,4 @@
-"""Declarations: what is derived from them, and that every refusal says what to do."""
+"""Declarations and what is derived from them; every refusal says what to do."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ ROOT = f"{Path(samestep.__file__).parent.parent}/"
 
 
 def entered(step: Callable[[], Any]) -> set[CodeType]:
-    """The code objects of the package that a call enters, those of comprehensions included."""
+    """The code objects of the package that a call enters, including comprehensions."""
     found: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, _: Any) -> None:

@@ -1,4 +1,4 @@
-"""Rules as triples beside ``jax.example_libraries.optimizers``; states as flat dicts and back."""
+"""Rules as triples, compared with ``jax.example_libraries``; states as flat dicts and back."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ RULES = {
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 
-# Beside JAX's own.
+# Compared with JAX's own.
 
 
 PIECES = (30, 60), (0.03, 0.01, 0.003)

@@ -1,6 +1,6 @@
 """Masks and groups: the same parameters out of every framework.
 
-Expected values are those of each parameter alone, under a rule that has its numbers and no groups.
+The expected value of each parameter comes from a rule of its own, with its numbers and no groups.
 """
 
 from __future__ import annotations

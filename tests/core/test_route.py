@@ -1,4 +1,4 @@
-"""Routes: which rule a parameter has, in every framework, and what is said of it."""
+"""Routes: the rule of each parameter in every framework, and the messages about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules against those of JAX, optax, MLX and AdEMAMix's authors; exact at their boundaries."""
+"""Schedules compared with JAX, optax, MLX and AdEMAMix's authors; exact at their boundaries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State dtypes by slot: what is stored, and what is rounded."""
+"""State dtypes by slot."""
 
 from __future__ import annotations
 

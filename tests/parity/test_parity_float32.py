@@ -1,4 +1,4 @@
-"""What two optimizers do in float32 that float64 does not show; and bounds that a user sets."""
+"""Differences that only float32 shows, and bounds that a user sets."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_bound_in_ulp_goes_before_the_kit_s_own() -> None:
 
 
 def test_ulp_are_counted_of_parameters() -> None:
-    """Beside what is worked out by hand: steps of 2^-10 from zero, and longer by one in 2^20."""
+    """By hand: steps of 2^-10 from zero, of which one side's are longer by one in 2^20."""
     found = compared(
         subject("samestep:SignSGD", lr=2.0**-10),
         subject("samestep:SignSGD", lr=2.0**-10 * (1 + 2.0**-20)),
@@ -165,4 +165,4 @@ def test_ulp_are_counted_of_parameters() -> None:
     start: Trajectory = record(0, 2, {"w": (500,)}).rounded("float32")
     zero = (start.params["w"] == 0) & (start.grads[0]["w"] != 0)
     assert zero.any()
-    assert found.ulps[1] == 8.0  # 2^-30 in units of 2^-33, beside a step of 2^-10
+    assert found.ulps[1] == 8.0  # 2^-30 in units of 2^-33, for a step of 2^-10

@@ -1,4 +1,4 @@
-"""Whose optimizers can be compared: anybody's, from anywhere; and what is refused, in words."""
+"""Subjects of a comparison: optimizers from anywhere, and refusals in words."""
 
 from __future__ import annotations
 
@@ -120,7 +120,11 @@ def test_a_rule_is_found_for_a_name_that_says_nothing(own: str) -> None:
         ("no_such_package.Adam", {}, "no_such_package.Adam cannot be imported: "),
         ("no_such_file.py:Adam", {}, "no_such_file.py: there is no such file"),
         ("optax.adan", {"rate": 1e-3}, "optax.adan has no argument rate; it has b1, b2"),
-        ("json.JSONDecoder", {}, "json.JSONDecoder is nothing that can be stepped here"),
+        (
+            "json.JSONDecoder",
+            {},
+            "json.JSONDecoder cannot be stepped; it must be an optimizer made with ",
+        ),
     ],
 )
 def test_a_subject_that_cannot_be_had_is_refused(

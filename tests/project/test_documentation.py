@@ -1,4 +1,4 @@
-"""``help`` of everything public is complete; what is public is found, not listed."""
+"""``help`` of every public class and function is complete; they are found, not listed."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _imports(path: Path, package: str) -> Iterator[str]:
-    """The full name of every module that a file of a package imports, at whatever depth."""
+    """The full name of every module that a file of a package imports, at any depth."""
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

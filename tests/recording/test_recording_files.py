@@ -1,4 +1,4 @@
-"""Recordings as files: what is in them, what is refused, and what a kill leaves."""
+"""Recordings as files: their content, refusals, and the part that a killed process leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two recordings that come apart slowly, by something else, or at once by what is no number."""
+"""Two recordings that part slowly, by a change from outside, or at once by NaN."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_what_is_not_finite_from_one_optimizer_is_its_own_at_once(tmp_path, usua
     found = against(runs[side], runs[1 - side])
     assert found.sentence == "the optimizer differed first"
     assert (found.first.kind, found.first.step, found.first.path) == ("optimizer", 0, "b")
-    assert "NaN or infinite in one of them" in str(found.first)
+    assert "by NaN or infinity in one of them" in str(found.first)
 
 
 def test_what_is_not_finite_in_both_runs_at_the_same_place_differs_in_nothing(tmp_path):
