@@ -317,9 +317,8 @@ def test_numpy_paths():
 @pytest.mark.parametrize("compiled", [False, True])
 def test_jax_paths(compiled):
     jax = pytest.importorskip("jax")
-    adapter = pytest.importorskip("samestep.jax")
     seen = set()
-    optimizer, params = adapter.bind(seeing(seen)), tree(jax.numpy.asarray)
+    optimizer, params = samestep.jax.bind(seeing(seen)), tree(jax.numpy.asarray)
     step = jax.jit(optimizer.update) if compiled else optimizer.update
     step(params, optimizer.init(params), params)
     assert seen == EXPECTED
@@ -328,18 +327,16 @@ def test_jax_paths(compiled):
 
 def test_mlx_paths():
     mx, nn = pytest.importorskip("mlx.core"), pytest.importorskip("mlx.nn")
-    adapter = pytest.importorskip("samestep.mlx")
     seen = set()
     model = nn.Module()
     for name, value in tree(mx.array).items():
         setattr(model, name, value)
-    adapter.bind(seeing(seen)).update(model, model.trainable_parameters())
+    samestep.mlx.bind(seeing(seen)).update(model, model.trainable_parameters())
     assert seen == EXPECTED
 
 
 def test_torch_paths():
     torch = pytest.importorskip("torch")
-    adapter = pytest.importorskip("samestep.torch")
 
     class Layer(torch.nn.Module):
         def __init__(self, arrays):
@@ -354,22 +351,21 @@ def test_torch_paths():
     model.head = Layer(arrays["head"])
     for param in model.parameters():
         param.grad = torch.ones_like(param)
-    adapter.bind(seeing(seen), model.named_parameters()).step()
+    samestep.torch.bind(seeing(seen), model.named_parameters()).step()
     assert seen == EXPECTED
     seen.clear()
-    adapter.bind(seeing(seen), model.parameters()).step()
+    samestep.torch.bind(seeing(seen), model.parameters()).step()
     assert {path for path, _, _ in seen} == {str(i) for i in range(len(SHAPES))}
 
 
 def test_a_named_tuple_s_fields_are_called_alike_in_numpy_and_jax():
     jax = pytest.importorskip("jax")
-    adapter = pytest.importorskip("samestep.jax")
     here, there = set(), set()
     params = {"pair": Pair(np.ones(2, np.float32), np.ones(3, np.float32))}
     rule = seeing(here)
     rule.update(params, params, rule.init(params))
     native = jax.tree.map(jax.numpy.asarray, params)
-    optimizer = adapter.bind(seeing(there))
+    optimizer = samestep.jax.bind(seeing(there))
     optimizer.update(native, optimizer.init(native), native)
     assert here == there == {("pair.left", (2,), 1), ("pair.right", (3,), 1)}
 
@@ -390,10 +386,9 @@ def torch_train(torch, optimizer, named):
 
 def test_torch_s_own_groups_combine_with_the_rule_s():
     torch = pytest.importorskip("torch")
-    adapter = pytest.importorskip("samestep.torch")
     first, second = torch_params(torch, list(SHAPES)[:3]), torch_params(torch, list(SHAPES)[3:])
     groups = [(in_encoder, {"betas": (0.5, 0.5)}), (is_small, {"lr": 0.5})]
-    optimizer = adapter.AdamW(
+    optimizer = samestep.torch.AdamW(
         [{"params": first, "lr": 0.25, "eps": 1e-3}, {"params": second, "weight_decay": 0.3}],
         lr=0.125,
         weight_decay=0.1,
@@ -406,7 +401,7 @@ def test_torch_s_own_groups_combine_with_the_rule_s():
         rules = alone(plain, is_weight, groups)
         for path, param in members:
             named = torch_params(torch, [path])
-            torch_train(torch, adapter.bind(rules[path], named), named)
+            torch_train(torch, samestep.torch.bind(rules[path], named), named)
             assert torch.equal(param, named[0][1]), path
 
 
@@ -415,11 +410,10 @@ def test_torch_s_own_groups_combine_with_the_rule_s():
 )
 def test_a_torch_group_takes_nothing_that_is_for_the_whole_optimizer(name, value):
     torch = pytest.importorskip("torch")
-    adapter = pytest.importorskip("samestep.torch")
     words = f"AdamW: a parameter group has '{name}'; it is for the whole optimizer"
     with pytest.raises(TypeError, match=words):
-        adapter.AdamW([{"params": [torch.nn.Parameter(torch.ones(2))], name: value}])
-    optimizer = adapter.AdamW([torch.nn.Parameter(torch.ones(2))])
+        samestep.torch.AdamW([{"params": [torch.nn.Parameter(torch.ones(2))], name: value}])
+    optimizer = samestep.torch.AdamW([torch.nn.Parameter(torch.ones(2))])
     with pytest.raises(TypeError, match=words):
         optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))], name: value})
     assert len(optimizer.param_groups) == 1

@@ -81,11 +81,10 @@ def test_slots_that_are_switched_off_may_have_a_dtype():
 
 def test_a_dtype_by_slot_survives_torch_s_checkpoint():
     torch = pytest.importorskip("torch")
-    adapter = pytest.importorskip("samestep.torch")
     named = torch_params(torch, SHAPES)
-    optimizer = adapter.AdamW(named, state_dtype={"m": "bfloat16"})
+    optimizer = samestep.torch.AdamW(named, state_dtype={"m": "bfloat16"})
     torch_train(torch, optimizer, named)
-    other = adapter.AdamW(torch_params(torch, SHAPES), state_dtype={"m": "bfloat16"})
+    other = samestep.torch.AdamW(torch_params(torch, SHAPES), state_dtype={"m": "bfloat16"})
     other.load_state_dict(optimizer.state_dict())
     for state in other.state.values():
         assert (state["m"].dtype, state["v"].dtype) == (torch.bfloat16, torch.float32)
@@ -93,9 +92,8 @@ def test_a_dtype_by_slot_survives_torch_s_checkpoint():
 
 def test_ademamix_keeps_its_dtypes_under_scan():
     jax = pytest.importorskip("jax")
-    adapter = pytest.importorskip("samestep.jax")
     rule = AdEMAMix(state_dtype={"m1": "bfloat16", "m2": "bfloat16"})
-    optimizer, params = adapter.bind(rule), tree(jax.numpy.asarray)
+    optimizer, params = samestep.jax.bind(rule), tree(jax.numpy.asarray)
     state = optimizer.init(params)
 
     def step(carry, _):
