@@ -16,7 +16,7 @@ from samestep.rule import Rule, registry
 
 from .description import common_numbers, numbers, numbers_of
 from .state import Checkpoint, CheckpointError, ParameterState, Wanted, matched
-from .trees import by_path
+from .trees import by_path, warn
 
 __all__ = [
     "About",
@@ -24,11 +24,14 @@ __all__ = [
     "Kept",
     "Native",
     "always",
+    "called",
     "counterpart",
+    "entries",
     "factored",
     "natives",
     "placed",
     "row",
+    "truth",
 ]
 
 
@@ -56,6 +59,8 @@ class Kept:
 
     ours: Callable[[Mapping[str, Any], About], Any]
     theirs: Callable[[Any, About], dict[str, Any]]
+    names: tuple[str, ...] = ()
+    """The arrays of theirs."""
 
 
 @dataclass(frozen=True)
@@ -177,24 +182,40 @@ class Native:
                     f"{name}, and computes as with {here[name]!r}"
                 )
 
-    def numbers_for(
-        self, rules: Iterable[Rule], states: Iterable[ParameterState]
-    ) -> tuple[dict[str, Any], dict[str, set[Any]]]:
-        """The numbers in a checkpoint, for parameters that share their numbers.
+    def taken_over(
+        self, who: str, rules: Iterable[Rule], states: Iterable[ParameterState], about: About
+    ) -> dict[str, Any]:
+        """The arguments that a checkpoint gives to parameters that share their arguments.
 
-        Returns:
-            Our numbers that the library has too, and the numbers with several values.
+        An argument stays, with a warning, if the parameters have several values of it.
         """
         own = [*rules]
         fields = registry[self.rule].fields()
         pairs = zip(own, (state.rule for state in states), strict=True)
-        there = {
-            name: several
-            for name, several in (common_numbers(own[0], pairs) if own else {}).items()
-            if name in self.fields and isinstance(fields[name], Hyper)
-        }
-        common = {name: next(iter(v)) for name, v in there.items() if len(v) == 1}
-        return common, {name: several for name, several in there.items() if len(several) > 1}
+        common = {}
+        for name, several in (common_numbers(own[0], pairs) if own else {}).items():
+            if name not in self.fields or not isinstance(fields[name], Hyper):
+                continue
+            if len(several) > 1:
+                warn(
+                    f"{who} keeps its own {name}; in the checkpoint its parameters have "
+                    f"{listed(map(repr, several))}"
+                )
+            else:
+                common[name] = several.pop()
+        return self.arguments(common, about)
+
+
+def called(optimizer: Any, public: Mapping[str, str]) -> str:
+    """The name of an optimizer, as people write it.
+
+    Args:
+        optimizer: the optimizer.
+        public: the module that people import an optimizer from, by its package.
+    """
+    cls = type(optimizer)
+    package = cls.__module__.partition(".")[0]
+    return f"{public.get(package, cls.__module__)}.{cls.__qualname__}"
 
 
 def row(
@@ -247,12 +268,18 @@ def _slot(name: str) -> str | Kept:
     return Kept(
         lambda state, _: None if state.get(theirs) is None else -state[theirs],
         lambda value, _: {theirs: -value},
+        (theirs,),
     )
 
 
 def always(ours: Any) -> Field:
     """An option of ours that the library fixes, or says by others: a value, or how it is read."""
     return Field(ours if callable(ours) else lambda _: ours, lambda _, __: {})
+
+
+def truth(name: str) -> Field:
+    """An option that is on or off there, and may be a word here."""
+    return Field(lambda about: about.numbers[name], lambda value, _: {name: bool(value)})
 
 
 def factored(full: str, rows: str, columns: str) -> Kept:
@@ -267,7 +294,14 @@ def factored(full: str, rows: str, columns: str) -> Kept:
     def theirs(value: Any, _: About) -> dict[str, Any]:
         return dict(zip((rows, columns) if len(value) > 1 else (full,), value, strict=True))
 
-    return Kept(ours, theirs)
+    return Kept(ours, theirs, (rows, columns, full))
+
+
+def entries(table: Mapping[str, Native]) -> list[str]:
+    """The names of all arrays in a library's states."""
+    kept = [theirs for native in table.values() for theirs in native.slots.values()]
+    names = (name for each in kept for name in ((each,) if isinstance(each, str) else each.names))
+    return [*dict.fromkeys(names)]
 
 
 def natives(table: Mapping[str, Native], refused: Mapping[str, str], who: str, name: str) -> Native:

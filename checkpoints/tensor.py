@@ -69,6 +69,11 @@ class Tensor:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.dtype}, shape={self.shape})"
 
+    def __neg__(self) -> Tensor:
+        sign = numpy.uint16(0x8000)
+        negated = self.bits ^ sign if self.dtype == "bfloat16" else -self.bits
+        return self.reshaped(numpy.asarray(negated))
+
     def copy(self) -> numpy.ndarray:
         """The array's bits in memory of their own, one after another."""
         return numpy.array(self.bits, order="C")

@@ -13,7 +13,7 @@ from samestep.rule import Rule
 from .chosen import Group, Steps
 from .recorder import Recorder
 
-__all__ = ["Choice", "LoopRecorder", "called", "grouped", "with_choice"]
+__all__ = ["Choice", "LoopRecorder", "grouped", "with_choice"]
 
 
 class Choice(TypedDict, total=False):
@@ -81,18 +81,6 @@ class LoopRecorder:
 
     def _detach(self) -> None:
         """See no further step."""
-
-
-def called(optimizer: Any, public: Mapping[str, str]) -> str:
-    """The name of an optimizer, as people write it.
-
-    Args:
-        optimizer: the optimizer.
-        public: the module that people import an optimizer from, by its package.
-    """
-    cls = type(optimizer)
-    package = cls.__module__.partition(".")[0]
-    return f"{public.get(package, cls.__module__)}.{cls.__qualname__}"
 
 
 def grouped(found: Mapping[str, tuple[Mapping[str, Any], Rule | None]]) -> dict[str, Group]:

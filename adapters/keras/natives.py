@@ -24,7 +24,16 @@ import numpy
 
 from samestep.arrays import map_parts
 from samestep.checkpoints import correspondence
-from samestep.checkpoints.correspondence import About, Field, Kept, Native, natives, placed, row
+from samestep.checkpoints.correspondence import (
+    About,
+    Kept,
+    Native,
+    entries,
+    natives,
+    placed,
+    row,
+    truth,
+)
 from samestep.checkpoints.description import differing_numbers
 from samestep.checkpoints.state import (
     Checkpoint,
@@ -42,20 +51,6 @@ from samestep.wrapper import Wrapper
 __all__ = ["KERAS", "checkpoint", "counterpart", "kept", "restore", "tensor"]
 
 State = Mapping[str, Any]
-
-
-def _negative(name: str) -> Kept:
-    """What Keras adds to the parameter, we take from it."""
-    return Kept(
-        lambda state, about: None if name not in state else _negated(state[name]),
-        lambda value, about: {name: _negated(value)},
-    )
-
-
-def _negated(part: Tensor) -> Tensor:
-    if part.dtype == "bfloat16":
-        return part.reshaped(numpy.asarray(part.bits ^ numpy.uint16(0x8000)))
-    return part.reshaped(numpy.asarray(-part.bits))
 
 
 def _means(state: State, about: About) -> Any:
@@ -86,16 +81,12 @@ _AMSGRAD = partial(
     numbers=_ADAM,
     slots=f"{_MOMENTS} v_max=_velocity_hats",
     like="keras",
-    fields={
-        "amsgrad": Field(
-            lambda about: about.numbers["amsgrad"], lambda value, about: {"amsgrad": bool(value)}
-        )
-    },
+    fields={"amsgrad": truth("amsgrad")},
 )
 _keras = partial(row, like="keras")
 
 KERAS = {
-    "SGD": _keras("SGD", f"{_COMMON} momentum nesterov", kept={"m": _negative("momentums")}),
+    "SGD": _keras("SGD", f"{_COMMON} momentum nesterov", "m=-momentums"),
     "RMSprop": _keras(
         "RMSprop",
         f"{_COMMON} alpha=rho momentum eps=epsilon centered",
@@ -120,7 +111,7 @@ KERAS = {
     "Adafactor": _keras(
         "Adafactor",
         f"{_COMMON} clip_threshold relative_step decay_rate=-beta_2_decay eps=epsilon_1,epsilon_2",
-        kept={"v": Kept(_means, _of_means)},
+        kept={"v": Kept(_means, _of_means, ("_r", "_c", "_v"))},
     ),
 }
 """The optimizers of Keras that compute the same as a rule."""
@@ -302,21 +293,16 @@ def _names(optimizer: Any, params: Any) -> list[str]:
     return placed(names[id(variable)] for variable in variables)
 
 
-ATTRIBUTES = (
-    *("momentums", "_momentums", "_velocities", "_velocity_hats", "_average_gradients"),
-    *("_accumulators", "_accumulated_grads", "_accumulated_delta_vars", "_m", "_u"),
-    *("_r", "_c", "_v", "_model_variables_moving_average"),
-)
-"""Lists with a variable for every parameter."""
+ATTRIBUTES = (*entries(KERAS), "_model_variables_moving_average")
+"""Variables of state, most in a list with one for every parameter."""
 
 
 def kept(optimizer: Any, at: int) -> dict[str, Any]:
     """Keras's variables with the state of one parameter, by the attribute that they are under."""
-    lists = {name: getattr(optimizer, name, None) for name in ATTRIBUTES}
-    found = {name: listed[at] for name, listed in lists.items() if listed}
-    if hasattr(optimizer, "_u_product"):
-        found["_u_product"] = optimizer._u_product
-    return found
+    held = {name: getattr(optimizer, name, None) for name in ATTRIBUTES}
+    lists = {name: value for name, value in held.items() if isinstance(value, list) and value}
+    single = {n: v for n, v in held.items() if not (v is None or isinstance(v, list))}
+    return {name: value[at] for name, value in lists.items()} | single
 
 
 def _numbers(optimizer: Any) -> dict[str, Any]:
@@ -371,11 +357,10 @@ def _rate(
     """The learning rate of all parameters, where the optimizer's is a number."""
     if not hasattr(optimizer._learning_rate, "assign"):
         return None
-    name = "lr"
     found = set()
     for path in rules:
         described = states[path].rule
-        value = described.get("rule", described)["values"][name]
+        value = described.get("rule", described)["values"]["lr"]
         found.add(value["value"] if isinstance(value, dict) else value)
     return float(found.pop()) if len(found) == 1 else None
 

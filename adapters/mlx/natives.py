@@ -11,7 +11,6 @@ of ``mx.save_safetensors(path, dict(tree_flatten(optimizer.state)))``.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -29,6 +28,8 @@ from samestep.checkpoints.correspondence import (
     Field,
     Native,
     always,
+    called,
+    entries,
     factored,
     natives,
     row,
@@ -47,8 +48,6 @@ from samestep.rule import Rule
 from .trees import leaves
 
 __all__ = ["MLX", "checkpoint", "counterpart", "from_state", "restore"]
-
-_FACTORS = ("exp_avg_sq_row", "exp_avg_sq_col")
 
 
 def _sequence(name: str, kind: Callable[[Any], Any] = list) -> Field:
@@ -79,11 +78,10 @@ MLX: dict[str, Native] = {
         fields={
             "eps": _sequence("eps", tuple),
             "momentum": Field(
-                lambda about: about.numbers["beta_1"] or 0.0,
-                lambda value, _: {"beta_1": value or None},
+                lambda about: about.numbers["beta_1"] or 0.0, lambda v, _: {"beta_1": v or None}
             ),
         },
-        kept={"v": factored("exp_avg_sq", *_FACTORS)},
+        kept={"v": factored("exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col")},
     ),
     "Muon": row("Muon", f"{_MOMENTUM} ns_steps", "m=v", fields={"decay": always("l2")}),
 }
@@ -97,7 +95,7 @@ BELOW = _mlx(
 REFUSED = {
     "MultiOptimizer": "it is itself inside a MultiOptimizer; give it its optimizers directly",
 }
-ENTRIES = {"m", "v", "u", "exp_avg", "exp_avg_sq", *_FACTORS}
+ENTRIES = sorted(entries(MLX))
 FORM = {"lr_at", "axes"}
 """Options that make a slot another quantity; they must be as in MLX."""
 
@@ -258,8 +256,7 @@ def _tree(optimizer: Any, params: Any) -> Any:
             f"{type(optimizer).__name__}: give the model (or a tree of its parameters); a state of "
             "MLX has no names but those"
         )
-    module: Any = params
-    return module.parameters() if isinstance(params, Module) else params
+    return params.parameters() if isinstance(params, Module) else params
 
 
 def _below(flat: Mapping[str, Any], at: int) -> dict[str, Any]:
@@ -270,28 +267,24 @@ def _below(flat: Mapping[str, Any], at: int) -> dict[str, Any]:
 
 def _ones(optimizer: Any, tree: Any) -> list[_One]:
     """Every optimizer with its share of the parameters."""
-    if type(optimizer).__name__ != "MultiOptimizer":
-        found = [(optimizer, tree)]
-    else:
+    found = [(optimizer, tree)]
+    if type(optimizer).__name__ == "MultiOptimizer":
         found = [*zip(optimizer.optimizers, optimizer._split_dictionary(tree), strict=True)]
     return [_One(one, part, by_path(leaves(part)), dict(leaves(one.state))) for one, part in found]
 
 
 def _owned(one: _One) -> Iterator[_Own]:
     """Every parameter of an optimizer with its state."""
-    cls = type(one.optimizer)
-    who = f"{cls.__module__.removesuffix('.optimizers.optimizers')}.optimizers.{cls.__name__}"
-    if cls.__module__.partition(".")[0] != "mlx":
-        who = f"{cls.__module__}.{cls.__qualname__}"
-    native = natives(MLX if who.startswith("mlx.") else {}, REFUSED, who, cls.__name__)
+    name = type(one.optimizer).__name__
+    who = called(one.optimizer, {"mlx": "mlx.optimizers"})
+    native = natives(MLX if who.startswith("mlx.") else {}, REFUSED, who, name)
     numbers = {n: v for n, v in vars(one.optimizer).items() if not n.startswith("_")}
-    rate = one.flat.get("learning_rate")
-    numbers |= {} if rate is None else {"learning_rate": float(rate)}
+    if "learning_rate" in one.flat:
+        numbers["learning_rate"] = float(one.flat["learning_rate"])
     for path, param in one.params.items():
-        low = cls.__name__ == "Muon" and param.ndim < 2
         _refuse_kernel(who, path, param)
         about = About(numbers, str(param.dtype))
-        mine = BELOW if low else native
+        mine = BELOW if name == "Muon" and param.ndim < 2 else native
         rule = mine.rule_of(who, about)
         yield _Own(path, param, who, mine, rule, _step(who, one.flat), _entries(one.flat, path))
 
@@ -316,14 +309,15 @@ def _step(who: str, flat: Mapping[str, Any]) -> int:
 
 def _entries(flat: Mapping[str, Any], path: str) -> dict[str, Any]:
     """What a flattened state has for a parameter."""
-    return {n: flat[f"{path}.{n}"] for n in sorted(ENTRIES) if f"{path}.{n}" in flat}
+    return {n: flat[f"{path}.{n}"] for n in ENTRIES if f"{path}.{n}" in flat}
 
 
 def _ruled(rule: Rule, path: str, param: Any, flat: Mapping[str, Any]) -> _Own:
     """A parameter under a given rule, in the state of one optimizer or of several."""
     own = rule.of(path, param.shape)
     table = {native.rule: native for native in MLX.values()}
-    native = natives(table, {}, f"mlx.optimizers.{own.name}", own.name)
+    who = f"mlx.optimizers.{own.name}"
+    native = natives(table, {}, who, own.name)
     preset = type(own).dialects.get("mlx")
     for name in sorted(FORM & own.fields().keys()):
         theirs = preset.values.get(name, own.fields()[name].default) if preset else None
@@ -341,7 +335,6 @@ def _ruled(rule: Rule, path: str, param: Any, flat: Mapping[str, Any]) -> _Own:
         raise CheckpointError(f"parameter {path!r} is in the states of {len(mine)} optimizers")
     if "learning_rate" in mine[0] and isinstance(own.hypers.get("lr"), (int, float)):
         own = own.replace(lr=float(mine[0]["learning_rate"]))
-    who = f"mlx.optimizers.{own.name}"
     return _Own(path, param, who, native, own, _step(who, mine[0]), _entries(mine[0], path))
 
 
@@ -354,7 +347,8 @@ def _planned(one: _One, saved: Checkpoint) -> tuple[dict[str, Any], dict[str, An
         mine = [own for own in owned if own.native is native]
         if mine:
             found |= (part := _matched(native, mine, saved))
-            attributes |= _attributes(native, mine, part)
+            rules, kept = [own.rule for own in mine], [part[own.path] for own in mine]
+            attributes |= native.taken_over(mine[0].who, rules, kept, About({}))
     states = {own.path: _native_state(one, own, found[own.path]) for own in owned}
     rate = attributes.pop("learning_rate", None)
     old = one.optimizer.state
@@ -377,22 +371,6 @@ def _matched(native: Native, owned: list[_Own], saved: Checkpoint) -> dict[str, 
     return found
 
 
-def _attributes(
-    native: Native, owned: list[_Own], found: Mapping[str, ParameterState]
-) -> dict[str, Any]:
-    """The numbers that the checkpoint gives to all parameters."""
-    states = [found[own.path] for own in owned]
-    common, several = native.numbers_for([own.rule for own in owned], states)
-    for name, values in several.items():
-        warnings.warn(
-            f"{owned[0].who} keeps its own {name}; in the checkpoint its parameters have "
-            f"{listed(map(repr, sorted(values)))}",
-            UserWarning,
-            stacklevel=4,
-        )
-    return native.arguments(common, About({}))
-
-
 def _native_state(one: _One, own: _Own, saved: ParameterState) -> dict[str, Any]:
     """The entries of a parameter in MLX's state."""
     if saved.slots is None:
@@ -405,12 +383,12 @@ def _native_state(one: _One, own: _Own, saved: ParameterState) -> dict[str, Any]
             f"{own.who} keeps {listed(first)} of parameter {own.path!r}; the checkpoint has "
             f"{listed(given)}"
         )
-    what = f"the state of parameter {own.path!r}"
-    return first | {name: _like(what, tensor, first[name]) for name, tensor in given.items()}
+    return first | {name: _like(own.path, tensor, first[name]) for name, tensor in given.items()}
 
 
-def _like(what: str, tensor: Tensor, old: xp.array) -> xp.array:
-    """An array in shape and dtype of another, if that has it exactly."""
+def _like(path: str, tensor: Tensor, old: xp.array) -> xp.array:
+    """An array in shape and dtype of another, if that dtype has it exactly."""
+    what = f"the state of parameter {path!r}"
     new = _fitted(what, tensor.like(old), tuple(old.shape))
     cast: xp.array = new.astype(old.dtype)
     if new.dtype != old.dtype and not bool(xp.all(cast.astype(new.dtype) == new).item()):

@@ -18,8 +18,9 @@ import mlx.core as xp
 from mlx.optimizers.optimizers import Optimizer
 from samestep.arrays import known
 from samestep.checkpoints import checkpoint as state_of
+from samestep.checkpoints.correspondence import called
 from samestep.checkpoints.state import CheckpointError
-from samestep.recording.around import Choice, LoopRecorder, called, grouped, with_choice
+from samestep.recording.around import Choice, LoopRecorder, grouped, with_choice
 from samestep.recording.chosen import Group
 from samestep.recording.recorder import Recorder
 from samestep.recording.spool import RecordingError

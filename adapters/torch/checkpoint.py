@@ -24,7 +24,7 @@ from .kernels import real
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["Params", "copied", "restore", "taken"]
+__all__ = ["Params", "copied", "named", "restore", "taken"]
 
 Params: TypeAlias = (
     torch.nn.Module | Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]
@@ -102,6 +102,13 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
                 real(tensor).copy_(copied(checkpoint.others[path]))
 
 
+def named(params: Params | None) -> list[tuple[str, torch.Tensor]]:
+    """Names and tensors of a model, or of named tensors."""
+    if isinstance(params, torch.nn.Module):
+        params = params.named_parameters()
+    return [*params.items()] if isinstance(params, Mapping) else [*(params or ())]
+
+
 def _others(optimizer: RuleOptimizer, params: Params | None) -> dict[str, torch.Tensor]:
     """Frozen parameters and buffers of a model, which the optimizer does not have."""
     if not isinstance(params, torch.nn.Module):
@@ -140,9 +147,7 @@ def _check_values(
 
 def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:
     """Every parameter; without a name of its own it has that of the model given."""
-    if isinstance(params, torch.nn.Module):
-        params = params.named_parameters()
-    pairs = [*params.items()] if isinstance(params, Mapping) else [*(params or ())]
+    pairs = named(params)
     if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise TypeError(
             f"{optimizer.rule.name}: the parameters have no names; give the model, its "

@@ -11,8 +11,7 @@ agrees to ``eps / sqrt(v)``, and the state exactly.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,8 +21,7 @@ import torch
 from samestep import step as stepping
 from samestep.arrays import dtype_name, listed, map_parts
 from samestep.checkpoints import correspondence
-from samestep.checkpoints.correspondence import About, Native, natives, placed
-from samestep.checkpoints.description import describe
+from samestep.checkpoints.correspondence import About, Native, called, natives, placed
 from samestep.checkpoints.state import (
     Checkpoint,
     CheckpointError,
@@ -35,7 +33,7 @@ from samestep.checkpoints.tensor import Tensor
 from samestep.checkpoints.trees import check_value
 from samestep.rule import Rule
 
-from .checkpoint import Params, copied
+from .checkpoint import Params, copied, named
 from .kernels import real
 from .tables import LIBRARIES, TORCH, Library, Member
 
@@ -50,10 +48,6 @@ class _Found(NamedTuple):
     who: str
     members: list[Member]
     groups: list[dict[str, Any]]
-
-    def rule(self, member: Member) -> Rule:
-        """What computes the same as its group."""
-        return self.native.rule_of(self.who, member.about)
 
 
 def counterpart(rule: str, values: Mapping[str, Any], dtype: str = "float32") -> partial[Any]:
@@ -86,11 +80,15 @@ def restore(optimizer: Any, saved: Checkpoint, params: Params | None = None) -> 
     """
     found = _held(optimizer, params)
     groups, states = _planned(found, saved, params is not None)
-    for group, changed in zip(optimizer.param_groups, groups, strict=True):
-        _update(group, changed)
+    with torch.no_grad():
+        for group, changed in zip(optimizer.param_groups, groups, strict=True):
+            for name, value in changed.items():
+                if torch.is_tensor(group.get(name)) and not torch.is_tensor(value):
+                    group[name].fill_(value)
+                else:
+                    group[name] = value
     for member in found.members:
-        new = states[member.path]
-        if new is None:
+        if (new := states[member.path]) is None:
             optimizer.state.pop(member.key, None)
         else:
             optimizer.state[member.key] = new
@@ -152,12 +150,10 @@ def into_state_dict(
     """
     found = _found(optimizer, state_dict, params, dialect, saved)
     changes, states = _planned(found, saved, with_values=False)
-    groups = [dict(group) for group in state_dict["param_groups"]]
-    for group, changed in zip(groups, changes, strict=True):
-        group.update(changed)
-    kept = {member.key: states[member.path] for member in found.members}
-    new = {key: state for key, state in kept.items() if state is not None}
-    return {**state_dict, "state": new, "param_groups": groups}
+    pairs = zip(state_dict["param_groups"], changes, strict=True)
+    kept = ((member.key, states[member.path]) for member in found.members)
+    new = {key: state for key, state in kept if state is not None}
+    return {**state_dict, "state": new, "param_groups": [{**old, **more} for old, more in pairs]}
 
 
 def _held(optimizer: Any, params: Params | None) -> _Found:
@@ -175,21 +171,21 @@ def _held(optimizer: Any, params: Params | None) -> _Found:
             'samestep.torch.from_state_dict(..., dialect="heavyball")'
         )
     native = natives(library.table, library.refused, who, cls.__name__)
-    names = _names(params)
+    names = {id(param): name for name, param in named(params)}
     seeds: list[Any] = []
-    groups = [_numbers(group) for group in optimizer.param_groups]
-    for place, group in enumerate(optimizer.param_groups):
-        for at, param in enumerate(group["params"]):
+    groups = [numbers(group) for group in optimizer.param_groups]
+    for place, (group, held) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
+        for at, param in enumerate(held["params"]):
             name = names.get(id(param))
             if params is not None and name is None:
                 raise CheckpointError(
                     f"a parameter of {who}, of shape {tuple(param.shape)}, is not among the "
                     f"{len(names)} given; is it the model that the optimizer was made for?"
                 )
-            path = _path(group, at, name, len(seeds))
+            path = _path(held, at, name, len(seeds))
             state = optimizer.state.get(param)
-            seeds.append((path, place, at, param, state, real(param.detach())))
-    return _Found(library, native, who, _members(library, native, groups, seeds, None), groups)
+            seeds.append(((path, place, at, group, param), state, real(param.detach())))
+    return _Found(library, native, who, _members(library, native, seeds, None), groups)
 
 
 def _found(
@@ -210,9 +206,9 @@ def _found(
         raise CheckpointError(
             f"the state dict has {listed([*state_dict][:5])}; it must have state and param_groups"
         )
-    given = _pairs(params)
+    given = named(params)
     by_name = dict(given)
-    groups = [_numbers(group) for group in state_dict["param_groups"]]
+    groups = [numbers(group) for group in state_dict["param_groups"]]
     seeds: list[Any] = []
     for place, group in enumerate(state_dict["param_groups"]):
         for at, key in enumerate(group["params"]):
@@ -223,48 +219,34 @@ def _found(
                     f"parameter {path!r} of the state dict is not among the {len(given)} given"
                 )
             param = real(by_name[path].detach()) if params is not None else None
-            seeds.append((path, place, at, key, state_dict["state"].get(key), param))
-    spare = [key for key in state_dict["state"] if key not in {seed[3] for seed in seeds}]
+            kept = state_dict["state"].get(key)
+            seeds.append(((path, place, at, groups[place], key), kept, param))
+    spare = [key for key in state_dict["state"] if key not in {head[4] for head, _, _ in seeds}]
     if spare or (params is not None and len(given) != len(seeds)):
         raise CheckpointError(
             f"the state dict has {len(seeds)} parameters in its groups, state of "
             f"{len(spare)} others, and {len(given)} parameters are given"
         )
-    return _Found(library, native, who, _members(library, native, groups, seeds, saved), groups)
+    return _Found(library, native, who, _members(library, native, seeds, saved), groups)
 
 
 def _members(
-    library: Library,
-    native: Native,
-    groups: list[dict[str, Any]],
-    seeds: list[Any],
-    saved: Checkpoint | None,
+    library: Library, native: Native, seeds: list[Any], saved: Checkpoint | None
 ) -> list[Member]:
-    placed(seed[0] for seed in seeds)
+    """The parameters, from the first five entries of each, its state and itself."""
+    placed(head[0] for head, _, _ in seeds)
     members = []
-    for path, place, at, key, kept, param in seeds:
+    for head, kept, param in seeds:
+        path, group = head[0], head[3]
         state = {name: _plain(v) for name, v in library.opened(repr(path), kept).items()}
         shape, dtype = _form(path, native, state, param, saved)
-        step = library.count(state, groups[place]) if native.counts else None
+        step = library.count(state, group) if native.counts else None
         if step is None:  # it is only known that the state has begun
             step = int(any(state.get(str(name)) is not None for name in native.slots.values()))
         arrays = [array for array in state.values() if torch.is_tensor(array) and array.ndim]
         device = arrays[0].device if arrays else torch.device("cpu")
-        members.append(
-            Member(
-                path,
-                place,
-                at,
-                groups[place],
-                key,
-                shape,
-                dtype,
-                device if param is None else param.device,
-                state,
-                step if state else 0,
-                param,
-            )
-        )
+        device = device if param is None else param.device
+        members.append(Member(*head, shape, dtype, device, state, step if state else 0, param))
     return members
 
 
@@ -293,7 +275,7 @@ def _form(
 def _taken(found: _Found, with_values: bool) -> Checkpoint:
     states = {}
     for member in found.members:
-        rule = found.rule(member)
+        rule = found.native.rule_of(found.who, member.about)
         try:
             slots = found.native.taken(rule, member.state, member.about)
         except CheckpointError as error:
@@ -303,15 +285,14 @@ def _taken(found: _Found, with_values: bool) -> Checkpoint:
         kept = None if slots is None else {n: map_parts(Tensor.of, v) for n, v in slots.items()}
         step = 0 if kept is None else member.step
         rule = _stored(rule, kept, member.dtype)
-        value = None
-        if with_values and member.param is not None:
-            value = Tensor.of(member.param)
-        described = describe(rule, max(step - 1, 0))
-        states[member.path] = ParameterState(
-            member.shape, member.dtype, step, described, kept, value
-        )
-        if kept is not None:
-            _refuse_shapes(found.who, rule, member, kept)
+        value = Tensor.of(member.param) if with_values and member.param is not None else None
+        states[member.path] = ParameterState.of(rule, member, step, kept, value)
+        if kept is None:
+            continue
+        try:
+            stepping.check_slots(rule, member.path, kept, member.shape)
+        except ValueError as error:
+            raise CheckpointError(f"the state is not that of {found.who}: {error}") from None
     return Checkpoint(states, {}, "torch")
 
 
@@ -322,62 +303,40 @@ def _stored(rule: Rule, slots: Mapping[str, Any] | None, dtype: str) -> Rule:
     return rule.replace(state_dtype=found.pop()) if len(found) == 1 and {dtype} != found else rule
 
 
-def _refuse_shapes(who: str, rule: Rule, member: Member, slots: Mapping[str, Any]) -> None:
-    try:
-        stepping.check_slots(rule, member.path, slots, member.shape)
-    except ValueError as error:
-        raise CheckpointError(f"the state is not that of {who}: {error}") from None
-
-
 def _planned(
     found: _Found, saved: Checkpoint, with_values: bool
 ) -> tuple[list[dict[str, Any]], dict[str, dict[Any, Any] | None]]:
     """The new values of every group, and the state of every parameter; nothing is changed."""
     library, native = found.library, found.native
-    rules = {member.path: found.rule(member) for member in found.members}
+    rules = {member.path: native.rule_of(found.who, member.about) for member in found.members}
     wanted = {member.path: Wanted(rules[member.path], member) for member in found.members}
     states = native.matched(found.who, saved, wanted)
     groups, kept = [], {}
     for place, group in enumerate(found.groups):
         members = [member for member in found.members if member.place == place]
         own = {member.path: states[member.path] for member in members}
-        changed = _numbers_of_group(found, place, [rules[path] for path in own], [*own.values()])
+        changed = native.taken_over(
+            f"{found.who}: group {place}",
+            [rules[path] for path in own],
+            own.values(),
+            members[0].about if members else About({}),
+        )
         step = common_count(f"a group of {found.who}", own) if library.per_group else 0
-        numbers = {**group, **changed}
+        after = {**group, **changed}
         for member in members:
             state = own[member.path]
             if with_values and member.param is not None:
                 check_value(member.path, state, member.param)
                 if state.value is not None:
                     state.value.verify()
-            kept[member.path] = _kept(found, member, numbers, rules[member.path], state)
+            kept[member.path] = _kept(found, member, after, rules[member.path], state)
         begun = any(kept[member.path] is not None for member in members)
         groups.append({**changed, **(library.counted(native, step) if begun else {})})
     return groups, kept
 
 
-def _numbers_of_group(
-    found: _Found, place: int, rules: list[Rule], states: list[ParameterState]
-) -> dict[str, Any]:
-    """The hyperparameters that a group is to have, by their names."""
-    common, several = found.native.numbers_for(rules, states)
-    for name, values in several.items():
-        warnings.warn(
-            f"{found.who}: group {place} keeps its own {name}; in the checkpoint its parameters "
-            f"have {', '.join(sorted(map(repr, values)))}",
-            UserWarning,
-            stacklevel=5,
-        )
-    members = [member for member in found.members if member.place == place]
-    return found.native.arguments(common, members[0].about) if members else {}
-
-
 def _kept(
-    found: _Found,
-    member: Member,
-    numbers: Mapping[str, Any],
-    rule: Rule,
-    state: ParameterState,
+    found: _Found, member: Member, numbers: Mapping[str, Any], rule: Rule, state: ParameterState
 ) -> dict[Any, Any] | None:
     """The state of a parameter as the library keeps it; ``None`` for one that is yet to begin."""
     library, native = found.library, found.native
@@ -411,17 +370,6 @@ def _own(part: Any, member: Member) -> torch.Tensor:
     return wide.to(member.device) if member.group.get("capturable") else wide
 
 
-def _update(group: dict[str, Any], changed: Mapping[str, Any]) -> None:
-    """Set hyperparameters; a tensor is overwritten in place."""
-    for name, value in changed.items():
-        old = group.get(name)
-        if torch.is_tensor(old) and not torch.is_tensor(value):
-            with torch.no_grad():
-                old.fill_(value)
-        else:
-            group[name] = value
-
-
 def _plain(value: Any) -> Any:
     """A tensor of a state as real numbers, of all ranks together."""
     if hasattr(value, "full_tensor"):
@@ -429,7 +377,7 @@ def _plain(value: Any) -> Any:
     return real(value.detach()) if torch.is_tensor(value) else value
 
 
-def _numbers(group: Mapping[str, Any]) -> dict[str, Any]:
+def numbers(group: Mapping[str, Any]) -> dict[str, Any]:
     """A group's hyperparameters, tensors as numbers."""
 
     def number(value: Any) -> Any:
@@ -437,19 +385,8 @@ def _numbers(group: Mapping[str, Any]) -> dict[str, Any]:
             return tuple(map(number, value))
         return value.item() if torch.is_tensor(value) else value
 
-    own = {name: value for name, value in group.items() if name not in ("params", "param_names")}
-    return {name: number(value) for name, value in own.items()}
-
-
-def _pairs(params: Params | None) -> list[tuple[str, torch.Tensor]]:
-    if isinstance(params, torch.nn.Module):
-        params = params.named_parameters()
-    found: Iterable[Any] = params.items() if isinstance(params, Mapping) else params or ()
-    return [*found]
-
-
-def _names(params: Params | None) -> dict[int, str]:
-    return {id(param): name for name, param in _pairs(params)}
+    left = ("params", "param_names", "places", "branch")
+    return {name: number(value) for name, value in group.items() if name not in left}
 
 
 def _path(group: Mapping[str, Any], at: int, name: str | None, place: int) -> str:
@@ -460,7 +397,4 @@ def _path(group: Mapping[str, Any], at: int, name: str | None, place: int) -> st
 
 
 def _who(optimizer: Any) -> str:
-    cls = type(optimizer)
-    package = cls.__module__.partition(".")[0]
-    known = LIBRARIES.get(package)
-    return f"{known.name if known else cls.__module__}.{cls.__qualname__}"
+    return called(optimizer, {package: library.name for package, library in LIBRARIES.items()})

@@ -20,16 +20,17 @@ from typing import Any, Unpack
 import torch
 from samestep.arrays import dtype_name, known
 from samestep.checkpoints import checkpoint as state_of
-from samestep.checkpoints.correspondence import About
+from samestep.checkpoints.correspondence import About, called
 from samestep.checkpoints.state import Checkpoint, CheckpointError
-from samestep.recording.around import Choice, LoopRecorder, called, grouped, with_choice
+from samestep.recording.around import Choice, LoopRecorder, grouped, with_choice
 from samestep.recording.chosen import Group
 from samestep.recording.recorder import Recorder
 from samestep.recording.spool import RecordingError
 from samestep.rule import Rule
 
-from .checkpoint import Params
+from .checkpoint import Params, named
 from .kernels import real
+from .natives import numbers
 from .optimizer import RuleOptimizer
 from .tables import LIBRARIES
 
@@ -80,7 +81,7 @@ class TorchRecorder(LoopRecorder):
     def __init__(self, made: Recorder, optimizer: torch.optim.Optimizer, model: Any) -> None:
         super().__init__(made)
         self.optimizer = optimizer
-        self._names = _names(model)
+        self._names = {id(param): name for name, param in named(model)}
         self._before: tuple[int, dict[str, Any]] | None = None
         self._outer: FrameType | None = None
         self._hooks: list[Any] = []
@@ -216,10 +217,10 @@ class TorchRecorder(LoopRecorder):
 
     def _groups(self) -> dict[str, Group]:
         """The hyperparameters of every parameter."""
-        numbers = {id(group): _numbers(group) for group in self.optimizer.param_groups}
+        of_groups = {id(group): numbers(group) for group in self.optimizer.param_groups}
         return grouped(
             {
-                name: (numbers[id(group)], self._rule(group, name, param))
+                name: (of_groups[id(group)], self._rule(group, name, param))
                 for group, name, param in self._owned()
             }
         )
@@ -235,20 +236,11 @@ class TorchRecorder(LoopRecorder):
         native = None if library is None else library.table.get(type(self.optimizer).__name__)
         if native is None:
             return None
-        about = About(_numbers(group), dtype_name(real(param.detach()).dtype))
+        about = About(numbers(group), dtype_name(real(param.detach()).dtype))
         try:
             return native.rule_of(called(self.optimizer, PUBLIC), about)
         except CheckpointError:
             return None
-
-
-def _names(model: Any) -> dict[int, str]:
-    if model is None:
-        return {}
-    if isinstance(model, torch.nn.Module):
-        model = model.named_parameters()
-    pairs = model.items() if isinstance(model, Mapping) else model
-    return {id(param): name for name, param in pairs}
 
 
 def _refuse(name: str, param: torch.Tensor) -> None:
@@ -276,13 +268,3 @@ def _read(tensor: Any) -> torch.Tensor:
 
 def _number(value: Any) -> Any:
     return value.item() if isinstance(value, torch.Tensor) else value
-
-
-def _numbers(group: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's hyperparameters, tensors as numbers."""
-
-    def number(value: Any) -> Any:
-        return tuple(map(number, value)) if isinstance(value, (tuple, list)) else _number(value)
-
-    left = ("params", "param_names", "places", "branch")
-    return {name: number(value) for name, value in group.items() if name not in left}

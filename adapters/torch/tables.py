@@ -13,7 +13,16 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
-from samestep.checkpoints.correspondence import About, Field, Kept, Native, always, factored, row
+from samestep.checkpoints.correspondence import (
+    About,
+    Field,
+    Kept,
+    Native,
+    always,
+    factored,
+    row,
+    truth,
+)
 from samestep.checkpoints.state import CheckpointError
 
 __all__ = ["HEAVYBALL", "LIBRARIES", "OPTIMI", "TORCH", "Library", "Member"]
@@ -40,7 +49,7 @@ _DECOUPLED = {
         lambda value, _: {"decoupled_weight_decay": value == "decoupled"},
     )
 }
-_ON = {"amsgrad": Field(lambda about: about.numbers["amsgrad"], lambda v, _: {"amsgrad": bool(v)})}
+_ON = {"amsgrad": truth("amsgrad")}
 _ADAM = "lr weight_decay maximize betas eps"
 _MOMENTS = "m=exp_avg v=exp_avg_sq"
 _AMSGRAD = f"{_MOMENTS} v_max=max_exp_avg_sq"
