@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,176 +30,103 @@ def named(description: str) -> Subject:
 
 # Real packages.
 
-DIFFER = [
-    (
-        "optax.adan",
-        "samestep:Adan",
-        {"difference by 1 - beta2": (True, False), "decay": ("in_update", "proximal")},
-        "optax.adan weights the gradient difference by 1 - b2 = 0.08; "
-        "samestep:Adan weights the gradient difference by b2 = 0.92",
-    ),
-    (
-        "optax.rprop",
-        "torch.optim.Rprop",
-        {"one step late": (True, False)},
-        "optax.rprop applies the update of the step before; "
-        "torch.optim.Rprop applies each update at once",
-    ),
-    (
-        "mlx.optimizers.Adam",
-        "torch.optim.Adam",
-        {"bias_correction": (False, True)},
-        "mlx.optimizers.Adam does not correct its averages for their start at zero; "
-        "torch.optim.Adam corrects its averages for their start at zero",
-    ),
-    (
-        "mlx.optimizers.Adamax",
-        "torch.optim.Adamax",
-        {"bias_correction": (False, True), "eps_at": ("outside", "inside")},
-        "mlx.optimizers.Adamax adds eps = 1e-08 to the divisor, after the maximum",
-    ),
-    (
-        "optax.amsgrad",
-        "torch.optim.Adam, amsgrad=True",
-        {"maximum of the corrected v": (True, False)},
-        "optax.amsgrad divides by the largest v so far, taken after its correction; "
-        "torch.optim.Adam divides by the largest v so far, taken before its correction",
-    ),
-    (
-        "optax.rmsprop",
-        "torch.optim.RMSprop",
-        {"eps_at": ("inside", "outside")},
-        "optax.rmsprop adds eps = 1e-08 under the root; "
-        "torch.optim.RMSprop adds eps = 1e-08 to the root",
-    ),
-    (
-        "optax.adagrad",
-        "torch.optim.Adagrad",
-        {"eps_at": ("inside", "outside")},
-        "optax.adagrad adds eps = 1e-10 under the root",
-    ),
-    (
-        "keras.optimizers.Adagrad",
-        "mlx.optimizers.Adagrad",
-        {"eps_at": ("inside", "outside"), "initial_v": (0.1, 0.0)},
-        "keras.optimizers.Adagrad has initial_v = 0.1 (v before the first step)",
-    ),
-    (
-        "optax.nadam",
-        "torch.optim.NAdam",
-        {"momentum_schedule": (False, True)},
-        "optax.nadam keeps the momentum at beta1 = 0.9",
-    ),
-    (
-        "keras.optimizers.Nadam",
-        "torch.optim.NAdam",
-        {"momentum_decay": (1.0, 0.004), "decay": ("decoupled", "l2")},
-        "keras.optimizers.Nadam has momentum_decay = 1 (pace of the momentum's schedule)",
-    ),
-    (
-        "keras.optimizers.Nadam",
-        "optax.nadam",
-        {"momentum_schedule": (True, False)},
-        "keras.optimizers.Nadam lets the momentum grow as beta1 (1 - 0.96^(t 1) / 2)",
-    ),
-    (
-        "keras.optimizers.Adam",
-        "torch.optim.Adam",
-        {"eps_at": ("uncorrected", "outside"), "decay": ("decoupled", "l2")},
-        "keras.optimizers.Adam adds eps = 1e-08 to the root before its correction",
-    ),
-    (
-        "torch.optim.Adam",
-        "torch.optim.AdamW",
-        {"decay": ("l2", "decoupled")},
-        "torch.optim.Adam adds weight_decay times the parameter to the gradient",
-    ),
-    (
-        "mlx.optimizers.Adam, bias_correction=True",
-        "torch.optim.Adam",
-        {"correction in float32": (True, False)},
-        "mlx.optimizers.Adam computes 1 - beta^t in float32",
-    ),
-    (
-        "optax.radam",
-        "torch.optim.RAdam",
-        {"eps_at": ("outside", "uncorrected")},
-        "torch.optim.RAdam adds eps = 1e-08 to the root before its correction",
-    ),
-    (
-        "keras.optimizers.Lamb",
-        "optax.lamb",
-        {"decay": ("decoupled", "in_update")},
-        "optax.lamb adds weight_decay times the parameter to the update",
-    ),
-    (
-        "optax.contrib.prodigy",
-        "samestep:Prodigy",
-        {"bias_correction": (True, False)},
-        "optax.contrib.prodigy corrects its averages for their start at zero",
-    ),
-    (
-        "torch.optim.Muon",
-        "samestep:Muon",
-        {"iterates in bfloat16": (True, False)},
-        "torch.optim.Muon orthogonalises in bfloat16; samestep:Muon does not",
-    ),
-    (
-        "optax.contrib.muon",
-        "samestep:Muon",
-        {"layout": ("io", "oi"), "look ahead, both corrected": (True, False)},
-        "this does not explain kernel, to which they may apply another rule",
-    ),
-    (
-        "mlx.optimizers.Muon",
-        "samestep:Muon",
-        {"decay": ("l2", "decoupled")},
-        "mlx.optimizers.Muon adds weight_decay times the parameter to the gradient",
-    ),
-    (
-        "keras.optimizers.Muon",
-        "samestep:Muon",
-        {"scale by the longer side": (True, False), "weights sum": (True, False)},
-        "keras.optimizers.Muon multiplies the step by 0.2 sqrt(max(outputs, inputs))",
-    ),
-    (
-        "optax.adafactor",
-        "torch.optim.Adafactor",
-        {
-            "min_dim": (128, 1),
-            "decay": ("absolute", "decoupled"),
-        },
-        "optax.adafactor is reproduced up to ",
-    ),
-    # Packages that are no framework's own, some without the torchvision that they import.
-    (
-        "holocron.optim.Adan",
-        "samestep:Adan",
-        {"previous gradient not kept": (True, False), "decays twice": (True, False)},
-        "holocron.optim.Adan never stores the gradient of the step before",
-    ),
-    (
-        "holocron.optim.LAMB",
-        "samestep:LAMB",
-        {"bias_correction": (False, True)},
-        "holocron.optim.LAMB does not correct its averages for their start at zero",
-    ),
-    (
-        "jax.example_libraries.optimizers.adagrad",
-        "samestep:Adagrad",
-        {"eps": (0.0, 1e-10)},
-        "jax.example_libraries.optimizers.adagrad has eps = 0",
-    ),
-    (
-        "jax.example_libraries.optimizers.rmsprop_momentum",
-        "samestep:RMSprop",
-        {"eps_at": ("inside", "outside")},
-        "jax.example_libraries.optimizers.rmsprop_momentum adds eps = 1e-08 under the root",
-    ),
-]
+DIFFER = """
+optax.adan | samestep:Adan
+    {"difference by 1 - beta2": (True, False), "decay": ('in_update', 'proximal')}
+    optax.adan weights the gradient difference by 1 - b2 = 0.08; samestep:Adan weights the
+    gradient difference by b2 = 0.92
+optax.rprop | torch.optim.Rprop
+    {"one step late": (True, False)}
+    optax.rprop applies the update of the step before; torch.optim.Rprop applies each update at
+    once
+mlx.optimizers.Adam | torch.optim.Adam
+    {"bias_correction": (False, True)}
+    mlx.optimizers.Adam does not correct its averages for their start at zero; torch.optim.Adam
+    corrects its averages for their start at zero
+mlx.optimizers.Adamax | torch.optim.Adamax
+    {"bias_correction": (False, True), "eps_at": ('outside', 'inside')}
+    mlx.optimizers.Adamax adds eps = 1e-08 to the divisor, after the maximum
+optax.amsgrad | torch.optim.Adam, amsgrad=True
+    {"maximum of the corrected v": (True, False)}
+    optax.amsgrad divides by the largest v so far, taken after its correction; torch.optim.Adam
+    divides by the largest v so far, taken before its correction
+optax.rmsprop | torch.optim.RMSprop
+    {"eps_at": ('inside', 'outside')}
+    optax.rmsprop adds eps = 1e-08 under the root; torch.optim.RMSprop adds eps = 1e-08 to the
+    root
+optax.adagrad | torch.optim.Adagrad
+    {"eps_at": ('inside', 'outside')}
+    optax.adagrad adds eps = 1e-10 under the root
+keras.optimizers.Adagrad | mlx.optimizers.Adagrad
+    {"eps_at": ('inside', 'outside'), "initial_v": (0.1, 0.0)}
+    keras.optimizers.Adagrad has initial_v = 0.1 (v before the first step)
+optax.nadam | torch.optim.NAdam
+    {"momentum_schedule": (False, True)}
+    optax.nadam keeps the momentum at beta1 = 0.9
+keras.optimizers.Nadam | torch.optim.NAdam
+    {"momentum_decay": (1.0, 0.004), "decay": ('decoupled', 'l2')}
+    keras.optimizers.Nadam has momentum_decay = 1 (pace of the momentum's schedule)
+keras.optimizers.Nadam | optax.nadam
+    {"momentum_schedule": (True, False)}
+    keras.optimizers.Nadam lets the momentum grow as beta1 (1 - 0.96^(t 1) / 2)
+keras.optimizers.Adam | torch.optim.Adam
+    {"eps_at": ('uncorrected', 'outside'), "decay": ('decoupled', 'l2')}
+    keras.optimizers.Adam adds eps = 1e-08 to the root before its correction
+torch.optim.Adam | torch.optim.AdamW
+    {"decay": ('l2', 'decoupled')}
+    torch.optim.Adam adds weight_decay times the parameter to the gradient
+mlx.optimizers.Adam, bias_correction=True | torch.optim.Adam
+    {"correction in float32": (True, False)}
+    mlx.optimizers.Adam computes 1 - beta^t in float32
+optax.radam | torch.optim.RAdam
+    {"eps_at": ('outside', 'uncorrected')}
+    torch.optim.RAdam adds eps = 1e-08 to the root before its correction
+keras.optimizers.Lamb | optax.lamb
+    {"decay": ('decoupled', 'in_update')}
+    optax.lamb adds weight_decay times the parameter to the update
+optax.contrib.prodigy | samestep:Prodigy
+    {"bias_correction": (True, False)}
+    optax.contrib.prodigy corrects its averages for their start at zero
+torch.optim.Muon | samestep:Muon
+    {"iterates in bfloat16": (True, False)}
+    torch.optim.Muon orthogonalises in bfloat16; samestep:Muon does not
+optax.contrib.muon | samestep:Muon
+    {"layout": ('io', 'oi'), "look ahead, both corrected": (True, False)}
+    this does not explain kernel, to which they may apply another rule
+mlx.optimizers.Muon | samestep:Muon
+    {"decay": ('l2', 'decoupled')}
+    mlx.optimizers.Muon adds weight_decay times the parameter to the gradient
+keras.optimizers.Muon | samestep:Muon
+    {"scale by the longer side": (True, False), "weights sum": (True, False)}
+    keras.optimizers.Muon multiplies the step by 0.2 sqrt(max(outputs, inputs))
+optax.adafactor | torch.optim.Adafactor
+    {"min_dim": (128, 1), "decay": ('absolute', 'decoupled')}
+    optax.adafactor is reproduced up to
+holocron.optim.Adan | samestep:Adan
+    {"previous gradient not kept": (True, False), "decays twice": (True, False)}
+    holocron.optim.Adan never stores the gradient of the step before
+holocron.optim.LAMB | samestep:LAMB
+    {"bias_correction": (False, True)}
+    holocron.optim.LAMB does not correct its averages for their start at zero
+jax.example_libraries.optimizers.adagrad | samestep:Adagrad
+    {"eps": (0.0, 1e-10)}
+    jax.example_libraries.optimizers.adagrad has eps = 0
+jax.example_libraries.optimizers.rmsprop_momentum | samestep:RMSprop
+    {"eps_at": ('inside', 'outside')}
+    jax.example_libraries.optimizers.rmsprop_momentum adds eps = 1e-08 under the root
+"""
+"""Two optimizers, the options in which they differ, and a part of what is said of them."""
 
 
-@pytest.mark.parametrize(("a", "b", "expected", "words"), DIFFER, ids=lambda v: str(v)[:40])
+def cases(table: str) -> Iterator[tuple[str, str, dict[str, Any], str]]:
+    """The cases of ``DIFFER``."""
+    for case in re.split(r"\n(?=\S)", table.strip()):
+        sides, expected, *words = case.splitlines()
+        a, b = sides.split(" | ")
+        yield a, b, ast.literal_eval(expected.strip()), " ".join(map(str.strip, words))
+
+
+@pytest.mark.parametrize(("a", "b", "expected", "words"), cases(DIFFER), ids=lambda v: str(v)[:40])
 def test_what_differs_between_libraries_is_found(
     a: str, b: str, expected: dict[str, Any], words: str
 ) -> None:
