@@ -126,7 +126,9 @@ def cases(table: str) -> Iterator[tuple[str, str, dict[str, Any], str]]:
         yield a, b, ast.literal_eval(expected.strip()), " ".join(map(str.strip, words))
 
 
-@pytest.mark.parametrize(("a", "b", "expected", "words"), cases(DIFFER), ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(
+    ("a", "b", "expected", "words"), [*cases(DIFFER)], ids=lambda v: str(v)[:40]
+)
 def test_what_differs_between_libraries_is_found(
     a: str, b: str, expected: dict[str, Any], words: str
 ) -> None:
