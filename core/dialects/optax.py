@@ -6,7 +6,7 @@ from typing import Any
 
 from samestep.declaration import slot
 from samestep.dialects import preset
-from samestep.parts.moments import gathered, largest, root_of
+from samestep.parts.moments import gathered, largest
 from samestep.quirks import Quirk, changed, with_calls
 from samestep.vocabulary import sign
 
@@ -38,18 +38,14 @@ def _of_corrected(now: Any) -> Any:
     return largest
 
 
-def _without_correction(now: Any) -> Any:
-    return lambda xp, gathered, *where: now(xp, 1.0, *where)
-
-
 def _corrected_first(cls: Any) -> dict[str, Any]:
-    uncorrected = with_calls({root_of: _without_correction})(cls)
-
     def scalars(self: Any, xp: Any, t: Any) -> dict[str, Any]:
+        found = cls.scalars(self, xp, t)
         if not self.amsgrad:
-            return {**cls.scalars(self, xp, t), "unbias_v": 1.0}
+            return {**found, "unbias_v": 1.0}
         gained = gathered(self, xp, self.betas[1], t)
-        return {**uncorrected["scalars"](self, xp, t), "unbias_v": 1 / gained}
+        root = cls.scalars(self.replace(bias_correction=False), xp, t)["root"]
+        return {**found, "root": root, "unbias_v": 1 / gained}
 
     def direction(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
         state = changed(state, unbias_v=s.unbias_v) if self.amsgrad else state
