@@ -55,7 +55,8 @@ def kept(who: str, name: str, value: Any, kind: Kind) -> Any:
     if fits and number is int:
         fits = all(item % 1 == 0 for item in items) and all(a < b for a, b in pairwise(items))
     refuse(who, name, value, words, fits)
-    return tuple(map(number, items)) if several else number(value)
+    parts: tuple[Any, ...] = tuple(map(number, items))
+    return parts if several else parts[0]
 
 
 def is_number(value: Any) -> bool:

@@ -102,7 +102,7 @@ class Composed(Declared, root=True):
         quirks = given.pop("quirks", None)
         made = cast("Rule", object.__new__(self._with_quirks(None, quirks)))
         self._refuse_unknown(given)
-        chooses = {n: given.pop(n) for n in ("mask", "groups") if n in given}
+        chooses: dict[str, Any] = {n: given.pop(n) for n in ("mask", "groups") if n in given}
         groups = Groups(self.name, **{**self.groups.arguments(), **chooses})
         values = {n: v for n, v in self._values.items() if n != "quirks"}
         for name, value in given.items():

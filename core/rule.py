@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import cached_property
 from operator import is_
@@ -148,8 +147,7 @@ class Rule(Composed, root=True):
     @property
     def divides(self) -> bool:
         """Whether a step is a direction and then a descent, so that a wrapper can come between."""
-        own = "redirect" in inspect.signature(type(self).step).parameters
-        return own and all(rule.divides for rule in self.inside)
+        return type(self).step is Rule.step and all(rule.divides for rule in self.inside)
 
     @property
     def branches(self) -> tuple[Rule, ...]:
@@ -229,10 +227,14 @@ class Rule(Composed, root=True):
             direction = decay_families.decayed_direction(self.decay, direction, param, s)
         return decay_families.descend(param, direction, s)
 
-    def step(
-        self, xp: Any, grad: Any, param: Any, state: Any, s: Any, redirect: Redirect | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Prepare the gradient, take the direction, descend; arrays in the compute dtype.
+    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
+        """The new parameter and slots; arrays in the compute dtype."""
+        return self.redirected(xp, grad, param, state, s, None)
+
+    def redirected(
+        self, xp: Any, grad: Any, param: Any, state: Any, s: Any, redirect: Redirect | None
+    ) -> tuple[Any, Any]:
+        """Prepare the gradient, take the direction, descend.
 
         ``redirect(direction, grad)`` returns another direction; ``grad`` is prepared.
         """

@@ -77,8 +77,8 @@ class Schedule(ABC):
             TypeError: the step is neither a number nor an array.
         """
         if isinstance(step, numbers.Real):
-            whole = isinstance(step, numbers.Integral)
-            return float(self.at(HOST, int(step) if whole else float(step)))
+            number = int(step) if isinstance(step, numbers.Integral) else float(step)
+            return float(self.at(HOST, number))
         if not hasattr(step, "dtype"):
             raise TypeError(
                 f"{type(self).__name__}: the step is {step!r}; it must be a number or an array"

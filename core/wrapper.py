@@ -6,7 +6,7 @@ A wrapper declares fields and slots in its class body and defines ``prepare``, `
 | member | in the wrapper |
 |---|---|
 | ``coefficients`` | its own numbers and ``scalars``; ``s.inner`` are the wrapped rule's |
-| ``step`` | the wrapped rule's step, with the prepared gradient and the redirected direction |
+| ``redirected``, for ``step`` | the wrapped rule's step, with another gradient and direction |
 | ``gather``, ``summed`` | the wrapper's own sum first, then the wrapped rule's sums |
 | ``needs``, ``min_ndim`` | the needs of both |
 
@@ -105,20 +105,19 @@ class Wrapper(Rule, register=False):
         own = {**self._numbers, **self.scalars(xp, t)}
         return {**own, "inner": self.rule.coefficients(xp, self.steps_inside(t - 1) + 1)}
 
-    def step(
-        self, xp: Any, grad: Any, param: Any, state: Any, s: Any, redirect: Redirect | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """The wrapped rule's step with the prepared gradient, along the direction of both."""
+    def redirected(
+        self, xp: Any, grad: Any, param: Any, state: Any, s: Any, redirect: Redirect | None
+    ) -> tuple[Any, Any]:
+        """The wrapped rule's step with the prepared gradient and the redirected direction."""
         grad = self.prepare(xp, grad, param, state, s)
-        if type(self).redirect is Wrapper.redirect:
-            further = () if redirect is None else (redirect,)
-            return self.rule.step(xp, grad, param, state, s.inner, *further)
+        if redirect is None and type(self).redirect is Wrapper.redirect:
+            return self.rule.step(xp, grad, param, state, s.inner)
 
         def both(direction: Any, grad: Any) -> Any:
             direction = self.redirect(xp, direction, grad, s)
             return direction if redirect is None else redirect(direction, grad)
 
-        return self.rule.step(xp, grad, param, state, s.inner, both)
+        return self.rule.redirected(xp, grad, param, state, s.inner, both)
 
     def gather(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int
