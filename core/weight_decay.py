@@ -74,7 +74,7 @@ def decayed_parameter(param: Any, s: Any) -> Any:
 
 def descend(param: Any, direction: Any, s: Any) -> Any:
     """The parameter after a step of ``s.rate`` against the direction, with the decay around it."""
-    return _times(s.shrink, decayed_parameter(param, s) - s.rate * direction)
+    return _times(s.shrink, _times(s.keep, param) - s.rate * direction)
 
 
 def _times(factors: tuple[Any, ...], param: Any) -> Any:
