@@ -191,7 +191,8 @@ def _in_jit(
     **extra: Any,
 ) -> tuple[Any, State]:
     """One step under a ``jax.jit`` of its own."""
-    return _compiled(rule, "reference", None, grads, state, params)
+    made: tuple[Any, State] = _compiled(rule, "reference", None, grads, state, params)
+    return made
 
 
 def _why(plan: Plan) -> str:

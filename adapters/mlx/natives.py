@@ -256,7 +256,7 @@ def _tree(optimizer: Any, params: Any) -> Any:
             f"{type(optimizer).__name__}: give the model (or a tree of its parameters); a state of "
             "MLX has no names but those"
         )
-    return params.parameters() if isinstance(params, Module) else params
+    return params.parameters() if isinstance(params, Module) else params  # type: ignore[no-untyped-call]
 
 
 def _below(flat: Mapping[str, Any], at: int) -> dict[str, Any]:

@@ -236,6 +236,7 @@ def _members(
     """The parameters, from the first five entries of each, its state and itself."""
     placed(head[0] for head, _, _ in seeds)
     members = []
+    head: tuple[str, int, int, Mapping[str, Any], Any]
     for head, kept, param in seeds:
         path, group = head[0], head[3]
         state = {name: _plain(v) for name, v in library.opened(repr(path), kept).items()}

@@ -78,7 +78,7 @@ def _project() -> dict[str, Any]:
 
 def folder(package: str) -> Path:
     """Where a package lies in the checkout."""
-    own = _project()["tool"]["setuptools"]["package-dir"].get(package)
+    own: str | None = _project()["tool"]["setuptools"]["package-dir"].get(package)
     if own is not None:
         return ROOT / own
     above, _, name = package.rpartition(".")
