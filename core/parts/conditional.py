@@ -21,9 +21,7 @@ class Conditional(Wrapper, register=False):
         """Whether the wrapped rule takes a step: a bool, or a 0-d array of bools."""
         raise NotImplementedError(f"{self.name} does not define acts()")
 
-    def step(  # type: ignore[override]  # it takes no redirection
-        self, xp: Any, grad: Any, param: Any, state: Any, s: Any
-    ) -> tuple[Any, Any]:
+    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
         """The wrapped rule's step, or the unchanged parameter."""
         new, slots = super().step(xp, grad, param, state, s)
         return choose(xp, self.acts(state, s), new, param), self._kept(xp, slots, state, s)

@@ -30,12 +30,11 @@ strict = true
 [mypy-samestep.rules.*]
 disallow_untyped_defs = false
 disallow_untyped_calls = false
-disable_error_code = override
 [mypy-mlx.*]
 implicit_reexport = true
 """
-"""Rules are not annotated, so that they read like the paper; their stubs are. The step of a wrapper
-need not take a redirection. mlx.nn does not mark its names as exported."""
+"""Rules are not annotated, so that they read like the paper; their stubs are. mlx.nn does not mark
+its names as exported."""
 
 
 class Report(NamedTuple):
