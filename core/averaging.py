@@ -41,14 +41,12 @@ def averaged(rule: Rule, params: Any, state: State) -> Any:
         rule: an ``Average``, or a rule with one in it.
         params: the parameters, an array or a tree (dicts, lists, tuples) of arrays. For other
             trees of JAX use ``samestep.jax.averaged``.
-        state: the state that ``rule.init`` or ``rule.update`` returned. Optimizers of torch and MLX
-            have another state: there the averages are ``optimizer.state[param]["average"]`` in
-                torch
-            and ``optimizer.state[...]["average"]``, in a tree like the parameters, in MLX.
+        state: the state that ``rule.init`` or ``rule.update`` returned. In torch the averages are
+            ``optimizer.state[param]["average"]``; in MLX ``optimizer.state[...]["average"]``.
 
     Returns:
-        A tree shaped like ``params``. A parameter that is not averaged, because it is on another
-        branch of a route, is in the tree itself.
+        A tree shaped like ``params``. A parameter without an average, on another branch of a
+        route, is returned itself.
 
     Raises:
         TypeError: the state is not a ``State``, or the parameters are not such a tree.
@@ -73,11 +71,7 @@ def averaged(rule: Rule, params: Any, state: State) -> Any:
 
 
 def averages_in(rule: Rule, state: State) -> Any:
-    """The averages in a state: a tree like the parameters, in the dtype of the state.
-
-    Args:
-        rule: the rule of the state.
-        state: the state.
+    """The averages in a rule's state: a tree like the parameters, in the dtype of the state.
 
     Raises:
         TypeError: ``state`` is not a state.
@@ -104,16 +98,15 @@ def averages_in(rule: Rule, state: State) -> Any:
 
 @contextmanager
 def swapped(assign: Callable[[Any], Any], params: Any, averages: Any) -> Iterator[None]:
-    """A context in which a model has the averages; afterwards it has the parameters again.
+    """A context in which a model has the averages; the parameters are restored after it.
 
-    The parameters are restored after an exception too.
+    They are restored after an exception too, and if ``assign`` fails for the averages.
 
     Args:
         assign: sets the parameters of a model: MLX's ``model.update``, torch's
-            ``model.load_state_dict``, ``partial(nnx.update, model)`` of Flax. If it fails for the
-            averages, it is called with the parameters, because some averages may be set already.
-        params: the parameters, as ``assign`` takes them. In torch give copies, because ``assign``
-            writes into the parameters.
+            ``model.load_state_dict``, ``partial(nnx.update, model)`` of Flax.
+        params: the parameters, as ``assign`` takes them; in torch copies, since ``assign`` writes
+            into the parameters.
         averages: the averages, as ``assign`` takes them.
     """
     try:

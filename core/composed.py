@@ -160,7 +160,7 @@ class Composed(Declared, root=True):
         vars(self).update(values)  # read before ``Field.__get__``, which explains what is missing
         vars(self).update(_values=values, inside=inside, groups=groups, _variants={})
 
-    # The parameter's rule, and what it keeps.
+    # The rule of a parameter, and its state.
 
     def of(self, path: str, shape: Any) -> Rule:
         """The rule for one parameter: with its group's numbers, and decay only where it applies."""
@@ -231,7 +231,7 @@ class Composed(Declared, root=True):
                 return rule.first_value(item)
         return self._values[item.start] if isinstance(item.start, str) else item.start
 
-    # A value among others.
+    # Comparison, display and pickling.
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{self.name} is immutable; use rule.replace({name}={value!r})")

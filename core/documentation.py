@@ -1,8 +1,6 @@
-"""The text of ``help`` for a rule: the author's docstring, then text made from the declaration.
+"""The text of ``help`` for a rule: the author's docstring, then arguments, dialects and state.
 
-The docstring has the equations, the source and the differences from other libraries. Arguments,
-dialects and state are declared with meaning, unit and range. This module writes them out, with the
-additional arguments of a framework's class.
+The second part is made from the declaration, with the additional arguments of a framework's class.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ Raises:
 
 
 def page(rule: type[Rule]) -> str:
-    """The docstring that the author wrote."""
+    """The author's docstring."""
     text = inspect.getdoc(rule) or f"{rule.__name__}."
     return re.split(rf"\n\n(?:{re.escape(NUMBERS)}|Args:)\n", text)[0]
 

@@ -51,8 +51,8 @@ def triple(rule: Rule) -> Triple:
     Returns:
         ``init(params)``, ``update(i, grads, state)`` and ``get_params(state)``. ``params`` is an
         array or a tree (dicts, lists, tuples) of arrays, and ``grads`` is shaped like it. ``i`` is
-        the 0-based index of the step: a whole number, or a 0-d array of a whole number, traced or
-        not. Schedules and bias corrections read ``i``, and the count in the state is set to it.
+        the 0-based index of the step, a whole number or a 0-d array. The count in the state is set
+        to it, for schedules and bias corrections.
 
     Raises:
         TypeError: ``rule`` is not a rule; in ``update``, ``i`` or ``state`` has another type.
@@ -110,12 +110,11 @@ def unpack_state(state: State | TripleState) -> dict[str, Array]:
         state: the state of ``rule.init``, ``rule.update`` or a ``triple``.
 
     Returns:
-        The state's own arrays, not copies, under the keys ``step``, ``slots/<slot>/<path>`` and
-        ``shared/<name>``, and for a ``triple`` also ``params/<path>``. A path is the keys and
-        indices down a tree, joined by ``/``. In a key, ``~`` is written ``~0`` and ``/`` is written
-        ``~1``, as in JSON pointers (RFC 6901). A step that is a number becomes a 0-d array. NumPy
-        and its files do not know bfloat16: a bfloat16 array becomes the array of its bits, of dtype
-        uint16, and its key ends in ``~bfloat16``. ``pack_state`` makes it bfloat16 again.
+        The state's own arrays, not copies, under the keys ``step``, ``slots/<slot>/<path>``,
+        ``shared/<name>`` and, for a ``triple``, ``params/<path>``. A path is the keys and indices
+        down a tree, joined by ``/``, with ``~0`` for ``~`` and ``~1`` for ``/`` in a key (RFC
+        6901). A step that is a number becomes a 0-d array. A bfloat16 array, which NumPy does not
+        have, becomes its bits in uint16, under a key that ends in ``~bfloat16``.
 
     Raises:
         TypeError: ``state`` is not a state, or an entry of it is not an array.
@@ -143,10 +142,10 @@ def pack_state(flat: Mapping[str, Array], like: S) -> S:
     """The state that ``unpack_state`` took apart.
 
     Args:
-        flat: arrays by the keys of ``unpack_state``. Arrays of another library, such as NumPy's
-            arrays from a file, become arrays of the library of ``like``, on its device.
-        like: a state for the same rule and parameters, for example from ``init``. It gives the
-            structure, the shapes and the dtypes; its values are not used.
+        flat: arrays by the keys of ``unpack_state``. Arrays of another library become arrays of
+            the library of ``like``, on its device.
+        like: a state for the same rule and parameters, from ``init`` for example. Its structure,
+            shapes and dtypes are used, its values are not.
 
     Returns:
         A state of ``like``'s type; ``like`` is unchanged.

@@ -63,11 +63,10 @@ def clip_grads(grads: Any, max_norm: Any) -> Any:
         TypeError: an entry of the tree is not an array of a floating dtype.
         ValueError: ``max_norm`` is not a number > 0. A traced value is not checked.
 
-    Agrees with ``jax.example_libraries.optimizers.clip_grads``, and with
-    ``optax.clip_by_global_norm``, which divides first and then multiplies. Differs from
+    Agrees with ``jax.example_libraries.optimizers.clip_grads`` and
+    ``optax.clip_by_global_norm``, which divides before it multiplies. Differs from
     ``torch.nn.utils.clip_grad_norm_`` and ``mlx.optimizers.clip_grad_norm``, which scale by
-    ``min(1, max_norm / (norm + 1e-6))``. They also shrink gradients of norm ``max_norm``: by half
-    if ``max_norm`` is 1e-6. The function of torch writes into the gradients and returns the norm.
+    ``min(1, max_norm / (norm + 1e-6))`` and so shrink gradients of norm ``max_norm`` too.
     """
     number = known(max_norm)
     if isinstance(number, bool) or not (is_array(number) or _is_positive(number)):

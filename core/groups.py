@@ -1,11 +1,11 @@
-"""Groups of parameters with numbers of their own, chosen by path, shape and number of dimensions.
+"""Groups of parameters with their own numbers, chosen by path, shape and number of dimensions.
 
     AdamW(weight_decay=0.1, mask=lambda p: p.ndim > 1)
     AdamW(groups=[(lambda p: p.path.startswith("embed"), {"lr": 1e-4})])
 
-The same predicate serves every framework: a path is the parameter's names joined by dots. A number
-that a group sets is independent of the optimizer's: a learning-rate scheduler that changes the
-optimizer's ``lr`` does not change the ``lr`` of the group. Give the group a schedule.
+A predicate is the same in every framework: a path is the parameter's names joined by dots. A
+learning-rate scheduler that changes the optimizer's ``lr`` does not change a group's own ``lr``;
+give the group a schedule.
 """
 
 from __future__ import annotations
@@ -45,12 +45,7 @@ Predicate = Callable[[Parameter], bool]
 
 
 def holds(what: object, predicate: Predicate, parameter: Parameter) -> bool:
-    """Whether a predicate holds for a parameter.
-
-    Args:
-        what: the name of the predicate in the message.
-        predicate: a callable of a parameter.
-        parameter: the parameter.
+    """Whether a predicate, called ``what`` in the message, holds for a parameter.
 
     Raises:
         TypeError: the predicate returned neither True nor False.
@@ -64,14 +59,7 @@ def holds(what: object, predicate: Predicate, parameter: Parameter) -> bool:
 
 
 def refuse_apart(rules: Iterable[Rule]) -> None:
-    """Raise if groups have different values of a number that all parameters share.
-
-    Args:
-        rules: the rule of every group, in order.
-
-    Raises:
-        ValueError: two groups have different values of such a number.
-    """
+    """Raise if the rules of groups, in order, differ in a number that all parameters share."""
     found: dict[str, tuple[str, Any]] = {}
     for place, rule in enumerate(rules):
         _refuse_apart(rule, f"group {place}", found)

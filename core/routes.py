@@ -1,4 +1,4 @@
-"""Different rules for different parameters, chosen by path, shape and number of dimensions.
+"""Routes: different rules for different parameters, by path, shape and number of dimensions.
 
     rule = samestep.route(
         (Where(min_ndim=2) & ~Where(path="*embed*"), Muon(lr=0.02)),
@@ -7,8 +7,8 @@
     )
     print(rule.table(params))
 
-The first entry whose predicate holds has the parameter. A route is a rule: every adapter takes it,
-wrappers go around it, and its state is one state.
+A parameter has the first rule whose predicate holds. A route is a rule with one state: adapters
+and wrappers take it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ __all__ = ["Route", "route"]
 
 
 class Route(Rule, register=False):
-    """A rule for every parameter, the first whose predicate holds; see ``route``.
+    """A rule without numbers that holds the rules of parameters; see ``route``.
 
-    It holds the rules and has no numbers of its own. ``of`` gives the rule of a parameter, and that
-    rule takes the step.
+    ``of`` returns the rule of a parameter, which takes the step.
     """
 
     _holds = ("routes",)
@@ -74,7 +73,7 @@ class Route(Rule, register=False):
 
     @property
     def _through(self) -> tuple[Rule, ...]:
-        """None: every rule has its own numbers, and ``hypers`` is empty."""
+        """Empty: every rule has its own numbers, and ``hypers`` is empty."""
         return ()
 
     def replace(self, **changes: Any) -> Self:
@@ -122,7 +121,7 @@ class Route(Rule, register=False):
         chosen = "the rest" if predicate is None else f"{place}: {described(predicate)}"
         return [chosen, *rule.reasons(path, shape)]
 
-    # The sums over all parameters, which one rule at most takes.
+    # The sums over all parameters; at most one rule has any.
 
     @property
     def _summing(self) -> Rule:
@@ -136,7 +135,7 @@ class Route(Rule, register=False):
         """The shared state of the rule that sums over its parameters."""
         return self._summing.summed(xp, sums, shared, s, phase)
 
-    # A value among others.
+    # Comparison and display.
 
     def _shown(self) -> list[str]:
         return [

@@ -34,8 +34,8 @@ NAMES: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "d0": ("d0", "estim_lr0"),
     "d_coef": ("d_coef", "estim_lr_coef"),
 }
-"""The names of our hyperparameters in other libraries. A tuple of names are the arguments for the
-elements of one tuple of ours. A field that is not listed here has the same name everywhere."""
+"""The names of our hyperparameters in other libraries; other fields have one name everywhere. The
+names in a tuple are arguments for the elements of our tuple."""
 
 PLAIN = ("lr", "eps", "weight_decay")
 """Fields whose names are unambiguous in every library; ``beta`` and ``decay`` are not."""

@@ -20,8 +20,8 @@ __all__ = ["State", "init", "update"]
 class State(NamedTuple):
     """The state of a tree of parameters.
 
-    ``step``: steps taken so far. ``slots``: for each slot, a tree shaped like the parameters.
-    ``shared``: 0-d arrays kept once for all parameters.
+    ``step``: the number of steps taken. ``slots``: a tree shaped like the parameters, per slot.
+    ``shared``: 0-d arrays for all parameters together.
     """
 
     step: Any
