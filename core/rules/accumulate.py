@@ -8,15 +8,15 @@ class Accumulate(Conditional):
         accumulated = mean of the gradients since the last step
         every ``every`` calls:  the wrapped rule's step with it;  else nothing moves
 
-    In between parameters and the wrapped rule's state stay as they are, to the last bit. Its steps
-    alone are what its schedules and bias corrections count; schedules of wrappers around this one
-    count calls. A mean in bfloat16 loses gradients: accumulated_dtype="float32".
+    In the other calls, parameters and the wrapped rule's state do not change. The wrapped rule's
+    schedules and bias corrections count its steps; schedules of wrappers around this one count
+    calls. A mean in bfloat16 loses gradients: use accumulated_dtype="float32".
 
-    Give every parameter a gradient in every call, zeros where it has none. One that is missing is
-    no zero: in NumPy, JAX and MLX the others weigh more, and if it is the last of a step, they are
-    lost; torch, which counts the calls of each parameter, takes that parameter's step in another.
-    Accumulate(SkipNonFinite(rule)) leaves out a step whose mean is NaN or infinite; the other way
-    round a call that is skipped counts all the same, and if it is the last, the others are lost.
+    Give every parameter a gradient in every call, zeros if it has none. In NumPy, JAX and MLX a
+    missing gradient gives the others more weight, and in the last call of a step they are lost;
+    torch counts the calls of each parameter, and takes that parameter's step in another call.
+    Accumulate(SkipNonFinite(rule)) skips a step whose mean is NaN or infinite.
+    SkipNonFinite(Accumulate(rule)) counts a skipped call, and loses a step if it is the last.
 
     Source: none; the running mean of Welford (1962), which does not grow with ``every``.
     Agrees with: optax.MultiSteps; in torch the sum of the gradients of losses divided by ``every``.

@@ -2,7 +2,7 @@ from samestep.vocabulary import Rule, ema, hyper, slot, weights
 
 
 class AdaDelta(Rule):
-    """AdaDelta: steps in units of the steps before, so that no step size is needed.
+    """AdaDelta: steps in units of the earlier steps, without a step size.
 
         v     = rho v + (1 - rho) grad^2
         delta = sqrt(u + eps) / sqrt(v + eps) grad

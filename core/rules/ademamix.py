@@ -4,7 +4,7 @@ from samestep.vocabulary import Rule, ema, hyper, slot, weights
 
 
 class AdEMAMix(Rule):
-    """AdEMAMix: Adam with a second, much slower mean of the gradient beside the first.
+    """AdEMAMix: Adam with a second, much slower mean of the gradient.
 
         m1    = beta1 m1 + (1 - beta1) grad
         m2    = beta3 m2 + (1 - beta3) grad
@@ -12,8 +12,8 @@ class AdEMAMix(Rule):
         param = (1 - lr weight_decay) param - lr (m1_hat + alpha m2) / (sqrt(v_hat) + eps)
 
     The paper raises alpha and beta3 over T steps: alpha=schedules.Linear(0, 5, T) and
-    betas=(0.9, 0.999, schedules.HalfLife(0.9, 0.9999, T)). They count from step slow_start, for
-    a run that took so many steps before an m2 of zeros was added to its state.
+    betas=(0.9, 0.999, schedules.HalfLife(0.9, 0.9999, T)). They count from step slow_start,
+    for a run whose m2 starts at zero after that many steps.
 
     Source: Pagliardini, Ablin and Grangier, "The AdEMAMix optimizer: better, faster, older",
         arXiv 2409.03137, Algorithm 1 (m2 is not corrected).

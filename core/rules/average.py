@@ -12,15 +12,15 @@ from samestep.vocabulary import (
 
 
 class Average(Wrapper):
-    """Average: beside the parameters, their average over the steps taken.
+    """Average: an average of the parameters over the steps, in addition to the parameters.
 
         param   = the wrapped rule's step
         average = param                                            in the first average_start steps
         average = average_decay average + (1 - average_decay) param      "ema", from then on
         average = average + (param - average) / n                        "equal", n = 1, 2, ...
 
-    "debiased" divides the weights of "ema" by 1 - average_decay^n, so that no weight is left on
-    what average was before. ``samestep.averaged(rule, params, state)`` gives the averaged
+    "debiased" divides the weights of "ema" by 1 - average_decay^n, which removes the weight of the
+    first value of average. ``samestep.averaged(rule, params, state)`` gives the averaged
     parameters; in torch they are ``optimizer.state[param]["average"]``. An average in bfloat16
     stands still: average_dtype="float32".
 

@@ -7,8 +7,8 @@ class Cautious(Wrapper):
         mask  = 1 where the wrapped rule's direction and the gradient have one sign, else 0
         param = param - lr direction mask / max(mean(mask), 1e-3),  with the wrapped rule's decay
 
-    Weight decay that is no part of the direction stays whole. The gradient is the one that the rule
-    inside has: with its sign, coupled decay and what wrappers around it have made of it.
+    Weight decay outside the direction is not masked. The gradient is the wrapped rule's: after
+    ``maximize``, coupled decay and the wrappers around it.
     rescale="count" divides by (sum(mask) + 1) / elements instead.
 
     Source: Liang, Chen, Liu and Liu, "Cautious optimizers: improving training with one line of
@@ -17,7 +17,7 @@ class Cautious(Wrapper):
         pytorch_optimizer's cautious=True.
     Differs from: Algorithm 1, which adds an eps to the mean; rules that decay inside their
         direction (LAMB, Prodigy), of which timm masks the step before its decay.
-    Shapes: the mean runs over each parameter by itself; no state beside the wrapped rule's.
+    Shapes: the mean runs over each parameter by itself; no state of its own.
     """
 
     reads = "tensor"

@@ -8,8 +8,8 @@ class Centralize(Wrapper):
 
         grad = grad - mean of grad over the inputs,  and the wrapped rule's step with it
 
-    Vectors and scalars stay as they are. The mean is that of the gradient as it is given, before
-    ``maximize`` and before coupled weight decay.
+    Vectors and scalars do not change. The mean is taken before ``maximize`` and before coupled
+    weight decay.
 
     Source: Yong, Huang, Hua and Zhang, "Gradient centralization: a new optimization technique for
         deep neural networks", arXiv 2004.01461, equation 1.

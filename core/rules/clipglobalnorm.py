@@ -7,16 +7,16 @@ class ClipGlobalNorm(Wrapper):
         norm = sqrt(sum of grad^2 over all parameters) + norm_eps
         grad = grad min(1, max_norm / norm),  and the wrapped rule's step with it
 
-    The gradient is clipped as it is given, before ``maximize`` and before coupled weight decay. A
-    norm that is NaN makes every gradient NaN; one that is infinite makes finite elements 0 and
-    infinite ones NaN. In torch the norm runs over the parameters of the optimizer.
+    The gradient is clipped before ``maximize`` and before coupled weight decay. A NaN norm makes
+    every gradient NaN; an infinite norm makes finite elements 0 and infinite elements NaN. In torch
+    the norm runs over the parameters of the optimizer.
 
     Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural
         networks", arXiv 1211.5063, Algorithm 1, which has no norm_eps.
     Agrees with: optax.clip_by_global_norm; samestep.clip_grads; and with norm_eps=1e-6
         torch.nn.utils.clip_grad_norm_ and mlx.optimizers.clip_grad_norm.
     Differs from: torch's and optax's in narrow dtypes, which they square as they are.
-    Shapes: grad keeps its shape; no state beside the wrapped rule's.
+    Shapes: grad keeps its shape; no state of its own.
     """
 
     reads = "tree"

@@ -2,11 +2,11 @@ from samestep.vocabulary import Wrapper, hyper, norm, shrinkage
 
 
 class ClipNorm(Wrapper):
-    """ClipNorm: the gradient of every parameter no longer than a norm, each by itself.
+    """ClipNorm: each parameter's gradient clipped to a norm.
 
         grad = grad min(1, clip_norm / ||grad||),  and the wrapped rule's step with it
 
-    The gradient is clipped as it is given, before ``maximize`` and before coupled weight decay.
+    The gradient is clipped before ``maximize`` and before coupled weight decay.
     ClipGlobalNorm has one norm over all parameters.
 
     Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural
@@ -14,7 +14,7 @@ class ClipNorm(Wrapper):
     Agrees with: tf.clip_by_norm; Keras' clipnorm.
     Differs from: torch.nn.utils.clip_grad_norm_ on a single parameter, which adds 1e-6 to the norm;
         optax.clip_by_block_rms, whose limit is one of the root mean square.
-    Shapes: grad keeps its shape; no state beside the wrapped rule's.
+    Shapes: grad keeps its shape; no state of its own.
     """
 
     reads = "tensor"

@@ -6,14 +6,14 @@ class ClipValue(Wrapper):
 
         grad = min(max(grad, -max_value), max_value),  and the wrapped rule's step with it
 
-    The gradient is clipped as it is given, before ``maximize`` and before coupled weight decay.
+    The gradient is clipped before ``maximize`` and before coupled weight decay.
     NaN stays NaN.
 
     Source: Graves, "Generating sequences with recurrent neural networks", arXiv 1308.0850, who
         clips derivatives so.
     Agrees with: torch.nn.utils.clip_grad_value_; optax.clip; Keras' clipvalue.
     Differs from: ClipNorm and ClipGlobalNorm, which keep the direction of the gradient.
-    Shapes: grad keeps its shape; no state beside the wrapped rule's.
+    Shapes: grad keeps its shape; no state of its own.
     """
 
     max_value = hyper(

@@ -3,7 +3,7 @@ from samestep.vocabulary import Rule, ema, hyper, option, slot, weights
 
 
 class Muon(Rule):
-    """Muon: momentum, orthogonalised, so that every direction of a matrix moves alike.
+    """Muon: orthogonalised momentum: every direction of a matrix moves by the same amount.
 
         m     = momentum m + (1 - momentum) grad
         look  = momentum m + (1 - momentum) grad             (m itself without nesterov)

@@ -9,10 +9,9 @@ class SkipNonFinite(Conditional):
         skipped = skipped + 1                           where not finite, and nothing else changes
         the wrapped rule's step                         where finite
 
-    Parameters and all state then stay as they are, to the last bit. ``skipped`` is in
-    ``state.shared`` (torch: in every parameter group; MLX: in ``state["shared_state"]``). A call
-    that is skipped counts as a step all the same, for schedules and bias corrections: whether it
-    is one is known on the device only, and they are computed before. So Accumulate belongs outside:
+    ``skipped`` is in ``state.shared`` (torch: in every parameter group; MLX: in
+    ``state["shared_state"]``). A skipped call counts as a step for schedules and bias corrections,
+    which are computed on the host before the device knows. So Accumulate belongs outside:
     Accumulate(SkipNonFinite(rule)).
 
     Source: none; what loss scaling does in mixed precision, arXiv 1710.03740, section 3.2.
