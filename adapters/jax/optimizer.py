@@ -103,7 +103,7 @@ def _init(rule: Rule, params: Any) -> State:
 
 
 def _first(rule: Rule, path: Any, param: Any) -> dict[str, Any]:
-    """The first slots of a parameter, of which only shape and dtype may be known."""
+    """The first slots of a parameter; its values may be unknown, as a ShapeDtypeStruct's are."""
     try:
         return stepping.init_slots(rule, xp, param)
     except TypeError:
@@ -116,10 +116,7 @@ def _first(rule: Rule, path: Any, param: Any) -> dict[str, Any]:
 
 
 class _Memory:
-    """What a transformation knows from its last step; nothing that a result depends on.
-
-    A copy knows nothing.
-    """
+    """The plan of a transformation's last step; no result depends on it, and a copy has none."""
 
     def __init__(self) -> None:
         self.plan: Plan | None = None

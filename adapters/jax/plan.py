@@ -1,4 +1,4 @@
-"""How a step is taken on trees of one structure: what is checked, and where arrays are in them."""
+"""Plans of steps on trees of one structure: their checks, and the places of arrays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Slots = dict[str, list[Any]]
 
 
 class Plan:
-    """What was found out about the trees of a step: rules of parameters, and places of arrays.
+    """The rules of parameters and the places of arrays in the trees of a step.
 
     It serves later steps on trees of the same structure whose leaves have the same types.
 

@@ -15,10 +15,10 @@ __all__ = ["Batch", "is_plain"]
 
 
 class Batch:
-    """Parameters that go through the kernel as one: a pack as a vector, a single one as it is.
+    """Parameters that go through the kernel together: a pack as a vector, a single one unchanged.
 
     ``vector``: the kernel sees vectors. ``gathers``: arrays are copied into one and back.
-    ``stacked``: what is gathered has the parameters of one shape along a new first axis.
+    ``stacked``: the gathered parameters have one shape, and lie along a new first axis.
     """
 
     def __init__(self, placed: Sequence[tuple[int, Entry]], packing: bool) -> None:
@@ -43,12 +43,12 @@ class Batch:
             for name, value in first.slots.items()
         }
         self.whole = _flat(first.param, self.vector)
-        if self.gathers:  # kept, since fresh memory costs more than what is done in it
+        if self.gathers:  # kept, since allocating the memory costs more than the work done in it
             self.grad = _Gathered(first.grad, self.params)
             self.param = _Gathered(first.param, self.params)
 
     def _rebased(self, values: Sequence[Any]) -> Any:
-        """One tensor for a slot of all parameters, of which their own become views."""
+        """One tensor with a slot of all parameters; their own slots become views of it."""
         first = values[0]
         if isinstance(first, (tuple, list)):
             return tuple(self._rebased(group) for group in zip(*values, strict=True))
@@ -65,7 +65,7 @@ class Batch:
     def entry(
         self, rule: Rule, step: Any, grads: Sequence[torch.Tensor], params: Sequence[torch.Tensor]
     ) -> Entry:
-        """What the kernel is given, from the gradients and parameters of the whole plan."""
+        """The arguments of the kernel, from the gradients and parameters of the whole plan."""
         if not self.gathers:
             grad = grads[self.places[0]]
             if self.vector:
@@ -77,7 +77,7 @@ class Batch:
 
 
 class _Gathered:
-    """A vector that tensors are copied into, one after another, and out of."""
+    """A vector that tensors are copied into one after another, and back out of."""
 
     def __init__(self, like: torch.Tensor, shaped: Sequence[torch.Tensor]) -> None:
         self.vector = like.new_empty(sum(tensor.numel() for tensor in shaped))
@@ -99,7 +99,7 @@ class _Gathered:
 
 
 def is_plain(param: torch.Tensor) -> bool:
-    """Whether a tensor's elements are where it says: not so for a sharded one, say."""
+    """Whether a tensor holds its own elements; a sharded tensor, for example, does not."""
     return type(param) is torch.Tensor
 
 
@@ -110,7 +110,7 @@ def _arrays(entry: Entry) -> Iterator[torch.Tensor]:
 
 
 def _flat(value: Any, vector: bool, like: torch.Tensor | None = None) -> Any:
-    """A tensor as a vector; one that is 0-d beside a parameter that is not stays so."""
+    """A tensor as a vector; a 0-d slot of a parameter with axes stays 0-d."""
     if isinstance(value, (tuple, list)):
         return tuple(_flat(part, vector, like) for part in value)
     single = like is not None and value.ndim == 0 < like.ndim

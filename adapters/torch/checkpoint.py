@@ -207,7 +207,7 @@ def _tensors_of(slots: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _mapped(tensor: Tensor) -> Any:
-    """The tensor without a copy, which may be a map of a file; ``_copied`` asks it for a copy."""
+    """The tensor without a copy, perhaps a map of a file; ``_copied`` asks it for a copy."""
     made: Any = torch.from_numpy(tensor.mapped()).view(getattr(torch, tensor.dtype))
     made.copied = lambda: copied(tensor)
     return made

@@ -1,4 +1,4 @@
-"""Parameter groups of a torch optimizer, and the rule that the numbers of a group make."""
+"""Parameter groups of a torch optimizer, and the rule made from the numbers of each."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["GroupedOptimizer"]
 
 
 class _Held(NamedTuple):
-    """The rule of a group, and the values in the group that it was made from.
+    """The values in a group that its rule was made from.
 
-    ``fixed``: no value can change without being replaced by another object, as a tensor can.
+    ``fixed``: a value changes only by being replaced; a tensor could change in place.
     """
 
     names: tuple[str, ...]
@@ -28,7 +28,7 @@ class _Held(NamedTuple):
 
 
 class GroupedOptimizer(torch.optim.Optimizer):
-    """The groups of an optimizer whose hyperparameters are those of a rule."""
+    """An optimizer whose groups hold the hyperparameters of a rule."""
 
     rule: Rule
     differentiable: bool
@@ -88,10 +88,10 @@ class GroupedOptimizer(torch.optim.Optimizer):
         return self._branches != (self.rule,)
 
     def _parts_of(self, param_group: dict[str, Any]) -> list[dict[str, Any]]:
-        """A group, taken apart by the rules that its parameters have.
+        """A group, divided by the rules of its parameters.
 
-        Parameters without names are called by their places in the order given. What a group of
-        another optimizer says of its own parts, and of shared state, is left out.
+        Parameters without names are called by their places in the given order. Entries in which
+        another optimizer notes its own parts and shared state are left out.
         """
         theirs = {"branch", "places", "param_names", *self.rule.shared()}
         names = param_group.get("param_names")
@@ -125,7 +125,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         return sum(len(group["params"]) for group in self.param_groups)
 
     def _refuse_twice(self, parts: list[dict[str, Any]]) -> None:
-        """Refuse a parameter that is there already, and one that is given twice."""
+        """Refuse a parameter that the optimizer has already, or that is given twice."""
         held = {id(param) for group in self.param_groups for param in group["params"]}
         seen: dict[int, str] = {}
         for part in parts:
@@ -166,7 +166,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         return self._rule_with(self._values_of(group))
 
     def _own(self, group: dict[str, Any]) -> Rule:
-        """The rule that a group was made with."""
+        """The rule with which a group was made."""
         place: int = group.get("branch", 0)
         return self._branches[place]
 
@@ -192,7 +192,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         return self._renewed()
 
     def _renewed(self) -> list[Rule]:
-        """The rule of every group; those of which no number has changed are the same objects."""
+        """The rule of every group; with unchanged numbers it is the same object."""
         held = [self._hold(group) for group in self.param_groups]
         before = [*zip(self._held, self._rules, strict=True)]
         before += [(_Held((), [], True, ()), self.rule)] * (len(held) - len(before))
@@ -213,7 +213,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         return _Held(names, values, all(map(_is_fixed, values)), numbers)
 
     def _named(self, group: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-        """Parameters with their names, or with their places among all, which do not change."""
+        """Parameters with their names, or with their places among all parameters."""
         names = group.get("param_names", group.get("places"))
         if names is None:
             known = [id(other) for other in self.param_groups]
@@ -224,9 +224,9 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
 
 def _on_host(value: Any, differentiable: bool) -> Any:
-    """A hyperparameter as the rule wants it: a CPU tensor becomes a number.
+    """A hyperparameter for the rule: a CPU tensor becomes a number.
 
-    Not so one that gradients are to flow to.
+    A tensor that gradients are to flow to stays a tensor.
     """
     if isinstance(value, (tuple, list)):
         return tuple(_on_host(item, differentiable) for item in value)
@@ -236,7 +236,7 @@ def _on_host(value: Any, differentiable: bool) -> Any:
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Whether hyperparameters are the same: numbers by value and type, all else by identity."""
+    """Whether hyperparameters are equal: numbers by value and type, everything else by identity."""
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(map(_alike, one, other))
     plain = isinstance(one, (float, int, str)) and type(one) is type(other)

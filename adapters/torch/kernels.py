@@ -1,4 +1,4 @@
-"""What is executed on tensors: the rule, written into them; in pieces; or compiled."""
+"""Kernels: the rule with its results written into tensors, in pieces, or compiled."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ STACK = 1 << 6
 def real(tensor: torch.Tensor) -> torch.Tensor:
     """A complex tensor as its real and imaginary parts, in a new last axis, as torch.optim does.
 
-    For a rule that looks at no axes it is then one more real tensor: moments are those of the two
-    parts, and its norm is that of the complex numbers.
+    An element rule then sees a real tensor: every part has its own moments, and the norm equals the
+    norm of the complex numbers.
     """
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def real_gradient(grad: torch.Tensor) -> torch.Tensor:
-    """The same of a gradient, which is only read: a view that conjugates is copied."""
+    """A gradient as its real and imaginary parts; a view that conjugates is copied."""
     return real(grad.resolve_conj())
 
 
@@ -75,7 +75,7 @@ def reference(function: Kernel, xp: Any, rule: Rule) -> Kernel:
 
 
 def packed(function: Kernel, xp: Any, rule: Rule) -> Kernel:
-    """The same in pieces that stay in cache, for rules that look at nothing but an element."""
+    """The rule in pieces that stay in cache; only an element rule may be executed so."""
     whole = partial(_writing, partial(function, xp, rule))
     return partial(_in_pieces, whole) if rule.needs == "element" else whole
 
@@ -87,7 +87,7 @@ def _in_pieces(whole: Kernel, grad: torch.Tensor, param: torch.Tensor, *rest: An
 
 
 def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
-    """The same compiled, once per rule, dtypes and device; once per shape if the rule sees it.
+    """The rule compiled once per rule, dtypes and device, and per shape if the rule sees axes.
 
     A sum over all parameters around a rule that sees axes (Scout around Muon) is not compiled:
     Inductor does not come to an end with it. Where the compiler fails, the log says so, and the
@@ -138,7 +138,7 @@ def _count(value: Any) -> int | None:
 
 
 def _kind(array: torch.Tensor, shaped: bool) -> Any:
-    """What of an array a kernel depends on."""
+    """The properties of an array that a kernel depends on."""
     return array.dtype, array.shape if shaped else array.ndim, array.stride() if shaped else None
 
 
@@ -150,7 +150,7 @@ def _writing(
     common: Any,
     s: Any,
 ) -> Any:
-    """A pure kernel, its results written into the tensors that it was given."""
+    """Run a pure kernel and write its results into the tensors that it was given."""
     first, second = kernel(grad, param, slots, common, s)
     sums = isinstance(first, dict)  # local: slots and sums
     old, new = (slots, first) if sums else ({"param": param, **slots}, {"param": first, **second})
@@ -172,9 +172,9 @@ def _writing(
 
 
 class Scalars(NamedTuple):
-    """A step's coefficients: one vector, so that a change of value is no reason to compile again.
+    """A step's coefficients as one vector: a new value then needs no new compilation.
 
-    ``structure`` says what stands where: names and, for each, whether it is a truth value.
+    ``structure`` has the name of every element, and whether it is a truth value.
     """
 
     vector: torch.Tensor
@@ -196,11 +196,11 @@ class Scalars(NamedTuple):
 
 
 TAKEN = "step is taken"
-"""Among the coefficients: whether a step is one, where that is known on the device only."""
+"""The coefficient that says whether the step is taken, if only the device knows."""
 
 
 def conditional(taken: torch.Tensor, enter: Kernel | None) -> Kernel:
-    """How coefficients enter a kernel that is to leave everything as it is unless ``taken``."""
+    """Let coefficients enter a kernel that changes nothing unless ``taken``."""
 
     def entered(values: dict[str, Any], param: torch.Tensor) -> Any:
         values = {**values, TAKEN: taken.to(param.device)}
@@ -231,7 +231,7 @@ def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:
 
 
 def _on(device: torch.device, value: Any, dtype: Any) -> torch.Tensor:
-    """A coefficient there, without a copy from the host, which a CUDA graph cannot hold."""
+    """A coefficient on the device; not copied from the host, which a CUDA graph cannot capture."""
     if isinstance(value, torch.Tensor):
         return value.to(device, dtype)
     return torch.full((), value, dtype=dtype, device=device)
@@ -242,8 +242,8 @@ def _compiled(
 ) -> Kernel:
     """A kernel made by PyTorch's compiler from the operations that the rule carries out.
 
-    It is traced once, with a length that may change, and called without Dynamo's checks: what they
-    would look at is the key that kernels are kept by.
+    It is traced once, with a length that may change, and called without Dynamo's checks: the key
+    under which the kernel is kept covers them.
     """
     write = reference(function, xp, rule)
     slot_names, common_names = names
@@ -280,13 +280,13 @@ def _compiled(
 
 
 def _enlarged(array: torch.Tensor, stacked: bool) -> torch.Tensor:
-    """An example for the compiler: code made for few elements would run on one core."""
+    """An example for the compiler; code compiled for few elements would run on one core."""
     shape = (STACK, LENGTH // STACK) if stacked else (LENGTH,)
     return array.new_ones(shape[: array.ndim]) if array.ndim else array
 
 
 MANY = 1_000_000
-"""Elements from which on a step is worth the seconds that a kernel takes to compile."""
+"""From this many elements on, a step is worth the seconds of compiling a kernel."""
 
 
 def chosen(params: Sequence[torch.Tensor]) -> tuple[str, str]:
@@ -303,14 +303,14 @@ def chosen(params: Sequence[torch.Tensor]) -> tuple[str, str]:
 
 
 def standalone_compile(graph: Any, arrays: list[Any], dynamic_shapes: Any) -> Kernel:
-    """Inductor's, which takes a second to import."""
+    """Inductor's compiler, imported here because its import takes a second."""
     from torch._inductor import standalone_compile as compiler  # noqa: PLC0415
 
     return compiler(graph, arrays, dynamic_shapes=dynamic_shapes)
 
 
 def get_cpp_compiler() -> str:
-    """Inductor's choice of a C++ compiler; an error if there is none."""
+    """The C++ compiler that Inductor chooses; raises if there is none."""
     from torch._inductor.cpp_builder import get_cpp_compiler as found  # noqa: PLC0415
 
     return found()

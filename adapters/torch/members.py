@@ -23,12 +23,12 @@ __all__ = ["check", "is_floating", "is_ours", "members_of", "shared_of", "slots_
 
 
 def _slots_of_all() -> set[str]:
-    """Names of the slots of all rules."""
+    """The names of the slots of all rules."""
     return {name for rule in registry.values() for name in rule._slots}
 
 
 def is_ours(rule: Rule, state: dict[str, Any]) -> bool:
-    """Whether a rule, this one or another, has left something in the state of a parameter."""
+    """Whether the state of a parameter has a slot of any rule."""
     return not {"step", *rule.slots(), *_slots_of_all()}.isdisjoint(state)
 
 
@@ -127,8 +127,8 @@ def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[
 def slots_of(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) -> dict[str, Any]:
     """The slots in a state that the rule keeps now, checked.
 
-    A slot that a change of momentum has ended stays in the state, and so does an entry that is no
-    slot of any rule: it belongs to whoever put it there.
+    A slot that a change of momentum has ended stays in the state. An entry that is no slot of any
+    rule belongs to the code that wrote it, and stays too.
 
     Raises:
         ValueError: the state is that of another rule or parameter.
@@ -169,7 +169,7 @@ def shared_of(optimizer: RuleOptimizer, params: list[torch.Tensor]) -> dict[str,
 
 
 def _is_count(value: Any) -> bool:
-    """Whether this can be a number of steps."""
+    """Whether a value can be a step count."""
     if not isinstance(value, torch.Tensor) or value.ndim:
         return False
     if value.is_complex() or value.dtype is torch.bool:

@@ -41,7 +41,7 @@ __all__ = ["checkpoint", "counterpart", "from_state_dict", "into_state_dict", "r
 
 
 class _Found(NamedTuple):
-    """A native optimizer, or its state dict: all of it that is looked at."""
+    """A native optimizer, or its state dict."""
 
     library: Library
     native: Native
@@ -88,9 +88,8 @@ def restore(optimizer: Any, saved: Checkpoint, params: Params | None = None) -> 
                 else:
                     group[name] = value
     for member in found.members:
-        if (new := states[member.path]) is None:
-            optimizer.state.pop(member.key, None)
-        else:
+        optimizer.state.pop(member.key, None)
+        if (new := states[member.path]) is not None:
             optimizer.state[member.key] = new
     with torch.no_grad():
         for member in found.members if params is not None else ():
@@ -116,7 +115,7 @@ def from_state_dict(
         optimizer: the optimizer's class or its name: ``"AdamW"``.
         state_dict: what its ``state_dict()`` returned, or a file has of it.
         params: a model or named tensors, in the order in which the optimizer had them; they become
-            part of the checkpoint. Without it shapes and dtypes are those of the state.
+            part of the checkpoint. Without them the state gives shapes and dtypes.
         dialect: the library: ``"torch"``, ``"optimi"`` or ``"heavyball"``.
 
     Raises:
@@ -157,7 +156,7 @@ def into_state_dict(
 
 
 def _held(optimizer: Any, params: Params | None) -> _Found:
-    """A native optimizer that is there."""
+    """The content of a native optimizer."""
     cls, who = type(optimizer), _who(optimizer)
     package = cls.__module__.partition(".")[0]
     library = LIBRARIES.get(package)
@@ -195,7 +194,7 @@ def _found(
     dialect: str,
     saved: Checkpoint | None = None,
 ) -> _Found:
-    """A native optimizer's state dict."""
+    """The content of a native optimizer's state dict."""
     if dialect not in LIBRARIES:
         raise ValueError(f"dialect is {dialect!r}; it must be one of {', '.join(LIBRARIES)}")
     library = LIBRARIES[dialect]
@@ -245,9 +244,10 @@ def _members(
         if step is None:  # it is only known that the state has begun
             step = int(any(state.get(str(name)) is not None for name in native.slots.values()))
         arrays = [array for array in state.values() if torch.is_tensor(array) and array.ndim]
-        device = arrays[0].device if arrays else torch.device("cpu")
-        device = device if param is None else param.device
-        members.append(Member(*head, shape, dtype, device, state, step if state else 0, param))
+        held = arrays if param is None else [param]
+        device = held[0].device if held else torch.device("cpu")
+        own = (shape, dtype, device, state, step if state else 0, param)
+        members.append(Member._make((*head, *own)))
     return members
 
 
@@ -339,7 +339,7 @@ def _planned(
 def _kept(
     found: _Found, member: Member, numbers: Mapping[str, Any], rule: Rule, state: ParameterState
 ) -> dict[Any, Any] | None:
-    """The state of a parameter as the library keeps it; ``None`` for one that is yet to begin."""
+    """The state of a parameter in the library's form; ``None`` before the first step."""
     library, native = found.library, found.native
     about = About(numbers, member.dtype, state.step)
     slots = state.slots
@@ -372,7 +372,7 @@ def _own(part: Any, member: Member) -> torch.Tensor:
 
 
 def _plain(value: Any) -> Any:
-    """A tensor of a state as real numbers, of all ranks together."""
+    """A tensor of a state as real numbers; the shards of all ranks are joined."""
     if hasattr(value, "full_tensor"):
         value = value.full_tensor()
     return real(value.detach()) if torch.is_tensor(value) else value

@@ -103,9 +103,9 @@ class RuleOptimizer(GroupedOptimizer):
     @_disable_dynamo
     @torch.no_grad()
     def _advance_in_place(self) -> None:
-        """One step; no part of a graph that torch.compile makes, as with torch.optim.
+        """One step outside the graph of a surrounding torch.compile, as with torch.optim.
 
-        The kernels are compiled, if the execution says so.
+        Its own kernels are compiled if the execution says so.
         """
         rules = self._rules_of_groups()
         params: list[Any] = []
@@ -154,9 +154,9 @@ class RuleOptimizer(GroupedOptimizer):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether ``torch.amp.GradScaler`` leaves unscaling, and skipping, to the step.
+        """Whether ``torch.amp.GradScaler`` leaves unscaling and skipping to the step.
 
-        So it is where nothing else is read from the device either: with ``capturable``.
+        It does with ``capturable``, where the step reads nothing from the device.
         """
         plain = (
             type(param.detach()) is torch.Tensor
@@ -166,10 +166,10 @@ class RuleOptimizer(GroupedOptimizer):
         return self.capturable and not self.differentiable and all(plain)
 
     def _unscaled(self, grads: list[torch.Tensor]) -> torch.Tensor | None:
-        """Undo the scaling that a GradScaler has left to the step; whether it is to be taken.
+        """Undo the scaling that a GradScaler has left to the step; return whether to take the step.
 
-        It says so by attributes of the optimizer while it calls ``step``. The operations are those
-        of ``GradScaler.unscale_``, and the numbers too.
+        A GradScaler sets attributes of the optimizer while it calls ``step``. Operations and
+        results are the same as in ``GradScaler.unscale_``.
         """
         found: torch.Tensor | None = getattr(self, "found_inf", None)
         scale: torch.Tensor | None = getattr(self, "grad_scale", None)
@@ -186,8 +186,8 @@ class RuleOptimizer(GroupedOptimizer):
     def _advance_in_graph(self) -> None:
         """A step that gradients flow through.
 
-        Nothing that an operation has seen is written into: the rule is given copies of the
-        parameters, and what it returns takes the place of the state.
+        Nothing that an operation has read is written into: the rule gets copies of the parameters,
+        and its results replace the state.
         """
         rules = self._rules_of_groups()
         members, grads = members_of(self, rules)
@@ -215,7 +215,7 @@ class RuleOptimizer(GroupedOptimizer):
         return Plan(rules, members, grads, common, limit, self.capturable)
 
     def _chosen(self) -> str:
-        """The execution; for ``auto`` the one chosen at the first step, which the log says."""
+        """The execution; ``auto`` is resolved at the first step, and logged."""
         if self._resolved is None:
             params = [param for group in self.param_groups for param in group["params"]]
             self._resolved, reason = kernels.chosen(params)
@@ -274,7 +274,7 @@ class RuleOptimizer(GroupedOptimizer):
         self._forget()
 
     def _forget(self) -> None:
-        """Drop what has been derived from the rule, the groups and the state."""
+        """Drop everything derived from the rule, the groups and the state."""
         self._plan, self._tried = None, set()
         self._resolved = None if self.execution == "auto" else self.execution
         self._held, self._rules = [], []

@@ -1,4 +1,4 @@
-"""Which tensors a step is taken on, and which of them go through the kernel together."""
+"""The tensors that a step changes, and which of them go through the kernel together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _pointer = torch.Tensor.data_ptr
 
 
 class Member(NamedTuple):
-    """A parameter that has a gradient: where it is, and its state."""
+    """A parameter that has a gradient, with its group and its state."""
 
     group: int
     name: str
@@ -39,10 +39,10 @@ class Member(NamedTuple):
 class Plan:
     """The parameters that have a gradient, in packs.
 
-    A plan is good for as long as parameters, groups and state are the very same tensors; that is
-    looked at before every step, so that whoever replaces one is served. The state of small
-    parameters is moved into one tensor per slot and pack, of which ``optimizer.state`` then holds
-    views; only gradients and parameters are gathered in every step.
+    A plan holds as long as parameters, groups and state are the same tensors. This is checked
+    before every step, since any of them may be replaced. The state of small parameters is moved
+    into one tensor per slot and pack, and ``optimizer.state`` then holds views of it. Only
+    gradients and parameters are gathered in every step.
     """
 
     def __init__(
@@ -110,9 +110,9 @@ class Plan:
         self.parts = [part for m in members for v in m.slots.values() for part in parts(v)]
 
     def _counters(self) -> list[torch.Tensor]:
-        """The steps taken: of all parameters on the host, or of those on a device there.
+        """The step counts of all parameters, on the host or on each device of the parameters.
 
-        Every state's own ``step`` becomes an element of it.
+        The ``step`` of every state becomes an element of a count.
         """
         devices = [p.device if self.capturable else torch.device("cpu") for p in self.params]
         counters = []
@@ -134,9 +134,9 @@ class Plan:
     ) -> bool:
         """Whether these are still the tensors that the plan was made for.
 
-        Everything is compared anew before every step, since code outside may replace any of it
-        without a call: a group's parameters, ``.data``, ``.grad``, an entry of ``state``, a count.
-        It makes no object per parameter that Python's garbage collector would have to look at.
+        Everything is compared before every step, since other code may replace any of it without a
+        call: a group's parameters, ``.data``, ``.grad``, an entry of ``state``, a count. The
+        comparison makes no object per parameter that Python's garbage collector has to track.
         """
         objects, facts = self._seen(params, grads, state)
         return (
@@ -155,10 +155,11 @@ class Plan:
     def _seen(
         self, params: Sequence[Any], grads: Sequence[torch.Tensor], state: Any
     ) -> tuple[list[Any], list[Any]]:
-        """What must stay the very same objects, and what must stay equal, for the plan to hold.
+        """Objects that must stay the same, and facts that must stay equal, for a plan to hold.
 
-        The objects are parameters, their states and everything in these. Equal must be the formats
-        of the gradients, where slots are, and where and how parameters lie that are not gathered.
+        The objects are parameters, their states and all entries of the states. The facts are the
+        formats of gradients, the addresses of slots, and address, shape and strides of parameters
+        that are not gathered.
         """
         objects = [*params, *state, *state.values()]
         objects += chain.from_iterable(map(dict.values, self.states))
@@ -170,9 +171,9 @@ class Plan:
         return objects, facts
 
     def _only_moved(self) -> bool:
-        """Whether gathered parameters have new memory of their own, all else being as it was.
+        """Whether gathered parameters have only moved to new memory of their own.
 
-        That is no reason to plan again: there are those who exchange ``data`` at every step.
+        This needs no new plan: some training loops exchange ``data`` at every step.
         """
         same = _kinds(self.gathered) == self.kinds and all(p.is_contiguous() for p in self.gathered)
         if not same or _overlapping([param.detach() for param in self.params]):
@@ -181,13 +182,13 @@ class Plan:
         return True
 
     def enter(self, state: Any) -> None:
-        """Make the states of the plan the optimizer's."""
+        """Store the states of the plan in the optimizer."""
         state.update(zip(self.params, self.states, strict=True))
         self.objects, self.facts = self._seen(self.params, self.grads, state)
         self.grads = ()
 
     def entries(self, rules: Sequence[Rule], grads: list[torch.Tensor]) -> list[Entry]:
-        """One entry per batch, for the step to be taken.
+        """One entry per batch, for the next step.
 
         Raises:
             RuntimeError: a parameter has another shape in the memory that it had.
@@ -215,7 +216,7 @@ class Plan:
         return found
 
     def release(self, params: Sequence[torch.Tensor]) -> None:
-        """Give the state of parameters that are not among these memory of its own again.
+        """Copy the state of all other parameters into memory of its own.
 
         A view would keep the whole vector alive.
         """
@@ -246,10 +247,10 @@ class Plan:
 
 
 def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> set[Any]:
-    """Run the rule on tensors without memory, so that what it refuses is refused before the step.
+    """Run the rule on tensors without memory, so that it raises before the step changes anything.
 
     Args:
-        entries: what the step is to be taken on; those that are alike are tried once.
+        entries: the entries of the step; of several equal ones, one is tried.
         common: shared state.
         known: what this returned before.
 
@@ -277,7 +278,7 @@ def _run_without_memory(entry: Entry, common: dict[str, Any]) -> None:
 
 
 def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
-    """Whether PyTorch can map an entry's rule over a stack: not so if the rule asks for a value."""
+    """Whether PyTorch can map an entry's rule over a stack; it cannot if the rule reads a value."""
     known: dict[Any, bool] = {}
 
     def stackable(entry: Entry) -> bool:
@@ -292,7 +293,9 @@ def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
             try:
                 _run_without_memory(entry._replace(stacked=True, **two), common)
                 known[key] = True
-            except Exception:  # whatever vmap says; one after another it will be right, or say so
+            except (
+                Exception
+            ):  # any error of vmap; without a stack the rule works, or raises its own
                 known[key] = False
         return known[key]
 
@@ -300,7 +303,7 @@ def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
 
 
 def _mapped(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
-    """``function`` of a tensor, or of every one of a slot or of named ones."""
+    """``function`` of a tensor, of every part of a slot, or of every tensor of a dict."""
     if isinstance(value, dict):
         return {name: map_parts(function, item) for name, item in value.items()}
     return map_parts(function, value)
@@ -311,7 +314,7 @@ def _two_without_memory(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _variant(rule: Rule) -> Any:
-    """What of a rule a plan depends on: all but its numbers."""
+    """The properties of a rule that a plan depends on: everything except its numbers."""
     return rule.bare, rule.slots().keys(), rule.groups
 
 
@@ -320,7 +323,7 @@ def _kinds(tensors: Sequence[torch.Tensor]) -> Any:
 
 
 def _overlapping(tensors: Sequence[torch.Tensor]) -> set[int]:
-    """Ids of the tensors that share memory with another, which a step writes one after another."""
+    """Ids of the tensors that share memory with another tensor; a step writes them in turn."""
     plain = [tensor for tensor in tensors if is_plain(tensor) and tensor.numel()]
     plain.sort(key=lambda tensor: tensor.data_ptr())
     found: set[int] = set()

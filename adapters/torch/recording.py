@@ -152,7 +152,7 @@ class TorchRecorder(LoopRecorder):
         return False
 
     def _closed(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        """A closure behind which the gradients are noted."""
+        """A closure that also notes the gradients that it has computed."""
 
         def noted() -> Any:
             if self._before is not None:
@@ -191,7 +191,7 @@ class TorchRecorder(LoopRecorder):
         self._before = self.step, params
 
     def _is_eager(self, chosen: Mapping[str, torch.Tensor]) -> bool:
-        """Whether there is state that was there before the first step."""
+        """Whether the state existed before the first step."""
         try:
             steps = [self.optimizer.state[param].get("step") for param in chosen.values()]
         except (AttributeError, KeyError):
@@ -226,7 +226,7 @@ class TorchRecorder(LoopRecorder):
         )
 
     def _rule(self, group: dict[str, Any], name: str, param: torch.Tensor) -> Rule | None:
-        """What computes the same, if it is known; schedules are taken at the parameter's step."""
+        """The rule that computes the same, if known, with schedules at the parameter's step."""
         if isinstance(self.optimizer, RuleOptimizer):
             taken = int(self.optimizer.state.get(param, {}).get("step", 1))
             own = {id(p): n for n, p in self.optimizer._named(group)}[id(param)]

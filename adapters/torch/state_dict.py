@@ -1,4 +1,4 @@
-"""The state dict of an optimizer: what is saved, and what of another one is let in."""
+"""The state dict of an optimizer: saving it, and checking and loading another one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Group = dict[str, Any]
 
 
 def settled(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
-    """A state dict with numbers in the place of schedules."""
+    """A state dict with the current numbers instead of schedules."""
     for group, packed in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         states = [optimizer.state.get(param, {}) for param in group["params"]]
         taken = max((int(own["step"]) for own in states if "step" in own), default=0)
@@ -88,7 +88,7 @@ def _updated(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
 
 
 def as_mapping(optimizer: RuleOptimizer, what: str, value: Any) -> Mapping[Any, Any]:
-    """What must be a dict in a state dict, if it is one."""
+    """The value, if it is a mapping; raises ValueError otherwise."""
     if not isinstance(value, Mapping):
         raise ValueError(
             f"{optimizer.rule.name}: {what} must be a dict; what is to be loaded has {value!r}"
@@ -97,7 +97,7 @@ def as_mapping(optimizer: RuleOptimizer, what: str, value: Any) -> Mapping[Any, 
 
 
 def _check_form(optimizer: RuleOptimizer, saved: dict[str, Any]) -> None:
-    """Refuse what is not built as the state dict of an optimizer is."""
+    """Refuse a value that does not have the form of an optimizer's state dict."""
     who = optimizer.rule.name
     if not {"state", "param_groups"} <= {*saved}:
         raise ValueError(
@@ -133,7 +133,7 @@ def _check_form(optimizer: RuleOptimizer, saved: dict[str, Any]) -> None:
 
 
 def _matched(optimizer: RuleOptimizer, saved_groups: list[Group]) -> list[Group]:
-    """The saved groups, they and their parameters in the order of the optimizer's own."""
+    """The saved groups, with groups and parameters in the order of the optimizer."""
     if all("param_names" in group for group in (*optimizer.param_groups, *saved_groups)):
         return _matched_by_name(optimizer, saved_groups)
     saved_sizes = [len(group["params"]) for group in saved_groups]
@@ -187,10 +187,10 @@ def _matched_by_name(optimizer: RuleOptimizer, saved_groups: list[Group]) -> lis
 
 
 def _named_by_key(group: Group) -> Group:
-    """A saved group whose names are in the order of its keys, where those are the names.
+    """A saved group with its names in the order of its keys, if the keys are names.
 
-    So they are in ``torch.distributed.checkpoint``, which brings the keys into the order of the
-    optimizer that loads and leaves ``param_names`` in that of the one that was saved.
+    They are in ``torch.distributed.checkpoint``, which sorts the keys as the loading optimizer has
+    them and leaves ``param_names`` as the saved optimizer had them.
     """
     if sorted(map(str, group["params"])) != sorted(group["param_names"]):
         return group
@@ -198,7 +198,7 @@ def _named_by_key(group: Group) -> Group:
 
 
 def _has_other_keys(group: Group) -> bool:
-    """Whether keys are names of another kind than ``param_names``, in an order of their own."""
+    """Whether the keys are names that differ from ``param_names``."""
     return not _by_place(group) and [*group["params"]] != [*group["param_names"]]
 
 
@@ -235,7 +235,7 @@ def _check_group(optimizer: RuleOptimizer, group: Group, saved_group: Group, ste
 
 
 def _is_number(value: Any) -> bool:
-    """Whether this can be shared state."""
+    """Whether a value can be shared state."""
     tensor = isinstance(value, torch.Tensor) and value.ndim == 0 and is_floating(value)
     return tensor and value.layout is torch.strided and math.isfinite(value)
 
@@ -243,7 +243,7 @@ def _is_number(value: Any) -> bool:
 def _check_state(
     optimizer: RuleOptimizer, rule: Rule, name: str, param: torch.Tensor, own: dict[str, Any]
 ) -> None:
-    """Refuse a saved state that is not one of this rule for this parameter."""
+    """Refuse a saved state of another rule or of another parameter."""
     if not is_ours(rule, own):
         return
     try:
@@ -260,7 +260,7 @@ def _check_state(
 
 
 def _scheduled(group: Group, rule: Rule) -> list[str]:
-    """The hyperparameters that a group has a schedule for, or one for a part of."""
+    """The hyperparameters of a group that are schedules, or have a schedule as an element."""
     return [
         name
         for name in rule.hypers
@@ -269,7 +269,7 @@ def _scheduled(group: Group, rule: Rule) -> list[str]:
 
 
 def _copied(value: Any, device: torch.device | str) -> Any:
-    """A copy with its tensors on that device; in what others keep there may be anything."""
+    """A copy with its tensors on a device; entries of other code may have any type."""
 
     def one(part: Any) -> Any:
         if not isinstance(part, torch.Tensor):

@@ -1,7 +1,6 @@
-"""Other people's optimizers for torch in our terms, and how each library lays state out.
+"""Optimizers of torch.optim, torch-optimi and heavyball in our terms, and their states' layouts.
 
-Those of torch.optim, of torch-optimi and of heavyball. This file names rules and hyperparameters:
-it says what they are called elsewhere.
+This file names rules and hyperparameters: it has their names in these libraries.
 """
 
 from __future__ import annotations
@@ -199,7 +198,7 @@ OPTIMI = {
         counts=False,
     ),
 }
-"""Those of torch-optimi, which keeps averages divided by the weight that they have gathered."""
+"""The optimizers of torch-optimi, which keeps averages divided by their weight so far."""
 
 _NOT_OF_OPTIMI = {
     "StableAdamW": "there is no rule here that clips by the RMS of the update, as it does",
@@ -254,7 +253,7 @@ HEAVYBALL = {
         only=_HEAVYBALL_ONLY,
     ),
 }
-"""Those of heavyball, which keeps averages in the same form, in float32."""
+"""The optimizers of heavyball, which keeps averages in the same form, in float32."""
 
 
 class Member(NamedTuple):
@@ -278,12 +277,12 @@ class Member(NamedTuple):
 
     @property
     def about(self) -> About:
-        """What conversions may look at."""
+        """The values that conversions may read."""
         return About(self.group, self.dtype, self.step)
 
 
 class Library:
-    """How a library lays state out: that of torch.optim."""
+    """The layout of a library's state; this class has the layout of torch.optim."""
 
     name = "torch.optim"
     table: Mapping[str, Native] = TORCH
@@ -296,7 +295,7 @@ class Library:
         return dict(state or {})
 
     def count(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> int | None:
-        """How many steps a parameter has taken; ``None`` where nobody counts."""
+        """The steps that a parameter has taken; ``None`` if they are not counted."""
         return int(state["step"]) if "step" in state else None
 
     def closed(
@@ -319,11 +318,11 @@ class Library:
         )
 
     def counted(self, native: Native, step: int) -> dict[str, Any]:
-        """What a group says of the steps that its parameters have taken."""
+        """The entries of a group that count the steps of its parameters."""
         return {}
 
     def check(self, slot: str, found: str, member: Member) -> None:
-        """Refuse a slot of a dtype that the library does not keep it in."""
+        """Refuse a slot whose dtype is not the library's."""
         if found != member.dtype:
             raise CheckpointError(
                 f"slot {slot} of {member.path!r} is {found} in the checkpoint and the parameter "
@@ -332,7 +331,7 @@ class Library:
 
 
 class _Optimi(Library):
-    """That of torch-optimi."""
+    """The layout of torch-optimi."""
 
     name, table, refused, per_group = "optimi", OPTIMI, _NOT_OF_OPTIMI, True
 
@@ -365,7 +364,7 @@ class _Optimi(Library):
 
 
 class _HeavyBall(Library):
-    """That of heavyball."""
+    """The layout of heavyball."""
 
     name, table, refused, per_group = "heavyball", HEAVYBALL, {}, True
 
