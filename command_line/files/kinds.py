@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def kind_of(path: Path) -> Kind:
         found = _kind(path, begin)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return found
+    return replace(found, files=found.files or (path,))
 
 
 def _kind(path: Path, begin: bytes) -> Kind:
@@ -84,21 +84,20 @@ def _kind(path: Path, begin: bytes) -> Kind:
         return _archive(path)
     if begin.lstrip()[:1] == b"{":
         return _json(path)
-    return _by_beginning(path, begin)
+    return _by_beginning(begin)
 
 
-def _by_beginning(path: Path, begin: bytes) -> Kind:
+def _by_beginning(begin: bytes) -> Kind:
     if begin.startswith(PICKLES):
         return Kind(
             "pickle",
             "a pickle, which is never loaded, since that would run what is in it; if torch.save "
             "has written it in its old format, load it where you trust it and save it again",
-            files=(path,),
         )
     for start, words in BEGINNINGS.items():
         if begin.startswith(start):
-            return Kind("other", words, files=(path,))
-    return Kind("unknown", "no file that is known here" if begin else "empty", files=(path,))
+            return Kind("other", words)
+    return Kind("unknown", "no file that is known here" if begin else "empty")
 
 
 def _index(path: Path) -> Kind:
@@ -129,18 +128,17 @@ def _safetensors(path: Path) -> Kind:
                 f"that save was given, whose files have -{texts['set']}- in their names",
                 texts,
                 arrays,
-                (path,),
             )
-        return Kind("samestep", "a checkpoint of samestep", texts, arrays, (path,))
+        return Kind("samestep", "a checkpoint of samestep", texts, arrays)
     if texts.get("format") == OPTAX:
         words = f"the state of a transformation of optax, {texts.get('transformation')}"
-        return Kind("optax", words, texts, arrays, (path,))
+        return Kind("optax", words, texts, arrays)
     if _is_mlx(arrays):
         unsaid = "an optimizer of mlx.optimizers, which does not say its class and its numbers"
         words = f"the state of {texts.get('optimizer', unsaid)}"
-        return Kind("mlx", words, texts, arrays, (path,))
+        return Kind("mlx", words, texts, arrays)
     words = "an ordinary safetensors file, such as of a model's parameters; no optimizer state"
-    return Kind("safetensors", words, texts, arrays, (path,))
+    return Kind("safetensors", words, texts, arrays)
 
 
 def _header(text: bytes) -> tuple[dict[str, str], dict[str, Any]]:
@@ -164,22 +162,22 @@ def _archive(path: Path) -> Kind:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
-        return Kind("unknown", "a damaged zip archive, such as torch.save writes", files=(path,))
+        return Kind("unknown", "a damaged zip archive, such as torch.save writes")
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        return Kind("torch", "a file of torch.save", files=(path,))
+        return Kind("torch", "a file of torch.save")
     if names and all(name.endswith(".npy") for name in names):
-        return Kind("other", "arrays of NumPy (.npz)", files=(path,))
+        return Kind("other", "arrays of NumPy (.npz)")
     if "model.weights.h5" in names:
-        return Kind("other", "a model of Keras", files=(path,))
-    return Kind("other", "a zip archive", files=(path,))
+        return Kind("other", "a model of Keras")
+    return Kind("other", "a zip archive")
 
 
 def _json(path: Path) -> Kind:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        return Kind("unknown", "a text, or a damaged file", files=(path,))
+        return Kind("unknown", "a text, or a damaged file")
     if isinstance(found, dict) and isinstance(found.get("weight_map"), dict):
         words = "the index of ordinary safetensors files, such as of a model's parameters"
-        return Kind("other", words, files=(path,))
-    return Kind("other", "a JSON text", files=(path,))
+        return Kind("other", words)
+    return Kind("other", "a JSON text")
