@@ -2,17 +2,64 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+import samestep.torch
 from samestep.arrays import parts
+from samestep.rule import Rule
 
-__all__ = ["assert_equal", "everything", "gradient", "same", "train"]
+__all__ = [
+    "PEERS",
+    "Model",
+    "assert_close",
+    "assert_equal",
+    "everything",
+    "gradient",
+    "models",
+    "parameters",
+    "peers",
+    "same",
+    "smooth",
+    "train",
+]
 
 Tensors = Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
 Found = dict[tuple[Any, ...], torch.Tensor]
+SHAPES = ((), (3,), (4, 5), (2, 3, 2), (6, 1))
+
+
+def parameters(
+    rule: Rule,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    shapes: Iterable[tuple[int, ...]] = SHAPES,
+) -> list[torch.Tensor]:
+    """Parameters that the rule takes."""
+    noise = torch.Generator().manual_seed(seed)
+    shapes = [shape for shape in shapes if len(shape) >= rule.min_ndim]
+    return [torch.randn(s, generator=noise).to(dtype).requires_grad_() for s in shapes]
+
+
+NATIVE = {name.lower(): native for name, native in vars(torch.optim).items()}
+PEERS = [
+    name
+    for name in samestep.rules.__all__
+    if isinstance(NATIVE.get(name.lower()), type) and "torch" in getattr(samestep, name).dialects
+]
+"""Rules that torch.optim has too."""
+
+
+def peers(name: str, params: Any, others: Any, **hypers: Any) -> tuple[Any, Any]:
+    """Our optimizer and torch.optim's own of that name, with the numbers that torch's takes."""
+    native: Any = NATIVE[name.lower()]
+    known = inspect.signature(native).parameters
+    hypers = {name: value for name, value in hypers.items() if name in known}
+    ours = getattr(samestep.torch, name)(params, like="torch", **hypers)
+    return ours, native(others, **hypers)
 
 
 def gradient(step: int, place: int, param: torch.Tensor) -> torch.Tensor:
@@ -61,6 +108,48 @@ def assert_equal(found: Mapping[Any, torch.Tensor], expected: Mapping[Any, torch
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         assert same(found[key], value), key
+
+
+def assert_close(
+    params: Iterable[torch.Tensor], others: Iterable[torch.Tensor], tolerance: float = 1e-12
+) -> None:
+    """Assert that the values are nearly the same."""
+    for one, other in zip(params, others, strict=True):
+        torch.testing.assert_close(one.detach(), other.detach(), rtol=tolerance, atol=tolerance)
+
+
+def smooth(seed: int, *shape: int) -> torch.Tensor:
+    """Normal numbers in float64."""
+    noise = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=noise, dtype=torch.float64)
+
+
+class Model(torch.nn.Module):
+    """Two layers, from a seed."""
+
+    def __init__(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        noise = torch.Generator().manual_seed(seed)
+        self.inner = torch.nn.Linear(4, 8, dtype=dtype)
+        self.outer = torch.nn.Linear(8, 2, dtype=dtype)
+        for param in self.parameters():
+            param.data = torch.randn(param.shape, generator=noise, dtype=dtype) / 2
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        """Two numbers for each point."""
+        found: torch.Tensor = self.outer(torch.tanh(self.inner(points)))
+        return found
+
+    def loss(self, step: int) -> torch.Tensor:
+        """Of a batch; its scale changes over decades."""
+        points = smooth(step, 16, 4).to(self.inner.weight.dtype)
+        wanted = points[:, :2] * points[:, 2:] * 10.0 ** (step % 3 - 1)
+        return (self(points) - wanted).pow(2).mean()
+
+
+def models(count: int = 2, **options: Any) -> list[Model]:
+    """Several that are alike."""
+    return [Model(**options) for _ in range(count)]
 
 
 def _named(params: Tensors) -> Iterable[tuple[Any, torch.Tensor]]:

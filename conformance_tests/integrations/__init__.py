@@ -17,28 +17,25 @@ from samestep.conformance.peers import Peer, dialects
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
-__all__ = ["OWN_WARNINGS", "agree", "every_rule", "kinds", "pairs", "same"]
+__all__ = ["OWN_WARNINGS", "agree", "kinds", "pairs", "same", "within"]
 
 OWN_WARNINGS = ("ignore", r"error:::samestep\b")
 """Filters: what the tools warn of in themselves is theirs, what samestep causes is an error."""
 
 
-def every_rule() -> dict[str, Rule]:
-    """Every rule with everything on; where it takes no vectors, AdamW has those."""
-    found = {name: typical(registry[name]) for name in rules.__all__}
-    return {
-        name: route((Where(min_ndim=2), rule), AdamW(lr=0.01)) if rule.min_ndim else rule
-        for name, rule in found.items()
-    }
-
-
 def kinds() -> dict[str, Rule]:
-    """One rule for each of what rules need, and a wrapper."""
+    """One rule for each of what rules need, and a wrapper, with everything on.
+
+    Where it takes no vectors, AdamW has those.
+    """
     found: dict[str, Rule] = {}
-    for name, rule in every_rule().items():
+    for name in rules.__all__:
         kind = "wrapper" if issubclass(registry[name], Wrapper) else registry[name].needs
-        found.setdefault(str(kind), rule)
-    return found
+        found.setdefault(str(kind), typical(registry[name]))
+    return {
+        kind: route((Where(min_ndim=2), rule), AdamW(lr=0.01)) if rule.min_ndim else rule
+        for kind, rule in found.items()
+    }
 
 
 def pairs(like: str) -> dict[str, tuple[Rule, Peer]]:
@@ -49,6 +46,14 @@ def pairs(like: str) -> dict[str, tuple[Rule, Peer]]:
     return {
         peer.rule: (registry[peer.rule](like=like, **peer.settings[-1]), peer) for peer in plain
     }
+
+
+def within(pair: tuple[Rule, Peer]) -> float:
+    """How far the two of a pair may be apart after a training, as a part of the farthest move.
+
+    The feedback through a model may enlarge the tolerance of a single trajectory by 100.
+    """
+    return 100 * pair[1].tolerance
 
 
 def agree(

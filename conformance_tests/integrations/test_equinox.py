@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from samestep.conformance.integrations import OWN_WARNINGS, agree, kinds, pairs, same
+from samestep.conformance.integrations import OWN_WARNINGS, agree, kinds, pairs, same, within
 
 jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")
@@ -20,8 +20,6 @@ pytestmark = pytest.mark.filterwarnings(*OWN_WARNINGS)
 
 PAIRS = pairs("optax")
 STEPS = 30
-MANY = 100
-"""By what the feedback through the model may enlarge the tolerance of a single trajectory."""
 
 
 @pytest.fixture(autouse=True)
@@ -56,10 +54,6 @@ class Model(eqx.Module):
 def native(name):
     rule, peer = PAIRS[name]
     return peer.make(optax, rule.hypers)
-
-
-def within(name):
-    return MANY * PAIRS[name][1].tolerance
 
 
 def model():
@@ -107,7 +101,7 @@ def test_a_model_reaches_the_weights_of_optax_with_every_rule_that_optax_has(nam
         pytest.skip("optax's looks for a first axis, which a number does not have")
     ours, state = train(adapter.bind(rule), model())
     theirs, _ = train(native(name), model())
-    agree(weights(ours), weights(theirs), weights(model()), within(name))
+    agree(weights(ours), weights(theirs), weights(model()), within(PAIRS[name]))
     assert jax.tree.structure(ours) == jax.tree.structure(model())
     assert ours.mlp.activation is jax.nn.tanh and ours.nothing is None and ours.times == 2
     assert (ours.counts == jnp.arange(3)).all()
@@ -136,7 +130,7 @@ def test_frozen_layers_are_partitioned_off():
     ours, whole = head(adapter.bind(PAIRS["AdamW"][0]))
     theirs, _ = head(native("AdamW"))
     first = {".head.weight": model().head.weight}
-    agree(weights(ours), weights(theirs), first, within("AdamW"))
+    agree(weights(ours), weights(theirs), first, within(PAIRS["AdamW"]))
     assert same(jax.tree.leaves(arrays(whole.mlp)), jax.tree.leaves(arrays(model().mlp)))
 
 
@@ -164,7 +158,7 @@ def test_an_ensemble_trains_as_its_members():
     for place, key in enumerate(keys):
         alone, _ = train(optimizer, Model(key))
         member = jax.tree.map(lambda leaf, i=place: leaf[i], arrays(ensemble))
-        agree(weights(member), weights(alone), weights(Model(key)), within("AdamW"))
+        agree(weights(member), weights(alone), weights(Model(key)), within(PAIRS["AdamW"]))
 
 
 def test_what_is_no_parameter_is_refused_by_name():

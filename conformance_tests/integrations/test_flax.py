@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 import samestep
-from samestep.conformance.integrations import OWN_WARNINGS, agree, kinds, pairs, same
+from samestep.conformance.integrations import OWN_WARNINGS, agree, kinds, pairs, same, within
 
 jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")
@@ -24,8 +24,6 @@ pytestmark = pytest.mark.filterwarnings(*OWN_WARNINGS)
 
 PAIRS = pairs("optax")
 STEPS = 30
-MANY = 100
-"""By what the feedback through the model may enlarge the tolerance of a single trajectory."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +35,6 @@ def double():
 def native(name):
     rule, peer = PAIRS[name]
     return peer.make(optax, rule.hypers)
-
-
-def within(name):
-    return MANY * PAIRS[name][1].tolerance
 
 
 def batch(step):
@@ -100,7 +94,7 @@ def test_nnx_trains_to_the_weights_of_optax_with_every_rule_that_optax_has(name)
         pytest.skip("the biases are vectors")
     (ours, optimizer), (theirs, _) = train(*begin(adapter.bind(rule))), train(*begin(native(name)))
     first = Model(nnx.Rngs(0))
-    agree(weights(ours), weights(theirs), weights(first), within(name))
+    agree(weights(ours), weights(theirs), weights(first), within(PAIRS[name]))
     kept = [weights(model, nnx.BatchStat) for model in (ours, theirs)]
     for one, other in zip(*(found.values() for found in kept), strict=True):
         numpy.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)  # in float32
@@ -133,7 +127,7 @@ def test_layers_that_are_left_out_have_no_state_and_stay():
         for transformation in (adapter.bind(PAIRS["AdamW"][0]), native("AdamW"))
     )
     first = Model(nnx.Rngs(0))
-    agree(*(weights(model, wrt) for model in (ours, theirs, first)), within("AdamW"))
+    agree(*(weights(model, wrt) for model in (ours, theirs, first)), within(PAIRS["AdamW"]))
     rest = nnx.All(nnx.Param, nnx.Not(nnx.PathContains("last")))
     assert same(weights(ours, rest).values(), weights(first, rest).values())
     assert {*optimizer.opt_state.slots["m"]} == {"last"}
@@ -227,7 +221,7 @@ def test_a_train_state_reaches_the_weights_of_optax_with_every_rule_that_optax_h
         pytest.skip("the biases are vectors")
     ours, theirs = advanced(created(adapter.bind(rule))), advanced(created(native(name)))
     first = created(native(name))
-    agree(*(named(state.params) for state in (ours, theirs, first)), within(name))
+    agree(*(named(state.params) for state in (ours, theirs, first)), within(PAIRS[name]))
     assert int(ours.step) == int(ours.opt_state.step) == STEPS
 
 

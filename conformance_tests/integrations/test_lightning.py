@@ -11,7 +11,7 @@ import functools
 import pytest
 
 import samestep
-from samestep.conformance.integrations import OWN_WARNINGS, agree, every_rule, pairs, same
+from samestep.conformance.integrations import OWN_WARNINGS, agree, kinds, pairs, same, within
 
 torch = pytest.importorskip("torch")
 lightning = pytest.importorskip("lightning")
@@ -22,13 +22,11 @@ pytestmark = pytest.mark.filterwarnings(*OWN_WARNINGS)
 
 PAIRS = pairs("torch")
 BATCHES, EPOCHS = 6, 4
-MANY = 100
-"""By what the feedback through the model may enlarge the tolerance of a single trajectory."""
 ROUTED = samestep.route(
     (samestep.Where(min_ndim=2), samestep.Muon(lr=0.02, weight_decay=0.1)),
     samestep.Prodigy(lr=0.5, weight_decay=0.1),
 )
-RULES = {**every_rule(), "route": ROUTED}
+RULES = {**kinds(), "route": ROUTED}
 
 
 @pytest.fixture(autouse=True)
@@ -139,16 +137,12 @@ def native(name):
     return lambda named: peer.make([param for _, param in named], rule.hypers)
 
 
-def within(name):
-    return MANY * PAIRS[name][1].tolerance
-
-
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_rule_that_torch_has_trains_to_the_weights_of_torch(name, tmp_path):
     ours, theirs = (
         fit(tmp_path, Model(make)).weights() for make in (bound(PAIRS[name][0]), native(name))
     )
-    agree(ours, theirs, Model(native(name)).weights(), within(name))
+    agree(ours, theirs, Model(native(name)).weights(), within(PAIRS[name]))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +165,7 @@ def test_clipped_and_accumulated_gradients_train_to_the_weights_of_torch(name, o
             (native(name), {}),
         )
     )
-    agree(ours, theirs, Model(native(name)).weights(), within(name))
+    agree(ours, theirs, Model(native(name)).weights(), within(PAIRS[name]))
     assert not same(theirs.values(), plain.values())
 
 
@@ -180,7 +174,7 @@ def test_manual_optimization_trains_to_the_weights_of_torch(name, tmp_path):
     ours, theirs = (
         fit(tmp_path, ByHand(make)).weights() for make in (bound(PAIRS[name][0]), native(name))
     )
-    agree(ours, theirs, Model(native(name)).weights(), within(name))
+    agree(ours, theirs, Model(native(name)).weights(), within(PAIRS[name]))
 
 
 KINDS = {
@@ -269,4 +263,4 @@ def test_fabric_trains_to_the_weights_of_torch(name, tmp_path):
         return module.weights()
 
     ours, theirs = train(bound(PAIRS[name][0])), train(native(name))
-    agree(ours, theirs, Model(native(name)).weights(), within(name))
+    agree(ours, theirs, Model(native(name)).weights(), within(PAIRS[name]))

@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 import samestep
-from samestep.conformance.integrations import OWN_WARNINGS, every_rule, same
+from samestep.conformance.integrations import OWN_WARNINGS, kinds, same
 
 jax = pytest.importorskip("jax")
 ocp = pytest.importorskip("orbax.checkpoint")
@@ -28,10 +28,10 @@ SHAPES = {"embed": (6, 4), "block.w": (4, 5), "block.b": (4,), "scale": ()}
 
 
 def rules():
-    """Every rule; state in a dtype of its own; a route that has shared state."""
+    """A rule of every kind; state in a dtype of its own; a route that has shared state."""
     matrices = samestep.Where(min_ndim=2)
     return {
-        **every_rule(),
+        **kinds(),
         "narrow": samestep.AdamW(weight_decay=0.1, state_dtype={"m": "bfloat16"}),
         "route": samestep.route((matrices, samestep.Muon()), samestep.Prodigy(lr=0.5)),
     }

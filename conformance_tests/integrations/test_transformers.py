@@ -10,7 +10,7 @@ import functools
 import pytest
 
 import samestep
-from samestep.conformance.integrations import OWN_WARNINGS, agree, every_rule, kinds, pairs, same
+from samestep.conformance.integrations import OWN_WARNINGS, agree, kinds, pairs, same, within
 from samestep.schedules import CosineDecay
 
 torch = pytest.importorskip("torch")
@@ -22,13 +22,11 @@ pytestmark = pytest.mark.filterwarnings(*OWN_WARNINGS)
 
 PAIRS = pairs("torch")
 STEPS = 12
-MANY = 100
-"""By what the feedback through the model may enlarge the tolerance of a single trajectory."""
 ROUTED = samestep.route(
     (samestep.Where(path="*.h.*", min_ndim=2), samestep.Muon(lr=0.02, weight_decay=0.1)),
     samestep.Prodigy(lr=0.5, weight_decay=0.1),
 )
-RULES = {**every_rule(), "route": ROUTED}
+RULES = {**kinds(), "route": ROUTED}
 
 
 @pytest.fixture(autouse=True)
@@ -75,10 +73,6 @@ def native(name):
     return lambda named: peer.make([param for _, param in named], rule.hypers)
 
 
-def within(name):
-    return MANY * PAIRS[name][1].tolerance
-
-
 def arguments(folder, **options):
     given = {"max_steps": STEPS, "per_device_train_batch_size": 4, "save_strategy": "no", **options}
     return transformers.TrainingArguments(
@@ -103,7 +97,7 @@ def test_the_trainer_reaches_the_weights_of_torch_with_every_rule_that_torch_has
     ours, theirs = (
         weights(trained(tmp_path, make).model) for make in (bound(PAIRS[name][0]), native(name))
     )
-    agree(ours, theirs, weights(model()), within(name))
+    agree(ours, theirs, weights(model()), within(PAIRS[name]))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +108,7 @@ def test_the_trainer_reaches_the_weights_of_torch_with_every_rule_that_torch_has
 def test_accumulation_and_clipping_are_those_of_torch(options, tmp_path):
     make = bound(PAIRS["SGD"][0]), native("SGD")
     ours, theirs = (weights(trained(tmp_path, one, **options).model) for one in make)
-    agree(ours, theirs, weights(model()), within("SGD"))
+    agree(ours, theirs, weights(model()), within(PAIRS["SGD"]))
     assert not same(theirs.values(), weights(trained(tmp_path, make[1]).model).values())
 
 
@@ -133,7 +127,7 @@ def test_the_trainer_makes_our_class_as_it_makes_its_own(tmp_path):
         trainer.train()
     assert type(ours.optimizer.optimizer) is adapter.AdamW
     assert [group["weight_decay"] for group in ours.optimizer.param_groups] == [0.1, 0.0]
-    agree(weights(ours.model), weights(theirs.model), weights(model()), within("AdamW"))
+    agree(weights(ours.model), weights(theirs.model), weights(model()), within(PAIRS["AdamW"]))
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -192,7 +186,7 @@ def test_accelerate_reaches_the_weights_of_torch(name):
     ours, theirs = (
         weights(accelerated(make, falling)[0]) for make in (bound(PAIRS[name][0]), native(name))
     )
-    agree(ours, theirs, weights(model()), within(name))
+    agree(ours, theirs, weights(model()), within(PAIRS[name]))
 
 
 SCHEDULED = samestep.AdamW(lr=CosineDecay(0.01, 20), weight_decay=0.1)

@@ -6,17 +6,16 @@ takes it from there.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import samestep
+from samestep.conformance.harness.parametrized import each_rule
+from samestep.conformance.harness.resuming import asked_for, in_a_new_process
 from samestep.conformance.harness.settings import all_rules, typical
 from samestep.schedules import CosineDecay
 
@@ -34,7 +33,7 @@ WAYS = ("samestep", "recipe")
 class Net(nn.Module):
     """Layers in a list and in a dict, some of them frozen."""
 
-    def __init__(self, seed: int, dtype: Any = mx.float32) -> None:
+    def __init__(self, seed, dtype=mx.float32):
         super().__init__()
         mx.random.seed(seed)
         self.blocks = [nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4)), nn.Linear(4, 3)]
@@ -52,9 +51,9 @@ class Training:
     compiled: bool = False
     change: Callable[[Training, int], None] = lambda run, step: None
 
-    def train(self, steps: Iterable[int]) -> Training:
+    def train(self, steps):
         """Steps with gradients that change sign and scale."""
-        update: Any = self.optimizer.update
+        update = self.optimizer.update
         if self.compiled:
             state = [self.model.state, self.optimizer.state]
             update = mx.compile(
@@ -67,23 +66,23 @@ class Training:
         return self
 
 
-def gradients(model: Any, step: int) -> Any:
+def gradients(model, step):
     keys = iter(mx.random.split(mx.random.key(step), 99))
 
-    def one(param: Any) -> Any:
+    def one(param):
         scale = 10.0 ** mx.random.randint(-3, 2, param.shape, key=next(keys))
         return (mx.random.normal(param.shape, key=next(keys)) * scale).astype(param.dtype)
 
     return utils.tree_map(one, model.trainable_parameters())
 
 
-def everything(run: Training) -> dict[str, Any]:
+def everything(run):
     """Parameters and state by path."""
     trees = {"params": run.model.parameters(), "state": run.optimizer.state}
     return dict(utils.tree_flatten(utils.tree_map(lambda array: array, trees)))
 
 
-def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def differing(one, other):
     """Paths of what is not the same to the last bit."""
     assert one.keys() == other.keys()
     return [
@@ -93,20 +92,20 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     ]
 
 
-def plain(rule: Any, dtype: Any = mx.float32, **options: Any) -> Callable[[int], Training]:
+def plain(rule, dtype=mx.float32, **options):
     return lambda seed: Training(Net(seed, dtype), adapter.bind(rule, **options))
 
 
-def whole(rule: Any) -> Callable[[int], Training]:
+def whole(rule):
     """The whole step in mx.compile, which has captured the state."""
     return lambda seed: Training(Net(seed), adapter.bind(rule), compiled=True)
 
 
-def rate_by_hand(seed: int, compiled: bool = False) -> Training:
+def rate_by_hand(seed, compiled=False):
     """A learning rate that is set to a number in mid-course; another one at the beginning."""
     run = Training(Net(seed), adapter.bind(adamw(lr=0.02 if seed else 0.01)), compiled)
 
-    def change(run: Training, step: int) -> None:
+    def change(run, step):
         if step == 3:
             run.optimizer.learning_rate = BY_HAND
 
@@ -114,7 +113,7 @@ def rate_by_hand(seed: int, compiled: bool = False) -> Training:
     return run
 
 
-def thawed(seed: int) -> Training:
+def thawed(seed):
     """A layer that joins before the file and one that joins after it."""
     run = Training(Net(seed), adapter.bind(samestep.Adan(weight_decay=0.1)))
     run.model.blocks[0].freeze()
@@ -122,7 +121,7 @@ def thawed(seed: int) -> Training:
     if seed:
         run.model.blocks[0].unfreeze()
 
-    def change(run: Training, step: int) -> None:
+    def change(run, step):
         if step == 4:
             run.model.blocks[0].unfreeze()
         if step == HALF + 3:
@@ -132,18 +131,18 @@ def thawed(seed: int) -> Training:
     return run
 
 
-def adamw(**values: Any) -> Any:
+def adamw(**values):
     return samestep.AdamW(**{"lr": 0.01, "weight_decay": 0.1, **values})
 
 
-def taken(rule: Any) -> Any:
+def taken(rule):
     """The rule for the parameters that it takes, AdamW for the others."""
     where = samestep.Where(min_ndim=rule.min_ndim)
     return samestep.route((where, rule), adamw()) if rule.min_ndim else rule
 
 
 ROUTED = samestep.route((samestep.Where(min_ndim=2), samestep.Muon()), samestep.Prodigy(lr=0.5))
-TRAININGS: dict[str, Callable[[int], Training]] = {
+TRAININGS = {
     **{cls.__name__: plain(taken(typical(cls)), execution="reference") for cls in all_rules()},
     "route": plain(ROUTED, execution="packed"),
     "grouped": plain(adamw(groups=[(samestep.Where(ndim=1), {"lr": 0.5})]), execution="packed"),
@@ -160,7 +159,12 @@ TRAININGS: dict[str, Callable[[int], Training]] = {
 }
 
 
-def save(way: str, path: Path, run: Training) -> None:
+each_training = pytest.mark.parametrize(
+    "name", [*each_rule(), *(name for name in TRAININGS if name not in samestep.rules.__all__)]
+)
+
+
+def save(way, path, run):
     if way == "samestep":
         samestep.save(path / "state.safetensors", run.optimizer, run.model)
         return
@@ -169,7 +173,7 @@ def save(way: str, path: Path, run: Training) -> None:
     mx.save_safetensors(str(path / "optimizer.safetensors"), state)
 
 
-def load(way: str, path: Path, run: Training) -> None:
+def load(way, path, run):
     if way == "samestep":
         samestep.load(path / "state.safetensors", run.optimizer, run.model)
         return
@@ -178,53 +182,48 @@ def load(way: str, path: Path, run: Training) -> None:
     run.optimizer.state = utils.tree_unflatten(list(state.items()))
 
 
-def resume(folder: Path) -> None:
-    """What the new process does: load, go on, and write down where it ends."""
-    for place, (name, made) in enumerate(TRAININGS.items()):
-        for way in WAYS:
-            path, run = folder / f"{place}-{way}", made(1)
-            load(way, path, run)
-            if name.startswith("rate by hand") and way == "recipe":
-                run.optimizer.learning_rate = BY_HAND  # which the state has in float32
-            mx.save_safetensors(str(path / "loaded.safetensors"), everything(run))
-            run.train(range(HALF, STEPS))
-            mx.save_safetensors(str(path / "end.safetensors"), everything(run))
+def resume(folder):
+    """What the new process does: load, go on, and write down where each training ends."""
+    for path in folder.iterdir():
+        name, way = path.name.split("-")
+        run = TRAININGS[name](1)
+        load(way, path, run)
+        if name.startswith("rate by hand") and way == "recipe":
+            run.optimizer.learning_rate = BY_HAND  # which the state has in float32
+        mx.save_safetensors(str(path / "loaded.safetensors"), everything(run))
+        run.train(range(HALF, STEPS))
+        mx.save_safetensors(str(path / "end.safetensors"), everything(run))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(request, tmp_path_factory):
     """Every training halfway, in both ways, and what another process has made of it."""
     found = tmp_path_factory.mktemp("resuming")
-    for place, made in enumerate(TRAININGS.values()):
-        run = made(0).train(range(HALF))
+    for name in asked_for(request):
+        run = TRAININGS[name](0).train(range(HALF))
         for way in WAYS:
-            (found / f"{place}-{way}").mkdir()
-            save(way, found / f"{place}-{way}", run)
-    rules = "from samestep.conformance.harness.settings import load_rules; load_rules(); "
-    code = f"from pathlib import Path; from {__name__} import resume; resume(Path({str(found)!r}))"
-    done = subprocess.run(
-        [sys.executable, "-c", rules + code], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+            (found / f"{name}-{way}").mkdir()
+            save(way, found / f"{name}-{way}", run)
+    in_a_new_process(__name__, f"resume(Path({str(found)!r}))")
     return found
 
 
-@pytest.mark.parametrize("name", TRAININGS)
-def test_a_new_process_goes_on_exactly(name: str, folder: Path) -> None:
+@each_training
+def test_a_new_process_goes_on_exactly(name, folder):
     """What is loaded is what was saved, and seven steps later it is what it would have been."""
     run = TRAININGS[name](0).train(range(HALF))
     half = everything(run)
     end = everything(run.train(range(HALF, STEPS)))
     assert differing(half, {key: end[key] for key in half})
     for way in WAYS:
-        path = folder / f"{[*TRAININGS].index(name)}-{way}"
+        path = folder / f"{name}-{way}"
         loaded = mx.load(str(path / "loaded.safetensors"))
         assert differing(loaded, half) == [], way
         assert differing(mx.load(str(path / "end.safetensors")), end) == [], way
 
 
-@pytest.mark.parametrize("name", TRAININGS)
-def test_without_the_state_it_goes_elsewhere(name: str) -> None:
+@each_training
+def test_without_the_state_it_goes_elsewhere(name):
     """With the parameters, the count and the learning rate; or the test above could not fail."""
     run, other = TRAININGS[name](0).train(range(HALF)), TRAININGS[name](1)
     other.model.update(run.model.parameters())
@@ -238,8 +237,8 @@ def test_without_the_state_it_goes_elsewhere(name: str) -> None:
 
 
 def test_a_learning_rate_set_to_a_number_is_rounded_in_the_state_and_not_in_a_file(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     run = rate_by_hand(0).train(range(HALF))
     others = {way: rate_by_hand(1) for way in WAYS}
     for way, other in others.items():
@@ -251,19 +250,19 @@ def test_a_learning_rate_set_to_a_number_is_rounded_in_the_state_and_not_in_a_fi
     assert others["recipe"].optimizer.lr == rounded
 
 
-def test_a_compiled_step_goes_on_with_a_state_that_is_loaded_into_it(tmp_path: Path) -> None:
+def test_a_compiled_step_goes_on_with_a_state_that_is_loaded_into_it(tmp_path):
     """It has captured the state, which is therefore changed in place."""
     run = whole(adamw())(0)
     state = [run.model.state, run.optimizer.state]
     traced = []
 
-    def update(grads: Any) -> None:
+    def update(grads):
         traced.append(1)
         run.optimizer.update(run.model, grads)
 
     step = mx.compile(update, state, state)
 
-    def train(steps: Iterable[int]) -> dict[str, Any]:
+    def train(steps):
         for t in steps:
             step(gradients(run.model, t))
             mx.eval(state)
@@ -279,7 +278,7 @@ def test_a_compiled_step_goes_on_with_a_state_that_is_loaded_into_it(tmp_path: P
     assert len(traced) <= 2
 
 
-def test_a_file_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
     run = plain(adamw())(0).train(range(3))
     save("samestep", tmp_path, run)
     for other, words in (

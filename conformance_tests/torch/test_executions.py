@@ -1,14 +1,11 @@
-"""Executions in PyTorch: what is gathered, compiled and kept, and how much memory a step takes."""
+"""Executions in PyTorch: what is gathered and kept, and how much memory a step takes."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import gc
 import io
 import logging
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -24,111 +21,40 @@ from samestep.execution import EXECUTIONS
 
 torch = pytest.importorskip("torch")
 adapter = pytest.importorskip("samestep.torch")
-
-from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402  (torch is there)
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-
-from samestep.torch import kernels  # noqa: E402
-
-SHAPES = [(), (1,), (3, 2), (4, 5), (0, 3), (40_000,), (300, 1000), (7,)]
-FAST = ["packed", "compiled"]
-ELEMENT = each_rule(lambda rule: rule.needs == "element")
-OTHERS = each_rule(lambda rule: rule.needs != "element")
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """The graphs that were given to the compiler; what is run is the graph itself."""
-    graphs = []
-
-    def compile_graph(graph, arrays, dynamic_shapes):
-        graphs.append(graph)
-        return graph
-
-    monkeypatch.setattr(kernels, "standalone_compile", compile_graph)
-    monkeypatch.setattr(kernels, "_kernels", {})
-    return graphs
+from samestep.conformance.harness.torch_executions import (  # noqa: E402  (torch is there)
+    FAST,
+    both,
+    close,
+    equal,
+    give_gradients,
+    parameters,
+    stepped,
+    train,
+    values,
+)
 
 
-def parameters(shapes=SHAPES, dtype=torch.float32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
-
-
-def give_gradients(params, seed):
-    generator = torch.Generator().manual_seed(seed)
-    for param in params:
-        grad = torch.randn(param.shape, generator=generator, dtype=torch.float64)
-        param.grad = grad.to(param.dtype)
-
-
-def train(optimizer, params, steps=4, first=0):
-    for step in range(first, first + steps):
-        give_gradients(params, step)
-        optimizer.step()
-
-
-def values(params, optimizer):
-    kept = [
-        part
-        for param in params
-        for value in optimizer.state[param].values()
-        for part in (value if isinstance(value, tuple) else (value,))
-    ]
-    return [tensor.clone() for tensor in (*params, *kept)]
-
-
-def equal(some, others):
-    return len(some) == len(others) and all(map(torch.equal, some, others))
-
-
-def close(some, others, tolerance=2e-6):
-    for one, other in zip(some, others, strict=True):
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
-    return True
-
-
-@pytest.mark.parametrize("name", ELEMENT)
+@pytest.mark.parametrize("name", each_rule(lambda rule: rule.needs == "element"))
 def test_packs_and_pieces_change_no_bit(name):
     """Square roots apart, which PyTorch rounds otherwise at another place of a vector."""
-    results = []
-    for execution in ("reference", "packed"):
-        params = parameters(dtype=torch.float64)
-        optimizer = adapter.bind(typical(getattr(samestep, name)), params, execution=execution)
-        train(optimizer, params)
-        results.append(values(params, optimizer))
-    assert close(*results, tolerance=1e-14)
-    if "sqrt" not in operations(typical(getattr(samestep, name))):
-        assert equal(*results)
+    rule = typical(getattr(samestep, name))
+    run = lambda chosen: stepped(rule, parameters(dtype=torch.float64), chosen)  # noqa: E731
+    assert close(*both("packed", run), tolerance=1e-14)
+    if "sqrt" not in operations(rule):
+        assert equal(*both("packed", run))
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", each_rule(lambda rule: rule.needs != "element"))
 def test_parameters_of_one_shape_are_stacked(name):
     """Rules that look beyond their element: one call for each shape, with the same results."""
+    rule = typical(getattr(samestep, name))
     shapes = [(4, 5), (3, 2), (6, 3), (2, 3, 4)] * 3 + [(64, 2)]
-    results = []
-    for execution in ("reference", "packed"):
-        params = parameters(shapes, dtype=torch.float64)
-        optimizer = adapter.bind(typical(getattr(samestep, name)), params, execution=execution)
-        train(optimizer, params, 12)
-        results.append(values(params, optimizer))
-    stacked = [len(batch.places) for batch in optimizer._plan.batches]
-    assert stacked == [3, 3, 3, 3, 1]
+    made = lambda: parameters(shapes, dtype=torch.float64)  # noqa: E731
+    results = both("packed", lambda chosen: stepped(rule, made(), chosen, 12))
     assert close(*results, tolerance=1e-11)
-
-
-@pytest.mark.parametrize("name", ["LAMB", "Muon", "Prodigy"])
-def test_stacks_are_compiled(name, counted):
-    """Once for any shape, if the rule does not look at it; once per shape if it does."""
-    shapes = [(4, 5), (6, 3), (2, 40)]
-    results = []
-    for execution in ("reference", "compiled"):
-        params = parameters(shapes * 2)
-        optimizer = adapter.bind(typical(getattr(samestep, name)), params, execution=execution)
-        train(optimizer, params, 4)
-        results.append(values(params, optimizer))
-    assert len(counted) == {"LAMB": 1, "Muon": len(shapes), "Prodigy": 2}[name]
-    assert close(*results, tolerance=1e-5)
+    optimizer = adapter.bind(rule, params := made(), execution="packed")
+    train(optimizer, params, 1)
+    assert [len(batch.places) for batch in optimizer._plan.batches] == [3, 3, 3, 3, 1]
 
 
 class Asking(samestep.Rule, register=False):
@@ -142,26 +68,38 @@ class Asking(samestep.Rule, register=False):
 
 
 def test_a_rule_that_asks_for_a_value_is_not_stacked():
-    results = []
-    for execution in ("reference", "packed"):
-        params = parameters([(4, 5)] * 3)
-        optimizer = adapter.bind(Asking(), params, execution=execution)
-        train(optimizer, params)
-        results.append(values(params, optimizer))
+    made = lambda: parameters([(4, 5)] * 3)  # noqa: E731
+    assert equal(*both("packed", lambda chosen: stepped(Asking(), made(), chosen)))
+    optimizer = adapter.bind(Asking(), params := made(), execution="packed")
+    train(optimizer, params, 1)
     assert len(optimizer._plan.batches) == 3
-    assert equal(*results)
+
+
+def of_several_dtypes():
+    dtypes = (torch.float32, torch.bfloat16, torch.float64)
+    return [tensor for dtype in dtypes for tensor in parameters([(3, 2), (5,)], dtype)]
+
+
+ADAMW = samestep.AdamW(lr=0.1, weight_decay=0.1)
+CASES = {
+    "elements": (ADAMW, parameters),
+    "a slot of one number": (samestep.NAdam(), parameters),
+    "norms": (samestep.LAMB(), parameters),
+    "a number behind a vector": (ADAMW, lambda: parameters([(3,), ()])),
+    "a number before a vector": (ADAMW, lambda: parameters([(), (3,)])),
+    "numbers alone": (ADAMW, lambda: parameters([(), ()])),
+    "a number between vectors": (ADAMW, lambda: parameters([(2,), (), (3,)])),
+    "several dtypes": (ADAMW, of_several_dtypes),
+}
 
 
 @pytest.mark.parametrize("execution", FAST)
-def test_an_execution_computes_what_the_reference_does(execution):
-    for rule in (samestep.AdamW(weight_decay=0.1), samestep.NAdam(), samestep.LAMB()):
-        results = []
-        for chosen in ("reference", execution):
-            params = parameters()
-            optimizer = adapter.bind(rule, params, execution=chosen)
-            train(optimizer, params)
-            results.append(values(params, optimizer))
-        assert close(*results)
+@pytest.mark.parametrize("case", CASES)
+def test_an_execution_computes_what_the_reference_does(case, execution):
+    rule, made = CASES[case]
+    results = both(execution, lambda chosen: stepped(rule, made(), chosen))
+    assert close(*results, tolerance=1e-2 if case == "several dtypes" else 2e-6)
+    assert [one.dtype for one in results[0]] == [other.dtype for other in results[1]]
 
 
 @pytest.mark.parametrize("execution", FAST)
@@ -184,39 +122,6 @@ def test_parameters_of_any_layout_are_written(execution):
         results.append([param.clone() for param in params])
     assert close(*results)
     assert not torch.equal(results[0][0], torch.arange(12.0).reshape(3, 4).t())
-
-
-@pytest.mark.parametrize("execution", FAST)
-@pytest.mark.parametrize("shapes", [[(3,), ()], [(), (3,)], [(), ()], [(2,), (), (3,)]])
-def test_numbers_may_stand_before_vectors_and_behind_them(shapes, execution):
-    results = []
-    for chosen in ("reference", execution):
-        params = parameters(shapes)
-        optimizer = adapter.AdamW(params, lr=0.1, execution=chosen)
-        train(optimizer, params)
-        results.append(values(params, optimizer))
-    assert close(*results)
-
-
-@pytest.mark.parametrize("execution", FAST)
-def test_dtypes_are_grouped(execution):
-    results = []
-    for chosen in ("reference", execution):
-        params = [
-            tensor
-            for dtype in (torch.float32, torch.bfloat16, torch.float64)
-            for tensor in parameters([(3, 2), (5,)], dtype)
-        ]
-        optimizer = adapter.AdamW(params, lr=0.1, execution=chosen)
-        train(optimizer, params)
-        results.append(values(params, optimizer))
-        assert {param.dtype for param in params} == {
-            value.dtype
-            for param in params
-            for n, value in optimizer.state[param].items()
-            if n != "step"
-        }
-    assert close(*results, tolerance=1e-2)
 
 
 @pytest.mark.parametrize("execution", FAST)
@@ -377,134 +282,6 @@ def test_small_parameters_are_one_vector_and_large_ones_are_none():
     assert optimizer._plan is first
 
 
-@pytest.mark.parametrize("count", [3, 300])
-def test_one_kernel_serves_any_number_of_tensors(counted, count):
-    params = parameters([(3, 2), (1,), (40_000,)] * (count // 3))
-    optimizer = adapter.AdamW(params, execution="compiled")
-    train(optimizer, params, 3)
-    assert len(counted) == 1
-    optimizer.add_param_group({"params": parameters([(9,)]), "lr": 0.3, "weight_decay": 0.0})
-    optimizer.param_groups[0].update(lr=0.5, betas=(0.5, 0.6), weight_decay=0.3)
-    train(optimizer, [p for group in optimizer.param_groups for p in group["params"]], 3)
-    assert len(counted) == 1
-
-
-class Operations(TorchDispatchMode):
-    """How many operations PyTorch was asked for, views apart."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += not function.is_view
-        return function(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("execution", FAST)
-@pytest.mark.parametrize("name", ["AdamW", "LAMB", "Muon"])
-def test_a_step_takes_as_many_operations_for_many_tensors_as_for_few(counted, name, execution):
-    taken = []
-    for count in (2, 60):
-        params = parameters([(8, 4), (3, 5)] * count)
-        optimizer = getattr(adapter, name)(params, execution=execution)
-        train(optimizer, params, 2)
-        with Operations() as operations:
-            optimizer.step()
-        taken.append(operations.count)
-    one_by_one = getattr(adapter, name)(params, execution="reference")
-    with Operations() as operations:
-        one_by_one.step()
-    assert taken[0] == taken[1] < operations.count / 10
-
-
-@pytest.mark.parametrize("name", ["AdamW", "LAMB"])
-def test_kernels_are_called_once_per_pack(name, monkeypatch):
-    calls = []
-
-    def compile_graph(graph, arrays, dynamic_shapes):
-        return lambda *given: calls.append(len(given)) or graph(*given)
-
-    monkeypatch.setattr(kernels, "standalone_compile", compile_graph)
-    monkeypatch.setattr(kernels, "_kernels", {})
-    params = parameters([(32, 32)] * 100 + [(40_000,)])
-    optimizer = getattr(adapter, name)(params, execution="compiled")
-    train(optimizer, params, 2)
-    calls.clear()
-    train(optimizer, params, 1)
-    assert len(calls) == 2
-
-
-def test_a_kernel_asks_for_no_value_on_the_host(counted, monkeypatch):
-    """A step between two others moves nothing from a device to the host."""
-    params = parameters([(3, 2), (5,), (40_000,)])
-    optimizer = adapter.AdamW(params, execution="compiled")
-    train(optimizer, params, 2)
-    give_gradients(params, 2)
-
-    def refuse(tensor, *args):
-        raise AssertionError("a value was asked for")
-
-    for name in ("item", "__bool__", "__float__", "__int__", "numpy"):
-        monkeypatch.setattr(torch.Tensor, name, refuse)
-    optimizer.step()
-
-
-class NothingRead(TorchDispatchMode):
-    """No value of a tensor may be asked for, as while a CUDA graph is captured."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        assert function is not torch.ops.aten._local_scalar_dense.default
-        return function(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("execution", ["reference", *FAST])
-@pytest.mark.parametrize("name", each_rule())
-def test_a_capturable_step_reads_nothing(name, execution, counted):
-    """Counts, learning rate and coefficients are tensors, and the numbers are the same."""
-    results = []
-    for capturable in (False, True):
-        params = parameters([(4, 5), (6, 3), (4, 5)])
-        rule = typical(getattr(samestep, name))
-        optimizer = adapter.bind(rule, params, execution=execution, capturable=capturable)
-        train(optimizer, params, 2)
-        give_gradients(params, 2)
-        with NothingRead() if capturable else contextlib.nullcontext():
-            optimizer.step()
-        train(optimizer, params, 3, first=3)
-        results.append(values(params, optimizer))
-    assert close(*results, tolerance=2e-5)
-    assert [int(optimizer.state[param]["step"]) for param in params] == [6, 6, 6]
-
-
-def test_a_captured_step_counts_on():
-    """What a graph would replay depends on tensors only: the count, and a learning rate given so.
-
-    The graph is recorded with make_fx, as CUDA records kernels.
-    """
-    plain, params = parameters([(4, 5), (6, 3)]), parameters([(4, 5), (6, 3)])
-    reference = adapter.AdamW(plain, lr=0.1, capturable=True)
-    optimizer = adapter.AdamW(params, lr=0.1, capturable=True)
-    for one, own in ((reference, plain), (optimizer, params)):
-        train(one, own, 1)
-    give_gradients(params, 1)
-    grads = [param.grad for param in params]
-
-    def step():
-        optimizer.step()
-        return ()
-
-    graph = make_fx(step)()
-    train(reference, plain, 1, first=1)
-    for first in (2, 3):
-        give_gradients(plain, first)
-        reference.step()
-        for grad, param in zip(grads, plain, strict=True):
-            grad.copy_(param.grad)
-        graph()
-    assert close(values(params, optimizer), values(plain, reference))
-
-
 def peak_of(function):
     """Bytes of resident memory that a call adds at its peak."""
     pages = Path("/proc/self/statm")
@@ -547,37 +324,6 @@ def test_auto_says_once_what_it_chose(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "AdamW: execution='auto' is 'packed' here: 340,035 elements, fewer than 1,000,000, are "
         "not worth compiling for"
-    ]
-
-
-def test_auto_compiles_for_large_models_where_there_is_a_compiler(monkeypatch):
-    monkeypatch.setattr(kernels, "MANY", 100)
-    assert kernels.chosen(parameters())[0] == "compiled"
-
-    def no_compiler():
-        raise RuntimeError("no C++ compiler")
-
-    monkeypatch.setattr(kernels, "get_cpp_compiler", no_compiler)
-    execution, reason = kernels.chosen(parameters())
-    assert execution == "packed" and "no C++ compiler" in reason
-
-
-def test_a_compiler_that_fails_is_said_once_and_done_without(monkeypatch, caplog):
-    def fail(graph, arrays, dynamic_shapes):
-        raise KeyError("buf1")
-
-    monkeypatch.setattr(kernels, "standalone_compile", fail)
-    monkeypatch.setattr(kernels, "_kernels", {})
-    results = []
-    for execution in ("reference", "compiled"):
-        params = parameters([(3, 2), (40_000,)])
-        optimizer = adapter.AdamW(params, lr=0.1, execution=execution)
-        train(optimizer, params)
-        results.append(values(params, optimizer))
-    assert close(*results)
-    said = [record.getMessage() for record in caplog.records if record.name == "samestep"]
-    assert said == [
-        "AdamW: the compiler failed, and the rule is executed without it: KeyError: 'buf1'"
     ]
 
 
@@ -676,22 +422,3 @@ def test_state_does_not_grow_when_parameters_are_frozen_one_by_one():
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
     assert len(file.getvalue()) < 200_000
-
-
-def test_auto_chooses_inside_torch_compile_as_it_does_outside():
-    params = parameters([(3, 2)])
-    optimizer = adapter.AdamW(params, lr=0.1)
-    give_gradients(params, 0)
-    before = params[0].clone()
-    torch.compile(optimizer.step, backend="eager")()
-    assert not torch.equal(params[0], before) and optimizer._resolved == "packed"
-
-
-def test_importing_the_adapter_imports_no_compiler():
-    code = "import sys, samestep.torch; print('torch._inductor.compile_fx' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    plain = "import sys, torch; print('torch._inductor.compile_fx' in sys.modules)"
-    alone = subprocess.run(
-        [sys.executable, "-c", plain], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == alone.stdout

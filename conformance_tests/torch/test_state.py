@@ -92,9 +92,12 @@ def test_saving_is_deterministic_and_loading_saves_the_same(rule_class):
     params, optimizer = trained(typical(rule_class))
     saved = optimizer.state_dict()
     assert str(saved) == str(optimizer.state_dict())
-    loaded = bound(typical(rule_class), clone(params))
+    loaded = bound(typical(rule_class), copies := clone(params))
     loaded.load_state_dict(saved)
     assert str(loaded.state_dict()) == str(saved)
+    before = everything(optimizer, params)
+    train(loaded, copies, range(3, 5))  # in memory of its own
+    assert_equal(everything(optimizer, params), before)
 
 
 def test_parameters_in_another_order_are_put_right_by_name(rule_class):
@@ -126,18 +129,12 @@ def by_parameter(optimizer, params):
     return {key: v for key, v in everything(optimizer, params).items() if key[1] != "group"}
 
 
-def test_without_names_another_order_is_refused_where_shapes_tell():
-    params, first = trained(names=False)
+@pytest.mark.parametrize("saved_names", [False, True])
+def test_without_names_another_order_is_refused_where_shapes_tell(saved_names):
+    params, first = trained(names=saved_names)
     other = clone(params, "bacd")
     second = bound(samestep.AdamW(), other, names=False)
     train(second, other, range(1))
-    refuses(second, other, first.state_dict(), "AdamW", "'0'", "(3, 2)", "(2, 4)")
-
-
-def test_names_on_one_side_do_not_put_another_order_right():
-    params, first = trained()
-    other = clone(params, "bacd")
-    second = bound(samestep.AdamW(), other, names=False)
     refuses(second, other, first.state_dict(), "AdamW", "'0'", "(3, 2)", "(2, 4)")
 
 
@@ -174,30 +171,43 @@ def test_names_that_are_not_unique_load_in_the_same_order_only():
     refuses(second, copies, first.state_dict(), "AdamW", "b, w, w, v", "different from each other")
 
 
-@pytest.mark.parametrize("damage", ["last slot", "last step", "last group", "no groups", "foreign"])
+DAMAGES = {
+    "last slot": (
+        lambda saved: saved["state"][3].update(v=torch.zeros(7)),
+        "'d'",
+        "slot v",
+        "(7,)",
+    ),
+    "last step": (lambda saved: saved["state"][3].update(step=torch.tensor([1, 2])), "'d'", "step"),
+    "a slot too few": (lambda saved: saved["state"][1].pop("v"), "'b'"),
+    "no step": (lambda saved: saved["state"][1].pop("step"), "'b'"),
+    "last group": (lambda saved: saved["param_groups"][0].pop("numerator"), "numerator"),
+    "a bad value": (lambda saved: saved["param_groups"][0].update(lr=-1.0), "lr=-1.0"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_loading_is_all_or_nothing(damage):
     """What is wrong comes last, after all else has been read."""
     params, optimizer = trained(samestep.Prodigy())
     saved = copy.deepcopy(optimizer.state_dict())
-    words = {
-        "last slot": ("'d'", "slot v", "(7,)", "(3, 2)"),
-        "last step": ("'d'", "step"),
-        "last group": ("numerator",),
-        "no groups": ("param_groups",),
-        "foreign": ("another optimizer's",),
-    }[damage]
-    if damage == "last slot":
-        saved["state"][3]["v"] = torch.zeros(7)
-    elif damage == "last step":
-        saved["state"][3]["step"] = torch.tensor([1, 2])
-    elif damage == "last group":
-        del saved["param_groups"][0]["numerator"]
-    elif damage == "no groups":
-        saved = {"model": saved}
-    else:
-        saved = torch.optim.AdamW(params.items()).state_dict()
+    change, *words = DAMAGES[damage]
+    change(saved)
     train(optimizer, params, range(3, 5))
     refuses(optimizer, params, saved, "Prodigy", *words)
+
+
+def test_a_state_of_another_optimizer_is_refused():
+    params, optimizer = trained(samestep.Prodigy())
+    _, lion = trained(samestep.Lion())
+    own = optimizer.state_dict()
+    theirs = torch.optim.AdamW(params.items()).state_dict()
+    for saved, word in (
+        ({"model": own}, "param_groups"),
+        (theirs, "another optimizer's"),
+        (lion.state_dict(), "Prodigy"),
+    ):
+        refuses(optimizer, params, saved, "Prodigy", word)
 
 
 def test_a_state_that_cannot_be_copied_is_not_half_loaded():

@@ -1,0 +1,62 @@
+"""Gradients pass through steps, to parameters and to every number of a rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from samestep.conformance.harness.settings import typical
+
+jax = pytest.importorskip("jax")
+optax = pytest.importorskip("optax")
+adapter = pytest.importorskip("samestep.jax")
+jnp = jax.numpy
+from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is there)
+    KINDS,
+    scaled,
+    stepper,
+    tree,
+)
+
+
+@pytest.mark.parametrize("kind", ["factored", "matrix", "wrapper", "route"])
+def test_gradients_pass_through_ten_steps(kind, wide):
+    """Of the loss after training, in the first parameters and in all hyperparameters at once."""
+    _differentiated(KINDS[kind])
+
+
+@pytest.mark.thorough
+@pytest.mark.only(where=lambda rule: rule.continuous)
+def test_gradients_pass_through_ten_steps_of_every_rule(rule_class):
+    """But where a tiny change of the gradient makes no tiny change of a step."""
+    with jax.enable_x64(True):
+        _differentiated(typical(rule_class))
+
+
+def _differentiated(rule):
+    params, targets, way = (tree(rule, seed) for seed in range(3))
+
+    def loss(params):
+        apart = jax.tree.map(lambda p, c: jnp.sum(jnp.cosh(p - c)), params, targets)
+        return sum(jax.tree.leaves(apart))
+
+    @jax.jit
+    @jax.value_and_grad
+    def trained(at):
+        step = stepper(adapter.bind(scaled(rule, at["scale"])))
+        start = jax.tree.map(lambda p, w: p + at["along"] * w, params, way)
+        carry = start, adapter.bind(scaled(rule, at["scale"])).init(start)
+        (end, _), _ = jax.lax.scan(
+            lambda carry, _: (step(*carry, jax.grad(loss)(carry[0])), None), carry, length=10
+        )
+        return loss(end)
+
+    here = {"scale": 0.9, "along": 0.1}
+    value, slopes = trained(here)
+    assert jnp.isfinite(value)
+    for name in here:
+        apart = 1e-5
+        up, down = (trained({**here, name: here[name] + d})[0] for d in (apart, -apart))
+        expected = (up - down) / (2 * apart)
+        assert abs(expected) > 1e-6
+        np.testing.assert_allclose(slopes[name], expected, rtol=2e-6)

@@ -1,0 +1,156 @@
+"""Parameters and states spread over eight devices, which a process of its own is started for."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import samestep
+from samestep.conformance.harness.resuming import in_a_new_process
+
+jax = pytest.importorskip("jax")
+optax = pytest.importorskip("optax")
+adapter = pytest.importorskip("samestep.jax")
+jnp = jax.numpy
+from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is there)
+    KINDS,
+    close,
+    same,
+    stepper,
+)
+
+SHAPES = {"layer": {"w": (16, 8), "b": (8,)}, "out": (8, 16)}
+
+
+def large(rule, seed, dtype=None):
+    random = np.random.default_rng(seed)
+    values = jax.tree.map(
+        lambda shape: jnp.asarray(random.standard_normal(shape), dtype),
+        SHAPES,
+        is_leaf=lambda node: isinstance(node, tuple),
+    )
+    return values if not rule.min_ndim else {"out": values["out"]}
+
+
+def mesh(kind):
+    return jax.make_mesh((8,), ("x",), axis_types=(kind,))
+
+
+def sharded_by_the_compiler(folder):
+    spread = jax.sharding.NamedSharding(mesh(jax.sharding.AxisType.Auto), jax.P("x"))
+    for rule in KINDS.values():
+        optimizer, plain = adapter.bind(rule), large(rule, 0)
+        params = jax.device_put(plain, spread)
+        state, own = optimizer.init(params), optimizer.init(plain)
+        step = jax.jit(stepper(optimizer))
+        for t in range(2):
+            for slot in state.slots.values():
+                kept = jax.tree.leaves(slot, is_leaf=lambda node: node is None)
+                for leaf, param in zip(kept, jax.tree.leaves(params), strict=False):
+                    if leaf is not None and leaf.shape == param.shape:
+                        assert leaf.sharding.is_equivalent_to(spread, leaf.ndim), (rule, leaf)
+            for leaf in jax.tree.leaves(params):
+                shard = leaf.addressable_shards[3].data
+                assert shard.shape == (leaf.shape[0] // 8, *leaf.shape[1:]), rule
+            grads = large(rule, 1 + t)
+            plain, own = step(plain, own, grads)
+            params, state = step(params, state, jax.device_put(grads, spread))
+            close((params, state), (plain, own))
+        updates = jax.jit(optimizer.update)(params, state, params)[0]
+        assert all(u.sharding.is_equivalent_to(spread, u.ndim) for u in jax.tree.leaves(updates))
+
+
+def sharded_in_types(folder):
+    """What optax asks of its own in ``sharding_test``: types are the same, step by step."""
+    explicit = mesh(jax.sharding.AxisType.Explicit)
+    with jax.set_mesh(explicit):
+        sharding = jax.sharding.NamedSharding(explicit, jax.P(None, "x"))
+        for rule in KINDS.values():
+            params = jnp.ones((2, 8, 4), jnp.float16, out_sharding=sharding)
+            optimizer = adapter.bind(rule)
+            state, compiled = optimizer.init(params), jax.jit(optimizer.init)(params)
+            steps = [
+                f(params, state, params) for f in (optimizer.update, jax.jit(optimizer.update))
+            ]
+            first = jax.tree.map(jax.typeof, state)
+            assert jax.tree.map(jax.typeof, compiled) == first, rule
+            for updates, after in steps:
+                assert jax.tree.map(jax.typeof, after) == first, rule
+                assert jax.typeof(updates) == jax.typeof(params), rule
+
+
+def saved_and_loaded(folder):
+    """Saved from eight devices and loaded onto them, spread otherwise, and onto one."""
+    auto = mesh(jax.sharding.AxisType.Auto)
+    rows, everywhere = (jax.sharding.NamedSharding(auto, jax.P(*axes)) for axes in ("x", ""))
+    narrow = samestep.AdamW(lr=0.01, weight_decay=0.1, state_dtype="float32")
+    rules = {kind: (KINDS[kind], jnp.float32) for kind in ("factored", "tree", "route")}
+    for name, (rule, dtype) in {**rules, "narrow": (narrow, jnp.bfloat16)}.items():
+        optimizer = adapter.bind(rule)
+        step = jax.jit(stepper(optimizer), donate_argnums=(0, 1))
+
+        def trained(run, steps, rule=rule, dtype=dtype, step=step):
+            for t in steps:
+                run = step(*run, jax.device_put(large(rule, 100 + t, dtype), rows))
+            return run
+
+        params = jax.device_put(large(rule, 0, dtype), rows)
+        run = trained((params, optimizer.init(params)), range(6))
+        path = folder / f"{name}.safetensors"
+        samestep.save(path, optimizer, *run)
+        half = jax.tree.map(np.array, run)
+        wheres = {
+            place: samestep.load(path, optimizer, jax.device_put(large(rule, 1, dtype), place))
+            for place in (rows, everywhere, jax.devices()[0])
+        }
+        for place, (there, state) in wheres.items():
+            same(jax.tree.map(np.array, (there, state)), half)
+            wanted = jax.device_put(jnp.zeros(8), place).sharding
+            for param in jax.tree.leaves(there):
+                assert param.sharding.is_equivalent_to(wanted, param.ndim), (name, place, param)
+            for leaf in jax.tree.leaves(state.slots):
+                full = leaf.shape in {param.shape for param in jax.tree.leaves(there)}
+                alike = leaf.sharding.is_equivalent_to(wanted, leaf.ndim)
+                assert alike or not full, (name, place, leaf.sharding)
+        end = jax.tree.map(np.array, trained(run, range(6, 12)))
+        same(trained(wheres[rows], range(6, 12)), end)
+
+
+WHAT = {
+    each.__name__: each for each in (sharded_by_the_compiler, sharded_in_types, saved_and_loaded)
+}
+
+
+def all_on_eight_devices(folder: Path) -> None:
+    """What the process does: everything, and a file of what has failed."""
+    for name, function in WHAT.items():
+        try:
+            function(folder)
+            said = ""
+        except Exception:
+            said = traceback.format_exc()
+        (folder / f"{name}.txt").write_text(said, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What has failed on eight devices, of which one processor is made; little is optimized."""
+    folder = tmp_path_factory.mktemp("sharding")
+    in_a_new_process(
+        __name__,
+        f"all_on_eight_devices(Path({str(folder)!r}))",
+        XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
+        JAX_PLATFORMS="cpu",
+        JAX_ENABLE_X64="1",
+        JAX_DISABLE_MOST_OPTIMIZATIONS="1",
+    )
+    return {name: (folder / f"{name}.txt").read_text(encoding="utf-8") for name in WHAT}
+
+
+@pytest.mark.parametrize("name", WHAT)
+def test_steps_and_files_keep_the_shardings_of_parameters(name, said):
+    assert said[name] == ""

@@ -1,0 +1,12 @@
+"""Fixtures for the tests of the adapter for torch."""
+
+import pytest
+
+
+@pytest.fixture
+def exact():
+    """torch.optim counts steps, and keeps its products of betas, in the default dtype."""
+    torch = pytest.importorskip("torch")
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

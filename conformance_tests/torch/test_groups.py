@@ -1,0 +1,126 @@
+"""Parameter groups with numbers of their own."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import pytest
+
+import samestep
+from samestep.conformance.harness import classes
+from samestep.conformance.harness.classes import build
+from samestep.conformance.harness.parametrized import each_rule
+
+torch = pytest.importorskip("torch")
+adapter = pytest.importorskip("samestep.torch")
+from samestep.conformance.harness.torch_training import (  # noqa: E402  (torch is there)
+    parameters,
+    train,
+)
+
+made = partial(classes.made, adapter)
+
+
+RULES = each_rule()
+
+
+@pytest.mark.parametrize("name", each_rule(lambda rule: not rule.reduces))
+def test_groups_step_as_separate_optimizers_do(name):
+    rule = build(name)
+    other = {"lr": rule.hypers["lr"] / 3, "weight_decay": 0.3}
+    if "betas" in rule.hypers:
+        other["betas"] = tuple(beta / 2 for beta in rule.hypers["betas"])
+    numbers = [other, {}, {"lr": 0.0}]
+    groups = [parameters(rule, seed) for seed in range(3)]
+    given = [
+        {"params": own, **own_numbers} for own, own_numbers in zip(groups, numbers, strict=True)
+    ]
+    joint = made(rule, [*given, {"params": []}])
+    train(joint, [param for own in groups for param in own], range(5))
+    for place, (own, changed) in enumerate(zip(groups, numbers, strict=True)):
+        alone = parameters(rule, place)
+        train(
+            adapter.bind(rule.replace(**changed), alone), alone, range(5), offset=place * len(own)
+        )
+        assert all(map(torch.equal, own, alone))
+    assert [group["weight_decay"] for group in joint.param_groups] == [0.3, 0.1, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_group_that_is_added_takes_the_defaults_and_starts_at_its_own_first_step(name):
+    rule = build(name)
+    a, b, c = parameters(rule, 1), parameters(rule, 2), parameters(rule, 2)
+    optimizer = made(rule, a)
+    train(optimizer, a, range(3))
+    optimizer.add_param_group({"params": b})
+    assert {n: optimizer.param_groups[1][n] for n in rule.hypers} == rule.hypers
+    train(optimizer, [*a, *b], range(3, 6))
+    assert {int(optimizer.state[p]["step"]) for p in b} == {3}
+    if not rule.reduces:
+        alone = made(rule, c)
+        train(alone, c, range(3, 6), offset=len(a))
+        assert all(torch.equal(x, y) for x, y in zip(b, c, strict=True))
+    for name_, first in [(n, optimizer.param_groups[0][n]) for n in rule.shared()]:
+        assert torch.equal(first, optimizer.param_groups[1][name_])
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("bad", [{"lr": -1.0}, {"weight_decay": float("nan")}, {"decay": "none"}])
+def test_a_group_with_a_bad_value_is_refused_and_not_added(name, bad):
+    rule = build(name)
+    optimizer = made(rule, parameters(rule))
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}="):
+        optimizer.add_param_group({"params": parameters(rule, 1), **bad})
+    assert len(optimizer.param_groups) == 1
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}="):
+        made(rule, [{"params": parameters(rule)}, {"params": parameters(rule, 1), **bad}])
+
+
+@pytest.mark.parametrize("name", each_rule(lambda rule: rule.reduces))
+def test_sums_run_over_all_groups(name):
+    rule = build(name)
+    a, b = parameters(rule, 1), parameters(rule, 1)
+    whole = made(rule, a)
+    split = made(rule, [{"params": b[:2]}, {"params": []}, {"params": b[2:]}])
+    train(whole, a, range(30))
+    train(split, b, range(30))
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    for (n, item), group in itertools.product(rule.shared().items(), split.param_groups):
+        assert torch.equal(group[n], whole.param_groups[0][n])
+        assert float(group[n]) != rule.first_value(item) or n == "skipped"
+
+
+def test_a_parameter_without_a_name_keeps_its_place_when_a_group_is_added():
+    """Predicates go by it, so it may not change."""
+    first, second = torch.ones(2), torch.ones(2)
+    rule = samestep.SGD(lr=0.1, groups=[(lambda p: p.path == "0", {"lr": 1.0})])
+    optimizer = adapter.bind(rule, [first])
+    for step in range(2):
+        first.grad, second.grad = torch.ones(2), torch.ones(2)
+        optimizer.step()
+        if step == 0:
+            optimizer.add_param_group({"params": [second]})
+    assert first.tolist() == [-1.0, -1.0]
+    torch.testing.assert_close(second, torch.full((2,), 0.9))
+
+
+def test_a_number_that_is_one_for_all_cannot_differ_between_groups():
+    a, b = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    rule = samestep.ClipGlobalNorm(samestep.SGD(lr=1.0), max_norm=1.0)
+    with pytest.raises(
+        ValueError, match=r"group 1 has max_norm=0.1, group 0 1.0; it must be the same"
+    ):
+        adapter.bind(rule, [{"params": [a]}, {"params": [b], "max_norm": 0.1}])
+    opt = adapter.bind(rule, [{"params": [a]}, {"params": [b]}])
+    a.grad, b.grad = torch.ones(2), torch.ones(2)
+    opt.step()
+    before = a.detach().clone(), b.detach().clone()
+    opt.param_groups[1]["max_norm"] = 0.1
+    with pytest.raises(ValueError, match="max_norm"):
+        opt.step()
+    assert torch.equal(a, before[0]) and torch.equal(b, before[1])
+    for group in opt.param_groups:
+        group["max_norm"] = 0.1
+    opt.step()
+    assert float((a.detach() - before[0]).norm()) == pytest.approx(0.1 / 2**0.5)

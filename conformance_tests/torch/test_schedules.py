@@ -1,0 +1,261 @@
+"""Schedulers of torch, schedules, and a learning rate that is a tensor."""
+
+from __future__ import annotations
+
+import copy
+import io
+from functools import partial
+
+import pytest
+
+import samestep
+from samestep.conformance.harness import classes
+from samestep.conformance.harness.classes import build
+from samestep.conformance.harness.parametrized import each_rule
+from samestep.conformance.harness.settings import is_own, settings
+
+torch = pytest.importorskip("torch")
+adapter = pytest.importorskip("samestep.torch")
+from torch.optim import lr_scheduler, swa_utils  # noqa: E402  (torch is there)
+from torch.testing._internal.common_optimizers import OptimizerInfo  # noqa: E402
+
+from samestep.conformance.harness.torch_training import (  # noqa: E402  (torch is there)
+    PEERS,
+    Model,
+    assert_close,
+    models,
+    parameters,
+    peers,
+    train,
+)
+
+made = partial(classes.made, adapter)
+
+
+@pytest.mark.only(where=is_own)
+def test_every_input_goes_the_right_direction_under_schedulers(rule_class):
+    """With the default lr, which for a rule from outside of the package need not suit this loss."""
+    (scheduled,) = OptimizerInfo(None, optim_inputs_func=None).scheduler_inputs
+    for place, (label, rule) in enumerate(settings(rule_class).items()):
+        noise = torch.Generator().manual_seed(0)
+        stride = 1 + place % 2  # every other one is not contiguous
+        weight = torch.nn.Parameter(torch.randn(10, 5, stride, generator=noise)[..., 0])
+        bias = torch.nn.Parameter(torch.randn(10, stride, generator=noise)[..., 0])
+        point = torch.randn(5, generator=noise)
+        optimizer = made(rule, [weight, bias][: 3 - max(1, rule.min_ndim)])
+        schedulers = [make(optimizer) for make in scheduled]
+
+        def closure(weight=weight, bias=bias, point=point, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (weight.mv(point) + bias).pow(2).sum()
+            loss.backward()
+            return loss
+
+        losses = []
+        for _ in range(20):
+            losses.append(float(optimizer.step(closure).detach()))
+            for scheduler in schedulers:
+                plateau = isinstance(scheduler, lr_scheduler.ReduceLROnPlateau)
+                scheduler.step(*losses[-1:] if plateau else [])
+        assert (losses[-1] > losses[0]) == rule.hypers["maximize"], label
+
+
+@pytest.mark.parametrize("name", each_rule())
+def test_a_learning_rate_may_be_a_tensor_of_one_element(name):
+    """Of any number of dimensions; where a rule is given, of none."""
+    rule = build(name)
+    wraps = isinstance(rule, samestep.Wrapper)
+    for dimensions in range(1 if wraps else 3):
+        numbers, tensors = parameters(rule), parameters(rule)
+        lr = torch.full((1,) * dimensions, 0.5, dtype=torch.float64)
+        number = made(rule.replace(lr=0.5), numbers)
+        tensor = made(rule.replace(lr=lr), tensors) if wraps else made(rule, tensors, lr=lr)
+        for step, value in enumerate((0.5, 0.5, 0.25, 0.0)):
+            tensor.param_groups[0]["lr"].fill_(value)
+            number.param_groups[0]["lr"] = value
+            train(number, numbers, [step])
+            train(tensor, tensors, [step])
+            assert all(map(torch.equal, numbers, tensors))
+
+
+HALVES = {"base_lr": 0.01, "max_lr": 0.1}
+
+
+SCHEDULERS = {
+    "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler(
+        [lr_scheduler.ConstantLR(o, 0.1, 5), lr_scheduler.ExponentialLR(o, 0.9)]
+    ),
+    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o, 0.3, 10),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 12, 1e-4),
+    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5, 2),
+    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, **HALVES, step_size_up=4),
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 0.9),
+    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + step)),
+    "LinearLR": lambda o: lr_scheduler.LinearLR(o, total_iters=12),
+    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [3, 9], 0.3),
+    "MultiplicativeLR": lambda o: lr_scheduler.MultiplicativeLR(o, lambda step: 0.9),
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=40, three_phase=True),
+    "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o, 25, 2.0),
+    "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, factor=0.5, patience=1),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.LinearLR(o, 0.1, total_iters=5), lr_scheduler.StepLR(o, 4, 0.5)], [5]
+    ),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 4, 0.3),
+    "SWALR": lambda o: swa_utils.SWALR(o, 1e-3, anneal_epochs=7),
+}
+
+
+CYCLES = ("CyclicLR", "OneCycleLR")
+"""Schedulers of momentum or betas too."""
+
+
+def test_there_is_a_test_of_every_scheduler():
+    classes = [*vars(lr_scheduler).values(), *vars(swa_utils).values()]
+    there = {
+        one.__name__
+        for one in classes
+        if isinstance(one, type) and issubclass(one, lr_scheduler.LRScheduler)
+    }
+    assert {name for name in there if not name.startswith("_")} - {"LRScheduler"} == {*SCHEDULERS}
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+@pytest.mark.parametrize("name, hypers", [("AdamW", {}), ("SGD", {"momentum": 0.9})])
+def test_a_scheduler_does_with_ours_what_it_does_with_torchs(name, hypers, kind):
+    ours, theirs = models()
+    optimizers = peers(
+        name,
+        [{"params": ours.inner.parameters()}, {"params": ours.outer.parameters(), "lr": 0.02}],
+        [{"params": theirs.inner.parameters()}, {"params": theirs.outer.parameters(), "lr": 0.02}],
+        lr=0.05,
+        weight_decay=0.1,
+        **hypers,
+    )
+    schedulers = [SCHEDULERS[kind](optimizer) for optimizer in optimizers]
+    seen = {"lr": set(), "cycled": set()}
+    for step in range(40):
+        for model, optimizer, scheduler in zip((ours, theirs), optimizers, schedulers, strict=True):
+            optimizer.zero_grad()
+            loss = model.loss(step)
+            loss.backward()
+            optimizer.step()
+            if step == 20:  # as after an interruption
+                scheduler.load_state_dict(copy.deepcopy(scheduler.state_dict()))
+                optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            plateau = isinstance(scheduler, lr_scheduler.ReduceLROnPlateau)
+            if step < 39:
+                scheduler.step(*([loss.item()] if plateau else []))
+        groups = [optimizer.param_groups for optimizer in optimizers]
+        for one, other in zip(*groups, strict=True):
+            assert one["lr"] == other["lr"] and one.get("betas") == other.get("betas")
+            assert one.get("momentum") == other.get("momentum")
+            seen["lr"].add(one["lr"])
+            seen["cycled"].add((one.get("betas"), one.get("momentum")))
+    assert_close(ours.parameters(), theirs.parameters(), 1e-10)
+    assert len(seen["lr"]) > 2 and (len(seen["cycled"]) > 1) == (kind in CYCLES)
+
+
+@pytest.mark.parametrize("kind", sorted({*SCHEDULERS} - {*CYCLES, "ReduceLROnPlateau"}))
+@pytest.mark.parametrize("schedule", [samestep.schedules.CosineDecay(0.1, 9), lambda step: 0.1])
+def test_a_scheduler_of_a_schedule_is_refused(kind, schedule):
+    """Those that bring rates of their own take its place, as they do with a number."""
+    model = Model()
+    optimizer = adapter.AdamW(
+        [{"params": model.inner.parameters(), "lr": 0.1}, {"params": model.outer.parameters()}],
+        lr=schedule,
+    )
+    before = str(optimizer.param_groups)
+    with pytest.raises(TypeError) as refusal:
+        SCHEDULERS[kind](optimizer)
+    words = f"AdamW: lr of group 1 is {schedule!r}, a schedule of its own; a torch.optim.lr_sched"
+    assert str(refusal.value).startswith(words) and "a number" in str(refusal.value)
+    if kind != "SWALR":  # adds its own to the groups first
+        assert str(optimizer.param_groups) == before
+    assert "step" not in vars(optimizer)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_cycle_does_with_ours_what_it_does_with_torchs(name, exact):
+    """Learning rate, and momentum or the first beta where there is one."""
+    ours, theirs = models()
+    weights = [[p for p in model.parameters() if p.ndim > 1] for model in (ours, theirs)]
+    optimizers = peers(name, *weights, lr=0.01)
+    cycled = {"betas", "momentum"} & {*optimizers[1].defaults}
+    schedulers = [
+        lr_scheduler.OneCycleLR(o, 0.05, total_steps=31, cycle_momentum=bool(cycled))
+        for o in optimizers
+    ]
+    for step in range(30):
+        for model, optimizer, scheduler in zip((ours, theirs), optimizers, schedulers, strict=True):
+            optimizer.zero_grad()
+            model.loss(step).backward()
+            optimizer.step()
+            scheduler.step()
+    assert_close(*weights, 1e-11)
+
+
+@pytest.mark.parametrize("name", each_rule())
+def test_a_scheduler_changes_the_step_as_setting_the_values_by_hand_does(name):
+    rule = build(name, lr=0.1)
+    cycled = next((n for n in ("betas", "momentum") if n in rule.hypers), None)
+    peer = torch.optim.SGD([torch.ones(1)], lr=0.1, momentum=0.9)
+    params, copies = parameters(rule), parameters(rule)
+    optimizer, manual = made(rule, params), made(rule, copies)
+    schedulers = [
+        lr_scheduler.OneCycleLR(o, 0.2, total_steps=7, cycle_momentum=cycled is not None)
+        for o in (optimizer, peer)
+    ]
+    for t in range(6):
+        lr, first = peer.param_groups[0]["lr"], peer.param_groups[0]["momentum"]
+        manual.param_groups[0]["lr"] = lr
+        if cycled:
+            rest = rule.hypers["betas"][1:] if cycled == "betas" else ()
+            manual.param_groups[0][cycled] = (first, *rest) if cycled == "betas" else first
+        train(optimizer, params, [t])
+        train(manual, copies, [t])
+        assert all(map(torch.equal, params, copies)), t
+        peer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+        assert peer.param_groups[0]["lr"] != lr
+
+
+@pytest.mark.parametrize("name", each_rule())
+def test_schedules_are_called_with_the_steps_taken_so_far(name):
+    rule = build(name)
+    betas = rule.hypers.get("betas", ())
+    scheduled = {"lr": lambda step: 0.5 / (1 + step)}
+    if betas:
+        scheduled["betas"] = (lambda step: betas[0] / (1 + step), *betas[1:])
+    a, b = parameters(rule), parameters(rule)
+    optimizer, manual = made(rule.replace(**scheduled), a), made(rule, b)
+    for t in range(4):
+        step = rule.steps_inside(t) if isinstance(rule, samestep.Wrapper) else t
+        manual.param_groups[0]["lr"] = 0.5 / (1 + step)
+        if betas:
+            manual.param_groups[0]["betas"] = (betas[0] / (1 + step), *betas[1:])
+        train(optimizer, a, [t])
+        train(manual, b, [t])
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True)), t
+
+
+def test_a_state_holds_the_number_of_a_schedule_and_the_schedule_stays():
+    def optimizer(params):
+        betas = (lambda step: 0.9 / (step + 1), 0.999)
+        return adapter.AdamW(params, lr=lambda step: 0.1 * 0.5**step, betas=betas)
+
+    params = parameters(samestep.AdamW())
+    first = optimizer(params)
+    train(first, params, range(3))
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    assert saved["param_groups"][0]["lr"] == 0.1 * 0.5**2
+    assert saved["param_groups"][0]["betas"] == (0.9 / 3, 0.999)
+    copies = [param.detach().clone() for param in params]
+    second = optimizer(copies)
+    second.load_state_dict(saved)
+    train(first, params, range(3, 6))
+    train(second, copies, range(3, 6))
+    assert all(map(torch.equal, params, copies))

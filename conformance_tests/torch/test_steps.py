@@ -1,0 +1,260 @@
+"""What a step computes and where it writes, as torch's own tests of optimizers ask for it.
+
+The expected values are those of the rule itself, stepped by ``rule.update`` on tensors: an adapter
+adds no arithmetic, so everything is equal to the last bit.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+import samestep
+from samestep.arrays import parts
+from samestep.conformance.harness import classes
+from samestep.conformance.harness.classes import build
+from samestep.conformance.harness.parametrized import each_rule
+from samestep.conformance.harness.settings import typical
+
+torch = pytest.importorskip("torch")
+adapter = pytest.importorskip("samestep.torch")
+from samestep.conformance.harness.torch_training import (  # noqa: E402  (torch is there)
+    assert_equal,
+    everything,
+    gradient,
+    parameters,
+    same,
+    train,
+)
+
+made = partial(classes.made, adapter)
+
+
+RULES = each_rule()
+
+
+def kept_in(rule, slot, dtype):
+    """The dtype of a slot of a parameter of that dtype; coefficients are never narrow."""
+    coefficient = rule.slots()[slot].init.dtype == "compute"
+    return samestep.step.compute_dtype(torch, dtype) if coefficient else dtype
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_a_class_writes_what_the_rule_computes_into_the_same_tensors(name, precision):
+    rule, dtype = build(name), precision
+    params = parameters(rule, dtype=dtype)
+    optimizer = made(rule, params)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    expected = [p.detach().clone() for p in params]
+    state, places = rule.init(expected), [p.data_ptr() for p in params]
+    for t in range(6):
+        grads = [gradient(t, i, p) for i, p in enumerate(params)]
+        for param, grad in zip(params, grads, strict=True):
+            param.grad = grad
+        kept = [grad.clone() for grad in grads]
+        optimizer.step()
+        expected, state = rule.update(kept, expected, state)
+        for i, param in enumerate(params):
+            assert param.grad is grads[i] and torch.equal(grads[i], kept[i])
+            assert same(param, expected[i]) and param.dtype == dtype, (t, i)
+            for slot in rule.slots():
+                pairs = zip(
+                    parts(optimizer.state[param][slot]), parts(state.slots[slot][i]), strict=True
+                )
+                stored = kept_in(rule, slot, dtype)
+                assert all(same(a, b) and a.dtype == stored for a, b in pairs), (t, i, slot)
+            assert int(optimizer.state[param]["step"]) == t + 1
+    assert [p.data_ptr() for p in params] == places and all(p.is_leaf for p in params)
+    assert all(same(optimizer.param_groups[0][n], v) for n, v in state.shared.items())
+
+
+def test_a_step_without_gradients_or_with_zeros_changes_nothing(rule_class):
+    rule = typical(
+        rule_class, **({} if issubclass(rule_class, samestep.Wrapper) else {"weight_decay": 0.0})
+    )
+    if isinstance(rule, samestep.Wrapper):
+        rule = rule_class(samestep.AdamW(weight_decay=0.0))
+    params = parameters(rule)
+    kept = [param.detach().clone() for param in params]
+    optimizer = made(rule, params)
+    optimizer.step()
+    assert all(map(torch.equal, params, kept)) and not optimizer.state
+    for _ in range(3):
+        for param in params:
+            param.grad = torch.zeros_like(param)
+        optimizer.step()
+    assert all(map(torch.equal, params, kept))
+    assert all(len(state) > 0 for state in optimizer.state.values())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_parameter_without_gradient_keeps_its_value_its_state_and_its_step_count(name):
+    rule = build(name)
+    shape = (2, 3)
+    a, b, c = (torch.ones(shape, requires_grad=True) for _ in range(3))
+    optimizer, alone = made(rule, [a, b]), made(rule, [c])
+    for t in range(8):
+        skipped = t in (0, 1, 4)
+        a.grad, b.grad = gradient(t, 0, a), None if skipped else gradient(t, 1, b)
+        before = everything(optimizer, [b])
+        optimizer.step()
+        if skipped:
+            after = {k: v for k, v in everything(optimizer, [b]).items() if "group" not in k}
+            assert_equal(after, {k: v for k, v in before.items() if "group" not in k})
+        elif not rule.reduces:
+            c.grad = gradient(t, 1, c)
+            alone.step()
+            assert torch.equal(b, c)
+    assert (int(optimizer.state[a]["step"]), int(optimizer.state[b]["step"])) == (8, 5)
+
+
+def test_the_default_dtype_has_no_say(rule_class):
+    rule = typical(rule_class)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        params = parameters(rule, dtype=torch.float32)
+        torch.set_default_dtype(dtype)
+        try:
+            optimizer = made(rule, params)
+            train(optimizer, params, range(4))
+        finally:
+            torch.set_default_dtype(torch.float32)
+        results.append(everything(optimizer, params))
+    assert_equal(*results)
+
+
+@pytest.mark.parametrize("moved", [torch.float64, torch.bfloat16, torch.float32])
+def test_a_model_may_change_its_dtype_and_state_does_not(rule_class, moved):
+    """Parameters stay the same objects; the state is as it was, and steps are the rule's own."""
+    rule = typical(rule_class)
+    model = torch.nn.Linear(3, 2, bias=rule.min_ndim < 2)
+    params = list(model.parameters())
+    optimizer = made(rule, params)
+    train(optimizer, params, range(2))
+    kinds = {key: value.dtype for key, value in everything(optimizer, params).items()}
+    values = [param.detach().clone().to(moved) for param in params]
+    state = samestep.rule.State(
+        2,
+        {n: [copied(optimizer.state[param][n]) for param in params] for n in rule.slots()},
+        {n: optimizer.param_groups[0][n].clone() for n in rule.shared()},
+    )
+    model.to(moved)
+    for step in range(2, 5):
+        train(optimizer, params, [step])
+        values, state = rule.update([param.grad for param in params], values, state)
+    assert all(map(torch.equal, params, values))
+    after = {key: value.dtype for key, value in everything(optimizer, params).items()}
+    assert after == {k: moved if k[0] == "param" else kind for k, kind in kinds.items()}
+
+
+def copied(value):
+    return tuple(map(copied, value)) if isinstance(value, tuple) else value.clone()
+
+
+def test_state_is_made_and_stepped_on_meta(rule_class):
+    """Shapes and dtypes are those of a real run, without memory or values."""
+    rule = typical(rule_class)
+    found = []
+    for device in ("cpu", "meta"):
+        params = [torch.nn.Parameter(param.to(device)) for param in parameters(rule)]
+        optimizer = made(rule, params, execution="reference")
+        optimizer.init_state()
+        for param in params:
+            param.grad = torch.ones_like(param)
+        optimizer.step()
+        tensors = everything(optimizer, params)
+        assert {v.device.type for k, v in tensors.items() if k[0] != "step"} == {device}
+        assert {int(v) for k, v in tensors.items() if k[0] == "step"} == {1}
+        found.append({key: (value.shape, value.dtype) for key, value in tensors.items()})
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_strided_parameters_step_as_contiguous_ones_do(name):
+    rule = build(name)
+    strided = torch.arange(24.0).reshape(4, 6).T[::2].detach().requires_grad_()
+    plain = strided.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+    assert not strided.is_contiguous() and plain.is_contiguous()
+    for param in (strided, plain):
+        train(made(rule, [param]), [param], range(4))
+    torch.testing.assert_close(strided, plain, rtol=1e-6, atol=1e-6)
+    assert strided[0, 1] != 6.0
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_empty_parameters_step_beside_others(name):
+    rule = build(name)
+    shapes = [(0,), (0, 3), (2, 0), (3, 2)]
+    a = parameters(rule, shapes=shapes)
+    b = [a[-1].detach().clone().requires_grad_()]
+    together, alone = made(rule, a), made(rule, b)
+    train(together, a, range(3))
+    train(alone, b, range(3), offset=len(a) - 1)
+    assert torch.equal(a[-1], b[0])
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_dtypes_may_be_mixed_in_one_optimizer(name):
+    rule = build(name)
+    dtypes = [torch.float32, torch.bfloat16, torch.float64]
+    params = [torch.ones(3, 2, dtype=d, requires_grad=True) for d in dtypes]
+    expected = [p.detach().clone() for p in params]
+    optimizer, state = made(rule, params), rule.init(expected)
+    for t in range(4):
+        train(optimizer, params, [t])
+        expected, state = rule.update([p.grad for p in params], expected, state)
+    assert all(torch.equal(a, b) for a, b in zip(params, expected, strict=True))
+    assert [
+        optimizer.state[p][n].dtype
+        for p in params
+        for n in rule.slots()
+        if torch.is_tensor(optimizer.state[p][n])
+    ] == [
+        kept_in(rule, n, p.dtype)
+        for p in params
+        for n in rule.slots()
+        if torch.is_tensor(optimizer.state[p][n])
+    ]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_bind_is_the_class(name):
+    rule = build(name)
+    a, b = parameters(rule), parameters(rule)
+    one, other = made(rule, a), adapter.bind(rule, iter(b))
+    train(one, a, range(3))
+    train(other, b, range(3))
+    assert_equal(everything(one, a), everything(other, b))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_parameters_may_be_replaced_in_the_groups_before_the_first_step(name):
+    rule = build(name)
+    a, b = parameters(rule, 1), parameters(rule, 1)
+    optimizer, expected = made(rule, parameters(rule, 5)), made(rule, b)
+    optimizer.param_groups[0]["params"][:] = a
+    train(optimizer, a, range(3))
+    train(expected, b, range(3))
+    assert_equal(everything(optimizer, a), everything(expected, b))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_state_made_ahead_is_the_state_made_at_the_first_gradient(name):
+    rule = build(name)
+    a, b = parameters(rule), parameters(rule)
+    ahead, lazy = made(rule, a), made(rule, b)
+    ahead.init_state()
+    assert all(set(rule.slots()) < set(ahead.state[p]) for p in a)
+    train(ahead, a, range(3))
+    train(lazy, b, range(3))
+    assert_equal(everything(ahead, a), everything(lazy, b))
+
+
+def test_a_parameter_without_elements_may_have_any_strides():
+    param = torch.nn.Parameter(torch.empty(0).as_strided((0, 3), (0, 0)))
+    opt = adapter.AdamW([param])
+    param.grad = torch.zeros_like(param)
+    opt.step()
+    assert opt.steps_taken == 1
