@@ -6,21 +6,16 @@ in float64, where only a mistake makes a difference.
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
 
 import samestep
+import samestep.jax as adapter
 from samestep import Where
+from samestep.conformance.harness.jax_trees import close, stacked, tree
 from samestep.conformance.peers import dialects
-
-jax = pytest.importorskip("jax")
-optax = pytest.importorskip("optax")
-adapter = pytest.importorskip("samestep.jax")
-jnp = jax.numpy
-from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is there)
-    close,
-    stacked,
-    tree,
-)
 
 STEPS = 30
 PEERS = {peer.rule: peer for peer in dialects()["optax"].PEERS}

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import samestep.jax as adapter
+from samestep.conformance.harness.jax_trees import KINDS, scaled, stepper, tree
 from samestep.conformance.harness.settings import typical
-
-jax = pytest.importorskip("jax")
-optax = pytest.importorskip("optax")
-adapter = pytest.importorskip("samestep.jax")
-jnp = jax.numpy
-from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is there)
-    KINDS,
-    scaled,
-    stepper,
-    tree,
-)
 
 
 @pytest.mark.parametrize("kind", ["factored", "matrix", "wrapper", "route"])

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import samestep
+import samestep.jax as adapter
 from samestep import Where
+from samestep.conformance.harness.jax_trees import same, tree
 from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.harness.settings import typical
-
-jax = pytest.importorskip("jax")
-optax = pytest.importorskip("optax")
-adapter = pytest.importorskip("samestep.jax")
-jnp = jax.numpy
-from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is there)
-    same,
-    tree,
-)
 
 
 def test_complex_parameters_and_gradients_are_refused(rule_class):

@@ -5,18 +5,16 @@ That every rule does is tested for every backend in ``checkpoint/test_resuming.p
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy
 import pytest
 
 import samestep
+import samestep.jax as adapter
+from samestep.conformance.harness.jax_trees import stepper, types
 from samestep.conformance.harness.resuming import asked_for, in_a_new_process
 from samestep.schedules import CosineDecay
-
-jax = pytest.importorskip("jax")
-optax = pytest.importorskip("optax")
-adapter = pytest.importorskip("samestep.jax")
-jnp = jax.numpy
-from samestep.conformance.harness.jax_trees import stepper, types  # noqa: E402  (JAX is there)
 
 HALF, STEPS = 6, 12
 ROUTED = samestep.route((samestep.Where(min_ndim=2), samestep.Muon()), samestep.Prodigy(lr=0.5))

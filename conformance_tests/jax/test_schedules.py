@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import samestep
+import samestep.jax as adapter
 from samestep.conformance.harness.classes import build, made
-from samestep.conformance.harness.parametrized import each_rule
-from samestep.conformance.harness.settings import typical
-from samestep.declaration import Option
-from samestep.wrapper import Wrapper
-
-jax = pytest.importorskip("jax")
-optax = pytest.importorskip("optax")
-adapter = pytest.importorskip("samestep.jax")
-jnp = jax.numpy
-from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is there)
+from samestep.conformance.harness.jax_trees import (
     KINDS,
     close,
     each_single_kind,
@@ -28,6 +23,10 @@ from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is ther
     tree,
     types,
 )
+from samestep.conformance.harness.parametrized import each_rule
+from samestep.conformance.harness.settings import typical
+from samestep.declaration import Option
+from samestep.wrapper import Wrapper
 
 
 def whole_options(rule):

@@ -6,22 +6,15 @@ import os
 import traceback
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import samestep
+import samestep.jax as adapter
+from samestep.conformance.harness.jax_trees import KINDS, close, same, stepper
 from samestep.conformance.harness.resuming import in_a_new_process
-
-jax = pytest.importorskip("jax")
-optax = pytest.importorskip("optax")
-adapter = pytest.importorskip("samestep.jax")
-jnp = jax.numpy
-from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is there)
-    KINDS,
-    close,
-    same,
-    stepper,
-)
 
 SHAPES = {"layer": {"w": (16, 8), "b": (8,)}, "out": (8, 16)}
 

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import samestep
+import samestep.jax as adapter
+from samestep.conformance.harness.jax_trees import KINDS, close, same, stepper, tree, types
 from samestep.conformance.harness.settings import typical
-
-jax = pytest.importorskip("jax")
-optax = pytest.importorskip("optax")
-adapter = pytest.importorskip("samestep.jax")
-jnp = jax.numpy
-from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is there)
-    KINDS,
-    close,
-    same,
-    stepper,
-    tree,
-    types,
-)
 
 
 def test_optax_finds_and_sets_what_a_state_holds(rule_class):

@@ -11,20 +11,16 @@ import copy
 import logging
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import samestep
+import samestep.jax as adapter
 from samestep.conformance.harness.classes import build, made
-from samestep.conformance.harness.parametrized import each_rule
-from samestep.conformance.harness.settings import typical
-from samestep.schedules import InverseTimeDecay
-
-jax = pytest.importorskip("jax")
-optax = pytest.importorskip("optax")
-adapter = pytest.importorskip("samestep.jax")
-jnp = jax.numpy
-from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is there)
+from samestep.conformance.harness.jax_trees import (
     KINDS,
     each_kind,
     each_single_kind,
@@ -34,6 +30,9 @@ from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is ther
     tree,
     types,
 )
+from samestep.conformance.harness.parametrized import each_rule
+from samestep.conformance.harness.settings import typical
+from samestep.schedules import InverseTimeDecay
 
 RULES = each_rule()
 ULP = 2

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 
+import jax
+import jax.example_libraries.optimizers as examples
+import jax.numpy as jnp
 import pytest
 
 import samestep
-from samestep.conformance.harness.settings import typical
-
-jax = pytest.importorskip("jax")
-optax = pytest.importorskip("optax")
-adapter = pytest.importorskip("samestep.jax")
-jnp = jax.numpy
-from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is there)
+import samestep.jax as adapter
+from samestep.conformance.harness.jax_trees import (
     KINDS,
     close,
     each_kind,
@@ -22,8 +20,7 @@ from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is ther
     stepper,
     tree,
 )
-
-examples = pytest.importorskip("jax.example_libraries.optimizers")
+from samestep.conformance.harness.settings import typical
 
 STEPS = 30
 

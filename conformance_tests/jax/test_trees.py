@@ -6,23 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import samestep
+import samestep.jax as adapter
 from samestep import Where
+from samestep.conformance.harness.jax_trees import KINDS, each_kind, same, tree, types
 from samestep.conformance.harness.settings import typical
-
-jax = pytest.importorskip("jax")
-optax = pytest.importorskip("optax")
-adapter = pytest.importorskip("samestep.jax")
-jnp = jax.numpy
-from samestep.conformance.harness.jax_trees import (  # noqa: E402  (JAX is there)
-    KINDS,
-    each_kind,
-    same,
-    tree,
-    types,
-)
 
 
 class Pair(NamedTuple):

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from mlx import nn, utils
 
 import samestep
-
-mx = pytest.importorskip("mlx.core")
-nn = pytest.importorskip("mlx.nn")
-optimizers = pytest.importorskip("mlx.optimizers")
-adapter = pytest.importorskip("samestep.mlx")
-utils = pytest.importorskip("mlx.utils")
-from samestep.conformance.harness.mlx_trees import (  # noqa: E402  (MLX is there)
-    assert_equal,
-    copied,
-)
+import samestep.mlx as adapter
+from samestep.conformance.harness.mlx_trees import assert_equal, copied
 
 
 @pytest.mark.parametrize(

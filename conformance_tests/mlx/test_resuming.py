@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import mlx.core as mx
 import pytest
+from mlx import nn, utils
 
 import samestep
+import samestep.mlx as adapter
 from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.harness.resuming import asked_for, in_a_new_process
 from samestep.conformance.harness.settings import all_rules, typical
 from samestep.schedules import CosineDecay
-
-mx = pytest.importorskip("mlx.core")
-nn = pytest.importorskip("mlx.nn")
-adapter = pytest.importorskip("samestep.mlx")
-utils = pytest.importorskip("mlx.utils")
 
 HALF, STEPS = 7, 14
 BY_HAND = 0.0123456789
@@ -220,20 +218,6 @@ def test_a_new_process_goes_on_exactly(name, folder):
         loaded = mx.load(str(path / "loaded.safetensors"))
         assert differing(loaded, half) == [], way
         assert differing(mx.load(str(path / "end.safetensors")), end) == [], way
-
-
-@each_training
-def test_without_the_state_it_goes_elsewhere(name):
-    """With the parameters, the count and the learning rate; or the test above could not fail."""
-    run, other = TRAININGS[name](0).train(range(HALF)), TRAININGS[name](1)
-    other.model.update(run.model.parameters())
-    other.optimizer.init(other.model.trainable_parameters())
-    for kept in {"step", "learning_rate"} & {*run.optimizer.state}:
-        other.optimizer.state[kept] = run.optimizer.state[kept]
-    ends = [each.train(range(HALF, STEPS)).model.parameters() for each in (run, other)]
-    flat = [dict(utils.tree_flatten(tree)) for tree in ends]
-    rule = run.optimizer.rule
-    assert bool(differing(*flat)) == any({**b.slots(), **b.shared()} for b in rule.branches)
 
 
 def test_a_learning_rate_set_to_a_number_is_rounded_in_the_state_and_not_in_a_file(

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from mlx import optimizers, utils
 
 import samestep
+import samestep.mlx as adapter
 from samestep import Where, route
-
-mx = pytest.importorskip("mlx.core")
-nn = pytest.importorskip("mlx.nn")
-optimizers = pytest.importorskip("mlx.optimizers")
-adapter = pytest.importorskip("samestep.mlx")
-utils = pytest.importorskip("mlx.utils")
-from samestep.conformance.harness.mlx_trees import (  # noqa: E402  (MLX is there)
-    LR,
-    Model,
-    assert_equal,
-    copied,
-    flat,
-    train,
-)
+from samestep.conformance.harness.mlx_trees import LR, Model, assert_equal, copied, flat, train
 
 
 def matrices(path, parameter):

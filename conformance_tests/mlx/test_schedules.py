@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from mlx import optimizers, utils
 
 import samestep
+import samestep.mlx as adapter
 from samestep import schedules
 from samestep.conformance.harness.classes import build, made
+from samestep.conformance.harness.mlx_trees import assert_close, assert_equal, flat
 from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.harness.settings import typical
-
-mx = pytest.importorskip("mlx.core")
-nn = pytest.importorskip("mlx.nn")
-optimizers = pytest.importorskip("mlx.optimizers")
-adapter = pytest.importorskip("samestep.mlx")
-utils = pytest.importorskip("mlx.utils")
-from samestep.conformance.harness.mlx_trees import (  # noqa: E402  (MLX is there)
-    assert_close,
-    assert_equal,
-    flat,
-)
 
 KINDS = ["AdamW", "SM3", "LAMB", "Adafactor", "Muon", "Prodigy", "Lookahead"]
 """A rule of every kind: by element, axis, norm, factor, matrix, over all parameters, a wrapper."""

@@ -5,20 +5,13 @@ from __future__ import annotations
 import copy
 import pickle
 
+import mlx.core as mx
 import pytest
 
 import samestep
+import samestep.mlx as adapter
+from samestep.conformance.harness.mlx_trees import assert_equal, copied
 from samestep.conformance.harness.settings import typical
-
-mx = pytest.importorskip("mlx.core")
-nn = pytest.importorskip("mlx.nn")
-optimizers = pytest.importorskip("mlx.optimizers")
-adapter = pytest.importorskip("samestep.mlx")
-utils = pytest.importorskip("mlx.utils")
-from samestep.conformance.harness.mlx_trees import (  # noqa: E402  (MLX is there)
-    assert_equal,
-    copied,
-)
 
 KINDS = ["AdamW", "SM3", "LAMB", "Adafactor", "Muon", "Prodigy", "Lookahead"]
 """A rule of every kind: by element, axis, norm, factor, matrix, over all parameters, a wrapper."""

@@ -9,22 +9,16 @@ from __future__ import annotations
 
 from functools import partial
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from mlx import nn, optimizers, utils
 
 import samestep
+import samestep.mlx as adapter
 from samestep.conformance.harness.classes import build, made
+from samestep.conformance.harness.mlx_trees import assert_equal, flat
 from samestep.conformance.harness.parametrized import each_rule
-
-mx = pytest.importorskip("mlx.core")
-nn = pytest.importorskip("mlx.nn")
-optimizers = pytest.importorskip("mlx.optimizers")
-adapter = pytest.importorskip("samestep.mlx")
-utils = pytest.importorskip("mlx.utils")
-from samestep.conformance.harness.mlx_trees import (  # noqa: E402  (MLX is there)
-    assert_equal,
-    flat,
-)
 
 RULES = each_rule()
 ULP = 3

@@ -12,17 +12,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from mlx import nn, optimizers, utils
 
 import samestep
-
-mx = pytest.importorskip("mlx.core")
-nn = pytest.importorskip("mlx.nn")
-optimizers = pytest.importorskip("mlx.optimizers")
-adapter = pytest.importorskip("samestep.mlx")
-utils = pytest.importorskip("mlx.utils")
-from samestep.conformance.harness.mlx_trees import (  # noqa: E402  (MLX is there)
+import samestep.mlx as adapter
+from samestep.conformance.harness.mlx_trees import (
     LR,
     TWINS,
     Model,

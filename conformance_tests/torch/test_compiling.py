@@ -7,19 +7,16 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import samestep
+import samestep.torch as adapter
 from samestep.conformance.harness.classes import build
 from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.harness.settings import typical
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-
-from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402  (torch is there)
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-
-from samestep.conformance.harness.torch_executions import (  # noqa: E402  (torch is there)
+from samestep.conformance.harness.torch_executions import (
     FAST,
     NothingRead,
     both,
@@ -30,7 +27,7 @@ from samestep.conformance.harness.torch_executions import (  # noqa: E402  (torc
     train,
     values,
 )
-from samestep.torch import kernels  # noqa: E402
+from samestep.torch import kernels
 
 
 @pytest.fixture

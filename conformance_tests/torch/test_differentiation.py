@@ -5,15 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+import torch
 
 import samestep
+import samestep.torch as adapter
 from samestep.arrays import parts
 from samestep.conformance.harness import classes
 from samestep.conformance.harness.settings import typical
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-from samestep.conformance.harness.torch_training import (  # noqa: E402  (torch is there)
+from samestep.conformance.harness.torch_training import (
     assert_close,
     models,
     parameters,

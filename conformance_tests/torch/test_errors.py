@@ -6,25 +6,19 @@ import copy
 import math
 
 import pytest
-
-import samestep
-from samestep.conformance.harness.classes import build
-from samestep.conformance.harness.parametrized import each_rule
-from samestep.conformance.harness.settings import typical
-from samestep.declaration import Hyper
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-from torch.testing._internal.common_optimizers import (  # noqa: E402  (torch is there)
+import torch
+from torch.testing._internal.common_optimizers import (
     OptimizerErrorEnum,
     get_error_inputs_for_all_optims,
 )
 
-from samestep.conformance.harness.torch_training import (  # noqa: E402  (torch is there)
-    assert_equal,
-    everything,
-    train,
-)
+import samestep
+import samestep.torch as adapter
+from samestep.conformance.harness.classes import build
+from samestep.conformance.harness.parametrized import each_rule
+from samestep.conformance.harness.settings import typical
+from samestep.conformance.harness.torch_training import assert_equal, everything, train
+from samestep.declaration import Hyper
 
 
 def outside(field):

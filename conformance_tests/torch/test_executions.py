@@ -12,16 +12,14 @@ import weakref
 from pathlib import Path
 
 import pytest
+import torch
 
 import samestep
+import samestep.torch as adapter
 from samestep.conformance.harness.agreement import operations
 from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.harness.settings import typical
-from samestep.execution import EXECUTIONS
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-from samestep.conformance.harness.torch_executions import (  # noqa: E402  (torch is there)
+from samestep.conformance.harness.torch_executions import (
     FAST,
     both,
     close,
@@ -32,6 +30,7 @@ from samestep.conformance.harness.torch_executions import (  # noqa: E402  (torc
     train,
     values,
 )
+from samestep.execution import EXECUTIONS
 
 
 @pytest.mark.parametrize("name", each_rule(lambda rule: rule.needs == "element"))

@@ -6,18 +6,14 @@ import itertools
 from functools import partial
 
 import pytest
+import torch
 
 import samestep
+import samestep.torch as adapter
 from samestep.conformance.harness import classes
 from samestep.conformance.harness.classes import build
 from samestep.conformance.harness.parametrized import each_rule
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-from samestep.conformance.harness.torch_training import (  # noqa: E402  (torch is there)
-    parameters,
-    train,
-)
+from samestep.conformance.harness.torch_training import parameters, train
 
 made = partial(classes.made, adapter)
 

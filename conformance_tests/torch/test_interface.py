@@ -9,22 +9,15 @@ import pickle
 from functools import partial
 
 import pytest
+import torch
+from torch.optim import optimizer as optim
 
 import samestep
+import samestep.torch as adapter
 from samestep.conformance.harness import classes
 from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.harness.settings import typical
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-from torch.optim import optimizer as optim  # noqa: E402  (torch is there)
-
-from samestep.conformance.harness.torch_training import (  # noqa: E402  (torch is there)
-    assert_equal,
-    everything,
-    parameters,
-    train,
-)
+from samestep.conformance.harness.torch_training import assert_equal, everything, parameters, train
 
 made = partial(classes.made, adapter)
 

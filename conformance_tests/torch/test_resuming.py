@@ -12,20 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import state_dict as distributed
+from torch.optim import lr_scheduler
 
 import samestep
+import samestep.torch as adapter
 from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.harness.resuming import asked_for, in_a_new_process
 from samestep.conformance.harness.settings import all_rules, typical
+from samestep.conformance.harness.torch_training import gradient
 from samestep.schedules import CosineDecay, ExponentialDecay
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-dcp = pytest.importorskip("torch.distributed.checkpoint")
-from torch.distributed.checkpoint import state_dict as distributed  # noqa: E402  (it is there)
-from torch.optim import lr_scheduler  # noqa: E402
-
-from samestep.conformance.harness.torch_training import gradient  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning"),  # as it is
@@ -345,21 +343,6 @@ def test_a_new_process_goes_on_exactly(name, folder):
                 loaded, end = torch.load(folder / f"{name}-{way}" / "end.pt", weights_only=False)
                 assert differing(loaded, half) == [], way
                 assert differing(end, whole) == [], way
-
-
-@each_training
-def test_without_the_state_it_goes_elsewhere(name):
-    """With the parameters and all else; or the test above could not fail."""
-    run, other = TRAININGS[name](0).train(range(HALF)), TRAININGS[name](1)
-    other.model.load_state_dict(run.model.state_dict())
-    for kind, one in other.others.items():
-        one.load_state_dict(run.others[kind].state_dict())
-    for group, own in zip(other.optimizer.param_groups, run.optimizer.param_groups, strict=True):
-        group.update({n: own[n] for n in ("lr", "betas", "momentum") if n in own})
-    ends = [everything(each.train(range(HALF, STEPS))) for each in (run, other)]
-    params = [{key: v for key, v in end.items() if key.startswith("param ")} for end in ends]
-    rule = run.optimizer.rule
-    assert bool(differing(*params)) == any({**b.slots(), **b.shared()} for b in rule.branches)
 
 
 @pytest.mark.parametrize("name", FLAT_REFUSED)

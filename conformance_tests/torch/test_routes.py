@@ -6,14 +6,12 @@ import copy
 import io
 
 import pytest
+import torch
+from torch.optim import lr_scheduler
 
 import samestep
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-from torch.optim import lr_scheduler  # noqa: E402  (torch is there)
-
-from samestep.conformance.harness.torch_training import (  # noqa: E402  (torch is there)
+import samestep.torch as adapter
+from samestep.conformance.harness.torch_training import (
     Model,
     assert_close,
     assert_equal,

@@ -6,19 +6,13 @@ import contextlib
 import math
 
 import pytest
+import torch
 
 import samestep
+import samestep.torch as adapter
 from samestep.conformance.harness.settings import typical
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-from samestep.conformance.harness.torch_executions import NothingRead  # noqa: E402  (torch is there)
-from samestep.conformance.harness.torch_training import (  # noqa: E402  (torch is there)
-    assert_equal,
-    everything,
-    models,
-    peers,
-)
+from samestep.conformance.harness.torch_executions import NothingRead
+from samestep.conformance.harness.torch_training import assert_equal, everything, models, peers
 
 SUPPORTED = "_step_supports_amp_scaling"
 

@@ -7,19 +7,17 @@ import io
 from functools import partial
 
 import pytest
+import torch
+from torch.optim import lr_scheduler, swa_utils
+from torch.testing._internal.common_optimizers import OptimizerInfo
 
 import samestep
+import samestep.torch as adapter
 from samestep.conformance.harness import classes
 from samestep.conformance.harness.classes import build
 from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.harness.settings import is_own, settings
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-from torch.optim import lr_scheduler, swa_utils  # noqa: E402  (torch is there)
-from torch.testing._internal.common_optimizers import OptimizerInfo  # noqa: E402
-
-from samestep.conformance.harness.torch_training import (  # noqa: E402  (torch is there)
+from samestep.conformance.harness.torch_training import (
     PEERS,
     Model,
     assert_close,

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed.checkpoint as dcp
 
 import samestep
 from samestep.conformance.harness.resuming import in_a_new_process
-
-torch = pytest.importorskip("torch")
-dcp = pytest.importorskip("torch.distributed.checkpoint")
-from samestep.conformance.torch import test_resuming as own  # noqa: E402  (torch is there)
+from samestep.conformance.torch import test_resuming as own
 
 pytestmark = own.pytestmark
 

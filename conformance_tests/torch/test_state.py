@@ -6,18 +6,13 @@ import copy
 import io
 
 import pytest
+import torch
 
 import samestep
+import samestep.torch as adapter
 from samestep.arrays import parts
 from samestep.conformance.harness.settings import typical
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-from samestep.conformance.harness.torch_training import (  # noqa: E402
-    assert_equal,
-    everything,
-    train,
-)
+from samestep.conformance.harness.torch_training import assert_equal, everything, train
 
 SHAPES = {"a": (3, 2), "b": (2, 4), "c": (2, 3, 2), "d": (3, 2)}
 
@@ -171,32 +166,6 @@ def test_names_that_are_not_unique_load_in_the_same_order_only():
     refuses(second, copies, first.state_dict(), "AdamW", "b, w, w, v", "different from each other")
 
 
-DAMAGES = {
-    "last slot": (
-        lambda saved: saved["state"][3].update(v=torch.zeros(7)),
-        "'d'",
-        "slot v",
-        "(7,)",
-    ),
-    "last step": (lambda saved: saved["state"][3].update(step=torch.tensor([1, 2])), "'d'", "step"),
-    "a slot too few": (lambda saved: saved["state"][1].pop("v"), "'b'"),
-    "no step": (lambda saved: saved["state"][1].pop("step"), "'b'"),
-    "last group": (lambda saved: saved["param_groups"][0].pop("numerator"), "numerator"),
-    "a bad value": (lambda saved: saved["param_groups"][0].update(lr=-1.0), "lr=-1.0"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_loading_is_all_or_nothing(damage):
-    """What is wrong comes last, after all else has been read."""
-    params, optimizer = trained(samestep.Prodigy())
-    saved = copy.deepcopy(optimizer.state_dict())
-    change, *words = DAMAGES[damage]
-    change(saved)
-    train(optimizer, params, range(3, 5))
-    refuses(optimizer, params, saved, "Prodigy", *words)
-
-
 def test_a_state_of_another_optimizer_is_refused():
     params, optimizer = trained(samestep.Prodigy())
     _, lion = trained(samestep.Lion())
@@ -306,22 +275,6 @@ def test_a_slot_of_another_rule_is_not_what_others_keep():
     assert_equal(everything(optimizer, params), before)
 
 
-@pytest.mark.parametrize("wrong", ["slots", "shape", "step"])
-def test_a_refusal_says_that_it_is_the_state_dict_that_is_wrong(wrong):
-    """And the parameter, and that nothing has been loaded."""
-    params, optimizer = trained()
-    saved = copy.deepcopy(optimizer.state_dict())
-    changes = {
-        "slots": {"prev": torch.zeros(2, 3, 2)},
-        "shape": {"v": torch.zeros(7)},
-        "step": {"step": -1},
-    }
-    saved["state"][2].update(changes[wrong])
-    words = {"slots": "slots m, prev, v", "shape": "shape (7,)", "step": "step -1"}[wrong]
-    after = "so it is in the state dict, of which nothing has been loaded"
-    refuses(optimizer, params, saved, "AdamW: the state of 'c'", words, after)
-
-
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
 def test_a_state_dict_of_torchs_own_optimizers_is_refused_by_what_it_lacks(name):
     params, optimizer = trained()
@@ -341,79 +294,105 @@ SLOTS = {
     "ndarray": torch.ones(3, 2).numpy(),
     "meta": torch.ones(3, 2, device="meta"),
 }
+STEPS = [2.5, float("inf"), float("nan"), True, -1, 2j]
+SHARED = [1e-3, None, torch.ones(2), *map(torch.tensor, [float("nan"), float("inf"), 1, True])]
 
 
-@pytest.mark.parametrize("wrong", SLOTS)
-def test_a_slot_must_be_a_dense_tensor_that_can_be_computed_with(wrong):
-    params, optimizer = trained()
-    saved = copy.deepcopy(optimizer.state_dict())
-    saved["state"][3]["m"] = SLOTS[wrong]
-    train(optimizer, params, range(3, 5))
-    refuses(optimizer, params, saved, "AdamW: the state of 'd' has a slot m", wrong)
-    if wrong != "meta":
-        optimizer.state[params["d"]]["m"] = SLOTS[wrong]
-        before = params["a"].detach().clone()
-        with pytest.raises(ValueError, match=f"the state of 'd' has a slot m that is .*{wrong}"):
-            train(optimizer, params, range(5, 6))
-        assert torch.equal(params["a"], before)
-
-
-@pytest.mark.parametrize("step", [2.5, float("inf"), float("nan"), True, -1, 2j])
-def test_a_step_must_be_a_whole_number(step):
-    params, optimizer = trained()
-    saved = copy.deepcopy(optimizer.state_dict())
-    saved["state"][3]["step"] = torch.tensor(step)
-    train(optimizer, params, range(3, 5))
-    refuses(optimizer, params, saved, "AdamW: the state of 'd' has step", "whole number >= 0")
-    saved["state"][3]["step"] = torch.tensor(2.0)  # as torch.optim counts
-    optimizer.load_state_dict(saved)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [1e-3, None, torch.ones(2), *map(torch.tensor, [float("nan"), float("inf"), 1, True])],
-)
-def test_shared_state_must_be_a_finite_number(value):
-    params, optimizer = trained(samestep.Prodigy())
-    saved = copy.deepcopy(optimizer.state_dict())
-    saved["param_groups"][0]["d"] = value
-    train(optimizer, params, range(3, 5))
-    refuses(optimizer, params, saved, f"Prodigy: d is {value!r} in the state dict", "finite")
-
-
-def form(**changes):
-    """A state dict with another first group, or with something else in a place."""
+def state(place, **values):
+    """A change of the state of one parameter; ``None`` takes a value away."""
 
     def change(saved):
-        group = {**saved["param_groups"][0], **changes.pop("group", {})}
-        group = {name: value for name, value in group.items() if value != "absent"}
-        return {**saved, "param_groups": [group], **changes}
+        own = {**saved["state"][place], **values}
+        own = {name: value for name, value in own.items() if value is not None}
+        return {**saved, "state": {**saved["state"], place: own}}
 
     return change
 
 
-FORMS = {
+def group(**values):
+    """A change of the first group; ``"absent"`` takes a value away."""
+
+    def change(saved):
+        own = {**saved["param_groups"][0], **values}
+        return {
+            **saved,
+            "param_groups": [{name: value for name, value in own.items() if value != "absent"}],
+        }
+
+    return change
+
+
+NOTHING = "so it is in the state dict, of which nothing has been loaded"
+DAMAGES = {
+    "a slot of another shape": (state(3, v=torch.zeros(7)), "'d'", "slot v", "(7,)", NOTHING),
+    "a slot too many": (state(2, prev=torch.zeros(2, 3, 2)), "'c'", "prev", NOTHING),
+    "a slot too few": (state(1, v=None), "'b'", NOTHING),
+    "no step": (state(1, step=None), "'b'", "step"),
+    "a step of two": (state(3, step=torch.tensor([1, 2])), "'d'", "step"),
+    "a step below 0": (state(2, step=-1), "'c'", "step -1", NOTHING),
+    **{
+        f"a step of {step}": (
+            state(3, step=torch.tensor(step)),
+            "'d' has step",
+            "whole number >= 0",
+        )
+        for step in STEPS
+    },
+    **{kind: (state(3, v=slot), "'d' has a slot v", kind) for kind, slot in SLOTS.items()},
+    **{
+        f"shared {value!r}": (group(d=value), f"d is {value!r} in the state dict", "finite")
+        for value in SHARED
+    },
+    "nothing shared": (group(numerator="absent"), "numerator"),
+    "a bad value": (group(lr=-1.0), "lr=-1.0"),
     "no dict": (lambda saved: 5, "a state dict of an optimizer must be a dict", "5"),
-    "no state": (form(state=None), "state must be a dict", "None"),
-    "a list": (form(state=[]), "state must be a dict", "[]"),
-    "no groups": (form(param_groups=None), "param_groups must be a list", "None"),
-    "no group": (form(param_groups=[3]), "group 0 must be a dict", "3"),
-    "no params": (form(group={"params": "absent"}), "params of group 0 must be a list", "None"),
-    "shared": (form(group={"params": [0, 0, 2, 3]}), "a key of its own, not 0", "[0, 0, 2, 3]"),
-    "no key": (form(group={"params": [0, [1], 2, 3]}), "a key of its own, not [1]"),
-    "no names": (form(group={"param_names": None}), "param_names of group 0", "4 names", "None"),
-    "few names": (form(group={"param_names": ["a"]}), "param_names of group 0", "4 names"),
-    "no state of one": (form(state={1: None}), "the state of 'b' must be a dict", "None"),
+    "no state": (lambda saved: {**saved, "state": None}, "state must be a dict", "None"),
+    "a list": (lambda saved: {**saved, "state": []}, "state must be a dict", "[]"),
+    "no groups": (
+        lambda saved: {**saved, "param_groups": None},
+        "param_groups must be a list",
+        "None",
+    ),
+    "no group": (lambda saved: {**saved, "param_groups": [3]}, "group 0 must be a dict", "3"),
+    "no params": (group(params="absent"), "params of group 0 must be a list", "None"),
+    "twice": (group(params=[0, 0, 2, 3]), "a key of its own, not 0", "[0, 0, 2, 3]"),
+    "no key": (group(params=[0, [1], 2, 3]), "a key of its own, not [1]"),
+    "no names": (group(param_names=None), "param_names of group 0", "4 names", "None"),
+    "few names": (group(param_names=["a"]), "param_names of group 0", "4 names"),
+    "no state of one": (
+        lambda saved: {**saved, "state": {1: None}},
+        "the state of 'b' must be a dict",
+        "None",
+    ),
 }
 
 
-@pytest.mark.parametrize("wrong", FORMS)
-def test_what_is_no_state_dict_is_refused_by_what_is_wrong_with_it(wrong):
-    params, optimizer = trained()
-    change, *words = FORMS[wrong]
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_loading_is_all_or_nothing(damage):
+    """What is wrong is named, also where it comes last, after all else has been read."""
+    params, optimizer = trained(samestep.Prodigy())
+    change, *words = DAMAGES[damage]
     saved = change(copy.deepcopy(optimizer.state_dict()))
     train(optimizer, params, range(3, 5))
-    refuses(optimizer, params, saved, "AdamW: ", *words)
+    refuses(optimizer, params, saved, "Prodigy", *words)
+
+
+@pytest.mark.parametrize("wrong", sorted({*SLOTS} - {"meta"}))
+def test_a_step_wants_slots_that_can_be_computed_with(wrong):
+    params, optimizer = trained()
+    optimizer.state[params["d"]]["m"] = SLOTS[wrong]
+    before = params["a"].detach().clone()
+    with pytest.raises(ValueError, match=f"the state of 'd' has a slot m that is .*{wrong}"):
+        train(optimizer, params, range(5, 6))
+    assert torch.equal(params["a"], before)
+
+
+def test_a_step_may_be_a_float_as_torch_counts():
+    params, optimizer = trained()
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["state"][3]["step"] = torch.tensor(2.0)
+    optimizer.load_state_dict(saved)
+    assert int(optimizer.state[params["d"]]["step"]) == 2
 
 
 def test_a_route_without_names_takes_parameters_in_the_same_order_only():

@@ -5,24 +5,16 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._dynamo.utils import counters
+from torch.optim import lr_scheduler, swa_utils
 
 import samestep
+import samestep.torch as adapter
 from samestep.conformance.harness import classes
 from samestep.conformance.harness.settings import typical
-
-torch = pytest.importorskip("torch")
-adapter = pytest.importorskip("samestep.torch")
-from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402  (torch is there)
-from torch._dynamo.utils import counters  # noqa: E402
-from torch.optim import lr_scheduler, swa_utils  # noqa: E402
-
-from samestep.conformance.harness.torch_training import (  # noqa: E402  (torch is there)
-    Model,
-    assert_close,
-    models,
-    peers,
-    smooth,
-)
+from samestep.conformance.harness.torch_training import Model, assert_close, models, peers, smooth
 
 made = partial(classes.made, adapter)
 
