@@ -6,8 +6,8 @@ import math
 import pickle
 import warnings
 from fractions import Fraction
+from pkgutil import resolve_name
 
-import array_api_strict
 import numpy as np
 import pytest
 
@@ -27,6 +27,7 @@ from samestep.schedules import (
     make_schedule,
     warmup_cosine,
 )
+from tests.core.conftest import MAKERS
 
 STEPS = range(26)
 SCHEDULES = {
@@ -56,42 +57,29 @@ VALUES = {name: s for name, s in SCHEDULES.items() if "lambda" not in repr(s)}
 every = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
 
-def evaluations():
-    """Ways of evaluating a schedule, each as ``f(schedule)(step)`` giving an array."""
-    ways = {
-        "numpy": (lambda schedule: lambda step: schedule(np.asarray(step)), "float64"),
-        "numpy float32": (
-            lambda schedule: lambda step: schedule(np.asarray(step, np.float32)),
-            "float32",
-        ),
-        "strict": (
-            lambda schedule: lambda step: schedule(array_api_strict.asarray(step)),
-            "float64",
-        ),
-    }
-    return [pytest.param(*way, id=name) for name, way in ways.items()] + [
-        pytest.param(way, "float32", id=way.__name__) for way in (_jax, _jit, _mlx, _mx_compile)
-    ]
+WAYS = {
+    "numpy": ("numpy", None, int, "float64"),
+    "numpy float32": ("numpy", None, np.float32, "float32"),
+    "strict": ("array_api_strict", None, int, "float64"),
+    "jax": ("jax.numpy", None, int, "float32"),
+    "jax.jit": ("jax.numpy", "jax:jit", int, "float32"),
+    "mlx": ("mlx.core", None, int, "float32"),
+    "mx.compile": ("mlx.core", "mlx.core:compile", int, "float32"),
+}
+"""Ways of evaluating a schedule: library, compiler, type of the step, dtype of the result."""
 
 
-def _jax(schedule):
-    jnp = pytest.importorskip("jax.numpy")
-    return lambda step: schedule(jnp.asarray(step))
+@pytest.fixture(params=WAYS)
+def way(request):
+    """A function that makes a schedule a function of a step, and the dtype of its results."""
+    library, compiler, kind, dtype = WAYS[request.param]
+    array = getattr(pytest.importorskip(library), MAKERS[library])
 
+    def evaluate(schedule):
+        function = resolve_name(compiler)(schedule) if compiler else schedule
+        return lambda step: function(array(kind(step)))
 
-def _jit(schedule):
-    return pytest.importorskip("jax").jit(schedule)
-
-
-def _mlx(schedule):
-    mx = pytest.importorskip("mlx.core")
-    return lambda step: schedule(mx.array(step))
-
-
-def _mx_compile(schedule):
-    mx = pytest.importorskip("mlx.core")
-    compiled = mx.compile(schedule)
-    return lambda step: compiled(mx.array(step))
+    return evaluate, dtype
 
 
 def assert_is(schedule, reference, rel=1e-12, steps=STEPS):
@@ -241,9 +229,9 @@ def test_equal_ends_stay_put():
 
 
 @pytest.mark.parametrize("steps", [3, 7, 41, 49])
-@pytest.mark.parametrize(("evaluate", "dtype"), evaluations())
-def test_stairs_break_at_multiples_only(evaluate, dtype, steps):
+def test_stairs_break_at_multiples_only(way, steps):
     """``49 * (1 / 49)`` is below 1: stairs must not be computed from a rounded quotient."""
+    evaluate, _ = way
     for schedule in (
         ExponentialDecay(1.0, steps, 0.5, staircase=True),
         InverseTimeDecay(1.0, steps, 1.0, staircase=True),
@@ -281,8 +269,8 @@ def test_a_number_gives_a_float(schedule):
 
 
 @every
-@pytest.mark.parametrize(("evaluate", "dtype"), evaluations())
-def test_an_array_gives_the_same_values(schedule, evaluate, dtype):
+def test_an_array_gives_the_same_values(schedule, way):
+    evaluate, dtype = way
     value = evaluate(schedule)
     rel = 1e-14 if dtype == "float64" else 1e-6
     for step in STEPS:
@@ -292,8 +280,8 @@ def test_an_array_gives_the_same_values(schedule, evaluate, dtype):
 
 
 @pytest.mark.parametrize("schedule", RAMPS.values(), ids=RAMPS)
-@pytest.mark.parametrize(("evaluate", "dtype"), evaluations())
-def test_an_array_s_ends_are_exact(schedule, evaluate, dtype):
+def test_an_array_s_ends_are_exact(schedule, way):
+    evaluate, dtype = way
     steps = schedule.steps if hasattr(schedule, "steps") else schedule.decay_steps
     value, kind = evaluate(schedule), np.dtype(dtype).type
     assert kind(float(value(steps))) == kind(float(value(steps + 5))) == kind(schedule.end)
