@@ -7,17 +7,14 @@ takes optax as an argument, so that a caller may have the call written down inst
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
+
+from samestep.checkpoints.correspondence import About, row
 
 __all__ = ["MAKERS"]
 
 Hypers = Mapping[str, Any]
-
-
-def _betas(h: Hypers, *names: str) -> dict[str, Any]:
-    """The rate, betas and the named numbers, under optax's names."""
-    betas = {f"b{i}": beta for i, beta in enumerate(h["betas"], 1)}
-    return {"learning_rate": h["lr"], **betas, **{name: h[name] for name in names}}
 
 
 def _sgd(optax: Any, h: Hypers) -> Any:
@@ -41,26 +38,10 @@ def _rmsprop(optax: Any, h: Hypers) -> Any:
     )
 
 
-def _adagrad(optax: Any, h: Hypers) -> Any:
-    return optax.adagrad(h["lr"], initial_accumulator_value=h["initial_v"], eps=h["eps"])
-
-
-def _adadelta(optax: Any, h: Hypers) -> Any:
-    return optax.adadelta(h["lr"], rho=h["rho"], eps=h["eps"], weight_decay=h["weight_decay"])
-
-
 def _amsgrad(optax: Any, h: Hypers) -> Any:
     corrected = h["bias_correction"]
-    return optax.amsgrad(
-        bias_correction_mu=corrected,
-        bias_correction_nu=corrected,
-        **_betas(h, "eps", "eps_root"),
-    )
-
-
-def _lars(optax: Any, h: Hypers) -> Any:
-    names = ("weight_decay", "trust_coefficient", "eps", "momentum", "nesterov")
-    return optax.lars(h["lr"], **{name: h[name] for name in names})
+    make = _call("amsgrad", f"{_ADAM} eps eps_root")
+    return make(optax, h, bias_correction_mu=corrected, bias_correction_nu=corrected)
 
 
 def _sm3(optax: Any, h: Hypers) -> Any:
@@ -88,51 +69,53 @@ def _adafactor(optax: Any, h: Hypers) -> Any:
     )
 
 
-def _prodigy(optax: Any, h: Hypers) -> Any:
-    names = ("betas", "beta3", "eps", "weight_decay", "safeguard_warmup")
-    return optax.contrib.prodigy(
-        h["lr"],
-        estim_lr0=h["d0"],
-        estim_lr_coef=h["d_coef"],
-        **{name: h[name] for name in names},
-    )
+def _call(path: str, numbers: str = "", *first: str) -> Callable[..., Any]:
+    """A call of a function of optax.
 
+    Args:
+        path: the function's name in optax.
+        numbers: the arguments that are given by keyword, as in a ``row`` of a table.
+        first: the numbers that come before them.
+    """
+    native = row("", numbers)
 
-def _with_betas(path: str, *names: str) -> Callable[[Any, Hypers], Any]:
-    """What calls a function of optax with the rate, betas and the named numbers."""
-
-    def make(optax: Any, h: Hypers) -> Any:
-        function = optax
-        for part in path.split("."):
-            function = getattr(function, part)
-        return function(**_betas(h, *names))
+    def make(optax: Any, h: Hypers, **more: Any) -> Any:
+        given = native.arguments({name: h[name] for name in native.fields}, About({}))
+        return reduce(getattr, path.split("."), optax)(*map(h.get, first), **more, **given)
 
     return make
 
 
+_ADAM = "lr=learning_rate betas=b1,b2"
+_ADAM_3 = "lr=learning_rate betas=b1,b2,b3"
+
 MAKERS: Mapping[str, Callable[[Any, Hypers], Any]] = {
     "SGD": _sgd,
     "RMSprop": _rmsprop,
-    "Adagrad": _adagrad,
-    "AdaDelta": _adadelta,
-    "Adam": _with_betas("adam", "eps", "eps_root"),
-    "AdamW": _with_betas("adamw", "eps", "eps_root", "weight_decay"),
+    "Adagrad": _call("adagrad", "initial_v=initial_accumulator_value eps", "lr"),
+    "AdaDelta": _call("adadelta", "rho eps weight_decay", "lr"),
+    "Adam": _call("adam", f"{_ADAM} eps eps_root"),
+    "AdamW": _call("adamw", f"{_ADAM} eps eps_root weight_decay"),
     "AMSGrad": _amsgrad,
-    "Adamax": _with_betas("adamaxw", "eps", "weight_decay"),
-    "Lion": _with_betas("lion", "weight_decay"),
+    "Adamax": _call("adamaxw", f"{_ADAM} eps weight_decay"),
+    "Lion": _call("lion", f"{_ADAM} weight_decay"),
     "SM3": _sm3,
-    "LARS": _lars,
-    "LAMB": _with_betas("lamb", "eps", "eps_root", "weight_decay"),
-    "AdaBelief": _with_betas("adabelief", "eps", "eps_root"),
-    "Adan": _with_betas("adan", "eps", "eps_root", "weight_decay"),
-    "AdEMAMix": _with_betas("contrib.ademamix", "alpha", "eps", "eps_root", "weight_decay"),
-    "NAdam": _with_betas("nadamw", "eps", "eps_root", "weight_decay"),
-    "RAdam": _with_betas("radam", "eps", "eps_root", "threshold"),
+    "LARS": _call("lars", "weight_decay trust_coefficient eps momentum nesterov", "lr"),
+    "LAMB": _call("lamb", f"{_ADAM} eps eps_root weight_decay"),
+    "AdaBelief": _call("adabelief", f"{_ADAM} eps eps_root"),
+    "Adan": _call("adan", f"{_ADAM_3} eps eps_root weight_decay"),
+    "AdEMAMix": _call("contrib.ademamix", f"{_ADAM_3} alpha eps eps_root weight_decay"),
+    "NAdam": _call("nadamw", f"{_ADAM} eps eps_root weight_decay"),
+    "RAdam": _call("radam", f"{_ADAM} eps eps_root threshold"),
     "Rprop": _rprop,
-    "Yogi": _with_betas("yogi", "eps"),
-    "Signum": lambda optax, h: optax.signum(h["lr"], h["momentum"]),
-    "SignSGD": lambda optax, h: optax.sign_sgd(h["lr"]),
+    "Yogi": _call("yogi", f"{_ADAM} eps"),
+    "Signum": _call("signum", "", "lr", "momentum"),
+    "SignSGD": _call("sign_sgd", "", "lr"),
     "Adafactor": _adafactor,
-    "Prodigy": _prodigy,
+    "Prodigy": _call(
+        "contrib.prodigy",
+        "d0=estim_lr0 d_coef=estim_lr_coef betas beta3 eps weight_decay safeguard_warmup",
+        "lr",
+    ),
 }
 """By rule."""
