@@ -32,11 +32,11 @@ __all__ = [
     "RECTIFIED",
     "Arguments",
     "Peer",
-    "Vector",
     "agree",
     "declared",
     "dialects",
     "followed",
+    "formulas",
     "nested",
     "run",
 ]
@@ -73,18 +73,6 @@ class Peer:
     """Why the tolerance is larger than float64 asks for."""
     problem: Callable[[Trajectory], Trajectory] = lambda trajectory: trajectory
     """Changes the recorded trajectory into one that the library can follow."""
-
-
-@dataclass(frozen=True)
-class Vector:
-    """A short trajectory of one array, worked out by hand."""
-
-    rule: str
-    settings: Mapping[str, Any]
-    start: Sequence[float]
-    grads: Sequence[Sequence[float]]
-    after: Mapping[str, Sequence[Sequence[float]]]
-    """Values after each step by slot; the parameter itself is ``param``."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +140,19 @@ def agree(
 
 
 def run(
-    module: ModuleType, peer: Peer, hypers: Mapping[str, Any], of: Trajectory
+    module: ModuleType,
+    peer: Peer,
+    hypers: Mapping[str, Any],
+    of: Trajectory,
+    dtype: str = "float64",
 ) -> list[Snapshot]:
-    """Snapshots of a library's optimizer before the first and after every step, in float64."""
+    """Snapshots of a library's optimizer before the first and after every step."""
+    if hasattr(module, "run"):
+        found: list[Snapshot] = module.run(peer, hypers, of)
+        return found
     read = getattr(module, "read", _of_correspondence)
     target = module.target(peer, hypers)
-    return followed(module.PACKAGE, target, of, rule=peer.rule, read=partial(read, peer))
+    return followed(module.PACKAGE, target, of, dtype, peer.rule, partial(read, peer))
 
 
 def followed(
@@ -188,6 +183,25 @@ def followed(
         stepper.step(grads)
         snapshots.append(snapshot())
     return snapshots
+
+
+def formulas(peer: Peer, hypers: Mapping[str, Any], of: Trajectory) -> list[Snapshot]:
+    """Snapshots of a formula, ``peer.make(hypers)``, in NumPy float64.
+
+    It takes the number of the step from 1, the gradient, the parameter and the peer's slots, which
+    are 0 at first, and returns the parameter and the slots.
+    """
+    step = peer.make(hypers)
+    kept = {path: (param, *(0 * param for _ in peer.slots)) for path, param in of.params.items()}
+    rows = [kept]
+    for t, grads in enumerate(of.grads, 1):
+        kept = {path: step(t, grads[path], *own) for path, own in kept.items()}
+        rows.append(kept)
+    return [
+        nested({slot: {p: own[at] for p, own in row.items()} for at, slot in enumerate(names)})
+        for names in [("param", *peer.slots)]
+        for row in rows
+    ]
 
 
 def _of_correspondence(peer: Peer, stepper: Any) -> dict[str, Any]:

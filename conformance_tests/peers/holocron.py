@@ -44,6 +44,9 @@ def _common(h: Hypers, *names: str) -> dict[str, Any]:
 def _inside(tensors: Any, h: Hypers) -> Any:
     import torch  # noqa: PLC0415
 
+    if h["inner"] not in ("SGD", "AdamW"):
+        return getattr(_optim(), h["inner"])(tensors, lr=h["lr"], weight_decay=h["weight_decay"])
+
     if h["inner"] == "SGD":
         return torch.optim.SGD(tensors, **_common(h, "momentum", "dampening", "nesterov"))
     return torch.optim.AdamW(tensors, **_common(h, "betas", "eps"))
@@ -52,6 +55,12 @@ def _inside(tensors: Any, h: Hypers) -> Any:
 def _wrapped(name: str, tensors: Any, h: Hypers) -> Any:
     wrapper = getattr(_optim().wrapper, name)
     return wrapper(_inside(tensors, h), sync_rate=h["sync_rate"], sync_period=h["sync_period"])
+
+
+def _around(name: str, *settings: Hypers, **others: Any) -> Peer:
+    """A wrapper of the library around rules of the library and of torch."""
+    slots = {**INSIDE, "slow": _slow}
+    return Peer(name, lambda tensors, h: _wrapped(name, tensors, h), slots, settings, **others)
 
 
 def _slow(optimizer: Any, index: int) -> Any:
@@ -82,9 +91,37 @@ def _bounds(h: Hypers) -> tuple[float, float] | None:
 
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
 LARGE: Hypers = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+BETAS: Hypers = {**LARGE, "betas": (0.8, 0.99)}
 AMSGRAD: list[Hypers] = [{}, LARGE, {**LARGE, "betas": (0.9, 0.9), "amsgrad": True}]
 SGD = {"inner": "SGD", "lr": 0.01, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}
 ADAMW = {"inner": "AdamW", "lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+OTHERS_INSIDE: list[Hypers] = [
+    {"inner": name, "inner_like": "holocron", "lr": 0.01, "weight_decay": 0.1}
+    for name in ("LARS", "LAMB", "TAdam", "AdaBelief", "AdEMAMix")
+]
+INSIDE = {**ADAM, "m": ("momentum_buffer", "exp_avg"), "m1": "exp_avg", "m2": "exp_avg_slow"}
+INSIDE["w_sum"] = "W_t"
+
+OFTEN = {"sync_period": 5, "sync_rate": 0.3}
+TADAM = {"empty": "0 degrees of freedom over 0", "scalar": "its W_t has one dimension"}
+SCOUT: dict[str, Any] = {
+    "left_out": {"history": "a growing stack there, emptied at every synchronisation"},
+    "without": {"empty": "it takes the mean over all elements"},
+    "problem": _moving,
+}
+
+IGNORED: Mapping[str, Mapping[str, Any]] = {
+    "AdaBelief": {
+        "foreach": True,
+        "maximize": True,
+        "capturable": True,
+        "differentiable": True,
+        "fused": True,
+        "decoupled_weight_decay": True,
+    },
+    "LARS": {"scale_clip": (0.5, 2.0)},
+}
+"""What is in a signature and is never read; AdaBelief's comes with torch's Adam."""
 
 ARGUMENTS = Arguments(
     {
@@ -113,7 +150,7 @@ PEERS = [
         "LAMB",
         lambda tensors, h: _optim().LAMB(tensors, **_common(h, "betas", "eps", "scale_clip")),
         ADAM,
-        [{}, {**LARGE, "scale_clip": (0.5, 2.0)}],
+        [{}, {**BETAS, "scale_clip": (0.5, 2.0)}],
     ),
     Peer(
         "RaLars",
@@ -121,7 +158,7 @@ PEERS = [
             tensors, **_common(h, "betas", "eps", "force_adaptive_momentum", "scale_clip")
         ),
         ADAM,
-        [{}, LARGE, {**LARGE, "force_adaptive_momentum": True, "scale_clip": (0.5, 2.0)}],
+        [{}, LARGE, {**BETAS, "force_adaptive_momentum": True, "scale_clip": (0.5, 2.0)}],
         tolerance=RECTIFIED,
         because="the library finds rho by cancellation",
     ),
@@ -130,7 +167,7 @@ PEERS = [
         lambda tensors, h: _optim().TAdam(tensors, **_common(h, "betas", "eps", "amsgrad", "dof")),
         {**ADAM, "w_sum": "W_t"},
         [*AMSGRAD, {**LARGE, "dof": 3.0}],
-        without={"empty": "0 degrees of freedom over 0", "scalar": "its W_t has one dimension"},
+        without=TADAM,
     ),
     Peer(
         "AdaBelief",
@@ -165,19 +202,12 @@ PEERS = [
         {"m1": "exp_avg", "m2": "exp_avg_slow", "v": "exp_avg_sq"},
         [{}, {**LARGE, "alpha": 2.0, "betas": (0.8, 0.99, 0.999)}],
     ),
-    Peer(
-        "Lookahead",
-        lambda tensors, h: _wrapped("Lookahead", tensors, h),
-        {**ADAM, "m": ("momentum_buffer", "exp_avg"), "slow": _slow},
-        [SGD, {**ADAMW, "sync_period": 5, "sync_rate": 0.3}],
-    ),
-    Peer(
+    _around("Lookahead", SGD, {**ADAMW, **OFTEN}),
+    _around("Lookahead", *OTHERS_INSIDE, without=TADAM),
+    _around("Scout", SGD, {**ADAMW, **OFTEN}, {**SGD, "sync_rate": 0.05}, **SCOUT),
+    _around(
         "Scout",
-        lambda tensors, h: _wrapped("Scout", tensors, h),
-        {**ADAM, "m": ("momentum_buffer", "exp_avg"), "slow": _slow},
-        [SGD, {**ADAMW, "sync_period": 5, "sync_rate": 0.3}, {**SGD, "sync_rate": 0.05}],
-        left_out={"history": "a growing stack there, emptied at every synchronisation"},
-        without={"empty": "it takes the mean over all elements"},
-        problem=_moving,
+        *OTHERS_INSIDE,
+        **{**SCOUT, "without": {**TADAM, **SCOUT["without"]}},
     ),
 ]

@@ -57,7 +57,8 @@ def _peer(name: str, *settings: Hypers, **others: Any) -> Peer:
 
 
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
-FALLING = {**LARGE, "betas": (0.9, 0.9)}
+FALLING = {**LARGE, "betas": (0.8, 0.9)}
+BETAS = {**LARGE, "betas": (0.8, 0.99)}
 
 
 def _ours() -> dict[str, str | Callable[[Hypers], Any]]:
@@ -99,23 +100,24 @@ ARGUMENTS = Arguments(
 PEERS = [
     _peer(
         "SGD",
-        {"weight_decay": 0.1},
+        {"lr": 0.02, "weight_decay": 0.1},
         {"momentum": 0.9, "weight_decay": 0.1},
         {"momentum": 0.9, "nesterov": True},
     ),
-    _peer("RMSprop", {}, {"momentum": 0.9, "centered": True, **LARGE}),
+    _peer("RMSprop", {}, {"momentum": 0.9, "alpha": 0.8, "centered": True, **LARGE}),
     _peer("Adagrad", {}, {"initial_v": 0.3, **LARGE}),
     _peer("Adadelta", {}, {"rho": 0.8, **LARGE}),
     _peer("Adam", {}, LARGE, {"amsgrad": True, **FALLING}),
     _peer("AdamW", {}, LARGE, {"amsgrad": True, **FALLING}),
     replace(_peer("Adam", {}, FALLING), rule="AMSGrad", make=_amsgrad),
-    _peer("Adamax", {}, LARGE),
-    _peer("Nadam", {}, LARGE, left_out={"product": "one for all parameters there"}),
-    _peer("Lion", {}, {"lr": 0.01, "weight_decay": 0.1}),
-    _peer("Lamb", {}, LARGE),
+    _peer("Adamax", {}, BETAS),
+    _peer("Nadam", {}, BETAS, left_out={"product": "one for all parameters there"}),
+    _peer("Lion", {}, {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
+    _peer("Lamb", {}, BETAS),
     _peer(
         "Adafactor",
         {},
+        {"decay_rate": 0.7, "relative_step": False},
         {"lr": 0.5, "clip_threshold": 1.5, "eps": (1e-6, 1e-2), "weight_decay": 0.1},
         without={"empty": "no mean over no elements"},
         tolerance=2e-6,

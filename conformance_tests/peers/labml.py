@@ -95,7 +95,7 @@ def defaults(of: str) -> dict[str, Any]:
 
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}
 BELIEF = {"m": "exp_avg", "v": "exp_avg_var", "v_max": "max_exp_avg_var"}
-LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+LARGE = {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-2, "weight_decay": 0.1}
 COUPLED = {**LARGE, "decay": "l2", "eps_at": "outside"}
 ABSOLUTE = {**LARGE, "decay": "absolute", "weight_decay": 1e-3}
 

@@ -98,6 +98,7 @@ def _accumulate(optax: Any, h: Hypers) -> Any:
 LARGE = {"lr": 0.01, "eps": 1e-2}
 ROOT = {"lr": 0.01, "eps": 1e-3, "eps_root": 1e-3}
 DECAY = {"weight_decay": 0.1}
+BETAS = {"betas": (0.8, 0.99)}
 
 ARGUMENTS = Arguments(
     {
@@ -210,36 +211,41 @@ PEERS = [
             {},
             {"centered": True, "momentum": 0.9, **LARGE},
             {"eps_at": "outside", "momentum": 0.9, "nesterov": True, "initial_v": 0.3, **LARGE},
-            {"bias_correction": True, **LARGE},
+            {"bias_correction": True, "alpha": 0.8, **LARGE},
             {"bias_correction": True, "centered": True, **LARGE},
         ],
     ),
     Peer("Adagrad", _native("Adagrad"), kept("Adagrad", "v"), [{}, {"initial_v": 0.0, **LARGE}]),
-    Peer("AdaDelta", _native("AdaDelta"), kept("AdaDelta", "v", "u"), [{}, {**LARGE, **DECAY}]),
+    Peer(
+        "AdaDelta",
+        _native("AdaDelta"),
+        kept("AdaDelta", "v", "u"),
+        [{}, {"rho": 0.8, **LARGE, **DECAY}],
+    ),
     Peer(
         "Adam",
         _native("Adam"),
         kept("Adam", "m", "v"),
-        [{}, {**ROOT, "betas": (0.8, 0.99)}],
+        [{}, {**ROOT, **BETAS}],
     ),
-    Peer("AdamW", _native("AdamW"), kept("AdamW", "m", "v"), [{}, {**ROOT, **DECAY}]),
+    Peer("AdamW", _native("AdamW"), kept("AdamW", "m", "v"), [{}, {**ROOT, **DECAY, **BETAS}]),
     Peer(
         "AMSGrad",
         _native("AMSGrad"),
         kept("AMSGrad", "m", "v", "v_max"),
-        [{}, {**ROOT, "betas": (0.9, 0.9)}, {"bias_correction": False}],
+        [{}, {**ROOT, "betas": (0.8, 0.9)}, {"bias_correction": False}],
     ),
     Peer(
         "Adamax",
         _native("Adamax"),
         kept("Adamax", "m", "u"),
-        [{}, {**LARGE, **DECAY, "decay": "in_update"}],
+        [{}, {**LARGE, **DECAY, **BETAS, "decay": "in_update"}],
     ),
     Peer(
         "Lion",
         _native("Lion"),
         kept("Lion", "m"),
-        [{}, {"lr": 0.01, **DECAY}],
+        [{}, {"lr": 0.01, **DECAY, "betas": (0.8, 0.95)}],
     ),
     Peer(
         "SM3",
@@ -257,25 +263,25 @@ PEERS = [
         "LARS",
         _native("LARS"),
         kept("LARS", "m"),
-        [{}, {**DECAY, "eps": 1e-2, "nesterov": True, "trust_coefficient": 0.1}],
+        [{}, {**DECAY, "eps": 1e-2, "nesterov": True, "momentum": 0.8, "trust_coefficient": 0.1}],
     ),
     Peer(
         "LAMB",
         _native("LAMB"),
         kept("LAMB", "m", "v"),
-        [{}, {**ROOT, **DECAY}],
+        [{}, {**ROOT, **DECAY, **BETAS}],
     ),
     Peer(
         "AdaBelief",
         _native("AdaBelief"),
         kept("AdaBelief", "m", "v"),
-        [{}, ROOT],
+        [{}, {**ROOT, **BETAS}],
     ),
     Peer(
         "Adan",
         _native("Adan"),
         kept("Adan", "m", "v", "n", "prev"),
-        [{}, {**ROOT, **DECAY}],
+        [{}, {**ROOT, **DECAY, "betas": (0.8, 0.9, 0.95)}],
     ),
     Peer(
         "AdEMAMix",
@@ -287,7 +293,7 @@ PEERS = [
         "NAdam",
         _native("NAdam"),
         kept("NAdam", "m", "v"),
-        [{}, {**ROOT, **DECAY}],
+        [{}, {**ROOT, **DECAY, **BETAS}],
     ),
     Peer(
         "RAdam",
@@ -329,6 +335,7 @@ PEERS = [
                 "lr": 0.1,
                 "min_dim": 4,
                 "scale_parameter": False,
+                "eps": (1e-3, 1e-3),
                 "clip_threshold": 1.5,
                 "decay_rate": 0.7,
             },
@@ -342,7 +349,16 @@ PEERS = [
         kept("Prodigy", "m", "v", "s", "p0", "d", "numerator"),
         [
             {"d0": 1e-2},
-            {"d0": 1e-2, "lr": 0.5, "d_coef": 2.0, "safeguard_warmup": True, **DECAY},
+            {
+                **DECAY,
+                **BETAS,
+                "beta3": 0.95,
+                "d0": 1e-2,
+                "lr": 0.5,
+                "d_coef": 2.0,
+                "eps": 1e-4,
+                "safeguard_warmup": True,
+            },
         ],
         left_out={"d_max": "without a limit to its growth, d is its own maximum"},
     ),

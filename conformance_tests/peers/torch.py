@@ -115,7 +115,7 @@ def _clipped_by_norm(tensors: Any, h: Hypers) -> Any:
     return _Clipped(_inside(tensors, h), clip)
 
 
-LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+LARGE = {"lr": 0.02, "eps": 1e-2, "weight_decay": 0.1, "maximize": True}
 FALLING = {**LARGE, "betas": (0.9, 0.9)}
 """With these v falls again, so that the largest v is another."""
 
@@ -156,21 +156,21 @@ PEERS = [
     _peer(
         "SGD",
         {},
-        {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
+        {"lr": 0.01, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
         {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "maximize": True},
     ),
     _peer(
         "RMSprop",
         {},
         {"momentum": 0.8},
-        {"centered": True, "momentum": 0.9, "weight_decay": 0.1, "eps": 1e-2},
+        {"centered": True, "momentum": 0.9, "alpha": 0.9, **LARGE},
     ),
     _peer("Adagrad", {}, {"lr_decay": 0.1, "initial_v": 0.3, **LARGE}),
     _peer("AdaDelta", {}, {"rho": 0.8, **LARGE}, native="Adadelta"),
-    _peer("Adam", {}, LARGE, {**FALLING, "amsgrad": True, "maximize": True}),
+    _peer("Adam", {}, LARGE, {**LARGE, "decay": "decoupled"}, {**FALLING, "amsgrad": True}),
     _peer("AdamW", {}, LARGE, {**FALLING, "amsgrad": True}),
-    _peer("AMSGrad", {}, FALLING, native="Adam", make=_amsgrad),
-    _peer("Adamax", {}, LARGE),
+    _peer("AMSGrad", {}, {**FALLING, "decay": "decoupled"}, native="Adam", make=_amsgrad),
+    _peer("Adamax", {}, {**LARGE, "betas": (0.8, 0.99)}),
     _peer(
         "NAdam",
         {},
@@ -187,12 +187,14 @@ PEERS = [
         tolerance=RECTIFIED,
         because="the library finds rho by cancellation",
     ),
-    _peer("Rprop", {}, {"lr": 0.5, "etas": (0.4, 1.5), "step_sizes": (1e-2, 0.6)}),
+    _peer(
+        "Rprop", {}, {"lr": 0.5, "etas": (0.4, 1.5), "step_sizes": (1e-2, 0.6), "maximize": True}
+    ),
     _peer(
         "Adafactor",
         {},
         {"lr": 0.5, "weight_decay": 0.1, "clip_threshold": 1.5, "eps": (1e-2, 1e-2)},
-        {"decay_rate": 0.7, "weight_decay": 0.1, "eps": (1e-10, 1e-2)},
+        {"decay_rate": 0.7, "weight_decay": 0.1, "eps": (1e-10, 1e-2), "maximize": True},
         without={"empty": "it divides by the number of elements"},
     ),
     Peer(
