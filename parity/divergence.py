@@ -74,54 +74,78 @@ def compare(
     """
     found = Divergence()
     before = before or [expected[0], *expected[:-1]]
-    scales: Snapshot = {}
-    for step, (ours, theirs, old) in enumerate(zip(actual, expected, before, strict=True)):
+    steps: dict[tuple[str, str], list[int]] = {}
+    for step, (ours, theirs, _) in enumerate(zip(actual, expected, before, strict=True)):
         if ours.keys() != theirs.keys():
             raise ValueError(f"step {step}: the runs hold {sorted(ours)} and {sorted(theirs)}")
-        found.growth.append(0.0)
         for key in ours:
-            size = numpy.fmax(numpy.abs(theirs[key]), numpy.abs(theirs[key] - old[key]))
-            if whole and size.size:
-                size = numpy.full_like(size, numpy.fmax.reduce(size, axis=None))
-            scales[key] = numpy.fmax(size, scales.get(key, 0.0))
-        for slot, path in ours:
-            if slot in alike:
-                scales[slot, path] = numpy.fmax(scales[slot, path], scales["param", path])
-        for key, value in ours.items():
-            _note(found, step, key, value, theirs[key], scales[key], dtype)
-            found.curves.setdefault(key, []).append(_relative(value, theirs[key], scales[key]))
+            steps.setdefault(key, []).append(step)
+    runs = {
+        key: [numpy.stack([rows[step][key] for step in at]) for rows in (actual, expected, before)]
+        for key, at in steps.items()
+    }
+    scales = {key: _sizes(theirs, old, whole) for key, (_, theirs, old) in runs.items()}
+    for (slot, path), at in steps.items():
+        if slot in alike:
+            of_param = scales["param", path][numpy.searchsorted(steps["param", path], at)]
+            scales[slot, path] = numpy.fmax(scales[slot, path], of_param)
+    rows = {}
+    for key, (ours, theirs, _) in runs.items():
+        found.curves[key] = _relative(ours, theirs, scales[key])
+        rows[key] = zip(*_largest(ours, theirs, scales[key], dtype), strict=True)
+    for step, snapshot in enumerate(actual):
+        found.growth.append(0.0)
+        for key in snapshot:
+            ulp, relative = next(rows[key])
+            if ulp > 0:
+                _note(found, Difference(step, *key, ulp, relative))
     return found
 
 
-def _relative(actual: numpy.ndarray, expected: numpy.ndarray, scale: numpy.ndarray) -> float:
-    """The largest difference, relative to the size of its element; infinite if one side is NaN."""
+def _sizes(theirs: numpy.ndarray, old: numpy.ndarray, whole: bool) -> numpy.ndarray:
+    """The largest value or change so far, for runs whose first axis is the step."""
+    size = numpy.fmax(numpy.abs(theirs), numpy.abs(theirs - old))
+    if whole and size.size:
+        axes = tuple(range(1, size.ndim))
+        size = numpy.broadcast_to(numpy.fmax.reduce(size, axes, keepdims=True), size.shape)
+    found: numpy.ndarray = numpy.fmax.accumulate(numpy.fmax(size, 0.0), axis=0)
+    return found
+
+
+def _relative(actual: numpy.ndarray, expected: numpy.ndarray, scale: numpy.ndarray) -> list[float]:
+    """The largest difference of each step, relative to the size of its element.
+
+    It is infinite if one side is NaN.
+    """
     with numpy.errstate(invalid="ignore"):
         apart = numpy.abs(actual - expected) / numpy.where(scale == 0, 1.0, scale)
     apart = numpy.where(
         (actual == expected) | (numpy.isnan(actual) & numpy.isnan(expected)), 0, apart
     )
-    return float(numpy.max(numpy.nan_to_num(apart, nan=numpy.inf), initial=0.0))
+    by_step = numpy.nan_to_num(apart, nan=numpy.inf).reshape(len(apart), -1)
+    found: list[float] = numpy.max(by_step, axis=1, initial=0.0).tolist()
+    return found
 
 
-def _note(
-    found: Divergence,
-    step: int,
-    key: tuple[str, str],
-    actual: numpy.ndarray,
-    expected: numpy.ndarray,
-    scale: numpy.ndarray,
-    dtype: str,
-) -> None:
-    if numpy.array_equal(actual, expected, equal_nan=True):
-        return
-    distance = ulps(actual, expected, scale, dtype)
-    worst = numpy.unravel_index(int(numpy.argmax(distance)), distance.shape)
-    ulp = float(distance[worst])
-    if ulp == 0:
-        return
-    size = float(scale[worst]) or 1.0
-    difference = Difference(step, *key, ulp, float(abs(actual[worst] - expected[worst])) / size)
+def _largest(
+    actual: numpy.ndarray, expected: numpy.ndarray, scale: numpy.ndarray, dtype: str
+) -> tuple[list[float], list[float]]:
+    """The largest difference of each step, in ULP and relative to its size."""
+    count = len(actual)
+    if actual.size == 0 or numpy.array_equal(actual, expected, equal_nan=True):
+        return [0.0] * count, [0.0] * count
+    distance = ulps(actual, expected, scale, dtype).reshape(count, -1)
+    worst = numpy.arange(count), numpy.argmax(distance, axis=1)
+    size = scale.reshape(count, -1)[worst]
+    with numpy.errstate(invalid="ignore"):
+        apart = numpy.abs((actual - expected).reshape(count, -1)[worst])
+        relative = apart / numpy.where(size == 0, 1.0, size)
+    return distance[worst].tolist(), relative.tolist()
+
+
+def _note(found: Divergence, difference: Difference) -> None:
+    slot, ulp = difference.slot, difference.ulp
     found.growth[-1] = max(found.growth[-1], ulp)
     found.first = found.first or difference
-    if key[0] not in found.worst or ulp > found.worst[key[0]].ulp:
-        found.worst[key[0]] = difference
+    if slot not in found.worst or ulp > found.worst[slot].ulp:
+        found.worst[slot] = difference

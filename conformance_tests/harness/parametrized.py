@@ -8,7 +8,7 @@ Nothing is listed by hand.
 A property of the rule alone is proved for every rule. One of a framework is proved for the
 representatives among the rules, and in float32; the others are left to ``make thorough``, as are
 backends that compile and other dtypes but for one rule. ``@pytest.mark.every_rule`` takes every
-rule on every backend that does not compile.
+rule on the first backend of every library; its other ways to execute have the representatives.
 
 ``SAMESTEP_BACKENDS``: names of backends or libraries to test, separated by commas; one that is
 missing is an error. Without it all that are installed are tested.
@@ -150,6 +150,8 @@ def _is_usual(rule: type[Rule], case: Case, framework: bool, everywhere: bool) -
     unusual = backend is not None and (backend.slow + (case.get("dtype", "float32") != "float32"))
     if unusual:
         return unusual == 1 and rule is shown[0]
+    if everywhere and backend is not None:
+        everywhere = next(b for b in chosen() if b.library == backend.library) is backend
     return everywhere or rule in shown or not (framework or backend is not None)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pkgutil import resolve_name
 from types import ModuleType
@@ -52,7 +52,7 @@ class Case:
         """What says how the library is called."""
         return MODULES[self.like]
 
-    @property
+    @cached_property
     def rule(self) -> Rule:
         """The rule with these values."""
         return made(self.peer.rule, self.like if self.is_dialect else None, self.values)

@@ -1,7 +1,7 @@
 """The state of torch.optim's own optimizers, from and to ours: the next steps are the same.
 
-Everything is held beside the native optimizer that simply goes on. Gradients change sign, span
-decades and are missing for some parameters at some steps; groups have rates of their own.
+The states themselves are compared in ``checkpoint/test_foreign_states``. Gradients here are missing
+for some parameters at some steps, and groups have rates of their own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import io
 import math
 import re
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy
 import pytest
@@ -19,6 +18,7 @@ import pytest
 import samestep
 from samestep.checkpoints import CheckpointError
 from samestep.checkpoints.description import made
+from samestep.conformance.rules.test_dialects import FURTHEST
 
 torch = pytest.importorskip("torch")
 adapter = pytest.importorskip("samestep.torch")
@@ -26,36 +26,14 @@ libraries = pytest.importorskip("samestep.torch.tables")
 
 SHAPES = {"w": (4, 3), "b": (3,), "conv": (3, 2, 2, 2), "scale": (), "late": (2, 3)}
 BEFORE, AFTER = 30, 10
-TOLERANCE = {"float64": 1e-12, "float32": 24 * 2.0**-23}
-"""Relative to the largest value or step so far: of ten steps, in float32 a few ULP each."""
 RECTIFIED = 1e-10
-"""RAdam's rho, which torch finds by cancellation; see the dialects."""
-
+"""RAdam's rho, which torch finds by cancellation; see the peers."""
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
-SETTINGS = {
-    "SGD": [
-        {"weight_decay": 0.1},
-        {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
-        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "maximize": True},
-    ],
-    "RMSprop": [{}, {"centered": True, "momentum": 0.9, "weight_decay": 0.1, "eps": 1e-2}],
-    "Adagrad": [{}, {"lr_decay": 0.1, "initial_accumulator_value": 0.3, **LARGE}],
-    "Adadelta": [{}, {"rho": 0.8, **LARGE}],
-    "Adam": [{}, {**LARGE, "amsgrad": True, "maximize": True}, {"decoupled_weight_decay": True}],
-    "AdamW": [{}, {**LARGE, "amsgrad": True, "betas": (0.8, 0.95)}],
-    "Adamax": [{}, LARGE],
-    "NAdam": [{}, {**LARGE, "decoupled_weight_decay": True, "momentum_decay": 0.1}],
-    "RAdam": [{}, {**LARGE, "decoupled_weight_decay": True, "betas": (0.8, 0.9)}],
-    "Rprop": [{}, {"lr": 0.5, "etas": (0.4, 1.5), "step_sizes": (1e-2, 0.6)}],
-    "Adafactor": [{}, {"lr": 0.5, "weight_decay": 0.1, "d": 1.5, "eps": (1e-2, 1e-2)}],
-}
-CASES = [
-    pytest.param(name, values, dtype, id=f"{name}-{at}-{dtype}")
-    for name, several in SETTINGS.items()
-    for at, values in enumerate(several)
-    for dtype in TOLERANCE
+FIRST = [
+    pytest.param(case, id=case.label)
+    for case in FURTHEST
+    if case.like == "torch" and "inner" not in case.values
 ]
-FIRST = [pytest.param(name, several[-1], id=name) for name, several in SETTINGS.items()]
 
 
 @contextmanager
@@ -83,19 +61,25 @@ def clone(params):
     return {name: torch.nn.Parameter(param.detach().clone()) for name, param in params.items()}
 
 
-def groups(params, lr, names=True):
+def groups(params, lr):
     """Two groups, of which one has a rate of its own."""
     several = [("w", "late", "scale"), ("conv", "b")]
     return [
-        {"params": [(n, params[n]) if names else params[n] for n in some], "lr": lr * factor}
+        {"params": [(n, params[n]) for n in some], "lr": lr * factor}
         for some, factor in zip(several, (1.0, 0.3), strict=True)
     ]
 
 
-def native(name, params, values, names=True):
+def native(name, params, values):
     rate = values.get("lr", 0.02)
     rest = {key: value for key, value in values.items() if key != "lr"}
-    return getattr(torch.optim, name)(groups(params, rate, names), lr=rate, **rest)
+    return getattr(torch.optim, name)(groups(params, rate), lr=rate, **rest)
+
+
+def of(case, params, **changed):
+    """The optimizer of a case, with groups."""
+    hypers = {**case.rule.hypers, **changed}
+    return case.peer.make(groups(params, hypers["lr"]), hypers)
 
 
 def gradients(params, step, missing=True):
@@ -162,53 +146,13 @@ def same_states(one, other, tolerance):
             close(part2.values(), values, size, 4 * tolerance, f"{slot} of {name}")
 
 
-def allowed(name, values, dtype):
-    if name == "RAdam" and dtype == "float64":
-        return RECTIFIED
-    if dtype == "float32" and (values.get("centered") or name == "Adafactor"):
-        return 4e-5  # v - g^2, and sums over rows
-    return TOLERANCE[dtype]
-
-
-@pytest.mark.parametrize(("name", "values", "dtype"), CASES)
-def test_ours_goes_on_from_a_native_optimizer(name, values, dtype, tmp_path) -> None:
-    with default(dtype):
-        params = parameters(dtype)
-        theirs = native(name, params, values)
-        train(theirs, params, range(BEFORE))
-        path = tmp_path / "native.safetensors"
-        samestep.save(path, theirs, params)
-        own = parameters(dtype, seed=1)
-        ours = bound(samestep.checkpoint(theirs), own)
-        samestep.load(path, ours, own)
-        same_steps(theirs, params, ours, own, allowed(name, values, dtype))
-
-
-@pytest.mark.parametrize(("name", "values", "dtype"), CASES)
-def test_a_native_optimizer_goes_on_from_ours(name, values, dtype, tmp_path) -> None:
-    with default(dtype):
-        params = parameters(dtype)
-        rule = made(
-            next(iter(samestep.checkpoint(native(name, params, values)).parameters.values())).rule
-        )
-        ours = adapter.bind(rule, groups(params, values.get("lr", 0.02)))
-        train(ours, params, range(BEFORE))
-        path = tmp_path / "ours.safetensors"
-        samestep.save(path, ours, params)
-        own = parameters(dtype, seed=1)
-        theirs = native(name, own, {**values, "lr": 0.0077})
-        train(theirs, own, range(3), missing=False)  # what is there already must be gone
-        samestep.load(path, theirs, own)
-        same_steps(ours, params, theirs, own, allowed(name, values, dtype))
-
-
-@pytest.mark.parametrize(("name", "values"), FIRST)
-def test_a_native_optimizer_comes_back_to_the_last_bit(name, values) -> None:
+@pytest.mark.parametrize("case", FIRST)
+def test_a_native_optimizer_comes_back_to_the_last_bit(case) -> None:
     params = parameters("float32")
-    theirs = native(name, params, values)
+    theirs = of(case, params)
     train(theirs, params, range(BEFORE))
     own = parameters("float32", seed=1)
-    again = native(name, own, {**values, "lr": 0.0077})
+    again = of(case, own, lr=0.0077)
     samestep.restore(again, samestep.checkpoint(theirs, params), own)
     expected, found = theirs.state_dict(), again.state_dict()
     assert found["param_groups"] == expected["param_groups"]
@@ -222,94 +166,7 @@ def test_a_native_optimizer_comes_back_to_the_last_bit(name, values) -> None:
     assert all(torch.equal(own[name], params[name]) for name in params)
 
 
-@pytest.mark.parametrize(("name", "values"), FIRST)
-def test_numpy_goes_on_from_a_native_optimizer(name, values, tmp_path) -> None:
-    with default("float64"):
-        params = {"w": torch.nn.Parameter(torch.linspace(-1, 1, 12).reshape(4, 3))}
-        rest = {key: value for key, value in values.items() if key != "lr"}
-        theirs = getattr(torch.optim, name)(params.items(), lr=0.01, **rest)
-        train(theirs, params, range(BEFORE))
-        samestep.save(tmp_path / "x", theirs, params)
-        rule = made(samestep.checkpoint(theirs).parameters["w"].rule)
-        own, state = samestep.load(tmp_path / "x", rule, {"w": numpy.zeros((4, 3))})
-        for step in range(BEFORE, BEFORE + AFTER):
-            train(theirs, params, [step])
-            own, state = rule.update({"w": params["w"].grad.numpy()}, own, state)
-            close(
-                own["w"], params["w"].detach().numpy(), 0.1, allowed(name, values, "float64"), step
-            )
-
-
-FAULTS = {
-    "m and v are swapped": lambda c: changed(c, lambda s: {**s, "m": s["v"], "v": s["m"]}),
-    "m has the other sign": lambda c: changed(
-        c, lambda s: {**s, "m": s["m"].reshaped(numpy.asarray(-s["m"].bits))}
-    ),
-    "v is corrected already": lambda c: changed(
-        c, lambda s: {**s, "v": s["v"].reshaped(numpy.asarray(s["v"].bits / (1 - 0.95**30)))}
-    ),
-    "v_max is v": lambda c: changed(c, lambda s: {**s, "v_max": s["v"]}),
-    "the step is forgotten": lambda c: changed(c, lambda s: s, step=lambda t: 0),
-    "the step is the next": lambda c: changed(c, lambda s: s, step=lambda t: t + 1),
-}
-
-
-def changed(checkpoint, slots, step=lambda t: t):
-    return replace(
-        checkpoint,
-        parameters={
-            path: own
-            if own.slots is None
-            else replace(own, slots=slots(own.slots), step=step(own.step))
-            for path, own in checkpoint.parameters.items()
-        },
-    )
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("into", ["ours", "theirs"])
-def test_a_conversion_with_a_fault_is_seen(fault, into) -> None:
-    values = {**LARGE, "amsgrad": True, "betas": (0.8, 0.95)}
-    with default("float64"):
-        params = parameters("float64")
-        theirs = native("AdamW", params, values)
-        train(theirs, params, range(BEFORE))
-        taken = samestep.checkpoint(theirs, params)
-        for wrong in (False, True):
-            one, other = clone(params), clone(params)
-            first = native("AdamW", one, values)
-            samestep.restore(first, taken)
-            second = bound(taken, other) if into == "ours" else native("AdamW", other, values)
-            samestep.restore(second, FAULTS[fault](taken) if wrong else taken)
-            if wrong:
-                with pytest.raises(AssertionError, match="differs"):
-                    same_steps(first, one, second, other, 1e-12)
-            else:
-                same_steps(first, one, second, other, 1e-12)
-
-
-PAIRED = [name for name, native in libraries.TORCH.items() if len(native.slots) > 1]
-
-
-@pytest.mark.parametrize("name", PAIRED)
-def test_a_correspondence_with_two_slots_swapped_is_seen(name, monkeypatch) -> None:
-    right = libraries.TORCH[name]
-    (one, first), (other, second) = [*right.slots.items()][:2]
-    swapped = replace(right, slots={**right.slots, one: second, other: first})
-    with default("float64"):
-        params = parameters("float64")
-        theirs = native(name, params, SETTINGS[name][-1])
-        train(theirs, params, range(BEFORE))
-        monkeypatch.setitem(libraries.TORCH, name, swapped)
-        taken = samestep.checkpoint(theirs, params)
-        own = clone(params)
-        ours = bound(taken, own)
-        samestep.restore(ours, taken)
-        with pytest.raises(AssertionError, match="differs"):
-            same_steps(theirs, params, ours, own, allowed(name, {}, "float64"))
-
-
-def three_forms(name, theirs, params):
+def three_forms(theirs, params):
     """The state dict keyed by place, with names beside that, and keyed by name."""
     plain = copy.deepcopy(theirs.state_dict())
     names = [n for group in plain["param_groups"] for n in group["param_names"]]
@@ -321,14 +178,14 @@ def three_forms(name, theirs, params):
     yield "keys", {"state": state, "param_groups": keyed}, params
 
 
-@pytest.mark.parametrize(("name", "values"), FIRST)
-def test_a_state_dict_says_what_its_optimizer_does(name, values) -> None:
+@pytest.mark.parametrize("case", FIRST)
+def test_a_state_dict_says_what_its_optimizer_does(case) -> None:
     params = parameters("float32")
-    theirs = native(name, params, values)
+    theirs = of(case, params)
     train(theirs, params, range(BEFORE + 5))
     expected = samestep.checkpoint(theirs, params)
-    for form, state_dict, given in three_forms(name, theirs, params):
-        found = adapter.from_state_dict(name, state_dict, given)
+    for form, state_dict, given in three_forms(theirs, params):
+        found = adapter.from_state_dict(type(theirs).__name__, state_dict, given)
         assert found.parameters.keys() == expected.parameters.keys(), form
         for path, own in expected.parameters.items():
             there = found.parameters[path]
@@ -340,24 +197,44 @@ def test_a_state_dict_says_what_its_optimizer_does(name, values) -> None:
             assert (there.value is None) == (given is None)
 
 
-@pytest.mark.parametrize(("name", "values"), FIRST)
-def test_a_state_dict_is_filled_and_loaded(name, values) -> None:
+@pytest.mark.parametrize("case", FIRST)
+def test_a_state_dict_is_filled_and_loaded(case) -> None:
     params = parameters("float32")
-    theirs = native(name, params, values)
+    theirs = of(case, params)
     train(theirs, params, range(BEFORE + 5))
     taken = samestep.checkpoint(theirs)
     own = clone(params)
-    again = native(name, own, {**values, "lr": 0.0077})
+    again = of(case, own, lr=0.0077)
     empty = again.state_dict()
     kept = copy.deepcopy(empty)
-    filled = adapter.into_state_dict(getattr(torch.optim, name), empty, taken, own)
+    filled = adapter.into_state_dict(type(theirs), empty, taken, own)
     assert repr(empty) == repr(kept)
     file = io.BytesIO()
     torch.save(filled, file)
     file.seek(0)
     again.load_state_dict(torch.load(file, weights_only=True))
     steps = range(BEFORE + 5, BEFORE + 15)
-    same_steps(theirs, params, again, own, 0.0 if name != "NAdam" else 1e-6, steps)
+    same_steps(theirs, params, again, own, 0.0 if case.peer.rule != "NAdam" else 1e-6, steps)
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_ours_and_theirs_count_the_steps_of_each_parameter(case) -> None:
+    """With groups that have rates of their own, and parameters without a gradient at some steps."""
+    tolerance = RECTIFIED if case.peer.rule == "RAdam" else 1e-12
+    with default("float64"):
+        params = parameters("float64")
+        theirs = of(case, params)
+        train(theirs, params, range(BEFORE))
+        taken = samestep.checkpoint(theirs, params)
+        own, back, two = clone(params), clone(params), clone(params)
+        ours, again = bound(taken, own), of(case, back, lr=0.0077)
+        samestep.restore(ours, taken)
+        train(again, back, range(3), missing=False)  # what is there already must be gone
+        samestep.restore(again, samestep.checkpoint(ours, own), back)
+        same_steps(theirs, params, ours, own, tolerance)
+        once = of(case, two)
+        samestep.restore(once, taken)
+        same_steps(once, two, again, back, tolerance)
 
 
 def test_the_state_dict_of_distributed_checkpoints_is_read() -> None:

@@ -1,0 +1,258 @@
+"""Averages of the parameters, beside those of the libraries, and how they are swapped in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import partial
+
+import numpy
+import pytest
+
+import samestep
+from samestep import SGD, AdamW, Average, Where, route
+from samestep.conformance.rules.test_preparation import (
+    PLAIN,
+    SHAPES,
+    TRAJECTORY,
+    assert_close,
+    assert_same,
+    everywhere,
+    followed,
+)
+from samestep.parity import oracle, record
+
+
+def averages_of_torch(make, steps, first=0):
+    """Averages of what the plain rule computes, by torch's AveragedModel."""
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(7, 5).double()
+    trajectory = record(3, steps, {"weight": (5, 7), "bias": (5,)}, decades=(-2, 1))
+    snapshots, taken = oracle(PLAIN, trajectory), []
+    model.load_state_dict({p: torch.tensor(a) for p, a in trajectory.params.items()})
+    averaged = make(torch.optim.swa_utils, model)
+    for step, snapshot in enumerate(snapshots[1:]):
+        model.load_state_dict({p: torch.tensor(snapshot["param", p]) for p in trajectory.params})
+        if step >= first:
+            averaged.update_parameters(model)
+        named = averaged.module.state_dict().items()
+        taken.append({("average", name): value.numpy().copy() for name, value in named})
+    return trajectory, taken
+
+
+@pytest.mark.parametrize(
+    ("rule", "make", "first"),
+    [
+        (
+            Average(PLAIN, average_decay=0.9, average_start=1),
+            lambda swa, model: swa.AveragedModel(
+                model, multi_avg_fn=swa.get_ema_multi_avg_fn(decay=0.9)
+            ),
+            0,
+        ),
+        (Average(PLAIN, averaging="equal"), lambda swa, model: swa.AveragedModel(model), 0),
+        (
+            Average(PLAIN, averaging="equal", average_start=10),
+            lambda swa, model: swa.AveragedModel(model),
+            10,
+        ),
+    ],
+    ids=["ema", "swa", "swa-late"],
+)
+def test_averages_are_those_of_torch_s_averaged_model(rule, make, first):
+    trajectory, theirs = averages_of_torch(make, 40, first)
+    ours = oracle(rule, trajectory)[1:]
+    for snapshot in ours[:first]:
+        numpy.testing.assert_array_equal(snapshot["average", "bias"], snapshot["param", "bias"])
+    assert_close(ours[first:], theirs[first:], 1e-13)
+
+
+def test_averages_are_those_of_optax():
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    snapshots, theirs = oracle(PLAIN, TRAJECTORY), {"ema": [], "debiased": []}
+    with jax.enable_x64(True):
+        debiased = optax.ema(0.9, debias=True)
+        average = {path: jax.numpy.asarray(array) for path, array in TRAJECTORY.params.items()}
+        state = debiased.init(average)
+        for snapshot in snapshots[1:]:
+            params = {path: jax.numpy.asarray(snapshot["param", path]) for path in SHAPES}
+            average = optax.incremental_update(params, average, 0.1)
+            without_bias, state = debiased.update(params, state)
+            for form, found in (("ema", average), ("debiased", without_bias)):
+                theirs[form].append({("average", p): numpy.asarray(a) for p, a in found.items()})
+    for form, expected in theirs.items():
+        ours = oracle(Average(PLAIN, average_decay=0.9, averaging=form), TRAJECTORY)
+        assert_close(ours[1:], expected, 1e-13)
+
+
+def warming(step):
+    return (1 + step) / (10 + step)
+
+
+@everywhere
+def test_the_decay_of_an_average_may_be_a_schedule(on):
+    """Of the form that many warm up with."""
+    found = followed(Average(PLAIN, average_decay=warming), on)
+    average = dict(TRAJECTORY.rounded("float32").params)
+    for step, snapshot in enumerate(found[1:]):
+        decay = warming(step)
+        for path in SHAPES:
+            average[path] = decay * average[path] + (1 - decay) * snapshot["param", path]
+            size = max(numpy.abs(average[path]).max(), 1e-2)
+            assert numpy.abs(snapshot["average", path] - average[path]).max() <= 1e-5 * size
+
+
+@pytest.mark.parametrize("form", ["ema", "debiased", "equal"])
+@everywhere
+def test_averaging_changes_nothing_but_the_average(form, on):
+    found = followed(Average(PLAIN, averaging=form, average_start=5), on)
+    for ours, theirs in zip(found, followed(PLAIN, on), strict=True):
+        if on.exact == "bound":  # XLA contracts another program otherwise
+            assert_close([ours], [theirs], 1e-5)
+        else:
+            assert_same({key: ours[key] for key in theirs}, theirs)
+    for snapshot in found[1:6]:
+        for path in SHAPES:
+            difference = snapshot["average", path] - snapshot["param", path]
+            assert numpy.abs(difference).max() <= 1e-6 * numpy.abs(snapshot["param", path]).max()
+
+
+def test_an_average_in_a_wider_dtype_than_its_parameter_does_not_stand_still():
+    torch, adapter = pytest.importorskip("torch"), pytest.importorskip("samestep.torch")
+    for dtype, moves in ((None, False), ("float32", True)):
+        param = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+        rule = Average(SGD(lr=0.5), average_decay=0.9999, average_dtype=dtype)
+        optimizer = adapter.bind(rule, [param])
+        for _ in range(20):
+            param.grad = torch.ones_like(param)
+            optimizer.step()
+        average = optimizer.state[param]["average"]
+        assert (average != 1).all() == moves
+
+
+MODEL = {"encoder": {"w": numpy.ones((3, 2), "float32")}, "b": [numpy.zeros(3, "float32")]}
+
+
+def test_averaged_gives_a_tree_like_the_parameters_and_in_their_dtypes():
+    rule = route((Where(path="encoder.*"), Average(SGD(lr=0.5), average_decay=0.5)), AdamW(lr=0.1))
+    state = rule.init(MODEL)
+    params, state = rule.update(MODEL, MODEL, state)
+    found = samestep.averaged(rule, params, state)
+    numpy.testing.assert_allclose(found["encoder"]["w"], 0.75)
+    assert found["encoder"]["w"].dtype == numpy.float32
+    assert found["b"][0] is params["b"][0]
+    with pytest.raises(ValueError, match=re.escape("averaged: AdamW() keeps no average; make it")):
+        samestep.averaged(AdamW(), MODEL, AdamW().init(MODEL))
+
+
+def test_swapping_in_torch_and_back_after_an_exception():
+    torch, adapter = pytest.importorskip("torch"), pytest.importorskip("samestep.torch")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    optimizer = adapter.bind(Average(AdamW(lr=0.1), average_decay=0.5), model.parameters())
+    data = torch.randn(8, 3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(data).square().sum().backward()
+        optimizer.step()
+    params = {name: param.detach().clone() for name, param in model.named_parameters()}
+    averages = {name: optimizer.state[p]["average"] for name, p in model.named_parameters()}
+    assign = partial(model.load_state_dict, strict=False)
+    with pytest.raises(KeyError), samestep.swapped(assign, params, averages):
+        for name, param in model.named_parameters():
+            assert torch.equal(param, averages[name]) and not torch.equal(param, params[name])
+        raise KeyError
+    for name, param in model.named_parameters():
+        assert torch.equal(param, params[name])
+        assert optimizer.state[param]["average"] is averages[name]
+    optimizer.step()
+
+
+def test_what_has_no_averages_is_said():
+    rule = Average(AdamW())
+    with pytest.raises(TypeError, match=r"the state is dict; .* In torch .* in MLX tree_map"):
+        samestep.averaged(rule, MODEL, {"average": MODEL})
+    with pytest.raises(TypeError, match=r"the state is NoneType"):
+        samestep.averaged(rule, MODEL, None)
+    with pytest.raises(ValueError, match=r"the state has slots m, v; Average keeps average, m, v"):
+        samestep.averaged(rule, MODEL, AdamW().init(MODEL))
+    with pytest.raises(TypeError, match=r"parameter 'a' is object; .*samestep\.jax\.averaged"):
+        samestep.averaged(rule, {"a": object()}, rule.init(MODEL))
+
+
+def test_what_assigning_averages_left_half_done_is_undone():
+    model = {"a": 1, "b": 2}
+
+    def assign(values):
+        for name, value in values.items():
+            if value is None:
+                raise KeyError(name)
+            model[name] = value
+
+    with pytest.raises(KeyError), samestep.swapped(assign, dict(model), {"a": 5, "b": None}):
+        raise AssertionError
+    assert model == {"a": 1, "b": 2}
+
+
+def test_averages_of_a_pytree_of_a_class():
+    """JAX knows what is in it; some of it is not averaged, and the dtype is the parameter's."""
+    jax, adapter = pytest.importorskip("jax"), pytest.importorskip("samestep.jax")
+
+    @partial(jax.tree_util.register_dataclass, data_fields=["w", "b"], meta_fields=[])
+    @dataclass
+    class Layer:
+        w: object
+        b: object
+
+    averages = Average(SGD(lr=0.5), average_decay=0.5, average_dtype="float32")
+    optimizer = adapter.bind(route((Where(ndim=2), averages), AdamW(lr=0.1)))
+    params = [Layer(jax.numpy.ones((3, 2), jax.numpy.bfloat16), jax.numpy.ones(2))]
+    state = optimizer.init(params)
+    updates, state = jax.jit(optimizer.update)(params, state, params)
+    params = jax.tree.map(jax.numpy.add, params, updates)
+    found = adapter.averaged(optimizer.rule, params, state)
+    assert jax.tree.structure(found) == jax.tree.structure(params)
+    assert found[0].w.dtype == params[0].w.dtype and found[0].b is params[0].b
+    numpy.testing.assert_allclose(found[0].w.astype("float32"), 0.75)
+    with pytest.raises(ValueError, match="slot average of the state is not that of the param"):
+        adapter.averaged(optimizer.rule, params[0], state)
+    with pytest.raises(TypeError, match="parameter '0' is Layer"):
+        samestep.averaged(optimizer.rule, params, state)
+
+
+def test_swapping_in_jax_is_another_tree():
+    jax, adapter = pytest.importorskip("jax"), pytest.importorskip("samestep.jax")
+    rule = Average(AdamW(lr=0.1), average_decay=0.5)
+    optimizer, params = adapter.bind(rule), jax.tree.map(jax.numpy.asarray, MODEL)
+    state = optimizer.init(params)
+
+    @jax.jit
+    def step(params, state):
+        updates, state = optimizer.update(params, state, params)
+        params = jax.tree.map(jax.numpy.add, params, updates)
+        return params, state, samestep.averaged(rule, params, state)
+
+    expected = MODEL["encoder"]["w"]
+    for _ in range(3):
+        params, state, averages = step(params, state)
+        expected = 0.5 * expected + 0.5 * numpy.asarray(params["encoder"]["w"])
+    assert jax.tree.structure(averages) == jax.tree.structure(params)
+    numpy.testing.assert_allclose(averages["encoder"]["w"], expected, rtol=1e-6)
+
+
+def test_swapping_in_mlx_and_back_after_an_exception():
+    mx, nn = pytest.importorskip("mlx.core"), pytest.importorskip("mlx.nn")
+    adapter, utils = pytest.importorskip("samestep.mlx"), pytest.importorskip("mlx.utils")
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    optimizer = adapter.bind(Average(AdamW(lr=0.1), average_decay=0.5))
+    data = mx.ones((4, 3))
+    slope = nn.value_and_grad(model, lambda model, x: model(x).square().sum())
+    for _ in range(3):
+        optimizer.update(model, slope(model, data)[1])
+    params = model.parameters()
+    averages = utils.tree_map(lambda _, state: state["average"], params, optimizer.state)
+    before = model(data)
+    with pytest.raises(KeyError), samestep.swapped(model.update, params, averages):
+        inside = model(data)
+        raise KeyError
+    assert mx.array_equal(model(data), before) and not mx.array_equal(inside, before)

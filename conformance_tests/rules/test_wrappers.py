@@ -1,0 +1,151 @@
+"""Wrappers around each other, and around routes."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+
+import numpy
+import pytest
+
+import samestep
+from samestep import (
+    SGD,
+    Accumulate,
+    AdamW,
+    AdaptiveClip,
+    Average,
+    Cautious,
+    Centralize,
+    ClipGlobalNorm,
+    ClipNorm,
+    ClipValue,
+    Lookahead,
+    Muon,
+    Prodigy,
+    Scout,
+    SkipNonFinite,
+    Where,
+    route,
+)
+from samestep.conformance.references import follow_reference
+from samestep.conformance.rules.test_preparation import (
+    BACKENDS,
+    BAD,
+    PLAIN,
+    SHAPES,
+    TRAJECTORY,
+    assert_close,
+    assert_same,
+    by_hand,
+    followed,
+    of_samestep,
+    spoilt,
+    without_bad,
+)
+from samestep.parity import Trajectory, oracle, record
+from samestep.parity.backend import NUMPY
+
+WRAPPERS = {
+    "Accumulate": partial(Accumulate, every=2),
+    "AdaptiveClip": partial(AdaptiveClip, clipping=0.1),
+    "Average": partial(Average, average_decay=0.9),
+    "Cautious": Cautious,
+    "Centralize": Centralize,
+    "ClipGlobalNorm": partial(ClipGlobalNorm, max_norm=0.5),
+    "ClipNorm": partial(ClipNorm, clip_norm=0.2),
+    "ClipValue": partial(ClipValue, max_value=0.1),
+    "Lookahead": partial(Lookahead, sync_period=3),
+    "Scout": partial(Scout, sync_period=3, sync_rate=0.1),
+    "SkipNonFinite": SkipNonFinite,
+}
+PREPARING = ("AdaptiveClip", "Centralize", "ClipGlobalNorm", "ClipNorm", "ClipValue")
+BRIEF = record(seed=8, steps=14, shapes=SHAPES, decades=(-2, 1))
+
+
+def refused(outer, inner):
+    """Why one wrapper does not go around another."""
+    if outer == inner or {outer, inner} == {"Lookahead", "Scout"}:
+        return f"cannot wrap {inner}"
+    if outer == "Cautious" and inner not in PREPARING:
+        return "let that one be the outer one"
+    if outer == "Scout" and inner in ("ClipGlobalNorm", "SkipNonFinite"):
+        return "cannot wrap a rule that needs a tree"
+    return None
+
+
+@pytest.mark.parametrize(("outer", "inner"), [*product(WRAPPERS, WRAPPERS)])
+def test_wrappers_go_around_each_other_or_say_why_not(outer, inner):
+    """The references go around each other as well; one that masks has the prepared gradient."""
+    for plain in (PLAIN, samestep.LAMB(lr=0.05, weight_decay=0.1)):
+        if (reason := refused(outer, inner)) is not None:
+            with pytest.raises(ValueError, match=reason):
+                WRAPPERS[outer](WRAPPERS[inner](plain))
+            continue
+        rule = WRAPPERS[outer](WRAPPERS[inner](plain))
+        reference = rule
+        if outer == "Cautious":
+            reference = WRAPPERS[inner](WRAPPERS[outer](plain))
+        given = BRIEF
+        if outer == "SkipNonFinite":
+            given = Trajectory(BRIEF.params, [dict(step) for step in BRIEF.grads])
+            given.grads[3] = {path: grad * numpy.nan for path, grad in BRIEF.grads[3].items()}
+        with numpy.errstate(invalid="ignore"):
+            ours = oracle(rule, given)
+            theirs = follow_reference(reference, given)
+        assert_close(ours, theirs, 1e-9)
+
+
+ROUTED = route((Where(min_ndim=2), Prodigy(d0=1e-2, weight_decay=0.1)), PLAIN)
+MATRICES = route((Where(ndim=2), Muon(lr=0.05, momentum=0.9)), AdamW(lr=0.01, weight_decay=0.1))
+
+
+@pytest.mark.parametrize(
+    ("name", "on"),
+    [
+        pytest.param(name, on, id=f"{name}-{on.name}")
+        for name in sorted({*WRAPPERS} - {"Scout"})
+        for on in BACKENDS
+        if not on.slow or name in ("Accumulate", "ClipGlobalNorm")  # one sums, one does not
+    ],
+)
+def test_a_wrapper_goes_around_a_route(name, on):
+    """One of its rules sums over its parameters, or none does."""
+    for routed in (ROUTED, MATRICES):
+        rule = WRAPPERS[name](routed)
+        found = followed(rule, on, BRIEF)
+        expected = followed(rule, NUMPY, BRIEF.rounded("float32"), "float64")
+        assert_close(found, expected, 1e-3 if routed is ROUTED else 1e-4)
+
+
+def test_around_a_route_the_norm_is_that_of_all_parameters():
+    prepare = of_samestep()
+    found = followed(ClipGlobalNorm(ROUTED, max_norm=0.5), NUMPY, dtype="float64")
+    assert_close(found, by_hand(ROUTED, NUMPY, TRAJECTORY, prepare, "float64"), 1e-9)
+
+
+def test_around_a_route_skipping_keeps_every_rule_s_state():
+    found = followed(SkipNonFinite(ROUTED), NUMPY, spoilt(), "float64")
+    plain = followed(ROUTED, NUMPY, without_bad(), "float64")
+    kept = [snapshot for step, snapshot in enumerate(found) if step - 1 not in BAD]
+    for ours, theirs in zip(kept, plain, strict=True):
+        assert_same({key: ours[key] for key in theirs}, theirs)
+
+
+def test_cautious_masking_sees_the_gradient_as_wrappers_have_prepared_it():
+    for name in PREPARING:
+        inside, outside = Cautious(WRAPPERS[name](PLAIN)), WRAPPERS[name](Cautious(PLAIN))
+        for one, other in zip(oracle(inside, BRIEF), oracle(outside, BRIEF), strict=True):
+            assert_same(one, other)
+
+
+def test_a_rule_that_steps_in_its_own_way_is_not_masked():
+    class Own(SGD, register=False):
+        def step(self, xp, grad, param, state, s):
+            return param, {}
+
+    assert not Own().divides
+    with pytest.raises(ValueError, match="Own changes the step after it"):
+        Cautious(Own())
+    with pytest.raises(ValueError, match="Lookahead changes the step after it"):
+        Cautious(route((Where(ndim=1), Lookahead(SGD())), SGD()))
