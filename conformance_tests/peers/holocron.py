@@ -45,7 +45,8 @@ def _inside(tensors: Any, h: Hypers) -> Any:
     import torch  # noqa: PLC0415
 
     if h["inner"] not in ("SGD", "AdamW"):
-        return getattr(_optim(), h["inner"])(tensors, lr=h["lr"], weight_decay=h["weight_decay"])
+        more = ["eps"] if h["inner"] == "AdaBelief" else []
+        return getattr(_optim(), h["inner"])(tensors, **_common(h, *more))
 
     if h["inner"] == "SGD":
         return torch.optim.SGD(tensors, **_common(h, "momentum", "dampening", "nesterov"))
@@ -95,9 +96,10 @@ BETAS: Hypers = {**LARGE, "betas": (0.8, 0.99)}
 AMSGRAD: list[Hypers] = [{}, LARGE, {**LARGE, "betas": (0.9, 0.9), "amsgrad": True}]
 SGD = {"inner": "SGD", "lr": 0.01, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}
 ADAMW = {"inner": "AdamW", "lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+IN_OURS: Hypers = {"inner_like": "holocron", "lr": 0.01, "weight_decay": 0.1}
 OTHERS_INSIDE: list[Hypers] = [
-    {"inner": name, "inner_like": "holocron", "lr": 0.01, "weight_decay": 0.1}
-    for name in ("LARS", "LAMB", "TAdam", "AdaBelief", "AdEMAMix")
+    *({"inner": name, **IN_OURS} for name in ("LARS", "LAMB", "TAdam", "AdEMAMix")),
+    {"inner": "AdaBelief", "eps": 1e-2, **IN_OURS},
 ]
 INSIDE = {**ADAM, "m": ("momentum_buffer", "exp_avg"), "m1": "exp_avg", "m2": "exp_avg_slow"}
 INSIDE["w_sum"] = "W_t"
