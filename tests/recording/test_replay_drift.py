@@ -103,24 +103,22 @@ def test_something_else_that_changes_both_runs_alike_is_not_what_differs(tmp_pat
     assert against(one, other).first.kind == "drift"
 
 
-def test_what_happened_in_steps_that_were_not_recorded_is_not_guessed(tmp_path):
+@pytest.mark.parametrize(
+    ("kept", "kind", "step"), [(3, "parameters", 21), (1, "gap", 30)], ids=["recorded", "gap"]
+)
+def test_what_happened_in_steps_that_were_not_recorded_is_not_guessed(tmp_path, kept, kind, step):
     def between(step, params):
         if step == 20:
             params["b"][1] += 0.01
 
-    runs = [
-        train(tmp_path / f"{name}.safetensors", steps=lambda step: step % 10 < 3, between=changes)
+    one, two = (
+        train(tmp_path / name, steps=lambda step: step % 10 < kept, between=changes)
         for name, changes in (("one", None), ("two", between))
-    ]
-    found = against(*runs)
-    assert (found.first.kind, found.first.step) == ("parameters", 21)
-    runs = [
-        train(tmp_path / f"{name}.safetensors", steps=lambda step: step % 10 < 1, between=changes)
-        for name, changes in (("one", None), ("two", between))
-    ]
-    found = against(*runs)
-    assert (found.first.kind, found.first.step) == ("gap", 30)
-    assert found.sentence.endswith("after steps that are not in both recordings")
+    )
+    found = against(one, two)
+    assert (found.first.kind, found.first.step) == (kind, step)
+    missing = found.sentence.endswith("after steps that are not in both recordings")
+    assert missing == (kind == "gap")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
