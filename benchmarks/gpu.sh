@@ -13,6 +13,6 @@ jax=$(sed -n 's/^jax==//p' constraints.txt)
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv | tee "$out/machine.csv"
 SAMESTEP_BACKENDS=torch,jax .venv/bin/python -m samestep.conformance.harness.agreement | tee "$out/agreement.md"
 SAMESTEP_BACKENDS=torch .venv/bin/python -m pytest -q \
-  conformance_tests/test_torch_executions.py conformance_tests/test_gpu.py | tee "$out/tests.txt"
+  conformance_tests/torch/test_executions.py conformance_tests/rules/test_gpu.py | tee "$out/tests.txt"
 .venv/bin/samestep bench --against torch.optim,optax,copy --models gpt2,llama7b,large,small \
   --executions compiled,packed,auto --out "$out"

@@ -276,6 +276,16 @@ class Composed(Declared, root=True):
     def __reduce__(self) -> Any:
         return _restored, (self.published(), type(self).quirks), self.__getstate__()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        unknown = state["_values"].keys() - {*self.fields(), "quirks"}
+        if unknown:
+            raise TypeError(
+                f"{self.name}: it was pickled by another version of samestep, which had "
+                f"{listed(sorted(unknown))}; make the rule again. samestep.save keeps states for "
+                "later versions"
+            )
+        vars(self).update(state)
+
     def __hash__(self) -> int:
         return self._hash
 

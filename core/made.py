@@ -100,12 +100,12 @@ class Declared:
         if names is not None:
             return applied(published, named(published, names))
         known = published.dialects.get(like) if isinstance(like, str) else None
-        return cls if known is None else applied(published, known.quirks)
+        return cls if known is None else applied(published, named(published, known.quirk_names))
 
     @classmethod
     def published(cls) -> Any:
         """The class that is registered: this one without its quirks."""
-        return cls._published or cls
+        return vars(cls).get("_published") or cls
 
     @classmethod
     def quirks_known(cls) -> tuple[Quirk, ...]:

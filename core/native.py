@@ -60,7 +60,7 @@ def serve(
             made[rule] = native
         return made[rule]
 
-    return attribute, lambda: sorted(registry)
+    return attribute, lambda: sorted({*registry, *vars(sys.modules[module])["__all__"]})
 
 
 def _native(

@@ -169,7 +169,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def applied(rule: type[Rule], quirks: Iterable[Quirk]) -> type[Rule]:
-    """The class with quirks, not registered; the same quirks give the same class."""
+    """The class with quirks, not registered; the same quirks in one order give one class."""
     wanted = tuple(quirks)
     parts = [part for quirk in wanted for part in _parts(quirk)]
     parts.sort(key=lambda part: not isinstance(part, Calls))
@@ -211,12 +211,14 @@ def named(rule: type[Rule], names: Any) -> tuple[Quirk, ...]:
     """
     known = {quirk.name: quirk for quirk in rule.published().quirks_known()}
     listed = isinstance(names, (tuple, list))
-    if not listed or any(not isinstance(name, str) or name not in known for name in names):
+    absent = [name for name in names if name not in [*known]] if listed else [names]
+    if absent:
         raise ValueError(
-            f"{rule.__name__}(quirks={names!r}): it must be a tuple of quirks; {rule.__name__} has "
-            + (", ".join(map(repr, known)) or "none")
+            f"{rule.__name__}(quirks={names!r}): "
+            + (f"there is no quirk {absent[0]!r}" if listed else "it must be a tuple of quirks")
+            + f"; {rule.__name__} has {', '.join(map(repr, known)) or 'none'}"
         )
-    return tuple(known[name] for name in dict.fromkeys(names))
+    return tuple(known[name] for name in sorted({*names}))
 
 
 def updated(rule: type[Rule], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,4 +231,4 @@ def updated(rule: type[Rule], values: Mapping[str, Any]) -> dict[str, Any]:
             found[option] = without
         if option in found and option not in fields and found[option] == without:
             del found[option]
-    return found | ({"quirks": tuple(quirks)} if quirks else {})
+    return found | ({"quirks": tuple(sorted(quirks))} if quirks else {})

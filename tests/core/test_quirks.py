@@ -21,6 +21,7 @@ from samestep.vocabulary import ema, hyper, slot, weights
 QUIRKS = [
     (rule, quirk.name) for rule in sorted(registry) for quirk in registry[rule].quirks_known()
 ]
+LIKE = [(r, n) for r in sorted(registry) for n, d in registry[r].dialects.items() if d.quirks]
 OPTAX = samestep.Adan(like="optax")
 NAME = "difference by 1 - beta2"
 
@@ -47,11 +48,19 @@ def test_a_quirk_changes_what_a_rule_computes(rule: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "turn", [copy.copy, copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))]
+    "turn",
+    [
+        *(copy.copy, copy.deepcopy, lambda rule: pickle.loads(pickle.dumps(rule))),
+        lambda rule: rule.published()(quirks=rule.quirks[::-1]).replace(**rule.hypers),
+        lambda rule: rule.published()().replace(like=rule.dialect),
+    ],
 )
 def test_a_rule_with_quirks_is_a_value(turn: Any) -> None:
+    for rule, name in LIKE:
+        whole = registry[rule](like=name)
+        again = turn(whole)
+        assert type(again) is type(whole) and again.quirks == whole.quirks, (rule, name)
     again = turn(OPTAX)
-    assert again == OPTAX and hash(again) == hash(OPTAX) and type(again) is type(OPTAX)
     assert isinstance(OPTAX, samestep.Adan) and OPTAX.name == "Adan" and OPTAX.dialect == "optax"
     assert samestep.Adan(eps_root=1e-8, decay="in_update") != OPTAX
     assert eval(repr(OPTAX), {"Adan": samestep.Adan}) == OPTAX
@@ -154,3 +163,25 @@ def test_a_quirk_works_on_a_rule_of_a_user_s() -> None:
         ((Quirk("begun", "", "", begun), other), 0.19),
     ):
         assert numpy.allclose(first(*quirks), expected, rtol=1e-12), quirks
+
+
+def test_a_pickle_of_an_option_that_is_no_more_is_refused() -> None:
+    rule = samestep.Rprop()
+    state = rule.__getstate__()
+    state["_values"] = state["_values"] | {"lag": True}
+    said = r"Rprop: it was pickled by another version of samestep, which had lag; make the rule"
+    with pytest.raises(TypeError, match=said):
+        object.__new__(samestep.Rprop).__setstate__(state)
+
+
+def test_a_subclass_of_a_rule_with_quirks_is_a_rule_of_its_own() -> None:
+    class Own(type(OPTAX), register=False):  # type: ignore[misc]
+        pass
+
+    assert Own.published() is Own
+    assert Own(lr=0.5, like="optax").quirks == (NAME,)
+
+
+def test_a_quirk_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match=r"there is no quirk 'nope'; Adan has 'difference by"):
+        samestep.Adan(quirks=(NAME, "nope"))
