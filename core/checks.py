@@ -5,16 +5,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .arrays import dtype_name, listed
+from .spelling import resembles
 
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["FLOATING", "check", "check_slots"]
+__all__ = ["FLOATING", "READ", "check", "check_slots", "refuse_slips"]
 
 FLOATING = ("bfloat16", "float16", "float32", "float64")
 """The dtypes of parameters and gradients."""
 
+READ: set[tuple[Any, ...]] = set()
+"""Classes with the names that their ``scalars`` has returned, and which are no slips."""
+COEFFICIENTS = ("rate", "weight_decay")
+"""The results of ``scalars`` that every rule reads; all others are the class's own."""
+
 Array = Any
+
+
+def refuse_slips(rule: Rule, found: dict[str, Any]) -> None:
+    """Raise if ``scalars`` returned something that is nearly a name that every rule reads."""
+    for name in found.keys() - {*COEFFICIENTS, *rule.hypers}:
+        meant = resembles(name, COEFFICIENTS)
+        if meant:
+            raise ValueError(
+                f"{rule.name}.scalars returned {name!r}, which nothing reads. "
+                f"Did you mean {meant!r}?"
+            )
+    READ.add((type(rule), *found))
 
 
 def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = None) -> None:

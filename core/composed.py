@@ -12,7 +12,7 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from . import dialects as presets
-from .arrays import is_array
+from .arrays import is_array, listed
 from .declaration import Hyper, Option, Shared, Slot, plain
 from .groups import Groups
 from .made import Declared

@@ -11,7 +11,7 @@ from .declaration import Hyper, Option, Shared, Slot
 from .dialects import Preset
 from .groups import Groups
 from .quirks import Quirk, applied, named
-from .spelling import ELSEWHERE, did_you_mean
+from .spelling import ELSEWHERE, did_you_mean, resembles
 
 if TYPE_CHECKING:
     from .quirks import Quirk
@@ -196,6 +196,11 @@ def _refuse_clashes(cls: type[Declared]) -> None:
         shadows = own is not None and not isinstance(own, (Hyper, Option))
         if names.count(name) > 1 or shadows or name in RESERVED:
             raise TypeError(f"{cls.__name__} declares {name!r} twice, or it is a reserved name")
+    inherited = {name for base in cls.__mro__[1:] for name in vars(base) if name[0] != "_"}
+    for name in () if "_holds" in vars(cls) else vars(cls).keys() - inherited - {*names}:
+        meant = "" if name[0] == "_" else resembles(name, inherited)
+        if meant:
+            raise TypeError(f"{cls.__name__}.{name}: nothing reads it. Did you mean {meant!r}?")
     if not (cls._holds or cls._shared_part or "lr" in cls._hypers):
         raise TypeError(f"{cls.__name__} declares no lr; every rule has a step size")
     word = "reads" if cls._holds else "needs"

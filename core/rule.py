@@ -7,7 +7,7 @@ from functools import cached_property
 from operator import is_
 from typing import Any, ClassVar, Self
 
-from . import scheduled, table, whole
+from . import checks, scheduled, table, whole
 from . import weight_decay as decay_families
 from .arrays import is_array, known, listed
 from .composed import Composed
@@ -205,6 +205,8 @@ class Rule(Composed, root=True):
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """Everything the kernel reads as ``s``: numbers, decay coefficients, ``scalars()``."""
         own = self.scalars(xp, t)
+        if (type(self), *own) not in checks.READ:
+            checks.refuse_slips(self, own)
         family = self.decay
         if family == "in_update" and "rate" in own and not self.decays_inside:
             family = "decoupled"  # the same where lr does not multiply the direction

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["ELSEWHERE", "NAMES", "absent", "did_you_mean", "nearest", "own_name", "unknown"]
+__all__ = [
+    "ELSEWHERE",
+    "NAMES",
+    "absent",
+    "did_you_mean",
+    "nearest",
+    "own_name",
+    "resembles",
+    "unknown",
+]
 
 NAMES: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "lr": ("lr", "learning_rate", "step_size"),
@@ -77,6 +86,12 @@ def nearest(name: Any, known: Iterable[str], most: int = 1) -> list[str]:
     spelled = {other.lower(): other for other in known}
     found = difflib.get_close_matches(str(name).lower(), spelled, most)
     return [spelled[match] for match in found]
+
+
+def resembles(name: str, known: Iterable[str]) -> str:
+    """The known name of four letters or more that is a slip of the pen away, or ""."""
+    long = [other for other in known if len(other) >= 4]
+    return next(iter(difflib.get_close_matches(name, long, 1, cutoff=0.85)), "")
 
 
 def did_you_mean(name: Any, known: Iterable[str], *, quoted: bool = False, most: int = 1) -> str:

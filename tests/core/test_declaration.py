@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import types
 from collections import OrderedDict, defaultdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import array_api_strict
 import numpy
@@ -495,3 +496,30 @@ def test_replacing_by_a_dialect_sets_what_it_sets():
     both = Lookahead(rule.replace(like="paper"), sync_rate=0.25, sync_period=5)
     assert wrapped.replace(like="paper") == both
     assert wrapped.replace(like="paper", sync_period=7).hypers["sync_period"] == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "base", "meant"),
+    [
+        ("prepar", lambda self, xp, grad, param, state, s: grad, samestep.Wrapper, "prepare"),
+        ("scalers", lambda self, xp, t: {}, samestep.SGD, "scalars"),
+        ("need", "tensor", samestep.SGD, "needs"),
+    ],
+)
+def test_a_misspelt_hook_is_named(name: str, value: Any, base: type, meant: str) -> None:
+    said = rf"^Slip\.{name}: nothing reads it\. Did you mean '{meant}'\?$"
+    with pytest.raises(TypeError, match=said):
+        types.new_class("Slip", (base,), {"register": False}, lambda own: own.update({name: value}))
+
+
+@pytest.mark.parametrize(("name", "meant"), [("rates", "rate"), ("weight_decy", "weight_decay")])
+def test_a_misspelt_coefficient_is_named(name: str, meant: str) -> None:
+    class Slip(samestep.SGD, register=False):
+        def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+            return {**super().scalars(xp, t), name: 0.5}
+
+    said = rf"Slip.scalars returned '{name}', which nothing reads. Did you mean '{meant}'\?"
+    rule, param = Slip(lr=0.1), numpy.ones(2)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=said):
+            rule.update(param, param, rule.init(param))

@@ -179,7 +179,7 @@ def test_a_subclass_of_a_rule_with_quirks_is_a_rule_of_its_own() -> None:
         pass
 
     assert Own.published() is Own
-    assert Own(lr=0.5, like="optax").quirks == (NAME,)
+    assert Own(lr=0.5).quirks == (NAME,)
 
 
 def test_a_quirk_that_is_not_there_is_named() -> None:
