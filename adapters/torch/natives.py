@@ -87,15 +87,13 @@ def restore(optimizer: Any, saved: Checkpoint, params: Params | None = None) -> 
                     group[name].fill_(value)
                 else:
                     group[name] = value
-    for member in found.members:
-        optimizer.state.pop(member.key, None)
-        if (new := states[member.path]) is not None:
-            optimizer.state[member.key] = new
-    with torch.no_grad():
-        for member in found.members if params is not None else ():
-            value = saved.parameters[member.path].value
-            if value is not None and member.param is not None:
-                member.param.copy_(copied(value))
+        for member in found.members:
+            optimizer.state.pop(member.key, None)
+            if (new := states[member.path]) is not None:
+                optimizer.state[member.key] = new
+            tensor = saved.parameters[member.path].value
+            if params is not None and tensor is not None and member.param is not None:
+                member.param.copy_(copied(tensor))
 
 
 def from_state_dict(
