@@ -191,32 +191,25 @@ def test_one_parameter_in_two_places_of_the_graph_has_one_state():
     assert_close(*trained)
 
 
-def freeze_biases(model):
-    model.freeze(keys=["bias"])
-
-
-def freeze_a_block(model):
-    model.blocks[0].freeze()
-
-
 def freeze_all_but_a_head(model):
     model.freeze()
     model.heads["mean"].unfreeze()
 
 
+FREEZES = {
+    "biases": lambda model: model.freeze(keys=["bias"]),
+    "a block": lambda model: model.blocks[0].freeze(),
+    "all but a head": freeze_all_but_a_head,
+}
+
+
 @pytest.mark.parametrize(
-    ("freeze", "compiled"),
-    [
-        (freeze_biases, False),
-        (freeze_a_block, False),
-        (freeze_all_but_a_head, False),
-        (freeze_all_but_a_head, True),
-    ],
+    ("frozen", "compiled"), [*((each, False) for each in FREEZES), ("all but a head", True)]
 )
-def test_what_is_frozen_stays_and_has_no_state(freeze, compiled):
+def test_what_is_frozen_stays_and_has_no_state(frozen, compiled):
     models, built = (Model(), Model()), twins("AdamW")
     for model, optimizer in zip(models, built, strict=True):
-        freeze(model)
+        FREEZES[frozen](model)
         train(model, optimizer, compiled=compiled)
     assert_close(models[0].parameters(), models[1].parameters())
     trained, before = flat(models[0].trainable_parameters()), flat(Model().parameters())
@@ -232,7 +225,7 @@ def test_what_is_thawed_in_mid_course_begins_then(compiled):
     """MLX's own optimizers want ``init`` for it; a step is counted once for all parameters."""
     models, built = (Model(), Model()), twins("AdamW")
     for model, optimizer in zip(models, built, strict=True):
-        freeze_a_block(model)
+        model.blocks[0].freeze()
         train(model, optimizer, range(10), compiled=compiled)
         model.blocks[0].unfreeze()
     built[1].init(models[1].trainable_parameters())

@@ -205,50 +205,41 @@ def test_dtypes_may_be_mixed_in_one_optimizer(name):
         train(optimizer, params, [t])
         expected, state = rule.update([p.grad for p in params], expected, state)
     assert all(torch.equal(a, b) for a, b in zip(params, expected, strict=True))
-    assert [
-        optimizer.state[p][n].dtype
-        for p in params
-        for n in rule.slots()
-        if torch.is_tensor(optimizer.state[p][n])
-    ] == [
-        kept_in(rule, n, p.dtype)
-        for p in params
-        for n in rule.slots()
-        if torch.is_tensor(optimizer.state[p][n])
-    ]
+    for param in params:
+        kept = {n: v.dtype for n, v in optimizer.state[param].items() if torch.is_tensor(v)}
+        own = {n: kept_in(rule, n, param.dtype) for n in rule.slots() if n in kept}
+        assert {n: kept[n] for n in own} == own
+
+
+def replaced(rule, params):
+    optimizer = made(rule, parameters(rule, 5))
+    optimizer.param_groups[0]["params"][:] = params
+    return optimizer
+
+
+def ahead(rule, params):
+    optimizer = made(rule, params)
+    optimizer.init_state()
+    assert all(set(rule.slots()) < set(optimizer.state[param]) for param in params)
+    return optimizer
+
+
+BEGINNINGS = {
+    "bound": lambda rule, params: adapter.bind(rule, iter(params)),
+    "with parameters replaced in the groups": replaced,
+    "with its state made before the first gradient": ahead,
+}
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_bind_is_the_class(name):
+def test_an_optimizer_is_the_same_however_it_begins(name):
     rule = build(name)
-    a, b = parameters(rule), parameters(rule)
-    one, other = made(rule, a), adapter.bind(rule, iter(b))
-    train(one, a, range(3))
-    train(other, b, range(3))
-    assert_equal(everything(one, a), everything(other, b))
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_parameters_may_be_replaced_in_the_groups_before_the_first_step(name):
-    rule = build(name)
-    a, b = parameters(rule, 1), parameters(rule, 1)
-    optimizer, expected = made(rule, parameters(rule, 5)), made(rule, b)
-    optimizer.param_groups[0]["params"][:] = a
-    train(optimizer, a, range(3))
-    train(expected, b, range(3))
-    assert_equal(everything(optimizer, a), everything(expected, b))
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_state_made_ahead_is_the_state_made_at_the_first_gradient(name):
-    rule = build(name)
-    a, b = parameters(rule), parameters(rule)
-    ahead, lazy = made(rule, a), made(rule, b)
-    ahead.init_state()
-    assert all(set(rule.slots()) < set(ahead.state[p]) for p in a)
-    train(ahead, a, range(3))
-    train(lazy, b, range(3))
-    assert_equal(everything(ahead, a), everything(lazy, b))
+    plain = made(rule, expected := parameters(rule))
+    train(plain, expected, range(3))
+    for begin in BEGINNINGS.values():
+        optimizer = begin(rule, params := parameters(rule))
+        train(optimizer, params, range(3))
+        assert_equal(everything(optimizer, params), everything(plain, expected))
 
 
 def test_a_parameter_without_elements_may_have_any_strides():
