@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 
 import pytest
 import torch
@@ -66,27 +65,6 @@ def test_routed_parameters_step_as_under_their_own_optimizers_with_schedulers():
             scheduler.step()
     assert_close(model.parameters(), alone.parameters(), 1e-13)
     assert len({group["lr"] for group in optimizer.param_groups}) == 3
-
-
-def test_a_routed_state_goes_through_a_file():
-    model, copied_model = models()
-    first, second = (adapter.bind(ROUTED, m.named_parameters()) for m in (model, copied_model))
-    for step in range(3):
-        first.zero_grad()
-        model.loss(step).backward()
-        first.step()
-    file = io.BytesIO()
-    torch.save((model.state_dict(), first.state_dict()), file)
-    file.seek(0)
-    weights, state = torch.load(file, weights_only=True)
-    copied_model.load_state_dict(weights)
-    second.load_state_dict(state)
-    for step in range(3, 6):
-        for own, optimizer in ((model, first), (copied_model, second)):
-            optimizer.zero_grad()
-            own.loss(step).backward()
-            optimizer.step()
-    assert all(map(torch.equal, model.parameters(), copied_model.parameters()))
 
 
 def test_routed_parameters_without_names_are_called_by_their_places():
