@@ -90,9 +90,9 @@ def compare(
             of_param = scales["param", path][numpy.searchsorted(steps["param", path], at)]
             scales[slot, path] = numpy.fmax(scales[slot, path], of_param)
     rows = {}
-    for key, (ours, theirs, _) in runs.items():
-        found.curves[key] = _relative(ours, theirs, scales[key])
-        rows[key] = zip(*_largest(ours, theirs, scales[key], dtype), strict=True)
+    for key, (run, wanted, _) in runs.items():
+        found.curves[key] = _relative(run, wanted, scales[key])
+        rows[key] = zip(*_largest(run, wanted, scales[key], dtype), strict=True)
     for step, snapshot in enumerate(actual):
         found.growth.append(0.0)
         for key in snapshot:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy
@@ -38,7 +38,7 @@ class Trajectory:
             [{path: rounded(g, dtype) for path, g in step.items()} for step in self.grads],
         )
 
-    def taken(self, paths: set[str], steps: int | None = None) -> Trajectory:
+    def taken(self, paths: Collection[str], steps: int | None = None) -> Trajectory:
         """The trajectory of some parameters, for the first steps."""
         return Trajectory(
             {path: array for path, array in self.params.items() if path in paths},

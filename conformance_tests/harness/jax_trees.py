@@ -77,7 +77,7 @@ def stacked(trees: Sequence[Any]) -> Any:
 
 def close(found: Any, expected: Any, tolerance: float = FLOAT64) -> None:
     """Assert that two trees have the same structure, shapes and dtypes, and nearly the values."""
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)  # type: ignore[operator]
     for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
         assert a.dtype == b.dtype and a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
@@ -85,7 +85,7 @@ def close(found: Any, expected: Any, tolerance: float = FLOAT64) -> None:
 
 def same(found: Any, expected: Any) -> None:
     """Assert that two trees have the same structure and values."""
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)  # type: ignore[operator]
     for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -75,10 +75,11 @@ class Model(nn.Module):
     """Modules in a list, in a dict and in each other; dropout, and statistics without gradient."""
 
     def __init__(self, dtype: Any = mx.float64) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         mx.random.seed(3)
-        self.blocks = [nn.Sequential(nn.Linear(8, 6), nn.LayerNorm(6)), nn.Linear(6, 6)]
-        self.heads = {"mean": nn.Linear(6, 1), "gate": {"inner": nn.Linear(6, 1)}}
+        first = nn.Sequential(nn.Linear(8, 6), nn.LayerNorm(6))  # type: ignore[no-untyped-call]
+        self.blocks: Any = [first, nn.Linear(6, 6)]
+        self.heads: Any = {"mean": nn.Linear(6, 1), "gate": {"inner": nn.Linear(6, 1)}}
         self.norm = nn.BatchNorm(6)
         self.dropout = nn.Dropout(0.25)
         self.set_dtype(dtype)
@@ -117,6 +118,7 @@ def train(
     gradient = nn.value_and_grad(model, loss)
 
     def step(x: mx.array, y: mx.array) -> mx.array:
+        value: mx.array
         value, grads = gradient(model, x, y)
         optimizer.update(model, prepare(grads))
         return value
@@ -125,7 +127,8 @@ def train(
     mx.random.seed(17 + len(steps))
     losses = []
     for t in steps:
-        losses.append(run(*batch(t, tree_flatten(model.parameters())[0][1].dtype)))
+        flat: Any = tree_flatten(model.parameters())
+        losses.append(run(*batch(t, flat[0][1].dtype)))
         mx.eval(losses, state)
     return losses
 

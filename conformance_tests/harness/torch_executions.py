@@ -60,7 +60,7 @@ def values(params: Values, optimizer: Any) -> Values:
     return [tensor.clone() for tensor in (*params, *slots)]
 
 
-def stepped(rule: Rule, params: Values, execution: str, steps: int = 4) -> Values:
+def stepped(rule: Rule, params: Values, execution: Any, steps: int = 4) -> Values:
     """What an optimizer of the rule leaves after some steps."""
     optimizer = samestep.torch.bind(rule, params, execution=execution)
     train(optimizer, params, steps)
@@ -84,7 +84,7 @@ def close(some: Values, others: Values, tolerance: float = 2e-6) -> bool:
     return True
 
 
-class NothingRead(TorchDispatchMode):
+class NothingRead(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """No value of a tensor may be asked for: a GPU waits for it, and a CUDA graph cannot."""
 
     def __torch_dispatch__(

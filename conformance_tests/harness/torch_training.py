@@ -144,7 +144,8 @@ class Model(torch.nn.Module):
         """Of a batch; its scale changes over decades."""
         points = smooth(step, 16, 4).to(self.inner.weight.dtype)
         wanted = points[:, :2] * points[:, 2:] * 10.0 ** (step % 3 - 1)
-        return (self(points) - wanted).pow(2).mean()
+        found: torch.Tensor = (self(points) - wanted).pow(2).mean()
+        return found
 
 
 def models(count: int = 2, **options: Any) -> list[Model]:
