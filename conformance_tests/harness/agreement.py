@@ -135,7 +135,7 @@ def measure(rule: Rule, backend: Backend, dtype: str) -> Agreement:
     trajectory = trajectory_of(rule, dtype)
     peer = _followed(rule, NUMPY, dtype) if dtype in NUMPY.dtypes else None
     if backend is not NUMPY and backend.library in OF_NUMPY and peer is not None:
-        begun = trajectory.taken(trajectory.params, steps=STEPS_ELSEWHERE)
+        begun = trajectory.taken(set(trajectory.params), steps=STEPS_ELSEWHERE)
         few = follow(backend.start(rule, begun.params, dtype), backend, begun)
         if _equal(few, peer[: len(few)]):
             return measure(rule, NUMPY, dtype)

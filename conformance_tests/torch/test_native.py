@@ -28,7 +28,6 @@ SHAPES = {"w": (4, 3), "b": (3,), "conv": (3, 2, 2, 2), "scale": (), "late": (2,
 BEFORE, AFTER = 30, 10
 RECTIFIED = 1e-10
 """RAdam's rho, which torch finds by cancellation; see the peers."""
-LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
 FIRST = [
     pytest.param(case, id=case.label)
     for case in FURTHEST
