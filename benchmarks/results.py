@@ -34,7 +34,7 @@ class Verdict:
 
     @property
     def reached(self) -> bool:
-        """Whether it is."""
+        """Whether the figure is within its limit."""
         return self.value <= self.at_most
 
 

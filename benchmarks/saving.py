@@ -154,7 +154,7 @@ def _memory(name: str) -> int:
 
 
 def _extra(what: str, path: Path, megabytes: int, pieces: int) -> float:
-    """In this process, which has done the same with a little before."""
+    """Extra memory of saving or loading, in this process, after a small warm-up."""
     small, own = path.with_name(f"{path.name}.small"), optimizer(1)
     samestep.save(small, own)
     samestep.load(small, optimizer(1, stepped=False))

@@ -75,7 +75,7 @@ def _refuse_apart(rule: Rule, who: str, found: dict[str, tuple[str, Any]]) -> No
         if plain(before) != plain(value):
             raise ValueError(
                 f"{rule.name}: {who} has {name}={value!r}, {other} {before!r}; it must be the same "
-                f"for all, as what it changes is one for all parameters ({field.meaning})"
+                f"for all groups, as it changes state that all parameters share ({field.meaning})"
             )
 
 

@@ -56,9 +56,10 @@ KEYWORDS = {"execution": "auto"}
 
 
 def _ruled(rule: type[Rule], /, *args: Any, **given: Any) -> Rule:
-    """The rule; refused is what ``optax.inject_hyperparams`` cannot give.
+    """The rule.
 
-    It gives every default, and makes an array of every number.
+    ``optax.inject_hyperparams`` gives every default, and makes an array of every number. Arguments
+    that this spoils are refused.
     """
     name, like = rule.__name__, given.get("like")
     if like is not None and given.keys() >= rule.__signature__.parameters.keys():

@@ -193,7 +193,7 @@ def _in_jit(
 
 
 def _why(plan: Plan) -> str:
-    """Why ``execution="auto"`` means what it does."""
+    """The reason for the choice of ``auto``, for the log."""
     if plan.traced:
         return "under jax.jit XLA compiles the whole step"
     if plan.together:

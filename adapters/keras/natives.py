@@ -65,7 +65,7 @@ def _means(state: State, about: About) -> Any:
 
 
 def _of_means(value: Any, about: About) -> dict[str, Any]:
-    """The same back. What is factored has a ``_v`` too, which no step reads before it writes it."""
+    """Keras's variables from our means. A factored parameter has a ``_v`` too, never read."""
     if len(value) < 2:
         return {"_v": value[0]}
     row, col = value

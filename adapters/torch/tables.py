@@ -125,7 +125,7 @@ def _scaled(value: torch.Tensor | None, factor: float) -> torch.Tensor | None:
 
 
 def _relative_decay(about: About) -> Any:
-    """Decay that is scaled by lr over its largest value is a smaller one scaled by lr."""
+    """Weight decay, divided by ``max_lr`` where the library scales it by ``lr / max_lr``."""
     decay = about.numbers["weight_decay"]
     return decay / about.numbers["max_lr"] if about.numbers["decouple_lr"] else decay
 

@@ -179,7 +179,9 @@ def _write_torch(saved: Checkpoint, target: Target, in_order: bool) -> _Made:
 
 def _not_of_torch(saved: Checkpoint) -> str:
     if saved.layout == "torch":
-        return "whose layout a map has made that of torch, or whose parameters it split or merged"
+        return (
+            "whose layout a map has changed to torch's, or whose parameters it has split or merged"
+        )
     return f"of layout {saved.layout}"
 
 

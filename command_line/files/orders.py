@@ -118,7 +118,7 @@ def _listed(path: Path, saved: Checkpoint) -> Sequence[str]:
     others = [name for name in names if name not in saved.parameters]
     if others:
         raise CheckpointError(
-            f"it has {few(others, NAMES)}, of which the checkpoint has no state; it has that of "
-            f"{few([*saved.parameters], NAMES)}"
+            f"it names {few(others, NAMES)}, but the checkpoint has no state for them; it has "
+            f"state for {few([*saved.parameters], NAMES)}"
         )
     return names

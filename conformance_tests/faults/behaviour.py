@@ -318,7 +318,7 @@ def _drawn(rule: type[Rule]) -> Iterator[Rule]:
 
 
 def _number(chance: random.Random, field: Hyper) -> Any:
-    """Numbers inside the range where it ends, else from a hundredth of what is usual to twice."""
+    """Random allowed numbers; without an upper limit, from 0.01 to 2 times the usual value."""
     usual = field.default if field.typical is None else field.typical
     low = next((end for end in (field.ge, field.gt) if end is not None), 0.0)
     high = next((end for end in (field.le, field.lt) if end is not None), inf)

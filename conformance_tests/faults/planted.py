@@ -250,7 +250,7 @@ def diagnosed(row: Row) -> tuple[Comparison, Outcome]:
 
 @cache
 def selection() -> tuple[Row, ...]:
-    """A few faults of every rule: those whose kinds, and then which themselves, are there least."""
+    """A few faults of every rule: rare kinds first, then rare faults."""
     chosen: list[Row] = []
     of_kind: Counter[str] = Counter()
     of_fault: Counter[str] = Counter()

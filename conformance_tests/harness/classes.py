@@ -33,6 +33,6 @@ def made(adapter: ModuleType, rule: Rule, *params: Any, **options: Any) -> Any:
 
 
 def arguments(rule: Rule) -> dict[str, Any]:
-    """What the class of a rule's name is called with to be that very rule."""
+    """The arguments with which the native class makes this rule."""
     values = {name: value for name, value in rule.hypers.items() if name in type(rule).fields()}
     return values | ({"rule": rule.rule} if isinstance(rule, Wrapper) else {})

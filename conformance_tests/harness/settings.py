@@ -32,7 +32,7 @@ def is_own(rule: Rule | type[Rule]) -> bool:
 
 @cache
 def representatives() -> list[type[Rule]]:
-    """Rules of the package in whose declarations is everything that machinery treats apart.
+    """A few rules that together declare everything that executors and files treat specially.
 
     What proves an adapter or a file for these proves it for all: with every need, a wrapper, every
     shape and dtype of a slot, state that all parameters share, no state, a least number of

@@ -63,7 +63,7 @@ def peers(name: str, params: Any, others: Any, **hypers: Any) -> tuple[Any, Any]
 
 
 def gradient(step: int, place: int, param: torch.Tensor) -> torch.Tensor:
-    """Of either sign, over several decades."""
+    """A random gradient with both signs and sizes over several decades."""
     noise = torch.Generator().manual_seed(7919 * step + place)
 
     def values() -> torch.Tensor:

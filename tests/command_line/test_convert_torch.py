@@ -196,7 +196,7 @@ NAMES = [*ALIKE]
     [
         (json.dumps(NAMES[1:]), "it does not have query"),
         (json.dumps([*NAMES, "key"]), "it has key more than once"),
-        (json.dumps([*NAMES, "keys"]), "it has keys, of which the checkpoint has no state"),
+        (json.dumps([*NAMES, "keys"]), "it names keys, but the checkpoint has no state for them"),
         (json.dumps({"a": 1}), "this is no list of names"),
         ("[1, 2]", "this is no list of names"),
         ("[1,", "this is neither a JSON list of names nor a text"),
@@ -239,14 +239,14 @@ def test_a_checkpoint_of_torch_keeps_its_order_and_a_map_may_not():
     assert "in this order: query, a, norm, value, after\n" in text
     saved("tree", ADAMW, 2, ALIKE)
     said = refused("convert tree d.pt --to torch --map flax:torch")
-    assert "whose layout a map has made that of torch" in said
+    assert "whose layout a map has changed to torch's" in said
     shapes = {"bias": (3,), "kernel": (3, 3)}
     layers = {f"params.{at}.{n}": shape for at in ("fc", "head") for n, shape in shapes.items()}
     saved("flax", ADAMW, 2, layers)
     text = done("convert flax e --map flax:torch")
     assert "still in the order of numpy; --to torch needs --order" in text
     said = refused("convert e f.pt --to torch")
-    assert "whose layout a map has made that of torch" in said
+    assert "whose layout a map has changed to torch's" in said
     names = ["fc.weight", "fc.bias", "head.weight", "head.bias"]
     done("convert e f.pt --to torch" + in_order(names))
 

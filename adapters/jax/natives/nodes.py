@@ -85,7 +85,7 @@ def rebuilt(value: Any, changes: Mapping[str, Mapping[str, Any]], place: str = "
 
 
 def field_of(kept: Kept, state: Any, params: Any = None) -> Any:
-    """What optax keeps of a slot, for all parameters and with our sign; ``None`` where it does not.
+    """A slot in optax, for all parameters and with our sign; ``None`` if optax does not keep it.
 
     ``params`` are asked as well, since ``lookahead`` keeps slow weights in them.
     """

@@ -59,11 +59,11 @@ class Own(NamedTuple):
         return found
 
     def has_sign_only(self, slot: str) -> bool:
-        """Whether the state has no more of a slot than its sign, in another slot."""
+        """Whether the state has only the slot's sign, stored in another slot."""
         return slot in SIGNS.get(self.base.name, {}) and not self.places[slot].node.ours
 
     def shapes(self, slot: str) -> tuple[list[Any], bool]:
-        """The shapes of the arrays of a slot of ours, and whether it is several, be it one."""
+        """The shapes of a slot's arrays, and whether the slot is a tuple, perhaps of one array."""
         shapes = self.rule.slots()[slot].init.shapes
         shape = tuple(self.param.shape)
         if shapes is None:

@@ -121,7 +121,7 @@ def _changes(states: States, owned: list[Own], saved: Checkpoint, step: int) -> 
 
 
 def _change(changes: Changes, node: Node, field: str, new: Any, of: str = "slots") -> None:
-    """Note a new field; of a state of ours a new entry of its ``slots``, or its ``shared``."""
+    """Note a new field; in samestep's own state it is an entry of ``slots`` or ``shared``."""
     mine = changes[node.place]
     if node.ours:
         mine[of] = {**mine.get(of, getattr(node.value, of)), field: new}
