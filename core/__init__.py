@@ -23,6 +23,7 @@ from .groups import Parameter
 from .routes import route
 from .rule import Rule, State, registry
 from .rules import *  # noqa: F403  (the names are discovered, one per file)
+from .spelling import did_you_mean
 from .version import __version__ as __version__
 from .vocabulary import (
     choose,
@@ -95,7 +96,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("samestep.checkpoints"), name)
     if name in PACKAGES:
         return import_module(f"samestep.{name}")
-    raise AttributeError(f"module 'samestep' has no attribute {name!r}")
+    meant = did_you_mean(name, __dir__())
+    raise AttributeError(f"module 'samestep' has no attribute {name!r}{meant}")
 
 
 def __dir__() -> list[str]:

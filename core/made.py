@@ -14,7 +14,6 @@ from .quirks import Quirk, applied, named
 from .spelling import ELSEWHERE, did_you_mean, resembles
 
 if TYPE_CHECKING:
-    from .quirks import Quirk
     from .rule import Rule
 
 __all__ = ["NEEDS", "SHAPED", "Declared", "registry"]
@@ -201,6 +200,14 @@ def _refuse_clashes(cls: type[Declared]) -> None:
         meant = "" if name[0] == "_" else resembles(name, inherited)
         if meant:
             raise TypeError(f"{cls.__name__}.{name}: nothing reads it. Did you mean {meant!r}?")
+    for name, item in {**cls._slots, **cls._shared}.items():
+        for word in ("start", "only_if"):
+            other = getattr(item, word, None)
+            if isinstance(other, str) and other not in cls._hypers:
+                raise TypeError(
+                    f"{cls.__name__}.{name}: {word}={other!r} is no hyperparameter of the rule"
+                    + did_you_mean(other, cls._hypers)
+                )
     if not (cls._holds or cls._shared_part or "lr" in cls._hypers):
         raise TypeError(f"{cls.__name__} declares no lr; every rule has a step size")
     word = "reads" if cls._holds else "needs"

@@ -15,6 +15,7 @@ from typing import Any
 
 from .documentation import described
 from .rule import Rule, registry
+from .spelling import did_you_mean
 
 __all__ = ["serve", "signature"]
 
@@ -43,12 +44,15 @@ def serve(
     """
     made: dict[type[Rule], Any] = {}
 
+    def listing() -> list[str]:
+        return sorted({*registry, *vars(sys.modules[module])["__all__"]})
+
     def attribute(name: str) -> Any:
         rule = registry.get(name)
         if rule is None:
             raise AttributeError(
-                f"module {module!r} has no attribute {name!r}; "
-                f"the rules are {', '.join(sorted(registry))}"
+                f"module {module!r} has no attribute {name!r}; the rules are "
+                f"{', '.join(sorted(registry))}{did_you_mean(name, listing())}"
             )
         if rule not in made:
             native = _native(rule, base, before, keywords, ruled)
@@ -60,7 +64,7 @@ def serve(
             made[rule] = native
         return made[rule]
 
-    return attribute, lambda: sorted({*registry, *vars(sys.modules[module])["__all__"]})
+    return attribute, listing
 
 
 def _native(

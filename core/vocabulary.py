@@ -11,7 +11,6 @@ from typing import Any
 
 from .arrays import map_parts
 from .declaration import Initial, Storage, hyper, option, shared, slot
-from .dialects import preset
 from .rule import Rule
 from .weight_decay import decayed_direction, decayed_parameter
 from .wrapper import Wrapper
@@ -36,7 +35,6 @@ __all__ = [
     "norm",
     "option",
     "per_axis",
-    "preset",
     "rms",
     "scalar",
     "shared",

@@ -55,7 +55,7 @@ def recorder(
     hyperparameters: Hypers | None = None,
     **choice: Unpack[Choice],
 ) -> JaxRecorder:
-    """Record a training run, in a ``with`` block around its loop; see ``docs`` for the file.
+    """Record a training run, in a ``with`` block around its loop.
 
     Args:
         rule: the rule of the transformation, such as ``samestep.AdamW(lr=1e-3, like="optax")``;

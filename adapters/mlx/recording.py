@@ -35,7 +35,7 @@ __all__ = ["MlxRecorder", "recorder"]
 
 @with_choice
 def recorder(path: str | os.PathLike[str], optimizer: Any, **choice: Unpack[Choice]) -> MlxRecorder:
-    """Record a training run, in a ``with`` block around its loop; see ``docs`` for the file.
+    """Record a training run, in a ``with`` block around its loop.
 
     Args:
         optimizer: any ``mlx.optimizers.Optimizer``.

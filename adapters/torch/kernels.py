@@ -126,6 +126,7 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
 
 
 _kernels: dict[Any, Kernel | None] = {}
+"""The cache: kernels by function, rule, device and arrays; ``None`` where compiling failed."""
 
 
 def forget() -> None:

@@ -237,7 +237,7 @@ def _members(
     for head, kept, param in seeds:
         path, group = head[0], head[3]
         state = {name: _plain(v) for name, v in library.opened(repr(path), kept).items()}
-        shape, dtype = _form(path, native, state, param, saved)
+        shape, dtype = _form(path, state, param, saved)
         step = library.count(state, group) if native.counts else None
         if step is None:  # it is only known that the state has begun
             step = int(any(state.get(str(name)) is not None for name in native.slots.values()))
@@ -251,7 +251,6 @@ def _members(
 
 def _form(
     path: str,
-    native: Native,
     state: Mapping[str, Any],
     param: torch.Tensor | None,
     saved: Checkpoint | None,

@@ -48,7 +48,7 @@ def recorder(
     model: Params | None = None,
     **choice: Unpack[Choice],
 ) -> TorchRecorder:
-    """Record a training run, in a ``with`` block around its loop; see ``docs`` for the file.
+    """Record a training run, in a ``with`` block around its loop.
 
     Args:
         optimizer: any ``torch.optim.Optimizer``, or a wrapper of accelerate or Lightning.

@@ -51,7 +51,7 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
         for (name, param), key in zip(named, saved_group["params"], strict=True):
             own = dict(as_mapping(optimizer, f"the state of {name!r}", states.pop(key, {})))
             if own:
-                _check_state(optimizer, rule, name, param, own)
+                _check_state(rule, name, param, own)
                 counted = param.device if optimizer.capturable else "cpu"
                 state[param] = {
                     n: _copied(v, counted if n == "step" else param.device) for n, v in own.items()
@@ -240,9 +240,7 @@ def _is_number(value: Any) -> bool:
     return tensor and value.layout is torch.strided and math.isfinite(value)
 
 
-def _check_state(
-    optimizer: RuleOptimizer, rule: Rule, name: str, param: torch.Tensor, own: dict[str, Any]
-) -> None:
+def _check_state(rule: Rule, name: str, param: torch.Tensor, own: dict[str, Any]) -> None:
     """Refuse a saved state of another rule or of another parameter."""
     if not is_ours(rule, own):
         return

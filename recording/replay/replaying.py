@@ -89,7 +89,7 @@ class _Run:
         each = session.run.get("counts") == "each"
         for place, step in enumerate(steps):
             rules = self.rules.of(step)
-            self._refuse_parts(session, step, rules)
+            self._refuse_parts(session, rules)
             self._refuse_shapes(path, step)
             if place == 0 or step.begins:
                 self._begin(path, steps, place, rules, each)
@@ -113,7 +113,7 @@ class _Run:
             each = session.run.get("counts") == "each"
             self.found.instead = instead(stretch, self.rules, self.bound, each)
 
-    def _refuse_parts(self, session: Session, step: Step, rules: dict[str, Rule]) -> None:
+    def _refuse_parts(self, session: Session, rules: dict[str, Rule]) -> None:
         """Raise if the rule sums over all parameters and some are not recorded."""
         total = session.run.get("parameters", len(rules))
         summing = next((rule.name for rule in rules.values() if rule.phases), None)

@@ -523,3 +523,16 @@ def test_a_misspelt_coefficient_is_named(name: str, meant: str) -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match=said):
             rule.update(param, param, rule.init(param))
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("start", "lr"), ("only_if", "momentum")], ids=["start", "only_if"]
+)
+def test_a_slot_of_a_misspelt_number_is_refused_where_it_is_declared(word: str, meant: str) -> None:
+    given: Any = {word: f"{meant}s"}
+    body = {"m": samestep.slot("mean of the gradient", **given)}
+    said = (
+        rf"^Slip\.m: {word}='{meant}s' is no hyperparameter of the rule\. Did you mean {meant}\?$"
+    )
+    with pytest.raises(TypeError, match=said):
+        types.new_class("Slip", (samestep.SGD,), {"register": False}, lambda own: own.update(body))
