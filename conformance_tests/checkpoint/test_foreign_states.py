@@ -219,7 +219,7 @@ def test_a_rule_goes_on_where_a_library_stopped_and_back(
 def tables() -> Iterator[tuple[str, dict[str, Any]]]:
     """The correspondences of libraries whose optimizers are classes."""
     for like, module, name in (
-        ("torch", "samestep.torch.libraries", "TORCH"),
+        ("torch", "samestep.torch.tables", "TORCH"),
         ("keras", "samestep.keras.natives", "KERAS"),
         ("mlx", "samestep.mlx.natives", "MLX"),
     ):

@@ -8,6 +8,7 @@ framework and over many steps.
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
 
 import numpy
@@ -43,6 +44,13 @@ BACKENDS = [
 """The executions that users have in each framework."""
 BITS = 1e-12
 """Of the largest value so far: what float64 leaves of two orders of one computation."""
+
+
+def of_timm(name):
+    if find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    return alone(name)
+
 
 everywhere = pytest.mark.parametrize("on", BACKENDS, ids=lambda backend: backend.name)
 
@@ -145,7 +153,7 @@ OWN = {
     "global-samestep": (partial(ClipGlobalNorm, max_norm=0.5), of_samestep),
     "adaptive-timm": (
         partial(AdaptiveClip, clipping=0.1, min_norm=0.01),
-        lambda: of_torch(lambda _, p: alone("timm.utils.agc").adaptive_clip_grad(p, 0.1, 0.01)),
+        lambda: of_torch(lambda _, p: of_timm("timm.utils.agc").adaptive_clip_grad(p, 0.1, 0.01)),
     ),
     "adaptive-optax": (
         partial(AdaptiveClip, clipping=0.1, min_norm=0.01, clip_layout="io"),
@@ -386,13 +394,13 @@ def test_cautious_adamw_and_lion_are_timm_s():
     hypers = {"lr": 0.01, "weight_decay": 0.1}
     assert_cautious(
         Cautious(AdamW(**hypers, eps=1e-3, betas=(0.8, 0.99))),
-        lambda p: alone("timm.optim.adamw").AdamWLegacy(
+        lambda p: of_timm("timm.optim.adamw").AdamWLegacy(
             p, **hypers, eps=1e-3, betas=(0.8, 0.99), caution=True, foreach=False
         ),
     )
     assert_cautious(
         Cautious(Lion(**hypers)),
-        lambda p: alone("timm.optim.lion").Lion(p, **hypers, caution=True, foreach=False),
+        lambda p: of_timm("timm.optim.lion").Lion(p, **hypers, caution=True, foreach=False),
     )
 
 

@@ -251,7 +251,7 @@ def test_a_number_that_is_one_for_all_parameters_is_the_same_in_every_group(make
     value, other = make().hypers[name], 0.75 if name != "growth_rate" else 2.0
     with pytest.raises(ValueError, match=rf"group 1 has {name}={other}, the rule .* same for all"):
         make(groups=[(is_small, {}), (is_weight, {name: other})])
-    with pytest.raises(ValueError, match=f"group 0 has {name}=.*one for all"):
+    with pytest.raises(ValueError, match=f"group 0 has {name}=.* same for all groups"):
         make(groups=[(is_weight, {name: lambda step: other})])
     same = make(groups=[(is_weight, {name: value})])
     assert same.of("w", (2, 2)).hypers == make().of("w", (2, 2)).hypers
