@@ -14,7 +14,7 @@ test: .venv/installed
 	OMP_NUM_THREADS=1 \
 	SAMESTEP_RULES=examples/quasi_hyperbolic_momentum.py \
 	SAMESTEP_BACKENDS=numpy,array_api_strict,torch,jax,mlx \
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough and not typing" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not thorough and not typing" $(ARGS)
 
 # Our optimizers inside the tools that people train with; of timm only the optimizers are used.
 test-integrations: .venv/installed

@@ -49,7 +49,7 @@ __all__ = [
     "selection",
 ]
 
-PER_RULE = 3
+PER_RULE = 2
 """How many faults of every rule the selection has."""
 
 
