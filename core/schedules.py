@@ -25,8 +25,8 @@ from typing import Any, ClassVar, cast
 import array_api_compat
 import numpy
 
-from .arguments import DECAY, KINDS, NOT_NEGATIVE, STEPS, Kind, is_number, kept, refuse
 from .arrays import is_array
+from .schedule_arguments import DECAY, KINDS, NOT_NEGATIVE, STEPS, Kind, is_number, kept, refuse
 
 __all__ = [
     "Constant",

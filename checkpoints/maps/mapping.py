@@ -23,7 +23,7 @@ from samestep.checkpoints.state import Checkpoint, CheckpointError, ParameterSta
 
 from .carrying import UNOWNED, Refused
 from .layouts import between
-from .rule import MapRule, check_keys, checked, parsed
+from .map_rule import MapRule, check_keys, checked, parsed
 from .steps import remark
 
 __all__ = ["Map", "Mapped", "Move", "Report"]

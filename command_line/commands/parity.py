@@ -155,7 +155,7 @@ def _pair(asked: Mapping[str, Any]) -> Report:
 def _compared(
     names: tuple[str, str], settings: Sequence[str], how: Mapping[str, Any]
 ) -> Comparison:
-    from samestep.command_line.pairs.given import arguments
+    from samestep.command_line.pairs.arguments_given import arguments
     from samestep.parity import SubjectError, compared
 
     if os.getcwd() not in sys.path:  # for modules in the folder in which the command is given

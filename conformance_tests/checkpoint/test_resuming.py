@@ -13,7 +13,7 @@ import pytest
 import samestep
 from samestep.checkpoints import Checkpoint, read, write
 from samestep.checkpoints.contents import arrays
-from samestep.conformance.harness.resuming import Jobs, begun, stepped
+from samestep.conformance.harness.interrupted import Jobs, begun, stepped
 from samestep.conformance.harness.settings import all_rules, representatives, settings, typical
 from samestep.parity import record
 from samestep.parity.backend import NUMPY, Backend, backends
@@ -71,7 +71,7 @@ def resumed(folder, backend, dtype, jobs: Jobs) -> dict[str, tuple[Checkpoint, C
         stepped(run, own.grads[HALF:])
         write(folder / f"{name}.whole.safetensors", run.checkpoint())
         whole[name] = read(folder / f"{name}.whole.safetensors")
-    command = [sys.executable, "-m", "samestep.conformance.harness.resuming"]
+    command = [sys.executable, "-m", "samestep.conformance.harness.interrupted"]
     done = subprocess.run(
         [*command, str(folder), backend.name, dtype], capture_output=True, text=True, check=False
     )

@@ -30,9 +30,9 @@ from samestep.parity.trajectory import Trajectory, record
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
+from .catalogue import FAULTS, Edit, TableFault, edit
 from .mutation import Fault, changed, entered, stale, with_fault
-from .page import written
-from .table import FAULTS, Edit, TableFault, edit
+from .outcomes import written
 
 __all__ = [
     "Outcome",

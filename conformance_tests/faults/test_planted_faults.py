@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import samestep
+from samestep.conformance.faults.catalogue import FAULTS
 from samestep.conformance.faults.mutation import Fault, with_fault
 from samestep.conformance.faults.planted import (
     Row,
@@ -26,7 +27,6 @@ from samestep.conformance.faults.planted import (
     rules,
     selection,
 )
-from samestep.conformance.faults.table import FAULTS
 from samestep.parity.comparison import compared
 from samestep.parity.subjects.subject import subject
 from samestep.rule import Rule, registry

@@ -12,8 +12,8 @@ import pytest
 
 import samestep
 import samestep.jax as adapter
+from samestep.conformance.harness.interrupted import asked_for, in_a_new_process
 from samestep.conformance.harness.jax_trees import stepper, types
-from samestep.conformance.harness.resuming import asked_for, in_a_new_process
 from samestep.schedules import CosineDecay
 
 HALF, STEPS = 6, 12

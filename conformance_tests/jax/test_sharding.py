@@ -13,8 +13,8 @@ import pytest
 
 import samestep
 import samestep.jax as adapter
+from samestep.conformance.harness.interrupted import in_a_new_process
 from samestep.conformance.harness.jax_trees import KINDS, close, same, stepper
-from samestep.conformance.harness.resuming import in_a_new_process
 
 SHAPES = {"layer": {"w": (16, 8), "b": (8,)}, "out": (8, 16)}
 

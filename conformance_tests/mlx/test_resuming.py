@@ -17,8 +17,8 @@ from mlx import nn, utils
 
 import samestep
 import samestep.mlx as adapter
+from samestep.conformance.harness.interrupted import asked_for, in_a_new_process
 from samestep.conformance.harness.parametrized import each_rule
-from samestep.conformance.harness.resuming import asked_for, in_a_new_process
 from samestep.conformance.harness.settings import all_rules, typical
 from samestep.schedules import CosineDecay
 

@@ -19,8 +19,8 @@ from torch.optim import lr_scheduler
 
 import samestep
 import samestep.torch as adapter
+from samestep.conformance.harness.interrupted import asked_for, in_a_new_process
 from samestep.conformance.harness.parametrized import each_rule
-from samestep.conformance.harness.resuming import asked_for, in_a_new_process
 from samestep.conformance.harness.settings import all_rules, typical
 from samestep.conformance.harness.torch_training import gradient
 from samestep.schedules import CosineDecay, ExponentialDecay

@@ -13,7 +13,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 import samestep
-from samestep.conformance.harness.resuming import in_a_new_process
+from samestep.conformance.harness.interrupted import in_a_new_process
 from samestep.conformance.torch import test_resuming as own
 
 pytestmark = own.pytestmark

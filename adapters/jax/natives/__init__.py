@@ -11,9 +11,9 @@ Every parameter must be found once for each slot of its rule; a ``samestep.route
 label, serves ``partition``.
 
 ``tables`` has the place of each slot in optax, and ``making`` the function of each rule.
-``nodes`` takes a state apart; ``given`` says which rule each parameter has, and ``finding`` the
-``places`` of its slots; ``counting`` and ``injected`` have steps and numbers, both ways;
-``reading`` and ``writing`` are the two directions.
+``nodes`` takes a state apart; ``rules_given`` says which rule each parameter has, and ``finding``
+the ``places`` of its slots; ``counting`` and ``injected`` have steps and numbers, both ways;
+``state_reading`` and ``state_writing`` are the two directions.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from samestep.checkpoints.state import Checkpoint
 
 from .making import MAKERS
 from .nodes import field_of
-from .reading import from_optax
+from .state_reading import from_optax
+from .state_writing import to_optax, to_optax_params
 from .tables import KEPT, SHARED
-from .writing import to_optax, to_optax_params
 
 __all__ = [
     "KEPT",

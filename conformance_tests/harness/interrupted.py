@@ -1,6 +1,6 @@
 """The second half of interrupted runs, in a process of its own.
 
-    python -m samestep.conformance.harness.resuming FOLDER BACKEND DTYPE
+    python -m samestep.conformance.harness.interrupted FOLDER BACKEND DTYPE
 
 ``FOLDER`` has ``jobs.pickle``, a dict of a rule and a trajectory by name, and of each job the
 checkpoint in the middle, ``<name>.safetensors``; the one at the end goes beside it.

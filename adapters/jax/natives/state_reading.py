@@ -12,9 +12,9 @@ from samestep.checkpoints.tensor import Tensor, tensors
 from . import injected
 from .counting import counts
 from .finding import found, shared_places
-from .given import rules_of
 from .nodes import States
 from .places import Own
+from .rules_given import rules_of
 
 __all__ = ["from_optax"]
 
