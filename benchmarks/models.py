@@ -32,7 +32,7 @@ class Model:
     title: str
     sizes: Sequence[Sequence[Shape]]
     narrow: bool = False
-    """Whether it times the machinery; one rule in one dtype is then enough."""
+    """Whether the model times the machinery, so that one rule in one dtype is enough."""
     rules: Sequence[str] = ()
     """The rules that are timed with it; all if empty."""
     device: str = ""

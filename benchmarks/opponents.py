@@ -68,7 +68,7 @@ class Library:
 
     @property
     def installed(self) -> bool:
-        """Whether it can be imported."""
+        """Whether the library can be imported."""
         return all(find_spec(name) is not None for name in (self.framework, self.module))
 
     def opponents(self) -> dict[str, Opponent]:

@@ -1,4 +1,4 @@
-"""What was measured, and the file it is kept in."""
+"""The rows of a measurement, and the file that keeps them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Row:
     dtype: str
     execution: str
     library: str
-    """What it is compared with; for a rule that no library has, the copy alone."""
+    """The library of the opponent; for a rule that no library has, the copy."""
     variant: str = ""
     """The library's own way of executing."""
     device: str = "cpu"
@@ -62,7 +62,7 @@ class Row:
     copy_ms: float | None = None
     copy_ratio: Spread | None = None
     first_seconds: float | None = None
-    """Of the first step, in which a compiler works."""
+    """Seconds of the first step, in which a compiler works."""
     theirs_first_seconds: float | None = None
     verdicts: tuple[Verdict, ...] = ()
     error: str = ""
@@ -75,17 +75,17 @@ class Row:
 
     @property
     def title(self) -> str:
-        """What the model is called in tables."""
+        """The name of the model in tables."""
         return MODELS[self.model].title
 
     @property
     def size(self) -> int:
-        """What grows from row to row of a model of several sizes: tensors, or elements."""
+        """The number of tensors or elements, for a model of several sizes."""
         return self.tensors if self.model == "tensors" else self.elements
 
     @property
     def timed(self) -> str:
-        """What was timed: the rule, and the size if the model has several."""
+        """The rule, and the size if the model has several."""
         if self.model == IMPORT:
             return f"import samestep.{self.framework}"
         grows = len(MODELS[self.model].sizes) > 1
@@ -125,7 +125,7 @@ def judged(row: Row, targets: Iterable[Target] = TARGETS) -> Row:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Where it was measured, and with which versions."""
+    """The machine and the versions of a measurement."""
     return {
         "system": system(),
         "processor": processor(),

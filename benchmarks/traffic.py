@@ -16,7 +16,7 @@ from .models import Shape
 __all__ = ["DTYPES", "moved"]
 
 DTYPES = {"float32": "float32", "bfloat16": "float16"}
-"""What can be timed, and NumPy's dtype of the same width, computed in the same dtype."""
+"""The dtypes that can be timed, and NumPy's dtype of the same width."""
 
 
 def moved(rule: Rule, shapes: Sequence[Shape], dtype: str) -> int:

@@ -36,12 +36,12 @@ __all__ = [
 
 
 class About(NamedTuple):
-    """What a conversion may read in addition to the value."""
+    """Facts about a parameter and its optimizer that a conversion may read."""
 
     numbers: Mapping[str, Any]
     """Their hyperparameters by their names."""
     dtype: str = "float32"
-    """Of the parameter."""
+    """The dtype of the parameter."""
     step: int = 0
 
 

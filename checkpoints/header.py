@@ -32,7 +32,7 @@ CODES = {
 }
 """Our dtypes by their names in safetensors."""
 DIMENSIONS = 64
-"""That an array of NumPy may have."""
+"""The most dimensions that an array of NumPy can have."""
 METADATA = "__metadata__"
 
 

@@ -93,7 +93,7 @@ class Tensor:
         return self.bits.astype(numpy.float64)
 
     def reshaped(self, bits: numpy.ndarray) -> Tensor:
-        """The same dtype with other bits, such as a transpose of these."""
+        """A tensor of the same dtype with other bits, such as a transpose."""
         return Tensor(bits, self.dtype)
 
     def like(self, example: Any) -> Any:

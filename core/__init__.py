@@ -52,7 +52,7 @@ PACKAGES = (
     "replay",
     "torch",
 )
-"""What is built on the core: imported when it is first used."""
+"""The packages that are built on the core; each is imported when it is first used."""
 
 __all__ = [  # noqa: PLE0604
     *rules.__all__,

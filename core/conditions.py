@@ -18,7 +18,7 @@ class Condition:
     """A predicate of parameters that ``&``, ``|`` and ``~`` combine with others."""
 
     def __call__(self, parameter: Parameter) -> bool:
-        """Whether it holds."""
+        """Whether the condition holds for a parameter."""
         raise NotImplementedError(f"{type(self).__name__} does not define __call__()")
 
     def __and__(self, other: Predicate) -> Condition:

@@ -22,7 +22,7 @@ registry: dict[str, type[Rule]] = {}
 """Every rule class by name: the package's rules and users' rules."""
 
 NEEDS = ("element", "tensor", "axes", "factored", "matrix", "tree")
-"""What a rule may read in addition to a single element, from the least to the most."""
+"""The needs, from the least to the most: one element, sums over a tensor, ..., all parameters."""
 SHAPED = ("axes", "factored", "matrix")
 """The needs for which the shape of a parameter matters."""
 
@@ -46,7 +46,7 @@ class Declared:
     _published: ClassVar[Any] = None
     """The registered class, for a class with quirks."""
     groups: Groups
-    """Which parameters have other numbers, and which do not decay."""
+    """Groups of parameters with their own numbers, and the parameters without decay."""
     inside: tuple[Rule, ...] = ()
     """The rules that this one holds: none, the wrapped rule, or every rule of a route."""
     _holds: ClassVar[tuple[str, ...]] = ()

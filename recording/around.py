@@ -1,4 +1,4 @@
-"""What the recorders around the training loops of frameworks have in common."""
+"""The arguments and the ``with`` block that the recorders of all frameworks share."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Plan:
         return True
 
     def read(self, step: Any, flat: Sequence[Any]) -> tuple[list[Entry], Slots]:
-        """What ``planned`` gives, from the leaves of another step."""
+        """The result of ``planned`` for the leaves of another step."""
         slots: Slots = {}
         for name, places in self.slots.items():
             slots[name] = values = []

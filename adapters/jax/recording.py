@@ -236,7 +236,7 @@ class JaxRecorder(LoopRecorder):
 
 
 class _Sent(NamedTuple):
-    """What is sent to the host in every step that is recorded."""
+    """The arrays that are sent to the host in every recorded step."""
 
     grads: Any
     before: Any

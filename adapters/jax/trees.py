@@ -44,7 +44,7 @@ def strong(rule: Rule, path: Any, leaf: Any, of: str = "") -> jax.Array:
 
 
 def matched(rule: Rule, what: str, tree: Any, paths: list[Any], structure: Any) -> list[Any]:
-    """What a tree holds for each parameter."""
+    """The values of a tree for each parameter."""
     try:
         found: list[Any] = structure.flatten_up_to(tree)
     except (TypeError, ValueError) as error:

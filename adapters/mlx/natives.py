@@ -260,7 +260,7 @@ def _tree(optimizer: Any, params: Any) -> Any:
 
 
 def _below(flat: Mapping[str, Any], at: int) -> dict[str, Any]:
-    """What a flattened state has of one of several optimizers."""
+    """The part of a flattened state that belongs to one of several optimizers."""
     start = f"states.{at}."
     return {name[len(start) :]: array for name, array in flat.items() if name.startswith(start)}
 
@@ -308,7 +308,7 @@ def _step(who: str, flat: Mapping[str, Any]) -> int:
 
 
 def _entries(flat: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """What a flattened state has for a parameter."""
+    """The entries of a flattened state that belong to a parameter."""
     return {n: flat[f"{path}.{n}"] for n in ENTRIES if f"{path}.{n}" in flat}
 
 

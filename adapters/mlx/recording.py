@@ -115,7 +115,7 @@ class MlxRecorder(LoopRecorder):
 
 
 def _rules(one: Any) -> dict[str, Rule]:
-    """What computes the same as one of several optimizers, by parameter, if it is known."""
+    """The rules that compute the same as one of several optimizers, by parameter."""
     if isinstance(one.optimizer, RuleOptimizer):
         rule = one.optimizer.current
         return {name: rule.of(name, param.shape) for name, param in one.params.items()}

@@ -69,7 +69,7 @@ class _Stepper(Stepper):
         return found
 
     def _named(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """What is kept for a parameter, under our names where they are known."""
+        """The state of a parameter, under our names where they are known."""
         cls = type(self.optimizer)
         native = MLX.get(cls.__name__) if cls.__module__.startswith("mlx.") else None
         if native is not None:

@@ -291,7 +291,7 @@ MANY = 1_000_000
 
 
 def chosen(params: Sequence[torch.Tensor]) -> tuple[str, str]:
-    """What ``execution="auto"`` means for these parameters, and why."""
+    """The execution that ``auto`` stands for with these parameters, and the reason."""
     if not all(type(param.detach()) is torch.Tensor for param in params):
         return "reference", "some parameters are tensors of a class of their own"
     elements = sum(param.numel() for param in params)
@@ -318,7 +318,7 @@ def get_cpp_compiler() -> str:
 
 
 def _missing(devices: set[str]) -> str | None:
-    """What torch.compile lacks on these devices, if anything."""
+    """The thing that torch.compile lacks on these devices, if any."""
     if devices == {"cpu"}:
         try:
             get_cpp_compiler()

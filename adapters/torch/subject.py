@@ -80,7 +80,7 @@ class _Stepper(Stepper):
         return found
 
     def _kept(self, tensor: torch.Tensor) -> dict[str, Any]:
-        """What is kept for a parameter, under our names where they are known."""
+        """The state of a parameter, under our names where they are known."""
         cls, state = type(self.optimizer), self.optimizer.state.get(tensor, {})
         package = cls.__module__.partition(".")[0]
         if package == "samestep":

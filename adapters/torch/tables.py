@@ -261,9 +261,9 @@ class Member(NamedTuple):
 
     path: str
     place: int
-    """Of its group."""
+    """The index of the group."""
     at: int
-    """Of the parameter in the group."""
+    """The index of the parameter in the group."""
     group: Mapping[str, Any]
     key: Any
     """Under which its state is kept."""
@@ -273,7 +273,7 @@ class Member(NamedTuple):
     state: Mapping[str, Any]
     step: int
     param: torch.Tensor | None
-    """As real numbers."""
+    """The parameter, as real numbers."""
 
     @property
     def about(self) -> About:

@@ -192,7 +192,7 @@ def _along_axes(shape: Shape, kept: frozenset[int]) -> Shape:
 
 
 UNOWNED: Description = {}
-"""In place of the rule of a parameter that no optimizer has, a frozen one or a buffer."""
+"""The description of a parameter that no optimizer has: a frozen one, or a buffer."""
 
 
 def _made(description: Description) -> Rule:

@@ -38,7 +38,7 @@ PACKAGES = (
 COLOURS = {"numpy": 3, "torch": 0, "jax": 1, "mlx": 2}
 """Places of the frameworks' colours."""
 OWN_DASH = "7 3"
-"""Of the libraries' own optimizers."""
+"""The dash of the lines of the libraries' own optimizers."""
 ALONE = (
     "Each optimizer starts at the same parameters and is given the gradients that NumPy's training "
     "recorded. Shown is the largest difference between any of its {size:,} parameters and those of "

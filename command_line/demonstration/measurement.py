@@ -64,7 +64,7 @@ class Series:
 
     @property
     def ours(self) -> bool:
-        """Whether it is samestep's rule, not an optimizer of the library."""
+        """Whether the run is of samestep's rule, not of the library's own optimizer."""
         return self.name == self.framework
 
     @property
@@ -96,7 +96,7 @@ class Measured:
     """Number of parameters."""
     trained: list[Trained] = field(default_factory=list)
     training: list[Series] = field(default_factory=list)
-    """Of the training runs, each on its own gradients."""
+    """The training runs, each on its own gradients."""
     replayed: dict[str, list[Series]] = field(default_factory=lambda: {name: [] for name in RULES})
     """On the gradients of NumPy's run, by rule; the libraries' own optimizers among them."""
     missing: list[Missing] = field(default_factory=list)

@@ -186,7 +186,7 @@ def _not_of_torch(saved: Checkpoint) -> str:
 
 
 def _arrangement(state_dict: dict[str, Any]) -> Iterator[str]:
-    """In which groups and order an optimizer must have its parameters to load it."""
+    """The groups and the order in which an optimizer must have its parameters to load this."""
     groups = state_dict["param_groups"]
     names = [[str(name) for name in g.get("param_names", g["params"])] for g in groups]
     if len(groups) == 1:

@@ -88,7 +88,7 @@ def optimizer_in(content: Any) -> tuple[Mapping[str, Any] | None, str]:
 
 
 def _is_state_dict(content: Any) -> bool:
-    """Whether it has the form of an optimizer's state dict."""
+    """Whether the content has the form of an optimizer's state dict."""
     if not isinstance(content, Mapping) or not isinstance(content.get("state"), Mapping):
         return False
     groups = content.get("param_groups")

@@ -79,7 +79,7 @@ class Account:
 
     @property
     def sides(self) -> list[Side]:
-        """What each side does, for each difference."""
+        """The two phrases of each difference, one for each side."""
         return [self._side(reason) for reason in self.found.reasons] if not self.agree else []
 
     def _side(self, reason: Reason) -> Side:
@@ -103,7 +103,7 @@ class Account:
 
     @property
     def clues(self) -> list[str]:
-        """Where to look, if it is not known why they differ."""
+        """Where to look if the reason of a difference is not known."""
         if not self.unexplained:
             return []
         same = [curve.name for curve in self.slots if curve.parts is None]
@@ -130,7 +130,7 @@ class Account:
 
     @property
     def parting(self) -> str:
-        """Where and when they part."""
+        """The step and the parameter at which the two sides part."""
         if self.found.first is None:
             return f"They never part in {self.found.dtype}."
         step, path = self.found.first
@@ -173,7 +173,7 @@ class Account:
 
     @cached_property
     def slots(self) -> list[Curve]:
-        """The same for each slot that both keep: the largest over all parameters."""
+        """A curve per slot that both sides keep: the largest difference over all parameters."""
         joined: dict[str, list[float]] = {}
         for (slot, _), values in self.found.divergence.curves.items():
             if slot != "param":

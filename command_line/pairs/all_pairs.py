@@ -48,7 +48,7 @@ class Cell:
     ulp: float = 0.0
     """How far the parameters are apart at most, in ULP of the dtype."""
     distance: float = 0.0
-    """The same, relative."""
+    """The largest relative difference."""
     narrow: float | None = None
     """ULP of float32 at the step at which they part, if they agree in float64 only."""
     seconds: float = 0.0

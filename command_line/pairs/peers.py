@@ -30,7 +30,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "mlx": ("mlx.optimizers",),
     "keras": ("keras.optimizers",),
 }
-"""Where they export their optimizers, by the name of their dialect."""
+"""The modules that export a library's optimizers, by the name of its dialect."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Group:
 
     name: str
     peers: tuple[Peer, ...]
-    """Of the libraries, and ours last."""
+    """Peers of the libraries; ours comes last."""
     others: tuple[Peer, ...] = ()
-    """Of other modules, which are compared with ours only."""
+    """Peers from other modules, which are compared only with ours."""
     refused: tuple[str, ...] = ()
-    """What cannot be stepped, and why, in sentences."""
+    """Sentences about the peers that cannot be stepped."""
 
     @property
     def ours(self) -> Peer | None:
@@ -86,7 +86,7 @@ class Group:
 
 
 def key(name: str) -> str:
-    """What the spellings of a name have in common."""
+    """The form in which all spellings of a name are equal."""
     return name.lower().replace("_", "")
 
 
@@ -163,7 +163,7 @@ def made(peer: Peer) -> Subject:
 
 @cache
 def _exported(library: str) -> dict[str, str]:
-    """What a library exports, by key; empty where it is not installed."""
+    """The optimizers that a library exports, by key; empty if it is not installed."""
     found: dict[str, str] = {}
     for name in LIBRARIES[library]:
         with suppress(SubjectError):

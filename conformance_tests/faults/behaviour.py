@@ -249,7 +249,7 @@ def snapshot(params: Any, state: Any) -> Snapshot:
 
 
 def bits(found: list[Snapshot]) -> list[Any]:
-    """What is compared where snapshots have to be equal to the last bit."""
+    """Everything in snapshots that must be equal to the last bit."""
     return [
         (key, str(value.dtype), value.tobytes())
         for snapshot in found
@@ -258,7 +258,7 @@ def bits(found: list[Snapshot]) -> list[Any]:
 
 
 def judged(fault: Fault, tried: Sequence[Run]) -> tuple[Outcome, Run | None]:
-    """What runs show of a fault, and the run that has caught it."""
+    """The worst outcome of a fault in several runs, and the run that has caught it."""
     worst: Outcome = "equivalent"
     for run in tried:
         worst = max(worst, run.shows(fault), key=ORDER.index)
@@ -273,7 +273,7 @@ def judged(fault: Fault, tried: Sequence[Run]) -> tuple[Outcome, Run | None]:
 
 @cache
 def runs(rule: type[Rule]) -> tuple[InNumPy, ...]:
-    """What is tried of a rule in NumPy: every option, dialect and limit, and numbers at random."""
+    """Runs of a rule in NumPy: every option, dialect and limit, and random numbers."""
     if reference_for(rule.__name__) is None:
         return ()
     made = [*settings(rule).values()]

@@ -33,7 +33,7 @@ class Edit:
     patterns: tuple[tuple[str, Pattern], ...]
 
     def changes(self) -> list[Callable[[ast.AST, FunctionType], Any]]:
-        """What every pattern makes of a node of a function."""
+        """A function per pattern that replaces a node of a function."""
         return [self._change(where, pattern) for where, pattern in self.patterns]
 
     @staticmethod
@@ -97,7 +97,7 @@ class TableFault:
     """Names, all of them; each of the alternatives is true of the edits."""
     edits: tuple[Edit, ...]
     given: Mapping[str, Any]
-    """What both sides have, for the fault to make a difference."""
+    """The numbers that both sides need for the fault to make a difference."""
     late: bool = False
     """Whether the gradients come one step late, which is nothing in the rule's own code."""
     stale: str = ""
@@ -355,13 +355,13 @@ KINDS = {
     "nesterov": "nesterov form",
     "start": "momentum start",
 }
-"""Of a fault that takes another value of an option; else it is the rule's own choice."""
+"""The expected name of a fault that takes another value of an option."""
 
 VISIBLE = {
     "bare_decay": {"momentum": 0.0},
     "relative_step": {"lr": 1.0},
 }
-"""What an option needs to make a difference."""
+"""The numbers with which an option makes a difference."""
 
 UNSUITED = ("maximize", "axes", "safeguard_warmup")
 """Options with faults of their own, that slots depend on, or that matter in longer runs only."""

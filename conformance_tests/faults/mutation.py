@@ -81,7 +81,7 @@ class Pattern:
         self.old, self.new = _expression(old), _expression(new)
 
     def replaced(self, node: ast.AST) -> Any:
-        """What the node becomes, or ``None`` where the pattern does not match."""
+        """The replacement of a node, or ``None`` where the pattern does not match."""
         found: dict[str, Any] = {}
         return _Filled(found).visit(deepcopy(self.new)) if _matches(self.old, node, found) else None
 

@@ -75,7 +75,7 @@ def _table(what: str, counted: Mapping[str, Counter[str]]) -> Iterator[str]:
 
 
 def _examples(found: Sequence[tuple[Any, Any]]) -> Iterator[str]:
-    """What was said of a fault of every kind, each of another rule where there are several."""
+    """The diagnosis of one fault of every kind, each of another rule where there are several."""
     shown: dict[str, tuple[Any, Any]] = {}
     told: Counter[str] = Counter()
     for kind in dict.fromkeys(row.fault.kind for row, _ in found):

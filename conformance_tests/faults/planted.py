@@ -63,7 +63,7 @@ class Row(NamedTuple):
     rule: type[Rule]
     fault: TableFault
     numbers: Mapping[str, Any]
-    """What the copy and the rule both have."""
+    """The numbers of both the copy and the rule."""
     wrong: type[Rule]
 
     @property
@@ -73,7 +73,7 @@ class Row(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was said of a fault."""
+    """The verdict about a fault, with the names and sentences of the diagnosis."""
 
     verdict: Literal["right", "unexplained", "wrong"]
     names: frozenset[str]
@@ -171,7 +171,7 @@ def functions_run(rule: Rule) -> tuple[FunctionType, ...]:
 
 
 def _fault(functions: Sequence[FunctionType], fault: TableFault) -> Fault | None:
-    """What is planted of a fault in what a rule runs, or ``None`` where no edit fits."""
+    """The planted form of a fault in the functions of a rule, or ``None`` where no edit fits."""
     if fault.stale:
         return stale(functions, fault.stale)
     made = [made for edit in fault.edits if (made := edited(functions, edit)) is not None]

@@ -1,1 +1,1 @@
-"""What a rule and a backend are put through."""
+"""The machinery of the suite: cases, bounds, references, measures."""

@@ -38,7 +38,7 @@ __all__ = ["BOUNDS", "Agreement", "bound", "exact", "measure", "operations", "ta
 STEPS = 200
 STEPS_ELSEWHERE = 60
 OF_NUMPY = ("numpy", "array_api_strict")
-"""What computes with NumPy's own functions, and may refuse to: that shows in the first steps."""
+"""Libraries that compute with NumPy's own functions. They may refuse to, in the first steps."""
 
 BOUNDS = {"element": 6, "tensor": 8, "axes": 10, "factored": 16, "tree": 16, "matrix": 4}
 """ULP of the compute dtype that one step may be off, by what the rule needs: each rounding adds
@@ -55,7 +55,7 @@ ROUND = 1e-3
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was measured; see the module's documentation."""
+    """The three figures of a rule on a backend; see the module's documentation."""
 
     one_step: Divergence
     in_all: Divergence

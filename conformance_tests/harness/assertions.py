@@ -87,7 +87,7 @@ def _on(trajectory: Trajectory, found: Comparison) -> Divergence:
 
 
 def _message(found: Comparison, apart: Divergence, worst: Difference, bound: float) -> str:
-    """Where they part, by how much, and why."""
+    """A message that says where two runs part, by how much, and why."""
     lines = [
         f"{found.a.name} and {found.b.name} do not take the same steps",
         f"after step {worst.step} {worst.path} is {worst.ulp:.3g} ULP of {found.dtype} apart "

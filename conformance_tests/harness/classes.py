@@ -28,7 +28,7 @@ def build(name: str, **hypers: Any) -> Rule:
 
 
 def made(adapter: ModuleType, rule: Rule, *params: Any, **options: Any) -> Any:
-    """What an adapter's class or function of the rule's name makes, with the rule's values."""
+    """The native object of a rule, made by the adapter's class or function of its name."""
     return getattr(adapter, rule.name)(*params, **{**arguments(rule), **options})
 
 

@@ -1,4 +1,4 @@
-"""What this machine computes on: the processor, and the device of each backend."""
+"""The hardware of this machine: the processor, and the device of each backend."""
 
 # ruff: noqa: PLC0415  (a library is imported where an array of it is at hand)
 

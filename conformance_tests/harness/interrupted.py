@@ -61,7 +61,7 @@ def finish(folder: Path, backend: Backend, dtype: str) -> None:
 
 
 def asked_for(request: pytest.FixtureRequest) -> list[str]:
-    """What the tests that use a fixture are parametrized with as ``name``, of those selected."""
+    """The names among the selected tests that use a fixture."""
     items: list[Any] = [item for item in request.session.items if hasattr(item, "callspec")]
     return list(
         dict.fromkeys(

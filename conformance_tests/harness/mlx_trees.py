@@ -28,7 +28,7 @@ __all__ = [
 
 LR = 2.0**-6  # MLX holds the rate in float32, which must not round it
 CLOSE = 1e-11
-"""Of the largest value in an array: float64 rounding, as forty steps of training amplify it."""
+"""Relative to the largest value of an array: float64 rounding, amplified by forty steps."""
 TWINS: dict[str, dict[str, Any]] = {
     "SGD": {"momentum": 0.9, "weight_decay": 0.05, "nesterov": True},
     "RMSprop": {"alpha": 0.9},
@@ -67,7 +67,7 @@ def assert_close(actual: Any, expected: Any, tolerance: float = CLOSE) -> None:
 
 
 def copied(tree: Any) -> Any:
-    """The same arrays in a tree of its own."""
+    """A tree of its own with the same arrays."""
     return tree_map(lambda x: x, tree)
 
 

@@ -134,7 +134,7 @@ def _marks(warnings: Iterable[str]) -> list[Any]:
 
 
 def _parametrized(rule: type[Rule]) -> Callable[[Any], None]:
-    """What gives every test the one rule, and the backends."""
+    """A hook that gives every test the one rule, and the backends."""
     parametrized: Any = importlib.import_module(f"{__package__}.parametrized")
     return lambda metafunc: parametrized.parametrize(metafunc, [rule])
 

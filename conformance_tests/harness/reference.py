@@ -1,4 +1,4 @@
-"""What a rule is compared with: trajectories, its reference, and how far apart they may be."""
+"""The trajectories and the reference that a rule is compared with, and the allowed difference."""
 
 from __future__ import annotations
 

@@ -46,13 +46,13 @@ class Row(TypedDict):
     one_step: float | str
     """The largest error of a parameter or of the state in one step, beside float64."""
     all_steps: float | str
-    """The same over all steps."""
+    """The largest error over all steps."""
     numpy: float | str | None
     """The largest difference from NumPy in the same dtype; ``None`` where NumPy has no such."""
 
 
 class Report(TypedDict):
-    """What is saved."""
+    """The content of the saved file."""
 
     format: int
     samestep: str
@@ -62,16 +62,16 @@ class Report(TypedDict):
     missing: dict[str, str]
     """Backends whose library cannot be imported, and why."""
     exit_status: int
-    """Of pytest: 0 or 1 where the run came to its end."""
+    """The exit status of pytest; 0 or 1 if the run came to its end."""
     selection: str
-    """What of the suite was run: the expressions given with ``-k`` and ``-m``."""
+    """The part of the suite that was run: the expressions given with ``-k`` and ``-m``."""
     counts: dict[str, int]
     failures: list[str]
     agreement: list[Row]
 
 
 def as_row(rule: Rule, backend: Backend, dtype: str, measured: Agreement) -> Row:
-    """What was measured, as values that go from process to process."""
+    """A measurement as values that go from process to process."""
     apart = measured.numpy
     return {
         "rule": rule.name,

@@ -15,7 +15,7 @@ from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
 OFF_BY_DEFAULT = 2**-6
-"""What a number is set to that is zero by default; and how far above its least a limit is."""
+"""The value of a number that is zero by default, and the distance of others from their limits."""
 
 __all__ = ["all_rules", "is_own", "load_rules", "representatives", "settings", "typical"]
 
@@ -49,7 +49,7 @@ def representatives() -> list[type[Rule]]:
 
 
 def _traits(rule: type[Rule]) -> set[object]:
-    """What a rule declares that executions, placements and files treat apart."""
+    """The declared features of a rule that executors, placements and files treat specially."""
     one, shape = typical(rule), (4, 6)
     if not (one.slots() or one.shared()):
         return {"no state"}

@@ -49,7 +49,7 @@ _Groups: TypeAlias = Sequence[tuple[Predicate, Mapping[str, Any]]]
 
 WIDTH = 100
 COMMON = 4
-"""In how many rules an argument has the same choices before their type has a name."""
+"""The number of rules that share an argument's choices before their type gets a name."""
 
 SOURCES = {
     "Callable": "collections.abc",
@@ -77,7 +77,7 @@ def _project() -> dict[str, Any]:
 
 
 def folder(package: str) -> Path:
-    """Where a package lies in the checkout."""
+    """The folder of a package in the checkout."""
     own: str | None = _project()["tool"]["setuptools"]["package-dir"].get(package)
     if own is not None:
         return ROOT / own

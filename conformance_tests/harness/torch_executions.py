@@ -61,14 +61,14 @@ def values(params: Values, optimizer: Any) -> Values:
 
 
 def stepped(rule: Rule, params: Values, execution: Any, steps: int = 4) -> Values:
-    """What an optimizer of the rule leaves after some steps."""
+    """The parameters and the state of a rule's optimizer after some steps."""
     optimizer = samestep.torch.bind(rule, params, execution=execution)
     train(optimizer, params, steps)
     return values(params, optimizer)
 
 
 def both(execution: str, run: Callable[[str], Values]) -> tuple[Values, Values]:
-    """What a run leaves with the reference, and with another execution."""
+    """The results of a run with the reference and with another execution."""
     return run("reference"), run(execution)
 
 

@@ -141,7 +141,7 @@ class Model(torch.nn.Module):
         return found
 
     def loss(self, step: int) -> torch.Tensor:
-        """Of a batch; its scale changes over decades."""
+        """The loss of a batch; its scale changes over decades."""
         points = smooth(step, 16, 4).to(self.inner.weight.dtype)
         wanted = points[:, :2] * points[:, 2:] * 10.0 ** (step % 3 - 1)
         found: torch.Tensor = (self(points) - wanted).pow(2).mean()

@@ -62,7 +62,7 @@ class Peer:
     slots: Mapping[str, Any] = field(default_factory=dict)
     """Our slots that the library keeps, and how the module's ``read`` finds them."""
     settings: Sequence[Mapping[str, Any]] = ({},)
-    """What to try on the rule beside ``like=``; ``inner`` names the rule inside a wrapper."""
+    """Values to try in addition to ``like=``; ``inner`` names the rule inside a wrapper."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Slots that the library keeps in another form or not at all, and why."""
     without: Mapping[str, str] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Arguments:
     """Arguments that are no field of ours, and why."""
 
     def find(self, rule: str, argument: str) -> str | Callable[[Mapping[str, Any]], Any] | None:
-        """What the argument is of ours, or None where it is listed as nothing of ours."""
+        """Our name for an argument; ``None`` where it is listed as having none."""
         for key in (f"{rule}.{argument}", argument):
             if key in self.apart:
                 return None

@@ -123,7 +123,7 @@ IGNORED: Mapping[str, Mapping[str, Any]] = {
     },
     "LARS": {"scale_clip": (0.5, 2.0)},
 }
-"""What is in a signature and is never read; AdaBelief's comes with torch's Adam."""
+"""Arguments that are in a signature and are never read; AdaBelief's come with torch's Adam."""
 
 ARGUMENTS = Arguments(
     {

@@ -15,7 +15,7 @@ Hypers = Mapping[str, Any]
 
 
 def target(peer: Peer, hypers: Hypers) -> Callable[[], Any]:
-    """What makes the triple."""
+    """A function that makes the triple."""
 
     def make() -> Any:
         from jax.example_libraries import optimizers  # noqa: PLC0415

@@ -27,7 +27,7 @@ import_module("samestep.keras.subject")  # which chooses Keras's backend before 
 
 
 def target(peer: Peer, hypers: Hypers) -> Callable[[], Any]:
-    """What makes the optimizer."""
+    """A function that makes the optimizer."""
     import keras  # type: ignore[import-untyped]  # noqa: PLC0415
 
     if keras.backend.backend() == "numpy":
@@ -36,7 +36,7 @@ def target(peer: Peer, hypers: Hypers) -> Callable[[], Any]:
 
 
 def _native(name: str) -> Callable[[Any, Hypers], Any]:
-    """What makes an optimizer of Keras from our hyperparameters."""
+    """A function that makes an optimizer of Keras from our hyperparameters."""
 
     def make(optimizers: Any, h: Hypers) -> Any:
         assert h["decay"] == "decoupled" or h["weight_decay"] == 0

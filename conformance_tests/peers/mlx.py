@@ -23,7 +23,7 @@ Hypers = Mapping[str, Any]
 
 
 def target(peer: Peer, hypers: Hypers) -> Callable[[], Any]:
-    """What makes the optimizer."""
+    """A function that makes the optimizer."""
 
     def make() -> Any:
         import mlx.optimizers as optimizers  # noqa: PLC0415, PLR0402

@@ -19,7 +19,7 @@ Hypers = Mapping[str, Any]
 
 
 def target(peer: Peer, hypers: Hypers) -> Callable[[], Any]:
-    """What makes the transformation."""
+    """A function that makes the transformation."""
 
     def make() -> Any:
         import optax  # type: ignore[import-untyped]  # noqa: PLC0415
@@ -73,7 +73,7 @@ def _factors(state: Any, values: Any) -> dict[str, Any]:
 
 
 def _native(rule: str) -> Callable[[Any, Hypers], Any]:
-    """What makes a transformation of optax from our hyperparameters."""
+    """A function that makes a transformation of optax from our hyperparameters."""
 
     def make(optax: Any, h: Hypers) -> Any:
         from samestep.jax.natives import MAKERS  # noqa: PLC0415
@@ -150,7 +150,7 @@ ARGUMENTS = Arguments(
 
 
 def _yogi(optax: Any, h: Hypers) -> Any:
-    """As optax.yogi, which lets the values to start from not be chosen."""
+    """The same as optax.yogi, with starting values that can be chosen."""
     betas = dict(zip(("b1", "b2"), h["betas"], strict=True))
     scaled = optax.scale_by_yogi(initial_accumulator_value=h["initial_v"], eps=h["eps"], **betas)
     return optax.chain(scaled, optax.scale_by_learning_rate(h["lr"]))

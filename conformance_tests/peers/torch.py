@@ -25,7 +25,7 @@ Hypers = Mapping[str, Any]
 
 
 def target(peer: Peer, hypers: Hypers) -> Callable[[Any], Any]:
-    """What makes the optimizer from tensors."""
+    """A function that makes the optimizer from tensors."""
     return lambda tensors: peer.make(tensors, hypers)
 
 
@@ -63,7 +63,7 @@ def _optim() -> Any:
 
 
 def _native(name: str) -> Callable[[Any, Hypers], Any]:
-    """What makes an optimizer of torch.optim from our hyperparameters."""
+    """A function that makes an optimizer of torch.optim from our hyperparameters."""
 
     def make(tensors: Any, h: Hypers) -> Any:
         taken = NATIVES[name].arguments(h, About({}, "float64"))

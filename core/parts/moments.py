@@ -101,7 +101,7 @@ def root(rule: Any, xp: Any, gathered: Any = 1.0) -> dict[str, Any]:
 
 
 def root_of(xp: Any, gathered: Any, eps: Any, eps_root: Any, eps_at: str) -> dict[str, Any]:
-    """The same coefficients from the numbers themselves."""
+    """The coefficients of ``over_root`` from the numbers themselves."""
     scale = 1 / sqrt(xp, gathered)
     under = eps_root + (eps if eps_at == "inside" else 0.0)
     beside = eps * scale if eps_at == "uncorrected" else eps

@@ -51,7 +51,7 @@ class Judgement(NamedTuple):
 
     within: bool
     ulp: float
-    """In ULP of the largest size that the element or its change has had."""
+    """The difference in ULP of the largest size so far of the element or of its change."""
     relative: float
     """Relative to the largest change of the parameter in this step."""
     place: tuple[int, ...]

@@ -25,7 +25,7 @@ class Resume:
     step: int
     """The first step after it."""
     file: str
-    """Where that step is recorded."""
+    """The recording with that step."""
     exact: bool
     sentences: list[str]
     state: dict[str, str] = field(default_factory=dict)

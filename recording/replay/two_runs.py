@@ -100,7 +100,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Against:
-    """What a comparison of two recordings found."""
+    """The result of the comparison of two recordings."""
 
     files: tuple[str, str]
     optimizers: tuple[str, str]
@@ -120,7 +120,7 @@ class Against:
 
     @property
     def sentence(self) -> str:
-        """What differed first."""
+        """A sentence about the first difference."""
         if self.first is None:
             return "nothing differs" if not self.hyperparameters else "hyperparameters differ"
         return SAID[self.first.kind]

@@ -58,7 +58,7 @@ def counterpart(rule: str, values: Mapping[str, Any], dtype: str = "float32") ->
 
 
 def checkpoint(rule: Any, params: Any = None, state: Any = None) -> Checkpoint:
-    """As ``from_optax``, which takes a step count as well."""
+    """The same as ``from_optax``, which also takes a step count."""
     return from_optax(rule, params, state)
 
 

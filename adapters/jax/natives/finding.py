@@ -78,7 +78,7 @@ def _has(ours: list[Node], rule: Rule) -> bool:
 
 
 def _table(rule: Rule, slots: Iterable[str]) -> dict[str, Kept]:
-    """Where optax keeps these slots of a rule."""
+    """The places in which optax keeps these slots of a rule."""
     if rule.name not in KEPT:
         raise CheckpointError(
             f"{rule.name} has no equal in optax; those that have are {', '.join(sorted(KEPT))}"
@@ -150,7 +150,7 @@ def _of_factored(rule: Rule, param: Any, place: Place) -> Place:
 
 
 def shared_places(states: States, owned: list[Own]) -> dict[str, Place]:
-    """Where the state shared by all parameters is, by name."""
+    """The places of the state that all parameters share, by name."""
     places: dict[str, Place] = {}
     for own in owned:
         for name, kept in _shared_table(own).items():
@@ -160,7 +160,7 @@ def shared_places(states: States, owned: list[Own]) -> dict[str, Place]:
 
 
 def _shared_table(own: Own) -> dict[str, Kept]:
-    """Where the shared state of a parameter's rule is kept."""
+    """The places of the shared state of a parameter's rule."""
     table: dict[str, Kept] = {}
     for wrapper in own.wrappers:
         table |= _chosen(SHARED.get(wrapper.name, {}), wrapper._shared, wrapper)

@@ -59,7 +59,7 @@ def given(states: States, node: Node, owned: list[Own], saved: Checkpoint) -> di
 def _several(
     states: States, node: Node, owned: list[Own], saved: Checkpoint
 ) -> dict[str, set[Any]]:
-    """What the parameters that a part injects into have in a checkpoint, by optax's names."""
+    """The values in a checkpoint of the parameters that a part injects into, by optax's names."""
     found: dict[str, set[Any]] = {name: set() for name in node.value.hyperparams}
     for own in owned:
         if node.place not in {above.place for above in _above(states, own)}:

@@ -28,7 +28,7 @@ class Node(NamedTuple):
 
     @property
     def ours(self) -> bool:
-        """Whether it is the state of a transformation of samestep's."""
+        """Whether this is the state of one of samestep's own transformations."""
         return isinstance(self.value, State)
 
     @property
@@ -43,11 +43,11 @@ class Node(NamedTuple):
 
     @property
     def injects(self) -> bool:
-        """Whether it is the state of ``inject_hyperparams``."""
+        """Whether this is the state of ``inject_hyperparams``."""
         return hasattr(self.value, "hyperparams")
 
     def held(self, field: str) -> Any:
-        """What a field has, or a slot of ours, for all parameters."""
+        """The value of a field, or of a slot of ours, for all parameters."""
         return self.value.slots.get(field) if self.ours else getattr(self.value, field)
 
 
@@ -101,7 +101,7 @@ def like(value: Any, old: Any) -> Any:
 
 
 class _Named(NamedTuple):
-    """Who speaks in messages."""
+    """The name of the state in messages."""
 
     name: str
 
@@ -129,7 +129,7 @@ class States:
         self._entries: dict[tuple[str, str], list[Any]] = {}
 
     def listed(self) -> str:
-        """What there is, for messages."""
+        """The states that exist, for messages."""
         kinds = [f"{node.place}: {node.kind}" for node in self.nodes if node.kind != "EmptyState"]
         return "; ".join(kinds) or "nothing"
 
@@ -138,7 +138,7 @@ class States:
         return [node for node in self.nodes if node.kind in kinds]
 
     def entries(self, node: Node, field: str) -> list[Any]:
-        """What a field has for each parameter; ``None`` where nothing."""
+        """The value of a field for each parameter; ``None`` where it has none."""
         key = node.place, field
         if key not in self._entries:
             found = self._per_parameter(f"{field} of {node.place}", node.held(field))
@@ -161,7 +161,7 @@ def _is_masked(value: Any) -> bool:
 
 
 def _spread(structure: Any, tree: Any) -> Iterator[Any]:
-    """What a tree has at each leaf of a structure; it may be masked above them."""
+    """The value of a tree at each leaf of a structure; a value may be masked above the leaves."""
     if _is_masked(tree):
         yield from [tree] * structure.num_leaves
     elif jax.tree_util.treedef_is_leaf(structure):

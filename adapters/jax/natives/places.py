@@ -16,7 +16,7 @@ __all__ = ["Own", "Place"]
 
 
 class Place(NamedTuple):
-    """Where a slot of one parameter is: a part of the state, fields of it, and their entries."""
+    """The place of a parameter's slot: a part of the state, fields of it, and their entries."""
 
     node: Node
     kept: Kept

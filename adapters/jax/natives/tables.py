@@ -27,7 +27,7 @@ OURS = "samestep.State"
 
 
 class Kept(NamedTuple):
-    """Where optax keeps a slot of ours."""
+    """The place in which optax keeps a slot of ours."""
 
     states: tuple[str, ...]
     """The classes of state that may have it."""
@@ -83,7 +83,7 @@ SHARED: dict[str, dict[str, Kept]] = {
     "Prodigy": _of("ProdigyState", d="estim_lr", d_max="estim_lr", numerator="numerator_weighted"),
     "SkipNonFinite": _of("ApplyIfFiniteState", skipped="total_notfinite"),
 }
-"""The same for shared state."""
+"""The places of shared state, in the same form."""
 
 SIGNS = {"Rprop": {"prev": "last"}}
 """Slots of which a rule reads only the sign, and the slot that has the same sign."""
@@ -106,7 +106,7 @@ INSIDE = {
     "ApplyIfFiniteState": "inner_state",
     "LookaheadState": "fast_state",
 }
-"""What is around other states, and where it has them."""
+"""The states that hold other states, and the field that holds them."""
 
 CONTAINERS = {"MultiStepsState": "Accumulate", "LookaheadState": "Lookahead"}
 """Containers that change the steps of the state inside, and our wrapper for each."""
