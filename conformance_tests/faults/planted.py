@@ -93,7 +93,7 @@ def kinds() -> tuple[str, ...]:
 
 
 def _number(name: str, field: Hyper) -> Any:
-    """A number with which a fault shows: features on, eps beside what it is added to."""
+    """A number with which a fault shows: features on, eps as large as what it is added to."""
     if name == "lr":
         return min(field.default, 2.0**-7) if field.default < 1 else 0.5
     if name == "eps":

@@ -3,7 +3,7 @@
     python -m samestep.conformance.harness.interrupted FOLDER BACKEND DTYPE
 
 ``FOLDER`` has ``jobs.pickle``, a dict of a rule and a trajectory by name, and of each job the
-checkpoint in the middle, ``<name>.safetensors``; the one at the end goes beside it.
+checkpoint in the middle, ``<name>.safetensors``; the one at the end goes next to it.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Row(TypedDict):
     device: str
     dtype: str
     one_step: float | str
-    """The largest error of a parameter or of the state in one step, beside float64."""
+    """The largest error of a parameter or of the state in one step, against float64."""
     all_steps: float | str
     """The largest error over all steps."""
     numpy: float | str | None
@@ -176,7 +176,7 @@ def lines(found: Report, every: bool = False) -> Iterator[str]:
     yield from _devices(rows)
     if found["missing"]:
         yield from _wrapped(f"not here: {', '.join(found['missing'])}")
-    yield "In ULP of the dtype, beside the rule in float64; NumPy: beside it in the dtype."
+    yield "In ULP of the dtype, against the rule in float64; NumPy: against NumPy in the dtype."
     yield ""
     yield from _each(rows) if every or len(rows) <= FEW else _worst(rows)
 

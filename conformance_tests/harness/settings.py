@@ -121,7 +121,7 @@ def settings(rule: type[Rule]) -> dict[str, Rule]:
 
 
 def _others(field: Hyper | Option, switches: bool) -> list[Any]:
-    """Values of a field to try beside the typical one."""
+    """Values of a field to try in addition to the typical one."""
     if isinstance(field, Storage):
         return []
     if isinstance(field, Option):
@@ -136,6 +136,6 @@ def _others(field: Hyper | Option, switches: bool) -> list[Any]:
 
 
 def _of_need(need: str) -> type[Rule]:
-    """The first rule of the package that needs this, whatever rules there are beside it."""
+    """The first rule of the package that needs this, whatever other rules there are."""
     plain = (rule for rule in all_rules() if is_own(rule) and not issubclass(rule, Wrapper))
     return next(rule for rule in plain if rule.needs == need)

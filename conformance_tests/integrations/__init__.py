@@ -1,7 +1,7 @@
 """samestep inside the tools that people train with: Lightning, Trainer, timm, Flax, Equinox, orbax.
 
 ``make test-integrations`` installs them and runs this folder; ``make test`` leaves it out. In every
-tool our optimizer is beside the framework's own, which the suite describes as the same rule.
+tool our optimizer stands next to the framework's own, which the suite describes as the same rule.
 """
 
 from __future__ import annotations

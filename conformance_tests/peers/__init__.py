@@ -1,4 +1,4 @@
-"""The optimizers of other libraries, each beside the rule and dialect that reproduce it.
+"""The optimizers of other libraries, each with the rule and dialect that reproduce it.
 
 A module per dialect. Its ``PEERS`` say, rule by rule, how our hyperparameters become the library's
 arguments, and its ``PACKAGE`` the entry point of the parity kit that steps the library's own

@@ -50,7 +50,7 @@ def _amsgrad(optimizers: Any, h: Hypers) -> Any:
 
 
 def _peer(name: str, *settings: Hypers, **others: Any) -> Peer:
-    """An optimizer of Keras beside the rule that computes the same."""
+    """An optimizer of Keras and the rule that computes the same."""
     native, left_out = KERAS[name], others.get("left_out", ())
     slots = {slot: read for slot, read in native.slots.items() if slot not in left_out}
     return Peer(native.rule, _native(name), slots, settings, **others)
@@ -90,9 +90,9 @@ ARGUMENTS = Arguments(
         "global_clipnorm": "a change of the gradients, before any rule",
         "gradient_accumulation_steps": "a change of the gradients, before any rule",
         "loss_scale_factor": "a change of the gradients, before any rule",
-        "use_ema": "an average of the parameters, beside any rule",
-        "ema_momentum": "an average of the parameters, beside any rule",
-        "ema_overwrite_frequency": "an average of the parameters, beside any rule",
+        "use_ema": "an average of the parameters, which goes with any rule",
+        "ema_momentum": "an average of the parameters, which goes with any rule",
+        "ema_overwrite_frequency": "an average of the parameters, which goes with any rule",
         "name": "a name",
     },
 )

@@ -86,7 +86,7 @@ def _added(h: Hypers) -> Any:
 
 
 def defaults(of: str) -> dict[str, Any]:
-    """The library's defaults, with those of the weight decay, an object there, beside them."""
+    """The library's defaults, and the defaults of its weight decay, which is an object there."""
     name = of.rpartition(".")[2]
     module = {"AdaBelief": "ada_belief"}.get(name, name.lower())
     found = declared(_class(module, name))

@@ -57,7 +57,7 @@ ARGUMENTS = Arguments(
 
 
 def _peer(rule: str, *settings: Hypers, **others: Any) -> Peer:
-    """A rule beside the optimizer of MLX that computes the same."""
+    """A rule and the optimizer of MLX that computes the same."""
     slots = NATIVES[rule].slots if rule in NATIVES else {}
     return Peer(rule, partial(_native, rule=rule), slots, settings, **others)
 

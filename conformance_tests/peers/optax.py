@@ -179,7 +179,7 @@ def _muon(optax: Any, h: Hypers) -> Any:
 
 
 def _large(trajectory: Trajectory) -> Trajectory:
-    """Gradients beside whose norm, up to 1e9, Muon's 1e-7 is nothing."""
+    """Gradients with norms up to 1e9, next to which Muon's 1e-7 is nothing."""
     grads = [{path: 1e8 * grad for path, grad in step.items()} for step in trajectory.grads]
     return replace(trajectory, grads=grads)
 

@@ -77,7 +77,7 @@ def _amsgrad(tensors: Any, h: Hypers) -> Any:
 
 
 def _peer(rule: str, *settings: Hypers, native: str | None = None, **others: Any) -> Peer:
-    """A rule beside the optimizer of torch.optim that computes the same."""
+    """A rule and the optimizer of torch.optim that computes the same."""
     name = native or rule
     slots = NATIVES[name].slots if name in NATIVES else {}
     return Peer(rule, others.pop("make", _native(name)), slots, settings, **others)

@@ -44,7 +44,7 @@ PRESETS = {
     "NAdam": preset(
         of="keras.optimizers.Nadam", lr=0.001, eps=1e-07, momentum_decay=1.0, decay="decoupled"
     ),
-    "RMSprop": preset(
+    "RMSprop": preset(  # alpha is Keras's rho
         lr=0.001, alpha=0.9, eps=1e-07, eps_at="inside", lr_at="inside", decay="decoupled"
     ),
     "SGD": preset(lr=0.01, momentum_start="zero", lr_at="inside", decay="decoupled"),
