@@ -218,7 +218,22 @@ def named(rule: type[Rule], names: Any) -> tuple[Quirk, ...]:
             + (f"there is no quirk {absent[0]!r}" if listed else "it must be a tuple of quirks")
             + f"; {rule.__name__} has {', '.join(map(repr, known)) or 'none'}"
         )
-    return tuple(known[name] for name in sorted({*names}))
+    found = tuple(known[name] for name in sorted({*names}))
+    for quirk in found:
+        _refuse_idle(rule.published(), quirk)
+    return found
+
+
+@cache
+def _refuse_idle(rule: type[Rule], quirk: Quirk) -> None:
+    """Raise if a rule does not call what a quirk replaces, so that nothing would change."""
+    for part in _parts(quirk):
+        if isinstance(part, Calls) and not part(rule):
+            replaced = ", ".join(function.__name__ for function, _ in part.instead)
+            raise ValueError(
+                f"{rule.__name__}: the quirk {quirk.name!r} replaces {replaced}, which is not "
+                f"called by name in {', '.join(HOOKS)} of {rule.__name__} or in samestep.parts"
+            )
 
 
 def updated(rule: type[Rule], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from samestep.parity import record
 from samestep.parity.float64 import oracle
 from samestep.quirks import Quirk, applied, calls, changed, updated, with_calls, with_coefficients
 from samestep.rule import Rule, registry
-from samestep.vocabulary import ema, hyper, slot, weights
+from samestep.vocabulary import debias, ema, hyper, slot, weights
 
 QUIRKS = [
     (rule, quirk.name) for rule in sorted(registry) for quirk in registry[rule].quirks_known()
@@ -185,3 +185,18 @@ def test_a_subclass_of_a_rule_with_quirks_is_a_rule_of_its_own() -> None:
 def test_a_quirk_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match=r"there is no quirk 'nope'; Adan has 'difference by"):
         samestep.Adan(quirks=(NAME, "nope"))
+
+
+def test_a_quirk_that_would_change_nothing_is_refused() -> None:
+    idle = Quirk("idle", "a", "b", with_calls({debias: lambda now: now}))
+
+    class Plain(samestep.Rule, register=False):
+        lr = hyper(0.1, "step size", unit="parameter/gradient")
+        dialects = {"idle": samestep.preset(quirks=(idle,))}  # noqa: RUF012
+
+        def direction(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
+            return grad, {}
+
+    said = "Plain: the quirk 'idle' replaces debias, which is not called by name in"
+    with pytest.raises(ValueError, match=said):
+        Plain(like="idle")
