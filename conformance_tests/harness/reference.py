@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy
 
@@ -29,6 +29,7 @@ ROUNDING = 2e4
 """ULP of float64 over 200 steps; two orders of the same sums differ by about 1e-12."""
 
 Shapes = Mapping[str, tuple[int, ...]]
+Follow = Callable[[Rule, Trajectory], list[Snapshot]]
 
 
 def recorded(rule: Rule, steps: int = 200, shapes: Shapes = SHAPES) -> Trajectory:
@@ -70,8 +71,10 @@ def allowed(rule: Rule, trajectory: Trajectory) -> float:
     return max(ROUNDING, 16 * sensitivity(rule, trajectory))
 
 
-def sensitivity(rule: Rule, trajectory: Trajectory) -> float:
+def sensitivity(rule: Rule, trajectory: Trajectory, follow: Follow = oracle) -> float:
     """ULP that the rule moves by if its parameters and gradients are rounded a little otherwise.
+
+    ``follow`` computes the rule: by default the rule itself, else its reference.
 
     Where decay nearly cancels a gradient, or a cosine nearly reaches its threshold, the last bits
     decide; no two implementations agree further than that.
@@ -86,8 +89,8 @@ def sensitivity(rule: Rule, trajectory: Trajectory) -> float:
         }
 
     start = otherwise(trajectory.params)
-    moved = oracle(rule, Trajectory(start, [otherwise(step) for step in trajectory.grads]))
-    return compare(oracle(rule, trajectory), moved, "float64").ulp
+    moved = follow(rule, Trajectory(start, [otherwise(step) for step in trajectory.grads]))
+    return compare(follow(rule, trajectory), moved, "float64").ulp
 
 
 def _spoilt(trajectory: Trajectory) -> Trajectory:
