@@ -393,11 +393,17 @@ def _stale() -> Iterator[TableFault]:
     """The old value of every slot that any rule keeps, used in place of the new one."""
     slots = dict.fromkeys(slot for rule in registry.values() for slot in rule._slots)
     for slot in slots:
-        expected = tuple(
-            map(frozenset, ([f"stale {slot}"], [f"stale {slot}", f"{slot}_max forgotten"]))
+        names = [[f"stale {slot}"], [f"stale {slot}", f"{slot}_max forgotten"], *SAME.get(slot, ())]
+        yield TableFault(
+            "stale slots", f"stale {slot}", tuple(map(frozenset, names)), (), {}, stale=slot
         )
-        yield TableFault("stale slots", f"stale {slot}", expected, (), {}, stale=slot)
 
+
+SAME = {
+    "m": [["nesterov=False"]],  # the look-ahead from the old m is the new m
+    "v": [["no rho", "weights weights swapped"]],  # AdaDelta's v and u then stay equal
+}
+"""Names that are equally true of a stale slot."""
 
 LATE = "gradients one step late"
 

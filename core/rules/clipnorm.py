@@ -17,7 +17,7 @@ class ClipNorm(Wrapper):
     Shapes: grad keeps its shape; no state of its own.
     """
 
-    reads = "tensor"
+    reads, amplifies = "tensor", 2  # an error of the norm enters a mean of squares twice
 
     clip_norm = hyper(
         1.0, "largest norm of a gradient", unit="gradient", gt=0, typical=0.1, infinite=True
