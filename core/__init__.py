@@ -23,7 +23,7 @@ from .groups import Parameter
 from .routes import route
 from .rule import Rule, State, registry
 from .rules import *  # noqa: F403  (the names are discovered, one per file)
-from .spelling import did_you_mean
+from .spelling import did_you_mean as _did_you_mean
 from .version import __version__ as __version__
 from .vocabulary import (
     choose,
@@ -96,7 +96,7 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("samestep.checkpoints"), name)
     if name in PACKAGES:
         return import_module(f"samestep.{name}")
-    meant = did_you_mean(name, __dir__())
+    meant = _did_you_mean(name, __dir__())
     raise AttributeError(f"module 'samestep' has no attribute {name!r}{meant}")
 
 

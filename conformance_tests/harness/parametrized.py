@@ -79,15 +79,22 @@ def parametrize(metafunc: pytest.Metafunc, rules: Sequence[type[Rule]]) -> None:
     metafunc.parametrize(taken, cases)
 
 
-def each_rule(where: Callable[[Rule], Any] = lambda rule: True) -> list[Any]:
-    """Names of the package's rules of which a condition holds, for a test of one framework."""
-    own = (rule for rule in all_rules() if is_own(rule) and where(typical(rule)))
-    return [
-        pytest.param(
-            rule.__name__, id=rule.__name__, marks=_marks({"rule_class": rule}, framework=True)
-        )
-        for rule in own
-    ]
+def each_rule(
+    where: Callable[[Rule], Any] = lambda rule: True, most: int | None = None
+) -> list[Any]:
+    """Names of the package's rules of which a condition holds, for a test of one framework.
+
+    ``most``: how many of them are not left to ``make thorough``, where a case is slow.
+    """
+    found: list[Any] = []
+    for rule in all_rules():
+        if not (is_own(rule) and where(typical(rule))):
+            continue
+        marks = _marks({"rule_class": rule}, framework=True)
+        if most is not None and sum(not param.marks for param in found) >= most:
+            marks = [pytest.mark.thorough]
+        found.append(pytest.param(rule.__name__, id=rule.__name__, marks=marks))
+    return found
 
 
 def _cases(taken: Sequence[str], rules: Sequence[type[Rule]]) -> Iterator[tuple[str, Case]]:

@@ -176,7 +176,7 @@ def lines(found: Report, every: bool = False) -> Iterator[str]:
     yield from _devices(rows)
     if found["missing"]:
         yield from _wrapped(f"not here: {', '.join(found['missing'])}")
-    yield "In ULP of the dtype, against the rule in float64; NumPy: against NumPy in the dtype."
+    yield "ULP of the dtype, against the rule in float64; NumPy: against it in the dtype."
     yield ""
     yield from _each(rows) if every or len(rows) <= FEW else _worst(rows)
 

@@ -147,7 +147,7 @@ def test_a_schedule_that_fails_while_traced_says_so():
         jax.jit(optimizer.update)(params, optimizer.init(params), params)
 
 
-@pytest.mark.parametrize("name", each_rule())
+@pytest.mark.parametrize("name", each_rule(most=3))
 def test_injected_learning_rates_may_be_mapped_over(name, wide):
     """One state for each rate, all stepped by one call; a state is told its rate as an array."""
     rule = build(name)
