@@ -32,6 +32,7 @@ def rules():
     matrices = samestep.Where(min_ndim=2)
     return {
         **kinds(),
+        "Lion": samestep.Lion(weight_decay=0.1),
         "narrow": samestep.AdamW(weight_decay=0.1, state_dtype={"m": "bfloat16"}),
         "route": samestep.route((matrices, samestep.Muon()), samestep.Prodigy(lr=0.5)),
     }
