@@ -1,6 +1,6 @@
 """Conditions on a parameter's path and number of dimensions, for ``mask``, ``groups``, ``route``.
 
-Where(min_ndim=2) & ~Where(path="*embed*")
+An example is ``Where(min_ndim=2) & ~Where(path="*embed*")``.
 """
 
 from __future__ import annotations

@@ -154,6 +154,8 @@ class OnBackend(Run):
                 return "equivalent"
             if not self.agrees(found):
                 return "caught"
+            if self.rule.needs == "element":  # has no sums
+                return "survives"
             off = compare(found[1:], before[1:], self.dtype, before[:-1], **self._how).ulp
             return "rounding" if off <= ROUNDED else "survives"
         except Exception:  # a test of the suite that raises anything fails

@@ -67,12 +67,14 @@ def test_every_fault_planted_in_a_rule_is_named(name: str) -> None:
     found = list(rows(registry[name]))
     assert len(found) >= 30 and len({row.fault.kind for row in found}) >= 8
     counted = judged(found)
-    assert counted["right"] >= SHARE_OF_A_RULE * len(found)
     TOTAL.update(counted)
+    assert counted["right"] >= SHARE_OF_A_RULE * len(found)
 
 
 @pytest.mark.thorough
 def test_of_a_hundred_faults_ninety_five_are_named() -> None:
+    if not TOTAL:
+        pytest.skip("it judges what the tests of all rules have planted, and they have not run")
     assert TOTAL["right"] >= SHARE * TOTAL.total()
 
 

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import tomllib
 from pathlib import Path
 
-import samestep
+from .stubs import ROOT, folder, project
 
 __all__ = ["ROOT", "copy_packages", "packages"]
-
-ROOT = Path(samestep.__file__).parent.parent
-"""The folder of ``pyproject.toml``; of an installed package it holds something else."""
 
 
 def packages() -> dict[str, Path]:
     """The folder of every package that does not lie in its parent's folder, outer ones first."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    folders = project["tool"]["setuptools"]["package-dir"]
-    return {name: ROOT / folders[name] for name in sorted(folders)}
+    return {name: folder(name) for name in sorted(project()["tool"]["setuptools"]["package-dir"])}
 
 
 def copy_packages(target: Path) -> None:
@@ -27,6 +21,6 @@ def copy_packages(target: Path) -> None:
     An editable installation maps names to folders while Python runs, which no type checker follows.
     """
     left_out = shutil.ignore_patterns("__pycache__", "test_*.py", "conftest.py")
-    for name, folder in packages().items():
+    for name, source in packages().items():
         place = target / name.replace(".", "/")
-        shutil.copytree(folder, place, ignore=left_out, dirs_exist_ok=True)
+        shutil.copytree(source, place, ignore=left_out, dirs_exist_ok=True)

@@ -24,7 +24,7 @@ from samestep import native, rules
 from samestep.declaration import Hyper, Option, Storage
 from samestep.rule import Rule, registry
 
-__all__ = ["adapters", "folder", "main", "stubs"]
+__all__ = ["ROOT", "adapters", "folder", "main", "project", "stubs"]
 
 HEADER = (
     "# Written by python -m samestep.conformance.harness.stubs from the declarations of the rules."
@@ -68,17 +68,18 @@ SOURCES = {
 
 
 ROOT = Path(samestep.__file__).parents[1]
-"""The checkout."""
+"""The folder of ``pyproject.toml``; of an installed package it holds something else."""
 
 
 @cache
-def _project() -> dict[str, Any]:
+def project() -> dict[str, Any]:
+    """The content of ``pyproject.toml``."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def folder(package: str) -> Path:
     """The folder of a package in the checkout."""
-    own: str | None = _project()["tool"]["setuptools"]["package-dir"].get(package)
+    own: str | None = project()["tool"]["setuptools"]["package-dir"].get(package)
     if own is not None:
         return ROOT / own
     above, _, name = package.rpartition(".")
@@ -87,7 +88,7 @@ def folder(package: str) -> Path:
 
 def adapters() -> list[str]:
     """The packages with a backend that serve a native class per rule."""
-    modules = _project()["project"]["entry-points"]["samestep.backends"].values()
+    modules = project()["project"]["entry-points"]["samestep.backends"].values()
     packages = sorted(module.rpartition(".")[0] for module in modules)
     return [package for package in packages if "native.serve(" in _source(package)]
 
