@@ -29,7 +29,7 @@ trajectory = record(seed=3, steps=2 * HALF)
 def jobs_for(backend, dtype, every, thorough):
     """Rules of all kinds, with schedules and other dtypes of the state, by name.
 
-    A compiler has one rule of these, unless it is to be thorough.
+    A compiler has one rule of these and the route, unless it is to be thorough.
     """
     classes = all_rules() if every else representatives()
     classes = classes[:1] if backend.slow and not thorough else classes
@@ -41,14 +41,18 @@ def jobs_for(backend, dtype, every, thorough):
             for label, rule in settings(cls).items()
         }
     scheduled = CosineDecay(0.01, 2 * HALF)
+    rules["routed"] = samestep.Average(
+        samestep.route((samestep.Where(min_ndim=2), samestep.Muon()), samestep.AdamW(lr=scheduled))
+    )
+    if backend.slow and not thorough:
+        return {
+            name: (rule, suited(rule, trajectory).rounded(dtype)) for name, rule in rules.items()
+        }
     rules["scheduled"] = samestep.AdamW(
         lr=scheduled, betas=(ExponentialDecay(0.9, 5, 0.9), 0.99), weight_decay=0.1
     )
     rules["grouped"] = samestep.AdamW(
         lr=0.01, groups=[(samestep.Where(ndim=1), {"lr": 0.5, "betas": (0.5, 0.9)})]
-    )
-    rules["routed"] = samestep.Average(
-        samestep.route((samestep.Where(min_ndim=2), samestep.Muon()), samestep.AdamW(lr=scheduled))
     )
     if backend is not NUMPY and backend.library not in ("numpy", "array_api_strict"):
         wide = "float32" if dtype == "bfloat16" else "bfloat16"

@@ -39,7 +39,7 @@ class Pair(NamedTuple):
     right: object
 
 
-interpreted = pytest.mark.only(where=lambda backend: "compile" not in backend.name)
+interpreted = pytest.mark.only(where=lambda backend: not backend.slow)
 """It says nothing about kernels."""
 
 NAMES = {**globals(), **vars(samestep)}
@@ -64,7 +64,7 @@ def chooses_the_same(backend, mask):
     assert_as_alone(grouped(rule, None, half), backend, rule, None, half)
 
 
-@pytest.mark.only(where=lambda backend: backend.name in ("torch", "optax", "mlx", "jax.jit"))
+@pytest.mark.only(where=lambda backend: backend.name in ("torch", "optax", "mlx"))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_mask_means_the_same_for_every_family_in_every_framework(backend, family):
     rule = samestep.LAMB(lr=0.1, weight_decay=0.5, decay=family)
