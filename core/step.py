@@ -331,7 +331,13 @@ def _summed(
     """
     entries = list(entries)
     for phase in range(max(entry.rule.phases for entry in entries)):
-        places = [place for place, entry in enumerate(entries) if entry.rule.phases > phase]
+        places = [
+            place
+            for place, entry in enumerate(entries)
+            if entry.rule.phases > phase and 0 not in entry.param.shape
+        ]
+        if not places:
+            continue
         summed = [entries[place] for place in places]
         wide = widest(xp, [entry.param for entry in summed])
         parts = [execute(_local_of(phase), entry) for entry in summed]

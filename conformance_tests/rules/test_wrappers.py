@@ -149,3 +149,20 @@ def test_a_rule_that_steps_in_its_own_way_is_not_masked():
         Cautious(Own())
     with pytest.raises(ValueError, match="Lookahead changes the step after it"):
         Cautious(route((Where(ndim=1), Lookahead(SGD())), SGD()))
+
+
+@pytest.mark.parametrize("wrapper", [*WRAPPERS])
+@pytest.mark.parametrize("inner", [samestep.SM3, samestep.AdamP])
+def test_a_parameter_without_elements_takes_no_part(wrapper, inner):
+    """It stays as it is, as under the rule inside, and changes no sum."""
+    rule, param = WRAPPERS[wrapper](inner(lr=0.1)), numpy.linspace(-1, 1, 6).reshape(3, 2)
+    found, alone = {"none": numpy.ones((0, 2)), "w": param}, {"w": param}
+    state, own = rule.init(found), rule.init(alone)
+    empty = {"none": found["none"]}
+    for step in range(1, 4):
+        grads = {"none": found["none"], "w": numpy.sin(step * param)}
+        found, state = rule.update(grads, found, state)
+        alone, own = rule.update({"w": grads["w"]}, alone, own)
+        numpy.testing.assert_array_equal(found["w"], alone["w"])
+        assert state.shared == own.shared and found["none"].shape == (0, 2)
+        assert rule.update(empty, empty, rule.init(empty))[0]["none"].shape == (0, 2)
