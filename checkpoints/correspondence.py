@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from samestep.arrays import listed
 from samestep.declaration import Hyper
+from samestep.notice import warn
 from samestep.rule import Rule, registry
 
 from .description import common_numbers, numbers, numbers_of
 from .state import Checkpoint, CheckpointError, ParameterState, Wanted, matched
-from .trees import by_path, warn
+from .trees import by_path
 
 __all__ = [
     "About",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from samestep.arrays import dtype_name, listed, map_parts
+from samestep.names import unwrapped
 from samestep.rule import Rule
 from samestep.spelling import nearest
 from samestep.step import check_slots
@@ -142,8 +143,10 @@ def sorted_for(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> Checkpoi
     """The checkpoint for an optimizer of the wanted parameters, which may differ from its own.
 
     A wanted parameter without state, such as a layer that is no longer frozen, becomes a parameter
-    without state. A parameter without state that is not wanted goes to ``others``.
+    without state. A parameter without state that is not wanted goes to ``others``. What a wrapper
+    of the model has added to a name, here or there, makes no difference.
     """
+    checkpoint = _renamed(checkpoint, wanted)
     own = {
         path: state
         for path, state in checkpoint.parameters.items()
@@ -161,6 +164,22 @@ def sorted_for(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> Checkpoi
         if path not in own and state.value is not None
     }
     return replace(checkpoint, parameters=own | begun, others=rest | left)
+
+
+def _renamed(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> Checkpoint:
+    """The checkpoint with the wanted names, where only what wrappers add to a name differs."""
+    known = dict(zip(unwrapped([*wanted]), wanted, strict=True)) | {name: name for name in wanted}
+
+    def renamed(tree: Mapping[str, Any]) -> dict[str, Any]:
+        pairs = zip(tree.items(), unwrapped([*tree]), strict=True)
+        meant = {name: (known.get(short, name), value) for (name, value), short in pairs}
+        return {name if own in tree else own: value for name, (own, value) in meant.items()}
+
+    return replace(
+        checkpoint,
+        parameters=renamed(checkpoint.parameters),
+        others=renamed(checkpoint.others),
+    )
 
 
 def matched(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +10,7 @@ import array_api_compat
 from samestep import step as stepping
 from samestep import tree
 from samestep.arrays import dtype_name, is_array, known, listed
+from samestep.notice import warn
 from samestep.rule import Rule, State
 
 from .description import differing_numbers
@@ -167,18 +166,6 @@ def _warn_of_numbers(
     for words, paths in differing.items():
         of = "" if len(paths) == len(wanted) else f" for {listed(paths[:5])}"
         warn(f"the optimizer keeps its own hyperparameters: {words} (in the checkpoint){of}")
-
-
-def warn(words: str) -> None:
-    """Warn, with the line from which samestep was called.
-
-    The stack is walked since a warning comes from different depths, and ``skip_file_prefixes`` of
-    ``warnings.warn`` needs Python 3.12.
-    """
-    level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("samestep."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(words, UserWarning, stacklevel=level)
 
 
 def from_tree(rule: Rule, params: Any, state: State) -> Checkpoint:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from . import dialects as presets
 from .arrays import is_array, listed
 from .declaration import Hyper, Option, Shared, Slot, plain
-from .groups import Groups
+from .groups import Choice, Groups
 from .made import Declared
 from .spelling import absent
 
@@ -188,6 +188,10 @@ class Composed(Declared, root=True):
         group = [] if place is None else [f"group {place}"]
         below = [reason for rule in self.inside for reason in rule.reasons(path, shape)]
         return [*below, *group, *([] if decays else ["not in mask"])]
+
+    def choices(self, path: str, shape: Any) -> tuple[list[Choice], tuple[Rule, ...]]:
+        """The rule's predicates, and whether each chooses a parameter; and the rules inside."""
+        return self.groups.choices(path, tuple(shape)), self.inside
 
     def slots(self) -> dict[str, Slot]:
         """The state arrays that this instance keeps for a parameter."""

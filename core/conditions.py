@@ -11,7 +11,7 @@ from typing import Any
 
 from .groups import Parameter, Predicate, holds
 
-__all__ = ["Condition", "Where", "described"]
+__all__ = ["Condition", "Where", "described", "patterns"]
 
 
 class Condition:
@@ -119,3 +119,12 @@ def described(predicate: Any) -> str:
     """A predicate in a message: the source of a condition, the name of a function."""
     own = isinstance(predicate, Condition) or not hasattr(predicate, "__name__")
     return repr(predicate) if own else str(predicate.__name__)
+
+
+def patterns(predicate: Any) -> list[Where]:
+    """The conditions on the path of which a condition is made."""
+    if isinstance(predicate, _Joined):
+        return [part for each in predicate.predicates for part in patterns(each)]
+    if isinstance(predicate, _Not):
+        return patterns(predicate.condition)
+    return [predicate] if isinstance(predicate, Where) and predicate.path is not None else []

@@ -16,11 +16,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy
 
 from .declaration import Hyper, plain
+from .names import Place
 
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["Groups", "Parameter", "Predicate", "holds", "refuse_apart"]
+__all__ = [
+    "Choice",
+    "Groups",
+    "NamelessError",
+    "Parameter",
+    "Predicate",
+    "holds",
+    "parameter",
+    "refuse_apart",
+]
 
 
 class Parameter(NamedTuple):
@@ -28,7 +38,8 @@ class Parameter(NamedTuple):
 
     Args:
         path: the names of the parameter joined by dots: ``"encoder.0.weight"``. In torch: the name
-            given to the optimizer in ``named_parameters()``, else its index.
+            given to the optimizer in ``named_parameters()``, without what ``torch.compile``, DDP
+            and other wrappers add. To ask for the path of a parameter without a name is an error.
         shape: the shape of the parameter; ``ndim`` is the number of dimensions.
     """
 
@@ -41,7 +52,45 @@ class Parameter(NamedTuple):
         return len(self.shape)
 
 
+class _Nameless(Parameter):
+    """A parameter without a name; it has a shape only."""
+
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        """Always raises.
+
+        Raises:
+            NamelessError: the parameter has no name.
+        """
+        where = f"parameter {self[0]}" if self[0] else "the parameter"
+        raise NamelessError(
+            f"{where} has no name, and a predicate asks for its path; give names: to an optimizer "
+            "of torch model.named_parameters() in place of model.parameters(), elsewhere a tree "
+            "such as {'weight': array} in place of an array"
+        )
+
+
+class NamelessError(ValueError):
+    """A predicate asked for the path of a parameter without a name."""
+
+
+def parameter(path: str, shape: Any) -> Parameter:
+    """The argument of a predicate; a place, or an empty path, is no name."""
+    named = path and not isinstance(path, Place)
+    return (Parameter if named else _Nameless)(path, tuple(shape))
+
+
 Predicate = Callable[[Parameter], bool]
+EXAMPLE = "lambda p: p.ndim > 1"
+GIVEN = f"A predicate is given one parameter, with path, shape and ndim, such as {EXAMPLE}"
+
+
+class Choice(NamedTuple):
+    """A predicate, what it is called in messages, and whether it chooses a parameter."""
+
+    what: str
+    predicate: Predicate
+    chosen: bool
 
 
 def holds(what: object, predicate: Predicate, parameter: Parameter) -> bool:
@@ -50,10 +99,14 @@ def holds(what: object, predicate: Predicate, parameter: Parameter) -> bool:
     Raises:
         TypeError: the predicate returned neither True nor False.
     """
-    answer = predicate(parameter)
+    return _decided(what, predicate(parameter), parameter)
+
+
+def _decided(what: object, answer: Any, parameter: Parameter) -> bool:
     if not isinstance(answer, (bool, numpy.bool_)):
         raise TypeError(
-            f"{what} gave {answer!r} for parameter {parameter.path!r}; it must give True or False"
+            f"{what} gave {answer!r} for parameter {parameter[0]!r}; it must give True or False. "
+            f"{GIVEN}"
         )
     return bool(answer)
 
@@ -97,7 +150,7 @@ class Groups:
         if not (mask is None or callable(mask)):
             raise TypeError(
                 f"{rule}(mask={mask!r}): mask must be a predicate of a parameter's path, shape and "
-                "ndim, such as lambda p: p.ndim > 1"
+                f"ndim, not a tree. {GIVEN}"
             )
         if not isinstance(groups, Sequence):
             raise TypeError(
@@ -149,25 +202,41 @@ class Groups:
         """The group of a parameter, or ``None``, and whether weight decay applies to it."""
         if self.mask is None and not self.groups:
             return None, True
-        parameter = Parameter(path, shape)
+        seen = parameter(path, shape)
         matching = (
             place
             for place, (predicate, _) in enumerate(self.groups)
-            if self.answer(f"the predicate of group {place}", predicate, parameter)
+            if self.answer(f"the predicate of group {place}", predicate, seen)
         )
-        decays = self.mask is None or self.answer("mask", self.mask, parameter)
+        decays = self.mask is None or self.answer("mask", self.mask, seen)
         return next(matching, None), decays
 
+    def choices(self, path: str, shape: tuple[int, ...]) -> list[Choice]:
+        """Every predicate, and whether it chooses a parameter."""
+        place, decays = self.place(path, shape)
+        groups = enumerate(predicate for predicate, _ in self.groups)
+        found = [Choice(f"the predicate of group {i}", each, i == place) for i, each in groups]
+        return found if self.mask is None else [*found, Choice("mask", self.mask, decays)]
+
     def answer(self, what: str, predicate: Predicate, parameter: Parameter) -> bool:
-        """Whether a predicate holds; an error inside it gets a note that names the parameter."""
+        """Whether a predicate holds; an error inside it says which, and for which parameter.
+
+        Raises:
+            TypeError: the predicate asked for what a parameter does not have.
+            NamelessError: it asked for a name, and there is none.
+        """
         try:
-            return holds(f"{self.rule}: {what}", predicate, parameter)
+            answer = predicate(parameter)
+        except NamelessError as error:
+            raise NamelessError(f"{self.rule}: {what}: {error}") from None
         except Exception as error:
-            error.add_note(
-                f"{self.rule}: {what} was asked about parameter {parameter.path!r} of shape "
-                f"{parameter.shape}"
-            )
+            asked = f"{self.rule}: {what} was asked about parameter {parameter[0]!r} of shape "
+            asked += str(parameter.shape)
+            if isinstance(error, (AttributeError, TypeError)):
+                raise TypeError(f"{asked}, and failed: {error}. {GIVEN}") from error
+            error.add_note(asked)
             raise
+        return _decided(f"{self.rule}: {what}", answer, parameter)
 
     def applied(self, rule: Rule, place: tuple[int | None, bool]) -> Rule:
         """The rule with the numbers of a place, which ``place`` returned."""

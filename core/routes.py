@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from .arrays import listed
 from .conditions import described
-from .groups import Groups, Parameter, Predicate
+from .groups import Choice, Groups, Predicate, parameter
 from .rule import Rule
 
 __all__ = ["Route", "route"]
@@ -98,10 +98,10 @@ class Route(Rule, register=False):
         Raises:
             ValueError: no rule takes the parameter.
         """
-        parameter = Parameter(path, tuple(shape))
+        seen = parameter(path, shape)
         for place, predicate in enumerate(self.predicates):
             if predicate is None or self.groups.answer(
-                f"the predicate of route {place}", predicate, parameter
+                f"the predicate of route {place}", predicate, seen
             ):
                 return place
         raise ValueError(
@@ -120,6 +120,13 @@ class Route(Rule, register=False):
         predicate, rule = self.routes[place]
         chosen = "the rest" if predicate is None else f"{place}: {described(predicate)}"
         return [chosen, *rule.reasons(path, shape)]
+
+    def choices(self, path: str, shape: Any) -> tuple[list[Choice], tuple[Rule, ...]]:
+        """The predicates, and whether each chooses a parameter; and the rule of the parameter."""
+        place = self.branch(path, shape)
+        asked = [(i, each) for i, each in enumerate(self.predicates) if each is not None]
+        own = [Choice(f"the predicate of route {i}", each, i == place) for i, each in asked]
+        return own, (self.inside[place],)
 
     # The sums over all parameters; at most one rule has any.
 

@@ -162,7 +162,7 @@ class Rule(Composed, root=True):
         return max((rule.branch(path, shape) for rule in self.inside), default=0)
 
     def table(self, params: Any) -> str:
-        """A table of the parameters: the rule of each, the reason, and the bytes of its state.
+        """The parameters: rule, reason, bytes of state; and the predicates that choose none.
 
         Args:
             params: a tree of arrays, or pairs of a name and a tensor (``named_parameters()``).

@@ -10,6 +10,8 @@ import numpy
 from . import step as stepping
 from . import tree
 from .arrays import dtype_name, parts
+from .matching import unmatched
+from .names import Place, unwrapped
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -21,8 +23,8 @@ TITLES = ("parameter", "shape", "rule", "because of", "bytes of state")
 
 def written(rule: Rule, params: Any) -> str:
     """The table of ``Rule.table``."""
-    rows, total = [TITLES], 0
-    for path, array in _named(rule, params):
+    rows, total, named = [TITLES], 0, list(_named(rule, params))
+    for path, array in named:
         own = rule.of(path, array.shape)
         stepping.check(own, numpy, path, array)
         size = _state_bytes(own, array.shape, dtype_name(array.dtype))
@@ -32,13 +34,14 @@ def written(rule: Rule, params: Any) -> str:
         rows.append((path, shape, _nested(own), why, f"{size:,}"))
     rows.append(("", "", "", "total", f"{total:,}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
+    lines = [
         "  ".join(
             cell.rjust(width) if last else cell.ljust(width)
             for cell, width, last in zip(row, widths, (False,) * 4 + (True,), strict=True)
         )
         for row in rows
-    )
+    ]
+    return "\n".join([*lines, *unmatched(rule, [(path, array.shape) for path, array in named])])
 
 
 def _nested(rule: Rule) -> str:
@@ -65,10 +68,16 @@ class _Sized:
 
 def _named(rule: Rule, params: Any) -> Iterable[tuple[str, Any]]:
     """Names and arrays, from a tree or from pairs."""
-    if not isinstance(params, (dict, list, tuple)) and hasattr(params, "__next__"):
-        params = list(params)
-    pairs = isinstance(params, list) and all(map(_is_pair, params))
-    named = params if pairs else [(tree.dotted(path), leaf) for path, leaf in tree.leaves(params)]
+    given = not isinstance(params, (dict, list, tuple)) and hasattr(params, "__next__")
+    params = list(params) if given else params
+    named: list[tuple[str, Any]]
+    if isinstance(params, list) and all(map(_is_pair, params)):
+        names = unwrapped([name for name, _ in params])
+        named = [(name, leaf) for name, (_, leaf) in zip(names, params, strict=True)]
+    elif given:  # model.parameters(), of which an optimizer knows no names
+        named = [(Place(place), leaf) for place, leaf in enumerate(params)]
+    else:
+        named = [(tree.dotted(path), leaf) for path, leaf in tree.leaves(params)]
     for path, leaf in named:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
             what = f"parameter {path!r}" if path else "params"

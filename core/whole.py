@@ -10,6 +10,7 @@ import array_api_compat
 from . import step as stepping
 from . import tree
 from .arrays import is_array, known, listed
+from .matching import warn_unmatched
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -50,6 +51,7 @@ def init(rule: Rule, params: Any) -> State:
     own = {path: rule.of(tree.dotted(path), array.shape) for path, array in arrays.items()}
     for path, array in arrays.items():
         stepping.check(own[path], xp, tree.dotted(path), array)
+    warn_unmatched(rule, [(tree.dotted(path), array.shape) for path, array in arrays.items()])
     first = {path: stepping.init_slots(own[path], xp, array) for path, array in arrays.items()}
 
     def first_slot(name: str) -> Any:

@@ -14,6 +14,7 @@ from samestep import step as stepping
 from samestep.arrays import known
 from samestep.checkpoints.state import Checkpoint
 from samestep.execution import Execution, checked, say
+from samestep.matching import warn_unmatched
 from samestep.rule import Rule, State
 
 from . import checkpoint as checkpoints
@@ -93,6 +94,8 @@ def _init(rule: Rule, params: Any) -> State:
     ]
     for chosen, (path, _), array in zip(own, paths, arrays, strict=True):
         stepping.check(chosen, xp, dotted(path), array)
+    shapes = [array.shape for array in arrays]
+    warn_unmatched(rule, zip([dotted(path) for path, _ in paths], shapes, strict=True))
     first = [
         _first(chosen, path, array)
         for chosen, (path, _), array in zip(own, paths, arrays, strict=True)

@@ -14,6 +14,7 @@ from samestep import step as stepping
 from samestep.arrays import known, listed
 from samestep.checkpoints.state import Checkpoint
 from samestep.execution import EXECUTIONS, Execution, checked, say
+from samestep.matching import warn_unmatched
 from samestep.rule import Rule
 
 from . import checkpoint as checkpoints
@@ -127,10 +128,12 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 f"{self.rule.name}: the parameters are {type(parameters).__name__}; MLX keeps "
                 "state by name, so they must be a Module or a dict"
             )
-        arrays: list[Any] = []
-        for path, parameter in leaves(parameters):
+        named = leaves(parameters)
+        for path, parameter in named:
             self._check_parameter(path, parameter)
-            arrays.append(parameter)
+        arrays = [parameter for _, parameter in named]
+        if not self.state.keys() - {*OWN}:
+            warn_unmatched(self.rule, [(path, parameter.shape) for path, parameter in named])
         for name in filter(parameters.__contains__, OWN):
             for path, _ in leaves({name: parameters[name]}):
                 raise ValueError(

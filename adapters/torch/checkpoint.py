@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
@@ -17,14 +17,16 @@ from samestep.checkpoints.state import (
     sorted_for,
 )
 from samestep.checkpoints.tensor import Tensor, tensors
-from samestep.checkpoints.trees import check_value, warn
+from samestep.checkpoints.trees import check_value
+from samestep.names import unwrapped
+from samestep.notice import warn
 
 from .kernels import real
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["Params", "copied", "named", "restore", "taken"]
+__all__ = ["Params", "copied", "named", "names_of", "paths_of", "restore", "taken"]
 
 Params: TypeAlias = (
     torch.nn.Module | Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]
@@ -103,10 +105,27 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
 
 
 def named(params: Params | None) -> list[tuple[str, torch.Tensor]]:
-    """Names and tensors of a model, or of named tensors."""
+    """Names and tensors of a model, or of named tensors; wrappers add nothing to a name."""
     if isinstance(params, torch.nn.Module):
         params = params.named_parameters()
-    return [*params.items()] if isinstance(params, Mapping) else [*(params or ())]
+    pairs = [*params.items()] if isinstance(params, Mapping) else [*(params or ())]
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        return pairs  # which the caller refuses
+    names = unwrapped([name for name, _ in pairs])
+    return [(name, tensor) for name, (_, tensor) in zip(names, pairs, strict=True)]
+
+
+def names_of(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of all parameters, if every group has names."""
+    if not all("param_names" in group for group in groups):
+        return []
+    return unwrapped([str(name) for group in groups for name in group["param_names"]])
+
+
+def paths_of(own: Sequence[str], names: Sequence[str | None], first: int) -> list[str]:
+    """Names of a group's parameters: their own, or their names in the given model, or places."""
+    places = [str(place) if name is None else name for place, name in enumerate(names, first)]
+    return [*own[first : first + len(places)]] or places
 
 
 def _others(optimizer: RuleOptimizer, params: Params | None) -> dict[str, torch.Tensor]:
@@ -116,7 +135,7 @@ def _others(optimizer: RuleOptimizer, params: Params | None) -> dict[str, torch.
     held = {id(param) for group in optimizer.param_groups for param in group["params"]}
     kept: dict[str, Any] = params.state_dict(keep_vars=True)
     tensors = {path: value for path, value in kept.items() if isinstance(value, torch.Tensor)}
-    return {path: tensor for path, tensor in tensors.items() if id(tensor) not in held}
+    return {path: tensor for path, tensor in named(tensors) if id(tensor) not in held}
 
 
 def _check_values(
@@ -158,7 +177,7 @@ def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:
     for at, group in enumerate(optimizer.param_groups):
         rule = optimizer._rule_of(group)
         for name, param in optimizer._named(group):
-            path = name if "param_names" in group else names.get(id(param), name)
+            path = name if "param_names" in group else names.get(id(param), str(name))
             if names and id(param) not in names:
                 raise CheckpointError(
                     f"parameter {path!r} of the optimizer is not among the {len(names)} parameters "

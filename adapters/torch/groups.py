@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from operator import is_, is_not
 from typing import Any, NamedTuple
 
 import torch
 from samestep.groups import refuse_apart
+from samestep.matching import warn_unmatched
+from samestep.names import Place, is_around, unwrapped
 from samestep.rule import Rule, registry
 from samestep.spelling import ELSEWHERE
 
@@ -35,6 +37,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
     _branches: tuple[Rule, ...]
     _held: list[_Held]
     _rules: list[Rule]
+    _around = False
+    """Whether the names of all parameters are those in a module of DDP."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves out is taken from the optimizer's rule."""
@@ -107,18 +111,38 @@ class GroupedOptimizer(torch.optim.Optimizer):
                     f"{len(names)} param_names; they must be as many"
                 )
             params = [*zip(names, params, strict=True)]
+        if params and all(isinstance(item, tuple) for item in params):
+            own = unwrapped([name for name, _ in params], self._around)
+            params = [(name, item[1]) for name, item in zip(own, params, strict=True)]
         if not self._routed:
             return [{**param_group, "params": params}]
         parts: dict[int, dict[str, Any]] = {}
         for place, item in enumerate(params, self._count()):
-            name, param = item if isinstance(item, tuple) else (str(place), item)
+            name, param = item if isinstance(item, tuple) else (Place(place), item)
             branch = self.rule.branch(name, getattr(param, "shape", ()))
             part = parts.setdefault(branch, {**param_group, "params": [], "branch": branch})
             part["params"].append(item)
             if not isinstance(item, tuple):
-                part.setdefault("places", []).append(name)
+                part.setdefault("places", []).append(str(place))
         empty = {**param_group, "params": [], "branch": 0}
         return [parts[branch] for branch in sorted(parts)] or [empty]
+
+    def _listed(self, params: Any) -> Any:
+        """Parameters or groups as a list, of whose names it is noted what is around them."""
+        if isinstance(params, (torch.Tensor, dict)) or not isinstance(params, Iterable):
+            return params  # which torch refuses
+        items = [*params]
+        names: list[str] = []
+        for at, item in enumerate(items):
+            given = item.get("params", ()) if isinstance(item, dict) else [item]
+            if isinstance(given, Iterator):
+                given = [*given]
+                items[at] = {**item, "params": given}
+            own = [] if isinstance(given, torch.Tensor) else given
+            names += [str(pair[0]) for pair in own if isinstance(pair, tuple)]
+            names += item.get("param_names", ()) if isinstance(item, dict) else ()
+        self._around = is_around(names)
+        return items
 
     def _count(self) -> int:
         """How many parameters there are."""
@@ -214,13 +238,20 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def _named(self, group: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
         """Parameters with their names, or with their places among all parameters."""
-        names = group.get("param_names", group.get("places"))
+        names = group.get("param_names")
         if names is None:
             known = [id(other) for other in self.param_groups]
             before = self.param_groups[: known.index(id(group))] if id(group) in known else []
             first = sum(len(other["params"]) for other in before)
-            names = [str(first + i) for i in range(len(group["params"]))]
+            places = group.get("places", range(first, first + len(group["params"])))
+            names = [*map(Place, places)]
         return zip(names, group["params"], strict=True)
+
+    def _warn_unmatched(self) -> None:
+        """Warn of predicates that choose no parameter; shapes of lazy ones are not known yet."""
+        named = [item for group in self.param_groups for item in self._named(group)]
+        if not any(torch.nn.parameter.is_lazy(param) for _, param in named):
+            warn_unmatched(self.rule, [(name, param.shape) for name, param in named])
 
 
 def _on_host(value: Any, differentiable: bool) -> Any:

@@ -33,7 +33,7 @@ from samestep.checkpoints.tensor import Tensor
 from samestep.checkpoints.trees import check_value
 from samestep.rule import Rule
 
-from .checkpoint import Params, copied, named
+from .checkpoint import Params, copied, named, names_of, paths_of
 from .kernels import real
 from .tables import LIBRARIES, TORCH, Library, Member
 
@@ -171,17 +171,18 @@ def _held(optimizer: Any, params: Params | None) -> _Found:
     names = {id(param): name for name, param in named(params)}
     seeds: list[Any] = []
     groups = [numbers(group) for group in optimizer.param_groups]
+    own_names = names_of(optimizer.param_groups)
     for place, (group, held) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
+        own = [names.get(id(param)) for param in held["params"]]
+        paths = paths_of(own_names, own, len(seeds))
         for at, param in enumerate(held["params"]):
-            name = names.get(id(param))
-            if params is not None and name is None:
+            if params is not None and own[at] is None:
                 raise CheckpointError(
                     f"a parameter of {who}, of shape {tuple(param.shape)}, is not among the "
                     f"{len(names)} given; is it the model that the optimizer was made for?"
                 )
-            path = _path(held, at, name, len(seeds))
             state = optimizer.state.get(param)
-            seeds.append(((path, place, at, group, param), state, real(param.detach())))
+            seeds.append(((paths[at], place, at, group, param), state, real(param.detach())))
     return _Found(library, native, who, _members(library, native, seeds, None), groups)
 
 
@@ -207,10 +208,13 @@ def _found(
     by_name = dict(given)
     groups = [numbers(group) for group in state_dict["param_groups"]]
     seeds: list[Any] = []
+    own_names = names_of(state_dict["param_groups"])
     for place, group in enumerate(state_dict["param_groups"]):
-        for at, key in enumerate(group["params"]):
-            ordered = given[len(seeds)][0] if len(seeds) < len(given) else None
-            path = _path(group, at, key if isinstance(key, str) else ordered, len(seeds))
+        keys = group["params"]
+        ordered = [name for name, _ in given[len(seeds) :]] + [None] * len(keys)
+        own = [k if isinstance(k, str) else n for k, n in zip(keys, ordered, strict=False)]
+        paths = paths_of(own_names, own, len(seeds))
+        for at, (key, path) in enumerate(zip(keys, paths, strict=True)):
             if params is not None and path not in by_name:
                 raise CheckpointError(
                     f"parameter {path!r} of the state dict is not among the {len(given)} given"
@@ -385,13 +389,6 @@ def numbers(group: Mapping[str, Any]) -> dict[str, Any]:
 
     left = ("params", "param_names", "places", "branch")
     return {name: number(value) for name, value in group.items() if name not in left}
-
-
-def _path(group: Mapping[str, Any], at: int, name: str | None, place: int) -> str:
-    """The name of a parameter: its own, or its name in the given model, or its place."""
-    if "param_names" in group:
-        return str(group["param_names"][at])
-    return str(place) if name is None else name
 
 
 def _who(optimizer: Any) -> str:

@@ -60,7 +60,8 @@ class RuleOptimizer(GroupedOptimizer):
         self._forget()
         first, *others = (branch.hypers for branch in self._branches)
         defaults = {n: v for n, v in first.items() if all(n in other for other in others)}
-        super().__init__(params, {**defaults, "differentiable": differentiable})
+        super().__init__(self._listed(params), {**defaults, "differentiable": differentiable})
+        self._warn_unmatched()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. A ``closure`` evaluates the model again; its loss is returned."""
@@ -266,7 +267,7 @@ class RuleOptimizer(GroupedOptimizer):
         checkpoints.restore(self, checkpoint, params)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("rule", "execution", "capturable", "differentiable")
+        own = ("rule", "execution", "capturable", "differentiable", "_around")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

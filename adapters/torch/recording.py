@@ -22,6 +22,7 @@ from samestep.arrays import dtype_name, known
 from samestep.checkpoints import checkpoint as state_of
 from samestep.checkpoints.correspondence import About, called
 from samestep.checkpoints.state import Checkpoint, CheckpointError
+from samestep.names import is_around, unwrapped
 from samestep.recording.around import Choice, LoopRecorder, grouped, with_choice
 from samestep.recording.chosen import Group
 from samestep.recording.recorder import Recorder
@@ -113,11 +114,13 @@ class TorchRecorder(LoopRecorder):
 
     def _owned(self) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
         """Group, name and tensor of every parameter."""
-        place = 0
-        for group in self.optimizer.param_groups:
-            own = group.get("param_names")
+        place, groups = 0, self.optimizer.param_groups
+        around = is_around([n for group in groups for n in group.get("param_names", ())])
+        around &= not isinstance(self.optimizer, RuleOptimizer)  # which has dropped it
+        for group in groups:
+            own = unwrapped([*map(str, group.get("param_names", ()))], around)
             for at, param in enumerate(group["params"]):
-                name = str(own[at]) if own else self._names.get(id(param), str(place))
+                name = own[at] if own else self._names.get(id(param), str(place))
                 place += 1
                 yield group, name, param
 

@@ -6,10 +6,12 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from copy import deepcopy
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from samestep.arrays import listed, parts
+from samestep.names import unwrapped
 from samestep.quirks import updated
 from samestep.rule import Rule
 from samestep.step import FLOATING
@@ -160,7 +162,7 @@ def _matched_by_name(optimizer: RuleOptimizer, saved_groups: list[Group]) -> lis
             f"{optimizer.rule.name}: the state dict has {len(saved_groups)} groups, the optimizer "
             f"{len(optimizer.param_groups)}"
         )
-    left, found = [*map(_named_by_key, saved_groups)], []
+    left, found = _named_by_key(optimizer, saved_groups), []
     for place, group in enumerate(optimizer.param_groups):
         names = group["param_names"]
         alike = [own for own in left if sorted(own["param_names"]) == sorted(names)]
@@ -186,20 +188,28 @@ def _matched_by_name(optimizer: RuleOptimizer, saved_groups: list[Group]) -> lis
     return found
 
 
-def _named_by_key(group: Group) -> Group:
-    """A saved group with its names in the order of its keys, if the keys are names.
+def _named_by_key(optimizer: RuleOptimizer, groups: list[Group]) -> list[Group]:
+    """The saved groups, with names in the order of the keys if the keys are names.
 
     They are in ``torch.distributed.checkpoint``, which sorts the keys as the loading optimizer has
     them and leaves ``param_names`` as the saved optimizer had them.
     """
-    if sorted(map(str, group["params"])) != sorted(group["param_names"]):
-        return group
-    return group if _by_place(group) else {**group, "param_names": [*group["params"]]}
+    named = []
+    for group in groups:
+        names, keys = group["param_names"], group["params"]
+        alike = not _by_place(group) and sorted(map(str, keys)) == sorted(names)
+        named.append({**group, "param_names": [*(keys if alike else names)]})
+    saved = [name for group in named for name in group["param_names"]]
+    own = [name for group in optimizer.param_groups for name in group["param_names"]]
+    short = iter(saved if sorted(saved) == sorted(own) else unwrapped(saved))
+    return [{**group, "param_names": [*islice(short, len(group["params"]))]} for group in named]
 
 
 def _has_other_keys(group: Group) -> bool:
     """Whether the keys are names that differ from ``param_names``."""
-    return not _by_place(group) and [*group["params"]] != [*group["param_names"]]
+    keys = [*map(str, group["params"])]
+    forms = (keys, *(unwrapped(keys, around) for around in (False, True)))
+    return not _by_place(group) and group["param_names"] not in forms
 
 
 def _by_place(group: Group) -> bool:

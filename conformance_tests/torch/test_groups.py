@@ -87,18 +87,26 @@ def test_sums_run_over_all_groups(name):
         assert float(group[n]) != rule.first_value(item) or n == "skipped"
 
 
-def test_a_parameter_without_a_name_keeps_its_place_when_a_group_is_added():
-    """Predicates go by it, so it may not change."""
-    first, second = torch.ones(2), torch.ones(2)
-    rule = samestep.SGD(lr=0.1, groups=[(lambda p: p.path == "0", {"lr": 1.0})])
-    optimizer = adapter.bind(rule, [first])
-    for step in range(2):
-        first.grad, second.grad = torch.ones(2), torch.ones(2)
-        optimizer.step()
-        if step == 0:
-            optimizer.add_param_group({"params": [second]})
-    assert first.tolist() == [-1.0, -1.0]
-    torch.testing.assert_close(second, torch.full((2,), 0.9))
+BY_NAME = {
+    "mask": samestep.AdamW(mask=samestep.Where(min_ndim=2) & ~samestep.Where(path="*embed*")),
+    "predicate of group 0": samestep.SGD(groups=[(lambda p: "embed" in p.path, {"lr": 1.0})]),
+    "predicate of route 0": samestep.route(
+        (samestep.Where(path="embed*"), samestep.SGD()), samestep.AdamW()
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BY_NAME)
+def test_a_predicate_on_names_is_refused_where_parameters_have_none(what):
+    rule, params = BY_NAME[what], [torch.ones(3, 2), torch.ones(2, 2)]
+    with pytest.raises(ValueError, match=rf"{what}: parameter 0 has no name, .*named_parameters"):
+        adapter.bind(rule, params)
+    with pytest.raises(ValueError, match=rf"{what}: parameter 0 has no name, .*named_parameters"):
+        rule.table(iter(params))
+    optimizer = adapter.bind(rule, [("embed", params[0]), ("b", params[1])])
+    with pytest.raises(ValueError, match="name"):
+        optimizer.add_param_group({"params": [torch.ones(2)]})
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
 
 
 def test_a_number_that_is_one_for_all_cannot_differ_between_groups():

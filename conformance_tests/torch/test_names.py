@@ -1,0 +1,122 @@
+"""Names of parameters: what wrappers of a model add to them is no part of a path."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+import samestep
+import samestep.torch as adapter
+from samestep import Where
+from samestep.conformance.harness.torch_training import assert_equal, everything, train
+from samestep.names import unwrapped
+
+
+class Net(torch.nn.Module):
+    """An embedding, a layer in an attribute called module, and one in an attribute called model."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(4, 3)
+        self.module = torch.nn.Linear(3, 3)
+        self.model = torch.nn.Linear(3, 2, bias=False)
+
+    def forward(self, x):
+        return self.model(self.module(self.embed(x)))
+
+
+def inner_compiled(model):
+    model.module = torch.compile(model.module)
+    return model
+
+
+def inner_checkpointed(model):
+    model.module = checkpoint_wrapper(model.module)
+    return model
+
+
+WRAPPED = {
+    "torch.compile": torch.compile,
+    "DataParallel": torch.nn.DataParallel,
+    "both": lambda model: torch.nn.DataParallel(torch.compile(model)),
+    "both, turned": lambda model: torch.compile(torch.nn.DataParallel(model)),
+    "AveragedModel": torch.optim.swa_utils.AveragedModel,
+    "compiled inside": inner_compiled,
+    "checkpointed inside": inner_checkpointed,
+}
+NAMES = ["embed.weight", "module.weight", "module.bias", "model.weight"]
+RULE = samestep.route(
+    (Where(min_ndim=2) & ~Where(path="embed*") & ~Where(path="model.*"), samestep.Muon(lr=0.1)),
+    (Where(path="module.*"), samestep.SGD(lr=0.5, momentum=0.9)),
+    samestep.AdamW(lr=0.1),
+)
+
+
+def net():
+    torch.manual_seed(0)
+    return Net()
+
+
+@pytest.mark.filterwarnings("ignore:the model and the checkpoint do not both have n_averaged")
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_what_a_wrapper_adds_to_a_name_is_no_part_of_a_path(wrapper):
+    """Neither in a predicate nor in the table, a state dict or a checkpoint, in any direction."""
+    plain, wrapped = net(), WRAPPED[wrapper](net())
+    raw = [name for name, _ in wrapped.named_parameters()]
+    assert raw != NAMES and unwrapped(raw) == NAMES
+    assert RULE.table(wrapped.named_parameters()) == RULE.table(plain.named_parameters())
+    one, other = (adapter.bind(RULE, model.named_parameters()) for model in (plain, wrapped))
+    for optimizer, model in ((one, plain), (other, wrapped)):
+        train(optimizer, [*model.parameters()], range(3))
+    expected = everything(one, [*plain.parameters()])
+    assert_equal(everything(other, [*wrapped.parameters()]), expected)
+    old = copy.deepcopy(other.state_dict())
+    for group in old["param_groups"]:  # as names were saved once
+        group["param_names"] = [raw[NAMES.index(name)] for name in group["param_names"]]
+    for state, into in ((other.state_dict(), plain), (one.state_dict(), wrapped), (old, plain)):
+        loaded = adapter.bind(RULE, into.named_parameters())
+        loaded.load_state_dict(state)
+        assert_equal(everything(loaded, [*into.parameters()]), expected)
+    saved = samestep.checkpoint(other, wrapped)
+    assert {*saved.parameters} == {*NAMES}
+    old = replace(
+        saved, parameters={n: saved.parameters[s] for n, s in zip(raw, NAMES, strict=True)}
+    )
+    for checkpoint in (saved, old):
+        for into in (net(), WRAPPED[wrapper](net())):
+            restored = adapter.bind(RULE, into.named_parameters())
+            samestep.restore(restored, checkpoint, into)
+            assert_equal(everything(restored, [*into.parameters()]), expected)
+
+
+def test_torch_s_own_optimizer_of_a_wrapped_model_has_the_same_paths():
+    plain, wrapped = net(), torch.compile(net())
+    theirs = torch.optim.AdamW(wrapped.named_parameters(), lr=0.1)
+    train(theirs, [*wrapped.parameters()], range(3))
+    ours = adapter.AdamW(plain.named_parameters(), lr=0.1)
+    samestep.restore(ours, samestep.checkpoint(theirs, wrapped), plain)
+    samestep.restore(ours, adapter.from_state_dict("AdamW", theirs.state_dict(), wrapped), plain)
+    assert_equal(dict(enumerate(plain.parameters())), dict(enumerate(wrapped.parameters())))
+
+
+def test_a_name_that_is_the_user_s_stays():
+    """An attribute called module, next to others; and only what stands between two dots."""
+    assert unwrapped(["module.w", "head.w"]) == ["module.w", "head.w"]
+    assert unwrapped(["module.module.w", "module.head.w"]) == ["module.w", "head.w"]
+    assert unwrapped(["model.w", "my_orig_mod.w"]) == ["model.w", "my_orig_mod.w"]
+    assert unwrapped(["_fsdp_wrapped_module.a._fsdp_wrapped_module.w"]) == ["a.w"]
+    assert unwrapped(["_forward_module.model.w"]) == ["model.w"] and unwrapped([]) == []
+
+
+def test_a_predicate_that_chooses_nothing_is_warned_of_when_the_optimizer_is_made():
+    with pytest.warns(UserWarning, match=r"mask, Where\(path='w'\), fits none of the 2") as caught:
+        optimizer = adapter.AdamW(
+            [("a", torch.ones(2)), ("b", torch.ones(2))], mask=Where(path="w")
+        )
+        optimizer.add_param_group({"params": [("c", torch.ones(2))]})
+        train(optimizer, optimizer.param_groups[0]["params"], range(3))
+    assert len(caught) == 1 and caught[0].filename == __file__

@@ -1,0 +1,103 @@
+"""Names of parameters: refused where there are none, and predicates that choose nothing."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy
+import pytest
+
+import samestep
+from samestep import AdamW, Lookahead, Muon, Where, route
+
+MATRIX, VECTOR = numpy.ones((3, 2), "float32"), numpy.ones(3, "float32")
+ON_NAMES = {
+    "mask": AdamW(mask=lambda parameter: "embed" in parameter.path),
+    "the predicate of group 0": AdamW(groups=[(~Where(path="embed*"), {"lr": 1.0})]),
+    "the predicate of route 0": Lookahead(route((Where(path="embed*"), Muon()), AdamW())),
+}
+
+
+def numpy_init(rule, params):
+    rule.init(params)
+
+
+def jax_init(rule, params):
+    jax = pytest.importorskip("jax")
+    samestep.jax.bind(rule).init(jax.tree.map(jax.numpy.asarray, params))
+
+
+def mlx_init(rule, params):
+    mx = pytest.importorskip("mlx.core")
+    optimizer = samestep.mlx.bind(rule)
+    if not isinstance(params, dict):
+        return optimizer.init_single(mx.array(params), {})
+    arrays = {name: mx.array(value) for name, value in params.items()}
+    optimizer.init(arrays)
+    return optimizer.apply_gradients(arrays, arrays)
+
+
+def torch_init(rule, params):
+    torch = pytest.importorskip("torch")
+    named = isinstance(params, dict)
+    pairs = params.items() if named else [("", params)]
+    tensors = [(name, torch.tensor(value)) for name, value in pairs]
+    samestep.torch.bind(rule, tensors if named else [tensor for _, tensor in tensors])
+
+
+BEGUN = pytest.mark.parametrize("begin", [numpy_init, jax_init, mlx_init, torch_init])
+
+
+@BEGUN
+@pytest.mark.parametrize("what", ON_NAMES)
+def test_a_predicate_on_names_is_refused_where_there_is_no_name(begin, what):
+    with pytest.raises(ValueError, match=rf"{what}: .*parameter.* has no name, .* give names: "):
+        begin(ON_NAMES[what], MATRIX)
+
+
+@BEGUN
+def test_a_predicate_that_chooses_nothing_is_warned_of_once_in_every_framework(begin):
+    """At the caller's line, and the table says the same. A mask that chooses all is as it was."""
+    rule = route(
+        (Where(min_ndim=2) & ~Where(path="*embed*"), Muon()),
+        (Where(path="w*"), AdamW(mask=lambda p: True)),
+        AdamW(groups=[(Where(path="B"), {"lr": 1.0}), (lambda p: True, {})]),
+    )
+    params = {"w": MATRIX, "x": VECTOR}
+    said = [
+        "route: the predicate of route 0: Where(path='*embed*') in it fits none of the 2 "
+        "parameters (w, x)",
+        "route: the predicate of route 1, Where(path='w*'), takes none of the 2 parameters "
+        "(w, x); what it fits, an earlier predicate has taken",
+        "AdamW: the predicate of group 0, Where(path='B'), fits none of the 1 parameters (x)",
+    ]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        begin(rule, params)
+    assert [str(warning.message) for warning in caught] == said
+    assert {warning.filename for warning in caught} == {__file__}
+    assert rule.table(params).splitlines()[-3:] == said
+
+
+def test_predicates_that_choose_something_are_not_spoken_of():
+    rule = AdamW(mask=Where(min_ndim=2), groups=[(~Where(path="w"), {"lr": 1.0})])
+    rule.init({"w": MATRIX, "b": VECTOR})
+    assert "fits none" not in rule.table({"w": MATRIX, "b": VECTOR})
+    rule.init({})
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda params: {name: value.ndim > 1 for name, value in params.items()},
+        lambda params: pytest.importorskip("jax").tree.map(lambda p: p.ndim > 1, params),
+        lambda params: pytest.importorskip("jax").tree.map(lambda p: True, params),
+        lambda path, value: True,
+        {"w": True, "b": False},
+    ],
+    ids=["dict", "tree of optax", "tree of True", "MLX", "a tree itself"],
+)
+def test_a_mask_of_another_library_s_form_is_told_what_it_is_given(mask):
+    words = r"given one parameter, with path, shape and ndim, such as lambda p: p\.ndim > 1"
+    with pytest.raises(TypeError, match=words):
+        AdamW(mask=mask).init({"w": MATRIX, "b": VECTOR})
