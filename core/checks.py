@@ -10,7 +10,7 @@ from .spelling import resembles
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["FLOATING", "READ", "check", "check_slots", "refuse_slips"]
+__all__ = ["FLOATING", "READ", "check", "check_slots", "refuse_slips", "shapes"]
 
 FLOATING = ("bfloat16", "float16", "float32", "float64")
 """The dtypes of parameters and gradients."""
@@ -70,12 +70,13 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
         raise ValueError(f"{who} has slots {listed(slots)}; {rule.name} keeps {listed(expected)}")
     for slot, item in expected.items() if shape is not None else ():
         wanted = item.init.shapes and item.init.shapes(tuple(shape), rule.owner(slot))
-        found = _shapes(slots[slot])
+        found = shapes(slots[slot])
         if wanted is not None and found != wanted:
             raise ValueError(f"{who} has a slot {slot} of shape {found}; it must be {wanted}")
 
 
-def _shapes(value: Any) -> tuple[Any, ...]:
+def shapes(value: Any) -> tuple[Any, ...]:
+    """The shape of an array, or the shapes of a tuple of arrays; of anything else its type."""
     if isinstance(value, (tuple, list)):
-        return tuple(map(_shapes, value))
+        return tuple(map(shapes, value))
     return tuple(getattr(value, "shape", (type(value).__name__,)))

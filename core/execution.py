@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from typing import Literal, get_args
 
+from .proof import prove
 from .rule import Rule
 
 __all__ = ["EXECUTIONS", "Execution", "checked", "say", "say_failed"]
@@ -25,8 +26,8 @@ def checked(rule: Rule, execution: Execution) -> Execution:
     """Return ``execution`` if a native optimizer can be made of it and of ``rule``.
 
     Raises:
-        TypeError: ``rule`` is not a rule.
-        ValueError: there is no such execution.
+        TypeError: ``rule`` is not a rule, or its class is not what it declares.
+        ValueError: there is no such execution, or the class is not what it declares.
     """
     if not isinstance(rule, Rule):
         raise TypeError(f"{rule!r} is no rule; give one such as samestep.Adan(lr=1e-3)")
@@ -35,6 +36,7 @@ def checked(rule: Rule, execution: Execution) -> Execution:
             f"{rule.name}(execution={execution!r}): execution must be one of "
             + ", ".join(map(repr, EXECUTIONS))
         )
+    prove(rule)
     return execution
 
 

@@ -75,6 +75,7 @@ class Declared:
         cls.dialects = {name: item.named(name, cls.__name__) for name, item in own.items()}
         cls.__signature__ = cls._derived_signature()
         _refuse_clashes(cls)
+        _settle_min_ndim(cls)
         presets.refuse(cls.__name__, cls.dialects, cls._hypers)
         if register:
             rule = cast("type[Rule]", cls)
@@ -185,6 +186,13 @@ class Declared:
     def fields(cls) -> dict[str, Hyper | Option]:
         """The declared hyperparameters and options by name."""
         return dict(cls._hypers)
+
+
+def _settle_min_ndim(cls: Any) -> None:
+    """Give a rule of matrices two dimensions at least, unless it says otherwise."""
+    said = any("min_ndim" in vars(base) for base in cls.__mro__ if base is not cls._common)
+    if not (cls._holds or said) and cls.needs == "matrix":
+        cls.min_ndim = 2
 
 
 def _refuse_clashes(cls: type[Declared]) -> None:

@@ -11,6 +11,7 @@ from . import step as stepping
 from . import tree
 from .arrays import is_array, known, listed
 from .matching import warn_unmatched
+from .proof import prove
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -44,6 +45,7 @@ class State(NamedTuple):
 
 def init(rule: Rule, params: Any) -> State:
     """The state of ``Rule.init``."""
+    prove(rule)
     arrays = dict(tree.leaves(params))
     if not arrays:
         return State(0, dict.fromkeys(rule.slots(), params), {})

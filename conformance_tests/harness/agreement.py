@@ -33,7 +33,7 @@ from samestep.vocabulary import initial_parameter
 
 from .settings import all_rules, typical
 
-__all__ = ["BOUNDS", "Agreement", "bound", "exact", "measure", "operations", "table"]
+__all__ = ["BOUNDS", "Agreement", "bound", "exact", "measure", "one_steps", "operations", "table"]
 
 STEPS = 200
 STEPS_ELSEWHERE = 60
@@ -142,10 +142,7 @@ def measure(rule: Rule, backend: Backend, dtype: str) -> Agreement:
     ours = _followed(rule, backend, dtype)
     if backend is not NUMPY and peer is not None and _equal(ours, peer):
         return measure(rule, NUMPY, dtype)  # what is the same has the same errors
-    how: dict[str, Any] = {
-        "whole": rule.needs == "matrix",
-        "alike": {n for n, item in rule.slots().items() if item.init is initial_parameter},
-    }
+    how = _compared_as(rule)
     looked_at = [step for step in range(steps_of(dtype)) if step < 10 or step % 5 == 0]
     expected, turned = [], 0
     for step in looked_at:
@@ -169,6 +166,23 @@ def measure(rule: Rule, backend: Backend, dtype: str) -> Agreement:
     share = turned / looked_over
     alone = compare(after, expected, dtype, before, **how)
     return Agreement(_brief(alone), _brief(in_all), reference and _brief(reference), share)
+
+
+def _compared_as(rule: Rule) -> dict[str, Any]:
+    """How the arrays of a rule are compared."""
+    slots = rule.slots().items()
+    alike = {name for name, item in slots if item.init is initial_parameter}
+    return {"whole": rule.needs == "matrix", "alike": alike}
+
+
+def one_steps(rule: Rule, backend: Backend, steps: int = 8) -> Divergence:
+    """The error of each of a few steps in float32, against the rule in float64 from its state."""
+    trajectory = suited(rule, record(seed=3, steps=steps)).rounded("float32")
+    ours = follow(backend.start(rule, trajectory.params, "float32"), backend, trajectory)
+    expected = [one_step(rule, ours[at], grads, at) for at, grads in enumerate(trajectory.grads)]
+    for at, grads in enumerate(trajectory.grads if not rule.continuous else ()):
+        _leave_out_turned(rule, ours, expected[at], grads, at, "float32")
+    return compare(ours[1:], expected, "float32", ours[:-1], **_compared_as(rule))
 
 
 def _equal(ours: list[Snapshot], theirs: list[Snapshot]) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from samestep.conformance.harness.agreement import bound, exact, measure, steps_of
+from samestep.conformance.harness.agreement import bound, exact, measure, one_steps, steps_of
 from samestep.conformance.harness.reporter import PROPERTY, as_row
-from samestep.conformance.harness.settings import typical
+from samestep.conformance.harness.settings import is_own, typical
 from samestep.parity.backend import NUMPY
 
 ILL_CONDITIONED = 0.001
@@ -47,3 +47,20 @@ def test_errors_of_many_steps_stay_within_one_bound_per_step(rule_class, backend
 def test_element_rules_are_bit_for_bit_what_numpy_computes(rule_class, backend, dtype):
     measured = measure(typical(rule_class), backend, dtype)
     assert measured.numpy.first is None, str(measured.numpy.first)
+
+
+def assert_agrees(rule, backend):
+    for slot, worst in one_steps(rule, backend).worst.items():
+        assert worst.ulp <= bound(rule, backend, "float32", slot), worst
+
+
+@pytest.mark.only(where=lambda rule: not is_own(rule))
+def test_every_setting_of_a_rule_is_within_the_bound_of_float64(setting, backend):
+    """Of a rule of somebody's own: an option may be wrong in one framework only."""
+    assert_agrees(setting, backend)
+
+
+@pytest.mark.thorough
+@pytest.mark.only(where=is_own)
+def test_every_setting_is_within_the_bound_of_float64(setting, backend):
+    assert_agrees(setting, backend)

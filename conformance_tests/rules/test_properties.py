@@ -13,8 +13,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import samestep
+from samestep import proof
 from samestep.conformance.harness.reference import sensitivity
-from samestep.conformance.harness.settings import all_rules, is_own, typical
+from samestep.conformance.harness.settings import all_rules, is_own, settings, typical
 from samestep.conformance.references import follow_reference, reference_for
 from samestep.declaration import Hyper, Storage
 from samestep.parity import Trajectory, compare, follow, oracle, record
@@ -42,6 +43,12 @@ OTHER_UNITS = {
 def run(rule, backend, trajectory, dtype="float32"):
     trajectory = suited(rule, trajectory).rounded(dtype)
     return follow(backend.start(rule, trajectory.params, dtype), backend, trajectory)
+
+
+def test_a_rule_is_what_it_declares(rule_class):
+    """As somebody's own rule is tried at its first use."""
+    for rule in [typical(rule_class)] if is_own(rule_class) else settings(rule_class).values():
+        proof.tried(rule)
 
 
 def test_shapes_dtypes_and_devices_are_kept(rule_class, backend, dtype):

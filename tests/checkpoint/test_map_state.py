@@ -406,6 +406,7 @@ def test_a_slot_of_unknown_shape_is_not_carried():
         """
 
         needs = "factored"
+        min_ndim = 2
         lr = samestep.hyper(0.1, "step size", unit="parameter", ge=0)
         gram = samestep.slot(
             "of rows",

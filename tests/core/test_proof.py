@@ -1,0 +1,255 @@
+"""The proof of somebody's own rule: a mistake is named by rule and method at its first use."""
+
+from __future__ import annotations
+
+import time
+
+import numpy
+import pytest
+
+import samestep
+from samestep import AdamW, Lookahead, Rule, Wrapper, hyper, option, proof, route, slot
+from samestep.conformance.rules.test_agreement import assert_agrees
+from samestep.parity.backend import backends
+from samestep.vocabulary import choose, norm
+
+SIZE = hyper(1.0, "step size", unit="parameter", ge=0)
+
+
+class Right(Rule, register=False):
+    """A rule without a mistake, of which every mistake changes one line."""
+
+    lr = SIZE
+    beta = hyper(0.9, "decay per step of m", unit="1/step", ge=0, lt=1)
+    m = slot("mean of the gradient")
+
+    def direction(self, xp, grad, param, state, s):
+        m = s.beta * state.m + grad
+        return m, {"m": m}
+
+
+def mistaken(base=Right, **body):
+    """The right rule with other members."""
+    return type("Mine", (base,), {"__module__": __name__, **body}, register=False)
+
+
+def returning(result):
+    """The right rule whose direction returns something else."""
+    return mistaken(direction=lambda self, xp, grad, param, state, s: result(xp, grad, state, s))
+
+
+def writing(statement):
+    """The right rule with a statement that writes into an array."""
+
+    def direction(self, xp, grad, param, state, s):
+        exec(statement, {}, {"grad": grad, "param": param, "state": state, "s": s})
+        return grad, {"m": state.m}
+
+    return mistaken(direction=direction)
+
+
+def clipped(xp, grad):
+    length = norm(xp, grad)
+    return xp.where(length > 100.0, grad * (100.0 / length), grad)
+
+
+PAIR = r"it must return \(direction, slots\): an array shaped like the parameter, and a dict"
+MISTAKES = {
+    "only the direction": (
+        returning(lambda xp, grad, state, s: grad),
+        rf"^Mine\.direction returned an array; {PAIR}",
+    ),
+    "nothing": (
+        returning(lambda xp, grad, state, s: None),
+        rf"^Mine\.direction returned None; {PAIR}",
+    ),
+    "swapped": (
+        returning(lambda xp, grad, state, s: ({"m": grad}, grad)),
+        rf"^Mine\.direction returned \(a dict, an array\); {PAIR}",
+    ),
+    "no scalars": (
+        returning(lambda xp, grad, state, s: (s.debias * grad, {"m": grad})),
+        r"^Mine\.direction fails .*no debias here; there are lr, beta.*scalars\(\) must return it",
+    ),
+    "scalars of nothing": (
+        mistaken(scalars=lambda self, xp, t: None),
+        r"^Mine\.scalars returned None; it must return a dict of numbers",
+    ),
+    "NumPy's function": (
+        returning(lambda xp, grad, state, s: (numpy.sign(grad), {"m": grad})),
+        r"^Mine\.direction fails .*applies NumPy's sign to grad of shape \(8, 4\).*functions of xp",
+    ),
+    "NumPy's norm": (
+        returning(lambda xp, grad, state, s: (grad / numpy.linalg.norm(grad), {"m": grad})),
+        r"^Mine\.direction fails .*applies NumPy's norm to grad",
+    ),
+    "if on an array": (
+        returning(lambda xp, grad, state, s: (grad if xp.sum(grad) > 0 else -grad, {"m": grad})),
+        r"^Mine\.direction fails .*asks for the value of an array of shape \(\) .*use xp\.where",
+    ),
+    "if on the step": (
+        mistaken(scalars=lambda self, xp, t: {"warm": 1.0 if t > 3 else 0.5}),
+        r"^Mine\.scalars fails: it asks for the value of .*choose\(xp, \.\.\.\) in scalars",
+    ),
+    "if on a coefficient": (
+        returning(lambda xp, grad, state, s: (grad if s.beta > 0.5 else -grad, {"m": grad})),
+        r"^Mine\.direction fails .*asks for the value of an array of shape \(\)",
+    ),
+    "a norm of an element rule": (
+        returning(lambda xp, grad, state, s: (grad / norm(xp, grad), {"m": grad})),
+        r"^Mine declares needs = 'element', but .*steps of its pieces; .*declares needs = 'tensor'",
+    ),
+    "a limit that is seldom reached": (
+        returning(lambda xp, grad, state, s: (clipped(xp, grad), {"m": grad})),
+        r"^Mine declares needs = 'element', but .*steps of its pieces",
+    ),
+    "axes of a tensor rule": (
+        mistaken(
+            returning(lambda xp, grad, state, s: (grad - xp.mean(grad, axis=0), {"m": grad})),
+            needs="tensor",
+        ),
+        r"^Mine declares needs = 'tensor', but .*declares needs = 'axes', 'factored' or 'matrix'",
+    ),
+    "a norm of an element wrapper": (
+        mistaken(Wrapper, prepare=lambda self, xp, grad, param, state, s: grad / norm(xp, grad)),
+        r"^Mine declares reads = 'element', but .*declares reads = 'tensor'",
+    ),
+    "a slot of another shape": (
+        returning(lambda xp, grad, state, s: (grad, {"m": xp.mean(grad)})),
+        r"^Mine\.direction returned slot m of shape \(\); it must be \(8, 4\)",
+    ),
+    "a slot that is no array": (
+        returning(lambda xp, grad, state, s: (grad, {"m": 0.0})),
+        r"^Mine\.direction returned slot m as float; it must be an array",
+    ),
+    "a slot that begins as no array": (
+        mistaken(n=slot("n", init=lambda xp, param: 0.0)),
+        r"^Mine: init of slot n returned float; it must be an array, such as xp\.zeros_like",
+    ),
+    "a slot is left out": (
+        mistaken(n=slot("n")),
+        r"^Mine\.direction returned slots m; Mine keeps m, n",
+    ),
+    "writes into the gradient": (
+        writing("grad += param"),
+        r"^Mine\.direction fails .*writes into grad .*make a new array, such as grad \+ \.\.\.",
+    ),
+    "writes into a slot": (
+        writing("state.m *= s.beta"),
+        r"^Mine\.direction fails .*writes into state\.m .*make a new array",
+    ),
+    "writes into elements": (
+        writing("param[0] = 1.0"),
+        r"^Mine\.direction fails .*writes into param of shape \(8, 4\)",
+    ),
+    "writes with out=": (
+        returning(lambda xp, grad, state, s: (xp.add(grad, grad, out=grad), {"m": grad})),
+        r"^Mine\.direction fails .*writes into grad of shape \(8, 4\) with out=",
+    ),
+    "a vector for matrices": (
+        mistaken(
+            returning(lambda xp, grad, state, s: (grad @ grad.mT @ grad, {"m": grad})),
+            needs="matrix",
+            min_ndim=1,
+        ),
+        r"^Mine declares min_ndim = 1, but fails for a parameter of shape \(8,\); declare",
+    ),
+    "a method of NumPy's arrays": (
+        returning(lambda xp, grad, state, s: (grad.clip(-1, 1), {"m": grad})),
+        r"^Mine\.direction fails .*not all arrays have the method clip; use the functions of xp",
+    ),
+    "another number each time": (
+        returning(lambda xp, grad, state, s: (numpy.random.normal() * grad, {"m": grad})),
+        r"^Mine: the same arrays gave another result the second time",
+    ),
+    "a gradient of another shape": (
+        mistaken(Wrapper, prepare=lambda self, xp, grad, param, state, s: xp.sum(grad)),
+        r"^Mine\.prepare returned an array of shape \(\) for .*the shapes must be equal",
+    ),
+}
+
+
+def begin(rule, framework):
+    """Use a rule for the first time."""
+    if framework == "numpy":
+        rule.init(numpy.ones((3, 2)))
+    elif framework == "torch":
+        samestep.torch.bind(rule, [pytest.importorskip("torch").ones(3, 2)])
+    else:
+        pytest.importorskip(framework)
+        getattr(samestep, framework).bind(rule)
+
+
+def made(cls):
+    return cls(AdamW()) if issubclass(cls, Wrapper) else cls()
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_by_rule_and_method_with_what_must_be_there(mistake):
+    cls, words = MISTAKES[mistake]
+    for _ in range(2):  # a rule that has failed is tried again
+        with pytest.raises((TypeError, ValueError, AttributeError), match=words):
+            begin(made(cls), "numpy")
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax", "mlx"])
+@pytest.mark.parametrize("around", [lambda r: r, Lookahead, route])
+def test_a_mistake_is_found_where_a_rule_is_bound_and_inside_other_rules(framework, around):
+    cls, words = MISTAKES["nothing"]
+    with pytest.raises(ValueError, match=words):
+        begin(around(cls()), framework)
+
+
+def test_a_rule_is_tried_once_for_its_options_and_in_less_than_50_ms(monkeypatch):
+    tried = []
+    original = proof.tried
+    monkeypatch.setattr(proof, "tried", lambda rule: tried.append(rule) or original(rule))
+    cls = mistaken(mode=option("a", "which way", choices=("a", "b")))
+    started = time.process_time()
+    cls(lr=0.0).init(numpy.ones(3))
+    assert time.process_time() - started < 0.05
+    for rule in (cls(lr=2.0, maximize=False), cls(lr=lambda step: 0.1), cls(mode="b"), AdamW()):
+        rule.init(numpy.ones(3))
+    assert [rule.mode for rule in tried] == ["a", "b"]
+
+
+def test_a_right_rule_is_not_refused_for_what_it_may_do():
+    """In place on a result of its own, a narrow state, host numbers, a choice by the step."""
+
+    def scalars(self, xp, t):
+        return {"warm": choose(xp, t > 3, 1.0, 0.5), "pair": (self.beta, 1 - self.beta)}
+
+    def direction(self, xp, grad, param, state, s):
+        m = s.pair[0] * state.m
+        m += s.pair[1] * grad
+        return numpy.float64(2.0) * s.warm * m, {"m": m}
+
+    rule = mistaken(scalars=scalars, direction=direction)(state_dtype="bfloat16")
+    pytest.importorskip("torch")
+    begin(rule, "torch")
+
+
+def test_a_rule_of_matrices_takes_no_vector_unless_it_says_so():
+    cls = mistaken(returning(lambda xp, grad, state, s: (grad @ grad.mT @ grad, {"m": grad})))
+    cls = mistaken(cls, needs="matrix")
+    assert cls.min_ndim == 2 and mistaken(needs="matrix", min_ndim=1).min_ndim == 1
+    begin(cls(), "numpy")
+    with pytest.raises(
+        ValueError, match=r"'b' has shape \(3,\); Mine takes arrays with at least 2"
+    ):
+        cls().init({"b": numpy.ones(3)})
+
+
+def test_agreement_is_tried_with_every_option():
+    """An option that one framework computes otherwise; the default is right there."""
+    pytest.importorskip("torch")
+
+    def direction(self, xp, grad, param, state, s):
+        wrong = self.by == "rms" and "torch" in xp.__name__
+        return grad * (1.001 if wrong else 1.0), {"m": grad}
+
+    cls = mistaken(direction=direction, by=option("norm", "which", choices=("norm", "rms")))
+    torch = backends()["torch"]
+    assert_agrees(cls(), torch)
+    with pytest.raises(AssertionError):
+        assert_agrees(cls(by="rms"), torch)
