@@ -90,6 +90,7 @@ CASES = [
     for peer in getattr(module, kind, [])
     for values in peer.settings
 ]
+FURTHEST = [case for case in CASES if case.furthest]
 
 
 def made(name: str, like: str | None, values: Mapping[str, Any]) -> Rule:
