@@ -7,8 +7,8 @@
 In torch and MLX the averages are in the optimizer's own state. ``swapped`` puts them into a model:
 
     averages = {n: optimizer.state[p]["average"] for n, p in model.named_parameters()}
-    params = {n: p.detach().clone() for n, p in model.named_parameters()}
-    with samestep.swapped(partial(model.load_state_dict, strict=False), params, averages):
+    assign = partial(model.load_state_dict, strict=False)
+    with samestep.swapped(assign, model.state_dict(), averages):
         evaluate(model)
 
     params = model.parameters()
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import array_api_compat
@@ -105,12 +106,20 @@ def swapped(assign: Callable[[Any], Any], params: Any, averages: Any) -> Iterato
     Args:
         assign: sets the parameters of a model: MLX's ``model.update``, torch's
             ``model.load_state_dict``, ``partial(nnx.update, model)`` of Flax.
-        params: the parameters, as ``assign`` takes them; in torch copies, since ``assign`` writes
-            into the parameters.
+        params: the parameters, as ``assign`` takes them. They are copied, because ``assign`` may
+            write into them: ``model.state_dict()`` has the tensors of the model itself.
         averages: the averages, as ``assign`` takes them.
     """
+    kept = tree.rebuild(params, _kept)
     try:
         assign(averages)
         yield
     finally:
-        assign(params)
+        assign(kept)
+
+
+def _kept(path: tuple[Any, ...], value: Any) -> Any:
+    """A copy of an array, or of a tree that only its framework knows."""
+    if array_api_compat.is_jax_array(value):  # nobody can write into it
+        return value
+    return deepcopy(value.detach() if hasattr(value, "detach") else value)

@@ -233,3 +233,12 @@ def test_a_train_state_goes_on_from_its_bytes(rule):
     whole, resumed = advanced(half, range(3, 6)), advanced(restored, range(3, 6))
     assert jax.tree.structure(whole.opt_state) == jax.tree.structure(resumed.opt_state)
     assert same(jax.tree.leaves(whole), jax.tree.leaves(resumed))
+
+
+def test_swapped_restores_the_variables_of_an_nnx_module():
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    before, params = numpy.array(model.kernel[...]), nnx.state(model)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    with samestep.swapped(lambda tree: nnx.update(model, tree), params, zeros):
+        assert not model.kernel[...].any()
+    numpy.testing.assert_array_equal(model.kernel[...], before)

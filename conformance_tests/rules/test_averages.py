@@ -168,6 +168,24 @@ def test_swapping_in_torch_and_back_after_an_exception():
     optimizer.step()
 
 
+def test_the_tensors_of_the_model_itself_are_restored():
+    """``assign`` writes into what it was given: a state dict, arrays of NumPy, variables of NNX."""
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(3, 2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    zeros = {name: torch.zeros_like(value) for name, value in before.items()}
+    for params in (model.state_dict(), dict(model.named_parameters())):
+        with samestep.swapped(model.load_state_dict, params, zeros):
+            assert not model.weight.any()
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    array = numpy.ones(3)
+    with samestep.swapped(
+        lambda tree: numpy.copyto(array, tree["w"][0]), {"w": [array]}, {"w": [0]}
+    ):
+        assert not array.any()
+    assert array.all()
+
+
 def test_what_has_no_averages_is_said():
     rule = Average(AdamW())
     with pytest.raises(TypeError, match=r"the state is dict; .* In torch .* in MLX tree_map"):
