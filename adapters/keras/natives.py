@@ -28,6 +28,7 @@ from samestep.checkpoints.correspondence import (
     About,
     Kept,
     Native,
+    always,
     entries,
     natives,
     placed,
@@ -108,9 +109,10 @@ KERAS = {
     "Nadam": _keras("NAdam", _ADAM, f"{_MOMENTS} product=_u_product"),
     "Lion": _keras("Lion", f"{_COMMON} {_BETAS}", "m=_momentums"),
     "Lamb": _keras("LAMB", _ADAM, _MOMENTS),
-    "Adafactor": _keras(
+    "Adafactor": _keras(  # takes min(lr, 1 / sqrt(t)) also with relative_step=False
         "Adafactor",
-        f"{_COMMON} clip_threshold relative_step decay_rate=-beta_2_decay eps=epsilon_1,epsilon_2",
+        f"{_COMMON} clip_threshold decay_rate=-beta_2_decay eps=epsilon_1,epsilon_2",
+        fields={"relative_step": always(True)},
         kept={"v": Kept(_means, _of_means, ("_r", "_c", "_v"))},
     ),
 }

@@ -11,7 +11,7 @@ of ``mx.save_safetensors(path, dict(tree_flatten(optimizer.state)))``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,17 +23,7 @@ from mlx.optimizers.optimizers import Optimizer
 from mlx.utils import tree_map_with_path
 from samestep.arrays import listed
 from samestep.checkpoints import correspondence
-from samestep.checkpoints.correspondence import (
-    About,
-    Field,
-    Native,
-    always,
-    called,
-    entries,
-    factored,
-    natives,
-    row,
-)
+from samestep.checkpoints.correspondence import About, Native, called, natives
 from samestep.checkpoints.state import (
     Checkpoint,
     CheckpointError,
@@ -45,59 +35,10 @@ from samestep.checkpoints.tensor import Tensor, tensors
 from samestep.checkpoints.trees import by_path, check_value
 from samestep.rule import Rule
 
+from .tables import BELOW, ENTRIES, FORM, MLX, REFUSED, RELATIVE
 from .trees import leaves
 
 __all__ = ["MLX", "checkpoint", "counterpart", "from_state", "restore"]
-
-
-def _sequence(name: str, kind: Callable[[Any], Any] = list) -> Field:
-    """A tuple of ours that MLX keeps as another kind of sequence."""
-    return Field(lambda about: tuple(about.numbers[name]), lambda value, _: {name: kind(value)})
-
-
-_BETAS = {"betas": _sequence("betas")}
-_MOMENTUM = "lr=learning_rate momentum weight_decay nesterov"
-_mlx = partial(row, like="mlx")
-
-MLX: dict[str, Native] = {
-    "SGD": _mlx("SGD", f"{_MOMENTUM} dampening", "m=v"),
-    "RMSprop": _mlx("RMSprop", "lr=learning_rate alpha eps", "v"),
-    "Adagrad": _mlx("Adagrad", "lr=learning_rate eps", "v"),
-    "AdaDelta": _mlx("AdaDelta", "lr=learning_rate rho eps", "v u"),
-    "Adam": _mlx("Adam", "lr=learning_rate eps bias_correction", "m v", fields=_BETAS),
-    "AdamW": _mlx(
-        "AdamW", "lr=learning_rate eps weight_decay bias_correction", "m v", fields=_BETAS
-    ),
-    "Adamax": _mlx("Adamax", "lr=learning_rate eps", "m u=v", fields=_BETAS),
-    "Lion": _mlx("Lion", "lr=learning_rate weight_decay", "m", fields=_BETAS),
-    "Adafactor": _mlx(
-        "Adafactor",
-        "lr=learning_rate clip_threshold weight_decay scale_parameter relative_step warmup_init "
-        "decay_rate=-decay_rate",
-        "m=exp_avg",
-        fields={
-            "eps": _sequence("eps", tuple),
-            "momentum": Field(
-                lambda about: about.numbers["beta_1"] or 0.0, lambda v, _: {"beta_1": v or None}
-            ),
-        },
-        kept={"v": factored("exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col")},
-    ),
-    "Muon": row("Muon", f"{_MOMENTUM} ns_steps", "m=v", fields={"decay": always("l2")}),
-}
-"""By class. The tests that compare each dialect with MLX read slots by these names too."""
-
-BELOW = _mlx(
-    "SGD", _MOMENTUM, "m=v", fields={"momentum_form": always("mean"), "decay": always("l2")}
-)
-"""What Muon does to parameters of less than two dimensions."""
-
-REFUSED = {
-    "MultiOptimizer": "it is itself inside a MultiOptimizer; give it its optimizers directly",
-}
-ENTRIES = sorted(entries(MLX))
-FORM = {"lr_at", "axes"}
-"""Options that make a slot another quantity; they must be as in MLX."""
 
 
 class _Own(NamedTuple):
@@ -285,6 +226,8 @@ def _owned(one: _One) -> Iterator[_Own]:
         _refuse_kernel(who, path, param)
         about = About(numbers, str(param.dtype))
         mine = BELOW if name == "Muon" and param.ndim < 2 else native
+        if name == "Adafactor" and numbers["relative_step"]:
+            mine = RELATIVE
         rule = mine.rule_of(who, about)
         yield _Own(path, param, who, mine, rule, _step(who, one.flat), _entries(one.flat, path))
 
@@ -333,7 +276,12 @@ def _ruled(rule: Rule, path: str, param: Any, flat: Mapping[str, Any]) -> _Own:
     mine = [part for part in parts if _entries(part, path)] or parts[:1]
     if len(mine) > 1:
         raise CheckpointError(f"parameter {path!r} is in the states of {len(mine)} optimizers")
-    if "learning_rate" in mine[0] and isinstance(own.hypers.get("lr"), (int, float)):
+    ignored = own.name == "Adafactor" and own.hypers["relative_step"]
+    if (
+        "learning_rate" in mine[0]
+        and isinstance(own.hypers.get("lr"), (int, float))
+        and not ignored
+    ):
         own = own.replace(lr=float(mine[0]["learning_rate"]))
     return _Own(path, param, who, native, own, _step(who, mine[0]), _entries(mine[0], path))
 
@@ -343,7 +291,7 @@ def _planned(one: _One, saved: Checkpoint) -> tuple[dict[str, Any], dict[str, An
     owned = [*_owned(one)]
     found: dict[str, ParameterState] = {}
     attributes: dict[str, Any] = {}
-    for native in (*MLX.values(), BELOW):
+    for native in (*MLX.values(), BELOW, RELATIVE):
         mine = [own for own in owned if own.native is native]
         if mine:
             found |= (part := _matched(native, mine, saved))

@@ -5,6 +5,7 @@ Keras runs on JAX here. The states themselves are compared in ``checkpoint/test_
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
@@ -123,6 +124,39 @@ def test_a_momentum_with_the_sign_of_keras_is_seen(monkeypatch) -> None:
         own, state = samestep.restore(rule, taken, arrays(params))
         with pytest.raises(AssertionError, match="differs"):
             same_steps(theirs, params, rule, own, state, "float64", 1e-12)
+
+
+def flags():
+    """Every switch of every optimizer, at its other value."""
+    for name in KERAS:
+        for option, parameter in inspect.signature(
+            getattr(keras.optimizers, name)
+        ).parameters.items():
+            if isinstance(parameter.default, bool) and option != "use_ema":
+                yield pytest.param(name, {option: not parameter.default}, id=f"{name}-{option}")
+
+
+@pytest.mark.parametrize(("name", "switched"), [*flags()])
+def test_a_switch_is_carried_as_what_it_does(name, switched) -> None:
+    """At a large rate, so that a bound on the step is reached."""
+    momentum = {"momentum": 0.9} if name == "SGD" else {}
+    with double("float64"):
+        params = variables("float64")
+        theirs = native(name, params, {"learning_rate": 0.5, **momentum, **switched})
+        train(theirs, params, range(BEFORE), "float64")
+        taken = samestep.checkpoint(theirs, params)
+        rule = rule_of(taken)
+        own, state = samestep.restore(rule, taken, arrays(params))
+        same_steps(theirs, params, rule, own, state, "float64", 2e-6)
+
+
+def test_adafactor_without_its_bound_is_no_optimizer_of_keras() -> None:
+    params = variables("float32")
+    theirs = native("Adafactor", params, {"relative_step": False})
+    rule = samestep.Adafactor(like="keras", relative_step=False)
+    own = samestep.checkpoint(rule, arrays(params), rule.init(arrays(params)))
+    with pytest.raises(CheckpointError, match="relative_step is True here and False there"):
+        samestep.restore(theirs, own, params)
 
 
 def test_a_model_gives_names_and_values_and_bfloat16_stays() -> None:

@@ -216,6 +216,20 @@ def test_a_correspondence_that_is_wrong_shows(
             goes_on(corrected, path, FLOAT32)
 
 
+def test_a_rate_that_adafactor_ignores_is_carried_neither_way(tmp_path: Path) -> None:
+    """With ``relative_step`` its largest step is 0.01, whatever the learning rate."""
+    goes_on(lambda: optimizers.Adafactor(learning_rate=0.5), tmp_path / "x", 2e-6)
+    saved = samestep.checkpoint(optimizers.Adafactor(), tree(0))
+    own = adapter.Adafactor(lr=0.5, like="mlx")
+    own.init(tree(0))
+    other = samestep.checkpoint(own, tree(0))
+    with pytest.raises(CheckpointError, match=r"has lr = 0\.5; mlx.optimizers.Adafactor has no lr"):
+        samestep.restore(optimizers.Adafactor(), other, tree(0))
+    samestep.restore(optimizers.Adafactor(0.5), saved, tree(0))
+    found = adapter.from_state({"learning_rate": 0.5, "step": mx.array(0)}, rule_of(saved), tree(0))
+    assert {own.rule["values"]["lr"] for own in found.parameters.values()} == {0.01}
+
+
 class Own(optimizers.Optimizer):  # type: ignore[misc]
     """An optimizer of a user's."""
 

@@ -89,6 +89,7 @@ ARGUMENTS = Arguments(
         "clipvalue": "a change of the gradients, before any rule",
         "global_clipnorm": "a change of the gradients, before any rule",
         "gradient_accumulation_steps": "a change of the gradients, before any rule",
+        "Adafactor.relative_step": "without effect: the step is min(lr, 1 / sqrt(t)) either way",
         "loss_scale_factor": "a change of the gradients, before any rule",
         "use_ema": "an average of the parameters, which goes with any rule",
         "ema_momentum": "an average of the parameters, which goes with any rule",
@@ -117,7 +118,7 @@ PEERS = [
     _peer(
         "Adafactor",
         {},
-        {"decay_rate": 0.7, "relative_step": False},
+        {"decay_rate": 0.7},
         {"lr": 0.5, "clip_threshold": 1.5, "eps": (1e-6, 1e-2), "weight_decay": 0.1},
         without={"empty": "no mean over no elements"},
         tolerance=2e-6,
