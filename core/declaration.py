@@ -10,6 +10,7 @@ import math
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy
@@ -43,6 +44,10 @@ def plain(value: Any) -> Any:
     return ("array", id(number)) if is_array(number) else number
 
 
+Bound = Any
+"""An end of a range: a number, ``None``, or a tuple of them, one for each number of a tuple."""
+
+
 class Field:
     """A declared value, read on an instance as ``rule.name``."""
 
@@ -70,18 +75,37 @@ class Hyper(Field):
     default: Any
     meaning: str
     unit: str
-    ge: float | None = None
-    gt: float | None = None
-    le: float | None = None
-    lt: float | None = None
+    ge: Bound = None
+    gt: Bound = None
+    le: Bound = None
+    lt: Bound = None
     typical: Any = None
     ordered: bool = False
     infinite: bool = False
     whole: bool = False
 
+    @cached_property
+    def each(self) -> tuple[Hyper, ...]:
+        """The declaration of every number of a tuple, with its own range."""
+        if not isinstance(self.default, tuple):
+            return (self,)
+        ends = {name: getattr(self, name) for name in ("ge", "gt", "le", "lt")}
+        own = [
+            {name: end[at] if isinstance(end, tuple) else end for name, end in ends.items()}
+            for at in range(len(self.default))
+        ]
+        return tuple(
+            self.replaced(default=default, typical=None, **bounds)
+            for default, bounds in zip(self.default, own, strict=True)
+        )
+
     @property
     def range(self) -> str:
         """The allowed range in words, such as ``in [0, 1)`` or ``>= 0``."""
+        if not self.ordered and len(self.each) > 1:
+            return " and ".join(dict.fromkeys(part.range for part in self.each))
+        low: Any
+        high: Any
         low = self.ge if self.ge is not None else self.gt
         high = self.le if self.le is not None else self.lt
         if self.ordered:
@@ -108,7 +132,7 @@ class Hyper(Field):
         return not (self.infinite or self.ordered or self.default == math.inf)
 
     def contains(self, number: float) -> bool:
-        """Whether a number lies in the allowed range; NaN never does."""
+        """Whether a number lies in the range of a single number; NaN never does."""
         return not (
             math.isnan(number)
             or (math.isinf(number) and self._finite)
@@ -134,7 +158,8 @@ class Hyper(Field):
         if not several:
             kept = self._kept(value, schedules)
         elif isinstance(value, (tuple, list)) and len(value) == len(self.default):
-            kept = tuple(self._kept(item, schedules) for item in value)
+            pairs = zip(self.each, value, strict=True)
+            kept = tuple(part._kept(item, schedules) for part, item in pairs)
         else:
             kept = _REFUSED
         bounds = tuple(map(known, kept)) if self.ordered and isinstance(kept, tuple) else ()
@@ -283,10 +308,10 @@ def hyper(
     meaning: str,
     *,
     unit: str,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
+    ge: Bound = None,
+    gt: Bound = None,
+    le: Bound = None,
+    lt: Bound = None,
     typical: Any = None,
     ordered: bool = False,
     infinite: bool = False,
@@ -299,7 +324,8 @@ def hyper(
             default is a whole number, only whole numbers are allowed.
         meaning: the effect of the number, in a few words; part of every message about it.
         unit: ``"parameter"``, ``"gradient"``, ``"1/step"``, ``"steps"``, ``"1"`` and so on.
-        ge, gt, le, lt: the allowed range (of each element, for a tuple).
+        ge, gt, le, lt: the allowed range. For a tuple of numbers it is the range of each, or a
+            tuple of ends: ``gt=(0, 1), lt=(1, None)``.
         typical: a value that switches the feature on, where the default leaves it off.
         ordered: the numbers are a lower and an upper bound.
         infinite: infinity is allowed (always so for bounds, and where it is the default).

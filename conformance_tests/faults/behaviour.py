@@ -331,10 +331,10 @@ def _drawn(rule: type[Rule]) -> Iterator[Rule]:
 def _number(chance: random.Random, field: Hyper) -> Any:
     """Random allowed numbers; without an upper limit, from 0.01 to 2 times the usual value."""
     usual = field.default if field.typical is None else field.typical
-    low = next((end for end in (field.ge, field.gt) if end is not None), 0.0)
-    high = next((end for end in (field.le, field.lt) if end is not None), inf)
     drawn: list[Any] = []
-    for one in usual if isinstance(usual, tuple) else (usual,):
+    for one, part in zip(usual if isinstance(usual, tuple) else (usual,), field.each, strict=True):
+        low = next((end for end in (part.ge, part.gt) if end is not None), 0.0)
+        high = next((end for end in (part.le, part.lt) if end is not None), inf)
         if one is None or isinstance(one, int):
             drawn.append(one)
         elif high < inf:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 
@@ -213,7 +212,10 @@ def test_every_number_may_be_a_schedule_of_the_step(rule_class):
         value = rule.hypers[name]
         scheduled = tuple(map(_falling, value)) if isinstance(value, tuple) else _falling(value)
         parts = scheduled if isinstance(scheduled, tuple) else (scheduled,)
-        if not all(field.contains(part(s)) for part in parts for s in range(len(trajectory.grads))):
+        pairs = [*zip(field.each, parts, strict=True)]
+        if not all(
+            one.contains(part(s)) for one, part in pairs for s in range(len(trajectory.grads))
+        ):
             continue
         try:
             falling = rule.replace(**{name: scheduled})
@@ -495,7 +497,7 @@ def _choices(option):
 def _numbers(field):
     """Numbers within a declared range: its ends, or from a hundredth of the usual up to 2."""
     if isinstance(field.default, tuple):
-        return st.tuples(*[_numbers(dataclasses.replace(field, default=d)) for d in field.default])
+        return st.tuples(*map(_numbers, field.each))
     default = 0.99 if field.default is None else min(field.typical or field.default, 2.0)
     low = max(field.ge or field.gt or 0.0, default / 100)
     high = min(end for end in (field.le, field.lt, max(2.0, 2 * low)) if end is not None)
@@ -504,7 +506,9 @@ def _numbers(field):
     if isinstance(field.default, int):
         return st.integers(field.ge or 0, field.le or 10)
     ends = [float(end) for end in (field.ge, field.le) if end is not None]
-    inside = st.floats(low, high, exclude_max=field.lt is not None)
+    inside = st.floats(
+        low, high, exclude_min=field.gt is not None, exclude_max=field.lt is not None
+    )
     return st.one_of(inside, st.sampled_from(ends)) if ends else inside
 
 

@@ -25,12 +25,15 @@ def outside(field):
     """Values that a field does not take."""
     if not isinstance(field, Hyper):
         return ["nonsense"]
-    found = [math.nan]
-    found += [bound - 1 for bound in (field.ge,) if bound is not None]
-    found += [bound + 1 for bound in (field.le,) if bound is not None]
-    found += [bound for bound in (field.gt, field.lt) if bound is not None]
-    several = isinstance(field.default, tuple)
-    return [(bad, *field.default[1:]) if several else bad for bad in found]
+    found = []
+    for at, part in enumerate(field.each):
+        bad = [math.nan]
+        bad += [bound - 1 for bound in (part.ge,) if bound is not None]
+        bad += [bound + 1 for bound in (part.le,) if bound is not None]
+        bad += [bound for bound in (part.gt, part.lt) if bound is not None]
+        several, usual = isinstance(field.default, tuple), field.default
+        found += [(*usual[:at], one, *usual[at + 1 :]) if several else one for one in bad]
+    return found
 
 
 def error_inputs(cls, inner):

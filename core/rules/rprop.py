@@ -17,7 +17,9 @@ class Rprop(Rule):
     continuous = False
 
     lr = hyper(1e-2, "first step size", unit="parameter", ge=0)
-    etas = hyper((0.5, 1.2), "factors of the step size: sign changed, sign kept", unit="1", gt=0)
+    etas = hyper(
+        (0.5, 1.2), "factors of size: sign changed, sign kept", unit="1", gt=(0, 1), lt=(1, None)
+    )
     step_sizes = hyper((1e-6, 50.0), "bounds of size", unit="parameter", ge=0, ordered=True)
 
     prev = slot("gradient of the step before, 0 where it had changed its sign")

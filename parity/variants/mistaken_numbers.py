@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 
 from samestep.declaration import Hyper
+from samestep.quirks import with_coefficients
 from samestep.rule import Rule
 
 from .deviation import Deviation, Numbers
@@ -57,8 +58,15 @@ def _of_pairs(fields: Fields) -> Iterator[Deviation]:
             f"swapped {name}",
             f"takes {second} for {called[0]} and {first} for {called[1]}",
             f"takes {called[0]} = {first} and {called[1]} = {second}",
-            numbers=partial(_exchanged, name),
+            **_exchange(name, field),
         )
+
+
+def _exchange(name: str, field: Hyper) -> dict[str, Any]:
+    """The first two numbers exchanged: where each has its own range, as coefficients only."""
+    if len({part.range for part in field.each}) == 1:
+        return {"numbers": partial(_exchanged, name)}
+    return {"methods": with_coefficients(lambda _, s: {**s, **_exchanged(name, s)})}
 
 
 def _exchanged(name: str, numbers: Numbers) -> Numbers:

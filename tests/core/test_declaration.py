@@ -265,6 +265,15 @@ def test_everything_comes_from_the_declaration():
     assert Declared.pair.range == "in (0, 1]"
 
 
+@pytest.mark.parametrize("etas", [(1.0, 0.5), (1.5, 1.2), (1.0, 1.2), (0.5, 1.0), (0.0, 1.2)])
+def test_each_number_of_a_tuple_has_its_own_range(etas):
+    with pytest.raises(ValueError, match=r"Rprop\(etas=.*\): etas must be in \(0, 1\) and > 1 \("):
+        Rprop(etas=etas)
+    rule = Rprop(etas=(lambda step: etas[0], lambda step: etas[1]))
+    with pytest.raises(ValueError, match=r"etas must be in .*; the schedule gave it for step 0"):
+        rule.update(W, W, rule.init(W))
+
+
 def test_an_optional_slot_exists_only_with_its_hyperparameter():
     assert [*SGD().slots()] == []
     assert [*SGD(momentum=0.9).slots()] == ["m"]
