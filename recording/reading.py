@@ -46,6 +46,8 @@ class Step:
     """The optimizer's state before the first step of a stretch, if it is known."""
     why: str = ""
     """The reason why the state is missing."""
+    discarded: int = 0
+    """How many updates had been computed in its place, and were not taken."""
 
 
 @dataclass(frozen=True)
@@ -109,20 +111,26 @@ def _sessions(found: list[Image]) -> Iterator[Session]:
     for opened in records:
         if "run" in opened:
             own = [r for r in records if r["session"] == opened["session"] and "step" in r]
-            yield Session(opened["run"], [*_steps(own, str(opened["session"]), by_place)])
+            yield Session(opened["run"], _steps(own, str(opened["session"]), by_place))
 
 
-def _steps(records: list[dict[str, Any]], session: str, by_place: Any) -> Iterator[Step]:
+def _steps(records: list[dict[str, Any]], session: str, by_place: Any) -> list[Step]:
     """Steps with their arrays; an array that was not stored again is unchanged."""
     groups: list[dict[str, Any]] = []
     group_of: dict[str, int] = {}
     last: dict[str, Tensor] = {}
     begun: dict[str, Any] = {}
+    found: list[Step] = []
     for record in records:  # two per step: one before it, and one after it, which has the numbers
         number = record["step"]
         arrays = by_place.get((session, str(number)), {})
+        grads = arrays.get("grad", {})
         if "ended" not in record:
-            begun, last = record, {**last, **arrays.get("param", {})}
+            again = begun.get("discarded", 0) + 1 if "again" in record else 0
+            begun = {**(begun if again else {}), **record, "discarded": again}
+            last = {**last, **arrays.get("param", {})}
+            if again and found and found[-1].number == number:
+                found.pop()
             continue
         groups = record.get("groups", groups)
         group_of = record.get("group_of", group_of)
@@ -132,18 +140,22 @@ def _steps(records: list[dict[str, Any]], session: str, by_place: Any) -> Iterat
         state = None
         if begun.get("state") is not None:
             state = parsed(begun["state"], arrays.get("state", {}))
-        yield Step(
-            number,
-            groups,
-            group_of,
-            arrays.get("grad", {}),
-            before,
-            {name: last[name] for name in names},
-            bool(begun.get("begins")),
-            bool(begun.get("fresh")),
-            state,
-            str(begun.get("why", "")),
+        found.append(
+            Step(
+                number,
+                groups,
+                group_of,
+                {name: grads[name] for name in begun.get("grads", grads)},
+                before,
+                {name: last[name] for name in names},
+                bool(begun.get("begins")),
+                bool(begun.get("fresh")),
+                state,
+                str(begun.get("why", "")),
+                begun["discarded"],
+            )
         )
+    return found
 
 
 def stretch_of(steps: Sequence[Step], place: int) -> Sequence[Step]:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -92,10 +93,34 @@ class Recorder:
         }
         self._names: list[str] | None = None
         self._seen: int | None = None
+        self._passed = False
+        self._before: dict[str, list[int]] = {}
         self._crcs: dict[str, list[int]] = {}
         self._groups: Any = None
 
     # Called by users and frameworks.
+
+    @contextmanager
+    def harmless(self, step: int | None = None) -> Iterator[None]:
+        """A context in which an error of the recorder ends the recording and not the run.
+
+        Only in the first step of the run is it raised, when nothing is lost yet.
+
+        Args:
+            step: the number of the step; by default that of the next step.
+        """
+        step = self.number if step is None else step
+        try:
+            yield
+        except Exception as error:
+            if not self._passed and step == self.number:
+                raise
+            self.sink.end(step, error)
+
+    def passed(self) -> None:
+        """Count a step that has been taken, whether it is recorded or not."""
+        self.number += 1
+        self._passed = True
 
     def __enter__(self) -> Self:
         self.open()
@@ -156,8 +181,20 @@ class Recorder:
             hyperparameters: by name; or the rule, whose schedules are evaluated at this step.
             state: the state of the rule before the step. A replay can begin at a recorded state.
         """
-        if not self.wants(step):
-            return
+        with self.harmless(step):
+            if self.wants(step):
+                self._noted(step, grads, before, after, hyperparameters, state)
+        self._passed = True
+
+    def _noted(
+        self,
+        step: int,
+        grads: Any,
+        before: Any,
+        after: Any,
+        hyperparameters: Rule | Mapping[str, Any],
+        state: State | None,
+    ) -> None:
         params = _by_name(before)
         given = hyperparameters
         rule = given if isinstance(given, Rule) else None
@@ -192,19 +229,26 @@ class Recorder:
             grads, before: gradients and parameters by name, of all parameters.
             state: returns the optimizer's state; called only if it is needed.
             fresh: whether the optimizer has no state yet.
+
+        The same step from the same parameters once more takes the place of the one before, whose
+        result was discarded: ``optax.MultiSteps`` computes an update for every gradient.
         """
         if self._names is None:
             self._open_session(before)
         names = self.named(before)
-        begins = self._seen != step
+        params = {name: _fetched(before[name]) for name in names}
+        crcs = {name: _crcs_of(tensor) for name, tensor in params.items()}
         record: dict[str, Any] = {"session": 0, "step": step}
         tensors = {f"grad/0/{step}/{n}": Tensor.of(grads[n]) for n in names if n in grads}
-        if begins:
+        if self._seen == step + 1 and crcs == self._before:
+            record |= {"again": True, "grads": [name for name in names if name in grads]}
+            self._crcs.clear()
+        elif self._seen != step:
             record |= {"begins": True, "fresh": fresh}
-        if begins and not fresh:
-            record |= self._stated(step, names, state, tensors)
+            record |= {} if fresh else self._stated(step, names, state, tensors)
         for name in names:
-            self._changed(f"param/0/{step}/{name}", name, before[name], tensors)
+            self._changed(f"param/0/{step}/{name}", name, params[name], crcs[name], tensors)
+        self._before = crcs
         self.sink.write(record, tensors)
 
     def end(self, step: int, after: Arrays, groups: Mapping[str, Group]) -> None:
@@ -226,9 +270,10 @@ class Recorder:
             record |= {"groups": described, "group_of": group_of}
         tensors: dict[str, Tensor] = {}
         for name in names:
-            self._changed(f"after/0/{step}/{name}", name, after[name], tensors)
+            tensor = _fetched(after[name])
+            self._changed(f"after/0/{step}/{name}", name, tensor, _crcs_of(tensor), tensors)
         self.sink.write(record, tensors)
-        self._groups, self._seen = now, step + 1
+        self._groups, self._seen, self._passed = now, step + 1, True
 
     def _open_session(self, params: Arrays) -> None:
         self._names = self.named(params)
@@ -257,13 +302,23 @@ class Recorder:
             tensors[f"state/0/{step}/{key}"] = tensor
         return {"state": metadata(taken)}
 
-    def _changed(self, key: str, name: str, array: Any, tensors: dict[str, Tensor]) -> None:
+    def _changed(
+        self, key: str, name: str, tensor: Tensor, crcs: list[int], tensors: dict[str, Tensor]
+    ) -> None:
         """Add an array to ``tensors`` if it has changed since it was last stored."""
-        tensor = Tensor.of(array)
-        tensor = tensor.reshaped(tensor.bits)  # one on an accelerator is fetched once
-        crcs = [hash((tensor.dtype, tensor.shape)), *crcs_of(tensor)]
         if self._crcs.get(name) != crcs:
             tensors[key], self._crcs[name] = tensor, crcs
+
+
+def _fetched(array: Any) -> Tensor:
+    """An array; one on an accelerator is fetched once."""
+    tensor = Tensor.of(array)
+    return tensor.reshaped(tensor.bits)
+
+
+def _crcs_of(tensor: Tensor) -> list[int]:
+    """Checksums of its form and of its pieces."""
+    return [hash((tensor.dtype, tensor.shape)), *crcs_of(tensor)]
 
 
 def _by_name(params: Any) -> dict[str, Any]:

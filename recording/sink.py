@@ -58,45 +58,46 @@ class Sink:
         return ends[-1] + 1 if ends else 0
 
     def write(self, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Write a record and its arrays. An error while writing ends the recording."""
+        """Write a record and its arrays. An error of the disk ends the recording."""
         if self._part is None or self._failed:
             return
         try:
             self._part.append(record, tensors)
         except OSError as error:
-            self._failed = True
-            self._warn(
-                f"recording has ended at step {record.get('step')}, and training goes on: "
-                f"{error.strerror}"
-            )
+            self.end(record.get("step"), error.strerror)
         else:
             self.steps += "ended" in record
+
+    def end(self, step: Any, why: Any) -> None:
+        """Record no further step, and say why; training goes on."""
+        self._failed = True
+        self._warn(f"recording has ended at step {step}, and training goes on: {why}")
 
     def close(self, ended: BaseException | None) -> None:
         """Assemble the written steps in the final file.
 
+        An error, such as a full disk, is a warning: the part stays, and has the recording.
+
         Args:
-            ended: the exception that has ended training; errors here do not hide it.
+            ended: the exception that has ended training.
         """
         if self._part is None:
             return
         part, self._part = self._part, None
-        part.close()
-        if not self.steps:
-            part.path.unlink()
-            if ended is None:
-                self._warn("no step has been recorded")
-            return
         try:
-            assemble(self.path, [*self._old, *images(part.path)])
+            part.close()
+            if self.steps:
+                assemble(self.path, [*self._old, *images(part.path)])
+            part.path.unlink()
         except (OSError, ValueError) as error:
-            words = f"it cannot be put together: {error}; {part.path.name} has the recording"
-            if ended is None:
-                raise RecordingError(f"{self.path}: {words}, and can be read") from error
-            self._warn(words)
-            return
-        self._old = []
-        part.path.unlink()
+            self._warn(
+                f"the file cannot be written: {error}; {part.path.name} has the recording, can be "
+                "read like the file, and is put in its place by append=True"
+            )
+        else:
+            self._old = []
+            if not self.steps and ended is None:
+                self._warn("no step has been recorded")
 
     def _warn(self, words: str) -> None:
         warnings.warn(f"{self.path}: {words}", UserWarning, stacklevel=5)

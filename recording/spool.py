@@ -71,7 +71,7 @@ class Part:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file: BinaryIO = path.open("xb")
+            self._file = path.open("xb")
         except FileExistsError:
             raise RecordingError(
                 f"{path}: it is there already; either another process is recording to it, or one "
@@ -89,8 +89,12 @@ class Part:
             _write(self._file, [record], tensors)
             self._file.flush()
         except BaseException:
-            self._file.seek(begin)
-            self._file.truncate()
+            try:
+                self._file.seek(begin)
+                self._file.truncate()
+            except OSError:  # a full disk does not take the rest of the buffer either
+                os.ftruncate(self._file.fileno(), begin)
+                self._file.raw.close()
             raise
 
     def close(self) -> None:

@@ -180,9 +180,10 @@ class JaxRecorder(LoopRecorder):
         inside, tree = leaves(state.inner)
 
         def note(step: Any, sent: Any, inside: Any) -> None:
-            sent, inside = jax.tree.map(numpy.asarray, (sent, inside))
-            inner = tree.unflatten(inside) if inside else None
-            self._note(rule, int(step), sent, inner, whole, structure)
+            with self.recorder.harmless(int(step)):
+                sent, inside = jax.tree.map(numpy.asarray, (sent, inside))
+                inner = tree.unflatten(inside) if inside else None
+                self._note(rule, int(step), sent, inner, whole, structure)
 
         def call(inside: list[Any]) -> None:
             io_callback(note, None, state.step, sent, inside, ordered=True)

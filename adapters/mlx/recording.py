@@ -10,6 +10,7 @@ that is recorded is evaluated; inside ``mx.compile`` there is nothing to write.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Unpack
@@ -62,30 +63,43 @@ class MlxRecorder(LoopRecorder):
     def __init__(self, made: Recorder, optimizer: Any) -> None:
         super().__init__(made)
         self.optimizer = optimizer
+        self._inner: Callable[..., Any] = optimizer.apply_gradients
+        self._attached = False
 
     def _attach(self) -> None:
+        self._inner, self._attached = self.optimizer.apply_gradients, True
         self.optimizer.apply_gradients = self._stepped
 
     def _detach(self) -> None:
-        vars(self.optimizer).pop("apply_gradients", None)
+        """Take the recorder away; one under another recorder lets every step pass from now on."""
+        self._attached = False
+        own = vars(self.optimizer)
+        if own.get("apply_gradients") == self._stepped:
+            del own["apply_gradients"]
+            if self.optimizer.apply_gradients != self._inner:  # it was somebody's own
+                self.optimizer.apply_gradients = self._inner
 
     def _stepped(self, gradients: Any, parameters: Any) -> Any:
         """``apply_gradients``, recording the arrays before and after it."""
-        own = type(self.optimizer).apply_gradients
-        step = self.recorder.number
-        grads = dict(leaves(gradients))
-        _refuse_traced([*grads.values(), *self._counts()])
-        if not self.recorder.wants(step):
-            result = own(self.optimizer, gradients, parameters)
-        else:
-            tree = _tree(self.optimizer, parameters)
-            params = dict(leaves(tree))
-            taken = partial(state_of, self.optimizer, tree) if self._begun() else None
-            self.recorder.begin(step, grads, params, taken, fresh=not self._begun())
-            result = own(self.optimizer, gradients, parameters)
-            after = {**params, **dict(leaves(result))}
-            self.recorder.end(step, after, self._groups(tree, params))
-        self.recorder.number += 1
+        if not self._attached:
+            return self._inner(gradients, parameters)
+        recorder, begun = self.recorder, None
+        step = recorder.number
+        with recorder.harmless():
+            grads = dict(leaves(gradients))
+            _refuse_traced([*grads.values(), *self._counts()])
+            if recorder.wants(step):
+                tree = _tree(self.optimizer, parameters)
+                params = dict(leaves(tree))
+                taken = partial(state_of, self.optimizer, tree) if self._begun() else None
+                recorder.begin(step, grads, params, taken, fresh=not self._begun())
+                begun = tree, params
+        result = self._inner(gradients, parameters)
+        with recorder.harmless():
+            if begun is not None and recorder.wants(step):
+                after = {**begun[1], **dict(leaves(result))}
+                recorder.end(step, after, self._groups(*begun))
+        recorder.passed()
         return result
 
     def _begun(self) -> bool:

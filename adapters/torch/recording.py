@@ -134,7 +134,8 @@ class TorchRecorder(LoopRecorder):
         given = args[1:]  # after the optimizer itself
         closure = given[0] if given else kwargs.get("closure")
         if closure is None:
-            self._note()
+            with self.recorder.harmless():
+                self._note()
             return None
         again = self._closed(closure)
         if given:
@@ -158,19 +159,23 @@ class TorchRecorder(LoopRecorder):
         """A closure that also notes the gradients that it has computed."""
 
         def noted() -> Any:
-            if self._before is not None:
-                raise RecordingError(
-                    f"{type(self.optimizer).__name__} calls its closure several times in a step, "
-                    "so that there is no one gradient to record"
-                )
+            with self.recorder.harmless():
+                if self._before is not None:
+                    raise RecordingError(
+                        f"{type(self.optimizer).__name__} calls its closure several times in a "
+                        "step, so that there is no one gradient to record"
+                    )
             loss = closure()
-            self._note()
+            with self.recorder.harmless():
+                self._note()
             return loss
 
         return noted
 
     def _note(self) -> None:
         """Write gradients, parameters and state as they are before the step."""
+        if not self.recorder.is_open:
+            return
         params = self._params()
         chosen = {n: params[n] for n in self.recorder.named([*params])}
         for name, param in chosen.items():
@@ -213,10 +218,11 @@ class TorchRecorder(LoopRecorder):
         before, self._before, self._outer = self._before, None, None
         if self.recorder.wants(self.step) and before is None:
             return  # skipped: there has been no step
-        if before is not None:
-            after = {name: _read(param) for name, param in before[1].items()}
-            self.recorder.end(before[0], after, self._groups())
-        self.recorder.number += 1
+        with self.recorder.harmless():
+            if before is not None and self.recorder.is_open:
+                after = {name: _read(param) for name, param in before[1].items()}
+                self.recorder.end(before[0], after, self._groups())
+        self.recorder.passed()
 
     def _groups(self) -> dict[str, Group]:
         """The hyperparameters of every parameter."""

@@ -192,6 +192,85 @@ def test_a_full_disk_ends_the_recording_and_not_the_training(path, monkeypatch):
     assert all(numpy.array_equal(v, train(path)[0][n]) for n, v in ended.items())
 
 
+FULL = """
+import resource, sys, warnings, numpy
+from samestep.recording import Recorder
+warnings.simplefilter("always")
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, 1_200_000))
+params = numpy.zeros(50_000, "float32")
+with Recorder(sys.argv[1]) as recording:
+    for step in range(9):
+        after = params - 1
+        recording.note(step, {"w": params + 1}, {"w": params}, {"w": after}, {"lr": 1.0})
+        params = after
+print("saved", params[0])
+"""
+
+
+def test_a_disk_that_is_full_harms_nothing(path):
+    """The system refuses every byte beyond a size, as a full disk does."""
+    command = [sys.executable, "-c", FULL, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "saved -9.0\n"), done.stderr
+    assert "recording has ended at step 2, and training goes on: File too large" in done.stderr
+    steps = read(path).steps
+    assert [step.number for step in steps] == [0, 1] and (steps[1].after["w"].bits == -2).all()
+
+
+def test_a_file_that_cannot_be_put_together_stays_a_part(path, monkeypatch):
+    def full(target, images):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("samestep.recording.sink.assemble", full)
+    with pytest.warns(UserWarning, match=r"No space left .*; run\.safetensors\.part has the recor"):
+        carried = train(path, 8)
+    assert len(read(part_of(path)).steps) == 8 and not path.exists()
+    monkeypatch.undo()
+    train(path, first=8, carried=carried, append=True)
+    assert replay([read(path)]).steps == STEPS
+
+
+def test_no_error_of_the_recorder_ends_a_run_that_has_begun(path, monkeypatch):
+    def broken(self, tensor):
+        raise MemoryError("nothing left")
+
+    rule, params = samestep.SGD(lr=1.0), {"w": numpy.ones(3)}
+    with Recorder(path) as recording:
+        recording.note(0, params, params, params, rule)
+        monkeypatch.setattr(samestep.recording.recorder.Tensor, "reshaped", broken)
+        with pytest.warns(UserWarning, match="ended at step 1, and training goes on: nothing left"):
+            recording.note(1, params, params, params, rule)
+        recording.note(2, params, params, params, rule)
+        monkeypatch.undo()
+    assert [step.number for step in read(path).steps] == [0]
+    other = path.with_name("other")
+    with pytest.raises(TypeError, match="complex128 is no state"), Recorder(other) as recording:
+        recording.note(0, {"w": numpy.ones(3, complex)}, params, params, rule)
+
+
+def test_an_update_that_was_computed_and_not_taken_is_no_step(path):
+    """The same step from the same parameters again, with another gradient."""
+    ones, twos = {"w": numpy.ones(3)}, {"w": numpy.full(3, 2.0)}
+    rule, params = samestep.SGD(lr=1.0), {"w": numpy.arange(3.0)}
+    with Recorder(path) as recording:
+        for step, grads in enumerate((ones, twos, ones)):
+            for tried in (twos, {"w": numpy.zeros(3)}, grads):
+                after, _ = rule.update(tried, params, rule.init(params))
+                recording.note(step, tried, params, after, rule)
+            params = after
+        recording.note(3, ones, params, params, rule)
+        moved = {"w": params["w"] + 1}
+        recording.note(3, ones, moved, rule.update(ones, moved, rule.init(moved))[0], rule)
+    steps = read(path).steps
+    assert [(step.number, step.discarded) for step in steps[:3]] == [(0, 2), (1, 2), (2, 2)]
+    found = replay([read(path)])
+    assert (found.steps, found.verdict) == (5, "departs")  # a step is not taken from two places
+    with Recorder(path) as recording:
+        recording.note(0, twos, ones, ones, rule)
+        recording.begin(0, ones, ones, None, fresh=True)
+    assert not read(path).steps
+
+
 def test_memory_stays_bounded_by_one_step(path):
     params = {"w": numpy.zeros(200_000, "float32")}
     size = params["w"].nbytes

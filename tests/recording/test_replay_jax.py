@@ -220,3 +220,30 @@ def test_steps_that_cannot_be_traced_are_refused(path):
         optimizer = recording(optax.sgd(0.1))
         state = optimizer.init(start())
         stepping(optimizer)(start(), state, *next(batches()))
+
+
+@pytest.mark.parametrize("rule", [None, samestep.AdamW(1e-2, weight_decay=0.1)])
+def test_updates_that_multi_steps_discards_are_no_steps(path, rule):
+    with samestep.jax.recorder(path, rule=rule) as recording:
+        optimizer = optax.MultiSteps(recording(RUNS["adamw"][0]), 3)
+        params = start()
+        state, step = optimizer.init(params), stepping(optimizer)
+        for x, y in batches(last=12):
+            params, state = step(params, state, x, y)
+    recorded = read(path)
+    assert [(one.number, one.discarded) for one in recorded.steps] == [(n, 2) for n in range(4)]
+    asked = None if rule else Asked("AdamW", "optax", {"lr": 1e-2, "weight_decay": 0.1})
+    found = replay([recorded], asked)
+    assert (found.verdict, found.steps, found.unchecked) == ("agree", 4, [])
+
+
+def test_two_recorders_around_each_other_both_see_every_step(tmp_path):
+    paths = [tmp_path / "one", tmp_path / "two"]
+    with samestep.jax.recorder(paths[0]) as one, samestep.jax.recorder(paths[1]) as two:
+        optimizer = one(two(samestep.jax.Lion(1e-3)))
+        params = start()
+        state, step = optimizer.init(params), stepping(optimizer)
+        for x, y in batches(last=5):
+            params, state = step(params, state, x, y)
+    assert replay([read(paths[1])]).steps == 5
+    assert replay([read(paths[0])], Asked("Lion", settings={"lr": 1e-3})).verdict == "agree"

@@ -119,3 +119,29 @@ def test_a_compiled_step_is_refused(path):
         samestep.mlx.recorder(path, optimizer),
     ):
         compiled(mx.ones((4, 6)))
+
+
+@pytest.mark.parametrize("order", [(1, 0), (0, 1)])
+def test_two_recorders_and_a_wrapper_of_somebody_s_all_see_every_step(tmp_path, order):
+    optimizer, seen, model = optim.SGD(1e-2), [], network()
+    inner = optimizer.apply_gradients
+
+    def own(gradients, parameters):
+        seen.append(1)
+        return inner(gradients, parameters)
+
+    optimizer.apply_gradients = own
+    grads = {"layers": [{"weight": mx.ones((12, 6))}]}
+    paths = [tmp_path / "one", tmp_path / "two"]
+    recorders = [samestep.mlx.recorder(path, optimizer) for path in paths]
+    for one in recorders:
+        one.__enter__()
+    for steps, place in enumerate(order, 3):
+        for _ in range(steps):
+            optimizer.update(model, grads)
+        recorders[place].__exit__(None, None, None)
+    optimizer.update(model, grads)
+    assert [len(read(paths[place]).steps) for place in order] == [3, 7] and len(seen) == 8
+    assert all(replay([read(path)]).verdict == "agree" for path in paths)
+    if order == (1, 0):
+        assert vars(optimizer)["apply_gradients"] is own

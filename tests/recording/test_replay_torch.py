@@ -417,3 +417,37 @@ def test_an_optimizer_that_is_wrapped_is_found_and_others_are_refused(path, mode
         samestep.torch.recorder(path, model[0])
     with pytest.raises(RecordingError, match=r"'\*\.kernel' fits no parameter; there are 0\.bias"):
         samestep.torch.recorder(path, made, model=model, parameters="*.kernel")
+
+
+@pytest.mark.parametrize("order", [(1, 0), (0, 1)])
+def test_two_recorders_both_see_every_step(tmp_path, model, order):
+    optimizer, paths = adamw(model), [tmp_path / "one", tmp_path / "two"]
+    recorders = [samestep.torch.recorder(path, optimizer, model=model) for path in paths]
+    for one in recorders:
+        one.__enter__()
+    for place, steps in zip(order, [(0, 3), (3, 7)], strict=True):
+        for _, x, y in batches(*steps):
+            optimizer.zero_grad()
+            model(x).sub(y).square().mean().backward()
+            optimizer.step()
+        recorders[place].__exit__(None, None, None)
+    assert [len(read(paths[place]).steps) for place in order] == [3, 7]
+    assert all(replay([read(path)]).verdict == "agree" for path in paths)
+
+
+def test_what_cannot_be_recorded_later_on_does_not_end_the_run(path, model):
+    optimizer = adamw(model)
+    with samestep.torch.recorder(path, optimizer, model=model):
+        for step, x, y in batches(0, 3):
+            optimizer.zero_grad()
+            model(x).sub(y).square().mean().backward()
+            if step == 1:
+                optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
+                optimizer.param_groups[1]["params"][0].grad = torch.ones(2)
+                optimizer.param_groups[1]["param_names"] = ["0.weight"]
+                with pytest.warns(UserWarning, match="ended at step 1, .* goes on: two parameters"):
+                    optimizer.step()
+                del optimizer.param_groups[1]
+            else:
+                optimizer.step()
+    assert [step.number for step in read(path).steps] == [0]
