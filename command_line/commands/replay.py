@@ -21,6 +21,13 @@ __all__ = ["command"]
 
 AGREE, DEPARTS, FAILED = 0, 1, 2
 """Exit codes."""
+SAID = {
+    "agree": "agrees with",
+    "departs": "departs from",
+    "not finite": "ends in NaN or infinity, by steps of",
+    "other numbers": "was resumed with other numbers, and agrees with",
+}
+"""Verdicts in the title."""
 MOST = 12
 """Rows of a table of parameters; of more parameters only the worst are shown."""
 
@@ -64,7 +71,8 @@ def command(as_json: bool, **asked: Any) -> None:
     """Recompute the runs recorded in FILE and say where they depart from their rule.
 
     Several files are parts of one run; each part was resumed from the part before it. The
-    exit code is 0 if all agrees, 1 if something departs, and 2 if nothing could be recomputed.
+    exit code is 0 if all agrees, 1 if something departs, is not finite or was resumed otherwise,
+    and 2 if nothing could be recomputed.
     """
     from samestep.checkpoints.state import CheckpointError
 
@@ -138,9 +146,12 @@ def _of_replay(found: Replay, words: Sequence[str]) -> Report:
     """The report on a recomputation."""
     agrees = found.verdict == "agree"
     of = f" of {found.optimizer}" if found.optimizer else ""
-    verdict = _verdict("agrees with" if agrees else "departs from", agrees)
+    verdict = _verdict(SAID[found.verdict], agrees)
+    left = sum(last - first + 1 for first, last, _ in found.unchecked)
+    part = f" in {found.steps} of {found.steps + left} steps" if left and agrees else ""
+    files = Words(", ".join(found.files), "strong")
     return Report(
-        title=(Words(", ".join(found.files), "strong"), of, ": ", verdict, f" {found.rule}"),
+        title=(files, of, ": ", verdict, f" {found.rule}{part}"),
         blocks=[
             *(Line(sentence, indent=2) for sentence in found.sentences),
             GAP,
@@ -166,6 +177,9 @@ def _of_replay(found: Replay, words: Sequence[str]) -> Report:
             "steps": found.steps,
             "first": found.first,
             "instead": found.instead,
+            "not_finite": found.not_finite
+            and dict(zip(("step", "what", "path"), found.not_finite, strict=True)),
+            "discarded": found.discarded,
             "departures": found.departures,
             "resumes": found.resumes,
             "changes": [{"before": step, "parameters": names} for step, names in found.changes],

@@ -9,7 +9,9 @@ from typing import Literal
 from .judging import Bound
 from .resuming import Resume, names_shown
 
-__all__ = ["Departure", "Replay", "Row"]
+__all__ = ["Departure", "Replay", "Row", "Verdict"]
+
+Verdict = Literal["agree", "departs", "not finite", "other numbers"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,12 @@ class Replay:
     instead: list[str] = field(default_factory=list)
     """Single changes of the rule that explain the run; several if this run does not tell them
     apart."""
+    not_finite: tuple[int, str, str] | None = None
+    """The first array that has NaN or infinity: its step, what it is, and the parameter's path."""
+    ends_finite: bool = True
+    """Whether every parameter after the last step is finite."""
+    discarded: int = 0
+    """How many updates were computed and not taken."""
     growth: list[tuple[int, float, float, float]] = field(default_factory=list)
     """After each step: its number, and the largest difference of one step, from the run in float64
     and from the run in float32."""
@@ -76,10 +84,17 @@ class Replay:
         return len(self.growth)
 
     @property
-    def verdict(self) -> Literal["agree", "departs"]:
-        """``"agree"`` if every step is the rule's and every resume exact; else ``"departs"``."""
-        wrong = self.departures or self.changes or any(not one.exact for one in self.resumes)
-        return "departs" if wrong else "agree"
+    def verdict(self) -> Verdict:
+        """``"agree"`` if every step that was judged is the rule's and every resume exact.
+
+        ``"other numbers"``, if only numbers have not been carried over a resume; ``"not finite"``,
+        if the steps are the rule's and end in NaN or infinity.
+        """
+        if self.departures or self.changes or not all(one.carried for one in self.resumes):
+            return "departs"
+        if not self.ends_finite:
+            return "not finite"
+        return "agree" if all(one.exact for one in self.resumes) else "other numbers"
 
     @property
     def first(self) -> Departure | None:
@@ -93,6 +108,9 @@ class Replay:
         if (first := self.first) is not None:
             why = f": {first.why}" if first.why else ""
             said.append(f"departs at step {first.step} in {first.path}{why}")
+        if self.not_finite is not None:
+            step, what, path = self.not_finite
+            said.append(f"{what} {path} at step {step} is the first that has NaN or infinity")
         if self.instead:
             said.append(f"agrees with a rule that {' or that '.join(self.instead)}")
         for step, names in self.changes[:3]:
@@ -100,6 +118,11 @@ class Replay:
             said.append(f"something else than the optimizer changed {what} before step {step}")
         for one in self.resumes:
             said += [f"resumed at step {one.step}: {sentence}" for sentence in one.sentences]
+        if self.discarded:
+            said.append(
+                f"{self.discarded} updates were computed and not taken, as in the accumulation of "
+                "gradients; they were not judged"
+            )
         return [*said, *_unchecked(self.unchecked)]
 
 

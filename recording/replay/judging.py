@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import numpy
 
+from samestep.checkpoints.tensor import Tensor
 from samestep.parity.ulp import spacing
 from samestep.rule import Rule
 
-__all__ = ["RELATIVE", "ULP", "Bound", "Judge", "Judgement"]
+__all__ = ["RELATIVE", "ULP", "Bound", "Judge", "Judgement", "distance", "finite"]
 
 ULP = 4.0
 """How many ULP of the parameter a step may be off, in addition to the part of the change."""
@@ -76,7 +77,7 @@ class Judge:
 
     def apart(self, name: str, one: numpy.ndarray, other: numpy.ndarray) -> float:
         """The largest distance of two values of a parameter, in ULP of the last step."""
-        return float(numpy.max(_distance(one, other) / self._unit[name], initial=0.0))
+        return float(numpy.max(distance(one, other) / self._unit[name], initial=0.0))
 
     def judged(
         self,
@@ -91,9 +92,9 @@ class Judge:
         if not after.size:
             return Judgement(True, 0.0, 0.0, (), 0.0, 0.0)
         dtype = self.dtypes[name]
-        apart = _distance(after, computed[0])
+        apart = distance(after, computed[0])
         for other in computed[1:]:
-            apart = numpy.minimum(apart, _distance(after, other))
+            apart = numpy.minimum(apart, distance(after, other))
         units = numpy.asarray(apart / self._unit[name])
         place = numpy.unravel_index(int(numpy.argmax(units)), units.shape)
         worst = float(units[place])
@@ -132,7 +133,12 @@ class Judge:
         return self._sizes[name], self._moves[name]
 
 
-def _distance(one: numpy.ndarray, other: numpy.ndarray) -> numpy.ndarray:
+def finite(tensor: Tensor) -> bool:
+    """Whether an array has neither NaN nor infinity."""
+    return bool(numpy.all(numpy.isfinite(tensor.values())))
+
+
+def distance(one: numpy.ndarray, other: numpy.ndarray) -> numpy.ndarray:
     """The differences of elements; infinite if only one of two is finite, or only one is NaN."""
     with numpy.errstate(invalid="ignore"):
         apart: numpy.ndarray = numpy.asarray(numpy.abs(one - other))

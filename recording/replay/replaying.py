@@ -10,10 +10,12 @@ from samestep.recording.spool import RecordingError
 from samestep.rule import Rule
 
 from .findings import Departure, Replay, Row
-from .judging import Bound, Judge, Judgement
+from .judging import Bound, Judge, Judgement, finite
+from .numbers import Numbers
 from .reasons import instead
 from .resuming import same_bits, went_on
 from .rules import Asked, Rules
+from .states import End
 from .stepper import Machine, Values, values_of
 from .trials import Pair, fits, trials
 
@@ -71,11 +73,14 @@ class _Run:
         self.shapes: dict[str, tuple[tuple[int, ...], str]] = {}
         """The shape of each parameter, and the file in which it was first seen."""
         self.judge = Judge(bound, self.dtypes)
+        self.numbers = Numbers()
         self.pair: Pair | None = None
+        self.earlier: Pair | None = None
+        """The states before the last step."""
         self.last: Step | None = None
         self.firsts = {s.steps[0].number for o in recordings for s in o.sessions if s.steps}
-        self.kept: dict[int, tuple[Step, Pair, Judge]] = {}
-        """By step, the state from which a later session may resume."""
+        self.kept: dict[int, End] = {}
+        """By step, the end from which a later session may resume."""
         self.free: Pair | None = None
         self.free_params: list[Values] = [{}, {}]
 
@@ -95,12 +100,15 @@ class _Run:
                 self._begin(path, steps, place, rules, each)
             elif self.last is not None:
                 self._between(self.last, step)
+            self.numbers.note(step.number, rules)
+            self.found.discarded += step.discarded
+            self._finite(step)
             if self.pair is None:
                 continue
             self._step(steps, place, rules)
             self.last = step
             if step.number + 1 in self.firsts:
-                self.kept[step.number + 1] = step, self.pair.copy(), self.judge.copy()
+                self.kept[step.number + 1] = self._end()
         return steps[-1].number + 1
 
     def explain(self, recordings: Sequence[Recording]) -> None:
@@ -138,17 +146,35 @@ class _Run:
         """Take the state at the beginning of a stretch."""
         step, params = steps[place], values_of(steps[place].before)
         if self.last is not None and self.pair is not None:
-            now = self.last, self.pair, self.judge
-            self.kept.setdefault(self.last.number + 1, now)
+            self.kept.setdefault(self.last.number + 1, self._end())
         if place == 0 and step.number in self.kept:
-            last, pair, self.judge = self.kept[step.number]
-            stretch = stretch_of(steps, place)
-            resume, self.pair = went_on(last, stretch, path, pair, self.rules, self.judge)
+            end, stretch = self.kept[step.number], stretch_of(steps, place)
+            others = [*self.numbers.apart(stretch, self.rules)]
+            resume, self.pair = went_on(end, stretch, path, self.rules, others)
+            self.judge = end.judge
             self.found.resumes.append(resume)
         else:
             self._take(steps, place, rules, each, params)
         if self.pair is not None:
             self._free(params)
+
+    def _end(self) -> End:
+        assert self.last is not None and self.pair is not None and self.earlier is not None
+        return End(self.last, self.pair.copy(), self.earlier, self.judge.copy())
+
+    def _finite(self, step: Step) -> None:
+        """Note the first array that is not finite, and whether the parameters are."""
+        kinds = (
+            ("the parameter", step.before),
+            ("the gradient of", step.grads),
+            ("the new parameter", step.after),
+        )
+        if self.found.not_finite is None:
+            bad = ((what, path) for what, own in kinds for path, t in own.items() if not finite(t))
+            first = next(bad, None)
+            self.found.not_finite = None if first is None else (step.number, *first)
+        if self.found.not_finite is not None:
+            self.found.ends_finite = all(map(finite, step.after.values()))
 
     def _take(
         self,
@@ -207,6 +233,7 @@ class _Run:
         grads, before, after = (values_of(part) for part in (step.grads, step.before, step.after))
         assert self.pair is not None and self.free is not None
         old, seen = self.pair.copy(), self.judge.copy()
+        self.earlier = old
         computed = self.pair.step(rules, grads, before)
         judged: dict[str, Judgement] = {}
         for name in before:

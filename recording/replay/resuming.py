@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy
 
 from samestep.checkpoints.tensor import Tensor
 from samestep.recording.reading import Step
+from samestep.rule import Rule
 
-from .judging import Judge
 from .rules import Rules
+from .states import End, differing, shared_differing
 from .stepper import Machine, values_of
 from .trials import Pair, Trial, fits, trials
 
@@ -27,9 +28,17 @@ class Resume:
     file: str
     """The recording with that step."""
     exact: bool
+    """Whether parameters, state and numbers were carried."""
     sentences: list[str]
     state: dict[str, str] = field(default_factory=dict)
     """By parameter: ``carried``, or a description of another state, or ``unknown``."""
+    numbers: list[str] = field(default_factory=list)
+    """The sentences about numbers with which the run does not go on."""
+
+    @property
+    def carried(self) -> bool:
+        """Whether parameters and state were carried."""
+        return self.exact or self.sentences == self.numbers
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
@@ -50,54 +59,61 @@ def names_shown(names: Sequence[str], of: int) -> str:
 
 
 def went_on(
-    last: Step,
-    steps: Sequence[Step],
-    file: str,
-    pair: Pair,
-    rules: Rules,
-    judge: Judge,
+    end: End, steps: Sequence[Step], file: str, rules: Rules, numbers: list[str]
 ) -> tuple[Resume, Pair]:
     """The state with which a run continued, and the states by which its steps are judged.
 
     Args:
-        last: the step before the interruption.
+        end: the end of the run before the interruption.
         steps: the steps after the interruption.
         file: the file in which they are recorded.
-        pair: the states at the end of the last step.
         rules: the rules of the parameters.
-        judge: the judge that has seen the steps before.
+        numbers: sentences about numbers with which the run does not go on.
     """
-    first = steps[0]
+    first, last, pair = steps[0], end.step, end.pair
     own, params = rules.of(first), values_of(first.before)
     moved = [n for n in params if n in last.after and not same_bits(first.before[n], last.after[n])]
     new = [name for name in params if name not in last.after]
     sentences = []
     if moved:
+        back = all(n in last.before and same_bits(first.before[n], last.before[n]) for n in moved)
+        when = f"before step {last.number}" if back else "with which it ended"
         sentences.append(
-            f"the parameters are not those with which it ended: {names_shown(moved, len(params))}"
+            f"the parameters are {'' if back else 'not '}those {when}: "
+            f"{names_shown(moved, len(params))}"
         )
     if new:
         sentences.append(f"not recorded before it: {names_shown(new, len(params))}")
     left = {name for name in params if name in first.grads}
     state: dict[str, str] = {}
     chosen = pair.copy()
-    found = fits(Trial("carried", "", pair), steps, rules, judge, left)
+    found = fits(Trial("carried", "", pair), steps, rules, end.judge, left)
     state |= dict.fromkeys(found, "carried")
     left -= found
-    for trial in trials(pair, own, params) if left else ():
-        found = fits(trial, steps, rules, judge, left)
+    carried = "" if moved else "the parameters were carried exactly, but "
+    for trial in (*trials(pair, own, params), *_recorded(pair, first, own)) if left else ():
+        found = fits(trial, steps, rules, end.judge, left)
         left -= found
         state |= dict.fromkeys(found, trial.name)
         for mine, theirs in zip(chosen, trial.pair, strict=True):
             mine.own |= {name: theirs.own[name] for name in found}
             if found and not left:
                 mine.count, mine.shared = theirs.count, theirs.shared
-        if found:
-            at = (
-                "" if len(found) == len(params) else f" ({names_shown(sorted(found), len(params))})"
+        if found and trial.says:
+            sentences.append(
+                f"{carried}the optimizer went on as if {trial.says}{_where(found, params)}"
             )
-            carried = "" if moved else "the parameters were carried exactly, but "
-            sentences.append(f"{carried}the optimizer went on as if {trial.says}{at}")
+    known = {n: own[n] for n in own if state.get(n, "unknown") in ("carried", RECORDED, "unknown")}
+    apart: dict[str, list[str]] = {}
+    if first.state is not None:
+        differ = differing(first.state, end, known, params)
+        for name, words in differ.items():
+            apart.setdefault(words, []).append(name)
+        apart |= {words: [*params] for words in shared_differing(first.state, end)}
+    sentences += [
+        f"{carried}the state is another: {words}{_where(names, params)}"
+        for words, names in apart.items()
+    ]
     if left:
         state |= dict.fromkeys(left, "unknown")
         sentences.append(
@@ -106,14 +122,31 @@ def went_on(
         )
         if first.state is not None or first.fresh:
             for machine in chosen:
-                _taken(machine, first, rules)
-    exact = not sentences
-    return Resume(first.number, file, exact, sentences or ["exact"], state), chosen
+                _taken(machine, first, own)
+    said = [*sentences, *numbers]
+    return Resume(first.number, file, not said, said or ["exact"], state, numbers), chosen
 
 
-def _taken(machine: Machine, first: Step, rules: Rules) -> None:
+RECORDED = "recorded"
+"""The state in the file after the interruption."""
+
+
+def _recorded(pair: Pair, first: Step, rules: Mapping[str, Rule]) -> Iterator[Trial]:
+    """The recorded state, if there is any; how it differs is said elsewhere."""
+    if first.state is not None:
+        made = pair.copy()
+        for machine in made:
+            _taken(machine, first, rules)
+        yield Trial(RECORDED, "", made)
+
+
+def _where(names: Collection[str], params: Collection[str]) -> str:
+    return "" if len(names) == len(params) else f" ({names_shown(sorted(names), len(params))})"
+
+
+def _taken(machine: Machine, first: Step, rules: Mapping[str, Rule]) -> None:
     params = values_of(first.before)
     if first.state is None:
-        machine.fresh(rules.of(first), params)
+        machine.fresh(rules, params)
     else:
-        machine.take(first.state, rules.of(first), params)
+        machine.take(first.state, rules, params)

@@ -17,7 +17,7 @@ from samestep.recording.spool import RecordingError
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
-__all__ = ["Asked", "Rules"]
+__all__ = ["Asked", "Rules", "title"]
 
 
 LIBRARY = {"jax": "optax"}
@@ -81,7 +81,7 @@ class Rules:
     def shown(self, step: Step, framework: str) -> str:
         """The names of the rules at a step, and the dialect."""
         rules = {*self.of(step).values()}
-        names = ", ".join(sorted({_title(rule) for rule in rules}))
+        names = ", ".join(sorted({title(rule) for rule in rules}))
         library = self.asked.like or LIBRARY.get(framework, framework)
         has_it = all(library in rule.dialects for rule in rules)
         asked = self.asked.like is not None
@@ -138,6 +138,6 @@ def _refuse_dialect(cls: type[Rule] | None, like: str, name: str = "") -> None:
         raise RecordingError(f"{name} has no dialect {like!r}; it has {listed(presets)}")
 
 
-def _title(rule: Rule) -> str:
+def title(rule: Rule) -> str:
     """Names from the outside in: ``Lookahead(AdamW)``."""
-    return f"{rule.name}({_title(rule.rule)})" if isinstance(rule, Wrapper) else rule.name
+    return f"{rule.name}({title(rule.rule)})" if isinstance(rule, Wrapper) else rule.name

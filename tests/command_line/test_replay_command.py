@@ -152,6 +152,34 @@ def test_what_is_no_number_is_said_so_and_is_null_for_machines(tmp_path):
     assert found["steps"][7]["changes"] is None and '"inf"' not in text
 
 
+def test_a_title_says_what_does_not_simply_agree(tmp_path):
+    rule, params = samestep.AdamW(lr=0.1), {"w": numpy.ones(3)}
+
+    def record_steps(path, numbers, carried, grads=params, rule=rule, **how):
+        params, state = carried
+        with Recorder(path, **how) as recording:
+            for step in numbers:
+                after, new = rule.update(grads, params, state)
+                recording.note(step, grads, params, after, rule, state)
+                params, state = after, new
+        return params, state
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    carried = record_steps(one, range(4), (params, rule.init(params)))
+    record_steps(two, range(4, 8), carried, {"w": numpy.array([1, 1, math.nan])})
+    done = run(str(one), str(two))
+    assert done.exit_code == 1 and "ends in NaN or infinity, by steps of AdamW" in done.stdout
+    found = json.loads(run(str(one), str(two), "--json").stdout)
+    assert found["not_finite"] == {"step": 4, "what": "the gradient of", "path": "w"}
+    record_steps(two, range(4, 8), carried, rule=rule.replace(lr=0.5))
+    done = run(str(one), str(two))
+    assert done.exit_code == 1 and "resumed with other numbers, and agrees with Adam" in done.stdout
+    assert "lr was 0.1 at step 3, and is 0.5 from step 4 on" in done.stdout
+    record_steps(one, range(8), (params, rule.init(params)), steps={0, 1, 5}, state=False)
+    done = run(str(one))
+    assert done.exit_code == 0 and "agrees with AdamW in 2 of 3 steps\n" in done.stdout
+
+
 @pytest.mark.parametrize("option", ["--ulp", "--tolerance"])
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1"])
 def test_bounds_that_bound_nothing_are_refused(tmp_path, option, value):

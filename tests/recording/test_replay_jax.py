@@ -235,6 +235,10 @@ def test_updates_that_multi_steps_discards_are_no_steps(path, rule):
     asked = None if rule else Asked("AdamW", "optax", {"lr": 1e-2, "weight_decay": 0.1})
     found = replay([recorded], asked)
     assert (found.verdict, found.steps, found.unchecked) == ("agree", 4, [])
+    assert found.sentences == [
+        "8 updates were computed and not taken, as in the accumulation of gradients; they were not "
+        "judged"
+    ]
 
 
 def test_two_recorders_around_each_other_both_see_every_step(tmp_path):

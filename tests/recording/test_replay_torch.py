@@ -220,8 +220,39 @@ def round_weights(kept, saved):
     kept["0.weight"] = kept["0.weight"].to(torch.bfloat16).float()
 
 
+def lose_v(kept, saved):
+    for own in saved["state"].values():
+        own["exp_avg_sq"] = torch.zeros_like(own["exp_avg_sq"])
+
+
+def lose_m_of_one(kept, saved):
+    saved["state"][1]["exp_avg"] = torch.zeros_like(saved["state"][1]["exp_avg"])
+
+
+def round_state(kept, saved):
+    for own in saved["state"].values():
+        for name in ("exp_avg", "exp_avg_sq"):
+            own[name] = own[name].bfloat16().float()
+
+
+def count_one_less(kept, saved):
+    for own in saved["state"].values():
+        own["step"] -= 1
+
+
+def exchange(kept, saved):
+    own = saved["state"][0]
+    own["exp_avg"], own["exp_avg_sq"] = own["exp_avg_sq"], own["exp_avg"]
+
+
+ANOTHER = "the parameters were carried exactly, but the state is another: "
 SAID = {
     nothing: "exact",
+    lose_v: f"{ANOTHER}v is 0",
+    lose_m_of_one: f"{ANOTHER}m is 0 (0.bias)",
+    round_state: f"{ANOTHER}m and v are rounded to bfloat16",
+    count_one_less: f"{ANOTHER}it has counted 11 steps in place of 12",
+    exchange: f"{ANOTHER}m is what v should be, v is what m should be (0.weight)",
     lose_state: "the parameters were carried exactly, but the optimizer went on as if the state "
     "was empty and steps were counted from 0",
     lose_steps: "the parameters were carried exactly, but the optimizer went on as if steps were "
@@ -241,6 +272,119 @@ def test_it_is_said_what_a_resumed_run_went_on_with(tmp_path, change, append):
     assert found.resumes[0].exact == (change is nothing)
     assert found.verdict == ("agree" if change is nothing else "departs")
     assert not found.departures and found.steps == STEPS
+
+
+@pytest.mark.parametrize("what", ["state", "state and parameters"])
+def test_a_checkpoint_of_one_step_before_is_named(path, model, what):
+    made, saved = adamw(model), {}
+
+    def save(step):
+        if step == 10:
+            saved.update(
+                model=copy.deepcopy(model.state_dict()), made=copy.deepcopy(made.state_dict())
+            )
+
+    train(path, model, made, last=12, between=save)
+    if what != "state":
+        model.load_state_dict(saved["model"])
+    made = adamw(model)
+    made.load_state_dict(saved["made"])
+    found = replay([trained(path, model, made, first=12, append=True)])
+    state = (
+        "the state is another: m and v are from before step 11, it has counted 11 steps in place"
+    )
+    *others, last = found.resumes[0].sentences
+    assert state in last and len(others) == (what != "state")
+    assert all("the parameters are those before step 11: all" in sentence for sentence in others)
+
+
+def test_a_shared_number_that_was_lost_is_named(path, model):
+    made = samestep.torch.Prodigy(model.parameters())
+    train(path, model, made, last=12)
+    for group in made.param_groups:
+        group["d"] = torch.full_like(group["d"], 1e-6)
+    found = replay([trained(path, model, made, first=12, append=True)])
+    assert "the state is another: d is 1e-06 in place of" in " ".join(found.sentences)
+
+
+def scheduled(model, made, path, first, last, rates, **how):
+    """A part of a run with these learning rates, by step."""
+
+    def rate(step):
+        for group in made.param_groups:
+            group["lr"] = rates(step + 1)
+
+    for group in made.param_groups:
+        group["lr"] = rates(first)
+    return train(path, model, made, first=first, last=last, between=rate, **how)
+
+
+RATES = {
+    "cosine": lambda step: 5e-3 * (1 + math.cos(math.pi * step / STEPS)),
+    "warmup": lambda step: 1e-3 * (step + 1),
+    "to zero": lambda step: 1e-3 * max(13 - step, 0),
+    "every epoch": lambda step: 1e-2 * 0.5 ** (step // 4),
+    "constant": lambda step: 1e-2,
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_schedule_goes_on_over_a_resume_or_is_named(path, model, name):
+    rates, verdicts = RATES[name], {}
+    for begun in (12, 0):
+        made, one = adamw(model), path.with_name(f"{begun}.safetensors")
+        scheduled(model, made, one, 0, 12, rates)
+        shifted = lambda step, by=12 - begun: rates(step - by)  # noqa: E731
+        scheduled(model, made, one, 12, STEPS, shifted, append=True)
+        found = replay([read(one)])
+        verdicts[begun] = found.verdict
+        if begun == 0 and name != "constant":
+            was, is_ = rates(11), rates(0)
+            assert found.resumes[0].sentences == [
+                f"the schedule of lr began again: lr was {was:.6g} at step 11, and is {is_:.6g} at "
+                "step 12 as at step 0"
+            ]
+            assert found.resumes[0].carried and not found.resumes[0].exact
+    assert verdicts == {12: "agree", 0: "agree" if name == "constant" else "other numbers"}
+
+
+def test_other_numbers_after_a_resume_are_named(path, model):
+    made = adamw(model)
+    train(path, model, made, last=8)
+    made.param_groups[0].update(weight_decay=0.0, betas=(0.8, 0.999), maximize=True)
+    found = replay([trained(path, model, made, first=8, append=True)])
+    assert found.verdict == "other numbers" and not found.departures
+    for words in (
+        "weight_decay was 0.1 at step 7, and is 0 from",
+        "betas was (0.9, 0.999) at step 7, and is (0.8, 0.999)",
+        "maximi",
+    ):
+        assert any(words in sentence for sentence in found.resumes[0].sentences), words
+    made.param_groups[0].update(weight_decay=0.1, betas=(0.9, 0.999), lr=0.02)
+    found = replay([trained(path, model, made, first=4, last=6, append=True, first_step=4)])
+    assert "lr was 0.01 at step 4 before the resume, and is 0.02" in found.resumes[1].sentences
+
+
+def test_the_first_array_that_is_not_finite_is_named(path, model):
+    def nan(grad):
+        return grad * math.nan if len(seen) == 5 else grad
+
+    model[2].weight.register_hook(nan)
+    seen = []
+    found = replay([trained(path, model, adamw(model), between=seen.append)])
+    assert found.verdict == "not finite" and found.not_finite == (5, "the gradient of", "2.weight")
+    assert found.sentences == [
+        "the gradient of 2.weight at step 5 is the first that has NaN or infinity"
+    ]
+
+
+def test_a_gradient_that_is_not_finite_and_skipped_is_named_in_a_run_that_agrees(path, model):
+    model[2].weight.register_hook(lambda grad: grad * math.inf if len(seen) == 5 else grad)
+    seen = []
+    rule = samestep.SkipNonFinite(samestep.AdamW(lr=1e-2))
+    made = samestep.torch.bind(rule, model.parameters())
+    found = replay([trained(path, model, made, between=seen.append)])
+    assert found.verdict == "agree" and found.not_finite[0] == 5
 
 
 @pytest.mark.parametrize("lost", [False, True])
