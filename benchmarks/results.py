@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from samestep.checkpoints.replacing import replaced
 from samestep.parity.environment import processor, system, versions
 
 from .models import IMPORT, MODELS
@@ -153,9 +154,8 @@ class Results:
         head = asdict(self)
         rows = head.pop("rows")
         text = "".join(json.dumps(line) + "\n" for line in (head, *rows))
-        part = path.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with replaced(Path(os.path.realpath(path))) as (file, _):
+            file.write(text.encode())
 
     @classmethod
     def read(cls, path: Path) -> Results:

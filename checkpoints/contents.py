@@ -18,6 +18,8 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "arrays", "check_seal", "metadata", "pars
 FORMAT, FORMAT_VERSION = "samestep", "1"
 
 KINDS = ("slots", "params", "shared")
+DEEPEST = 50
+"""Rules around a rule."""
 MOST_STEPS = 2**31 - 1
 """JAX counts them in 32 bits."""
 
@@ -181,7 +183,7 @@ def _whole(where: str, value: Any, most: int = 2**63 - 1) -> int:
 
 
 def _check_description(where: str, description: Any) -> None:
-    while True:
+    for _ in range(DEEPEST):
         _checked(where, description, dict)
         _checked(f"{where}: name", description.get("name"), str)
         values = _checked(f"{where}: values", description.get("values"), dict)
@@ -192,16 +194,19 @@ def _check_description(where: str, description: Any) -> None:
         if "rule" not in description:
             return
         description, where = description["rule"], f"{where}: rule"
+    raise CheckpointError(f"the header has a rule inside more than {DEEPEST} others")
 
 
 def _is_value(value: Any) -> bool:
     """Whether a description may contain the value: see ``description._plain``."""
     if isinstance(value, list):
-        return all(map(_is_value, value))
+        return not any(isinstance(part, list) for part in value) and all(map(_is_value, value))
     if not isinstance(value, dict):
         return True
     if "schedule" in value:
-        return value.keys() == {"schedule", "value"} and _is_value(value["value"])
+        inside = value.get("value")
+        nested = isinstance(inside, dict) and "schedule" in inside
+        return value.keys() == {"schedule", "value"} and not nested and _is_value(inside)
     if "number" in value:
         return value in [{"number": number} for number in ("inf", "-inf", "nan")]
     return all(isinstance(text, str) for text in value.values())

@@ -15,8 +15,8 @@ save are a set. A set has a random name, which is in the names and in the metada
 from __future__ import annotations
 
 import json
-import mmap
 import os
+import stat
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -30,9 +30,9 @@ from samestep.version import __version__
 from . import header, index
 from .contents import FORMAT, FORMAT_VERSION, arrays, check_seal, metadata, parsed, seal
 from .index import file_names, opened, remove_left
-from .replacing import flush, flush_folder, replaced
+from .replacing import flush, flush_folder, replaceable, replaced
 from .state import Checkpoint, CheckpointError
-from .stored import Progress, Stored, checksum, pieces
+from .stored import Progress, Source, Stored, checksum, pieces
 from .tensor import DTYPES, Tensor
 
 __all__ = ["FORMAT_VERSION", "Progress", "read", "write"]
@@ -62,9 +62,11 @@ def write(
         progress: called with the number of bytes written and the number of all bytes.
 
     Raises:
-        OSError: the file cannot be written. An existing file is unchanged.
+        OSError: the file cannot be written, or the path is a folder, a pipe or a device. What is
+            there is unchanged.
     """
     target = Path(os.path.realpath(path))
+    replaceable(target)
     shards = _shards(arrays(checkpoint), max_shard_bytes)
     said = metadata(checkpoint) | _written_by()
     done = _Count(checkpoint.nbytes, progress)
@@ -113,6 +115,7 @@ def _write_shards(
     try:
         for name, shard in zip(names, shards, strict=True):
             with target.with_name(name).open("xb") as part:
+                target.with_name(name).chmod(stat.S_IMODE(os.fstat(file.fileno()).st_mode))
                 _write_one(part, shard, {**_written_by(), "set": this}, done)
         flush_folder(target.parent)
         places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
@@ -192,8 +195,8 @@ def read(
 ) -> Checkpoint:
     """The checkpoint in a file.
 
-    Its arrays are memory maps of the file, which the system reads when they are used. Every byte is
-    compared with its checksum once.
+    Its arrays are read from the file when they are used, and are kept in memory only while somebody
+    uses them. What is read is compared with its checksum.
 
     Args:
         path: path of a file, or of an index.
@@ -277,7 +280,7 @@ def _read_one(file: BinaryIO) -> tuple[dict[str, str], Found]:
     sums = header.json_of("crc32 in the header", texts.get("crc32", ""))
     if not isinstance(sums, dict) or sums.keys() != places.keys():
         raise CheckpointError("the checksums are not those of the arrays")
-    source = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    source = Source(file)
     return texts, {
         key: Stored(key, own.dtype, own.shape, source, 8 + length + own.start, sums[key])
         for key, own in places.items()

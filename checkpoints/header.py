@@ -34,6 +34,11 @@ CODES = {
 DIMENSIONS = 64
 """The most dimensions that an array of NumPy can have."""
 METADATA = "__metadata__"
+DENSEST = {"{": 24, "[": 10, '"': 3}
+"""Characters of a text of JSON for each of these signs, at least: an empty list of two characters
+takes 56 bytes of memory."""
+FEW = 1000
+"""Signs that may be there in addition."""
 
 
 class Place(NamedTuple):
@@ -129,12 +134,27 @@ def json_of(what: str, text: str) -> Any:
     """The object of a JSON text, in which each name occurs once.
 
     Raises:
-        CheckpointError: the text is not JSON.
+        CheckpointError: the text is not JSON, or would take far more memory than its length.
     """
+    for sign, least in DENSEST.items():
+        if text.count(sign) > FEW + len(text) // least:
+            raise CheckpointError(f"{what} has more {sign} than one of its length may have")
     try:
-        return json.loads(text, object_pairs_hook=_named_once, parse_constant=_refuse_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_named_once,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{what} is no JSON: {error}") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large for a number")
+    return number
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

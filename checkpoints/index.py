@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,7 +90,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         CheckpointError: the path is not a file, or the file cannot be read.
     """
     try:
-        if not path.is_file() and path.exists():
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe is not opened, which would wait
             raise CheckpointError("this is no file")
         file = path.open("rb")
     except FileNotFoundError:

@@ -6,28 +6,46 @@ is removed by the next process that writes the same target.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["alike", "flush", "flush_folder", "partials", "remove_partials", "replaced"]
+__all__ = [
+    "alike",
+    "flush",
+    "flush_folder",
+    "partials",
+    "remove_partials",
+    "replaceable",
+    "replaced",
+]
 
 
 @contextmanager
 def replaced(target: Path) -> Iterator[tuple[BinaryIO, str]]:
     """A new file that replaces the target at the end, or is removed after an error; and its name.
 
-    The name is a random one of eight digits. It is part of the name of the file until the end.
+    The name is a random one of eight digits. It is part of the name of the file until the end. The
+    new file has the mode of the old one.
+
+    Raises:
+        OSError: the target is no regular file, or the new file cannot be written.
     """
+    mode = replaceable(target)
     remove_partials(target)
     file, partial, this = _begun(target)
     try:
         with file:
+            if mode is not None:
+                partial.chmod(mode)
             yield file, this
+            replaceable(target)
             if not _lock(file, wait=False):  # Windows renames no open file
                 file.close()
             partial.replace(target)
@@ -35,6 +53,24 @@ def replaced(target: Path) -> Iterator[tuple[BinaryIO, str]]:
         partial.unlink(missing_ok=True)
         raise
     flush_folder(target.parent)
+
+
+def replaceable(target: Path) -> int | None:
+    """The mode of a file that is to be replaced; ``None`` if there is none.
+
+    Raises:
+        OSError: it is a folder, a pipe, a device or a socket, which would be lost.
+    """
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "this is a folder; it must be a file", str(target))
+    if not stat.S_ISREG(mode):
+        words = "this is a pipe, a device or a socket, which is not replaced by a file"
+        raise FileExistsError(errno.EEXIST, words, str(target))
+    return stat.S_IMODE(mode)
 
 
 def _begun(target: Path) -> tuple[BinaryIO, Path, str]:

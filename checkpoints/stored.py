@@ -1,21 +1,26 @@
-"""An array in a file, which is checked piece by piece, so that memory stays bounded."""
+"""An array in a file, which is checked piece by piece, so that memory stays bounded.
+
+A file is read, not mapped: a map of a file that is cut short meanwhile ends the process.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-import mmap
+import os
+import threading
+import weakref
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy
 
 from .state import CheckpointError
 from .tensor import DTYPES, Tensor
 
-__all__ = ["PIECE", "Progress", "Stored", "checksum", "pieces"]
+__all__ = ["PIECE", "Progress", "Source", "Stored", "checksum", "pieces"]
 
 PIECE = 1 << 22
 """Bytes that are read together and have a checksum of their own."""
@@ -39,41 +44,100 @@ def pieces(flat: numpy.ndarray) -> list[numpy.ndarray]:
     return [flat[at : at + size] for at in range(0, flat.size, size)]
 
 
+class Source:
+    """A file that stays open while an array in it is needed, and is read at any place."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = os.dup(file.fileno())
+        self._lock = threading.Lock()
+        weakref.finalize(self, os.close, self._file)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Bytes of the file; fewer where it ends."""
+        made = bytearray(size)
+        return bytes(made[: self._into(start, memoryview(made))])
+
+    def read_into(self, start: int, array: numpy.ndarray) -> None:
+        """Fill an array with bytes of the file.
+
+        Raises:
+            CheckpointError: the file ends before, or cannot be read.
+        """
+        view = memoryview(array.reshape(-1).view(numpy.uint8))
+        if self._into(start, view) < len(view):
+            raise CheckpointError("the file has been cut short while it was read")
+
+    def _into(self, start: int, view: memoryview) -> int:
+        done = 0
+        try:
+            while done < len(view) and (more := self._at(start + done, view[done:])):
+                done += more
+        except OSError as error:
+            raise CheckpointError(f"it cannot be read: {error.strerror}") from None
+        return done
+
+    def _at(self, start: int, view: memoryview) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file, [view], start)
+        with self._lock, open(self._file, "rb", buffering=0, closefd=False) as file:
+            file.seek(start)
+            return file.readinto(view) or 0
+
+    def expect(self, start: int, size: int) -> None:
+        """Tell the system what will be read next, where it listens."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file, start, size, os.POSIX_FADV_WILLNEED)
+
+
 class Stored(Tensor):
-    """An array in a file: a map of it, compared with its checksum before anything uses it."""
+    """An array in a file, compared with its checksum whenever it is read.
+
+    Args:
+        key: its name.
+        dtype, shape: its form.
+        source: the file.
+        start: the place of its first byte.
+        expected: its checksum; ``None`` if the file has none.
+    """
 
     def __init__(
         self,
         key: str,
         dtype: str,
         shape: tuple[int, ...],
-        source: mmap.mmap,
+        source: Source,
         start: int,
         expected: Any,
     ) -> None:
-        count = math.prod(shape)
-        flat: Any = numpy.empty(0, DTYPES[dtype])
-        if count:
-            flat = numpy.frombuffer(source, DTYPES[dtype], count, start)
-        try:
-            super().__init__(flat.reshape(shape), dtype)
-        except ValueError as error:
-            raise CheckpointError(f"{key!r}: {error}") from None
-        self._key, self._flat, self._source, self._start = key, flat, source, start
-        self._expected, self._verified, self._shared = expected, False, False
+        self.dtype, self._shape = dtype, shape
+        self._key, self._source, self._start, self._expected = key, source, start, expected
+        self._given: Callable[[], numpy.ndarray | None] = lambda: None
+        self._verified = False
         self.allow_nan = True
         self.progress: Callable[[int], None] = lambda _: None
+        if not math.prod(shape):
+            self._empty()
+
+    def _empty(self) -> numpy.ndarray:
+        """Memory for the array."""
+        try:
+            return numpy.empty(self._shape, DTYPES[self.dtype])
+        except ValueError as error:
+            raise CheckpointError(f"{self._key!r}: {error}") from None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self._shape
 
     @property
     def bits(self) -> numpy.ndarray:
-        """The memory map; the system reads the parts that are used."""
-        self.verify()
-        self._shared = True
-        return self._bits
-
-    def mapped(self) -> numpy.ndarray:
-        """The map, whatever there is in the file."""
-        return self._bits
+        """The array, read from the file unless somebody has it."""
+        made = self._given()
+        if made is None:
+            made = self.copy()
+            self._given = weakref.ref(made)
+        return made
 
     def verify(self) -> None:
         """Raise if the array has changed since it was written."""
@@ -82,48 +146,50 @@ class Stored(Tensor):
 
     def copy(self) -> numpy.ndarray:
         """The array's bits in memory of their own, read and compared in one go."""
-        if self._shared:  # somebody may have written to the map
-            return super().copy()
-        made = numpy.empty(self.shape, self._flat.dtype)
+        given = self._given()
+        if given is not None:  # somebody may have written to it
+            return numpy.array(given, order="C")
+        made = self._empty()
         self._read(made.reshape(-1))
         return made
 
     def _read(self, into: numpy.ndarray | None) -> None:
-        """Look at every piece once, and put it ``into`` this; leave nothing of it in memory."""
-        here = pieces(self._flat)
-        out = here if into is None else pieces(into)
-        found = []
-        for crc, nans, size in _each(self._piece, here, out):
-            found.append((crc, nans))
+        """Look at every piece once, and put it ``into`` this, or leave nothing of it in memory."""
+        kind = numpy.dtype(DTYPES[self.dtype])
+        size, step = math.prod(self._shape), PIECE // kind.itemsize
+        spans = [(at, min(at + step, size)) for at in range(0, size, step)]
+
+        def piece(span: tuple[int, int]) -> tuple[int, int, int]:
+            begin, end = span
+            out = numpy.empty(end - begin, kind) if into is None else into[begin:end]
+            start = self._start + begin * kind.itemsize
+            self._source.expect(start + AHEAD, out.nbytes)
+            self._source.read_into(start, out)
+            nans = 0 if self.allow_nan else _nans(out, self.dtype)
+            return zlib.crc32(out.data), nans, out.nbytes
+
+        crcs, count = [], 0
+        for crc, nans, nbytes in _each(piece, spans):
+            crcs.append(crc)
+            count += nans
             if not self._verified:
-                self.progress(size)
-        key, count = self._key, sum(nans for _, nans in found)
-        crcs = (crc for crc, _ in found)
-        if checksum(key, self.dtype, self.shape, crcs) != self._expected:
+                self.progress(nbytes)
+        key, expected = self._key, self._expected
+        if expected not in (None, checksum(key, self.dtype, self._shape, crcs)):
             raise CheckpointError(f"{key!r}: the bytes have been changed since they were written")
         if count and not self.allow_nan:
             raise CheckpointError(
-                f"{key!r}: {count} of {self._flat.size} elements are NaN; allow_nan=True takes them"
+                f"{key!r}: {count} of {size} elements are NaN; allow_nan=True takes them"
             )
         self._verified = True
 
-    def _piece(self, here: numpy.ndarray, out: numpy.ndarray) -> tuple[int, int, int]:
-        at = self._start + here.ctypes.data - self._flat.ctypes.data
-        _advise(self._source, "MADV_WILLNEED", at + AHEAD, at + AHEAD + here.nbytes)
-        if out is not here:
-            out[...] = here
-        crc, nans = zlib.crc32(out.data), 0 if self.allow_nan else _nans(out, self.dtype)
-        if not self._shared:
-            _advise(self._source, "MADV_DONTNEED", at, at + here.nbytes)
-        return crc, nans, here.nbytes
 
-
-def _each(function: Callable[..., Any], *lists: list[Any]) -> Iterable[Any]:
-    if len(lists[0]) < THREADS:
-        yield from map(function, *lists)
+def _each(function: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
+    if len(items) < THREADS:
+        yield from map(function, items)
         return
     with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(function, *lists)
+        yield from pool.map(function, items)
 
 
 def _nans(flat: numpy.ndarray, dtype: str) -> int:
@@ -132,11 +198,3 @@ def _nans(flat: numpy.ndarray, dtype: str) -> int:
     if dtype.startswith("int"):
         return 0
     return int(numpy.count_nonzero(numpy.isnan(flat)))
-
-
-def _advise(source: mmap.mmap, what: str, start: int, end: int) -> None:
-    """Tell the system of the whole pages between two places, where it listens."""
-    advice = getattr(mmap, what, None)
-    first, last = -(-start // mmap.PAGESIZE), min(end, len(source)) // mmap.PAGESIZE
-    if advice is not None and first < last:
-        source.madvise(advice, first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE)

@@ -78,10 +78,6 @@ class Tensor:
         """The array's bits in memory of their own, one after another."""
         return numpy.array(self.bits, order="C")
 
-    def mapped(self) -> numpy.ndarray:
-        """The array, even one of a file that nobody has verified."""
-        return self.bits
-
     def verify(self) -> None:
         """Raise if the array is damaged in its file."""
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from samestep.checkpoints.replacing import replaced
+
 from .curves import COLOURS, key, picture
 from .report import Link, Report, Verdict, Words
 
@@ -38,10 +40,10 @@ def broken(name: str) -> Markup:
 
 
 def write_whole(text: str, out: Path) -> None:
-    """Write a file; an existing file is replaced only by a complete one."""
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Write a file; an existing file is replaced only by a complete one.
+
+    Raises:
+        OSError: it cannot be written, or is no regular file.
+    """
+    with replaced(Path(os.path.realpath(out))) as (file, _):
+        file.write(text.encode())

@@ -191,7 +191,11 @@ class Hyper(Field):
         whole = isinstance(self.default, int)
         if isinstance(number, bool) or not isinstance(number, numbers.Real):
             return _REFUSED
-        if not self.contains(float(number)) or (whole and number % 1 != 0):
+        try:
+            inside = self.contains(float(number))
+        except OverflowError:  # a whole number beyond all floats
+            inside = False
+        if not inside or (whole and number % 1 != 0):
             return _REFUSED
         if is_array(value) and not isinstance(value, (numpy.ndarray, numpy.generic)):
             return value

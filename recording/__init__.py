@@ -3,7 +3,7 @@
     with samestep.torch.recorder("run.safetensors", optimizer, model=model):
         train()
 
-    read("run.safetensors").sessions[0].steps  # arrays are memory maps of the file
+    read("run.safetensors").sessions[0].steps  # arrays are read when they are used
 
 ``samestep.replay`` recomputes a recording.
 """

@@ -1,4 +1,4 @@
-"""Reading a recording: sessions of steps, whose arrays are memory maps of the file.
+"""Reading a recording: sessions of steps, whose arrays are read when they are used.
 
 Kinds of arrays: ``grad``, a gradient; ``param``, a parameter before a step; ``after``, a parameter
 after a step; ``state``, an array of the optimizer's state before a step, in the form of a
@@ -85,12 +85,16 @@ def read(path: str | os.PathLike[str]) -> Recording:
         RecordingError: the file is not a recording, or is damaged.
     """
     target = Path(path)
-    if not target.exists() and part_of(target).exists():
-        raise RecordingError(
-            f"{target}: it is not there; {part_of(target).name} is, which a recording that goes "
-            "on, or was killed, has left, and which can be read"
-        )
-    found = [*images(target)]
+    try:
+        found = [*images(target)]
+    except FileNotFoundError:
+        if not part_of(target).exists() or target.exists():  # which it has become meanwhile
+            found = [*images(target)]
+        else:
+            raise RecordingError(
+                f"{target}: it is not there; {part_of(target).name} is, which a recording that "
+                "goes on, or was killed, has left, and which can be read"
+            ) from None
     try:
         return Recording(os.fspath(path), [*_sessions(found)])
     except (KeyError, TypeError, IndexError, AttributeError) as error:

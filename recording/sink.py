@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from samestep.checkpoints.replacing import replaceable
 from samestep.checkpoints.tensor import Tensor
 
 from .spool import Image, Part, RecordingError, assemble, images, part_of
@@ -24,8 +25,10 @@ class Sink:
     def __init__(self, path: Path) -> None:
         if not path.parent.is_dir():
             raise RecordingError(f"{path}: there is no folder {path.parent}")
-        if path.is_dir():
-            raise RecordingError(f"{path}: this is a folder; it must be a file")
+        try:
+            replaceable(path)
+        except OSError as error:
+            raise RecordingError(f"{path}: {error.strerror}") from None
         self.path = path
         self.steps = 0
         """How many steps are written."""

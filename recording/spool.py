@@ -13,7 +13,6 @@ A key is ``<kind>/<session>/<step>/<path>``; see ``reading`` for the kinds. The 
 from __future__ import annotations
 
 import json
-import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,9 +23,10 @@ import numpy
 
 from samestep.checkpoints import header
 from samestep.checkpoints.contents import seal
+from samestep.checkpoints.index import opened
 from samestep.checkpoints.replacing import replaced
 from samestep.checkpoints.state import CheckpointError
-from samestep.checkpoints.stored import Stored, checksum, pieces
+from samestep.checkpoints.stored import Source, Stored, checksum, pieces
 from samestep.checkpoints.tensor import DTYPES, Tensor
 from samestep.version import __version__
 
@@ -171,7 +171,7 @@ def _header(tensors: Mapping[str, Tensor], records: Records, sums: Mapping[str, 
 
 
 class Image(NamedTuple):
-    """The records of an image, and its arrays, which are memory maps of the file."""
+    """The records of an image, and its arrays, which are read from the file when they are used."""
 
     name: str
     records: Records
@@ -188,17 +188,13 @@ def images(path: Path) -> Iterator[Image]:
         FileNotFoundError: the file does not exist.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise RecordingError(f"{path}: this is no file")
-        with path.open("rb") as file:
+        with opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if not size:
-                raise RecordingError(f"{path}: the file is empty")
-            source = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RecordingError(f"{path}: it cannot be read: {error.strerror}") from None
+                raise CheckpointError("the file is empty")
+            source = Source(file)
+    except CheckpointError as error:
+        raise RecordingError(f"{path}: {error}") from None
     grows = path.name.endswith(".part")
     at, name = 0, ""
     while at < size:
@@ -213,15 +209,15 @@ def images(path: Path) -> Iterator[Image]:
         at = end
 
 
-def _image(source: mmap.mmap, at: int, size: int, grows: bool) -> tuple[Image, int]:
-    length = int.from_bytes(source[at : at + 8], "little")
+def _image(source: Source, at: int, size: int, grows: bool) -> tuple[Image, int]:
+    length = int.from_bytes(source.read(at, 8), "little")
     if length > min(header.LARGEST, size - at - 8):
         raise CheckpointError(
             f"this is no safetensors file, or one that was cut short: of {size - at:,} bytes it "
             f"would have a header of {length:,}"
         )
     begin = at + 8 + length
-    texts, items = header.parsed(source[at + 8 : begin])
+    texts, items = header.parsed(source.read(at + 8, length))
     _refuse_others(texts)
     inside = max((_end(item) for item in items.values()), default=0)
     places = header.places(items, min(inside, size - begin) if grows else size - begin)

@@ -222,12 +222,12 @@ def _held_as(held: Any, number: Any) -> Any:
 
 
 def _tensors_of(slots: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: map_parts(_mapped, value) for name, value in (slots or {}).items()}
+    return {name: map_parts(_form, value) for name, value in (slots or {}).items()}
 
 
-def _mapped(tensor: Tensor) -> Any:
-    """The tensor without a copy, perhaps a map of a file; ``_copied`` asks it for a copy."""
-    made: Any = torch.from_numpy(tensor.mapped()).view(getattr(torch, tensor.dtype))
+def _form(tensor: Tensor) -> Any:
+    """The tensor's form without its values, which are perhaps in a file; ``copied`` reads them."""
+    made: Any = torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype), device="meta")
     made.copied = lambda: copied(tensor)
     return made
 

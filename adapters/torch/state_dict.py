@@ -257,7 +257,9 @@ def _check_state(rule: Rule, name: str, param: torch.Tensor, own: dict[str, Any]
     try:
         slots = slots_of(rule, name, param, own)
         for slot, value in slots.items():
-            if not param.is_meta and any(part.is_meta for part in parts(value)):
+            if not param.is_meta and any(
+                p.is_meta and not hasattr(p, "copied") for p in parts(value)
+            ):
                 raise ValueError(
                     f"{rule.name}: the state of {name!r} has a slot {slot} on meta, without values"
                 )
@@ -282,7 +284,9 @@ def _copied(value: Any, device: torch.device | str) -> Any:
     def one(part: Any) -> Any:
         if not isinstance(part, torch.Tensor):
             return deepcopy(part)
-        made: torch.Tensor = getattr(part, "copied", part.clone)()  # a map of a file copies itself
+        made: torch.Tensor = getattr(
+            part, "copied", part.clone
+        )()  # an array in a file reads itself
         return made.to(device)
 
     return tree_map(one, value)

@@ -12,7 +12,7 @@ from typing import Any
 
 from samestep.checkpoints import CheckpointError
 from samestep.checkpoints import header as headers
-from samestep.checkpoints.index import START
+from samestep.checkpoints.index import START, opened
 
 __all__ = ["MLX_ENTRIES", "OPTAX", "Kind", "kind_of"]
 
@@ -66,9 +66,9 @@ def kind_of(path: Path) -> Kind:
     if path.is_dir():
         named = (words for name, words in FOLDERS.items() if (path / name).exists())
         return Kind("folder", next(named, "a folder"))
-    with path.open("rb") as file:
-        begin = file.read(len(START))
     try:
+        with opened(path) as file:
+            begin = file.read(len(START))
         found = _kind(path, begin)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None

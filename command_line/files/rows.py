@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy
 
 from samestep.checkpoints import Checkpoint, CheckpointError
 from samestep.checkpoints import header as headers
-from samestep.checkpoints.stored import pieces
+from samestep.checkpoints.stored import Source, Stored, pieces
 from samestep.checkpoints.tensor import DTYPES, Tensor
 
 from .kinds import Kind
@@ -145,25 +146,26 @@ def measured(tensor: Tensor) -> Measured:
 
 
 def of_safetensors(path: Path, kind: Kind) -> list[tuple[Row, Tensor | None]]:
-    """The arrays of any safetensors file, mapped into memory; ``None`` for unknown dtypes.
+    """The arrays of any safetensors file, read when they are used; ``None`` for unknown dtypes.
 
     Raises:
         CheckpointError: an array is not where the header has it.
     """
     with path.open("rb") as file:
         begin = 8 + int.from_bytes(file.read(8), "little")
-    whole = numpy.memmap(path, numpy.uint8, "r")
+        source, whole = Source(file), os.fstat(file.fileno()).st_size - begin
     found: list[tuple[Row, Tensor | None]] = []
     for key, item in kind.arrays.items():
         try:
             shape, (start, end), code = tuple(item["shape"]), item["data_offsets"], item["dtype"]
-            bits = whole[begin + start : begin + end]
-            if bits.size != end - start:
+            if not 0 <= start <= end <= whole:
                 raise ValueError("the file ends before its last byte")
             tensor = None
             if code in headers.CODES:
                 name = headers.CODES[code]
-                tensor = Tensor(bits.view(DTYPES[name]).reshape(shape), name)
+                if end - start != math.prod(shape) * numpy.dtype(DTYPES[name]).itemsize:
+                    raise ValueError(f"{shape} of {code} has another number of bytes")
+                tensor = Stored(key, name, shape, source, begin + start, None)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: {key!r} is damaged: {error}") from None
         dtype = headers.CODES.get(code, str(code))

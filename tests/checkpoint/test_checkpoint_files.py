@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,8 @@ from samestep.benchmarks.saving import extra_memory
 from samestep.checkpoints import CheckpointError, Tensor, read, write
 from samestep.checkpoints.contents import arrays
 from samestep.checkpoints.stored import PIECE
+from samestep.command_line.page import write_whole
+from samestep.recording import Recorder, RecordingError
 from tests.checkpoint.file_bytes import RULE, M, contents, header_of, trained
 
 
@@ -252,7 +255,86 @@ def test_arrays_without_elements_and_arrays_of_many_pieces_come_back(tmp_path):
             read(tmp_path / "other")
 
 
-def test_a_map_that_was_handed_out_can_be_written_to_and_copied(path):
+CUT = """
+import os, sys, numpy, samestep
+from samestep.checkpoints import CheckpointError, read
+from samestep.recording import Recorder, read as read_recording
+params, rule = {"w": numpy.ones(2_000_000)}, samestep.SGD(lr=1.0, momentum=0.9)
+samestep.save("state", rule, params, rule.init(params))
+with Recorder("run") as recording:
+    recording.note(0, params, params, {"w": params["w"] - 1}, rule)
+whole, lazy = read("state"), read("state", lazily=True)
+step = read_recording("run").steps[0]
+for name in ("state", "run"):
+    os.truncate(name, 100_000)
+for use in (
+    lambda: whole.parameters["w"].slots["m"].bits,
+    lambda: lazy.parameters["w"].value.copy(),
+    lambda: lazy.parameters["w"].value.verify(),
+    lambda: samestep.restore(rule, lazy, params),
+    lambda: step.grads["w"].values(),
+):
+    try:
+        print("read", use())
+    except CheckpointError as error:
+        print(error)
+"""
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_is_refused(tmp_path):
+    """The system ends a process that reads a map beyond the end of its file."""
+    command = [sys.executable, "-c", CUT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines() == ["the file has been cut short while it was read"] * 5
+
+
+@pytest.mark.parametrize("shard", [None, 24])
+def test_a_pipe_and_a_link_to_one_are_not_replaced(tmp_path, shard):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(FileExistsError, match="a pipe, a device or a socket"):
+            samestep.save(path, RULE, *trained(), max_shard_bytes=shard)
+        with pytest.raises(RecordingError, match="a pipe, a device or a socket"):
+            Recorder(path)
+        with pytest.raises(OSError, match="a pipe, a device or a socket"):
+            write_whole("page", path)
+    with pytest.raises(IsADirectoryError, match="this is a folder"):
+        samestep.save(tmp_path, RULE, *trained())
+    assert pipe.is_fifo() and {file.name for file in tmp_path.iterdir()} == {"pipe", "link"}
+
+
+@pytest.mark.parametrize("shard", [None, 24])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+def test_a_file_keeps_its_mode(tmp_path, mode, shard):
+    path = tmp_path / "state"
+    path.touch()
+    path.chmod(mode)
+    samestep.save(path, RULE, *trained(), max_shard_bytes=shard)
+    if shard is None:
+        write_whole("page", path)
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {mode}
+
+
+def test_a_file_that_appears_meanwhile_is_there_or_is_not(tmp_path):
+    def keep_saving():
+        for place in range(40):
+            samestep.save(tmp_path / str(place), RULE, *trained())
+
+    with ThreadPoolExecutor(1) as pool:
+        saving = pool.submit(keep_saving)
+        for place in range(40):
+            while True:
+                try:
+                    read(tmp_path / str(place))
+                    break
+                except FileNotFoundError:
+                    assert not saving.done() or (tmp_path / str(place)).exists()
+        saving.result()
+
+
+def test_an_array_that_was_handed_out_can_be_written_to_and_copied(path):
     tensor = arrays(read(path, lazily=True))[M]
     first = tensor.copy()
     bits = tensor.bits

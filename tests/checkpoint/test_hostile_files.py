@@ -134,6 +134,13 @@ def of_another_model(data: bytes) -> bytes:
     return packed(header, body)
 
 
+def nested_rules(data: bytes) -> bytes:
+    [rule] = meant(data, "rules")
+    for _ in range(900):
+        rule = {"name": "Lookahead", "version": 1, "values": {}, "rule": rule}
+    return said(data, rules=[rule])
+
+
 def number_for_an_array(data: bytes) -> bytes:
     header, body = header_of(data)
     return packed({**header, M: 1}, body)
@@ -153,8 +160,9 @@ BAD: dict[str, tuple[Change, str]] = {
         lambda data: data[:-1] + bytes([data[-1] ^ 1]),
         "'slots/v/bias'.*changed|'params/bias'.*changed",
     ),
-    "deep JSON": (lambda data: packed(b"[" * 100_000 + b"]" * 100_000), "no JSON"),
-    "deep JSON inside": (saying(rules="[" * 50_000), "rules.*no JSON"),
+    "deep JSON": (lambda data: packed(b"[" * 999 + b"]" * 999), "no JSON"),
+    "deep JSON inside": (saying(rules="[" * 999), "rules.*no JSON"),
+    "many empty lists": (lambda data: packed(b"[" * 100_000 + b"]" * 100_000), r"has more \["),
     "a list": (lambda data: packed([]), "header is list"),
     "no text": (lambda data: packed(b"\xff\xfe{}"), "no text"),
     "an enormous number": (lambda data: packed(b'{"a": ' + b"9" * 5000 + b"}"), "no JSON"),
@@ -216,6 +224,14 @@ BAD: dict[str, tuple[Change, str]] = {
     "a number without value": (rules_with(lr={"schedule": "x"}), "lr"),
     "a number that is no number": (rules_with(lr={"number": [1]}), "lr"),
     "a number out of range": (rules_with(betas=[0.9, 1.5]), "betas"),
+    "a number beyond all floats": (rules_with(lr=10**400), "lr"),
+    "a number that overflows": (saying(rules='[{"values": {"lr": 1e999}}]'), "1e999 is too large"),
+    "a number in many lists": (rules_with(lr=json.loads("[" * 100 + "]" * 100)), "lr"),
+    "a schedule in a schedule": (
+        rules_with(lr={"schedule": "x", "value": {"schedule": "x", "value": 1.0}}),
+        "lr",
+    ),
+    "rules in rules": (nested_rules, "a rule inside more than 50 others"),
     "an option of another kind": (rules_with(decay=7), "decay is"),
     "an option that nobody knows": (rules_with(speed=7), "no speed"),
 }
@@ -296,6 +312,9 @@ def rewritten(change: Change) -> Callable[[Path], object]:
         sparse(b'{"format": "samestep index"', BYTES),
         rewritten(lambda data: packed(b"[" * WIDE)),
         rewritten(lambda data: packed(b"[" + b"0," * WIDE + b"0]")),
+        rewritten(lambda data: packed(b"[" + b"[0]," * WIDE + b"0]")),
+        rewritten(lambda data: packed(b"[" + b'"ab",' * WIDE + b"0]")),
+        rewritten(saying(parameters="{" + '"ab":{},' * WIDE + '"c":0}')),
         rewritten(lambda data: packed({"a" * WIDE: 1, "__metadata__": {}})),
         rewritten(item(shape=["9" * WIDE])),
         rewritten(item(shape=[1 << 62] * 60)),
