@@ -177,7 +177,7 @@ class Hyper(Field):
         values = tuple(map(known, value if isinstance(value, (tuple, list)) else (value,)))
         fits = size == (len(value) if isinstance(value, (tuple, list)) else None)
         if fits and all(isinstance(v, float) or type(v) is int for v in values):
-            endless = any(map(math.isinf, values)) and self._finite
+            endless = math.inf in map(abs, values) and self._finite
             wanted = f"finite and {self.range}" if endless else self.range
             return wanted if not isinstance(self.default, int) else f"{self.kind} {wanted}"
         schedule = "a schedule (a callable of the step)"
