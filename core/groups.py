@@ -56,7 +56,7 @@ class _Nameless(Parameter):
     """A parameter without a name; it has a shape only."""
 
     @property
-    def path(self) -> str:  # type: ignore[override]
+    def path(self) -> str:
         """Always raises.
 
         Raises:

@@ -202,17 +202,17 @@ def _refuse_unfit_start(rule: Rule, param: Neutral) -> None:
 
 def _alike(some: list[Any], others: list[Any]) -> bool:
     """Whether arrays of two runs have the same numbers; only arrays of equal size are compared."""
-    for one, other in zip(some, others, strict=True):
-        vectors = [
-            numpy.concatenate([part.values.ravel() for value in values for part in parts(value)])
-            for values in (one, other)
-        ]
-        scale = numpy.max(numpy.abs(vectors[0]), initial=0.0, where=numpy.isfinite(vectors[0]))
-        if vectors[0].shape == vectors[1].shape and not numpy.allclose(
-            *vectors, rtol=CLOSE, atol=CLOSE * scale, equal_nan=True
-        ):
+    for one, other in zip(map(_vector, some), map(_vector, others), strict=True):
+        scale = numpy.max(numpy.abs(one), initial=0.0, where=numpy.isfinite(one))
+        near = {"rtol": CLOSE, "atol": CLOSE * scale}
+        if one.shape == other.shape and not numpy.allclose(one, other, equal_nan=True, **near):
             return False
     return True
+
+
+def _vector(values: list[Any]) -> Any:
+    """All numbers of several arrays."""
+    return numpy.concatenate([part.values.ravel() for value in values for part in parts(value)])
 
 
 # A rule whose methods are watched.
@@ -222,10 +222,10 @@ def _watched(rule: Rule) -> Any:
     """The rule, with methods that check what they return, a step size of 1, and plain numbers."""
     values = dict(rule._values)
     for name, field in rule._hypers.items():
-        unknown = isinstance(field, Hyper) and not _is_plain(values[name])
-        if unknown or isinstance(field, Storage):
+        number = isinstance(field, Hyper)
+        if isinstance(field, Storage) or (number and not _is_plain(values[name])):
             values[name] = field.default
-        if name == "lr" and field.contains(1.0):
+        if isinstance(field, Hyper) and name == "lr" and field.contains(1.0):
             values[name] = 1.0
     made: Any = object.__new__(_watched_class(type(rule)))
     vars(made).update({name: getattr(rule, name) for name in rule._carried})
@@ -303,7 +303,7 @@ def _unfit(name: str, found: Any, given: dict[str, Any]) -> str:
     results = [*found] if several else [found]
     if len(results) != len(types) or not all(map(isinstance, results, types)):
         return f"{_described(found)}; it must return {returns}"
-    like = given.get("direction", given.get("param"))
+    like: Any = given.get("direction", given.get("param"))
     first, last = results[0], results[-1]
     if isinstance(first, Neutral) and first.shape != like.shape:
         return f"an array of shape {first.shape} for {like!r}; the shapes must be equal"
