@@ -65,7 +65,7 @@ HERE = ("samestep.rule", "samestep.wrapper")
 """Where the methods are defined that a rule has not defined."""
 
 SUITE: set[type] = set()
-"""Classes that the conformance suite proves now; each property of them has a test of its own."""
+"""Somebody's classes that the conformance suite proves, with a test for each property."""
 
 _proved: WeakKeyDictionary[type, set[int]] = WeakKeyDictionary()
 """Of each class, the hashes of the options that have been tried."""

@@ -196,9 +196,9 @@ def _named_by_key(optimizer: RuleOptimizer, groups: list[Group]) -> list[Group]:
     """
     named = []
     for group in groups:
-        names, keys = group["param_names"], group["params"]
-        alike = not _by_place(group) and sorted(map(str, keys)) == sorted(names)
-        named.append({**group, "param_names": [*(keys if alike else names)]})
+        names = [*group["param_names"]]
+        alike = (form for form in _forms(group) if sorted(form) == sorted(names))
+        named.append({**group, "param_names": next(alike, names)})
     saved = [name for group in named for name in group["param_names"]]
     own = [name for group in optimizer.param_groups for name in group["param_names"]]
     short = iter(saved if sorted(saved) == sorted(own) else unwrapped(saved))
@@ -207,9 +207,13 @@ def _named_by_key(optimizer: RuleOptimizer, groups: list[Group]) -> list[Group]:
 
 def _has_other_keys(group: Group) -> bool:
     """Whether the keys are names that differ from ``param_names``."""
-    keys = [*map(str, group["params"])]
-    forms = (keys, *(unwrapped(keys, around) for around in (False, True)))
-    return not _by_place(group) and group["param_names"] not in forms
+    return not _by_place(group) and group["param_names"] not in _forms(group)
+
+
+def _forms(group: Group) -> list[list[str]]:
+    """The keys where they are names, as they are and without what wrappers add to them."""
+    keys = [] if _by_place(group) else [*map(str, group["params"])]
+    return [keys, *(unwrapped(keys, around) for around in (False, True))]
 
 
 def _by_place(group: Group) -> bool:

@@ -26,7 +26,6 @@ from typing import Any
 
 import pytest
 
-from samestep import proof
 from samestep.parity.backend import Backend, Missing, backends
 from samestep.rule import Rule
 
@@ -64,7 +63,6 @@ def _requested(name: str) -> list[Backend]:
 
 def parametrize(metafunc: pytest.Metafunc, rules: Sequence[type[Rule]]) -> None:
     """Run a test with every case of these rules."""
-    proof.SUITE.update(rules)
     taken = [name for name in ARGUMENTS if name in metafunc.fixturenames]
     if "backend" not in taken:
         taken = [name for name in taken if name != "dtype"]

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from samestep import proof
 from samestep.rule import Rule, registry
 
 __all__ = ["ABOUT_A_RULE", "conformance_of", "modules", "taken"]
@@ -55,6 +56,7 @@ def conformance_of(rule: type[Rule], *, thorough: bool = False) -> type:
                 'pip install "samestep[conformance]"',
                 name=needed,
             )
+    proof.SUITE.add(rule)
     body = {
         "__doc__": f"Every property of the conformance suite, of {rule.__name__}.",
         "pytestmark": _marks(NOISE),

@@ -10,6 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from samestep import proof
 from samestep.declaration import Hyper, Option, Storage
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
@@ -74,7 +75,9 @@ def load_rules() -> None:
         if spec is None or spec.loader is None or not path.exists():
             raise FileNotFoundError(f"SAMESTEP_RULES={path}: there is no such Python file")
         module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+        known = {*registry}
         spec.loader.exec_module(module)
+        proof.SUITE.update(registry[name] for name in registry.keys() - known)
 
 
 def typical(rule: type[Rule], **changes: Any) -> Rule:

@@ -8,6 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 import samestep
 import samestep.torch as adapter
@@ -91,6 +95,24 @@ def test_what_a_wrapper_adds_to_a_name_is_no_part_of_a_path(wrapper):
             restored = adapter.bind(RULE, into.named_parameters())
             samestep.restore(restored, checkpoint, into)
             assert_equal(everything(restored, [*into.parameters()]), expected)
+
+
+@pytest.mark.parametrize("wrapper", [torch.compile, torch.nn.DataParallel])
+def test_keys_of_torch_s_checkpoints_may_have_what_wrappers_add(wrapper):
+    """They are in the order of the optimizer that loads, and ``param_names`` are not."""
+    one, other = wrapper(net()), wrapper(net())
+    saved, loaded = (
+        adapter.AdamW([*model.named_parameters()][::order], lr=0.1)
+        for model, order in ((one, 1), (other, -1))
+    )
+    train(saved, [*one.parameters()], range(3))
+    state = get_optimizer_state_dict(one, saved)
+    set_optimizer_state_dict(other, loaded, state)
+    loaded_state, saved_state = (
+        {name: optimizer.state[param]["m"] for name, param in model.named_parameters()}
+        for model, optimizer in ((other, loaded), (one, saved))
+    )
+    assert_equal(loaded_state, saved_state)
 
 
 def test_torch_s_own_optimizer_of_a_wrapped_model_has_the_same_paths():

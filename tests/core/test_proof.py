@@ -95,6 +95,22 @@ MISTAKES = {
         returning(lambda xp, grad, state, s: (grad if s.beta > 0.5 else -grad, {"m": grad})),
         r"^Mine\.direction fails .*asks for the value of an array of shape \(\)",
     ),
+    "sums only": (
+        mistaken(needs="tree", local=lambda self, xp, grad, param, state, s: {"sum": grad}),
+        r"^Mine\.local returned a dict; it must return \(slots, sums\): a dict of new slots, and a",
+    ),
+    "sums that are no sums": (
+        mistaken(needs="tree", local=lambda self, xp, grad, param, state, s: ({}, {"sum": grad})),
+        r"^Mine\.local returned sum of shape \(8, 4\); it must be a number, or 0-d",
+    ),
+    "combines to nothing": (
+        mistaken(
+            needs="tree",
+            local=lambda self, xp, grad, param, state, s: ({}, {"sum": xp.sum(grad)}),
+            combine=lambda self, xp, sums, shared, s: None,
+        ),
+        r"^Mine\.combine returned None; it must return a dict of 0-d arrays",
+    ),
     "a norm of an element rule": (
         returning(lambda xp, grad, state, s: (grad / norm(xp, grad), {"m": grad})),
         r"^Mine declares needs = 'element', but .*steps of its pieces; .*declares needs = 'tensor'",
