@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from samestep.checkpoints.replacing import replaced
+from samestep.checkpoints.replacing import replace_text
 from samestep.parity.environment import processor, system, versions
 
 from .models import IMPORT, MODELS
@@ -154,8 +154,7 @@ class Results:
         head = asdict(self)
         rows = head.pop("rows")
         text = "".join(json.dumps(line) + "\n" for line in (head, *rows))
-        with replaced(Path(os.path.realpath(path))) as (file, _):
-            file.write(text.encode())
+        replace_text(path, text)
 
     @classmethod
     def read(cls, path: Path) -> Results:

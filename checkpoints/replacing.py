@@ -22,6 +22,7 @@ __all__ = [
     "flush_folder",
     "partials",
     "remove_partials",
+    "replace_text",
     "replaceable",
     "replaced",
 ]
@@ -53,6 +54,16 @@ def replaced(target: Path) -> Iterator[tuple[BinaryIO, str]]:
         partial.unlink(missing_ok=True)
         raise
     flush_folder(target.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file, replacing an existing file at once, also behind a link.
+
+    Raises:
+        OSError: as ``replaced``.
+    """
+    with replaced(Path(os.path.realpath(path))) as (file, _):
+        file.write(text.encode())
 
 
 def replaceable(target: Path) -> int | None:

@@ -1,7 +1,7 @@
 """The ``samestep`` command. Each module in the folder ``commands`` adds the command of its name.
 
-The packages of ``pip install "samestep[demo]"`` are imported where they are used, so that ``main``
-can name a missing one.
+A plain install has what most commands need. The packages of ``pip install "samestep[demo]"`` are
+imported where they are used, so that ``main`` can name a missing one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["commands", "main"]
 
-PACKAGES = ("click", "jinja2", "markupsafe", "matplotlib", "rich", "sklearn")
-"""The packages of the extra ``demo``, by import name."""
+PACKAGES = {
+    **dict.fromkeys(("click", "rich"), "samestep"),
+    **dict.fromkeys(("jinja2", "markupsafe", "matplotlib", "sklearn"), "samestep[demo]"),
+}
+"""What installs a package, by its import name."""
 
 
 def main() -> None:
@@ -27,7 +30,7 @@ def main() -> None:
         if name not in PACKAGES:
             raise
         print(
-            f'samestep needs {name}, which is not installed: pip install "samestep[demo]"',
+            f'this needs {name}, which is not installed: pip install "{PACKAGES[name]}"',
             file=sys.stderr,
         )
         sys.exit(2)

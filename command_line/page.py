@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-
-from samestep.checkpoints.replacing import replaced
 
 from .curves import COLOURS, key, picture
 from .report import Link, Report, Verdict, Words
 
-__all__ = ["page", "write_whole"]
+__all__ = ["page"]
 
 
 def page(report: Report) -> str:
@@ -37,13 +32,3 @@ def broken(name: str) -> Markup:
     for sign in (".", ":", "/", "_"):
         text = text.replace(sign, f"{sign}<wbr>")
     return Markup(text)
-
-
-def write_whole(text: str, out: Path) -> None:
-    """Write a file; an existing file is replaced only by a complete one.
-
-    Raises:
-        OSError: it cannot be written, or is no regular file.
-    """
-    with replaced(Path(os.path.realpath(out))) as (file, _):
-        file.write(text.encode())

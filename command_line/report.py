@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from samestep.checkpoints.replacing import replace_text
+
 __all__ = [
     "GAP",
     "Bullets",
@@ -271,14 +273,13 @@ def show(
     """
     # A renderer is imported when it is used: each needs packages of its own.
     if html is not None:
-        from .page import page, write_whole  # noqa: PLC0415
+        from .page import page  # noqa: PLC0415
 
-        write_whole(page(report), html)
+        replace_text(html, page(report))
     if write is not None:
         from .markdown import markdown  # noqa: PLC0415
-        from .page import write_whole  # noqa: PLC0415
 
-        write_whole(markdown(report), write)
+        replace_text(write, markdown(report))
     if as_json:
         from .as_json import text  # noqa: PLC0415
 

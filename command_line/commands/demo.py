@@ -94,8 +94,9 @@ def command(steps: int, out: Path, frameworks: str | None, opens: bool) -> None:
 
     NumPy is the baseline. Writes one HTML file that needs no network.
     """
+    from samestep.checkpoints.replacing import replace_text
     from samestep.command_line.demonstration import measurement
-    from samestep.command_line.page import page, write_whole
+    from samestep.command_line.page import page
     from samestep.command_line.progress import training
     from samestep.parity.backend import Backend
 
@@ -107,7 +108,7 @@ def command(steps: int, out: Path, frameworks: str | None, opens: bool) -> None:
     with training({name: steps * measurement.runs_of(name) for name in present}) as watch:
         report = _report(measurement.measure(steps, chosen, watch))
     show(report)
-    write_whole(page(report), out)
+    replace_text(out, page(report))
     click.echo(out.resolve())
     if opens:
         click.launch(str(out.resolve()))

@@ -19,8 +19,8 @@ import samestep
 from samestep.benchmarks.saving import extra_memory
 from samestep.checkpoints import CheckpointError, Tensor, read, write
 from samestep.checkpoints.contents import arrays
+from samestep.checkpoints.replacing import replace_text
 from samestep.checkpoints.stored import PIECE
-from samestep.command_line.page import write_whole
 from samestep.recording import Recorder, RecordingError
 from tests.checkpoint.file_bytes import RULE, M, contents, header_of, trained
 
@@ -299,7 +299,7 @@ def test_a_pipe_and_a_link_to_one_are_not_replaced(tmp_path, shard):
         with pytest.raises(RecordingError, match="a pipe, a device or a socket"):
             Recorder(path)
         with pytest.raises(OSError, match="a pipe, a device or a socket"):
-            write_whole("page", path)
+            replace_text(path, "page")
     with pytest.raises(IsADirectoryError, match="this is a folder"):
         samestep.save(tmp_path, RULE, *trained())
     assert pipe.is_fifo() and {file.name for file in tmp_path.iterdir()} == {"pipe", "link"}
@@ -313,7 +313,7 @@ def test_a_file_keeps_its_mode(tmp_path, mode, shard):
     path.chmod(mode)
     samestep.save(path, RULE, *trained(), max_shard_bytes=shard)
     if shard is None:
-        write_whole("page", path)
+        replace_text(path, "page")
     assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {mode}
 
 

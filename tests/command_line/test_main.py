@@ -58,7 +58,6 @@ Outcome = tuple[int, str, str, list[str]]
 MISSING = {
     **{package: ["demo"] for package in ("click", "rich", "jinja2", "sklearn")},
     "matplotlib": ["bench"],
-    "rich, for list": ["list"],
     "jinja2, for parity": ["parity", "samestep:SGD", "samestep:SGD", "--html", "page.html"],
 }
 
@@ -76,6 +75,68 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     return dict(zip(["help", *MISSING], map(json.loads, done.stdout.splitlines()), strict=True))
 
 
+PLAIN = """
+import contextlib, importlib.metadata as metadata, io, json, re, sys
+from importlib.abc import MetaPathFinder
+
+def needed(name, found):
+    # a distribution and what it requires, without extras
+    if name not in found:
+        found.add(name)
+        for each in metadata.requires(name) or ():
+            if "extra ==" not in each:
+                needed(re.match(r"[\\w-]+", each)[0].lower().replace("_", "-"), found)
+    return found
+
+installed = needed("samestep", set())
+allowed = {
+    package
+    for package, names in metadata.packages_distributions().items()
+    if {name.lower().replace("_", "-") for name in names} & installed
+}
+
+class Plain(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        root = name.partition(".")[0]
+        if root not in {*allowed, *sys.stdlib_module_names} and not root.startswith("_"):
+            raise ModuleNotFoundError(f"no {root}", name=root)
+
+sys.meta_path.insert(0, Plain())
+import numpy, samestep
+print(sorted({"click", "rich"} & {*sys.modules}))
+from samestep.command_line.main import main
+from samestep.recording import Recorder
+rule, params = samestep.AdamW(), {"w": numpy.ones(3)}
+samestep.save("state", rule, params, rule.init(params))
+with Recorder("run") as recording:
+    recording.note(0, params, params, rule.update(params, params, rule.init(params))[0], rule)
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["samestep", *words]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            main()
+    except SystemExit as exit:
+        print(words, exit.code)
+"""
+"""Runs command lines where only what a plain install brings can be imported."""
+COMMANDS = [
+    ["--help"],
+    ["list"],
+    ["list", "Adan", "--differences"],
+    ["inspect", "state"],
+    ["convert", "state", "other"],
+    ["replay", "run"],
+    ["parity", "samestep:SGD", "samestep:SGD"],
+]
+
+
+def test_a_plain_install_has_the_command_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PLAIN, json.dumps(COMMANDS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[]", *(f"{words} 0" for words in COMMANDS)], done.stderr
+
+
 def test_help_needs_click_alone(outcomes: dict[str, Outcome]) -> None:
     code, out, err, _ = outcomes["help"]
     assert code == 0, err
@@ -88,6 +149,6 @@ def test_a_missing_package_is_a_sentence(outcomes: dict[str, Outcome], name: str
     package = name.partition(",")[0]
     assert (code, files) == (REFUSED, [])
     assert err.splitlines()[-1] == (
-        f'samestep needs {package}, which is not installed: pip install "samestep[demo]"'
+        f'this needs {package}, which is not installed: pip install "{PACKAGES[package]}"'
     )
     assert "Traceback" not in err

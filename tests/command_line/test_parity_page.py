@@ -10,10 +10,10 @@ from html.parser import HTMLParser
 import pytest
 from click import testing
 
+from samestep.checkpoints.replacing import replace_text
 from samestep.command_line import page as rendering
 from samestep.command_line.curves import COLOURS, picture
 from samestep.command_line.main import commands
-from samestep.command_line.page import write_whole
 from samestep.command_line.pairs.account import Account
 from samestep.command_line.pairs.pair_report import pair_report
 from samestep.command_line.report import Curve
@@ -169,9 +169,9 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     out = tmp_path / "page.html"
     out.write_text("before")
     with pytest.raises(UnicodeEncodeError):
-        write_whole("half\ud800", out)
+        replace_text(out, "half\ud800")
     assert out.read_text() == "before" and [*tmp_path.iterdir()] == [out]
-    write_whole("whole", out)
+    replace_text(out, "whole")
     assert out.read_text() == "whole" and [*tmp_path.iterdir()] == [out]
 
 

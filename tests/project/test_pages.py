@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -58,6 +60,61 @@ def test_a_documented_name_exists(page: Path) -> None:
     defined = tuple(f".{name}" for name in re.findall(r"^class (\w+)\(", text, re.M))
     unknown = {name for name in names if not name.endswith((".py", *defined))}
     assert sorted(name for name in unknown if not _exists(name)) == []
+
+
+GIVEN = {
+    "torch": """
+import torch
+model = torch.nn.Linear(3, 1)
+batches = [(torch.ones(2, 3), torch.ones(2, 1))] * 2
+loss = lambda model, x, y: (model(x) - y).square().mean()
+""",
+    "jax": """
+import jax.numpy
+params = {"w": jax.numpy.ones((3, 1))}
+batches = [(jax.numpy.ones((2, 3)), jax.numpy.ones((2, 1)))] * 2
+loss = lambda params, x, y: ((x @ params["w"] - y) ** 2).mean()
+""",
+    "mlx": """
+import mlx.core, mlx.nn
+model = mlx.nn.Linear(3, 1)
+batches = [(mlx.core.ones((2, 3)), mlx.core.ones((2, 1)))] * 2
+loss = lambda model, x, y: (model(x) - y).square().mean()
+""",
+    "numpy": """
+import numpy
+params, grads = {"w": numpy.ones(3)}, {"w": numpy.ones(3)}
+""",
+}
+"""The names that the snippets of the README have from the reader's own program."""
+NAMES = ("model", "batches", "loss", "params", "grads")
+
+
+def snippets() -> list[tuple[str, str]]:
+    """The programs in the README, each with its framework."""
+    found = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(encoding="utf-8"), re.S)
+    named = [next(iter(re.findall(r"samestep\.(torch|jax|mlx)", text)), "numpy") for text in found]
+    return [*zip(named, found, strict=True)]
+
+
+@pytest.mark.parametrize(("framework", "text"), snippets(), ids=lambda value: value[:5])
+def test_a_snippet_of_the_readme_runs_as_it_is_printed(framework: str, text: str) -> None:
+    pytest.importorskip(framework)
+    code = (
+        f"given = {{}}; exec({GIVEN[framework]!r}, given)\n"
+        f"own = {{name: given[name] for name in {NAMES} if name in given}}\n"
+        f"exec({text!r}, own)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_the_readme_calls_is_found_after_import_samestep() -> None:
+    pytest.importorskip("torch")
+    names = {*re.findall(r"\b(samestep(?:\.\w+)+)\(", PAGES[0].read_text(encoding="utf-8"))}
+    code = "\n".join(["import samestep", *names])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "samestep.torch.recorder" in names and done.returncode == 0, done.stderr
 
 
 def test_a_name_that_does_not_exist_is_found() -> None:
