@@ -5,10 +5,10 @@ What only some frameworks allow raises an error that says what to write in its p
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-import array_api_compat.numpy
 import numpy
 
 __all__ = ["XP", "Neutral", "renamed"]
@@ -121,17 +121,18 @@ for _name in (*COMPARED.split(), *UNARY.split()):
 
 
 class Namespace:
-    """The functions of NumPy for neutral arrays."""
+    """The functions of a module of NumPy's for neutral arrays; it is imported when it is used."""
 
-    def __init__(self, of: ModuleType) -> None:
-        self._of = of
+    def __init__(self, module: str) -> None:
+        self._module = module
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._of, name, None)
-        if found is None and not hasattr(self._of, name):
+        module = import_module(self._module)
+        if not hasattr(module, name):
             raise AttributeError(f"xp has no {name}")
+        found = getattr(module, name)
         if isinstance(found, ModuleType):
-            return Namespace(found)
+            return Namespace(found.__name__)
         if isinstance(found, type) or not callable(found):
             return found
 
@@ -143,7 +144,7 @@ class Namespace:
         return function
 
 
-XP = Namespace(array_api_compat.numpy)
+XP = Namespace("numpy" if hasattr(numpy, "astype") else "array_api_compat.numpy")
 
 
 def _opened(value: Any) -> Any:
