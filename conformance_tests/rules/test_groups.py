@@ -106,6 +106,7 @@ def test_every_rule_finds_the_same_groups_in_every_framework(rule_class, backend
     assert_as_alone(rule, backend, plain, is_weight, changed(plain))
 
 
+@pytest.mark.filterwarnings("ignore:.*mask, <lambda>, fits none of")
 def test_a_mask_switches_every_family_of_decay_off(rule_class):
     found = 0
     for family in FAMILIES:
