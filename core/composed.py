@@ -30,7 +30,9 @@ class Composed(Declared, root=True):
     _variants: dict[Any, Rule]
     _scheduled: tuple[str, ...] = ()
     """For a rule at one step: the numbers that schedules gave."""
-    _carried: ClassVar[tuple[str, ...]] = ("_scheduled",)
+    _chosen: frozenset[str] | None = None
+    """The fields that were given to the constructor or to ``replace``."""
+    _carried: ClassVar[tuple[str, ...]] = ("_scheduled", "_chosen")
     """Attributes that a copy with other values keeps."""
 
     @property
@@ -87,18 +89,22 @@ class Composed(Declared, root=True):
         """The rule with some hyperparameters changed, its own or a wrapped rule's.
 
         Args:
-            changes: arguments of the constructor. ``like`` changes the values of a dialect, in
-                each rule that has it; ``mask`` and ``groups`` are the outermost rule's.
+            changes: arguments of the constructor. ``like`` gives the values of a dialect to all
+                that was not given before, in each rule that has it; ``mask`` and ``groups`` are the
+                outermost rule's.
 
         Raises:
             TypeError, ValueError: as in the constructor.
         """
         like = changes.pop("like", None)
-        chosen = {} if like is None else presets.chosen(self.name, self._presets(), like)
-        given = {**chosen, **changes}
+        if like is not None:
+            presets.chosen(self.name, self._presets(), like)
         own = {*self._hypers, "mask", "groups"}
-        below = {n: given.pop(n) for n in [*given] if self._through and n not in own}
-        inside = tuple(rule.replace(**below) if below else rule for rule in self.inside)
+        below = {n: changes.pop(n) for n in [*changes] if self._through and n not in own}
+        inside = tuple(rule._replaced(like, below) for rule in self.inside)
+        kept = self._set_by_user
+        given = changes if like is None else {**self._of_dialect(like, kept), **changes}
+        names = changes.keys() & self._hypers.keys()
         quirks = given.pop("quirks", None)
         made = cast("Rule", object.__new__(self._with_quirks(None, quirks)))
         self._refuse_unknown(given)
@@ -108,9 +114,32 @@ class Composed(Declared, root=True):
         for name, value in given.items():
             if value is not values[name] or self.has_arrays:  # which may be written into
                 values[name] = self._hypers[name].validated(self.name, value)
+        vars(made)["_chosen"] = kept if names <= kept else kept | names
         made._store(made._with_names(values), inside, groups if chooses else self.groups)
         made._refuse()
         return cast(Self, made)
+
+    def _replaced(self, like: str | None, changes: dict[str, Any]) -> Any:
+        """The rule inside another that is replaced; ``like`` is for one that has the dialect."""
+        mine = {"like": like} if like is not None and like in self._presets() else {}
+        return self.replace(**changes, **mine) if changes or mine else self
+
+    @property
+    def _set_by_user(self) -> frozenset[str]:
+        """The fields that were given, and that a dialect leaves alone."""
+        if self._chosen is not None:
+            return self._chosen
+        usual = {n: f.default for n, f in self._hypers.items()}  # of a pickle that did not say
+        usual |= presets.values(self.published()).get(self.dialect or "", {})
+        return frozenset(n for n in self._hypers if self._values[n] != usual[n])
+
+    def _of_dialect(self, like: str, kept: frozenset[str]) -> dict[str, Any]:
+        """The values of a dialect for the fields that were not given; empty if it is not ours."""
+        preset = presets.values(type(self)).get(like)
+        if preset is None:
+            return {}
+        usual = {name: field.default for name, field in self._hypers.items()}
+        return {name: v for name, v in {**usual, **preset}.items() if name not in kept}
 
     def map_numbers(self, function: Callable[[Any], Any]) -> Self:
         """A copy with ``function`` applied to every number."""

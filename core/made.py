@@ -167,15 +167,17 @@ class Declared:
                 )
 
     @classmethod
-    def _given(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], Groups]:
-        """The value of every field, validated, and the groups, from the constructor's arguments."""
+    def _given(
+        cls, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[dict[str, Any], Groups, frozenset[str]]:
+        """From the constructor's arguments, every field's value, the groups, and what was given."""
         name = cls.__name__
         bound = cls._bind(args, {n: v for n, v in kwargs.items() if n != "quirks"})
         groups = Groups(name, bound.pop("mask", None), bound.pop("groups", ()))
         like = presets.chosen(name, presets.values(cls), bound.pop("like", None))
         values = {n: f.default for n, f in cls._hypers.items()} | like | bound
         valid = {n: f.validated(name, values[n]) for n, f in cls._hypers.items()}
-        return cls._with_names(valid), groups
+        return cls._with_names(valid), groups, frozenset(bound) & cls._hypers.keys()
 
     @classmethod
     def _with_names(cls, values: dict[str, Any]) -> dict[str, Any]:

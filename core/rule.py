@@ -63,7 +63,7 @@ class Rule(Composed, root=True):
     lr: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        values, groups = self._given((*self.inside, *args), kwargs)
+        values, groups, vars(self)["_chosen"] = self._given((*self.inside, *args), kwargs)
         self._store(values, self.inside, groups)
         self._refuse()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import types
 from collections import OrderedDict, defaultdict
 from typing import Any, NamedTuple
@@ -495,10 +496,23 @@ def test_a_rule_that_does_not_rectify_has_no_coefficients_for_it():
     assert {"r", "trusted"} <= {*AdaBelief(rectify=True).at(0).coefficients(numpy, 1)}
 
 
-def test_replacing_by_a_dialect_sets_what_it_sets():
-    rule = Adam(lr=0.5, eps=1e-3, betas=(0.5, 0.75))
-    assert rule.replace(like="keras") == Adam(lr=0.5, betas=(0.5, 0.75), like="keras")
+def test_replacing_by_a_dialect_is_making_the_rule_with_it():
+    """What was given stays; what a dialect before had set does not."""
+    given = {"lr": 0.5, "eps": 1e-3}
+    for name, rule in samestep.registry.items():
+        for first in rule.dialects if not issubclass(rule, samestep.Wrapper) else ():
+            mine = {n: v for n, v in given.items() if n in rule.fields() and name != "Adafactor"}
+            made = rule(like=first, **mine)
+            for second in rule.dialects:
+                assert made.replace(like=second) == rule(like=second, **mine), (name, first, second)
+                assert pickle.loads(pickle.dumps(made)).replace(like=second) == made.replace(
+                    like=second
+                )
+    rule = Adam(lr=0.5, betas=(0.5, 0.75))
+    later = rule.replace(eps=1e-3).replace(like="keras")
+    assert later == Adam(lr=0.5, betas=(0.5, 0.75), eps=1e-3, like="keras")
     assert rule.replace(like="keras", eps=1e-5).hypers["eps"] == 1e-5
+    assert rule.at(3).map_numbers(float).replace(like="keras") == rule.replace(like="keras")
     assert rule.replace(like=None) == rule
     wrapped = Lookahead(rule, sync_rate=0.25)
     assert wrapped.replace(like="keras") == Lookahead(rule.replace(like="keras"), sync_rate=0.25)
