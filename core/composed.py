@@ -282,14 +282,20 @@ class Composed(Declared, root=True):
             raise AttributeError(absent(cast("Rule", self), name))
 
     def __repr__(self) -> str:
-        return f"{self.name}({', '.join(self._shown())})"
+        return f"{self.name}({', '.join(self._shown(repr))})"
 
-    def _shown(self) -> list[str]:
-        """The arguments as source code, without defaults."""
-        usual = {n: f.default for n, f in self._hypers.items()}
+    @property
+    def full_repr(self) -> str:
+        """The rule as source code, with every number, also those that are the defaults."""
+        return f"{self.name}({', '.join(self._shown(lambda rule: rule.full_repr, True))})"
+
+    def _shown(self, show: Callable[[Rule], str], numbers: bool = False) -> list[str]:
+        """The arguments as source code, without options, and perhaps numbers, that are usual."""
+        kinds = Option if numbers else (Hyper, Option)
+        usual = {n: f.default for n, f in self._hypers.items() if isinstance(f, kinds)}
         shown = {n: v for n, v in self._values.items() if n not in usual or v != usual[n]}
         shown |= {n: v for n, v in self.groups.arguments().items() if v}
-        return [*map(repr, self.inside), *(f"{name}={value!r}" for name, value in shown.items())]
+        return [*map(show, self.inside), *(f"{name}={value!r}" for name, value in shown.items())]
 
     def __eq__(self, other: Any) -> bool:
         return self is other or (

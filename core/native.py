@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .documentation import described
+from .once import once
 from .rule import Rule, registry
 from .spelling import did_you_mean
 
@@ -42,7 +43,6 @@ def serve(
         keywords: arguments that are given by keyword only, and their defaults.
         ruled: makes the rule object from the rule's class and its own arguments.
     """
-    made: dict[type[Rule], Any] = {}
 
     def listing() -> list[str]:
         return sorted({*registry, *vars(sys.modules[module])["__all__"]})
@@ -54,15 +54,17 @@ def serve(
                 f"module {module!r} has no attribute {name!r}; the rules are "
                 f"{', '.join(sorted(registry))}{did_you_mean(name, listing())}"
             )
-        if rule not in made:
-            native = _native(rule, base, before, keywords, ruled)
-            native.__name__ = native.__qualname__ = name
-            native.__module__ = module
-            native.__doc__ = described(rule, native, vars(sys.modules[module])["bind"])
-            if isinstance(native, type):
-                _show_signature(native)
-            made[rule] = native
-        return made[rule]
+        return native(rule)
+
+    @once
+    def native(rule: type[Rule]) -> Any:
+        made = _native(rule, base, before, keywords, ruled)
+        made.__name__ = made.__qualname__ = rule.__name__
+        made.__module__ = module
+        made.__doc__ = described(rule, made, vars(sys.modules[module])["bind"])
+        if isinstance(made, type):
+            _show_signature(made)
+        return made
 
     return attribute, listing
 

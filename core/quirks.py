@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from .once import once
+
 if TYPE_CHECKING:
     from .rule import Rule
 
@@ -184,7 +186,7 @@ def _parts(quirk: Quirk) -> tuple[Methods, ...]:
     return () if quirk.methods is None else (quirk.methods,)
 
 
-@cache
+@once
 def _applied(rule: Any, parts: tuple[Methods, ...], names: tuple[str, ...]) -> Any:
     if not names:
         return rule

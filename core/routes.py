@@ -14,6 +14,7 @@ and wrappers take it.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Self
 
 from .arrays import listed
@@ -144,9 +145,9 @@ class Route(Rule, register=False):
 
     # Comparison and display.
 
-    def _shown(self) -> list[str]:
+    def _shown(self, show: Callable[[Rule], str], numbers: bool = False) -> list[str]:
         return [
-            repr(rule) if predicate is None else f"({described(predicate)}, {rule!r})"
+            show(rule) if predicate is None else f"({described(predicate)}, {show(rule)})"
             for predicate, rule in self.routes
         ]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .arrays import map_parts
+from .once import once
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -42,7 +42,7 @@ def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
     return flat
 
 
-@cache
+@once
 def stacked(function: Callable[..., Any], vmap: Callable[..., Any]) -> Callable[..., Any]:
     """``advance`` or ``local`` for several parameters of one shape, along a new first axis.
 

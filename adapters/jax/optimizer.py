@@ -33,6 +33,9 @@ class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore
         rule: Rule = self.update.rule
         return rule
 
+    def __repr__(self) -> str:
+        return f"samestep.jax.bind({self.rule.full_repr})"
+
     def checkpoint(self, params: Any = None, state: State | None = None) -> Checkpoint:
         """Parameters and state as a checkpoint, without copies.
 

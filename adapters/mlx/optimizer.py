@@ -39,6 +39,9 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         if self._has_rate:
             self._show_learning_rate(rule.at(0).hypers["lr"], xp.float32)
 
+    def __repr__(self) -> str:
+        return f"samestep.mlx.bind({self.current.full_repr})"
+
     @property
     def learning_rate(self) -> xp.array:
         """The learning rate: an array in ``state``, in float32 unless parameters are float64.

@@ -559,3 +559,24 @@ def test_a_slot_of_a_misspelt_number_is_refused_where_it_is_declared(word: str, 
     )
     with pytest.raises(TypeError, match=said):
         types.new_class("Slip", (samestep.SGD,), {"register": False}, lambda own: own.update(body))
+
+
+@pytest.mark.parametrize("name", ["jax", "mlx"])
+def test_the_repr_of_an_optimizer_is_its_rule_with_every_number(name):
+    pytest.importorskip(name)
+    adapter = getattr(samestep, name)
+    rule = Lookahead(AdamW(lr=0.5, like="torch"), sync_rate=0.25)
+    text = repr(adapter.bind(rule))
+    assert text == (
+        f"samestep.{name}.bind(Lookahead(AdamW(lr=0.5, betas=(0.9, 0.999), eps=1e-08, eps_root=0.0, "
+        "weight_decay=0.01), sync_period=6, sync_rate=0.25))"
+    )
+    assert repr(eval(text)) == text
+    assert "lr=0.001" in repr(adapter.AdamW()) and "<" not in repr(adapter.bind(route(rule)))
+
+
+def test_the_repr_of_an_optimizer_of_mlx_has_the_rate_of_now():
+    pytest.importorskip("mlx")
+    optimizer = samestep.mlx.AdamW(lr=0.5)
+    optimizer.learning_rate = 0.25
+    assert "lr=0.25" in repr(optimizer)

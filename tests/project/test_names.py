@@ -53,3 +53,34 @@ def test_packages_are_found_after_samestep_is_imported_and_not_loaded_before():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", str([f"samestep.{name}" for name in names])]
     assert {"torch", "jax", "mlx", "checkpoints"} <= {*dir(samestep)}
+
+
+THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+import samestep, samestep.NAME as adapter
+
+sys.setswitchinterval(1e-6)
+barrier = Barrier(16)
+
+def first(rule):
+    barrier.wait()
+    return getattr(adapter, rule), type(samestep.Adan(like="optax", lr=0.5))
+
+with ThreadPoolExecutor(16) as pool:
+    for rule in ("AdamW", "Adan", "Muon"):
+        found = [*zip(*pool.map(first, [rule] * 16))]
+        print(*(len({*map(id, kinds)}) for kinds in found))
+"""
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.thorough) for name in ("torch", "jax")]
+
+
+@pytest.mark.parametrize("name", ["mlx", *SLOW])
+def test_a_class_is_made_once_whichever_thread_asks_first(name):
+    pytest.importorskip(name)
+    code = THREADS.replace("NAME", name)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["1 1"] * 3
