@@ -62,7 +62,7 @@ class Recorder:
 
     Raises:
         RecordingError: the folder does not exist, or the file is not a recording to append to.
-        TypeError, ValueError: ``steps`` chooses no step.
+        TypeError, ValueError: ``steps`` chooses no step, or ``parameters`` has no pattern.
     """
 
     def __init__(
@@ -81,6 +81,8 @@ class Recorder:
     ) -> None:
         self.path, self.state, self.append = Path(path), state, append
         self.patterns = (parameters,) if isinstance(parameters, str) else tuple(parameters)
+        if not self.patterns:
+            raise ValueError(f'parameters={parameters!r} must have a pattern; "*" is all of them')
         self.steps, self.sink = chosen(steps), Sink(self.path)
         self.first_step, self.number = first_step, first_step or 0
         self.count: int | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from samestep import recording
 from samestep.checkpoints import Checkpoint, CheckpointError, read
 from samestep.command_line import options
 from samestep.command_line.files.descriptions import (
@@ -77,7 +78,20 @@ def _report(path: Path, asked: Asked) -> Report:
     kind = kind_of(path)
     if kind.name == "samestep":
         return _of_state(path, kind, read(path, lazily=True), asked)
+    if kind.name == "recording":
+        return _of_recording(path, kind)
     return (_of_torch if kind.name == "torch" else _of_other)(path, kind, asked)
+
+
+def _of_recording(path: Path, kind: Kind) -> Report:
+    lines = []
+    for session in recording.read(path).sessions:
+        numbers = [step.number for step in session.steps]
+        span = f" from {numbers[0]} to {numbers[-1]}" if numbers else ""
+        of = session.run.get("optimizer") or session.run.get("framework")
+        names = {name for step in session.steps for name in step.before}
+        lines.append(f"{of}: {len(numbers):,} steps{span}, of {len(names):,} parameters")
+    return _about(path, kind, map(Line, lines), {"sessions": lines})
 
 
 def _of_torch(path: Path, kind: Kind, asked: Asked) -> Report:

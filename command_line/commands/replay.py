@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,11 @@ MOST = 12
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=options.FILE)
-@click.option("--rule", metavar="NAME", help="The rule; by default the recorded one.")
+@click.option(
+    "--rule",
+    metavar="NAME",
+    help="The rule, or file.py:NAME of your own; by default the recorded one.",
+)
 @click.option("--like", metavar="NAME", help="Its dialect: torch, optax, mlx.")
 @click.option(
     "--set",
@@ -111,6 +116,8 @@ def _report(
         for name, given in compared.items():
             if given is not None:
                 raise RecordingError(f"{name} is for --against")
+        if os.getcwd() not in sys.path:  # for a module in the folder where the command is given
+            sys.path.append(os.getcwd())
         asked = Asked(rule, like, _settings(settings))
         found = replay([read(file) for file in files], asked, Bound(ulp))
         given_settings = [word for setting in settings for word in ("--set", setting)]

@@ -13,6 +13,7 @@ from typing import Any
 from samestep.checkpoints import CheckpointError
 from samestep.checkpoints import header as headers
 from samestep.checkpoints.index import START, opened
+from samestep.recording.spool import FORMAT as RECORDING
 
 __all__ = ["MLX_ENTRIES", "OPTAX", "Kind", "kind_of"]
 
@@ -130,6 +131,8 @@ def _safetensors(path: Path) -> Kind:
                 arrays,
             )
         return Kind("samestep", "a checkpoint of samestep", texts, arrays)
+    if texts.get("format") == RECORDING:
+        return Kind("recording", "a recording of a run, which samestep replay recomputes", texts)
     if texts.get("format") == OPTAX:
         words = f"the state of a transformation of optax, {texts.get('transformation')}"
         return Kind("optax", words, texts, arrays)

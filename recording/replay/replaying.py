@@ -95,7 +95,7 @@ class _Run:
         for place, step in enumerate(steps):
             rules = self.rules.of(step)
             self._refuse_parts(session, rules)
-            self._refuse_shapes(path, step)
+            self._refuse_shapes(path, step, rules)
             if place == 0 or step.begins:
                 self._begin(path, steps, place, rules, each)
             elif self.last is not None:
@@ -131,9 +131,14 @@ class _Run:
                 "recorded; record all of them"
             )
 
-    def _refuse_shapes(self, path: str, step: Step) -> None:
-        """Raise if a parameter has changed its shape."""
+    def _refuse_shapes(self, path: str, step: Step, rules: dict[str, Rule]) -> None:
+        """Raise if a parameter has changed its shape, or has one that its rule does not take."""
         for name, tensor in step.before.items():
+            if len(tensor.shape) < rules[name].min_ndim:
+                raise RecordingError(
+                    f"{path}: {rules[name].name} takes no parameter such as {name} of shape "
+                    f"{tensor.shape}; record those that it steps, with parameters="
+                )
             shape, where = self.shapes.setdefault(name, (tensor.shape, path))
             if tensor.shape != shape:
                 raise RecordingError(

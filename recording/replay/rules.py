@@ -11,6 +11,7 @@ from samestep.arrays import listed
 from samestep.checkpoints.description import made, numbers
 from samestep.nonfinite import decoded
 from samestep.parity.subjects.arguments import numbers_of, options_of
+from samestep.parity.subjects.importing import imported
 from samestep.parity.subjects.subject import Subject
 from samestep.recording.reading import Recording, Step
 from samestep.recording.spool import RecordingError
@@ -29,7 +30,8 @@ class Asked:
     """The rule with which a run is recomputed.
 
     Args:
-        rule: the name of the rule; by default the rule in the recording.
+        rule: the name of the rule, or ``file.py:Name`` or ``module:Name`` of a rule of the user's;
+            by default the rule in the recording.
         like: the dialect.
         settings: numbers and options that replace those in the recording.
     """
@@ -43,6 +45,8 @@ class Asked:
             raise RecordingError(
                 f"--set like={self.settings['like']}: the dialect is given by --like"
             )
+        if self.rule is not None and {*":."} & {*self.rule}:
+            object.__setattr__(self, "rule", _imported(self.rule))
         if self.rule is not None and self.rule not in registry:
             raise RecordingError(
                 f"there is no rule {self.rule}; there are {', '.join(sorted(registry))}"
@@ -70,7 +74,7 @@ class Rules:
             rules = sorted(n for n, cls in registry.items() if not issubclass(cls, Wrapper))
             raise RecordingError(
                 f"{recordings[0].path} does not say which rule {name} follows; name one with "
-                f"--rule: {', '.join(rules)}"
+                f"--rule: {', '.join(rules)}, or file.py:Name of your own"
             )
 
     def of(self, step: Step) -> dict[str, Rule]:
@@ -107,7 +111,11 @@ class Rules:
             cls = registry[asked.rule or described["name"]]  # type: ignore[index]
             return self._mapped(cls, group)
         except (TypeError, ValueError) as error:
-            raise RecordingError(f"the recorded hyperparameters make no rule: {error}") from None
+            own = {_innermost(described)} - registry.keys() if described is not None else set()
+            hint = f"; --rule file.py:{min(own)} says where a rule of yours is" if own else ""
+            raise RecordingError(
+                f"the recorded hyperparameters make no rule: {error}{hint}"
+            ) from None
 
     def _is_asked(self, described: Mapping[str, Any]) -> bool:
         """Whether the rule in the recording is the one that is asked for."""
@@ -130,12 +138,24 @@ class Rules:
         return cls(like=self.asked.like, **{**found, **self.asked.settings})
 
 
+def _imported(name: str) -> str:
+    """The name of a user's rule, which is registered when its module is imported."""
+    cls = imported(name)
+    if not (isinstance(cls, type) and issubclass(cls, Rule) and cls.__name__ in registry):
+        raise RecordingError(f"{name} is {type(cls).__name__}; it must be a class of a rule")
+    return cls.__name__
+
+
 def _refuse_dialect(cls: type[Rule] | None, like: str, name: str = "") -> None:
     """Raise unless the rule has this dialect; wrappers and unknown rules have none."""
     presets = {} if cls is None or issubclass(cls, Wrapper) else cls.dialects
     if like not in presets:
         name = name if cls is None else cls.__name__
         raise RecordingError(f"{name} has no dialect {like!r}; it has {listed(presets)}")
+
+
+def _innermost(described: Mapping[str, Any]) -> str:
+    return _innermost(described["rule"]) if "rule" in described else str(described["name"])
 
 
 def title(rule: Rule) -> str:

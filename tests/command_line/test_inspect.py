@@ -272,3 +272,16 @@ def test_a_file_of_torch_with_code_in_it_is_not_run():
     for line in ("inspect a", "convert a b"):
         assert "other objects than tensors and plain data" in refused(line)
     assert not Path("touched").exists()
+
+
+def test_a_recording_is_told_from_a_state():
+    params, rule = {"w": numpy.ones(3), "b": numpy.ones(2)}, samestep.SGD(lr=1.0)
+    with samestep.recording.Recorder("run", optimizer="mine.SGD") as recording:
+        for step in range(3):
+            recording.note(step, params, params, params, rule)
+        part = done("inspect run.part")
+    for found, name in ((done("inspect run"), "run"), (part, "run.part")):
+        assert found.splitlines() == [
+            f"{name}: this is a recording of a run, which samestep replay recomputes",
+            "mine.SGD: 3 steps from 0 to 2, of 2 parameters",
+        ]

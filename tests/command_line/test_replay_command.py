@@ -195,6 +195,10 @@ def test_bounds_that_bound_nothing_are_refused(tmp_path, option, value):
         (["none.safetensors"], "none.safetensors: there is no such file"),
         (["a.txt"], "a.txt: this is no safetensors file"),
         (["run", "--rule", "Adamw"], "there is no rule Adamw; there are AMSGrad,"),
+        (["run", "--rule", "Muon"], "run: Muon takes no parameter such as bias of shape (3,)"),
+        (["run", "--rule", "a.py:QHM"], "a.py: there is no such file"),
+        (["run", "--rule", "samestep.torch:bind"], "is function; it must be a class of a rule"),
+        (["own", "--set", "lr=1"], "--rule file.py:Stranger says where a rule of yours is"),
         (["run", "--rule", "AdamW", "--like", "tf"], "AdamW has no dialect 'tf'; it has"),
         (["run", "--like", "torchh"], "AdamW has no dialect 'torchh'; it has"),
         (["wrapped", "--like", "torch"], "Lookahead has no dialect 'torch'; it has none"),
@@ -221,10 +225,45 @@ def test_what_cannot_be_replayed_is_said_in_a_line_with_the_exit_code_2(
     (tmp_path / "a.txt").write_text("nothing of the kind")
     train(tmp_path / "run")
     train(tmp_path / "wide", shapes={"weight": (6, 3), "bias": (3,)}, first_step=12, numbered=12)
+    stranger = type("Stranger", (samestep.SGD,), {}, register=False)
+    train(tmp_path / "own", rule=stranger(lr=0.01))
     train(tmp_path / "wrapped", rule=samestep.Lookahead(samestep.AdamW(lr=0.01), sync_period=3))
     done = run(*words)
     assert done.exit_code == 2 and not done.stdout
     assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+OWN = """
+import samestep
+
+class Halved(samestep.Rule):
+    \"""Half a step of descent.\"""
+
+    lr = samestep.hyper(1.0, "step size", unit="parameter/gradient", ge=0)
+
+    def direction(self, xp, grad, param, state, s):
+        return 0.5 * grad, {}
+"""
+
+
+RUN = """
+from click.testing import CliRunner
+from samestep.command_line.main import commands
+
+for name in ("mine.py:Halved", "SGD"):
+    done = CliRunner().invoke(commands(), ["replay", "run", "--rule", name])
+    print(done.exit_code, done.output.splitlines()[0])
+"""
+
+
+def test_a_rule_of_the_user_s_is_replayed(tmp_path):
+    """In a process of its own, because the rule is registered."""
+    (tmp_path / "mine.py").write_text(OWN)
+    train(tmp_path / "run", rule=samestep.SGD(lr=0.05), says={"lr": 0.1})
+    command = [sys.executable, "-c", RUN]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    lines = ["0 run: agrees with Halved", "1 run: departs from SGD"]
+    assert done.stdout.splitlines() == lines, done.stderr
 
 
 def test_names_in_a_file_are_no_markup(tmp_path):

@@ -568,8 +568,8 @@ def test_the_repr_of_an_optimizer_is_its_rule_with_every_number(name):
     rule = Lookahead(AdamW(lr=0.5, like="torch"), sync_rate=0.25)
     text = repr(adapter.bind(rule))
     assert text == (
-        f"samestep.{name}.bind(Lookahead(AdamW(lr=0.5, betas=(0.9, 0.999), eps=1e-08, eps_root=0.0, "
-        "weight_decay=0.01), sync_period=6, sync_rate=0.25))"
+        f"samestep.{name}.bind(Lookahead(AdamW(lr=0.5, betas=(0.9, 0.999), eps=1e-08, "
+        "eps_root=0.0, weight_decay=0.01), sync_period=6, sync_rate=0.25))"
     )
     assert repr(eval(text)) == text
     assert "lr=0.001" in repr(adapter.AdamW()) and "<" not in repr(adapter.bind(route(rule)))

@@ -140,6 +140,13 @@ def test_patterns_choose_parameters_and_one_that_fits_none_is_refused(path, tmp_
     assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors"]
 
 
+def test_no_pattern_at_all_is_refused_before_training(path):
+    with pytest.raises(
+        ValueError, match=r'parameters=\(\) must have a pattern; "\*" is all of them'
+    ):
+        Recorder(path, parameters=())
+
+
 def test_a_folder_that_is_not_there_is_refused_before_training(tmp_path):
     with pytest.raises(RecordingError, match=r"there is no folder .*missing"):
         Recorder(tmp_path / "missing" / "run.safetensors")
