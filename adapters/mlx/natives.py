@@ -35,7 +35,7 @@ from samestep.checkpoints.tensor import Tensor, tensors
 from samestep.checkpoints.trees import by_path, check_value
 from samestep.rule import Rule
 
-from .tables import BELOW, ENTRIES, FORM, MLX, REFUSED, RELATIVE
+from .tables import BELOW, ENTRIES, FORM, MLX, REFUSED, relative
 from .trees import leaves
 
 __all__ = ["MLX", "checkpoint", "counterpart", "from_state", "restore"]
@@ -222,12 +222,12 @@ def _owned(one: _One) -> Iterator[_Own]:
     numbers = {n: v for n, v in vars(one.optimizer).items() if not n.startswith("_")}
     if "learning_rate" in one.flat:
         numbers["learning_rate"] = float(one.flat["learning_rate"])
+    if name == "Adafactor" and numbers["relative_step"]:
+        native = relative(native)
     for path, param in one.params.items():
         _refuse_kernel(who, path, param)
         about = About(numbers, str(param.dtype))
         mine = BELOW if name == "Muon" and param.ndim < 2 else native
-        if name == "Adafactor" and numbers["relative_step"]:
-            mine = RELATIVE
         rule = mine.rule_of(who, about)
         yield _Own(path, param, who, mine, rule, _step(who, one.flat), _entries(one.flat, path))
 
@@ -291,12 +291,11 @@ def _planned(one: _One, saved: Checkpoint) -> tuple[dict[str, Any], dict[str, An
     owned = [*_owned(one)]
     found: dict[str, ParameterState] = {}
     attributes: dict[str, Any] = {}
-    for native in (*MLX.values(), BELOW, RELATIVE):
+    for native in {id(own.native): own.native for own in owned}.values():
         mine = [own for own in owned if own.native is native]
-        if mine:
-            found |= (part := _matched(native, mine, saved))
-            rules, kept = [own.rule for own in mine], [part[own.path] for own in mine]
-            attributes |= native.taken_over(mine[0].who, rules, kept, About({}))
+        found |= (part := _matched(native, mine, saved))
+        rules, kept = [own.rule for own in mine], [part[own.path] for own in mine]
+        attributes |= native.taken_over(mine[0].who, rules, kept, About({}))
     states = {own.path: _native_state(one, own, found[own.path]) for own in owned}
     rate = attributes.pop("learning_rate", None)
     old = one.optimizer.state

@@ -12,7 +12,7 @@ from typing import Any
 
 from samestep.checkpoints.correspondence import Field, Native, always, entries, factored, row
 
-__all__ = ["BELOW", "ENTRIES", "FORM", "MLX", "REFUSED", "RELATIVE"]
+__all__ = ["BELOW", "ENTRIES", "FORM", "MLX", "REFUSED", "relative"]
 
 
 def _sequence(name: str, kind: Callable[[Any], Any] = list) -> Field:
@@ -57,14 +57,18 @@ BELOW = _mlx(
 )
 """What Muon does to parameters of less than two dimensions."""
 
-RELATIVE = replace(
-    MLX["Adafactor"], fields={n: f for n, f in MLX["Adafactor"].fields.items() if n != "lr"}
-)
-"""Adafactor with ``relative_step``, which ignores the learning rate: its largest step is 0.01."""
-
 REFUSED = {
     "MultiOptimizer": "it is itself inside a MultiOptimizer; give it its optimizers directly",
 }
 ENTRIES = sorted(entries(MLX))
 FORM = {"lr_at", "axes"}
 """Options that make a slot another quantity; they must be as in MLX."""
+
+
+def relative(adafactor: Native) -> Native:
+    """Adafactor with ``relative_step``, which ignores the learning rate: it moves by 0.01 at most.
+
+    A rate is then no number of the optimizer.
+    """
+    fields = {name: field for name, field in adafactor.fields.items() if name != "lr"}
+    return replace(adafactor, fields=fields)

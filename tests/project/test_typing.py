@@ -6,10 +6,13 @@ import inspect
 import json
 import os
 import pydoc
+import re
 import runpy
 import shutil
+import site
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,6 +166,29 @@ def test_mistakes_are_reported_and_nothing_else_is(said: dict[int, str]) -> None
 @pytest.mark.typing
 def test_the_package_is_strictly_typed(reports: list[Report]) -> None:
     assert _lines(reports, lambda path: path.parent.name != "user") == []
+
+
+@pytest.fixture
+def linked() -> Path:
+    """The folder that an editable installation names to type checkers."""
+    places = map(Path, (sysconfig.get_path("purelib"), *site.getsitepackages(), *sys.path))
+    found = next((path for place in places for path in place.glob("samestep_types.pth")), None)
+    if found is None:
+        pytest.skip("this is no editable installation, or an old one")
+    return Path(found.read_text(encoding="utf-8").strip())
+
+
+def test_an_editable_installation_has_the_packages_where_type_checkers_look(linked: Path) -> None:
+    for name in ("", "torch", "jax", "mlx", "rules", "recording", "checkpoints/maps"):
+        assert (linked / "samestep-stubs" / name / "__init__.py").is_file(), name
+
+
+@pytest.mark.typing
+def test_mypy_finds_an_editable_installation(linked: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "user.py").write_text("import samestep.torch\nsamestep.torch.AdamW([], lr='no')\n")
+    output = _output(["mypy", "--no-error-summary", "user.py"], cwd=tmp_path)
+    assert re.fullmatch(r"user\.py:2: error: Argument \"lr\" to \"AdamW\" has .*\n", output)
 
 
 @pytest.mark.parametrize("sample", USERS)
