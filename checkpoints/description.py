@@ -7,8 +7,8 @@ from typing import Any
 
 from samestep.arrays import is_array, known
 from samestep.declaration import Hyper, Storage
+from samestep.kept import KEPT
 from samestep.nonfinite import decoded, encoded
-from samestep.parts.matrix import LAYOUTS
 from samestep.quirks import updated
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
@@ -19,7 +19,6 @@ __all__ = [
     "describe",
     "differing_numbers",
     "differing_options",
-    "is_layout",
     "made",
     "numbers",
     "numbers_of",
@@ -173,10 +172,15 @@ def _differing(rule: Rule, description: Description, ndim: int | None) -> Iterat
         yield f"quirks are {rule.quirks} here and {quirks} there"
     values.pop("quirks", None)
     for name in sorted({*values, *theirs}):
-        if name not in theirs or name not in values:
+        if name in KEPT:
+            here, there = values.get(name), theirs.get(name)
+            one_order = name == "layout" and (None in (here, there) or ndim in (0, 1))
+            if not one_order and (here or None) != (there or None):
+                yield f"{name} is {here!r} here and {there!r} there"
+        elif name not in theirs or name not in values:
             where = "there" if name not in theirs else "here"
             yield f"{rule.name} has no {name} {where}"
-        elif isinstance(fields[name], Hyper) or (ndim in (0, 1) and is_layout(fields[name])):
+        elif isinstance(fields[name], Hyper):
             continue
         elif values[name] != theirs[name]:
             yield f"{name} is {values[name]!r} here and {theirs[name]!r} there"
@@ -185,11 +189,6 @@ def _differing(rule: Rule, description: Description, ndim: int | None) -> Iterat
             yield f"it is the state of {rule.name} around no rule"
             return
         yield from _differing(rule.rule, description["rule"], ndim)
-
-
-def is_layout(field: Any) -> bool:
-    """Whether the field is an option for the end of a shape at which the output's axis is."""
-    return getattr(field, "choices", None) == LAYOUTS
 
 
 def _title(description: Mapping[str, Any]) -> str:

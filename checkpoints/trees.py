@@ -10,6 +10,7 @@ import array_api_compat
 from samestep import step as stepping
 from samestep import tree
 from samestep.arrays import dtype_name, is_array, known, listed
+from samestep.kept import rule_of
 from samestep.notice import warn
 from samestep.rule import Rule, State
 
@@ -55,10 +56,10 @@ def from_leaves(
         raise TypeError(f"{rule.name}: the step is traced; a checkpoint is made outside of jit")
     for (path, param), own in zip(params.items(), slots, strict=True):
         if own is not None:
-            stepping.check_slots(rule.of(path, param.shape), path, own, param.shape)
+            stepping.check_slots(rule_of(rule, path, param), path, own, param.shape)
     states = {
         path: ParameterState.of(
-            rule.of(path, param.shape),
+            rule_of(rule, path, param),
             param,
             0 if own is None else int(count),
             None if own is None else tensors(own),
@@ -137,7 +138,7 @@ def into_leaves(
 
 
 def _wanted(rule: Rule, params: Mapping[str, Any]) -> dict[str, Wanted]:
-    return {path: Wanted(rule.of(path, param.shape), param) for path, param in params.items()}
+    return {path: Wanted(rule_of(rule, path, param), param) for path, param in params.items()}
 
 
 def check_value(path: str, saved: ParameterState, param: Any) -> None:

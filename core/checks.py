@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .arrays import dtype_name, listed
+from .kept import kept_by
 from .spelling import resembles
 
 if TYPE_CHECKING:
@@ -40,9 +41,11 @@ def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = Non
     who = f"{rule.name}: parameter {name!r}" if name else f"{rule.name}: the parameter"
     if not _floating(param):
         raise TypeError(f"{who} has dtype {param.dtype}; allowed: {', '.join(FLOATING)}")
-    if param.ndim < rule.min_ndim:
+    stacks = len(kept_by(rule, param.ndim).batch)
+    if param.ndim - stacks < rule.min_ndim:
+        more = f" and {stacks} batch axes" if stacks else ""
         raise ValueError(
-            f"{who} has shape {tuple(param.shape)}; {rule.name} takes arrays with at least "
+            f"{who} has shape {tuple(param.shape)}{more}; {rule.name} takes arrays with at least "
             f"{rule.min_ndim} dimensions (give the others to another rule, such as AdamW)"
         )
     if grad is None:
@@ -68,8 +71,12 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
     expected = rule.slots()
     if set(slots) != set(expected):
         raise ValueError(f"{who} has slots {listed(slots)}; {rule.name} keeps {listed(expected)}")
-    for slot, item in expected.items() if shape is not None else ():
-        wanted = item.init.shapes and item.init.shapes(tuple(shape), rule.owner(slot))
+    if shape is None:
+        return
+    kept = kept_by(rule, len(shape))
+    for slot, item in expected.items():
+        one = item.init.shapes and item.init.shapes(kept.seen(shape), rule.owner(slot))
+        wanted = None if one is None else kept.slot(shape, one)
         found = shapes(slots[slot])
         if wanted is not None and found != wanted:
             raise ValueError(f"{who} has a slot {slot} of shape {found}; it must be {wanted}")

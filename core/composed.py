@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from . import dialects as presets
 from .arrays import is_array, listed
 from .declaration import Hyper, Option, Shared, Slot, plain
-from .groups import Choice, Groups
+from .groups import EVERYWHERE, Choice, Groups
 from .made import Declared
 from .spelling import absent
 
@@ -195,7 +195,7 @@ class Composed(Declared, root=True):
         """The rule for one parameter: with its group's numbers, and decay only where it applies."""
         inside = tuple(rule.of(path, shape) for rule in self.inside)
         place = self.groups.place(path, tuple(shape))
-        if place == (None, True) and all(map(is_, inside, self.inside)):
+        if place == EVERYWHERE and all(map(is_, inside, self.inside)):
             return cast("Rule", self)
         key = place, tuple(map(id, inside))
         if key not in self._variants:
@@ -213,10 +213,10 @@ class Composed(Declared, root=True):
 
     def reasons(self, path: str, shape: Any) -> list[str]:
         """The reasons for a parameter's rule and numbers, in a few words each."""
-        place, decays = self.groups.place(path, tuple(shape))
-        group = [] if place is None else [f"group {place}"]
+        decays, *places = self.groups.place(path, tuple(shape))
+        groups = [f"group {place}" for place in sorted({*places} - {None})]
         below = [reason for rule in self.inside for reason in rule.reasons(path, shape)]
-        return [*below, *group, *([] if decays else ["not in mask"])]
+        return [*below, *groups, *([] if decays else ["not in mask"])]
 
     def choices(self, path: str, shape: Any) -> tuple[list[Choice], tuple[Rule, ...]]:
         """The rule's predicates, and whether each chooses a parameter; and the rules inside."""
@@ -323,7 +323,8 @@ class Composed(Declared, root=True):
                 f"{listed(sorted(unknown))}; make the rule again. samestep.save keeps states for "
                 "later versions"
             )
-        vars(self).update(state)
+        usual = {name: field.default for name, field in self._hypers.items()}
+        vars(self).update(state | {"_values": usual | state["_values"]})
 
     def __hash__(self) -> int:
         return self._hash

@@ -2,6 +2,7 @@
 
     AdamW(weight_decay=0.1, mask=lambda p: p.ndim > 1)
     AdamW(groups=[(lambda p: p.path.startswith("embed"), {"lr": 1e-4})])
+    Muon(groups=[(Where(path="layers.*"), {"batch_axes": 0})])
 
 A predicate is the same in every framework: a path is the parameter's names joined by dots. A
 learning-rate scheduler that changes the optimizer's ``lr`` does not change a group's own ``lr``;
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy
 
 from .declaration import Hyper, plain
+from .kept import KEPT, Keeping
 from .names import Place
 
 if TYPE_CHECKING:
@@ -132,8 +134,23 @@ def _refuse_apart(rule: Rule, who: str, found: dict[str, tuple[str, Any]]) -> No
             )
 
 
+class Chosen(NamedTuple):
+    """Whether a parameter decays, and the places of the groups that its values are from."""
+
+    decays: bool = True
+    numbers: int | None = None
+    layout: int | None = None
+    batch_axes: int | None = None
+
+
+EVERYWHERE = Chosen()
+
+
 class Groups:
     """Numbers per parameter: the first group whose predicate holds; else the numbers of the rule.
+
+    A group may also say how its parameters are kept. ``layout`` is that of the first group that has
+    it and whose predicate holds, and so is ``batch_axes``.
 
     Args:
         rule: name of the rule, for messages.
@@ -178,12 +195,14 @@ class Groups:
             return
         fields = rule.all_fields()
         numbers = ", ".join(
-            n for n, field in fields.items() if isinstance(field, Hyper) and not field.whole
+            n
+            for n, field in fields.items()
+            if isinstance(field, Keeping) or (isinstance(field, Hyper) and not field.whole)
         )
         for place, (_, changes) in enumerate(self.groups):
             where = f"{rule.name}: group {place}"
             for name in changes:
-                if not isinstance(fields.get(name), Hyper):
+                if not isinstance(fields.get(name), (Hyper, Keeping)):
                     raise ValueError(f"{where} changes {name}; a group may change {numbers}")
             try:
                 changed = self._changed(rule, dict(changes))
@@ -198,24 +217,25 @@ class Groups:
                     "parameters of a rule have the same"
                 )
 
-    def place(self, path: str, shape: tuple[int, ...]) -> tuple[int | None, bool]:
-        """The group of a parameter, or ``None``, and whether weight decay applies to it."""
+    def place(self, path: str, shape: tuple[int, ...]) -> Chosen:
+        """The groups of a parameter, and whether weight decay applies to it."""
         if self.mask is None and not self.groups:
-            return None, True
+            return EVERYWHERE
         seen = parameter(path, shape)
-        matching = (
-            place
-            for place, (predicate, _) in enumerate(self.groups)
-            if self.answer(f"the predicate of group {place}", predicate, seen)
-        )
+        found: dict[str, int] = {}
+        for place, (predicate, changes) in enumerate(self.groups):
+            new = {"numbers", *changes} if changes.keys() - {*KEPT} or not changes else {*changes}
+            new = (new & {"numbers", *KEPT}) - found.keys()
+            if new and self.answer(f"the predicate of group {place}", predicate, seen):
+                found |= dict.fromkeys(new, place)
         decays = self.mask is None or self.answer("mask", self.mask, seen)
-        return next(matching, None), decays
+        return Chosen(decays, **found)
 
     def choices(self, path: str, shape: tuple[int, ...]) -> list[Choice]:
         """Every predicate, and whether it chooses a parameter."""
-        place, decays = self.place(path, shape)
+        decays, *places = self.place(path, shape)
         groups = enumerate(predicate for predicate, _ in self.groups)
-        found = [Choice(f"the predicate of group {i}", each, i == place) for i, each in groups]
+        found = [Choice(f"the predicate of group {i}", each, i in places) for i, each in groups]
         return found if self.mask is None else [*found, Choice("mask", self.mask, decays)]
 
     def answer(self, what: str, predicate: Predicate, parameter: Parameter) -> bool:
@@ -238,11 +258,16 @@ class Groups:
             raise
         return _decided(f"{self.rule}: {what}", answer, parameter)
 
-    def applied(self, rule: Rule, place: tuple[int | None, bool]) -> Rule:
-        """The rule with the numbers of a place, which ``place`` returned."""
-        group, decays = place
-        changes = {} if group is None else dict(self.groups[group][1])
-        return self._changed(rule, changes if decays else changes | {"weight_decay": 0.0})
+    def applied(self, rule: Rule, place: Chosen) -> Rule:
+        """The rule with the values of a place, which ``place`` returned."""
+        changes: dict[str, Any] = {}
+        if place.numbers is not None:
+            numbers = self.groups[place.numbers][1].items()
+            changes = {name: value for name, value in numbers if name not in KEPT}
+        for name in KEPT:
+            if (group := getattr(place, name)) is not None:
+                changes[name] = self.groups[group][1][name]
+        return self._changed(rule, changes if place.decays else changes | {"weight_decay": 0.0})
 
     @staticmethod
     def _changed(rule: Rule, changes: dict[str, Any]) -> Rule:

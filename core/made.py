@@ -10,6 +10,7 @@ from . import documentation
 from .declaration import Hyper, Option, Shared, Slot
 from .dialects import Preset
 from .groups import Groups
+from .kept import options
 from .quirks import Quirk, applied, named
 from .spelling import ELSEWHERE, did_you_mean, resembles
 
@@ -28,7 +29,7 @@ SHAPED = ("axes", "factored", "matrix")
 
 FIRST = ("lr", "betas")
 """Names that come first in a signature."""
-LAST = ("weight_decay", "decay", "maximize", "state_dtype")
+LAST = ("weight_decay", "decay", "maximize", "state_dtype", "layout", "batch_axes")
 """Names that come last in a signature, within numbers and within options."""
 
 RESERVED = ("inner", "keep", "params", "rate", "rule", "shrink")
@@ -66,7 +67,14 @@ class Declared:
             cls._common = cls
             return
         cls._shared_part = not register
-        cls._hypers = cls._declared((Hyper, Option))
+        need = str(getattr(cls, "reads" if cls._holds else "needs", NEEDS[0]))
+        own_fields, kept = cls._declared((Hyper, Option)), options(need)
+        for name in own_fields.keys() & kept.keys():
+            raise TypeError(
+                f"{cls.__name__} declares {name!r}, which every rule that needs {need} has: the "
+                "arithmetic sees one parameter, its outputs first; leave the declaration out"
+            )
+        cls._hypers = own_fields | kept
         cls._slots = cls._declared(Slot)
         cls._shared = cls._declared(Shared)
         own = vars(cls).get("dialects", {})

@@ -71,12 +71,13 @@ def packs(
 def _key(entry: Entry) -> Any:
     step = entry.step if isinstance(entry.step, int) else id(entry.step)
     dtypes = [str(part.dtype) for value in entry.slots.values() for part in parts(value)]
-    return id(entry.rule), step, str(entry.param.dtype), str(entry.grad.dtype), *dtypes
+    kinds = str(entry.param.dtype), str(entry.grad.dtype), *dtypes
+    return id(entry.rule), step, entry.kept, *kinds
 
 
 def merged(xp: Any, entries: Sequence[Entry]) -> Entry:
     """One entry with the gathered arrays of several."""
-    rules, steps, grads, params, slots, _ = zip(*entries, strict=True)
+    rules, steps, grads, params, slots, *_ = zip(*entries, strict=True)
     gather = partial(_gathered, xp, [*map(math.prod, map(attrgetter("shape"), params))])
     own = {}
     for name in slots[0]:

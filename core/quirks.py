@@ -43,6 +43,8 @@ __all__ = [
 Methods = Callable[[Any], Mapping[str, Any]]
 """From a class to the members that a derived class defines in another way."""
 
+RENAMED = {"clip_layout": "layout", "center_layout": "layout"}
+"""The names of options in old states, and their names now."""
 HOOKS = ("scalars", "direction", "local", "combine")
 """The methods in which calls are replaced."""
 
@@ -239,8 +241,9 @@ def _refuse_idle(rule: type[Rule], quirk: Quirk) -> None:
 
 
 def updated(rule: type[Rule], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Saved values of a rule, with quirks in place of the options that they were then."""
-    found, fields, quirks = dict(values), rule.fields(), list(values.get("quirks", ()))
+    """Saved values of a rule, with options and quirks in place of those that they were then."""
+    fields, quirks = rule.fields(), list(values.get("quirks", ()))
+    found = {RENAMED.get(name, name): value for name, value in values.items()}
     for quirk in rule.quirks_known():
         option, value, without = quirk.formerly or ("", None, None)
         if option in found and found[option] == value and found[option] is not without:

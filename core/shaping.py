@@ -1,17 +1,19 @@
-"""Kernels of other shapes: for any shape from one for vectors; for a stack from one for arrays."""
+"""Kernels of other shapes: any shape, stacks, axes in another order, from the kernel of a rule."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .arrays import map_parts
 from .once import once
+from .kept import PLAIN, Kept
 
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["as_vectors", "stacked"]
+__all__ = ["as_vectors", "seen", "stacked", "started"]
 
 Array = Any
 Slots = dict[str, Any]
@@ -43,10 +45,13 @@ def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @once
-def stacked(function: Callable[..., Any], vmap: Callable[..., Any]) -> Callable[..., Any]:
+def stacked(
+    function: Callable[..., Any], vmap: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
     """``advance`` or ``local`` for several parameters of one shape, along a new first axis.
 
-    ``vmap`` is the framework's function. The result is cached, so that kernels can be cached by it.
+    ``vmap`` is the framework's function; without it they take turns. The result is cached, so that
+    kernels can be cached by it.
     """
 
     def together(
@@ -55,9 +60,102 @@ def stacked(function: Callable[..., Any], vmap: Callable[..., Any]) -> Callable[
         def one(grad: Array, param: Array, slots: Slots) -> Any:
             return function(xp, rule, grad, param, slots, common, s)
 
-        first, second = vmap(one)(grad, param, slots)
+        first, second = _mapped(xp, one, (grad, param, slots), vmap)
         if isinstance(first, dict):  # local: slots and sums
             second = {name: xp.sum(value, axis=0) for name, value in second.items()}
         return first, second
 
+    together.stacks = getattr(function, "stacks", False)  # type: ignore[attr-defined]
     return together
+
+
+def _mapped(
+    xp: Any, function: Callable[..., Any], stacks: tuple[Any, ...], vmap: Callable[..., Any] | None
+) -> Any:
+    """The stacks of the results of a function for each place in the first axis of arrays."""
+    if vmap is not None:
+        return vmap(function)(*stacks)
+    count = stacks[0].shape[0]
+    if not count:  # the shapes of the results are those for something
+        some = _each(lambda x: xp.zeros((1, *x.shape[1:]), dtype=x.dtype), stacks)
+        return _each(lambda x: x[:0, ...], _mapped(xp, function, some, None))
+    rows = [function(*_each(lambda x, at=at: x[at, ...], stacks)) for at in range(count)]
+    return _each(lambda *parts: xp.stack(parts), *rows)
+
+
+def _each(function: Callable[..., Any], value: Any, *others: Any) -> Any:
+    """``function`` of the arrays at every place of equal structures of dicts and tuples."""
+    if isinstance(value, dict):
+        return {k: _each(function, v, *(other[k] for other in others)) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(_each(function, *group) for group in zip(value, *others, strict=True))
+    return function(value, *others)
+
+
+@once
+def seen(
+    function: Callable[..., Any], kept: Kept, vmap: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """``advance`` or ``local`` for a parameter that is kept in some way, from the rule's own.
+
+    The result is cached, so that kernels can be cached by it. Its attribute ``of`` is the function.
+    """
+    if kept == PLAIN:
+        return function
+    one = stacked(function, vmap) if kept.batch else function
+    in_turn = stacked(function) if kept.batch else None
+
+    def whole(
+        xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: Any
+    ) -> Any:
+        axes = _Axes(xp, kept, param.shape)
+        arrays = _each(axes.shown, (grad, param, slots))
+        try:
+            first, second = one(xp, rule, *arrays, common, s)
+        except RuntimeError:  # vmap cannot map a rule that asks for a value
+            if vmap is None or in_turn is None:
+                raise
+            first, second = in_turn(xp, rule, *arrays, common, s)
+        if isinstance(first, dict):  # local: slots and sums
+            return _each(axes.stored, first), second
+        return _each(axes.stored, (first, second))
+
+    whole.of, whole.stacks = function, bool(kept.batch)  # type: ignore[attr-defined]
+    return whole
+
+
+class _Axes:
+    """Arrays of a parameter, from the order that they are kept in to the order that is seen."""
+
+    def __init__(self, xp: Any, kept: Kept, shape: tuple[int, ...]) -> None:
+        self.xp, self.several = xp, len(kept.batch)
+        self.order = kept.order(len(shape))
+        self.back = tuple(map(self.order.index, range(len(shape))))
+        self.sizes = tuple(shape[axis] for axis in kept.batch)
+
+    def shown(self, array: Array) -> Array:
+        """An array with its batch axes as one, and then its axes as the rule sees them."""
+        if array.ndim == len(self.order):
+            array = self._turned(array, self.order)
+        if self.several < 2:
+            return array
+        return self.xp.reshape(array, (math.prod(self.sizes), *array.shape[self.several :]))
+
+    def stored(self, array: Array) -> Array:
+        """The inverse of ``shown``."""
+        if self.several > 1:
+            array = self.xp.reshape(array, (*self.sizes, *array.shape[1:]))
+        return self._turned(array, self.back) if array.ndim == len(self.order) else array
+
+    def _turned(self, array: Array, order: tuple[int, ...]) -> Array:
+        idle = order == tuple(range(len(order)))
+        return array if idle else self.xp.permute_dims(array, order)
+
+
+def started(xp: Any, make: Callable[[Array], Any], param: Array, kept: Kept) -> Any:
+    """A first slot of a kept parameter; ``make`` gives that of a parameter as it is seen."""
+    if kept == PLAIN:
+        return make(param)
+    axes = _Axes(xp, kept, param.shape)
+    found = axes.shown(param)
+    return _each(axes.stored, _mapped(xp, make, (found,), None) if kept.batch else make(found))

@@ -61,7 +61,7 @@ ELSEWHERE = {
     for field in (*PLAIN, "betas")
     for name in _names(field)
     if name not in (field, "beta3")  # which is a hyperparameter of Prodigy's own
-}
+} | {"clip_layout": "layout", "center_layout": "layout"}
 """Our hyperparameter for another library's spelling, if it is unambiguous."""
 
 

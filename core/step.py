@@ -19,7 +19,8 @@ import numpy as host
 
 from .arrays import cast, cast_like, dtype_name, is_array, listed
 from .checks import FLOATING, check, check_slots
-from .shaping import as_vectors, stacked
+from .kept import PLAIN, Kept, kept_by
+from .shaping import as_vectors, seen, stacked, started
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -115,13 +116,18 @@ def scalars(rule: Rule, xp: Any, step: Any, dtype: Any) -> dict[str, Any]:
 
 def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
     """The first state of one parameter: every slot, in its dtype."""
-    first = {}
+    first, kept = {}, kept_by(rule, param.ndim)
     for name, item in rule.slots().items():
         dtype = _stored(rule, xp, name, param.dtype)
-        first[name] = cast(xp, item.init.make(xp, param, rule.owner(name)), dtype)
+        make = partial(_made, xp, item.init.make, rule.owner(name))
+        first[name] = cast(xp, started(xp, make, param, kept), dtype)
         if item.start != 0.0:
             first[name] = cast(xp, first[name] + item.first(rule.owner(name)), dtype)
     return first
+
+
+def _made(xp: Any, make: Callable[..., Any], rule: Rule, param: Array) -> Any:
+    return make(xp, param, rule)
 
 
 def _stored(rule: Rule, xp: Any, slot: str, own: Any) -> Any:
@@ -216,12 +222,14 @@ def entry(
 ) -> Entry:
     """One parameter's entry, checked; ``path`` is its name in messages.
 
+    ``rule`` says how the parameter is kept, as a result of ``kept.rule_of`` does.
+
     Raises:
         TypeError, ValueError: a dtype, a shape or a state that the rule cannot take.
     """
     check(rule, xp, path, param, grad)
     check_slots(rule, path, slots, param.shape)
-    return Entry(rule, step, grad, param, slots)
+    return Entry(rule, step, grad, param, slots, kept_by(rule, param.ndim))
 
 
 @cache
@@ -246,7 +254,8 @@ def _kept(xp: Any, value: Any, like: Any, taken: tuple[Array, ...]) -> Any:
 class Entry(NamedTuple):
     """One parameter in a step; ``step`` is the number of steps that it has taken.
 
-    ``stacked``: the arrays hold several parameters of one shape, along a new first axis.
+    ``kept``: how it is kept. ``stacked``: the arrays hold several parameters of one shape, along a
+    new first axis.
     """
 
     rule: Rule
@@ -254,6 +263,7 @@ class Entry(NamedTuple):
     grad: Array
     param: Array
     slots: Slots
+    kept: Kept = PLAIN
     stacked: bool = False
 
 
@@ -275,7 +285,7 @@ def run(
             namespace and the rule. By default the function itself is executed.
         enter: converts a step's scalars for the kernel of a parameter, to 0-d arrays for example.
             By default a kernel gets the scalars unchanged.
-        vmap: the framework's function, for stacked entries.
+        vmap: the framework's function, for stacked entries and batch axes.
 
     Returns:
         An iterator over new parameters and slots, each computed when it is reached, and the new
@@ -295,13 +305,13 @@ def run(
         return known[key]
 
     def execute(function: Callable[..., Any], entry: Entry) -> Any:
-        rule, _, grad, param, slots, stack = entry
+        rule, _, grad, param, slots, kept, stack = entry
         if function is advance and 0 in param.shape:
             return param, slots
-        key = function, id(rule), stack
+        key = function, id(rule), kept, stack
         if key not in kernels:
-            whole = stacked(function, vmap) if stack and vmap else function
-            kernels[key] = kernel(whole, xp, rule.bare)
+            whole = seen(function, kept, vmap)
+            kernels[key] = kernel(stacked(whole, vmap) if stack else whole, xp, rule.bare)
         s: Any = coefficients(entry)
         if enter is not None:
             place = id(s), param.dtype

@@ -10,6 +10,7 @@ import numpy
 from . import step as stepping
 from . import tree
 from .arrays import dtype_name, parts
+from .kept import roles, rule_of
 from .matching import unmatched
 from .names import Place, unwrapped
 
@@ -18,26 +19,29 @@ if TYPE_CHECKING:
 
 __all__ = ["written"]
 
-TITLES = ("parameter", "shape", "rule", "because of", "bytes of state")
+TITLES = ("parameter", "shape", "layout", "rule", "because of", "bytes of state")
 
 
 def written(rule: Rule, params: Any) -> str:
     """The table of ``Rule.table``."""
-    rows, total, named = [TITLES], 0, list(_named(rule, params))
+    rows: list[tuple[str, ...]] = [TITLES]
+    total, named = 0, list(_named(rule, params))
     for path, array in named:
-        own = rule.of(path, array.shape)
+        own = rule_of(rule, path, array)
         stepping.check(own, numpy, path, array)
         size = _state_bytes(own, array.shape, dtype_name(array.dtype))
         total += size
         shape = " x ".join(map(str, array.shape)) or "0-d"
         why = ", ".join(rule.reasons(path, array.shape)) or "every parameter"
-        rows.append((path, shape, _nested(own), why, f"{size:,}"))
-    rows.append(("", "", "", "total", f"{total:,}"))
+        rows.append((path, shape, roles(own, array.ndim), _nested(own), why, f"{size:,}"))
+    rows.append(("", "", "", "", "total", f"{total:,}"))
+    if not any(row[2] for row in rows[1:]):
+        rows = [(*row[:2], *row[3:]) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
-            cell.rjust(width) if last else cell.ljust(width)
-            for cell, width, last in zip(row, widths, (False,) * 4 + (True,), strict=True)
+            cell.ljust(width) if place < len(row) - 1 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]

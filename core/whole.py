@@ -10,6 +10,7 @@ import array_api_compat
 from . import step as stepping
 from . import tree
 from .arrays import is_array, known, listed
+from .kept import rule_of
 from .matching import warn_unmatched
 from .proof import prove
 
@@ -50,7 +51,7 @@ def init(rule: Rule, params: Any) -> State:
     if not arrays:
         return State(0, dict.fromkeys(rule.slots(), params), {})
     xp = _namespace(rule, (_Found(array, path) for path, array in arrays.items()))
-    own = {path: rule.of(tree.dotted(path), array.shape) for path, array in arrays.items()}
+    own = {path: rule_of(rule, tree.dotted(path), array) for path, array in arrays.items()}
     for path, array in arrays.items():
         stepping.check(own[path], xp, tree.dotted(path), array)
     warn_unmatched(rule, [(tree.dotted(path), array.shape) for path, array in arrays.items()])
@@ -85,7 +86,7 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
     entries = []
     for path, grad in given.items():
         name, param = tree.dotted(path), arrays[path]
-        own = rule.of(name, param.shape)
+        own = rule_of(rule, name, param)
         slots = _slots_of(own, state, path)
         entries.append(stepping.entry(own, xp, name, state.step, grad, param, slots))
     results, shared = stepping.run(xp, entries, state.shared)

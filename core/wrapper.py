@@ -18,6 +18,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .kept import KEPT
 from .made import NEEDS
 from .rule import Redirect, Rule
 
@@ -57,7 +58,7 @@ class Wrapper(Rule, register=False):
         super().__init__(*args, **kwargs)
 
     def _refuse(self) -> None:
-        own = {*self._hypers, *self._slots, *self._shared}
+        own = {*self._hypers, *self._slots, *self._shared} - {*KEPT}
         rules = self.rule.branches
         taken = own.intersection(n for r in rules for n in (*r.hypers, *r.slots(), *r.shared()))
         if taken:

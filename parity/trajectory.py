@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 
@@ -11,7 +12,7 @@ from samestep.rule import Rule
 
 from .ulp import rounded
 
-__all__ = ["SHAPES", "Trajectory", "record", "suited"]
+__all__ = ["AXES", "SHAPES", "Trajectory", "record", "suited"]
 
 SHAPES: Mapping[str, tuple[int, ...]] = {
     "scalar": (),
@@ -22,6 +23,8 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "twin": (16, 9),
     "kernel": (6, 5, 3, 3),
 }
+AXES: Mapping[str, Any] = {"layout": "oi", "batch_axes": ()}
+"""How recorded parameters are kept: the outputs first, none stacked."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from samestep.checkpoints.contents import arrays, metadata
 from samestep.checkpoints.state import Checkpoint, CheckpointError
 from samestep.checkpoints.tensor import Tensor
 from samestep.checkpoints.trees import from_tree
+from samestep.kept import rule_of
 from samestep.rule import Rule, State
 
 from .chosen import Group, Steps, chosen
@@ -203,7 +204,7 @@ class Recorder:
         groups = {
             name: Group({} if isinstance(given, Rule) else given)
             if rule is None
-            else Group(rule.hypers, rule.of(name, array.shape))
+            else Group(rule.hypers, rule_of(rule, name, array))
             for name, array in params.items()
         }
         taken = None

@@ -14,6 +14,7 @@ from samestep import step as stepping
 from samestep.arrays import known
 from samestep.checkpoints.state import Checkpoint
 from samestep.execution import Execution, checked, say
+from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
 from samestep.rule import Rule, State
 
@@ -93,7 +94,7 @@ def _init(rule: Rule, params: Any) -> State:
         for path, leaf in paths
     ]
     own = [
-        rule.of(dotted(path), array.shape) for (path, _), array in zip(paths, arrays, strict=True)
+        rule_of(rule, dotted(path), array) for (path, _), array in zip(paths, arrays, strict=True)
     ]
     for chosen, (path, _), array in zip(own, paths, arrays, strict=True):
         stepping.check(chosen, xp, dotted(path), array)
@@ -171,9 +172,10 @@ def _update(
         executor = kernel, enter
         results, common = packing.run(xp, entries, state.shared, *executor, places=plan.packs)
     else:
-        results, common = stepping.run(xp, entries, state.shared, kernel, enter)
+        vmap = jax.vmap if plan.traced else None
+        results, common = stepping.run(xp, entries, state.shared, kernel, enter, vmap)
     updates: list[Any] = [None] * plan.own.num_leaves
-    for (place, _), entry, (param, new) in zip(plan.chosen, entries, results, strict=True):
+    for (place, *_), entry, (param, new) in zip(plan.chosen, entries, results, strict=True):
         updates[place] = param - entry.param
         for name, value in new.items():
             slots[name][place] = value
@@ -214,6 +216,7 @@ def _kernel(function: Any, xp: Any, rule: Rule) -> Any:
     other rules are called directly in any case.
     """
     inside = partial(function, xp, rule)
+    function = getattr(function, "of", function)
     in_types = hasattr(jax.sharding, "auto_axes")  # from JAX 0.6 on
     if not (in_types and function is stepping.advance and rule.sees_axes):
         return inside

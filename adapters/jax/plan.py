@@ -10,6 +10,7 @@ import jax
 import jax.numpy as xp
 from samestep import step as stepping
 from samestep.arrays import listed
+from samestep.kept import Kept, rule_of
 from samestep.rule import Rule, State
 from samestep.step import Entry
 
@@ -31,7 +32,7 @@ class Plan:
         flat: the leaves of parameters, gradients, slots, shared state and count, in this order.
         structure: the structure of these five trees together.
         own: the structure of the parameters.
-        chosen: place and rule of every parameter that has a gradient.
+        chosen: place and rule of every parameter that has a gradient, and how it is kept.
         devices: of every parameter and gradient, where that is known.
     """
 
@@ -40,7 +41,7 @@ class Plan:
         flat: Sequence[Any],
         structure: Any,
         own: Any,
-        chosen: list[tuple[int, Rule]],
+        chosen: list[tuple[int, Rule, Kept]],
         devices: list[set[Any]],
     ) -> None:
         self.structure = structure
@@ -53,7 +54,7 @@ class Plan:
         self.devices = devices
         self.together = len(set().union(*devices)) <= 1
         """Whether arrays are on one device, so that they may be gathered."""
-        self.sees_axes = any(rule.sees_axes for _, rule in chosen)
+        self.sees_axes = any(rule.sees_axes for _, rule, _ in chosen)
         self.packs: list[list[int]] | None = None
         """Places of the entries that are taken together, once that has been found out."""
         self.grads: list[Any] = []
@@ -95,12 +96,12 @@ class Plan:
                 several = tuple(map(flat.__getitem__, at)) if isinstance(at, tuple) else None
                 values.append(several if several or at is None else flat[at])
         entries = []
-        for place, rule in self.chosen:
+        for place, rule, kept in self.chosen:
             own = {}
             for name, values in slots.items():
                 if values[place] is not None:
                     own[name] = values[place]
-            entries.append(Entry(rule, step, flat[self.grads[place]], flat[place], own))
+            entries.append(Entry(rule, step, flat[self.grads[place]], flat[place], own, kept))
         return entries, slots
 
 
@@ -147,10 +148,10 @@ def planned(
             continue
         grads[place] = grad = strong(rule, path, grads[place], "the gradient of ")
         name = dotted(path)
-        branch = rule.of(name, array.shape)
-        kept = {slot: v[place] for slot, v in slots.items() if v[place] is not None}
-        entries.append(stepping.entry(branch, xp, name, step, grad, array, kept))
-        chosen.append((place, branch))
+        branch = rule_of(rule, name, array)
+        own_slots = {slot: v[place] for slot, v in slots.items() if v[place] is not None}
+        entries.append(stepping.entry(branch, xp, name, step, grad, array, own_slots))
+        chosen.append((place, branch, entries[-1].kept))
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in flat)
     used = [*arrays, *(grad for grad in grads if grad is not None)]
     plan = Plan(flat, structure, own, chosen, [] if traced else [*map(_devices, used)])

@@ -24,6 +24,7 @@ import jax.numpy as xp
 from jax.experimental import io_callback
 from samestep.arrays import is_array
 from samestep.checkpoints.state import Checkpoint, CheckpointError
+from samestep.kept import rule_of
 from samestep.recording.around import Choice, LoopRecorder, grouped, with_choice
 from samestep.recording.chosen import Steps
 from samestep.recording.recorder import Recorder
@@ -231,7 +232,8 @@ class JaxRecorder(LoopRecorder):
         known = taken if rule is not None and inner is not None else None
         fresh = step == 0 and not self._restored
         recorder.begin(step, sent.grads, sent.before, known, fresh=fresh)
-        own = {n: None if rule is None else rule.of(n, whole[n][0]) for n in sent.before}
+        forms = {name: jax.ShapeDtypeStruct(*whole[name]) for name in sent.before}
+        own = {n: None if rule is None else rule_of(rule, n, form) for n, form in forms.items()}
         groups = grouped({name: (numbers, of) for name, of in own.items()})
         recorder.end(step, sent.after, groups)
 

@@ -33,6 +33,7 @@ from samestep.checkpoints.state import (
 )
 from samestep.checkpoints.tensor import Tensor, tensors
 from samestep.checkpoints.trees import by_path, check_value
+from samestep.kept import rule_of
 from samestep.rule import Rule
 
 from .tables import BELOW, ENTRIES, FORM, MLX, REFUSED, relative
@@ -228,7 +229,7 @@ def _owned(one: _One) -> Iterator[_Own]:
         _refuse_kernel(who, path, param)
         about = About(numbers, str(param.dtype))
         mine = BELOW if name == "Muon" and param.ndim < 2 else native
-        rule = mine.rule_of(who, about)
+        rule = rule_of(mine.rule_of(who, about), path, param)
         yield _Own(path, param, who, mine, rule, _step(who, one.flat), _entries(one.flat, path))
 
 
@@ -257,7 +258,7 @@ def _entries(flat: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 def _ruled(rule: Rule, path: str, param: Any, flat: Mapping[str, Any]) -> _Own:
     """A parameter under a given rule, in the state of one optimizer or of several."""
-    own = rule.of(path, param.shape)
+    own = rule_of(rule, path, param)
     table = {native.rule: native for native in MLX.values()}
     who = f"mlx.optimizers.{own.name}"
     native = natives(table, {}, who, own.name)

@@ -14,6 +14,7 @@ from samestep import step as stepping
 from samestep.arrays import known, listed
 from samestep.checkpoints.state import Checkpoint
 from samestep.execution import EXECUTIONS, Execution, checked, say
+from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
 from samestep.rule import Rule
 
@@ -122,7 +123,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
     def init_single(self, parameter: xp.array, state: dict[str, Any]) -> None:
         """Make the state of one parameter whose path is unknown."""
-        state.update(stepping.init_slots(self.rule.of("", parameter.shape), xp, parameter))
+        state.update(stepping.init_slots(rule_of(self.rule, "", parameter), xp, parameter))
 
     def _begun(self, parameters: Any) -> dict[str, Any]:
         """The state in which every parameter in a tree has its own."""
@@ -159,7 +160,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 f"{self.rule.name}: parameter {path!r} is {type(parameter).__name__}; it must "
                 "be an mlx.core.array"
             )
-        stepping.check(self.rule.of(path, parameter.shape), xp, path, parameter)
+        stepping.check(rule_of(self.rule, path, parameter), xp, path, parameter)
 
     def _grown(self, state: Any, parameters: Any, path: str = "") -> Any:
         """A tree of states with slots for these parameters; other states in it are unchanged."""
@@ -171,7 +172,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 f"{'a list' if many else 'a dict'} belongs; was it made for other parameters?"
             )
         if isinstance(parameters, xp.array):
-            rule = self.rule.of(path, parameters.shape)
+            rule = rule_of(self.rule, path, parameters)
             return state or stepping.init_slots(rule, xp, parameters)
         if many:
             grown: Any = [*state, *({} for _ in parameters[len(state) :])]
@@ -200,7 +201,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         entries: list[stepping.Entry] = []
 
         def enter(path: str, grad: Any, param: Any, state: dict[str, Any]) -> int:
-            own = rule.of(path, param.shape)
+            own = rule_of(rule, path, param)
             entries.append(stepping.entry(own, xp, path, step, grad, param, state))
             return len(entries) - 1
 
@@ -343,6 +344,6 @@ def _as_arrays(values: Any, param: xp.array) -> Any:
 @cache
 def _compiled(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
     """The kernel, compiled once per rule and dtype, and per shape if the rule reads along axes."""
-    shaped = rule.sees_axes
+    shaped = rule.sees_axes or getattr(function, "stacks", False)
     compiled: Callable[..., Any] = xp.compile(partial(function, xp, rule), shapeless=not shaped)
     return compiled if shaped else stepping.as_vectors(xp, compiled)

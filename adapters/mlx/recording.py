@@ -21,6 +21,7 @@ from samestep.arrays import known
 from samestep.checkpoints import checkpoint as state_of
 from samestep.checkpoints.correspondence import called
 from samestep.checkpoints.state import CheckpointError
+from samestep.kept import rule_of
 from samestep.recording.around import Choice, LoopRecorder, grouped, with_choice
 from samestep.recording.chosen import Group
 from samestep.recording.recorder import Recorder
@@ -116,7 +117,7 @@ class MlxRecorder(LoopRecorder):
         if isinstance(self.optimizer, RuleOptimizer):
             now = self.optimizer.current.at(self.optimizer.steps_taken - 1)
             return grouped(
-                {name: (now.hypers, now.of(name, v.shape)) for name, v in params.items()}
+                {name: (now.hypers, rule_of(now, name, v)) for name, v in params.items()}
             )
         found: dict[str, tuple[dict[str, Any], Rule | None]] = {}
         for one in _ones(self.optimizer, tree):
@@ -132,7 +133,7 @@ def _rules(one: Any) -> dict[str, Rule]:
     """The rules that compute the same as one of several optimizers, by parameter."""
     if isinstance(one.optimizer, RuleOptimizer):
         rule = one.optimizer.current
-        return {name: rule.of(name, param.shape) for name, param in one.params.items()}
+        return {name: rule_of(rule, name, param) for name, param in one.params.items()}
     try:
         return {own.path: own.rule for own in _owned(one)}
     except CheckpointError:

@@ -27,7 +27,9 @@ class Batch:
         first = entries[0]
         self.rule = id(first.rule)
         plain = is_plain(first.param)
-        self.vector = packing and plain and not first.rule.sees_axes
+        self.kept = first.kept
+        shaped = first.rule.sees_axes or bool(first.kept.batch)
+        self.vector = packing and plain and not shaped
         self.stacked = len(entries) > 1 and not fits(first)
         self.gathers = len(entries) > 1 or (
             self.vector and not all(a.is_contiguous() for a in _arrays(first))
@@ -70,10 +72,10 @@ class Batch:
             grad = grads[self.places[0]]
             if self.vector:
                 grad = grad.reshape(-1).contiguous()
-            return Entry(rule, step, grad, self.whole, self.slots)
+            return Entry(rule, step, grad, self.whole, self.slots, self.kept)
         grad = self.grad.filled([*map(grads.__getitem__, self.places)]).view(self.shape)
         param = self.param.filled([*map(params.__getitem__, self.places)]).view(self.shape)
-        return Entry(rule, step, grad, param, self.slots, self.stacked)
+        return Entry(rule, step, grad, param, self.slots, self.kept, self.stacked)
 
 
 class _Gathered:

@@ -17,7 +17,8 @@ from samestep.checkpoints.state import (
     sorted_for,
 )
 from samestep.checkpoints.tensor import Tensor, tensors
-from samestep.checkpoints.trees import check_value
+from samestep.checkpoints.trees import check_value, warn
+from samestep.kept import rule_of
 from samestep.names import unwrapped
 from samestep.notice import warn
 
@@ -192,7 +193,7 @@ def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:
                     "in other tensors; torch.distributed.checkpoint saves and loads it, with "
                     "optimizer.init_state() before either"
                 )
-            own = rule.of(name, param.shape)
+            own = rule_of(rule, name, param)
             yield _Own(path, at, Wanted(own, real(param.detach())), param)
 
 

@@ -93,6 +93,7 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
     Inductor does not come to an end with it. Where the compiler fails, the log says so, and the
     rule is executed as it is.
     """
+    shaped = rule.sees_axes or getattr(function, "stacks", False)
     uncompiled = rule.reduces and rule.sees_axes
     plain = reference(function, xp, rule)
 
@@ -108,7 +109,7 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
         arrays = [grad, param, *chain.from_iterable(map(parts, slots.values())), *common.values()]
         names = tuple((name, _count(value)) for name, value in slots.items()), tuple(common)
         vector = s.vector.to(param.device, non_blocking=True)
-        kinds = tuple(_kind(array, rule.sees_axes) for array in arrays)
+        kinds = tuple(_kind(array, shaped) for array in arrays)
         key = function, rule, param.device, names, kinds, s.structure
         if key not in _kernels:
             try:
@@ -263,7 +264,7 @@ def _compiled(
         results.append(tuple(sums))
         return tuple(sums.values())
 
-    if rule.sees_axes:
+    if rule.sees_axes or getattr(function, "stacks", False):
         graph = make_fx(kernel, tracing_mode="fake")(*arrays)
         run = standalone_compile(graph, arrays, dynamic_shapes="from_example_inputs")
     else:

@@ -9,6 +9,7 @@ import array_api_compat.torch as xp
 import torch
 from samestep import step as stepping
 from samestep.arrays import dtype_name, parts
+from samestep.kept import rule_of
 from samestep.rule import Rule, registry
 from samestep.step import FLOATING
 
@@ -56,9 +57,9 @@ def members_of(
         for name, param in optimizer._named(group):
             if (grad := param.grad) is None:
                 continue
-            check(rule, name, param, grad, optimizer.differentiable)
-            state = state_of(optimizer, rule.of(name, param.shape), param)
-            slots = slots_of(rule, name, param, state)
+            own = check(rule, name, param, grad, optimizer.differentiable)
+            state = state_of(optimizer, own, param)
+            slots = slots_of(own, name, param, state)
             members.append(Member(place, name, param, state, slots))
             grads.append(grad)
     return members, grads
@@ -70,8 +71,8 @@ def check(
     param: torch.Tensor,
     grad: torch.Tensor | None = None,
     differentiable: bool = False,
-) -> None:
-    """Refuse a parameter, or a gradient for it, that the rule cannot take."""
+) -> Rule:
+    """The rule of a parameter; refuses one, or a gradient for it, that the rule cannot take."""
     who = f"{rule.name}: parameter {name!r}"
     if param.layout is not torch.strided:
         raise TypeError(f"{who} has layout {param.layout}; allowed: dense (torch.strided)")
@@ -103,7 +104,9 @@ def check(
             "taken on the result of an operation, such as param.clone()"
         )
     grad = None if grad is None else real_gradient(grad)
-    stepping.check(rule, xp, name, real(param), grad)
+    own = rule_of(rule, name, param)
+    stepping.check(own, xp, name, real(param), grad)
+    return own
 
 
 def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from samestep import step as stepping
 from samestep.checkpoints.state import Checkpoint
 from samestep.execution import EXECUTIONS, Execution, checked, say
+from samestep.kept import kept_by, rule_of
 from samestep.rule import Rule
 from torch._compile import _disable_dynamo
 
@@ -93,10 +94,10 @@ class RuleOptimizer(GroupedOptimizer):
             for group in self.param_groups:
                 rule = self._rule_of(group)
                 for name, param in self._named(group):
-                    check(rule, name, param, differentiable=self.differentiable)
+                    own = check(rule, name, param, differentiable=self.differentiable)
                     if isinstance(param, torch.nn.Parameter) and not param.requires_grad:
                         continue
-                    states[param] = state_of(self, rule.of(name, param.shape), param)
+                    states[param] = state_of(self, own, param)
             common = shared_of(self, [*states])
             self.state.update(states)
             self._share(common)
@@ -140,7 +141,8 @@ class RuleOptimizer(GroupedOptimizer):
         if taken is not None:
             executor = {**executor, "enter": kernels.conditional(taken, executor["enter"])}
         before = common
-        results, common = stepping.run(xp, entries, common, **executor, vmap=torch.vmap)
+        vmap = None if self._resolved == "reference" else torch.vmap
+        results, common = stepping.run(xp, entries, common, **executor, vmap=vmap)
         if plan is not self._plan:
             plan.enter(self.state)
             self._plan = plan
@@ -195,11 +197,12 @@ class RuleOptimizer(GroupedOptimizer):
         common = shared_of(self, [member.param for member in members])
         entries = [
             stepping.Entry(
-                rules[member.group].of(member.name, member.param.shape),
+                own := rule_of(rules[member.group], member.name, member.param),
                 member.state["step"] if self.capturable else int(member.state["step"]),
                 real_gradient(grad),
-                real(member.param.clone()),
+                param := real(member.param.clone()),
                 member.slots,
+                kept_by(own, param.ndim),
             )
             for member, grad in zip(members, grads, strict=True)
         ]

@@ -13,6 +13,7 @@ import array_api_compat.torch as xp
 
 import torch
 from samestep.arrays import map_parts, parts
+from samestep.kept import kept_by, rule_of
 from samestep.packing import packs
 from samestep.rule import Rule
 from samestep.step import Entry, run
@@ -79,11 +80,12 @@ class Plan:
         self.counters = self._counters()
         entries = [
             Entry(
-                rules[member.group].of(member.name, member.param.shape),
+                own := rule_of(rules[member.group], member.name, member.param),
                 step,
                 real_gradient(grad),
-                real(member.param.detach()),
+                param := real(member.param.detach()),
                 member.slots,
+                kept_by(own, param.ndim),
             )
             for member, grad, step in zip(members, grads, self.expected, strict=True)
         ]
@@ -211,7 +213,7 @@ class Plan:
             member = self.members[batch.places[0]]
             key = member.group, batch.rule
             if key not in variants:
-                variants[key] = rules[member.group].of(member.name, member.param.shape)
+                variants[key] = rule_of(rules[member.group], member.name, member.param)
             found.append(variants[key])
         return found
 
@@ -261,7 +263,7 @@ def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> 
     for entry in entries:
         arrays = {"param": entry.param, "grad": entry.grad, **entry.slots}
         formats = _mapped(lambda array: (tuple(array.shape), array.dtype), arrays)
-        key = _variant(entry.rule)[0], entry.stacked, *formats.items()
+        key = _variant(entry.rule)[0], entry.kept, entry.stacked, *formats.items()
         if key not in known and is_plain(entry.param):
             new[key] = entry
     for entry in new.values():
@@ -284,7 +286,7 @@ def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
     def stackable(entry: Entry) -> bool:
         if entry.param.ndim == 0 or not is_plain(entry.param):
             return False
-        key = id(entry.rule), entry.param.ndim
+        key = id(entry.rule), entry.kept, entry.param.ndim
         if key not in known:
             two = {
                 name: _mapped(_two_without_memory, getattr(entry, name))

@@ -22,6 +22,7 @@ from samestep.arrays import dtype_name, known
 from samestep.checkpoints import checkpoint as state_of
 from samestep.checkpoints.correspondence import About, called
 from samestep.checkpoints.state import Checkpoint, CheckpointError
+from samestep.kept import rule_of
 from samestep.names import is_around, unwrapped
 from samestep.recording.around import Choice, LoopRecorder, grouped, with_choice
 from samestep.recording.chosen import Group
@@ -239,7 +240,7 @@ class TorchRecorder(LoopRecorder):
         if isinstance(self.optimizer, RuleOptimizer):
             taken = int(self.optimizer.state.get(param, {}).get("step", 1))
             own = {id(p): n for n, p in self.optimizer._named(group)}[id(param)]
-            rule = self.optimizer._rule_of(group).of(own, real(param).shape)
+            rule = rule_of(self.optimizer._rule_of(group), own, param)
             return rule.at(max(taken - 1, 0)).map_numbers(_number)
         library = LIBRARIES.get(type(self.optimizer).__module__.partition(".")[0])
         native = None if library is None else library.table.get(type(self.optimizer).__name__)

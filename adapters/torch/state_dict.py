@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from samestep.arrays import listed, parts
+from samestep.kept import KEPT
 from samestep.names import unwrapped
-from samestep.quirks import updated
+from samestep.quirks import RENAMED, updated
 from samestep.rule import Rule
 from samestep.step import FLOATING
 from samestep.wrapper import Wrapper
@@ -86,6 +87,13 @@ def _updated(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
         )
     gone = {*known} - {*found}
     kept = {name: found.get(name, value) for name, value in saved.items() if name not in gone}
+    for old, new in RENAMED.items():
+        if old in kept and old not in group:
+            kept[new] = kept.pop(old)
+    for name in {*KEPT} & {*group}:
+        said, usual = kept.get(name), {"layout": "oi"}.get(name, ())
+        if (said or usual) == (group[name] or usual):
+            kept[name] = group[name]
     return kept | ({"quirks": theirs} if theirs else {})
 
 

@@ -15,14 +15,15 @@ import numpy
 
 from samestep.arrays import listed
 from samestep.arrays import parts as parts_of
-from samestep.checkpoints.description import Description, is_layout, made
+from samestep.checkpoints.description import Description, made
 from samestep.checkpoints.state import ParameterState
 from samestep.checkpoints.tensor import Tensor
 from samestep.declaration import Slot
+from samestep.kept import kept_by
 from samestep.rule import Rule
 from samestep.wrapper import Wrapper
 
-__all__ = ["UNOWNED", "Change", "Kept", "Refused", "Shape", "carried", "ends", "levels"]
+__all__ = ["UNOWNED", "Change", "Kept", "Refused", "Shape", "carried", "levels", "ordered"]
 
 Shape = tuple[int, ...]
 Kept: TypeAlias = frozenset[int] | None
@@ -95,7 +96,8 @@ def _kept(slot: Slot, shape: Shape, rule: Rule) -> tuple[Kept, ...]:
         raise Refused("its declaration does not say how its shape follows the parameter's")
     if shapes(_Size.of(shape or (2,)), rule) == ():
         return (None,)
-    found = shapes(_Size.of(shape), rule)
+    kept, sizes = kept_by(rule, len(shape)), _Size.of(shape)
+    found = kept.slot(sizes, shapes(kept.seen(sizes), rule))
     several = found if found and isinstance(found[0], tuple) else (found,)
     return tuple(frozenset(_along(own, shape)) for own in several)
 
@@ -213,13 +215,10 @@ def levels(description: Description) -> Iterator[tuple[Rule, str]]:
     yield rule, rule.needs
 
 
-def ends(rule: Rule, need: str) -> list[str]:
-    """The options that tell at which end of a shape the output's axis is.
-
-    Raises:
-        Refused: the rule reads along a parameter's axes and has no such option.
-    """
-    found = [name for name, field in rule.fields().items() if is_layout(field)]
-    if not found and need in ("axes", "matrix"):
-        raise Refused(f"{rule.name} looks at the axes, and no option says which is the output's")
-    return found
+def ordered(rule: Rule, ndim: int) -> Iterator[tuple[str, Shape]]:
+    """The options of a rule by which it matters where some axes are, and these axes."""
+    kept, fields = kept_by(rule, ndim), rule.fields()
+    if kept.batch and "batch_axes" in fields:
+        yield "batch_axes", kept.batch
+    if "layout" in fields and ndim - len(kept.batch) > 1:
+        yield "layout", kept.order(ndim)[len(kept.batch) :][:1]

@@ -11,8 +11,9 @@ import numpy
 
 from samestep.checkpoints.description import Description
 from samestep.checkpoints.state import ParameterState
+from samestep.kept import KEPT, ORIENTED
 
-from .carrying import Change, Refused, Shape, carried, ends, levels
+from .carrying import Change, Refused, Shape, carried, levels, ordered
 
 __all__ = ["Merge", "Reshape", "Split", "Step", "Transpose", "remark"]
 
@@ -47,18 +48,22 @@ class Transpose:
         return self.axes == tuple(range(len(self.axes)))
 
     def _turned(self, description: Description) -> Description:
-        """The rule with its layout options changed like the transposed axes."""
-        last = len(self.axes) - 1
-        for depth, (rule, need) in enumerate(levels(description)):
-            values = {}
-            for name in ends(rule, need):
-                end = self.axes.index(0 if rule.hypers[name] == "oi" else last)
-                if end not in (0, last):
+        """The rule with ``layout`` and ``batch_axes`` changed like the transposed axes."""
+        for depth, (rule, _) in enumerate(levels(description)):
+            values: dict[str, Any] = {}
+            for name, old in ordered(rule, len(self.axes)):
+                new = sorted(map(self.axes.index, old))
+                if name == "batch_axes":
+                    values[name] = new
+                    continue
+                batch = values.get("batch_axes", ())
+                own = [axis for axis in range(len(self.axes)) if axis not in batch]
+                if new[0] not in (own[0], own[-1]):
                     raise Refused(
                         f"{self} puts the output's axis of {rule.name} ({name}="
                         f"{rule.hypers[name]!r}) between others; it must be the first or the last"
                     )
-                values[name] = "oi" if end == 0 else "io"
+                values[name] = "oi" if new[0] == own[0] else "io"
             description = _changed(description, depth, values)
         return description
 
@@ -112,13 +117,16 @@ class Reshape:
         if max(len(own.shape), len(shape)) < 2:
             return
         for rule, need in levels(own.rule):
-            for name in ends(rule, need):
-                end = 0 if rule.hypers[name] == "oi" else -1
-                if min(len(own.shape), len(shape)) < 2 or own.shape[end] != shape[end]:
-                    raise Refused(
-                        f"{rule.name} ({name}={rule.hypers[name]!r}) sees another matrix in shape "
-                        f"{shape} than in {own.shape}"
-                    )
+            said = {name: rule.hypers[name] for name in KEPT if rule.hypers.get(name)}
+            end = -1 if said.get("layout") == "io" else 0
+            vector = min(len(own.shape), len(shape)) < 2
+            other = need in ORIENTED and (vector or own.shape[end] != shape[end])
+            if other or "batch_axes" in said:
+                words = ", ".join(f"{name}={value!r}" for name, value in said.items())
+                raise Refused(
+                    f"{rule.name} ({words}) sees another matrix in shape {shape} than in "
+                    f"{own.shape}"
+                )
 
     def inverse(self) -> Reshape:
         """The reshape to the old shape."""

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from samestep.checkpoints import Checkpoint, CheckpointError
 from samestep.checkpoints.correspondence import About
 from samestep.checkpoints.description import made
+from samestep.kept import KEPT
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
@@ -165,12 +166,16 @@ def classes_of(state_dict: Mapping[str, Any]) -> list[str]:
 def _rules_like(state_dict: Mapping[str, Any]) -> list[str]:
     """The rules whose optimizers in samestep.torch have such groups and slots."""
     groups, states = state_dict["param_groups"], state_dict["state"].values()
-    names = {*groups[0]} - BESIDE - {"capturable", "differentiable"} if groups else set()
+    names = {*groups[0]} - BESIDE - {"capturable", "differentiable", *KEPT} if groups else set()
     kept = {name for state in states for name in state} - {"step"}
     found: dict[str, int] = {}
     for name, cls in sorted(registry.items()):
         shared, slots = {*cls._shared}, {*cls._slots}
-        if issubclass(cls, Wrapper) or {*cls.fields()} != names - shared or not kept <= slots:
+        if (
+            issubclass(cls, Wrapper)
+            or {*cls.fields()} - {*KEPT} != names - shared
+            or not kept <= slots
+        ):
             continue
         own = [{n: v for n, v in group.items() if n in cls.fields()} for group in groups]
         try:
@@ -189,7 +194,7 @@ def _wraps(state_dict: Mapping[str, Any]) -> bool:
     around = {n for cls in registry.values() if issubclass(cls, Wrapper) for n in cls.fields()}
     plain = (cls for cls in registry.values() if not issubclass(cls, Wrapper))
     return any(
-        {*cls.fields()} < names and names - {*cls.fields()} - {*cls._shared} <= around
+        {*cls.fields()} - {*KEPT} < names and names - {*cls.fields()} - {*cls._shared} <= around
         for cls in plain
     )
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from samestep import proof
 from samestep.declaration import Hyper, Option, Storage
+from samestep.kept import Keeping
+from samestep.parity.trajectory import AXES
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
@@ -87,6 +89,7 @@ def typical(rule: type[Rule], **changes: Any) -> Rule:
         for name, field in rule.fields().items()
         if isinstance(field, Hyper) and field.typical is not None
     }
+    values |= {name: value for name, value in AXES.items() if name in rule.fields()}
     if issubclass(rule, Wrapper):
         return rule(typical(_of_need("element")), **{**values, **changes})
     return rule(**{**values, **changes})
@@ -129,7 +132,8 @@ def _others(field: Hyper | Option, switches: bool) -> list[Any]:
         return []
     if isinstance(field, Option):
         choices = field.choices or ((True, False) if isinstance(field.default, bool) else ())
-        return [choice for choice in choices if choice != field.default]
+        usual = (None, AXES["layout"]) if isinstance(field, Keeping) else (field.default,)
+        return [choice for choice in choices if choice not in usual]
     if switches:
         return [0.0]
     if field.default == inf:

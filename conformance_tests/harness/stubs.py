@@ -289,7 +289,7 @@ def _type(field: Hyper | Option) -> str:
         number = "_Whole" if isinstance(default, int) else "_Scalar"
         return number if default is not None else f"{number} | None"
     if field.choices is None:
-        return type(default).__name__
+        return "int | tuple[int, ...] | None" if default is None else type(default).__name__
     kind = _choices(field)
     return _named().get(kind, kind)
 

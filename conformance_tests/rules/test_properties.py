@@ -236,8 +236,8 @@ def test_needs_are_declared_truly(rule_class):
     rule = typical(rule_class)
     if rule.reduces and "sync_rate" in rule.fields():
         rule = rule.replace(sync_rate=0.0)  # at its default Scout's sum decides nothing here
-    for name in {"clip_layout", "center_layout"} & {*rule.fields()}:
-        rule = rule.replace(**{name: "io"})  # what is joined here are inputs then
+    if "layout" in rule.fields():
+        rule = rule.replace(layout="io")  # what is joined here are inputs then
     shapes = {"a": (4, 6), "b": (4, 6)}
     both = record(seed=5, steps=12, shapes=shapes, decades=(-2, 2))
     if "skipped" in rule.shared():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from samestep.dialects import preset
-from samestep.parts.matrix import as_matrix, from_matrix, projected, row_norms, views
+from samestep.parts.matrix import as_matrix, projected, row_norms, views
 from samestep.parts.momentum import accelerated
 from samestep.quirks import Quirk, changed, with_calls
 from samestep.vocabulary import at_least, decayed_direction, decayed_parameter, norm
@@ -49,18 +49,18 @@ DECAYS_TWICE = Quirk(
 )
 
 
-def _signed(xp: Any, u: Any, param: Any, grad: Any, layout: str, s: Any) -> tuple[Any, Any]:
-    p, g, along = (as_matrix(xp, x, layout) for x in (param, grad, u))
+def _signed(xp: Any, u: Any, param: Any, grad: Any, whole: bool, s: Any) -> tuple[Any, Any]:
+    p, g, along = (as_matrix(xp, x, whole) for x in (param, grad, u))
     size, cosine = row_norms(xp, p), xp.sum(p * g, axis=1, keepdims=True)
     cosine = cosine / (at_least(xp, size, 1e-8) * at_least(xp, row_norms(xp, g), 1e-8))
     fits = xp.max(cosine) < s.delta / p.shape[1] ** 0.5
     p = p / (size + s.eps)
     tangent = along - p * xp.sum(p * along, axis=1, keepdims=True)
-    return fits, from_matrix(xp, tangent, param.shape, layout)
+    return fits, xp.reshape(tangent, param.shape)
 
 
 def _whole(now: Any) -> Any:
-    return lambda param, layout: ("whole",)
+    return lambda param: (True,)
 
 
 def _decay_kept(cls: Any) -> dict[str, Any]:

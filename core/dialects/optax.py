@@ -110,7 +110,7 @@ PRESETS = {
     "Signum": preset(),
     "Yogi": preset(bias_correction=True, initial_m=1e-06),
     "Accumulate": preset(of="optax.MultiSteps"),
-    "Centralize": preset(),
+    "Centralize": preset(layout="oi"),
     "ClipGlobalNorm": preset(of="optax.clip_by_global_norm"),
     "ClipValue": preset(of="optax.clip"),
     "Lookahead": preset(),

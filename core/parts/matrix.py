@@ -1,4 +1,4 @@
-"""Parameters as matrices: the output axis, orthogonalisation, projection."""
+"""Parameters as matrices, an output a row: orthogonalisation, projection."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 from samestep.vocabulary import at_least
 
 __all__ = [
-    "LAYOUTS",
     "as_matrix",
-    "from_matrix",
     "orthogonalize",
     "projected",
     "row_norms",
@@ -18,24 +16,12 @@ __all__ = [
 
 Array = Any
 
-LAYOUTS = ("oi", "io")
-"""``oi``: output axis first (weights of torch and MLX, kernels OIHW and OHWI).
-``io``: output axis last (kernels of Flax, HWIO)."""
 
-
-def as_matrix(xp: Any, x: Array, layout: str) -> Array:
-    """``x`` as a matrix of shape (outputs, everything else); layout ``"whole"`` has one row."""
-    if layout == "whole":
+def as_matrix(xp: Any, x: Array, whole: bool = False) -> Array:
+    """``x`` as a matrix of shape (outputs, everything else), or the ``whole`` of it as one row."""
+    if whole:
         return xp.reshape(x, (1, -1))
-    if layout == "oi":
-        return xp.reshape(x, (x.shape[0], -1)) if x.ndim > 2 else x
-    flat = xp.reshape(x, (-1, x.shape[-1])) if x.ndim > 2 else x
-    return xp.matrix_transpose(flat)
-
-
-def from_matrix(xp: Any, matrix: Array, shape: tuple[int, ...], layout: str) -> Array:
-    """The inverse of ``as_matrix``."""
-    return xp.reshape(xp.matrix_transpose(matrix) if layout == "io" else matrix, shape)
+    return xp.reshape(x, (x.shape[0], -1)) if x.ndim > 2 else x
 
 
 def orthogonalize(xp: Any, matrix: Array, steps: int, eps: float = 1e-7) -> Array:
@@ -55,7 +41,7 @@ def orthogonalize(xp: Any, matrix: Array, steps: int, eps: float = 1e-7) -> Arra
 
 
 def projected(
-    xp: Any, u: Array, param: Array, grad: Array, layout: str, s: Any
+    xp: Any, u: Array, param: Array, grad: Array, whole: bool, s: Any
 ) -> tuple[Array, Array]:
     """AdamP's projection by rows of ``as_matrix``: whether it applies, and the projected u.
 
@@ -63,18 +49,18 @@ def projected(
     nearly orthogonal: the largest absolute cosine of the rows, of n elements each, is below
     ``s.delta / sqrt(n)``.
     """
-    p, g, along = (as_matrix(xp, x, layout) for x in (param, grad, u))
+    p, g, along = (as_matrix(xp, x, whole) for x in (param, grad, u))
     size, cosine = row_norms(xp, p), xp.sum(p * g, axis=1, keepdims=True)
     cosine = cosine / (at_least(xp, size, s.eps) * at_least(xp, row_norms(xp, g), s.eps))
     fits = xp.max(xp.abs(cosine)) < s.delta / p.shape[1] ** 0.5
     p = p / (size + s.eps)
     tangent = along - p * xp.sum(p * along, axis=1, keepdims=True)
-    return fits, from_matrix(xp, tangent, param.shape, layout)
+    return fits, xp.reshape(tangent, param.shape)
 
 
-def views(param: Array, layout: str) -> tuple[str, ...]:
-    """The layouts of AdamP's projections: the whole, then by outputs; none for a vector."""
-    return ("whole", layout) if param.ndim > 1 else ()
+def views(param: Array) -> tuple[bool, ...]:
+    """Whether each projection of AdamP is of the whole: first that, then by outputs."""
+    return (True, False) if param.ndim > 1 else ()
 
 
 def row_norms(xp: Any, rows: Array) -> Array:

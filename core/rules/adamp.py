@@ -1,7 +1,7 @@
 from samestep.parts import moments, momentum
-from samestep.parts.matrix import LAYOUTS, projected, views
+from samestep.parts.matrix import projected, views
 from samestep.parts.moments import corrections, largest, over_root
-from samestep.vocabulary import Rule, ema, hyper, option
+from samestep.vocabulary import Rule, ema, hyper
 
 
 class AdamP(Rule):
@@ -18,7 +18,7 @@ class AdamP(Rule):
     Agrees with: clovaai/AdamP; timm's AdamP.
     Differs from: holocron's, which projects wherever the cosine is negative, vectors too, and whose
         text starts m at the first gradient.
-    Shapes: grad, param, m and v are equal. ``layout`` names the output axis.
+    Shapes: grad, param, m and v are equal, the outputs first.
     """
 
     needs, decays_inside = "axes", True
@@ -28,7 +28,6 @@ class AdamP(Rule):
     delta = hyper(0.1, "largest cosine that is taken for a right angle", unit="1", ge=0)
     wd_ratio = hyper(0.1, "share of the decay where projected", unit="1", ge=0, le=1)
     nesterov = momentum.nesterov
-    layout = option("oi", "output axis first ('oi') or last ('io')", choices=LAYOUTS)
     eps_root, eps_at = moments.eps_root, moments.eps_at
     bias_correction, amsgrad = moments.bias_correction, moments.amsgrad
     decay = Rule.decay.replaced(default="in_update")
@@ -44,8 +43,8 @@ class AdamP(Rule):
         u = over_root(xp, s.unbias_m * look, divisor, s.root)
         decays = self.decay == "in_update"
         moved = u + s.weight_decay * param if decays else u
-        for layout in views(param, self.layout):  # the last that fits wins
-            fits, tangent = projected(xp, u, param, grad, layout, s)
+        for whole in views(param):  # the last that fits wins
+            fits, tangent = projected(xp, u, param, grad, whole, s)
             share = s.weight_decay * s.wd_ratio
             moved = xp.where(fits, tangent + share * param if decays else tangent, moved)
         return moved, {"m": m, "v": v} | v_max

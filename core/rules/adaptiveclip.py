@@ -1,6 +1,5 @@
-from samestep.parts.matrix import LAYOUTS
 from samestep.parts.units import unit_norm
-from samestep.vocabulary import Wrapper, at_least, hyper, option, shrinkage
+from samestep.vocabulary import Wrapper, at_least, hyper, shrinkage
 
 
 class AdaptiveClip(Wrapper):
@@ -16,11 +15,11 @@ class AdaptiveClip(Wrapper):
     Source: Brock, De, Smith and Simonyan, "High-performance large-scale image recognition without
         normalization", arXiv 2102.06171, equation 3.
     Agrees with: timm's adaptive_clip_grad; the authors' code and optax.adaptive_grad_clip with
-        clip_layout="io", for kernels of two and of four dimensions or more.
+        layout="io", for kernels of two and of four dimensions or more.
     Differs from: the authors' and optax's for three dimensions, of which they take the first alone
         as inputs, and for one that is a vector but for axes of one element, which they take as one
         unit; all three where clipping min_norm is below 1e-6, the least norm they divide by.
-    Shapes: grad keeps its shape; ``clip_layout`` names the output axis; no state of its own.
+    Shapes: grad keeps its shape, the outputs first; no state of its own.
     """
 
     reads = "axes"
@@ -29,8 +28,7 @@ class AdaptiveClip(Wrapper):
         0.01, "largest norm of a gradient, in norms of its unit", unit="gradient/parameter", gt=0
     )
     min_norm = hyper(1e-3, "least norm that a unit counts with", unit="parameter", gt=0)
-    clip_layout = option("oi", "output axis first ('oi') or last ('io')", choices=LAYOUTS)
 
     def prepare(self, xp, grad, param, state, s):
-        size = at_least(xp, unit_norm(xp, param, self.clip_layout), s.min_norm)
-        return shrinkage(xp, unit_norm(xp, grad, self.clip_layout), s.clipping * size) * grad
+        size = at_least(xp, unit_norm(xp, param), s.min_norm)
+        return shrinkage(xp, unit_norm(xp, grad), s.clipping * size) * grad

@@ -1,4 +1,4 @@
-from samestep.parts.matrix import LAYOUTS, as_matrix, from_matrix, orthogonalize
+from samestep.parts.matrix import as_matrix, orthogonalize
 from samestep.vocabulary import Rule, ema, hyper, option, slot, weights
 
 
@@ -19,7 +19,7 @@ class Muon(Rule):
         update); mlx.optimizers.Muon, which decays through the iteration; optax's nesterov, which
         corrects both terms for their start; the authors' and MLX's scale of a convolution kernel,
         taken from kernel height and width there.
-    Shapes: two dimensions or more; grad, param and m are equal. ``layout`` names the output axis.
+    Shapes: two dimensions or more, the outputs first; grad, param and m are equal.
     """
 
     needs = "matrix"
@@ -29,9 +29,6 @@ class Muon(Rule):
     momentum = hyper(0.95, "decay per step of m", unit="1/step", ge=0, lt=1)
     nesterov = option(True, "look one step of momentum ahead")
     ns_steps = option(5, "Newton-Schulz iterations", ge=1)
-    layout = option(
-        "oi", "output axis first ('oi': torch, MLX) or last ('io': Flax)", choices=LAYOUTS
-    )
 
     m = slot("mean of the gradient")
 
@@ -41,8 +38,8 @@ class Muon(Rule):
     def direction(self, xp, grad, param, state, s):
         m = ema(state.m, grad, s.weights)
         look = ema(m, grad, s.weights) if self.nesterov else m
-        matrix = as_matrix(xp, look, self.layout)
+        matrix = as_matrix(xp, look)
         outputs, inputs = matrix.shape
         scale = max(1.0, outputs / max(1, inputs)) ** 0.5
         direction = scale * orthogonalize(xp, matrix, self.ns_steps)
-        return from_matrix(xp, direction, param.shape, self.layout), {"m": m}
+        return xp.reshape(direction, param.shape), {"m": m}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from samestep.parity.ulp import rounded
-from samestep.parts.matrix import as_matrix, from_matrix, orthogonalize
+from samestep.parts.matrix import as_matrix, orthogonalize
 from samestep.rule import Rule
 from samestep.vocabulary import ema
 
@@ -53,12 +53,12 @@ def _direction(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) ->
     m = ema(state.m, grad, s.weights)
     of_m, of_grad = getattr(s, "ahead", s.weights)
     look = of_m * m + of_grad * grad if self.nesterov else m
-    matrix = as_matrix(xp, look, self.layout)
+    matrix = as_matrix(xp, look)
     scaled_by: Callable[..., float] = getattr(type(self), "scaled_by", _by_shape)
     scale = scaled_by(*matrix.shape, param.shape)
     dtype = getattr(self, "iterates_in", None)
     ready = orthogonalize(xp, matrix, self.ns_steps) if dtype is None else _iterated(self, matrix)
-    return from_matrix(xp, scale * ready, param.shape, self.layout), {"m": m}
+    return xp.reshape(scale * ready, param.shape), {"m": m}
 
 
 def _by_shape(outputs: int, inputs: int, shape: Any) -> float:

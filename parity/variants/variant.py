@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from samestep.declaration import Hyper, Option, Storage
+from samestep.parity.trajectory import AXES
 from samestep.quirks import applied
 from samestep.rule import Rule
 
@@ -48,7 +49,7 @@ class Variant:
     def values(self) -> dict[str, Any]:
         """The values of the rule's fields, before any deviation."""
         fields = self.rule.fields()
-        found = dict(self.numbers)
+        found = {n: v for n, v in AXES.items() if n in fields} | dict(self.numbers)
         return found | {c.field: c.value for c in self.changes if c.field in fields}
 
     @property
@@ -115,7 +116,8 @@ def changes(rule: type[Rule], numbers: Numbers) -> list[Change]:
 def _choices(rule: type[Rule], name: str, field: Option) -> list[Any]:
     """Other values of an option; of whole numbers, the values in dialects."""
     if field.choices is not None:
-        return [value for value in field.choices if value != field.default]
+        usual = (field.default, AXES.get(name))
+        return [value for value in field.choices if value not in usual]
     if isinstance(field.default, bool):
         return [not field.default]
     return _in_dialects(rule, name, field.default)

@@ -9,6 +9,7 @@ from typing import Any
 
 from samestep.arrays import listed
 from samestep.checkpoints.description import made, numbers
+from samestep.kept import rule_of
 from samestep.nonfinite import decoded
 from samestep.parity.subjects.arguments import numbers_of, options_of
 from samestep.parity.subjects.importing import imported
@@ -66,6 +67,7 @@ class Rules:
     def __init__(self, asked: Asked, recordings: Sequence[Recording]) -> None:
         self.asked = asked
         self._made: dict[str, Rule] = {}
+        self.framework = str(recordings[0].sessions[0].run.get("framework", ""))
         self.noted = all(
             "rule" in group for one in recordings for step in one.steps for group in step.groups
         )
@@ -80,7 +82,10 @@ class Rules:
     def of(self, step: Step) -> dict[str, Rule]:
         """The rules of the parameters at a step; parameters of one group have the same object."""
         groups = [self._of(group) for group in step.groups]
-        return {name: groups[place] for name, place in step.group_of.items()}
+        return {
+            name: rule_of(groups[place], name, step.before[name], self.framework)
+            for name, place in step.group_of.items()
+        }
 
     def shown(self, step: Step, framework: str) -> str:
         """The names of the rules at a step, and the dialect."""

@@ -72,7 +72,7 @@ def test_training_goes_on_in_the_other_layout_as_if_nothing_had_been(name, frame
     whole, last = training(rule, half, range(STEPS, 2 * STEPS), state)
 
     turn, change = Map(*rules_of(framework)), partial(turned, framework=framework)
-    layouts = {"layout", "clip_layout", "center_layout"} & {*rule.hypers}
+    layouts = {"layout"} & {*rule.hypers}
     other = rule.replace(**dict.fromkeys(layouts, "io")) if framework == "Flax" else rule
     mapped = samestep.checkpoint(rule, half, state).mapped(turn)
     there, begun = samestep.restore(other, mapped, change(params))
@@ -356,7 +356,8 @@ def test_pieces_along_any_axis_go_together_again(axis):
 
 
 def test_the_output_axis_of_a_matrix_rule_goes_where_the_transpose_puts_it():
-    before = checkpoint_of(samestep.Muon(), {"a.weight": (6, 3, 2, 5)})
+    rule = samestep.Muon(batch_axes=())
+    before = checkpoint_of(rule, {"a.weight": (6, 3, 2, 5)})
 
     def layout(axes):
         after = before.mapped(Map({"from": "a.weight", "transpose": axes}))
@@ -367,32 +368,44 @@ def test_the_output_axis_of_a_matrix_rule_goes_where_the_transpose_puts_it():
     with pytest.raises(CheckpointError, match=r"axis of Muon .layout='oi'. between others"):
         layout([1, 0, 2, 3])
     with pytest.raises(CheckpointError, match="layout is 'oi' here and 'io' there"):
-        samestep.restore(samestep.Muon(), before.mapped(TURN), arrays({"a.kernel": (2, 5, 3, 6)}))
+        there = rule.replace(layout="oi")
+        samestep.restore(there, before.mapped(TURN), arrays({"a.kernel": (2, 5, 3, 6)}))
+    samestep.restore(rule, before.mapped(TURN), arrays({"a.kernel": (2, 5, 3, 6)}))
 
 
 def test_the_output_axis_is_turned_in_wrappers_and_inside_them():
-    def around(clip_layout, layout):
-        inner = samestep.Lookahead(samestep.Muon(layout=layout))
-        return samestep.AdaptiveClip(inner, clip_layout=clip_layout)
+    def around(layout):
+        return samestep.AdaptiveClip(samestep.Lookahead(samestep.Muon()), layout=layout)
 
     shapes = {"a.weight": (6, 4)}
-    after = checkpoint_of(around("oi", "oi"), shapes).mapped(TURN)
+    after = checkpoint_of(around("oi"), shapes).mapped(TURN)
     description = after.parameters["a.kernel"].rule
-    assert description["values"]["clip_layout"] == "io"
+    assert description["values"]["layout"] == "io"
     assert description["rule"]["rule"]["values"]["layout"] == "io"
-    samestep.restore(around("io", "io"), after, turned(arrays(shapes)))
-    for wrong in (("oi", "io"), ("io", "oi")):
-        with pytest.raises(CheckpointError, match="layout is 'oi' here and 'io' there"):
-            samestep.restore(around(*wrong), after, turned(arrays(shapes)))
+    samestep.restore(around(None), after, turned(arrays(shapes)))
+    with pytest.raises(CheckpointError, match="layout is 'oi' here and 'io' there"):
+        samestep.restore(around("oi"), after, turned(arrays(shapes)))
 
 
 def test_a_matrix_rule_takes_a_reshape_after_which_the_matrix_is_the_same():
-    shapes = {"a": (6, 3, 2, 5)}
+    shapes, rule = {"a": (6, 3, 2, 5)}, samestep.Muon(layout="oi", batch_axes=())
     same = Map({"from": "a", "reshape": [6, -1], "was": [6, 3, 2, 5]})
-    same.check(checkpoint_of(samestep.Muon(), shapes))
+    same.check(checkpoint_of(rule, shapes))
     for sizes in ([18, -1], [-1]):
         text = "Muon (layout='oi') sees another matrix"
-        refused(text, [{"from": "a", "reshape": sizes}], samestep.Muon(), shapes)
+        refused(text, [{"from": "a", "reshape": sizes}], rule, shapes)
+
+
+def test_batch_axes_go_with_a_transpose_and_stay_out_of_a_reshape():
+    rule = samestep.LAMB(batch_axes=(0,))
+    before = checkpoint_of(rule, {"a": (3, 5, 4)})
+    after = before.mapped(Map({"from": "a", "transpose": [1, 2, 0]}))
+    assert after.parameters["a"].rule["values"]["batch_axes"] == [2]
+    samestep.restore(rule.replace(batch_axes=2), after, arrays({"a": (5, 4, 3)}))
+    with pytest.raises(CheckpointError, match=r"batch_axes is \[0\] here and \[2\] there"):
+        samestep.restore(rule, after, arrays({"a": (5, 4, 3)}))
+    text = "LAMB (batch_axes=(0,)) sees another matrix"
+    refused(text, [{"from": "a", "reshape": [15, -1]}], rule, {"a": (3, 5, 4)})
 
 
 # Slots and values of other forms

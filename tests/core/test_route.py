@@ -27,13 +27,13 @@ from samestep.parity.backend import NUMPY
 SHAPES = {"embed": (6, 4), "block.w": (4, 5), "block.b": (4,), "head.w": (3, 4)}
 MATRICES = Where(min_ndim=2) & ~(Where(path="embed*") | Where(path="head.*"))
 ROUTED = route(
-    (MATRICES, Muon(lr=0.02, weight_decay=0.1)),
+    (MATRICES, Muon(lr=0.02, weight_decay=0.1, layout="oi")),
     (Where(max_ndim=1), AdamW(lr=0.01, weight_decay=0.0)),
     AdamW(lr=0.01, weight_decay=0.1),
 )
 OWN = {
     "embed": AdamW(lr=0.01, weight_decay=0.1),
-    "block.w": Muon(lr=0.02, weight_decay=0.1),
+    "block.w": Muon(lr=0.02, weight_decay=0.1, layout="oi"),
     "block.b": AdamW(lr=0.01, weight_decay=0.0),
     "head.w": AdamW(lr=0.01, weight_decay=0.1),
 }
@@ -161,9 +161,11 @@ def test_groups_and_masks_of_a_routed_rule_see_the_same_paths():
 def test_the_table_says_which_rule_why_and_how_much_state():
     table = ROUTED.table(nested(arrays(0)))
     rows = [line.split() for line in table.splitlines()]
-    assert rows[0][:3] == ["parameter", "shape", "rule"]
+    assert rows[0][:4] == ["parameter", "shape", "layout", "rule"]
     assert ["embed", "6", "x", "4", "AdamW", "the", "rest", "192"] in rows
-    assert any(row[0] == "block.w" and row[4] == "Muon" and row[-1] == "80" for row in rows)
+    assert any(
+        row[0] == "block.w" and row[4:6] == ["oi", "Muon"] and row[-1] == "80" for row in rows
+    )
     assert any(row[0] == "block.b" and "1:" in row and row[-1] == "32" for row in rows)
     assert rows[-1] == ["total", str(192 + 80 + 32 + 96)]
     assert len({len(line) for line in table.splitlines()}) == 1
@@ -179,11 +181,12 @@ def test_the_table_takes_named_parameters_and_narrow_ones():
 
 
 def test_every_rule_has_a_table_and_a_wrapper_s_has_its_own_slots():
-    inside = Muon(lr=0.02, groups=[(Where(path="head.*"), {"lr": 0.01})])
+    inside = Muon(lr=0.02, layout="oi", groups=[(Where(path="head.*"), {"lr": 0.01})])
     rule = Average(route((Where(ndim=2), inside), AdamW()), mask=Where(ndim=2))
     rows = {line.split()[0]: line.split() for line in rule.table(nested(arrays(0))).splitlines()}
-    assert rows["block.w"][4:] == ["Average(Muon)", "0:", "Where(ndim=2)", "160"]
-    assert rows["head.w"][4:] == ["Average(Muon)", "0:", "Where(ndim=2),", "group", "0", "96"]
+    assert rows["block.w"][4:] == ["oi", "Average(Muon)", "0:", "Where(ndim=2)", "160"]
+    because = ["0:", "Where(ndim=2),", "group", "0"]
+    assert rows["head.w"][4:] == ["oi", "Average(Muon)", *because, "96"]
     assert rows["block.b"][2:] == ["Average(AdamW)", "the", "rest,", "not", "in", "mask", "48"]
     rows = SGD(momentum=0.9).table(nested(arrays(0))).splitlines()
     assert rows[1].split() == ["embed", "6", "x", "4", "SGD", "every", "parameter", "96"]
@@ -223,7 +226,7 @@ def test_a_parameter_that_goes_nowhere_is_named(backend):
 @in_every_framework
 def test_a_rule_refuses_what_it_cannot_take(backend):
     with pytest.raises(ValueError, match=r"Muon: parameter 'block\.b' has shape \(4,\)"):
-        stepped(route(Muon(lr=0.1)), backend)
+        stepped(route(Muon(lr=0.1, layout="oi")), backend)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 from samestep.arrays import listed
 from samestep.checkpoints.state import CheckpointError
+from samestep.kept import rule_of
 from samestep.rule import Rule
 
 from .nodes import Node, States
@@ -32,7 +33,7 @@ def rules_of(given: Any, states: States) -> list[Rule]:
                 'rule that it carries out, such as samestep.AdamW(lr=1e-3, like="optax")'
             )
         rules = dict.fromkeys(states.params, rule)
-    return [rules[path].of(path, tuple(param.shape)) for path, param in states.params.items()]
+    return [rule_of(rules[path], path, param) for path, param in states.params.items()]
 
 
 def _by_label(given: Mapping[Any, Rule], states: States) -> dict[str, Rule]:

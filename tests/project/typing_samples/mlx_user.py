@@ -57,7 +57,7 @@ optimizers += [
     ours.ClipValue(rule, 0.5),
     ours.ClipNorm(rule, clip_norm=lambda step: 1.0 / (step + 1), execution="compiled"),
     ours.ClipGlobalNorm(rule, like="torch"),
-    ours.AdaptiveClip(rule, clipping=0.01, clip_layout="oi"),
+    ours.AdaptiveClip(rule, clipping=0.01, layout="oi"),
     ours.Centralize(rule),
     ours.Accumulate(rule, every=2, accumulated_dtype="float32"),
     ours.SkipNonFinite(rule),

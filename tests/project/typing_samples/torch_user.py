@@ -86,7 +86,7 @@ optimizers: list[RuleOptimizer] = [
     ClipValue(model.parameters(), rule, 0.5),
     ClipNorm(model.parameters(), rule, clip_norm=0.5, execution="packed"),
     ClipGlobalNorm(model.parameters(), rule, like="torch"),
-    AdaptiveClip(model.parameters(), rule, clipping=0.01, clip_layout="oi"),
+    AdaptiveClip(model.parameters(), rule, clipping=0.01, layout="oi"),
     Centralize(model.parameters(), rule),
     Accumulate(model.parameters(), rule, every=2, accumulated_dtype="float32"),
     SkipNonFinite(model.parameters(), rule, capturable=False),
