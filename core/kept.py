@@ -26,11 +26,13 @@ __all__ = [
     "PLAIN",
     "Keeping",
     "Kept",
+    "alike",
     "kept_by",
     "options",
     "orients",
     "roles",
     "rule_of",
+    "said",
 ]
 
 KEPT = ("layout", "batch_axes")
@@ -134,15 +136,21 @@ def options(need: str) -> dict[str, Option]:
     return found
 
 
+def alike(name: str, one: Any, other: Any) -> bool:
+    """Whether two values of an option mean the same where the library keeps outputs first."""
+    usual = {"layout": "oi", "batch_axes": ()}[name]
+    return bool((one or usual) == (other or usual))
+
+
 def orients(rule: Rule) -> bool:
     """Whether it matters to a rule, or to a rule inside, which axis has the outputs."""
     return rule._own_need in ORIENTED or any(map(orients, rule._through))
 
 
-def _said(rule: Rule, name: str) -> Any:
+def said(rule: Rule, name: str) -> Any:
     """The value of an option in the outermost rule that has one."""
     own = rule._values.get(name)
-    below = (_said(inside, name) for inside in rule._through) if own is None else iter((own,))
+    below = (said(inside, name) for inside in rule._through) if own is None else iter((own,))
     return next((value for value in below if value is not None), None)
 
 
@@ -162,7 +170,7 @@ def rule_of(rule: Rule, path: str, array: Any, library: str = "") -> Rule:
     own = rule.of(path, shape)
     if own.needs == "element":
         return own
-    batch = _said(own, "batch_axes")
+    batch = said(own, "batch_axes")
     if batch and batch[-1] >= len(shape):
         raise ValueError(
             f"{own.name}: {_parameter(path)} has shape {shape}; batch_axes={batch} must be axes of "
@@ -173,7 +181,7 @@ def rule_of(rule: Rule, path: str, array: Any, library: str = "") -> Rule:
     first = (library or _library(type(array))) in OUTPUTS_FIRST
     if batch is None and len(shape) > len("oi"):
         batch = _no_stack(own, path, shape, first)
-    layout = _said(own, "layout") or ("oi" if first else BY_NAME.get(path.rpartition(".")[2]))
+    layout = said(own, "layout") or ("oi" if first else BY_NAME.get(path.rpartition(".")[2]))
     if layout is None:
         raise _unknown_layout(own, path, shape)
     key = layout, batch
@@ -245,10 +253,10 @@ def kept_by(rule: Rule, ndim: int) -> Kept:
     """
     if rule.needs == "element":
         return PLAIN
-    batch = _said(rule, "batch_axes") or ()
+    batch = said(rule, "batch_axes") or ()
     if ndim - len(batch) < len("oi") or not orients(rule):
         return Kept(batch) if batch else PLAIN
-    layout = _said(rule, "layout")
+    layout = said(rule, "layout")
     if layout is None:
         raise _unknown_layout(rule, "", (ndim,))
     return Kept(batch, layout == "io") if batch or layout == "io" else PLAIN

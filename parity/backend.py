@@ -18,6 +18,8 @@ from samestep.arrays import parts
 from samestep.checkpoints import Checkpoint, checkpoint, restore
 from samestep.rule import Rule, State
 
+from .trajectory import as_recorded
+
 __all__ = [
     "BACKENDS",
     "NUMPY",
@@ -137,8 +139,8 @@ class _RuleRun(Run):
     """A run of ``rule.update`` itself, on arrays that need no adapter."""
 
     def __init__(self, rule: Rule, params: dict[str, Any], array: Callable[[Any], Any]) -> None:
-        self.rule, self._params, self._array = rule, params, array
-        self.state: State = rule.init(params)
+        self.rule, self._params, self._array = as_recorded(rule), params, array
+        self.state: State = self.rule.init(params)
 
     def step(self, grads: Arrays) -> None:
         native = {path: self._array(grad) for path, grad in grads.items()}

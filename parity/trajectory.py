@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 import numpy
 
+from samestep.kept import said
 from samestep.rule import Rule
 
 from .ulp import rounded
 
-__all__ = ["AXES", "SHAPES", "Trajectory", "record", "suited"]
+__all__ = ["AXES", "SHAPES", "Trajectory", "as_recorded", "record", "suited"]
 
 SHAPES: Mapping[str, tuple[int, ...]] = {
     "scalar": (),
@@ -99,6 +101,16 @@ def _gradient(
     if gradient.ndim and gradient.size > 1:
         gradient.flat[0] = 0.0
     return gradient * (not zero)
+
+
+def as_recorded(rule: Rule) -> Rule:
+    """The rule for recorded parameters, kept as ``AXES`` says where the rule says nothing."""
+    inside = tuple(map(as_recorded, rule.inside))
+    own = rule.fields() if "layout" in rule.fields() else {}
+    new = {name: AXES[name] for name in AXES if name in own and said(rule, name) is None}
+    if not new and all(map(is_, inside, rule.inside)):
+        return rule
+    return rule._copy({**rule._values, **new}, inside)
 
 
 def suited(rule: Rule, trajectory: Trajectory) -> Trajectory:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as xp
 from samestep.checkpoints import Checkpoint
 from samestep.parity.backend import Arrays, Backend, Run, from_state
+from samestep.parity.trajectory import as_recorded
 from samestep.rule import Rule, State
 
 from . import bind
@@ -75,7 +76,7 @@ class _Wide(Run):
 class _TransformationRun(Run):
     def __init__(self, backend: Optax, rule: Rule, params: Arrays, dtype: str) -> None:
         self.array: Callable[[Any], Any] = lambda values: backend.array(values, dtype)
-        self.transformation = transformation = bind(rule)
+        self.transformation = transformation = bind(as_recorded(rule))
 
         def update(grads: Any, state: Any, params: Any) -> Any:
             updates, state = transformation.update(grads, state, params)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from samestep.arrays import listed, parts
-from samestep.kept import KEPT
+from samestep.kept import KEPT, alike
 from samestep.names import unwrapped
 from samestep.quirks import RENAMED, updated
 from samestep.rule import Rule
@@ -91,8 +91,7 @@ def _updated(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
         if old in kept and old not in group:
             kept[new] = kept.pop(old)
     for name in {*KEPT} & {*group}:
-        said, usual = kept.get(name), {"layout": "oi"}.get(name, ())
-        if (said or usual) == (group[name] or usual):
+        if alike(name, kept.get(name), group[name]):
             kept[name] = group[name]
     return kept | ({"quirks": theirs} if theirs else {})
 

@@ -34,7 +34,7 @@ def rules():
         **kinds(),
         "Lion": samestep.Lion(weight_decay=0.1),
         "narrow": samestep.AdamW(weight_decay=0.1, state_dtype={"m": "bfloat16"}),
-        "route": samestep.route((matrices, samestep.Muon()), samestep.Prodigy(lr=0.5)),
+        "route": samestep.route((matrices, samestep.Muon(layout="oi")), samestep.Prodigy(lr=0.5)),
     }
 
 

@@ -88,7 +88,9 @@ def test_trees_that_do_not_fit_are_refused_by_path(kind, message):
 
 
 def test_a_parameter_that_goes_nowhere_is_named_before_anything_is_computed():
-    rule = samestep.route((Where(min_ndim=2), samestep.Muon()), (Where(path="*.b"), samestep.SGD()))
+    rule = samestep.route(
+        (Where(min_ndim=2), samestep.Muon(layout="oi")), (Where(path="*.b"), samestep.SGD())
+    )
     params = {"layer": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}}
     optimizer = adapter.bind(rule)
     words = r"route: parameter 'scale' of shape \(\) goes nowhere; .*Where\(path='\*\.b'\)"

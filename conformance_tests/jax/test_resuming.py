@@ -17,7 +17,9 @@ from samestep.conformance.harness.jax_trees import stepper, types
 from samestep.schedules import CosineDecay
 
 HALF, STEPS = 6, 12
-ROUTED = samestep.route((samestep.Where(min_ndim=2), samestep.Muon()), samestep.Prodigy(lr=0.5))
+ROUTED = samestep.route(
+    (samestep.Where(min_ndim=2), samestep.Muon(layout="oi")), samestep.Prodigy(lr=0.5)
+)
 RULES = {
     "route": (ROUTED, jnp.float32),
     "scheduled": (samestep.AdamW(lr=CosineDecay(0.1, STEPS), weight_decay=0.1), jnp.float32),

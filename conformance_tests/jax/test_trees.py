@@ -68,7 +68,7 @@ NODES = {
 def test_any_node_of_a_tree_will_do(rule, node):
     """The values are those of two arrays in a list, and predicates see the names."""
     if rule.min_ndim or rule is KINDS["route"]:
-        rule = samestep.route((Where(path="m.w"), samestep.Muon()), samestep.AdamW())
+        rule = samestep.route((Where(path="m.w"), samestep.Muon(layout="oi")), samestep.AdamW())
     make, optimizer = NODES[node], adapter.bind(rule)
     w, b = tree(samestep.Rule, 0)["out"], tree(samestep.Rule, 1)["layer"]["b"]
     plain, whole = {"m": {"b": b, "w": w}}, {"m": make(w, b)}

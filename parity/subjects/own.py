@@ -8,7 +8,6 @@ from typing import Any
 import numpy
 
 from samestep.parity.backend import NUMPY
-from samestep.parity.trajectory import AXES
 from samestep.rule import Rule
 
 from .slots import apart, called
@@ -24,9 +23,7 @@ class Runner(BaseRunner):
     def __init__(
         self, target: Any, arguments: Mapping[str, Any], dtype: str, rule: str = ""
     ) -> None:
-        made: Rule = target if isinstance(target, Rule) else target(**arguments)
-        axes = {n: v for n, v in AXES.items() if n in made.hypers and made.hypers[n] is None}
-        self.rule = made.replace(**axes)
+        self.rule: Rule = target if isinstance(target, Rule) else target(**arguments)
         self.dtype = dtype
 
     def start(self, params: Arrays) -> Stepper:
