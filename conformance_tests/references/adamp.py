@@ -44,7 +44,7 @@ class AdamP(Adaptive):
             return u, self.weight_decay
         if p.ndim < 2:
             return u, self.weight_decay
-        axis = 0 if self.layout == "oi" else -1
+        axis = -1 if self.layout == "io" else 0
         moved = np.moveaxis(p, axis, 0)
         for rows in (moved.shape[0], 1):
             p_rows = moved.reshape(rows, -1)

@@ -27,5 +27,5 @@ class AdaptiveClip(Wrapping):
 
     def units(self, array: Array) -> list[Array]:
         """Return a view of every output's elements."""
-        axis = 0 if self.layout == "oi" else -1
+        axis = -1 if self.layout == "io" else 0
         return [array] if array.ndim < 2 else list(np.moveaxis(array, axis, 0))

@@ -15,7 +15,7 @@ class Centralize(Wrapping):
 
     def step(self, grads: list[Array]) -> None:
         """Take one step."""
-        axis = 0 if self.layout == "oi" else -1
+        axis = -1 if self.layout == "io" else 0
         centred = [np.array(grad) for grad in grads]
         for grad in centred:
             for own in np.moveaxis(grad, axis, 0) if grad.ndim > 1 else ():

@@ -36,7 +36,7 @@ class Muon(Reference):
         """Return lr times the orthogonalised momentum, scaled by its sides."""
         m[...] = self.momentum * m + (1 - self.momentum) * g
         u = self.momentum * m + (1 - self.momentum) * g if self.nesterov else m
-        outputs = 0 if self.layout == "oi" else -1
+        outputs = -1 if self.layout == "io" else 0
         u = np.moveaxis(u, outputs, 0)
         matrix = u.reshape(u.shape[0], -1)
         rows, cols = matrix.shape

@@ -193,7 +193,7 @@ def test_optax_takes_three_axes_and_single_ones_otherwise_as_the_docstring_says(
     trajectory = record(seed=2, steps=4, shapes=shapes, decades=(-1, 1))
     prepare = of_optax(lambda optax: optax.adaptive_grad_clip(0.1, 0.01))
     theirs = prepare(trajectory.params, trajectory.grads[0])
-    rule = AdaptiveClip(SGD(lr=1.0), clipping=0.1, min_norm=0.01, layout="io")
+    rule = AdaptiveClip(SGD(lr=1.0), clipping=0.1, min_norm=0.01, layout="io", batch_axes=())
     new, _ = rule.update(trajectory.grads[0], trajectory.params, rule.init(trajectory.params))
     for path, param in trajectory.params.items():
         assert not numpy.allclose(param - new[path], theirs[path])
