@@ -9,6 +9,7 @@ import numpy
 
 from samestep import step as stepping
 from samestep import tree
+from samestep.parity.trajectory import as_recorded
 from samestep.rule import Rule
 
 from .models import Shape
@@ -28,6 +29,6 @@ def moved(rule: Rule, shapes: Sequence[Shape], dtype: str) -> int:
 
 def _of_one(rule: Rule, shape: Shape, dtype: str) -> int:
     param = numpy.broadcast_to(numpy.zeros((), dtype), shape)  # of any size, in no memory
-    slots = stepping.init_slots(rule.of("", shape), numpy, param)
+    slots = stepping.init_slots(as_recorded(rule), numpy, param)
     state = sum(array.nbytes for _, array in tree.leaves(slots))
     return int(3 * param.nbytes + 2 * state)

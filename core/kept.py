@@ -9,6 +9,7 @@ nobody says is known from the library, or from the name of the leaf; else it is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .rule import Rule
 
 __all__ = [
+    "AS_SEEN",
     "KEPT",
     "LAYOUTS",
     "ORIENTED",
@@ -35,7 +37,9 @@ __all__ = [
     "said",
 ]
 
-KEPT = ("layout", "batch_axes")
+AS_SEEN: Mapping[str, Any] = {"layout": "oi", "batch_axes": ()}
+"""The options of a parameter that is kept as its rule sees it."""
+KEPT = (*AS_SEEN,)
 """The names of the options."""
 LAYOUTS = ("oi", "io")
 """``oi``: output axis first (weights of torch, MLX, Equinox; kernels OIHW and OHWI).
@@ -138,7 +142,7 @@ def options(need: str) -> dict[str, Option]:
 
 def alike(name: str, one: Any, other: Any) -> bool:
     """Whether two values of an option mean the same where the library keeps outputs first."""
-    usual = {"layout": "oi", "batch_axes": ()}[name]
+    usual = AS_SEEN[name]
     return bool((one or usual) == (other or usual))
 
 
@@ -210,21 +214,22 @@ def _no_stack(rule: Rule, path: str, shape: Shape, first: bool) -> Shape:
     if "conv" in path.lower() or (first and len(shape) > len("oix")):
         return ()
     who = _oriented(rule).name
+    said = _group(path, shape, "batch_axes", "0")
     raise ValueError(
         f"{who}: {_parameter(path)} has shape {shape}; {who} must know whether that is a stack of "
-        f"matrices. Say {_group(path, shape, 'batch_axes', '0')} if layers or experts are stacked along "
-        f"axis 0, and batch_axes () if it is one parameter, such as a convolution kernel; or give "
+        f"matrices. Say {said} if layers or experts are stacked along axis 0, and batch_axes () if "
+        "it is one parameter, such as a convolution kernel; or give "
         f"{who}(batch_axes=...) for all parameters"
     )
 
 
 def _unknown_layout(rule: Rule, path: str, shape: Shape) -> ValueError:
     who = _oriented(rule).name
+    said = _group(path, shape, "layout", repr("oi"))
     return ValueError(
         f"{who}: {_parameter(path)} has shape {shape}; {who} must know which axis has its outputs, "
-        f"and the name does not say it. Say {_group(path, shape, 'layout', repr('oi'))} if they come "
-        f"first (torch, MLX, Equinox), and layout 'io' if they come last (Flax); or give "
-        f"{who}(layout=...) for all parameters"
+        f"and the name does not say it. Say {said} if they come first (torch, MLX, Equinox), and "
+        f"layout 'io' if they come last (Flax); or give {who}(layout=...) for all parameters"
     )
 
 

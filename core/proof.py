@@ -19,6 +19,7 @@ from .arrays import map_parts, parts
 from .checks import shapes
 from .declaration import Hyper, Storage
 from .groups import Groups
+from .kept import AS_SEEN
 from .neutral import XP, Neutral, renamed
 
 if TYPE_CHECKING:
@@ -225,6 +226,7 @@ def _watched(rule: Rule) -> Any:
         number = isinstance(field, Hyper)
         if isinstance(field, Storage) or (number and not _is_plain(values[name])):
             values[name] = field.default
+        values[name] = AS_SEEN.get(name, values[name])
         if isinstance(field, Hyper) and name == "lr" and field.contains(1.0):
             values[name] = 1.0
     made: Any = object.__new__(_watched_class(type(rule)))

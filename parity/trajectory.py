@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from operator import is_
-from typing import Any
 
 import numpy
 
-from samestep.kept import said
+from samestep.kept import AS_SEEN, said
 from samestep.rule import Rule
 
 from .ulp import rounded
 
-__all__ = ["AXES", "SHAPES", "Trajectory", "as_recorded", "record", "suited"]
+__all__ = ["SHAPES", "Trajectory", "as_recorded", "record", "suited"]
 
 SHAPES: Mapping[str, tuple[int, ...]] = {
     "scalar": (),
@@ -25,8 +24,6 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "twin": (16, 9),
     "kernel": (6, 5, 3, 3),
 }
-AXES: Mapping[str, Any] = {"layout": "oi", "batch_axes": ()}
-"""How recorded parameters are kept: the outputs first, none stacked."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +101,10 @@ def _gradient(
 
 
 def as_recorded(rule: Rule) -> Rule:
-    """The rule for recorded parameters, kept as ``AXES`` says where the rule says nothing."""
+    """The rule for recorded parameters, kept as it sees them where it says nothing."""
     inside = tuple(map(as_recorded, rule.inside))
     own = rule.fields() if "layout" in rule.fields() else {}
-    new = {name: AXES[name] for name in AXES if name in own and said(rule, name) is None}
+    new = {n: v for n, v in AS_SEEN.items() if n in own and said(rule, n) is None}
     if not new and all(map(is_, inside, rule.inside)):
         return rule
     return rule._copy({**rule._values, **new}, inside)

@@ -11,6 +11,7 @@ from samestep.arrays import parts
 from samestep.checkpoints.description import common_numbers
 from samestep.checkpoints.state import Checkpoint, ParameterState
 from samestep.checkpoints.trees import by_path, found_for, from_leaves, into_leaves
+from samestep.kept import rule_of
 from samestep.rule import Rule
 
 from .trees import leaves
@@ -77,7 +78,7 @@ def _numbers(
     """The numbers that the checkpoint gives to all parameters of a rule; schedules stay."""
     if rule.branches != (rule,):
         return {}
-    own = ((rule.of(path, array.shape), found[path].rule) for path, array in arrays.items())
+    own = ((rule_of(rule, path, array), found[path].rule) for path, array in arrays.items())
     return {
         name: several.pop()
         for name, several in common_numbers(rule, own).items()

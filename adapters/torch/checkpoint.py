@@ -17,7 +17,7 @@ from samestep.checkpoints.state import (
     sorted_for,
 )
 from samestep.checkpoints.tensor import Tensor, tensors
-from samestep.checkpoints.trees import check_value, warn
+from samestep.checkpoints.trees import check_value
 from samestep.kept import rule_of
 from samestep.names import unwrapped
 from samestep.notice import warn

@@ -12,8 +12,7 @@ from typing import Any
 
 from samestep import proof
 from samestep.declaration import Hyper, Option, Storage
-from samestep.kept import Keeping
-from samestep.parity.trajectory import AXES
+from samestep.kept import AS_SEEN, Keeping
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
@@ -89,7 +88,7 @@ def typical(rule: type[Rule], **changes: Any) -> Rule:
         for name, field in rule.fields().items()
         if isinstance(field, Hyper) and field.typical is not None
     }
-    values |= {name: value for name, value in AXES.items() if name in rule.fields()}
+    values |= {name: value for name, value in AS_SEEN.items() if name in rule.fields()}
     if issubclass(rule, Wrapper):
         return rule(typical(_of_need("element")), **{**values, **changes})
     return rule(**{**values, **changes})
@@ -132,7 +131,7 @@ def _others(field: Hyper | Option, switches: bool) -> list[Any]:
         return []
     if isinstance(field, Option):
         choices = field.choices or ((True, False) if isinstance(field.default, bool) else ())
-        usual = (None, AXES["layout"]) if isinstance(field, Keeping) else (field.default,)
+        usual = (None, AS_SEEN["layout"]) if isinstance(field, Keeping) else (field.default,)
         return [choice for choice in choices if choice not in usual]
     if switches:
         return [0.0]
