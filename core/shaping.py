@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .arrays import map_parts
-from .once import once
 from .kept import PLAIN, Kept
+from .once import once
 
 if TYPE_CHECKING:
     from .rule import Rule

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import pairwise
-
 import numpy
 import pytest
 
-import samestep
-from samestep import AdamW, Where
-from samestep.conformance.harness.settings import typical
-from samestep.kept import rule_of
-from samestep.parity import Trajectory, compare, oracle, record
+from samestep.parity import Trajectory, compare, record
 from samestep.parity.backend import NumPy
 
 LAYERS = record(seed=5, steps=8, shapes={"w": (6, 5, 4)})
