@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from samestep.arrays import listed, parts
-from samestep.kept import KEPT, alike
+from samestep.kept import KEPT, alike, rule_of
 from samestep.names import unwrapped
 from samestep.quirks import RENAMED, updated
 from samestep.rule import Rule
@@ -266,7 +266,7 @@ def _check_state(rule: Rule, name: str, param: torch.Tensor, own: dict[str, Any]
     if not is_ours(rule, own):
         return
     try:
-        slots = slots_of(rule, name, param, own)
+        slots = slots_of(rule_of(rule, name, param), name, param, own)
         for slot, value in slots.items():
             if not param.is_meta and any(
                 p.is_meta and not hasattr(p, "copied") for p in parts(value)

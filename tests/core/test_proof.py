@@ -249,7 +249,7 @@ def test_a_rule_of_matrices_takes_no_vector_unless_it_says_so():
     cls = mistaken(returning(lambda xp, grad, state, s: (grad @ grad.mT @ grad, {"m": grad})))
     cls = mistaken(cls, needs="matrix")
     assert cls.min_ndim == 2 and mistaken(needs="matrix", min_ndim=1).min_ndim == 1
-    begin(cls(), "numpy")
+    begin(cls(layout="oi"), "numpy")
     with pytest.raises(
         ValueError, match=r"'b' has shape \(3,\); Mine takes arrays with at least 2"
     ):
