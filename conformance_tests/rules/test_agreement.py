@@ -54,13 +54,13 @@ def assert_agrees(rule, backend):
         assert worst.ulp <= bound(rule, backend, "float32", slot), worst
 
 
-@pytest.mark.only(where=lambda rule: not is_own(rule))
+@pytest.mark.only(where=lambda rule, backend: not (is_own(rule) or backend.slow))
 def test_every_setting_of_a_rule_is_within_the_bound_of_float64(setting, backend):
     """Of a rule of somebody's own: an option may be wrong in one framework only."""
     assert_agrees(setting, backend)
 
 
 @pytest.mark.thorough
-@pytest.mark.only(where=is_own)
+@pytest.mark.only(where=lambda rule, backend: is_own(rule) and not backend.slow)
 def test_every_setting_is_within_the_bound_of_float64(setting, backend):
     assert_agrees(setting, backend)
