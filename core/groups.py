@@ -29,6 +29,7 @@ __all__ = [
     "NamelessError",
     "Parameter",
     "Predicate",
+    "called",
     "holds",
     "parameter",
     "refuse_apart",
@@ -64,12 +65,19 @@ class _Nameless(Parameter):
         Raises:
             NamelessError: the parameter has no name.
         """
-        where = f"parameter {self[0]}" if self[0] else "the parameter"
+        name = called(self)
+        where = f"parameter {name}" if name else "the parameter"
         raise NamelessError(
             f"{where} has no name, and a predicate asks for its path; give names: to an optimizer "
             "of torch model.named_parameters() in place of model.parameters(), elsewhere a tree "
             "such as {'weight': array} in place of an array"
         )
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.shape if place == 1 else self.path
+
+    def __iter__(self) -> Any:
+        return iter([self.path, self.shape])
 
 
 class NamelessError(ValueError):
@@ -80,6 +88,11 @@ def parameter(path: str, shape: Any) -> Parameter:
     """The argument of a predicate; a place, or an empty path, is no name."""
     named = path and not isinstance(path, Place)
     return (Parameter if named else _Nameless)(path, tuple(shape))
+
+
+def called(parameter: Parameter) -> str:
+    """The path of a parameter; its place, or nothing, where it has no name."""
+    return str(tuple.__getitem__(parameter, 0))
 
 
 Predicate = Callable[[Parameter], bool]
@@ -107,8 +120,8 @@ def holds(what: object, predicate: Predicate, parameter: Parameter) -> bool:
 def _decided(what: object, answer: Any, parameter: Parameter) -> bool:
     if not isinstance(answer, (bool, numpy.bool_)):
         raise TypeError(
-            f"{what} gave {answer!r} for parameter {parameter[0]!r}; it must give True or False. "
-            f"{GIVEN}"
+            f"{what} gave {answer!r} for parameter {called(parameter)!r}; it must give True or "
+            f"False. {GIVEN}"
         )
     return bool(answer)
 
@@ -250,7 +263,7 @@ class Groups:
         except NamelessError as error:
             raise NamelessError(f"{self.rule}: {what}: {error}") from None
         except Exception as error:
-            asked = f"{self.rule}: {what} was asked about parameter {parameter[0]!r} of shape "
+            asked = f"{self.rule}: {what} was asked about parameter {called(parameter)!r} of shape "
             asked += str(parameter.shape)
             if isinstance(error, (AttributeError, TypeError)):
                 raise TypeError(f"{asked}, and failed: {error}. {GIVEN}") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .conditions import described, patterns
-from .groups import Parameter, Predicate, parameter
+from .groups import Parameter, Predicate, called, parameter
 from .notice import warn
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def unmatched(rule: Rule, params: Iterable[tuple[str, Any]]) -> list[str]:
 
 def _said(asked: _Asked) -> list[str]:
     what, predicate, seen, chosen = asked
-    names = ", ".join(str(each[0]) for each in seen[:3]) + (", ..." if len(seen) > 3 else "")
+    names = ", ".join(map(called, seen[:3])) + (", ..." if len(seen) > 3 else "")
     among = f"of the {len(seen)} parameters ({names})"
     if not chosen and any(map(predicate, seen)):
         before = "what it fits, an earlier predicate has taken"

@@ -8,13 +8,13 @@ import numpy
 import pytest
 
 import samestep
-from samestep import AdamW, Lookahead, Muon, Where, route
+from samestep import AdamW, Lion, Lookahead, Where, route
 
 MATRIX, VECTOR = numpy.ones((3, 2), "float32"), numpy.ones(3, "float32")
 ON_NAMES = {
     "mask": AdamW(mask=lambda parameter: "embed" in parameter.path),
     "the predicate of group 0": AdamW(groups=[(~Where(path="embed*"), {"lr": 1.0})]),
-    "the predicate of route 0": Lookahead(route((Where(path="embed*"), Muon()), AdamW())),
+    "the predicate of route 0": Lookahead(route((Where(path="embed*"), Lion()), AdamW())),
 }
 
 
@@ -55,11 +55,21 @@ def test_a_predicate_on_names_is_refused_where_there_is_no_name(begin, what):
         begin(ON_NAMES[what], MATRIX)
 
 
+@pytest.mark.parametrize(
+    "ask", [lambda p: p.path, lambda p: p[0], lambda p: p[:1][0], lambda p: next(iter(p))]
+)
+def test_a_name_is_refused_however_it_is_asked_for(ask):
+    rule = AdamW(mask=lambda p: "embed" in ask(p))
+    with pytest.raises(ValueError, match="has no name"):
+        rule.init(VECTOR)
+    AdamW(mask=lambda p: p.shape == p[1] and p.ndim == 1).init(VECTOR)
+
+
 @BEGUN
 def test_a_predicate_that_chooses_nothing_is_warned_of_once_in_every_framework(begin):
     """At the caller's line, and the table says the same. A mask that chooses all is as it was."""
     rule = route(
-        (Where(min_ndim=2) & ~Where(path="*embed*"), Muon()),
+        (Where(min_ndim=2) & ~Where(path="*embed*"), Lion()),
         (Where(path="w*"), AdamW(mask=lambda p: True)),
         AdamW(groups=[(Where(path="B"), {"lr": 1.0}), (lambda p: True, {})]),
     )
