@@ -18,7 +18,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .kept import KEPT
+from .kept import KEPT, said
 from .made import NEEDS
 from .rule import Redirect, Rule
 
@@ -66,6 +66,13 @@ class Wrapper(Rule, register=False):
                 f"{self.name}({self.rule!r}): both have {', '.join(sorted(taken))}; "
                 f"{self.name} cannot wrap {self.rule.name}"
             )
+        for name in KEPT:
+            own, below = self._values.get(name), said(self.rule, name)
+            if None not in (own, below) and own != below:
+                raise ValueError(
+                    f"{self.name}({self.rule!r}): {name} is {own!r} here and {below!r} inside; a "
+                    "parameter is kept in one way, say it once"
+                )
         super()._refuse()
 
     @property

@@ -88,10 +88,15 @@ def typical(rule: type[Rule], **changes: Any) -> Rule:
         for name, field in rule.fields().items()
         if isinstance(field, Hyper) and field.typical is not None
     }
-    values |= {name: value for name, value in AS_SEEN.items() if name in rule.fields()}
+    values |= _axes(rule)
     if issubclass(rule, Wrapper):
         return rule(typical(_of_need("element")), **{**values, **changes})
     return rule(**{**values, **changes})
+
+
+def _axes(rule: type[Rule]) -> dict[str, Any]:
+    """The options that say that parameters are kept as the rule sees them."""
+    return {name: value for name, value in AS_SEEN.items() if name in rule.fields()}
 
 
 def settings(rule: type[Rule]) -> dict[str, Rule]:
@@ -119,7 +124,7 @@ def settings(rule: type[Rule]) -> dict[str, Rule]:
     if issubclass(rule, Wrapper):
         for need in ("tensor", "tree"):
             try:
-                found[f"around {need}"] = rule(typical(_of_need(need)))
+                found[f"around {need}"] = rule(typical(_of_need(need)), **_axes(rule))
             except ValueError:
                 continue
     return found

@@ -21,9 +21,10 @@ import pytest
 
 from samestep.conformance.peers import Peer, agree, declared, dialects, followed, run
 from samestep.conformance.references import follow_reference
+from samestep.kept import KEPT
 from samestep.parity import Trajectory, compare, oracle, record
 from samestep.parity.backend import Snapshot
-from samestep.parity.trajectory import suited
+from samestep.parity.trajectory import as_recorded, suited
 from samestep.rule import Rule, registry
 from samestep.vocabulary import Wrapper
 
@@ -123,7 +124,8 @@ def in_framework(
     """The native class of a framework over the first steps of the case's trajectory."""
     adapter = pytest.importorskip(f"samestep.{ADAPTERS[package]}")
     given = case.trajectory
-    rule, trajectory = case.rule, given.taken(given.params, steps).rounded(dtype)
+    rule, trajectory = as_recorded(case.rule), given.taken(given.params, steps).rounded(dtype)
+    kept = {name: rule.hypers[name] for name in KEPT if name in rule.fields()}
 
     def make(*tensors: Any) -> Any:
         given = [list(zip(trajectory.params, some, strict=True)) for some in tensors]
@@ -131,7 +133,7 @@ def in_framework(
         if isinstance(rule, Wrapper):
             return adapter.bind(rule, *given, **how)
         like = case.like if case.is_dialect else None
-        return getattr(adapter, rule.name)(*given, like=like, **case.values, **how)
+        return getattr(adapter, rule.name)(*given, like=like, **{**case.values, **kept}, **how)
 
     return followed(package, make, trajectory, dtype)
 

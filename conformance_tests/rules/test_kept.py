@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy
 import pytest
 
+from samestep.conformance.harness.settings import typical
 from samestep.parity import Trajectory, compare, record
 from samestep.parity.backend import NumPy
 
@@ -27,24 +28,6 @@ def moved(trajectory, change):
         {path: change(array) for path, array in trajectory.params.items()},
         [{path: change(array) for path, array in grads.items()} for grads in trajectory.grads],
     )
-
-
-def reads(setting):
-    return setting.needs != "element"
-
-
-@pytest.mark.only(where=lambda setting: "layout" in setting.hypers)
-@pytest.mark.parametrize("shape", [(6, 4), (6, 5, 3, 3)], ids=["matrix", "convolution"])
-def test_outputs_last_are_outputs_first_turned_around(setting, shape):
-    first = record(seed=5, steps=8, shapes={"w": shape})
-    last = moved(first, lambda array: numpy.moveaxis(array, 0, -1))
-    found = run(setting.replace(layout="io"), last)
-    back = [
-        {key: numpy.moveaxis(a, -1, 0) if a.ndim else a for key, a in snapshot.items()}
-        for snapshot in found
-    ]
-    expected = run(setting.replace(layout="oi"), first)
-    assert compare(back, expected, "float64", whole=True).ulp < 1e4
 
 
 def stack_of(trajectory, axes, shape):
@@ -73,18 +56,96 @@ def layers_of(snapshot, axes, ndim):
     ]
 
 
-@pytest.mark.only(where=lambda setting: reads(setting) and not setting.phases)
-@pytest.mark.parametrize(
-    ("axes", "shape"), [((0,), (3, 5, 4)), ((0, 2), (3, 5, 2, 4))], ids=["first", "two"]
-)
-def test_a_stack_steps_as_each_of_its_layers(setting, axes, shape):
-    """To the last bit, state too."""
-    stack = stack_of(LAYERS, axes, shape)
-    found = run(setting.replace(batch_axes=axes), stack)
+def alone(rule, axes, shape):
+    """Every layer of a stack by itself, and the stack: snapshots by layer and step."""
+    found = run(rule.replace(batch_axes=axes), stack_of(LAYERS, axes, shape))
     apart = [layers_of(snapshot, axes, len(shape)) for snapshot in found]
-    for at in range(len(apart[0])):
-        alone = run(setting, moved(LAYERS, lambda array, at=at: array[at]))
-        for step, (one, other) in enumerate(zip([rows[at] for rows in apart], alone, strict=True)):
+    return [
+        ([rows[at] for rows in apart], run(rule, moved(LAYERS, lambda array, at=at: array[at])))
+        for at in range(len(apart[0]))
+    ]
+
+
+def assert_outputs_last_are_first_turned_around(rule, shape):
+    first = record(seed=5, steps=8, shapes={"w": shape})
+    last = moved(first, lambda array: numpy.moveaxis(array, 0, -1))
+    back = [
+        {key: numpy.moveaxis(a, -1, 0) if a.ndim else a for key, a in snapshot.items()}
+        for snapshot in run(rule.replace(layout="io"), last)
+    ]
+    expected = run(rule.replace(layout="oi"), first)
+    assert compare(back, expected, "float64", whole=True).ulp < 1e4
+
+
+def assert_a_stack_is_its_layers(rule, axes, shape):
+    for found, expected in alone(rule, axes, shape):
+        for step, (one, other) in enumerate(zip(found, expected, strict=True)):
             assert one.keys() == other.keys()
             for key, value in other.items():
                 numpy.testing.assert_array_equal(one[key], value, err_msg=f"{key}, step {step}")
+
+
+def sees_outputs(rule):
+    return "layout" in rule.hypers
+
+
+def sees_a_parameter(rule):
+    """Whether a rule reads more than an element, and nothing of other parameters."""
+    return rule.needs != "element" and not rule.phases
+
+
+@pytest.mark.only(where=sees_outputs)
+def test_outputs_last_are_outputs_first_turned_around(rule_class):
+    assert_outputs_last_are_first_turned_around(typical(rule_class), (6, 5, 3, 3))
+
+
+@pytest.mark.thorough
+@pytest.mark.only(where=sees_outputs)
+@pytest.mark.parametrize("shape", [(6, 4), (6, 5, 3, 3)], ids=["matrix", "convolution"])
+def test_outputs_last_are_outputs_first_with_every_option(setting, shape):
+    assert_outputs_last_are_first_turned_around(setting, shape)
+
+
+@pytest.mark.only(where=sees_a_parameter)
+def test_a_stack_steps_as_each_of_its_layers(rule_class):
+    """To the last bit, state too; layers and heads are stacked along two axes."""
+    assert_a_stack_is_its_layers(typical(rule_class), (0, 2), (3, 5, 2, 4))
+
+
+@pytest.mark.thorough
+@pytest.mark.only(where=sees_a_parameter)
+@pytest.mark.parametrize("axes", [(0,), (1,)], ids=str)
+def test_a_stack_steps_as_each_of_its_layers_with_every_option(setting, axes):
+    assert_a_stack_is_its_layers(setting, axes, (5, 5, 4))
+
+
+@pytest.mark.only(where=lambda rule: rule.phases and not sees_outputs(rule))
+def test_the_layers_of_a_stack_are_summed_over_once(rule_class):
+    """A rule that sums over a tree sees the layers as the parameters of a tree."""
+    rule = typical(rule_class)
+    found = run(rule.replace(batch_axes=0) if "batch_axes" in rule.hypers else rule, LAYERS)
+    tree = Trajectory(
+        {str(at): layer for at, layer in enumerate(LAYERS.params["w"])},
+        [{str(at): g for at, g in enumerate(grads["w"])} for grads in LAYERS.grads],
+    )
+    expected = run(rule, tree)
+    for ours, theirs in zip(found, expected, strict=True):
+        for slot, path in {key for key in ours if key[1]}:
+            layers = numpy.stack([theirs[slot, str(at)] for at in range(6)])
+            numpy.testing.assert_allclose(ours[slot, path], layers, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.only(where=lambda rule: rule.needs != "element")
+def test_a_stack_takes_the_same_steps_everywhere(rule_class, backend):
+    """Its outputs last, too; in float32, beside NumPy in float64."""
+    rule = typical(rule_class).replace(batch_axes=1)
+    stack = stack_of(LAYERS, (1,), (5, 3, 4)).rounded("float32")
+    for layout in ("io", "oi") if sees_outputs(rule) else (None,):
+        kept = rule if layout is None else rule.replace(layout=layout)
+        found, expected = run(kept, stack, backend, "float32"), run(kept, stack)
+        for step, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+            for key, value in theirs.items():
+                size = numpy.max(numpy.abs(value), initial=1e-6)
+                numpy.testing.assert_allclose(
+                    ours[key], value, rtol=1e-4, atol=1e-4 * size, err_msg=f"{key}, step {step}"
+                )

@@ -17,6 +17,7 @@ from samestep.conformance.harness.reference import sensitivity
 from samestep.conformance.harness.settings import all_rules, is_own, settings, typical
 from samestep.conformance.references import follow_reference, reference_for
 from samestep.declaration import Hyper, Storage
+from samestep.kept import LAYOUTS, Keeping
 from samestep.parity import Trajectory, compare, follow, oracle, record
 from samestep.parity.backend import NumPy, NumPyReadOnly
 from samestep.parity.trajectory import suited
@@ -466,7 +467,7 @@ def _drawn(rule_class, data, options=True):
             values[name] = data.draw(_numbers(field), label=name)
             if field.ordered:
                 values[name] = tuple(sorted(values[name]))
-        elif options and not isinstance(field, Storage):
+        elif isinstance(field, Keeping) or (options and not isinstance(field, Storage)):
             values[name] = data.draw(_choices(field), label=name)
         if name in values:
             field.validated(rule_class.__name__, values[name])
@@ -487,6 +488,8 @@ def _drawn(rule_class, data, options=True):
 
 def _choices(option):
     """What an option may be: for a whole number the three least values."""
+    if isinstance(option, Keeping):  # recorded parameters are no stacks
+        return st.sampled_from(LAYOUTS if option.choices else [()])
     if option.choices is not None:
         return st.sampled_from(option.choices)
     if isinstance(option.default, bool):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 
 from samestep.arrays import map_parts, parts
+from samestep.parity.trajectory import as_recorded
 from samestep.parts.momentum import accelerated
 from samestep.quirks import calls, changed, with_calls, with_coefficients
 from samestep.rule import Rule
@@ -126,7 +127,7 @@ STILL: dict[str, Any] = {"momentum": 1.0, "fresh": 0.0}
 def _stills(rule: Any) -> dict[str, dict[str, Any]]:
     """By slot, coefficients with which this slot, and no other, keeps its old value; by trial."""
     typical = {n: f.typical for n, f in rule.fields().items() if getattr(f, "typical", None)}
-    made, param = rule(**typical), numpy.linspace(-1, 1, 16).reshape(4, 4)
+    made, param = as_recorded(rule(**typical)), numpy.linspace(-1, 1, 16).reshape(4, 4)
     if made.needs == "tree":
         return {}
     s = made.coefficients(numpy, 3)

@@ -1,0 +1,153 @@
+"""How parameters are kept: what is known, what is said, and what is asked."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+
+import samestep
+from samestep import LAMB, Adafactor, AdamW, AdaptiveClip, Lookahead, Muon, Where, route
+from samestep.kept import kept_by, roles, rule_of
+
+W = numpy.random.default_rng(0).normal(size=(8, 32))
+
+
+def length(update):
+    return float(numpy.linalg.norm(numpy.asarray(update)))
+
+
+def seen(rule, name, shape):
+    """The letters of the axes of a parameter."""
+    return roles(rule_of(rule, name, numpy.zeros(shape)), len(shape))
+
+
+def test_a_flax_kernel_steps_as_in_optax():
+    """Its outputs are last: the update is twice as long as that of a weight of torch."""
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    numbers = optax.contrib.MuonDimensionNumbers((0,), 1)
+    theirs = optax.contrib.muon(
+        1.0, nesterov=False, muon_weight_dimension_numbers=lambda tree: {"kernel": numbers}
+    )
+    ours = samestep.jax.Muon(lr=1.0, nesterov=False)
+    params = {"kernel": jax.numpy.asarray(W, "float32")}
+    expected, _ = theirs.update(params, theirs.init(params), params)
+    found, _ = ours.update(params, ours.init(params), params)
+    numpy.testing.assert_allclose(found["kernel"], expected["kernel"], rtol=1e-3, atol=1e-4)
+    as_weight, _ = ours.update({"weight": params["kernel"]}, *_begun(ours, params["kernel"]))
+    assert length(found["kernel"]) == pytest.approx(2 * length(as_weight["weight"]), rel=1e-4)
+
+
+def _begun(optimizer, array):
+    return optimizer.init({"weight": array}), {"weight": array}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "letters"),
+    [
+        ("layer.kernel", (8, 32), "io"),
+        ("layer.weight", (32, 8), "oi"),
+        ("embed.embedding", (50, 8), "oi"),
+        ("Conv_0.kernel", (3, 3, 8, 16), "iiio"),
+        ("conv1.weight", (16, 8, 3), "oii"),
+        ("layer.bias", (8,), ""),
+    ],
+)
+def test_the_name_of_a_leaf_says_where_its_outputs_are(name, shape, letters):
+    assert seen(samestep.AdamP(), name, shape) == letters
+
+
+@pytest.mark.parametrize("library", ["torch", "mlx.core"])
+def test_torch_and_mlx_keep_outputs_first_whatever_the_name(library):
+    xp = pytest.importorskip(library)
+    for name, shape in {"kernel": (4, 3), "0": (4, 3), "w": (4, 3, 2, 2)}.items():
+        assert roles(rule_of(Muon(), name, xp.zeros(shape)), len(shape))[0] == "o"
+    with pytest.raises(ValueError, match="must know whether that is a stack of matrices"):
+        rule_of(Muon(), "experts", xp.zeros((4, 3, 2)))
+
+
+def test_groups_and_arguments_go_before_what_is_known():
+    groups = [
+        (Where(path="*.kernel"), {"lr": 0.5}),
+        (Where(path="layers.*"), {"batch_axes": 0}),
+        (Where(path="layers.odd.*"), {"layout": "oi", "lr": 0.1}),
+    ]
+    rule = Muon(lr=0.02, groups=groups)
+    assert seen(rule, "layers.a.kernel", (3, 8, 6)) == "bio"
+    assert seen(rule, "layers.odd.kernel", (3, 8, 6)) == "boi"
+    assert rule_of(rule, "layers.odd.kernel", numpy.zeros((3, 8, 6))).lr == 0.5
+    assert rule_of(rule, "layers.a.weight", numpy.zeros((3, 8, 6))).lr == 0.02
+    assert seen(Muon(layout="oi"), "a.kernel", (8, 6)) == "oi"
+    assert seen(Muon(batch_axes=1), "a.kernel", (8, 4, 6)) == "ibo"
+    assert seen(Lookahead(Muon(layout="io")), "w", (8, 6)) == "io"
+    assert seen(AdaptiveClip(Muon(), layout="io"), "w", (8, 6)) == "io"
+    assert seen(LAMB(batch_axes=(0,)), "w", (3, 8, 6)) == "b.."
+    assert seen(Adafactor(), "w", (8, 6)) == ""
+    assert seen(route((Where(ndim=2), Muon()), AdamW()), "a.kernel", (8, 6)) == "io"
+
+
+def test_element_rules_are_not_asked_and_take_no_such_argument():
+    for rule in (AdamW(), Adafactor(), samestep.SM3(), LAMB(), samestep.Prodigy()):
+        rule.init({"w": numpy.ones((3, 8, 6))})
+    with pytest.raises(TypeError, match="there is no batch_axes"):
+        AdamW(batch_axes=0)
+
+
+@pytest.mark.parametrize("rule", [Muon(), Lookahead(Muon()), AdaptiveClip(AdamW())])
+def test_what_is_not_known_is_asked_in_words(rule):
+    who = "AdaptiveClip" if rule.name == "AdaptiveClip" else "Muon"
+    with pytest.raises(ValueError) as caught:
+        rule.init({"block": {"w": W}})
+    assert str(caught.value) == (
+        f"{who}: parameter 'block.w' has shape (8, 32); {who} must know which axis has its "
+        "outputs, and the name does not say it. Say groups=[(Where(path='block.w'), {'layout': "
+        "'oi'})] if they come first (torch, MLX, Equinox), and layout 'io' if they come last "
+        f"(Flax); or give {who}(layout=...) for all parameters"
+    )
+    with pytest.raises(ValueError) as caught:
+        rule.init({"layers": {"kernel": numpy.ones((3, 8, 6))}})
+    assert str(caught.value) == (
+        f"{who}: parameter 'layers.kernel' has shape (3, 8, 6); {who} must know whether that is a "
+        "stack of matrices. Say groups=[(Where(path='layers.kernel'), {'batch_axes': 0})] if "
+        "layers or experts are stacked along axis 0, and batch_axes () if it is one parameter, "
+        f"such as a convolution kernel; or give {who}(batch_axes=...) for all parameters"
+    )
+
+
+def test_batch_axes_that_a_parameter_lacks_are_refused():
+    with pytest.raises(ValueError, match=r"'w' has shape \(3, 4\); batch_axes=\(2,\) must be axes"):
+        LAMB(batch_axes=2).init({"w": numpy.ones((3, 4))})
+    for wrong in (-1, 1.0, "0", (0, -1), True):
+        with pytest.raises(ValueError, match="batch_axes must be an axis, a tuple of axes"):
+            LAMB(batch_axes=wrong)
+    with pytest.raises(ValueError, match=r"\(3, 8\) and 1 batch axes; Muon takes arrays with at"):
+        Muon(batch_axes=0).init({"kernel": numpy.ones((3, 8))})
+
+
+def test_a_parameter_is_kept_in_one_way():
+    with pytest.raises(ValueError, match="layout is 'io' here and 'oi' inside; a parameter"):
+        AdaptiveClip(Muon(layout="oi"), layout="io")
+
+
+def test_a_rule_declares_no_layout_of_its_own():
+    with pytest.raises(TypeError, match="declares 'layout', which every rule that needs axes has"):
+
+        class Mine(samestep.Rule, register=False):
+            needs = "axes"
+            lr = samestep.vocabulary.hyper(0.1, "step size", unit="parameter", ge=0)
+            layout = samestep.vocabulary.option("oi", "layout", choices=("oi", "io"))
+
+
+def test_the_options_of_before_are_named_as_they_are_now():
+    with pytest.raises(TypeError, match=r"there is no clip_layout; .* Did you mean layout"):
+        AdaptiveClip(AdamW(), clip_layout="io")
+    old = {"name": "AdaptiveClip", "version": 1, "values": {"clip_layout": "io"}}
+    inside = {"name": "SGD", "version": 1, "values": {"lr": 0.1}}
+    assert samestep.checkpoints.description.made({**old, "rule": inside}).layout == "io"
+
+
+def test_a_parameter_that_is_kept_as_it_is_seen_costs_nothing():
+    rule = rule_of(Muon(), "a.weight", W)
+    assert kept_by(rule, 2) == samestep.kept.PLAIN
+    assert samestep.shaping.seen(samestep.step.advance, samestep.kept.PLAIN) is (
+        samestep.step.advance
+    )
