@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from .arrays import map_parts
 from .kept import PLAIN, Kept
@@ -53,20 +54,29 @@ def stacked(
     ``vmap`` is the framework's function; without it they take turns. The result is cached, so that
     kernels can be cached by it.
     """
+    together: Any = partial(_together, function, vmap)
+    together.stacks = getattr(function, "stacks", False)
+    return cast("Callable[..., Any]", together)
 
-    def together(
-        xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: Any
-    ) -> Any:
-        def one(grad: Array, param: Array, slots: Slots) -> Any:
-            return function(xp, rule, grad, param, slots, common, s)
 
-        first, second = _mapped(xp, one, (grad, param, slots), vmap)
-        if isinstance(first, dict):  # local: slots and sums
-            second = {name: xp.sum(value, axis=0) for name, value in second.items()}
-        return first, second
+def _together(
+    function: Callable[..., Any],
+    vmap: Callable[..., Any] | None,
+    xp: Any,
+    rule: Rule,
+    grad: Array,
+    param: Array,
+    slots: Slots,
+    common: Slots,
+    s: Any,
+) -> Any:
+    def one(grad: Array, param: Array, slots: Slots) -> Any:
+        return function(xp, rule, grad, param, slots, common, s)
 
-    together.stacks = getattr(function, "stacks", False)  # type: ignore[attr-defined]
-    return together
+    first, second = _mapped(xp, one, (grad, param, slots), vmap)
+    if isinstance(first, dict):  # local: slots and sums
+        second = {name: xp.sum(value, axis=0) for name, value in second.items()}
+    return first, second
 
 
 def _mapped(
@@ -98,30 +108,40 @@ def seen(
 ) -> Callable[..., Any]:
     """``advance`` or ``local`` for a parameter that is kept in some way, from the rule's own.
 
-    The result is cached, so that kernels can be cached by it. Its attribute ``of`` is the function.
+    The result is cached, so that kernels can be cached by it. ``of`` is the function, and
+    ``stacks`` says whether there are batch axes.
     """
     if kept == PLAIN:
         return function
+    whole: Any = partial(_whole, function, kept, vmap)
+    whole.of, whole.stacks = function, bool(kept.batch)
+    return cast("Callable[..., Any]", whole)
+
+
+def _whole(
+    function: Callable[..., Any],
+    kept: Kept,
+    vmap: Callable[..., Any] | None,
+    xp: Any,
+    rule: Rule,
+    grad: Array,
+    param: Array,
+    slots: Slots,
+    common: Slots,
+    s: Any,
+) -> Any:
+    axes = _Axes(xp, kept, param.shape)
+    arrays = _each(axes.shown, (grad, param, slots))
     one = stacked(function, vmap) if kept.batch else function
-    in_turn = stacked(function) if kept.batch else None
-
-    def whole(
-        xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: Any
-    ) -> Any:
-        axes = _Axes(xp, kept, param.shape)
-        arrays = _each(axes.shown, (grad, param, slots))
-        try:
-            first, second = one(xp, rule, *arrays, common, s)
-        except RuntimeError:  # vmap cannot map a rule that asks for a value
-            if vmap is None or in_turn is None:
-                raise
-            first, second = in_turn(xp, rule, *arrays, common, s)
-        if isinstance(first, dict):  # local: slots and sums
-            return _each(axes.stored, first), second
-        return _each(axes.stored, (first, second))
-
-    whole.of, whole.stacks = function, bool(kept.batch)  # type: ignore[attr-defined]
-    return whole
+    try:
+        first, second = one(xp, rule, *arrays, common, s)
+    except RuntimeError:  # vmap cannot map a rule that asks for a value
+        if vmap is None or not kept.batch:
+            raise
+        first, second = stacked(function)(xp, rule, *arrays, common, s)
+    if isinstance(first, dict):  # local: slots and sums
+        return _each(axes.stored, first), second
+    return _each(axes.stored, (first, second))
 
 
 class _Axes:

@@ -6,54 +6,8 @@ import numpy
 import pytest
 
 from samestep.conformance.harness.settings import typical
+from samestep.conformance.harness.stacks import LAYERS, layers_of, moved, run, stack_of
 from samestep.parity import Trajectory, compare, record
-from samestep.parity.backend import NumPy
-
-LAYERS = record(seed=5, steps=8, shapes={"w": (6, 5, 4)})
-
-
-def run(rule, trajectory, backend=None, dtype="float64"):
-    backend = backend or NumPy()
-    begun = backend.start(rule, trajectory.params, dtype)
-    found = [backend.snapshot(begun)]
-    for grads in trajectory.grads:
-        begun.step(grads)
-        found.append(backend.snapshot(begun))
-    return found
-
-
-def moved(trajectory, change):
-    """A trajectory with every array changed."""
-    return Trajectory(
-        {path: change(array) for path, array in trajectory.params.items()},
-        [{path: change(array) for path, array in grads.items()} for grads in trajectory.grads],
-    )
-
-
-def stack_of(trajectory, axes, shape):
-    """The layers of a trajectory's only parameter as a stack with these batch axes."""
-    sizes = [shape[axis] for axis in axes]
-    count = int(numpy.prod(sizes))
-    return moved(
-        trajectory,
-        lambda array: numpy.moveaxis(
-            array[:count].reshape(*sizes, *array.shape[1:]), range(len(axes)), axes
-        ),
-    )
-
-
-def layers_of(snapshot, axes, ndim):
-    """The snapshots of the layers of a stack; batch axes of what has no other axes come first."""
-
-    def layers(array):
-        at = axes if array.ndim == ndim else range(len(axes))
-        front = numpy.moveaxis(array, at, range(len(axes)))
-        return front.reshape(-1, *front.shape[len(axes) :])
-
-    return [
-        dict(zip(snapshot, parts, strict=True))
-        for parts in zip(*map(layers, snapshot.values()), strict=True)
-    ]
 
 
 def alone(rule, axes, shape):
