@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
 import numpy
 
-__all__ = ["cast", "cast_like", "dtype_name", "is_array", "known", "listed", "map_parts", "parts"]
+__all__ = [
+    "cast",
+    "cast_like",
+    "differentiated",
+    "dtype_name",
+    "is_array",
+    "known",
+    "listed",
+    "map_parts",
+    "parts",
+]
 
 Array = Any
 
@@ -27,13 +38,22 @@ def known(value: Any) -> Any:
     if not is_array(value):
         return value
     away = getattr(getattr(value, "device", None), "type", "cpu") != "cpu"
-    traced = "Tracer" in map(attrgetter("__name__"), type(value).__mro__)  # JAX
-    if away or traced or getattr(value, "requires_grad", False):
+    if away or differentiated(value):
         return value
     try:
         return value.item() if hasattr(value, "item") else numpy.asarray(value).item()
     except Exception:  # every framework has its own error for a value that is being traced
         return value
+
+
+def differentiated(array: Any) -> bool:
+    """Whether derivatives may be taken through an array: torch records it, or JAX traces it."""
+    return _traced(type(array)) or bool(getattr(array, "requires_grad", False))
+
+
+@cache
+def _traced(kind: type) -> bool:
+    return "Tracer" in map(attrgetter("__name__"), kind.__mro__)  # JAX
 
 
 def dtype_name(dtype: Any) -> str:

@@ -32,7 +32,7 @@ FIRST = ("lr", "betas")
 LAST = ("weight_decay", "decay", "maximize", "state_dtype", "layout", "batch_axes")
 """Names that come last in a signature, within numbers and within options."""
 
-RESERVED = ("inner", "keep", "params", "rate", "rule", "shrink")
+RESERVED = ("inner", "keep", "lost", "params", "rate", "rule", "shrink")
 """Names that a rule may not declare: they have another meaning in its arithmetic."""
 
 

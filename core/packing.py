@@ -121,6 +121,7 @@ def run(
     common: dict[str, Any],
     *executor: Any,
     places: list[list[int]] | None = None,
+    **step: Any,
 ) -> tuple[Iterator[tuple[Array, dict[str, Any]]], dict[str, Any]]:
     """``step.run`` with small parameters gathered: the same arguments and results.
 
@@ -132,7 +133,7 @@ def run(
         group = [*map(entries.__getitem__, pack)]
         groups.append(group)
         joined.append(merged(xp, group) if len(group) > 1 else group[0])
-    results, common = stepping.run(xp, joined, common, *executor)
+    results, common = stepping.run(xp, joined, common, *executor, **step)
     found: list[Any] = [None] * len(entries)
     for pack, group, result in zip(places, groups, results, strict=True):
         apart = parted(xp, *result, group) if len(group) > 1 else [result]

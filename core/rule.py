@@ -13,6 +13,7 @@ from .arrays import is_array, known, listed
 from .composed import Composed
 from .declaration import Hyper, Storage, hyper, option
 from .made import SHAPED, registry
+from .moves import Moving
 from .whole import State
 
 __all__ = ["Rule", "State", "registry"]
@@ -20,7 +21,7 @@ __all__ = ["Rule", "State", "registry"]
 Redirect = Callable[[Any, Any], Any]
 
 
-class Rule(Composed, root=True):
+class Rule(Moving, Composed, root=True):
     """An update rule on ``(grad, param, state)``, independent of any framework.
 
     A subclass declares hyperparameters and slots in its body and defines ``direction``, and
@@ -223,20 +224,17 @@ class Rule(Composed, root=True):
         grad = -grad if self.maximize else grad
         return decay_families.decayed_gradient(self.decay, grad, param, s)
 
-    def descended(self, param: Any, direction: Any, s: Any) -> Any:
-        """The parameter after a step against a direction, with weight decay."""
-        if self.decay == "in_update" and not self.decays_inside:
-            direction = decay_families.decayed_direction(self.decay, direction, param, s)
-        return decay_families.descend(param, direction, s)
-
-    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
-        """The new parameter and slots; arrays in the compute dtype."""
-        return self.redirected(xp, grad, param, state, s, None)
-
     def redirected(
-        self, xp: Any, grad: Any, param: Any, state: Any, s: Any, redirect: Redirect | None
+        self,
+        xp: Any,
+        grad: Any,
+        param: Any,
+        state: Any,
+        s: Any,
+        redirect: Redirect | None,
+        moves: bool = False,
     ) -> tuple[Any, Any]:
-        """Prepare the gradient, take the direction, descend.
+        """Prepare the gradient, take the direction, descend; ``moves``: return a ``Move``.
 
         ``redirect(direction, grad)`` returns another direction; ``grad`` is prepared.
         """
@@ -248,7 +246,7 @@ class Rule(Composed, root=True):
                 f"parameter of shape {tuple(param.shape)}; they must be equal"
             )
         direction = direction if redirect is None else redirect(direction, grad)
-        return self.descended(param, direction, s), slots
+        return (self._move if moves else self.descended)(param, direction, s), slots
 
     def gather(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int

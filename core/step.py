@@ -20,6 +20,7 @@ import numpy as host
 from .arrays import cast, cast_like, dtype_name, is_array, listed
 from .checks import FLOATING, check, check_slots
 from .kept import PLAIN, Kept, kept_by
+from .moves import Move
 from .shaping import as_vectors, seen, stacked, started
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "Entry",
     "advance",
     "as_vectors",
+    "change",
     "check",
     "check_slots",
     "compute_dtype",
@@ -168,13 +170,47 @@ def advance(
 
     Shapes: ``grad`` and ``param`` are equal; every slot keeps its shape and dtype.
     """
+    return _advanced(rule.step, xp, rule, grad, param, slots, common, s)
+
+
+def change(
+    xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: dict[str, Any]
+) -> tuple[Array, Slots]:
+    """``advance`` with the change of the parameter in place of the new parameter.
+
+    The change is rounded to the parameter's dtype by itself.
+    """
+    moved, kept = _advanced(rule.moved, xp, rule, grad, param, slots, common, s)
+    kept.pop("moved", None)
+    return moved, kept
+
+
+def _asked(xp: Any, entry: Entry) -> Entry:
+    """The entry; of a rule that steps early the change is asked for, see ``early_step``."""
+    if not entry.rule.steps_early or 0 in entry.param.shape:
+        return entry
+    zeros = xp.zeros_like(entry.param, dtype=compute_dtype(xp, entry.param.dtype))
+    return entry._replace(slots={**entry.slots, "moved": zeros})
+
+
+def _advanced(
+    step: Callable[..., tuple[Any, Slots]],
+    xp: Any,
+    rule: Rule,
+    grad: Array,
+    param: Array,
+    slots: Slots,
+    common: Slots,
+    s: dict[str, Any],
+) -> tuple[Array, Slots]:
     dtype = compute_dtype(xp, param.dtype)
     state = {**slots, **common}
     for name, value in state.items():
         state[name] = cast(xp, value, dtype)
-    new_param, new_slots = rule.step(
+    new_param, new_slots = step(
         xp, cast(xp, grad, dtype), cast(xp, param, dtype), Record(state), Record(s)
     )
+    new_param = new_param.change if isinstance(new_param, Move) else new_param
     if new_slots.keys() != slots.keys():
         _refuse_slots(f"{rule.name}.direction", rule, new_slots, slots)
     new_param = _kept(xp, new_param, param, (grad, param))
@@ -274,6 +310,7 @@ def run(
     kernel: Callable[[Callable[..., Any], Any, Rule], Callable[..., Any]] = partial,
     enter: Callable[[dict[str, Any], Array], Any] | None = None,
     vmap: Callable[..., Any] | None = None,
+    step: Callable[..., tuple[Array, Slots]] = advance,
 ) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
     """One step over a list of parameters. Nothing passed in is changed.
 
@@ -286,10 +323,11 @@ def run(
         enter: converts a step's scalars for the kernel of a parameter, to 0-d arrays for example.
             By default a kernel gets the scalars unchanged.
         vmap: the framework's function, for stacked entries and batch axes.
+        step: ``advance``, or ``change``.
 
     Returns:
-        An iterator over new parameters and slots, each computed when it is reached, and the new
-        shared state.
+        An iterator over new parameters, or their changes, and slots, each computed when it is
+        reached, and the new shared state.
     """
     known: dict[Any, dict[str, Any]] = {}
     entered: dict[Any, Any] = {}
@@ -298,15 +336,15 @@ def run(
 
     def coefficients(entry: Entry) -> dict[str, Any]:
         dtype = compute_dtype(xp, entry.param.dtype)
-        step = entry.step if isinstance(entry.step, int) else id(entry.step)
-        key = id(entry.rule), step, dtype
+        count = entry.step if isinstance(entry.step, int) else id(entry.step)
+        key = id(entry.rule), count, dtype
         if key not in known:
             known[key] = scalars(entry.rule, xp, entry.step, dtype)
         return known[key]
 
     def execute(function: Callable[..., Any], entry: Entry) -> Any:
         rule, _, grad, param, slots, kept, stack = entry
-        if function is advance and 0 in param.shape:
+        if function is step and 0 in param.shape:
             return param, slots
         key = function, id(rule), kept, stack
         if key not in kernels:
@@ -320,11 +358,13 @@ def run(
             s = entered[place]
         return kernels[key](grad, param, slots, visible if rule.phases else {}, s)
 
+    if step is change:
+        entries = [_asked(xp, entry) for entry in entries]
     if any(map(attrgetter("rule.phases"), entries)):
         entries, common = _summed(xp, entries, common, visible, execute, coefficients)
     for entry in entries:  # a schedule that fails does so before anything is computed
         coefficients(entry)
-    return map(partial(execute, advance), entries), common
+    return map(partial(execute, step), entries), common
 
 
 def _summed(

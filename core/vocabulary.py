@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .arrays import map_parts
+from .arrays import differentiated, map_parts
 from .declaration import Initial, Storage, hyper, option, shared, slot
+from .moves import Move, early_step
 from .rule import Rule
 from .weight_decay import decayed_direction, decayed_parameter
 from .wrapper import Wrapper
 
 __all__ = [
     "Initial",
+    "Move",
     "Rule",
     "Storage",
     "Wrapper",
@@ -26,6 +28,7 @@ __all__ = [
     "debias",
     "decayed_direction",
     "decayed_parameter",
+    "early_step",
     "ema",
     "expm1",
     "hyper",
@@ -69,7 +72,10 @@ def log(xp: Any, x: Any) -> Any:
     """Natural logarithm of a coefficient, in float64 if it is known; -inf for 0."""
     if isinstance(x, float):
         return math.log(x) if x > 0 else -math.inf
-    return xp.log(x)
+    if not differentiated(x):
+        return xp.log(x)
+    zero = x == 0  # where the derivative is infinite, and no coefficient moves
+    return xp.where(zero, -math.inf, xp.log(xp.where(zero, 1.0, x)))
 
 
 def expm1(xp: Any, x: Any) -> Any:
@@ -78,8 +84,16 @@ def expm1(xp: Any, x: Any) -> Any:
 
 
 def sqrt(xp: Any, x: Any) -> Any:
-    """Square root of a coefficient, in float64 if it is known."""
-    return math.sqrt(x) if isinstance(x, (int, float)) else xp.sqrt(x)
+    """Square root of an array, or of a coefficient, in float64 if it is known.
+
+    The derivative where x is 0 is 0. An infinite one makes NaN of the derivatives of a whole step.
+    """
+    if type(x) in (int, float):  # and no scalar of NumPy, which is an array here
+        return math.sqrt(x)
+    if not differentiated(x):
+        return xp.sqrt(x)
+    zero = x == 0
+    return xp.where(zero, 0.0, xp.sqrt(xp.where(zero, 1.0, x)))
 
 
 def ema(old: Array, new: Array, pair: tuple[Any, Any]) -> Array:
@@ -90,11 +104,17 @@ def ema(old: Array, new: Array, pair: tuple[Any, Any]) -> Array:
 def choose(xp: Any, condition: Any, yes: Array, no: Array) -> Array:
     """``yes`` if ``condition`` (a bool, or a 0-d array when traced) holds, else ``no``.
 
-    ``yes`` and ``no`` are arrays or tuples of arrays.
+    ``yes`` and ``no`` are arrays or tuples of arrays, or functions without arguments that compute
+    these, and that are called where their result may be needed.
     """
     if isinstance(condition, bool):
-        return yes if condition else no
+        return _computed(yes if condition else no)
+    yes, no = _computed(yes), _computed(no)
     return map_parts(lambda one, other: xp.where(condition, one, other), yes, no)
+
+
+def _computed(value: Any) -> Any:
+    return value() if callable(value) else value
 
 
 def smaller(xp: Any, a: Any, b: Any) -> Any:
@@ -125,12 +145,12 @@ def kept(rule: Rule, slot: str, state: Any) -> bool:
 
 def norm(xp: Any, x: Array) -> Array:
     """Euclidean norm of ``x`` over all elements, 0-d."""
-    return xp.sqrt(xp.sum(x * x))
+    return sqrt(xp, xp.sum(x * x))
 
 
 def rms(xp: Any, x: Array) -> Array:
     """Root mean square of ``x`` over all elements, 0-d."""
-    return xp.sqrt(xp.mean(x * x))
+    return sqrt(xp, xp.mean(x * x))
 
 
 def sign(xp: Any, x: Array) -> Array:

@@ -16,6 +16,7 @@ from typing import Any
 __all__ = [
     "FAMILIES",
     "SAYS",
+    "change",
     "decayed_direction",
     "decayed_gradient",
     "decayed_parameter",
@@ -39,17 +40,22 @@ def scalars(family: str | None, lr: Any, weight_decay: Any) -> dict[str, Any]:
     """The coefficients of a step: ``rate`` multiplies the direction.
 
     ``keep`` and ``shrink`` hold the factor of the parameter before the step and after it, or
-    nothing where the family has no such factor.
+    nothing where the family has no such factor. ``lost`` holds the share of the parameter that the
+    decay takes away, before ``shrink``: 1 less ``keep`` would have its rounding error.
     """
     keep: tuple[Any, ...] = ()
     shrink: tuple[Any, ...] = ()
+    lost: tuple[Any, ...] = ()
     if family == "decoupled":
+        lost = (lr * weight_decay,)
         keep = (1 - lr * weight_decay,)
     if family == "absolute":
+        lost = (weight_decay,)
         keep = (1 - weight_decay,)
     if family == "proximal":
+        lost = (lr * weight_decay,)
         shrink = (1 / (1 + lr * weight_decay),)
-    return {"rate": lr, "keep": keep, "shrink": shrink}
+    return {"rate": lr, "keep": keep, "shrink": shrink, "lost": lost}
 
 
 def decayed_gradient(family: str | None, grad: Any, param: Any, s: Any) -> Any:
@@ -75,6 +81,14 @@ def decayed_parameter(param: Any, s: Any) -> Any:
 def descend(param: Any, direction: Any, s: Any) -> Any:
     """The parameter after a step of ``s.rate`` against the direction, with the decay around it."""
     return _times(s.shrink, _times(s.keep, param) - s.rate * direction)
+
+
+def change(param: Any, direction: Any, s: Any) -> Any:
+    """The result of ``descend`` less the parameter, computed without subtracting the parameter."""
+    moved = -s.rate * direction
+    for share in s.lost:
+        moved = moved if _is(share, 0) else moved - share * param
+    return _times(s.shrink, moved)
 
 
 def _times(factors: tuple[Any, ...], param: Any) -> Any:

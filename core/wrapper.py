@@ -113,19 +113,29 @@ class Wrapper(Rule, register=False):
         own = {**self._numbers, **self.scalars(xp, t)}
         return {**own, "inner": self.rule.coefficients(xp, self.steps_inside(t - 1) + 1)}
 
+    moved = Rule.moved
+
     def redirected(
-        self, xp: Any, grad: Any, param: Any, state: Any, s: Any, redirect: Redirect | None
+        self,
+        xp: Any,
+        grad: Any,
+        param: Any,
+        state: Any,
+        s: Any,
+        redirect: Redirect | None,
+        moves: bool = False,
     ) -> tuple[Any, Any]:
         """The wrapped rule's step with the prepared gradient and the redirected direction."""
         grad = self.prepare(xp, grad, param, state, s)
         if redirect is None and type(self).redirect is Wrapper.redirect:
-            return self.rule.step(xp, grad, param, state, s.inner)
+            inner = self.rule.moved if moves else self.rule.step
+            return inner(xp, grad, param, state, s.inner)
 
         def both(direction: Any, grad: Any) -> Any:
             direction = self.redirect(xp, direction, grad, s)
             return direction if redirect is None else redirect(direction, grad)
 
-        return self.rule.redirected(xp, grad, param, state, s.inner, both)
+        return self.rule.redirected(xp, grad, param, state, s.inner, both, moves)
 
     def gather(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int

@@ -7,10 +7,12 @@
     params = optax.apply_updates(params, updates)
 
 The state is a ``samestep.State``: an int32 count, one tree shaped like the parameters per slot, and
-0-d arrays shared by all. It is a pytree whose dtypes never change. ``update`` returns differences,
-as optax requires. Adding a difference to the parameter rounds once more, by at most 1 ULP of the
-larger of parameter and update. ``optimizer.rule.update(grads, params, state)`` returns parameters,
-without this rounding.
+0-d arrays shared by all. It is a pytree whose dtypes never change. ``update`` returns changes, as
+optax requires, in the dtype of the parameter and with a precision of their own: a change too small
+to move a bfloat16 parameter is still there for the later links of a chain, for statistics and for
+a copy of the parameters in float32. ``optax.apply_updates`` lands within 1 ULP, of the larger of
+parameter and update, of the step in float64. ``optimizer.rule.update(grads, params, state)`` and
+``samestep.triple`` return parameters, equal to those of other frameworks to the last bit.
 
 Outside ``jit`` the count is known and scalars are computed on the host in float64. Under ``jit``
 scalars are traced, in a form without cancellation.

@@ -169,14 +169,17 @@ def _update(
     enter = None if isinstance(step, int) and not plan.traced else _hoisted
     if execution == "packed" and plan.together:
         plan.packs = plan.packs or packing.packs(entries)
-        executor = kernel, enter
-        results, common = packing.run(xp, entries, state.shared, *executor, places=plan.packs)
+        results, common = packing.run(
+            xp, entries, state.shared, kernel, enter, places=plan.packs, step=stepping.change
+        )
     else:
         vmap = jax.vmap if plan.traced else None
-        results, common = stepping.run(xp, entries, state.shared, kernel, enter, vmap)
+        results, common = stepping.run(
+            xp, entries, state.shared, kernel, enter, vmap, step=stepping.change
+        )
     updates: list[Any] = [None] * plan.own.num_leaves
-    for (place, *_), entry, (param, new) in zip(plan.chosen, entries, results, strict=True):
-        updates[place] = param - entry.param
+    for (place, *_), (change, new) in zip(plan.chosen, results, strict=True):
+        updates[place] = change
         for name, value in new.items():
             slots[name][place] = value
     new_slots = dict(zip(slots, map(plan.own.unflatten, slots.values()), strict=True))
@@ -218,7 +221,7 @@ def _kernel(function: Any, xp: Any, rule: Rule) -> Any:
     inside = partial(function, xp, rule)
     function = getattr(function, "of", function)
     in_types = hasattr(jax.sharding, "auto_axes")  # from JAX 0.6 on
-    if not (in_types and function is stepping.advance and rule.sees_axes):
+    if not (in_types and function is stepping.change and rule.sees_axes):
         return inside
 
     def kernel(grad: Any, param: Any, slots: Any, common: Any, s: Any) -> Any:

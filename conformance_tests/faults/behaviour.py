@@ -20,6 +20,7 @@ import numpy
 
 from samestep.arrays import parts
 from samestep.conformance.harness.agreement import bound, exact, steps_of
+from samestep.conformance.harness.changes import changed
 from samestep.conformance.harness.reference import ROUNDING, TRAJECTORIES, allowed, apart, recorded
 from samestep.conformance.harness.settings import settings, typical
 from samestep.conformance.references import follow_reference, reference_for
@@ -61,10 +62,11 @@ class InNumPy(Run):
     Args:
         rule: the rule.
         traced: whether its numbers are 0-d arrays, as they are while a framework traces.
+        changes: whether steps are taken as changes of the parameters.
     """
 
-    def __init__(self, rule: Rule, traced: bool = False) -> None:
-        self.rule = rule
+    def __init__(self, rule: Rule, traced: bool = False, changes: bool = False) -> None:
+        self.rule, self.changes = rule, changes
         self.given = rule.map_numbers(numpy.asarray) if traced else rule
         self.trajectories = [trajectory(rule, STEPS, SHAPES) for trajectory in TRAJECTORIES]
         self.references: list[list[Snapshot]] = []
@@ -119,7 +121,7 @@ class InNumPy(Run):
         taken = [snapshot(params, state)]
         for grads in trajectory.grads:
             given = {path: numpy.array(grad) for path, grad in grads.items()}
-            new, after = self.given.update(given, params, state)
+            new, after = self._stepped(given, params, state)
             if bits([snapshot(params, state)]) != bits(taken[-1:]) or any(
                 given[path].tobytes() != grads[path].tobytes() for path in given
             ):
@@ -127,6 +129,12 @@ class InNumPy(Run):
             params, state = new, after
             taken.append(snapshot(params, state))
         return taken
+
+    def _stepped(self, grads: Any, params: Any, state: Any) -> tuple[Any, Any]:
+        if not self.changes:
+            return self.given.update(grads, params, state)
+        changes, after = changed(self.given, grads, params, state)
+        return {path: param + changes[path] for path, param in params.items()}, after
 
 
 class OnBackend(Run):
@@ -291,7 +299,7 @@ def runs(rule: type[Rule]) -> tuple[InNumPy, ...]:
     made += [item for name in rule.dialects for item in _made(rule, like=name)]
     made += [*_at_limits(rule), *_drawn(rule)]
     found = [InNumPy(made) for made in dict.fromkeys(made)]
-    found.insert(1, InNumPy(typical(rule), traced=True))
+    found[1:1] = [InNumPy(typical(rule), traced=True), InNumPy(typical(rule), changes=True)]
     return tuple(run for run in found if run.sound())
 
 

@@ -25,7 +25,7 @@ from types import FunctionType, ModuleType
 import pytest
 
 import samestep
-from samestep import packing, parts, rules, step, vocabulary, weight_decay
+from samestep import moves, packing, parts, rules, step, vocabulary, weight_decay
 from samestep.conformance.faults.behaviour import InNumPy, OnBackend, Run, judged, runs
 from samestep.conformance.faults.mechanical import faults_in
 from samestep.conformance.faults.mutation import Fault, functions_of
@@ -45,7 +45,7 @@ def modules_of(package: ModuleType) -> list[ModuleType]:
     return [import_module(f"{package.__name__}.{name}") for name in names]
 
 
-SHARED = [*modules_of(parts), vocabulary, weight_decay]
+SHARED = [*modules_of(parts), moves, vocabulary, weight_decay]
 ARITHMETIC = [*modules_of(rules), *SHARED]
 """Modules in which everything is run by some rule."""
 
@@ -84,8 +84,8 @@ def users(module: ModuleType) -> tuple[list[Run], list[type[Rule]]]:
 
 @cache
 def entered_by(rule: type[Rule]) -> set[FunctionType]:
-    run = InNumPy(typical(rule))
-    return run.functions if run.sound() else set()
+    both = [InNumPy(typical(rule)), InNumPy(typical(rule), changes=True)]
+    return {function for run in both if run.sound() for function in run.functions}
 
 
 def judge(

@@ -74,12 +74,12 @@ def bound(rule: Rule, backend: Backend, dtype: str, slot: str = "param") -> floa
 
     In a narrow dtype arithmetic is done in float32 and rounded once, so half a unit is nearly all;
     a rule that sums over all parameters has its state rounded on the way, between the two phases.
-    Where differences are taken there is a second rounding, of a number half a unit off itself.
+    Where a change is handed on, adding it to the parameter rounds once more.
     """
     limit = BOUNDS[rule.needs] * rule.amplifies
     if dtype == "bfloat16":
         limit = (2 if rule.reduces else 0.5) + limit / 2**16
-    return limit + (2 if slot == "param" and backend.differenced else 0)
+    return limit + (1 if slot == "param" and backend.differenced else 0)
 
 
 def exact(rule: Rule, backend: Backend) -> bool:

@@ -5,5 +5,6 @@ momentum       momentum in every form that libraries give it
 layerwise      steps rescaled to the size of their parameter
 rectification  how many gradients a mean of squares is worth
 factored       state kept as one vector per axis
+slow           weights that follow the weights of another rule
 matrix         which axis of a parameter is the output; orthogonalisation
 """

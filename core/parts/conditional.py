@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from samestep.vocabulary import choose
+from samestep.vocabulary import Move, choose
 from samestep.wrapper import Wrapper
 
 __all__ = ["Conditional"]
@@ -21,10 +21,15 @@ class Conditional(Wrapper, register=False):
         """Whether the wrapped rule takes a step: a bool, or a 0-d array of bools."""
         raise NotImplementedError(f"{self.name} does not define acts()")
 
-    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Any, Any]:
-        """The wrapped rule's step, or the unchanged parameter."""
-        new, slots = super().step(xp, grad, param, state, s)
-        return choose(xp, self.acts(state, s), new, param), self._kept(xp, slots, state, s)
+    def moved(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Move, Any]:
+        """The wrapped rule's move, or none."""
+        inner, slots = super().moved(xp, grad, param, state, s)
+        acts = self.acts(state, s)
+        move = Move(
+            lambda: choose(xp, acts, lambda: inner.change, lambda: xp.zeros_like(param)),
+            lambda: choose(xp, acts, lambda: inner.param, param),
+        )
+        return move, self._kept(xp, slots, state, s)
 
     def gather(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int

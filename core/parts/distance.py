@@ -30,7 +30,9 @@ def estimated(xp: Any, numerator: Any, length: Any, shared: Any, s: Any) -> dict
     d_hat = s.d_coef * numerator / xp.where(moved, length, 1.0)
     d_max = xp.maximum(shared.d_max, d_hat)
     d = xp.where(shared.d == s.d0, xp.maximum(shared.d, d_hat), shared.d)
-    grown = choose(xp, s.growth_rate == math.inf, d_max, xp.minimum(d_max, s.growth_rate * d))
+    free = s.growth_rate == math.inf
+    most = choose(xp, free, 1.0, s.growth_rate) * d  # a factor inf has no finite derivative
+    grown = choose(xp, free, d_max, xp.minimum(d_max, most))
     new = {"d": grown, "d_max": d_max, "numerator": numerator}
     kept = {name: xp.where(moved, value, getattr(shared, name)) for name, value in new.items()}
     return kept | {"d_used": xp.where(moved, shared.d, 0 * shared.d)}

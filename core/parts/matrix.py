@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from samestep.vocabulary import at_least
+from samestep.vocabulary import at_least, norm, sqrt
 
 __all__ = [
     "as_matrix",
@@ -33,7 +33,7 @@ def orthogonalize(xp: Any, matrix: Array, steps: int, eps: float = 1e-7) -> Arra
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
     x = xp.matrix_transpose(matrix) if tall else matrix
-    x = x / (xp.sqrt(xp.sum(x * x)) + eps)
+    x = x / (norm(xp, x) + eps)
     for _ in range(steps):
         gram = xp.matmul(x, xp.matrix_transpose(x))
         x = a * x + xp.matmul(b * gram + c * xp.matmul(gram, gram), x)
@@ -65,4 +65,4 @@ def views(param: Array) -> tuple[bool, ...]:
 
 def row_norms(xp: Any, rows: Array) -> Array:
     """Euclidean norm of every row, shape (rows, 1)."""
-    return xp.sqrt(xp.sum(rows * rows, axis=1, keepdims=True))
+    return sqrt(xp, xp.sum(rows * rows, axis=1, keepdims=True))

@@ -117,7 +117,7 @@ def over_root(xp: Any, x: Array, v: Array, root: Any) -> Array:
     """``x / (sqrt(v / gathered + under) + beside)``; 0 where the denominator is 0."""
     for term in root.under:
         v = v + term
-    denominator = root.scale * xp.sqrt(v)
+    denominator = root.scale * sqrt(xp, v)
     for term in root.beside:
         denominator = denominator + term
     if not root.vanishes:

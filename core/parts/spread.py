@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from samestep.declaration import Initial
-from samestep.vocabulary import count, initial_parameter
+from samestep.vocabulary import choose, count, initial_parameter, sqrt
 
-__all__ = ["copies", "mean_over_elements", "relative_spread"]
+__all__ = ["copies", "latest", "mean_over_elements", "relative_spread"]
 
 Array = Any
 
@@ -24,7 +24,7 @@ def relative_spread(xp: Any, steps: Sequence[Array]) -> Array:
     for deviation in apart[1:]:
         widest, square = xp.maximum(widest, xp.abs(deviation)), square + deviation * deviation
     moves = widest > 0
-    spread = xp.sqrt(square / (len(steps) - 1)) / xp.where(moves, widest, 1.0)
+    spread = sqrt(xp, square / (len(steps) - 1)) / xp.where(moves, widest, 1.0)
     return xp.where(moves, spread, 1.0)
 
 
@@ -43,3 +43,11 @@ def copies(option: str) -> Initial:
         lambda shape, rule: (shape,) * getattr(rule, option),
         dtype="parameter",
     )
+
+
+def latest(xp: Any, here: Sequence[Any], arrays: Sequence[Array]) -> Array:
+    """The array at the place where ``here`` holds; the first one if it holds nowhere."""
+    found = arrays[0]
+    for now, array in zip(here[1:], arrays[1:], strict=True):
+        found = choose(xp, now, array, found)
+    return found

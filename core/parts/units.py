@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from samestep.vocabulary import sqrt
+
 __all__ = ["inputs", "unit_norm"]
 
 Array = Any
@@ -17,4 +19,4 @@ def inputs(x: Array) -> tuple[int, ...]:
 def unit_norm(xp: Any, x: Array) -> Array:
     """Euclidean norm of each output's weights, broadcastable to ``x``; a vector is one unit."""
     axes = inputs(x) if x.ndim > 1 else None
-    return xp.sqrt(xp.sum(x * x, axis=axes, keepdims=True))
+    return sqrt(xp, xp.sum(x * x, axis=axes, keepdims=True))

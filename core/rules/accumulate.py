@@ -43,7 +43,7 @@ class Accumulate(Conditional):
     def prepare(self, xp, grad, param, state, s):
         return state.accumulated + s.share * (grad - state.accumulated)
 
-    def step(self, xp, grad, param, state, s):
+    def moved(self, xp, grad, param, state, s):
         mean = self.prepare(xp, grad, param, state, s)
-        param, slots = super().step(xp, grad, param, state, s)
-        return param, {**slots, "accumulated": choose(xp, s.last, xp.zeros_like(mean), mean)}
+        move, slots = super().moved(xp, grad, param, state, s)
+        return move, {**slots, "accumulated": choose(xp, s.last, xp.zeros_like(mean), mean)}

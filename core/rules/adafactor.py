@@ -47,7 +47,7 @@ class Adafactor(Rule):
         added, axes = self.eps_at == "added", factored_axes(param.shape, self.axes, self.min_dim)
         square = grad * grad + s.eps[0] if added else grad * grad
         v, full = averaged(xp, state.v, square, axes, s.weights, None if added else s.eps[0])
-        u = grad / xp.sqrt(full if added else at_least(xp, full, s.eps[0] * s.eps[0]))
+        u = grad / sqrt(xp, full if added else at_least(xp, full, s.eps[0] * s.eps[0]))
         u = u / at_least(xp, rms(xp, u) / s.clip_threshold, 1.0)
         scale = at_least(xp, rms(xp, param), s.eps[1]) if self.scale_parameter else 1.0
         step = s.lr * (scale * u)

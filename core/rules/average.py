@@ -50,6 +50,6 @@ class Average(Wrapper):
         share = choose(xp, begun, share * one, one)
         return {"average": (1 - share, share)}
 
-    def step(self, xp, grad, param, state, s):
-        param, slots = super().step(xp, grad, param, state, s)
-        return param, {**slots, "average": ema(state.average, param, s.average)}
+    def moved(self, xp, grad, param, state, s):
+        move, slots = super().moved(xp, grad, param, state, s)
+        return move, {**slots, "average": ema(state.average, move.param, s.average)}

@@ -1,4 +1,4 @@
-from samestep.vocabulary import Wrapper, hyper, shrinkage
+from samestep.vocabulary import Wrapper, hyper, shrinkage, sqrt
 
 
 class ClipGlobalNorm(Wrapper):
@@ -36,7 +36,7 @@ class ClipGlobalNorm(Wrapper):
         return {}, {"squares": xp.sum(grad * grad)}
 
     def combine(self, xp, sums, shared, s):
-        return {"clip": shrinkage(xp, xp.sqrt(sums.squares) + s.norm_eps, s.max_norm)}
+        return {"clip": shrinkage(xp, sqrt(xp, sums.squares) + s.norm_eps, s.max_norm)}
 
     def prepare(self, xp, grad, param, state, s):
         return state.clip * grad

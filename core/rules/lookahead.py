@@ -1,4 +1,6 @@
-from samestep.vocabulary import Wrapper, choose, hyper, initial_parameter, slot
+from samestep.parts import slow
+from samestep.parts.slow import followed
+from samestep.vocabulary import Wrapper, hyper
 
 
 class Lookahead(Wrapper):
@@ -18,13 +20,12 @@ class Lookahead(Wrapper):
     sync_period = hyper(6, "steps of the wrapped rule between synchronisations", unit="steps", ge=1)
     sync_rate = hyper(0.5, "how far slow follows fast", unit="1", ge=0, le=1)
 
-    slow = slot("slow weights", init=initial_parameter)
+    slow = slow.slow
 
     def scalars(self, xp, t):
         return {"sync": t % self.sync_period == 0}
 
-    def step(self, xp, grad, param, state, s):
-        fast, slots = super().step(xp, grad, param, state, s)
-        slow = state.slow + s.sync_rate * (fast - state.slow)
-        slow = choose(xp, s.sync, slow, state.slow)
-        return choose(xp, s.sync, slow, fast), {**slots, "slow": slow}
+    def moved(self, xp, grad, param, state, s):
+        fast, slots = super().moved(xp, grad, param, state, s)
+        move, new = followed(xp, fast, state.slow, param, s.sync, s.sync_rate)
+        return move, {**slots, "slow": new}

@@ -53,5 +53,5 @@ class Prodigy(Rule):
         return estimated(xp, s.beta3 * shared.numerator + sums.up, sums.down, shared, s)
 
     def direction(self, xp, grad, param, state, s):
-        r = decayed_direction(self.decay, state.m / (xp.sqrt(state.v) + s.eps * state.d), param, s)
+        r = decayed_direction(self.decay, state.m / (sqrt(xp, state.v) + s.eps * state.d), param, s)
         return (s.corrected * state.d_used) * r, {}

@@ -1,7 +1,9 @@
 from itertools import pairwise
 
-from samestep.parts.spread import copies, mean_over_elements, relative_spread
-from samestep.vocabulary import Wrapper, at_least, choose, hyper, initial_parameter, option, slot
+from samestep.parts import slow
+from samestep.parts.slow import followed
+from samestep.parts.spread import copies, latest, mean_over_elements, relative_spread
+from samestep.vocabulary import Move, Wrapper, at_least, choose, early_step, hyper, option, slot
 
 
 class Scout(Wrapper):
@@ -22,12 +24,12 @@ class Scout(Wrapper):
     Shapes: slow and each of the sync_period arrays of history are shaped like param.
     """
 
-    reads = "tree"
+    reads, steps_early = "tree", True
 
     sync_rate = hyper(0.5, "least that slow follows fast", unit="1", ge=0, le=1, whole=True)
     sync_period = option(6, "steps of the wrapped rule between synchronisations", ge=2)
 
-    slow = slot("slow weights", init=initial_parameter)
+    slow = slow.slow
     history = slot("fast weights after every step of the period", init=copies("sync_period"))
 
     def validate(self):
@@ -40,7 +42,7 @@ class Scout(Wrapper):
         return {"here": here, "sync": here[-1]}
 
     def gather(self, xp, grad, param, state, s, phase):
-        fast, slots = self.rule.step(xp, grad, param, state, s.inner)
+        fast, slots = early_step(self.rule, xp, grad, param, state, s.inner)
         places = zip(s.here, state.history, strict=True)
         history = tuple(choose(xp, here, fast, old) for here, old in places)
         steps = [after - before for before, after in pairwise((state.slow, *history))]
@@ -52,9 +54,7 @@ class Scout(Wrapper):
         rate = 1 - sums.coherence / xp.where(sums.parameters > 0, sums.parameters, 1.0)
         return {"follow": at_least(xp, rate, s.sync_rate)}
 
-    def step(self, xp, grad, param, state, s):
-        fast = state.history[0]
-        for here, value in zip(s.here[1:], state.history[1:], strict=True):
-            fast = choose(xp, here, value, fast)
-        slow = choose(xp, s.sync, state.slow + state.follow * (fast - state.slow), state.slow)
-        return choose(xp, s.sync, slow, fast), {"slow": slow}
+    def moved(self, xp, grad, param, state, s):
+        fast = Move(lambda: state.moved, lambda: latest(xp, s.here, state.history))
+        move, new = followed(xp, fast, state.slow, param, s.sync, state.follow)
+        return move, {"slow": new}

@@ -86,7 +86,8 @@ def _decayed_first(self: Rule, param: Any, direction: Any, s: Any) -> Any:
 def _growing(rule: Rule, s: dict[str, Any]) -> dict[str, Any]:
     keep = tuple(2 - factor for factor in s["keep"])
     shrink = tuple(1 / (2 - 1 / factor) for factor in s["shrink"])
-    return {**s, "weight_decay": -s["weight_decay"], "keep": keep, "shrink": shrink}
+    lost = tuple(-share for share in s["lost"])
+    return {**s, "weight_decay": -s["weight_decay"], "keep": keep, "shrink": shrink, "lost": lost}
 
 
 def of_ratios(rule: type[Rule]) -> Iterator[Deviation]:

@@ -1,0 +1,122 @@
+"""A step in two forms: the new parameter, and the change of the parameter.
+
+A change that is taken as the new parameter less the old one has the precision of the parameter:
+float32 at 64 has steps of 8e-6, and bfloat16 at 1 has steps of 8e-3. The change of a ``Move`` is
+computed without going through the parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from . import weight_decay as families
+
+__all__ = ["Move", "Moving", "early_step"]
+
+Stepped = tuple[Any, dict[str, Any]]
+
+
+class Move:
+    """A step of one parameter, in the compute dtype; each form is computed when it is read.
+
+    Args:
+        change: computes the array to add to the parameter.
+        param: computes the new parameter.
+    """
+
+    def __init__(self, change: Callable[[], Any], param: Callable[[], Any]) -> None:
+        self._change, self._param = change, param
+
+    @cached_property
+    def change(self) -> Any:
+        """The array to add to the parameter, with a precision of its own."""
+        return self._change()
+
+    @cached_property
+    def param(self) -> Any:
+        """The new parameter."""
+        return self._param()
+
+
+class Moving:
+    """The two forms of a rule's step. A class defines one, and has the other from it."""
+
+    decay: Any
+    decays_inside: Any
+    inside: Any
+    redirected: Callable[..., Any]
+
+    def __init_subclass__(cls, root: bool = False, **kwargs: Any) -> None:
+        own = vars(cls)
+        if "moved" in own and "step" not in own and own["moved"] is not Moving.moved:
+            cls.step = _landed(own["moved"])  # type: ignore[method-assign]
+        if "moved" not in own and not root and own.keys() & {"step", "descended", "redirected"}:
+            cls.moved = _difference(cls.step)  # type: ignore[method-assign]
+        super().__init_subclass__(**({"root": root} if root else {}), **kwargs)
+
+    @property
+    def steps_early(self) -> bool:
+        """Whether some rule takes its step in ``gather``, by ``early_step``."""
+        return any(rule.steps_early for rule in self.inside)
+
+    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Stepped:
+        """The new parameter and slots; arrays in the compute dtype."""
+        found: Stepped = self.redirected(xp, grad, param, state, s, None)
+        return found
+
+    def moved(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Move, Any]:
+        """The ``Move`` and the slots, which are equal to the slots of ``step``.
+
+        The change of a class that defines ``step`` instead is the new parameter less the old one.
+        """
+        found: tuple[Move, Any] = self.redirected(xp, grad, param, state, s, None, moves=True)
+        return found
+
+    def descended(self, param: Any, direction: Any, s: Any) -> Any:
+        """The parameter after a step against a direction, with weight decay."""
+        return families.descend(param, self._along(param, direction, s), s)
+
+    def _move(self, param: Any, direction: Any, s: Any) -> Move:
+        """The move against a direction, with weight decay."""
+        return Move(
+            lambda: families.change(param, self._along(param, direction, s), s),
+            lambda: self.descended(param, direction, s),
+        )
+
+    def _along(self, param: Any, direction: Any, s: Any) -> Any:
+        """The direction, with the decay of the in-update family unless the rule has put it in."""
+        if self.decay != "in_update" or self.decays_inside:
+            return direction
+        return families.decayed_direction(self.decay, direction, param, s)
+
+
+def _landed(moved: Any) -> Any:
+    def step(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Stepped:
+        """The new parameter and slots of ``moved``."""
+        move, slots = moved(self, xp, grad, param, state, s)
+        return move.param, slots
+
+    return step
+
+
+def _difference(step: Any) -> Any:
+    def moved(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Move, Any]:
+        """The move to where ``step`` leads."""
+        new, slots = step(self, xp, grad, param, state, s)
+        return Move(lambda: new - param, lambda: new), slots
+
+    return moved
+
+
+def early_step(rule: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Stepped:
+    """``rule.step`` in ``gather``. Its change, if asked for, is ``state.moved`` in ``moved``.
+
+    It is asked for where the state has ``moved``: zeros in the compute dtype.
+    """
+    if not hasattr(state, "moved"):
+        found: Stepped = rule.step(xp, grad, param, state, s)
+        return found
+    move, slots = rule.moved(xp, grad, param, state, s)
+    return move.param, {**slots, "moved": move.change}
