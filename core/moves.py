@@ -13,7 +13,7 @@ from typing import Any
 
 from . import weight_decay as families
 
-__all__ = ["Move", "Moving", "early_step"]
+__all__ = ["Move", "Moving", "asked", "early_step"]
 
 Stepped = tuple[Any, dict[str, Any]]
 
@@ -108,6 +108,14 @@ def _difference(step: Any) -> Any:
         return Move(lambda: new - param, lambda: new), slots
 
     return moved
+
+
+def asked(xp: Any, entry: Any, dtype: Any) -> Any:
+    """The entry; of a rule that steps early the change is asked for, see ``early_step``."""
+    if not entry.rule.steps_early or 0 in entry.param.shape:
+        return entry
+    zeros = xp.zeros_like(entry.param, dtype=dtype)
+    return entry._replace(slots={**entry.slots, "moved": zeros})
 
 
 def early_step(rule: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Stepped:

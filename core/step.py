@@ -20,7 +20,7 @@ import numpy as host
 from .arrays import cast, cast_like, dtype_name, is_array, listed
 from .checks import FLOATING, check, check_slots
 from .kept import PLAIN, Kept, kept_by
-from .moves import Move
+from .moves import Move, asked
 from .shaping import as_vectors, seen, stacked, started
 
 if TYPE_CHECKING:
@@ -183,14 +183,6 @@ def change(
     moved, kept = _advanced(rule.moved, xp, rule, grad, param, slots, common, s)
     kept.pop("moved", None)
     return moved, kept
-
-
-def _asked(xp: Any, entry: Entry) -> Entry:
-    """The entry; of a rule that steps early the change is asked for, see ``early_step``."""
-    if not entry.rule.steps_early or 0 in entry.param.shape:
-        return entry
-    zeros = xp.zeros_like(entry.param, dtype=compute_dtype(xp, entry.param.dtype))
-    return entry._replace(slots={**entry.slots, "moved": zeros})
 
 
 def _advanced(
@@ -359,7 +351,7 @@ def run(
         return kernels[key](grad, param, slots, visible if rule.phases else {}, s)
 
     if step is change:
-        entries = [_asked(xp, entry) for entry in entries]
+        entries = [asked(xp, e, compute_dtype(xp, e.param.dtype)) for e in entries]
     if any(map(attrgetter("rule.phases"), entries)):
         entries, common = _summed(xp, entries, common, visible, execute, coefficients)
     for entry in entries:  # a schedule that fails does so before anything is computed

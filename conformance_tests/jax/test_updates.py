@@ -38,7 +38,7 @@ def _is_shape(node):
 
 
 def precise(rule, dtype, how):
-    most = 32 if rule.needs == "matrix" else BOUNDS[rule.needs]
+    most = 256 if rule.needs == "matrix" else BOUNDS[rule.needs]
     most = most if dtype == "float32" else 2.0 if rule.reduces else 0.5 + most / 2**16
     for updates, expected in updates_of(rule, dtype, how):
         for found, exact in zip(*map(jax.tree.leaves, (updates, expected)), strict=True):
