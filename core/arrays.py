@@ -48,7 +48,8 @@ def known(value: Any) -> Any:
 
 def differentiated(array: Any) -> bool:
     """Whether derivatives may be taken through an array: torch records it, or JAX traces it."""
-    return _traced(type(array)) or bool(getattr(array, "requires_grad", False))
+    kind: Any = type(array)
+    return _traced(kind) or bool(getattr(array, "requires_grad", False))
 
 
 @cache

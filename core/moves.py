@@ -43,11 +43,6 @@ class Move:
 class Moving:
     """The two forms of a rule's step. A class defines one, and has the other from it."""
 
-    decay: Any
-    decays_inside: Any
-    inside: Any
-    redirected: Callable[..., Any]
-
     def __init_subclass__(cls, root: bool = False, **kwargs: Any) -> None:
         own = vars(cls)
         if "moved" in own and "step" not in own and own["moved"] is not Moving.moved:
@@ -57,16 +52,16 @@ class Moving:
         super().__init_subclass__(**({"root": root} if root else {}), **kwargs)
 
     @property
-    def steps_early(self) -> bool:
+    def steps_early(self: Any) -> bool:
         """Whether some rule takes its step in ``gather``, by ``early_step``."""
         return any(rule.steps_early for rule in self.inside)
 
-    def step(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Stepped:
+    def step(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Stepped:
         """The new parameter and slots; arrays in the compute dtype."""
         found: Stepped = self.redirected(xp, grad, param, state, s, None)
         return found
 
-    def moved(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Move, Any]:
+    def moved(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Move, Any]:
         """The ``Move`` and the slots, which are equal to the slots of ``step``.
 
         The change of a class that defines ``step`` instead is the new parameter less the old one.
@@ -78,14 +73,14 @@ class Moving:
         """The parameter after a step against a direction, with weight decay."""
         return families.descend(param, self._along(param, direction, s), s)
 
-    def _move(self, param: Any, direction: Any, s: Any) -> Move:
+    def _move(self: Any, param: Any, direction: Any, s: Any) -> Move:
         """The move against a direction, with weight decay."""
         return Move(
             lambda: families.change(param, self._along(param, direction, s), s),
             lambda: self.descended(param, direction, s),
         )
 
-    def _along(self, param: Any, direction: Any, s: Any) -> Any:
+    def _along(self: Any, param: Any, direction: Any, s: Any) -> Any:
         """The direction, with the decay of the in-update family unless the rule has put it in."""
         if self.decay != "in_update" or self.decays_inside:
             return direction

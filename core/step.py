@@ -275,7 +275,8 @@ def _kept(xp: Any, value: Any, like: Any, taken: tuple[Array, ...]) -> Any:
     value = cast(xp, value, like.dtype)
     for array in taken:
         if value is array:
-            return xp.asarray(value, copy=True)
+            graph = getattr(value, "requires_grad", False)  # from which torch.asarray cuts a copy
+            return 1 * value if graph else xp.asarray(value, copy=True)
     return value
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import samestep
 import samestep.jax as adapter
 from samestep.conformance.harness.jax_trees import KINDS, scaled, stepper, tree
 from samestep.conformance.harness.settings import typical
+from samestep.conformance.harness.zeros import numbered, starts
 
 
 @pytest.mark.parametrize("kind", ["matrix", "route"])
@@ -24,6 +28,47 @@ def test_gradients_pass_through_ten_steps_of_every_rule(rule_class):
     """But where a tiny change of the gradient makes no tiny change of a step."""
     with jax.enable_x64(True):
         _differentiated(typical(rule_class))
+
+
+@pytest.mark.parametrize("form", ["update", "triple"])
+def test_derivatives_are_finite_at_zero(form, wide):
+    _finite(typical(samestep.LAMB), form)
+
+
+@pytest.mark.thorough
+def test_derivatives_are_finite_at_zero_for_every_rule(rule_class):
+    with jax.enable_x64(True):
+        _finite(typical(rule_class), "update")
+
+
+@pytest.mark.thorough
+def test_derivatives_are_finite_at_zero_in_float32(rule_class):
+    _finite(typical(rule_class), "update")
+
+
+def _finite(rule, form):
+    """By gradients, parameters and numbers, after three steps."""
+
+    @jax.jit
+    @partial(jax.grad, argnums=(0, 1, 2))
+    def derivatives(grads, params, numbers):
+        own, start = numbered(rule, numbers.__getitem__), jax.lax.stop_gradient(params)
+        optimizer = adapter.bind(own)
+        init, update, get_params = samestep.triple(own)
+        state = optimizer.init(start) if form == "update" else init(params)
+        for place, factor in enumerate((1.0, -0.5, 2.0)):
+            now = jax.tree.map(lambda g, f=factor: f * g, grads)
+            if form == "triple":
+                state = update(place, now, state)
+                params = get_params(state)
+            else:
+                params, state = stepper(optimizer)(params, state, now)
+        return sum(map(jnp.sum, jax.tree.leaves(params)))
+
+    numbers = jnp.zeros(len([*rule.numbers()]))
+    for zero, *given in starts(rule):
+        found = derivatives(*jax.tree.map(jnp.asarray, given), numbers)
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found)), zero
 
 
 def _differentiated(rule):

@@ -19,6 +19,7 @@ from samestep.conformance.harness.torch_training import (
     smooth,
     train,
 )
+from samestep.conformance.harness.zeros import numbered, starts
 
 made = partial(classes.made, adapter)
 
@@ -46,6 +47,37 @@ def test_gradients_flow_through_steps_to_parameters_gradients_and_state(rule_cla
 
     assert len(outputs(*inputs)) > 1 or not rule.slots()
     assert torch.autograd.gradcheck(outputs, inputs, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.every_rule
+def test_derivatives_are_finite_at_zero(rule_class):
+    """By gradients, parameters and numbers, after three steps."""
+    derivatives_are_finite(typical(rule_class))
+
+
+@pytest.mark.thorough
+def test_derivatives_are_finite_at_zero_in_every_setting(setting):
+    derivatives_are_finite(setting)
+
+
+def derivatives_are_finite(rule):
+    for zero, *given in starts(rule):
+        grads, params = ({n: torch.tensor(v) for n, v in tree.items()} for tree in given)
+        numbers = torch.zeros(len([*rule.numbers()]), dtype=torch.float64)
+        inputs = [*grads.values(), *params.values(), numbers]
+        for value in inputs:
+            value.requires_grad_()
+        own = numbered(rule, numbers.__getitem__)
+        state = own.init({path: param.detach() for path, param in params.items()})
+        for factor in (1.0, -0.5, 2.0):
+            params, state = own.update({n: factor * g for n, g in grads.items()}, params, state)
+        end = [
+            *params.values(),
+            *(p for s in state.slots.values() for v in s.values() for p in parts(v)),
+        ]
+        total = sum(value.sum() for value in end if value.requires_grad)
+        for found in torch.autograd.grad(total, inputs, allow_unused=True):
+            assert found is None or torch.isfinite(found).all(), zero
 
 
 @pytest.mark.parametrize("name", ["AdamW", "SGD", "Lion", "LAMB", "Adafactor", "Muon", "Prodigy"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from samestep.arrays import is_array
 from samestep.declaration import hyper, option, slot
-from samestep.vocabulary import debias, sqrt, weights
+from samestep.vocabulary import choose, debias, sqrt, weights
 
 __all__ = [
     "SMALLEST",
@@ -18,14 +18,20 @@ __all__ = [
     "gathered",
     "largest",
     "over_root",
+    "quotient",
     "root",
     "root_of",
+    "vanishing",
 ]
 
 Array = Any
 
 SMALLEST = 1.2e-38
 """The smallest normal number of float32. An eps below it does not prevent a division by zero."""
+
+GUARDS = 1e-16
+"""An eps from here on keeps a step short where v is 0 since the squares are too small for float32:
+m is then below 1e-17."""
 
 lr = hyper(1e-3, "step size", unit="parameter", ge=0)
 betas = hyper((0.9, 0.999), "decay per step of m and v", unit="1/step", ge=0, lt=1)
@@ -94,8 +100,8 @@ def corrections(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
 def root(rule: Any, xp: Any, gathered: Any = 1.0) -> dict[str, Any]:
     """The coefficients of ``over_root`` for a mean whose weights sum to ``gathered``.
 
-    ``under`` and ``beside`` hold the number that is added there, or are empty. ``vanishes`` is
-    empty if eps keeps the divisor from being zero.
+    ``under`` and ``beside`` hold the number that is added there, or are empty. ``vanishes`` holds
+    the divisor where v is 0, or 0; it is empty if eps is large enough for such a divisor.
     """
     return root_of(xp, gathered, rule.eps, rule.eps_root, rule.eps_at)
 
@@ -105,25 +111,48 @@ def root_of(xp: Any, gathered: Any, eps: Any, eps_root: Any, eps_at: str) -> dic
     scale = 1 / sqrt(xp, gathered)
     under = eps_root + (eps if eps_at == "inside" else 0.0)
     beside = eps * scale if eps_at == "uncorrected" else eps
+    if eps_at == "inside":
+        vanishes: tuple[Any, ...] = (0.0,) if is_array(eps) or eps < SMALLEST else ()
+    else:
+        vanishes = vanishing(xp, eps, beside)
     return {
         "scale": scale,
         "under": (under * gathered,) if is_array(under) or under > 0 else (),
         "beside": (beside,) if eps_at != "inside" else (),
-        "vanishes": (0.0,) if is_array(eps) or eps < SMALLEST else (),
+        "vanishes": vanishes,
     }
 
 
+def vanishing(xp: Any, eps: Any, divisor: Any) -> tuple[Any, ...]:
+    """``divisor``, which is the divisor where v is 0, if ``eps`` is too small for such a divisor.
+
+    Otherwise 0, or nothing if ``eps`` is known to be large enough.
+    """
+    if is_array(eps) or eps < GUARDS:
+        return (choose(xp, eps < GUARDS, divisor, 0.0),)
+    return ()
+
+
 def over_root(xp: Any, x: Array, v: Array, root: Any) -> Array:
-    """``x / (sqrt(v / gathered + under) + beside)``; 0 where the denominator is 0."""
+    """``x / (sqrt(v / gathered + under) + beside)``; 0 where ``root.vanishes`` says.
+
+    Squares below 1.2e-38 are 0 in float32 where subnormal numbers are, as in XLA on the CPU. A tiny
+    eps would then make a huge step of a tiny x.
+    """
     for term in root.under:
         v = v + term
     denominator = root.scale * sqrt(xp, v)
     for term in root.beside:
         denominator = denominator + term
-    if not root.vanishes:
-        return x / denominator
-    gone = denominator <= 0
-    return xp.where(gone, 0.0, x / xp.where(gone, 1.0, denominator))
+    return quotient(xp, x, denominator, root.vanishes)
+
+
+def quotient(xp: Any, x: Array, divisor: Array, vanishes: tuple[Any, ...]) -> Array:
+    """``x / divisor``; 0 where the divisor is at most the number that ``vanishes`` may hold."""
+    for least in vanishes:
+        gone = divisor <= least
+        x, divisor = xp.where(gone, 0.0, x), xp.where(gone, 1.0, divisor)
+    return x / divisor
 
 
 def largest(rule: Any, xp: Any, v: Array, state: Any) -> tuple[Array, dict[str, Array]]:

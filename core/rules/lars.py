@@ -41,8 +41,8 @@ class LARS(Rule):
     def direction(self, xp, grad, param, state, s):
         length = norm(xp, decayed_parameter(param, s))
         size = xp.clip(length, s.scale_clip[0], s.scale_clip[1])
-        divisor = decayed_direction(self.decay, norm(xp, grad), length, s) + s.eps
-        moves = (size > 0) & (divisor > 0)
+        total = decayed_direction(self.decay, norm(xp, grad), length, s)
+        moves, divisor = (size > 0) & (total > 0), total + s.eps
         ratio = xp.where(moves, s.trust_coefficient * size / xp.where(moves, divisor, 1.0), 1.0)
         total = decayed_direction(self.decay, grad, param, s)
         return accelerated(self, xp, ratio * total, state, s)

@@ -1,6 +1,6 @@
 from samestep.parts import distance, moments
 from samestep.parts.distance import estimated
-from samestep.parts.moments import gathered
+from samestep.parts.moments import gathered, quotient, vanishing
 from samestep.vocabulary import Rule, decayed_direction, ema, hyper, option, slot, sqrt, weights
 
 
@@ -39,6 +39,7 @@ class Prodigy(Rule):
         beta3 = beta2**0.5 if self.beta3 is None else self.beta3
         rate = 1.0 if self.safeguard_warmup else self.lr * corrected
         own = {"beta3": beta3, "corrected": corrected, "s_rate": rate, "per_d0": 1 / self.d0}
+        own["vanishes"] = vanishing(xp, self.eps * self.d0, self.eps)
         return {"beta1": weights(beta1), "beta2": weights(beta2)} | own
 
     def local(self, xp, grad, param, state, s):
@@ -53,5 +54,7 @@ class Prodigy(Rule):
         return estimated(xp, s.beta3 * shared.numerator + sums.up, sums.down, shared, s)
 
     def direction(self, xp, grad, param, state, s):
-        r = decayed_direction(self.decay, state.m / (sqrt(xp, state.v) + s.eps * state.d), param, s)
+        divisor = sqrt(xp, state.v) + s.eps * state.d
+        r = quotient(xp, state.m, divisor, tuple(eps * state.d for eps in s.vanishes))
+        r = decayed_direction(self.decay, r, param, s)
         return (s.corrected * state.d_used) * r, {}
