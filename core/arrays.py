@@ -19,6 +19,7 @@ __all__ = [
     "listed",
     "map_parts",
     "parts",
+    "traced",
 ]
 
 Array = Any
@@ -49,11 +50,12 @@ def known(value: Any) -> Any:
 def differentiated(array: Any) -> bool:
     """Whether derivatives may be taken through an array: torch records it, or JAX traces it."""
     kind: Any = type(array)
-    return _traced(kind) or bool(getattr(array, "requires_grad", False))
+    return traced(kind) or bool(getattr(array, "requires_grad", False))
 
 
 @cache
-def _traced(kind: type) -> bool:
+def traced(kind: type) -> bool:
+    """Whether arrays of a type are those of JAX while it traces."""
     return "Tracer" in map(attrgetter("__name__"), kind.__mro__)  # JAX
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from . import weight_decay as families
 
@@ -41,59 +41,73 @@ class Move:
 
 
 class Moving:
-    """The two forms of a rule's step. A class defines one, and has the other from it."""
+    """The forms of a rule's step. A class defines ``step`` or ``moved``, or neither."""
+
+    steps_early: Any = False
+    """Whether some rule takes its step in ``gather``, by ``early_step``."""
 
     def __init_subclass__(cls, root: bool = False, **kwargs: Any) -> None:
-        own = vars(cls)
-        if "moved" in own and "step" not in own and own["moved"] is not Moving.moved:
-            cls.step = _landed(own["moved"])  # type: ignore[method-assign]
-        if "moved" not in own and not root and own.keys() & {"step", "descended", "redirected"}:
-            cls.moved = _difference(cls.step)  # type: ignore[method-assign]
+        own, forms = vars(cls), cast("Any", cls)
+        if "moved" in own and "step" not in own:
+            forms.step, forms.changed = _landed(own["moved"]), _changed(own["moved"])
+        elif "moved" not in own and not root and own.keys() & {"step", "descended"}:
+            forms.moved = _difference(cls.step)
+            forms.changed = _changed(forms.moved)
         super().__init_subclass__(**({"root": root} if root else {}), **kwargs)
-
-    @property
-    def steps_early(self: Any) -> bool:
-        """Whether some rule takes its step in ``gather``, by ``early_step``."""
-        return any(rule.steps_early for rule in self.inside)
 
     def step(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Stepped:
         """The new parameter and slots; arrays in the compute dtype."""
         found: Stepped = self.redirected(xp, grad, param, state, s, None)
         return found
 
+    def changed(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Stepped:
+        """The change of the parameter and the slots, which are equal to the slots of ``step``."""
+        found: Stepped = self.redirected(xp, grad, param, state, s, None, "displaced")
+        return found
+
     def moved(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Move, Any]:
-        """The ``Move`` and the slots, which are equal to the slots of ``step``.
+        """Both as a ``Move``, and the slots.
 
         The change of a class that defines ``step`` instead is the new parameter less the old one.
         """
-        found: tuple[Move, Any] = self.redirected(xp, grad, param, state, s, None, moves=True)
+        found: tuple[Move, Any] = self.redirected(xp, grad, param, state, s, None, "move")
         return found
 
-    def descended(self, param: Any, direction: Any, s: Any) -> Any:
+    def descended(self: Any, param: Any, direction: Any, s: Any) -> Any:
         """The parameter after a step against a direction, with weight decay."""
-        return families.descend(param, self._along(param, direction, s), s)
+        if self.decay == "in_update" and not self.decays_inside:
+            direction = families.decayed_direction(self.decay, direction, param, s)
+        return families.descend(param, direction, s)
 
-    def _move(self: Any, param: Any, direction: Any, s: Any) -> Move:
-        """The move against a direction, with weight decay."""
+    def displaced(self: Any, param: Any, direction: Any, s: Any) -> Any:
+        """The change of the parameter in ``descended``."""
+        if self.decay == "in_update" and not self.decays_inside:
+            direction = families.decayed_direction(self.decay, direction, param, s)
+        return families.change(param, direction, s)
+
+    def move(self, param: Any, direction: Any, s: Any) -> Move:
+        """Both."""
         return Move(
-            lambda: families.change(param, self._along(param, direction, s), s),
-            lambda: self.descended(param, direction, s),
+            lambda: self.displaced(param, direction, s), lambda: self.descended(param, direction, s)
         )
-
-    def _along(self: Any, param: Any, direction: Any, s: Any) -> Any:
-        """The direction, with the decay of the in-update family unless the rule has put it in."""
-        if self.decay != "in_update" or self.decays_inside:
-            return direction
-        return families.decayed_direction(self.decay, direction, param, s)
 
 
 def _landed(moved: Any) -> Any:
     def step(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Stepped:
-        """The new parameter and slots of ``moved``."""
+        """The new parameter of ``moved`` and the slots."""
         move, slots = moved(self, xp, grad, param, state, s)
         return move.param, slots
 
     return step
+
+
+def _changed(moved: Any) -> Any:
+    def changed(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Stepped:
+        """The change of ``moved`` and the slots."""
+        move, slots = moved(self, xp, grad, param, state, s)
+        return move.change, slots
+
+    return changed
 
 
 def _difference(step: Any) -> Any:

@@ -232,9 +232,9 @@ class Rule(Moving, Composed, root=True):
         state: Any,
         s: Any,
         redirect: Redirect | None,
-        moves: bool = False,
+        form: str = "descended",
     ) -> tuple[Any, Any]:
-        """Prepare the gradient, take the direction, descend; ``moves``: return a ``Move``.
+        """Prepare the gradient, take the direction, descend; ``form``: the method that does so.
 
         ``redirect(direction, grad)`` returns another direction; ``grad`` is prepared.
         """
@@ -246,7 +246,7 @@ class Rule(Moving, Composed, root=True):
                 f"parameter of shape {tuple(param.shape)}; they must be equal"
             )
         direction = direction if redirect is None else redirect(direction, grad)
-        return (self._move if moves else self.descended)(param, direction, s), slots
+        return getattr(self, form)(param, direction, s), slots
 
     def gather(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int

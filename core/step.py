@@ -20,7 +20,7 @@ import numpy as host
 from .arrays import cast, cast_like, dtype_name, is_array, listed
 from .checks import FLOATING, check, check_slots
 from .kept import PLAIN, Kept, kept_by
-from .moves import Move, asked
+from .moves import asked
 from .shaping import as_vectors, seen, stacked, started
 
 if TYPE_CHECKING:
@@ -164,29 +164,6 @@ def widest(xp: Any, params: Sequence[Array]) -> Any:
 
 
 def advance(
-    xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: dict[str, Any]
-) -> tuple[Array, Slots]:
-    """One parameter's step. Pure; ``common`` has the shared state and the results of ``combine``.
-
-    Shapes: ``grad`` and ``param`` are equal; every slot keeps its shape and dtype.
-    """
-    return _advanced(rule.step, xp, rule, grad, param, slots, common, s)
-
-
-def change(
-    xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: dict[str, Any]
-) -> tuple[Array, Slots]:
-    """``advance`` with the change of the parameter in place of the new parameter.
-
-    The change is rounded to the parameter's dtype by itself.
-    """
-    moved, kept = _advanced(rule.moved, xp, rule, grad, param, slots, common, s)
-    kept.pop("moved", None)
-    return moved, kept
-
-
-def _advanced(
-    step: Callable[..., tuple[Any, Slots]],
     xp: Any,
     rule: Rule,
     grad: Array,
@@ -194,15 +171,20 @@ def _advanced(
     slots: Slots,
     common: Slots,
     s: dict[str, Any],
+    step: Callable[..., tuple[Array, Slots]] | None = None,
 ) -> tuple[Array, Slots]:
+    """One parameter's step. Pure; ``common`` has the shared state and the results of ``combine``.
+
+    ``step`` is the rule's by default. Shapes: ``grad`` and ``param`` are equal; every slot keeps
+    its shape and dtype.
+    """
     dtype = compute_dtype(xp, param.dtype)
     state = {**slots, **common}
     for name, value in state.items():
         state[name] = cast(xp, value, dtype)
-    new_param, new_slots = step(
+    new_param, new_slots = (step or rule.step)(
         xp, cast(xp, grad, dtype), cast(xp, param, dtype), Record(state), Record(s)
     )
-    new_param = new_param.change if isinstance(new_param, Move) else new_param
     if new_slots.keys() != slots.keys():
         _refuse_slots(f"{rule.name}.direction", rule, new_slots, slots)
     new_param = _kept(xp, new_param, param, (grad, param))
@@ -210,6 +192,16 @@ def _advanced(
     for name, old in slots.items():
         kept[name] = _kept(xp, new_slots.get(name, old), old, taken)
     return new_param, kept
+
+
+def change(xp: Any, rule: Rule, *arguments: Any) -> tuple[Array, Slots]:
+    """``advance`` with the change of the parameter in place of the new parameter.
+
+    The change is rounded to the parameter's dtype by itself.
+    """
+    found, slots = advance(xp, rule, *arguments, step=rule.changed)
+    slots.pop("moved", None)
+    return found, slots
 
 
 def local(
@@ -341,7 +333,7 @@ def run(
             return param, slots
         key = function, id(rule), kept, stack
         if key not in kernels:
-            whole = seen(function, kept, vmap)
+            whole = function if kept == PLAIN else seen(function, kept, vmap)
             kernels[key] = kernel(stacked(whole, vmap) if stack else whole, xp, rule.bare)
         s: Any = coefficients(entry)
         if enter is not None:
@@ -351,7 +343,7 @@ def run(
             s = entered[place]
         return kernels[key](grad, param, slots, visible if rule.phases else {}, s)
 
-    if step is change:
+    if step is change and any(map(attrgetter("rule.steps_early"), entries)):
         entries = [asked(xp, e, compute_dtype(xp, e.param.dtype)) for e in entries]
     if any(map(attrgetter("rule.phases"), entries)):
         entries, common = _summed(xp, entries, common, visible, execute, coefficients)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .arrays import differentiated, map_parts
+from .arrays import differentiated, map_parts, traced
 from .declaration import Initial, Storage, hyper, option, shared, slot
 from .moves import Move, early_step
 from .rule import Rule
@@ -90,7 +90,8 @@ def sqrt(xp: Any, x: Any) -> Any:
     """
     if type(x) in (int, float):  # and no scalar of NumPy, which is an array here
         return math.sqrt(x)
-    if not differentiated(x):
+    kind: Any = type(x)
+    if not (traced(kind) or getattr(x, "requires_grad", False)):  # ``differentiated``, in place
         return xp.sqrt(x)
     zero = x == 0
     return xp.where(zero, 0.0, xp.sqrt(xp.where(zero, 1.0, x)))

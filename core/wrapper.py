@@ -24,6 +24,9 @@ from .rule import Redirect, Rule
 
 __all__ = ["Wrapper"]
 
+FORMS = {"descended": "step", "displaced": "changed", "move": "moved"}
+"""The step of a rule by the method that descends."""
+
 
 class Wrapper(Rule, register=False):
     """A rule around another rule. It has the wrapped rule's hyperparameters in addition to its own.
@@ -113,7 +116,12 @@ class Wrapper(Rule, register=False):
         own = {**self._numbers, **self.scalars(xp, t)}
         return {**own, "inner": self.rule.coefficients(xp, self.steps_inside(t - 1) + 1)}
 
-    moved = Rule.moved
+    step, changed, moved = Rule.step, Rule.changed, Rule.moved
+
+    @property
+    def steps_early(self) -> Any:
+        """Whether the wrapped rule, or one inside it, takes its step in ``gather``."""
+        return self.rule.steps_early
 
     def redirected(
         self,
@@ -123,19 +131,18 @@ class Wrapper(Rule, register=False):
         state: Any,
         s: Any,
         redirect: Redirect | None,
-        moves: bool = False,
+        form: str = "descended",
     ) -> tuple[Any, Any]:
         """The wrapped rule's step with the prepared gradient and the redirected direction."""
         grad = self.prepare(xp, grad, param, state, s)
         if redirect is None and type(self).redirect is Wrapper.redirect:
-            inner = self.rule.moved if moves else self.rule.step
-            return inner(xp, grad, param, state, s.inner)
+            return getattr(self.rule, FORMS[form])(xp, grad, param, state, s.inner)
 
         def both(direction: Any, grad: Any) -> Any:
             direction = self.redirect(xp, direction, grad, s)
             return direction if redirect is None else redirect(direction, grad)
 
-        return self.rule.redirected(xp, grad, param, state, s.inner, both, moves)
+        return self.rule.redirected(xp, grad, param, state, s.inner, both, form)
 
     def gather(
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any, phase: int

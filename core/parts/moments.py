@@ -93,7 +93,7 @@ def corrections(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
         "beta1": weights(beta1),
         "beta2": weights(beta2),
         "unbias_m": 1 / gathered(rule, xp, beta1, t),
-        "root": root(rule, xp, gathered(rule, xp, beta2, t)),
+        "root": root_of(xp, gathered(rule, xp, beta2, t), rule.eps, rule.eps_root, rule.eps_at),
     }
 
 
@@ -114,7 +114,7 @@ def root_of(xp: Any, gathered: Any, eps: Any, eps_root: Any, eps_at: str) -> dic
     if eps_at == "inside":
         vanishes: tuple[Any, ...] = (0.0,) if is_array(eps) or eps < SMALLEST else ()
     else:
-        vanishes = vanishing(xp, eps, beside)
+        vanishes = vanishing(xp, eps, beside) if is_array(eps) or eps < GUARDS else ()
     return {
         "scale": scale,
         "under": (under * gathered,) if is_array(under) or under > 0 else (),
@@ -128,9 +128,8 @@ def vanishing(xp: Any, eps: Any, divisor: Any) -> tuple[Any, ...]:
 
     Otherwise 0, or nothing if ``eps`` is known to be large enough.
     """
-    if is_array(eps) or eps < GUARDS:
-        return (choose(xp, eps < GUARDS, divisor, 0.0),)
-    return ()
+    known = not is_array(eps) and eps >= GUARDS
+    return () if known else (choose(xp, eps < GUARDS, divisor, 0.0),)
 
 
 def over_root(xp: Any, x: Array, v: Array, root: Any) -> Array:
@@ -144,7 +143,7 @@ def over_root(xp: Any, x: Array, v: Array, root: Any) -> Array:
     denominator = root.scale * sqrt(xp, v)
     for term in root.beside:
         denominator = denominator + term
-    return quotient(xp, x, denominator, root.vanishes)
+    return quotient(xp, x, denominator, root.vanishes) if root.vanishes else x / denominator
 
 
 def quotient(xp: Any, x: Array, divisor: Array, vanishes: tuple[Any, ...]) -> Array:
