@@ -99,7 +99,7 @@ class Judge:
         place = numpy.unravel_index(int(numpy.argmax(units)), units.shape)
         worst = float(units[place])
         if self.bound.ulp is None:
-            part = RELATIVE[dtype] * rule.amplifies
+            part = _part(rule, dtype) * rule.amplifies
             over = apart > ULP * EPS[dtype] * size + part * move
         else:
             over = units > self.bound.ulp
@@ -131,6 +131,15 @@ class Judge:
         scale = numpy.maximum(self._sizes[name], self._moves[name])
         self._unit[name] = spacing(scale, self.dtypes[name])
         return self._sizes[name], self._moves[name]
+
+
+def _part(rule: Rule, dtype: str) -> float:
+    """The part of the change by which a step may be off.
+
+    A framework rounds float64 to a state of 16 bits by way of float32, and so not always alike.
+    """
+    kept = {rule.storage(slot) for slot in rule.slots()} if dtype == "float64" else set()
+    return max(RELATIVE[dtype], *(RELATIVE[name] for name in kept if name in RELATIVE), 0.0)
 
 
 def finite(tensor: Tensor) -> bool:

@@ -45,7 +45,7 @@ class Numbers:
             for rule in own.values():
                 for name, value in {"rule": title(rule), **rule.hypers}.items():
                     found.setdefault(name, {})[_single(value)] = None
-            self._known[key] = {name: tuple(values) for name, values in found.items()}
+            self._known[key] = {n: tuple(sorted(values, key=repr)) for n, values in found.items()}
         return self._known[key]
 
     def apart(self, steps: Sequence[Step], rules: Rules) -> Iterator[str]:

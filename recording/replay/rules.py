@@ -115,7 +115,7 @@ class Rules:
                 return rule
             cls = registry[asked.rule or described["name"]]  # type: ignore[index]
             return self._mapped(cls, group)
-        except (TypeError, ValueError) as error:
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
             own = {_innermost(described)} - registry.keys() if described is not None else set()
             hint = f"; --rule file.py:{min(own)} says where a rule of yours is" if own else ""
             raise RecordingError(

@@ -25,6 +25,9 @@ Arrays = tuple[numpy.ndarray, ...]
 
 NEAR = RELATIVE["float32"]
 """How far arrays may be apart that are said to be the same."""
+ALIKE = {**RELATIVE, "float16": 2.0**-4, "bfloat16": 2.0**-2}
+"""The same for a slot of a dtype. An average in 16 bits drifts: each step rounds it by 2^-9, and
+``1 - beta`` may be less than that."""
 SHARED = 1e-2
 """How far sums over all parameters may be off, of which some cancel."""
 
@@ -103,7 +106,7 @@ class _Beside:
         here = tuple(tensor.values() for tensor in tensors)
         there = [*_slots(self.end.pair, self.name, slot)]
         far = _far(here, there)
-        if far <= RELATIVE.get(tensors[0].dtype, RELATIVE["float32"]):
+        if far <= ALIKE.get(tensors[0].dtype, NEAR):
             return ""
         if not any(array.any() for array in here):
             return "0"
