@@ -133,7 +133,9 @@ def flags():
             getattr(keras.optimizers, name)
         ).parameters.items():
             if isinstance(parameter.default, bool) and option != "use_ema":
-                yield pytest.param(name, {option: not parameter.default}, id=f"{name}-{option}")
+                marks = () if name == "Adafactor" else pytest.mark.thorough
+                switched = {option: not parameter.default}
+                yield pytest.param(name, switched, id=f"{name}-{option}", marks=marks)
 
 
 @pytest.mark.parametrize(("name", "switched"), [*flags()])

@@ -222,7 +222,10 @@ def test_steps_that_cannot_be_traced_are_refused(path):
         stepping(optimizer)(start(), state, *next(batches()))
 
 
-@pytest.mark.parametrize("rule", [None, samestep.AdamW(1e-2, weight_decay=0.1)])
+@pytest.mark.parametrize(
+    "rule",
+    [pytest.param(None, marks=pytest.mark.thorough), samestep.AdamW(1e-2, weight_decay=0.1)],
+)
 def test_updates_that_multi_steps_discards_are_no_steps(path, rule):
     with samestep.jax.recorder(path, rule=rule) as recording:
         optimizer = optax.MultiSteps(recording(RUNS["adamw"][0]), 3)

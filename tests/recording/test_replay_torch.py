@@ -263,7 +263,7 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize("append", [False, pytest.param(True, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("change", SAID)
 def test_it_is_said_what_a_resumed_run_went_on_with(tmp_path, change, append):
     found = resumed(tmp_path, change, append=append)
@@ -347,7 +347,12 @@ RATES = {
 }
 
 
-@pytest.mark.parametrize("name", RATES)
+FEW = ("cosine", "every epoch")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in FEW else pytest.mark.thorough) for n in RATES]
+)
 def test_a_schedule_goes_on_over_a_resume_or_is_named(path, model, name):
     rates, verdicts = RATES[name], {}
     for begun in (12, 0):
