@@ -63,7 +63,7 @@ class Source:
         Raises:
             CheckpointError: the file ends before, or cannot be read.
         """
-        view = memoryview(array.reshape(-1).view(numpy.uint8))
+        view = array.reshape(-1).view(numpy.uint8).data
         if self._into(start, view) < len(view):
             raise CheckpointError("the file has been cut short while it was read")
 

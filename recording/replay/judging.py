@@ -138,8 +138,8 @@ def _part(rule: Rule, dtype: str) -> float:
 
     A framework rounds float64 to a state of 16 bits by way of float32, and so not always alike.
     """
-    kept = {rule.storage(slot) for slot in rule.slots()} if dtype == "float64" else set()
-    return max(RELATIVE[dtype], *(RELATIVE[name] for name in kept if name in RELATIVE), 0.0)
+    slots = rule.slots() if dtype == "float64" else ()
+    return max(RELATIVE[name] for name in (dtype, *filter(None, map(rule.storage, slots))))
 
 
 def finite(tensor: Tensor) -> bool:

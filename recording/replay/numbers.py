@@ -87,7 +87,7 @@ def _alike(change: tuple[Any, Any], name: str, last: Values, now: Values) -> boo
     if any(size is None for size in sizes):
         return change == (last[name], now[name])
     usual, size = sizes
-    return usual * size > 0 and abs(size) <= 2 * abs(usual)
+    return bool(usual * size > 0 and abs(size) <= 2 * abs(usual))
 
 
 def _size(one: Any, other: Any) -> Any:
