@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Step:
     """The reason why the state is missing."""
     discarded: int = 0
     """How many updates had been computed in its place, and were not taken."""
+    adds: bool = False
+    """Whether the program itself adds updates to the parameters, as in JAX."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ def _sessions(found: list[Image]) -> Iterator[Session]:
     for opened in records:
         if "run" in opened:
             own = [r for r in records if r["session"] == opened["session"] and "step" in r]
-            yield Session(opened["run"], _steps(own, str(opened["session"]), by_place))
+            steps = _steps(own, str(opened["session"]), by_place)
+            adds = opened["run"].get("framework") == "jax"
+            yield Session(opened["run"], [replace(step, adds=adds) for step in steps])
 
 
 def _steps(records: list[dict[str, Any]], session: str, by_place: Any) -> list[Step]:

@@ -13,7 +13,7 @@ from .findings import Departure, Replay, Row
 from .judging import Bound, Judge, Judgement, finite
 from .numbers import Numbers
 from .reasons import instead
-from .resuming import same_bits, went_on
+from .resuming import continues, same_bits, went_on
 from .rules import Asked, Rules
 from .states import End
 from .stepper import Machine, Values, values_of
@@ -221,13 +221,7 @@ class _Run:
 
     def _between(self, last: Step, step: Step) -> None:
         """Note parameters that something else has changed since the last step."""
-        moved = [
-            name
-            for name, tensor in step.before.items()
-            if name in last.after
-            and tensor is not last.after[name]
-            and not same_bits(tensor, last.after[name])
-        ]
+        moved = [n for n in step.before if n in last.after and not continues(step, last, n)]
         if moved and self.pair is not None:
             self.found.changes.append((step.number, moved))
             for params in self.free_params:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy
 
 from samestep.checkpoints.tensor import Tensor
+from samestep.parity.ulp import ulps
 from samestep.recording.reading import Step
 from samestep.rule import Rule
 
@@ -16,7 +17,7 @@ from .states import End, differing, shared_differing
 from .stepper import Machine, values_of
 from .trials import Pair, Trial, fits, trials
 
-__all__ = ["Resume", "names_shown", "same_bits", "went_on"]
+__all__ = ["Resume", "continues", "names_shown", "same_bits", "went_on"]
 
 
 @dataclass
@@ -50,6 +51,22 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     )
 
 
+def continues(step: Step, last: Step, name: str) -> bool:
+    """Whether a step begins with the parameter with which the last one ended.
+
+    Where the program itself adds the updates, a compiler may contract the sum with the arithmetic
+    of the update. Then the parameter is 1 ULP off.
+    """
+    now, then = step.before[name], last.after[name]
+    if now is then or same_bits(now, then):
+        return True
+    if not last.adds or (now.dtype, now.shape) != (then.dtype, then.shape):
+        return False
+    begun, one, other = (array.values() for array in (last.before[name], then, now))
+    scale = numpy.fmax(numpy.abs(begun), numpy.fmax(numpy.abs(one), numpy.abs(other)))
+    return bool(ulps(one, other, scale, now.dtype).max(initial=0.0) <= 1)
+
+
 def names_shown(names: Sequence[str], of: int) -> str:
     """Names of parameters in a sentence."""
     if len(names) == of and of > 1:
@@ -72,7 +89,7 @@ def went_on(
     """
     first, last, pair = steps[0], end.step, end.pair
     own, params = rules.of(first), values_of(first.before)
-    moved = [n for n in params if n in last.after and not same_bits(first.before[n], last.after[n])]
+    moved = [n for n in params if n in last.after and not continues(first, last, n)]
     new = [name for name in params if name not in last.after]
     sentences = []
     if moved:

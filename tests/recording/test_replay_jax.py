@@ -95,6 +95,34 @@ def test_what_is_recorded_under_jit_is_what_is_outside(tmp_path):
     assert replay([read(paths[0])], Asked("SGD", "optax")).verdict == "agree"
 
 
+@pytest.mark.parametrize("name", ["adamw", "lion"])
+def test_a_run_whose_update_alone_is_jitted_agrees(path, name):
+    """Outside, the update is rounded before it is added; in the recorder it may be contracted."""
+    transformation, rule = RUNS[name]
+    with samestep.jax.recorder(path, rule=rule) as recording:
+        optimizer = recording(transformation)
+        params, update = start(), jax.jit(optimizer.update)
+        state = optimizer.init(params)
+        for x, y in batches():
+            updates, state = update(jax.grad(loss)(params, x, y), state, params)
+            params = optax.apply_updates(params, updates)
+    found = replay([read(path)])
+    assert found.verdict == "agree" and not found.changes, found.sentences
+
+
+def test_a_parameter_that_is_changed_by_more_than_a_rounding_is_named(path):
+    with samestep.jax.recorder(path) as recording:
+        optimizer = recording(samestep.jax.Lion(1e-3))
+        params, update = start(), jax.jit(optimizer.update)
+        state = optimizer.init(params)
+        for place, (x, y) in enumerate(batches(0, 4)):
+            updates, state = update(jax.grad(loss)(params, x, y), state, params)
+            params = optax.apply_updates(params, updates)
+            if place == 1:
+                params["out"] = params["out"] * (1 + 4 * 2.0**-23)
+    assert replay([read(path)]).changes == [(2, ["out"])]
+
+
 def test_the_run_is_the_same_with_and_without_the_recorder(path):
     transformation = optax.adamw(1e-2)
     train(path, transformation)
