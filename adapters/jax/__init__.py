@@ -14,6 +14,10 @@ a copy of the parameters in float32. ``optax.apply_updates`` lands within 1 ULP,
 parameter and update, of the step in float64. ``optimizer.rule.update(grads, params, state)`` and
 ``samestep.triple`` return parameters, equal to those of other frameworks to the last bit.
 
+A complex parameter is stepped as its real and imaginary parts, as in ``samestep.torch`` and with
+``optax.contrib.split_real_and_imaginary``; its state has an axis of two at the end. As for optax,
+give the conjugate of what ``jax.grad`` returns.
+
 Outside ``jit`` the count is known and scalars are computed on the host in float64. Under ``jit``
 scalars are traced, in a form without cancellation.
 

@@ -8,7 +8,7 @@ import jax.numpy as xp
 from samestep.averaging import averages_in
 from samestep.rule import Rule, State
 
-from .trees import flattened, matched
+from .trees import flattened, joined, matched
 
 __all__ = ["averaged"]
 
@@ -33,6 +33,12 @@ def averaged(rule: Rule, params: Any, state: State) -> Any:
     paths, structure = flattened(params)
     found = matched(rule, "slot average of the state", kept, paths, structure)
     return structure.unflatten(
-        leaf if average is None else xp.asarray(average, xp.result_type(leaf))
+        leaf if average is None else _in_dtype(average, xp.result_type(leaf))
         for (_, leaf), average in zip(paths, found, strict=True)
     )
+
+
+def _in_dtype(average: Any, dtype: Any) -> Any:
+    """An average in the dtype of its parameter, which may be complex."""
+    pair = xp.issubdtype(dtype, xp.complexfloating)
+    return xp.asarray(joined(average) if pair else average, dtype)

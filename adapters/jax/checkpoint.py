@@ -11,7 +11,7 @@ from samestep.checkpoints.trees import by_path, found_for, from_leaves, into_lea
 from samestep.rule import Rule, State
 
 from . import natives as optax_states
-from .trees import dotted, flattened, matched, parts, strong
+from .trees import dotted, flattened, joined, matched, parts, real, strong
 
 __all__ = ["restored", "taken"]
 
@@ -43,12 +43,14 @@ def restored(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, Stat
         name: structure.unflatten([own.get(name) for own in new.slots]) for name in rule.slots()
     }
     step = xp.asarray(new.step, xp.int32)
-    return structure.unflatten(new.params), State(step, slots, new.shared)
+    pairs = zip(new.params, paths, strict=True)
+    complexes = [joined(p) if xp.iscomplexobj(leaf) else p for p, (_, leaf) in pairs]
+    return structure.unflatten(complexes), State(step, slots, new.shared)
 
 
 def _by_path(rule: Rule, paths: list[tuple[Any, Any]]) -> dict[str, Any]:
     """Arrays with their dtypes, even if JAX allows no new array of these dtypes."""
     return by_path(
-        (dotted(path), leaf if isinstance(leaf, jax.Array) else strong(rule, path, leaf))
+        (dotted(path), real(leaf if isinstance(leaf, jax.Array) else strong(rule, path, leaf)))
         for path, leaf in paths
     )

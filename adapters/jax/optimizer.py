@@ -20,7 +20,7 @@ from samestep.rule import Rule, State
 
 from . import checkpoint as checkpoints
 from .plan import Plan, planned
-from .trees import dotted, flattened, leaves, strong
+from .trees import dotted, flattened, joined, leaves, real_pair, strong
 
 __all__ = ["RuleTransformation", "bind"]
 
@@ -96,9 +96,10 @@ def _init(rule: Rule, params: Any) -> State:
     own = [
         rule_of(rule, dotted(path), array) for (path, _), array in zip(paths, arrays, strict=True)
     ]
-    for chosen, (path, _), array in zip(own, paths, arrays, strict=True):
-        stepping.check(chosen, xp, dotted(path), array)
     shapes = [array.shape for array in arrays]
+    for place, (chosen, (path, _)) in enumerate(zip(own, paths, strict=True)):
+        arrays[place], _ = real_pair(chosen, dotted(path), arrays[place])
+        stepping.check(chosen, xp, dotted(path), arrays[place])
     warn_unmatched(rule, zip([dotted(path) for path, _ in paths], shapes, strict=True))
     first = [
         _first(chosen, path, array)
@@ -182,6 +183,8 @@ def _update(
         updates[place] = change
         for name, value in new.items():
             slots[name][place] = value
+    for place in plan.complex:
+        updates[place] = joined(updates[place])
     new_slots = dict(zip(slots, map(plan.own.unflatten, slots.values()), strict=True))
     return plan.own.unflatten(updates), State(state.step + 1, new_slots, common)
 

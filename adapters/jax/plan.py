@@ -14,7 +14,7 @@ from samestep.kept import Kept, rule_of
 from samestep.rule import Rule, State
 from samestep.step import Entry
 
-from .trees import dotted, flattened, matched, parts, strong
+from .trees import dotted, flattened, is_complex, matched, parts, real_pair, strong
 
 __all__ = ["Plan", "planned"]
 
@@ -55,6 +55,8 @@ class Plan:
         self.together = len(set().union(*devices)) <= 1
         """Whether arrays are on one device, so that they may be gathered."""
         self.sees_axes = any(rule.sees_axes for _, rule, _ in chosen)
+        self.complex: list[int] = []
+        """Places of complex parameters, which are stepped as pairs of real numbers."""
         self.packs: list[list[int]] | None = None
         """Places of the entries that are taken together, once that has been found out."""
         self.grads: list[Any] = []
@@ -150,12 +152,15 @@ def planned(
         name = dotted(path)
         branch = rule_of(rule, name, array)
         own_slots = {slot: v[place] for slot, v in slots.items() if v[place] is not None}
-        entries.append(stepping.entry(branch, xp, name, step, grad, array, own_slots))
+        pair, grad = real_pair(branch, name, array, grad)
+        entries.append(stepping.entry(branch, xp, name, step, grad, pair, own_slots))
         chosen.append((place, branch, entries[-1].kept))
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in flat)
     used = [*arrays, *(grad for grad in grads if grad is not None)]
     plan = Plan(flat, structure, own, chosen, [] if traced else [*map(_devices, used)])
-    return plan, plan.locate(flat, arrays, grads, slots), entries, slots
+    plan.complex = [place for place, *_ in chosen if is_complex(arrays[place])]
+    lasts = plan.locate(flat, arrays, grads, slots) and not plan.complex
+    return plan, lasts, entries, slots
 
 
 def _places(value: Any, places: Iterator[int]) -> Any:

@@ -10,7 +10,18 @@ import jax.numpy as xp
 from samestep.arrays import listed
 from samestep.rule import Rule
 
-__all__ = ["dotted", "flattened", "leaves", "matched", "parts", "strong"]
+__all__ = [
+    "dotted",
+    "flattened",
+    "is_complex",
+    "joined",
+    "leaves",
+    "matched",
+    "parts",
+    "real",
+    "real_pair",
+    "strong",
+]
 
 
 def leaves(tree: Any) -> tuple[list[Any], Any]:
@@ -41,6 +52,44 @@ def strong(rule: Rule, path: Any, leaf: Any, of: str = "") -> jax.Array:
             f"{rule.name}: {of}parameter {dotted(path)!r} is {type(leaf).__name__}; it must be an "
             "array or a number"
         ) from None
+
+
+def is_complex(array: Any) -> bool:
+    """Whether an array, or its shape and dtype, is complex."""
+    return bool(xp.issubdtype(array.dtype, xp.complexfloating))
+
+
+def real(array: Any) -> Any:
+    """A complex array as its real and imaginary parts, in a new last axis, as in samestep.torch."""
+    if not is_complex(array):
+        return array
+    if isinstance(array, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((*array.shape, 2), xp.zeros((), array.dtype).real.dtype)
+    return xp.stack([array.real, array.imag], axis=-1)
+
+
+def real_pair(rule: Rule, name: str, param: Any, grad: Any = None) -> tuple[Any, Any]:
+    """A parameter and its gradient as real arrays.
+
+    Raises:
+        TypeError: one of the two is complex, or the rule sees the axes of real parameters.
+    """
+    if not is_complex(param):
+        return param, grad
+    who = f"{rule.name}: parameter {name!r} has dtype {param.dtype}"
+    if grad is not None and not is_complex(grad):
+        raise TypeError(f"{who}, its gradient {grad.dtype}; both must be complex")
+    if rule.sees_axes:
+        raise TypeError(
+            f"{who}; {rule.name} looks at the axes of real parameters (give it to an element rule, "
+            "such as AdamW)"
+        )
+    return real(param), grad if grad is None else real(grad)
+
+
+def joined(pair: Any) -> Any:
+    """The complex array of real and imaginary parts in the last axis."""
+    return jax.lax.complex(pair[..., 0], pair[..., 1])
 
 
 def matched(rule: Rule, what: str, tree: Any, paths: list[Any], structure: Any) -> list[Any]:
