@@ -32,6 +32,11 @@ KEYWORDS = {"execution": "auto", "capturable": False, "differentiable": False}
 
 
 def _ruled(rule: type[Rule], /, *args: Any, **kwargs: Any) -> Rule:
+    for name in {"fused", "foreach"} & {*kwargs} - {*rule.fields()}:
+        raise TypeError(
+            f"{rule.__name__}({name}={kwargs[name]!r}): there is no {name}; execution= says how a "
+            "step is executed: 'auto' (the default), 'compiled', 'packed' or 'reference'"
+        )
     return rule(*map(_single, args), **{name: _single(value) for name, value in kwargs.items()})
 
 

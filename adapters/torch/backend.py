@@ -15,6 +15,7 @@ from samestep.parity.backend import Arrays, Backend, Run
 from samestep.rule import Rule
 
 from . import bind
+from .entries import slots_in
 
 __all__ = ["BACKENDS", "Torch", "TorchCompile", "TorchPacked"]
 
@@ -36,9 +37,9 @@ class _OptimizerRun(Run):
         return self._params
 
     def slots(self) -> dict[str, dict[str, Any]]:
-        state = self.optimizer.state
+        found = {path: slots_in(self.optimizer.state[p]) for path, p in self._params.items()}
         return {
-            slot: {path: state[param].get(slot) for path, param in self._params.items()}
+            slot: {path: slots.get(slot) for path, slots in found.items()}
             for slot in self.optimizer.rule.slots()
         }
 

@@ -2,118 +2,185 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import torch
-from samestep.arrays import parts
+from samestep.arrays import map_parts, parts
 from samestep.packing import fits
 from samestep.rule import Rule
 from samestep.step import Entry
 
-__all__ = ["Batch", "is_plain"]
+from .kernels import is_plain
+
+__all__ = ["Batch", "in_shared_memory"]
+
+Tensors = Sequence[torch.Tensor]
+Taken = Callable[[Tensors], torch.Tensor]
+"""The array of a slot, from all values in the states of the parameters."""
 
 
 class Batch:
     """Parameters that go through the kernel together: a pack as a vector, a single one unchanged.
 
-    ``vector``: the kernel sees vectors. ``gathers``: arrays are copied into one and back.
-    ``stacked``: the gathered parameters have one shape, and lie along a new first axis.
+    A batch holds no parameter, gradient or state; every step gives them. ``gathers``: gradients and
+    parameters are copied into a vector, and parameters back; the state lies in one. ``stacked``:
+    the gathered parameters have one shape, and lie along a new first axis.
     """
 
-    def __init__(self, placed: Sequence[tuple[int, Entry]], packing: bool) -> None:
+    def __init__(
+        self, placed: Sequence[tuple[int, Entry]], where: dict[str, Any], flat: float | None
+    ) -> None:
+        """Move the state of gathered parameters together.
+
+        Args:
+            placed: the entries, each with its place among all parameters.
+            where: the place of each slot of the first one among the values of all states; of a slot
+                of several arrays, the place of each.
+            flat: from how many elements on the kernel wants a vector; ``None`` for never.
+        """
         self.places = [place for place, _ in placed]
+        self.own = _chosen(self.places)
         entries = [entry for _, entry in placed]
-        first = entries[0]
+        first, params = entries[0], [entry.param for entry in entries]
         self.rule = id(first.rule)
-        plain = is_plain(first.param)
+        self.sizes = [param.numel() for param in params]
         self.kept = first.kept
         shaped = first.rule.sees_axes or bool(first.kept.batch)
-        self.vector = packing and plain and not shaped
+        self.vector = flat is not None and is_plain(params[0]) and not shaped
         self.stacked = len(entries) > 1 and not fits(first)
         self.gathers = len(entries) > 1 or (
             self.vector and not all(a.is_contiguous() for a in _arrays(first))
         )
-        self.params = [entry.param for entry in entries]
-        self.sizes = [param.numel() for param in self.params]
-        shape = self.sizes[:1] if self.vector else first.param.shape
-        self.shape = (len(entries), *shape) if self.stacked else (-1,)
-        self.slots = {
-            name: self._rebased([entry.slots[name] for entry in entries])
-            if self.gathers
-            else _flat(value, self.vector, like=first.param)
-            for name, value in first.slots.items()
-        }
-        self.whole = _flat(first.param, self.vector)
-        if self.gathers:  # kept, since allocating the memory costs more than the work done in it
-            self.grad = _Gathered(first.grad, self.params)
-            self.param = _Gathered(first.param, self.params)
+        self.flat = self.vector and params[0].ndim != 1 and self.sizes[0] > (flat or 0)
+        self.slots: dict[str, Any]
+        self.as_they_are: list[tuple[str, int]] | None = None
+        if self.gathers:
+            own = self.sizes[:1] if self.vector else params[0].shape
+            shape = (len(entries), *own) if self.stacked else (-1,)
+            # kept, since allocating the memory costs more than the work done in it
+            self.grad = _Gathered(first.grad, params, shape)
+            self.param = _Gathered(first.param, params, shape)
+            self.slots = {
+                name: self._rebased([entry.slots[name] for entry in entries], place)
+                for name, place in where.items()
+            }
+        else:
+            axes = params[0].ndim if self.flat else None
+            if axes is None and all(isinstance(place, int) for place in where.values()):
+                self.as_they_are = [*where.items()]
+            self.slots = {
+                name: map_parts(partial(_taken, axes), place, first.slots[name])
+                for name, place in where.items()
+            }
 
-    def _rebased(self, values: Sequence[Any]) -> Any:
-        """One tensor with a slot of all parameters; their own slots become views of it."""
+    def _rebased(self, values: Sequence[Any], place: Any) -> Any:
+        """Move a slot of all parameters into one tensor, of which their own slots become views."""
         first = values[0]
         if isinstance(first, (tuple, list)):
-            return tuple(self._rebased(group) for group in zip(*values, strict=True))
+            several = zip(zip(*values, strict=True), place, strict=True)
+            return tuple(self._rebased(*each) for each in several)
         sizes = [value.numel() for value in values] if self.stacked else self.sizes
         vectors = [value.detach().reshape(-1) for value in values]
         vector = torch.cat([v.expand(size) for v, size in zip(vectors, sizes, strict=True)])
         for value, own in zip(values, torch.split(vector, sizes), strict=True):
             value.data = own[: value.numel()].view(value.shape)
-        if not self.stacked:
-            return vector
-        shape = first.shape if not self.vector else sizes[:1] if first.ndim else ()
-        return vector.view(len(values), *shape)
+        shape: Any = vector.shape
+        if self.stacked:
+            own_shape = first.shape if not self.vector else sizes[:1] if first.ndim else ()
+            shape = len(values), *own_shape
+        strides = torch.empty(shape, device="meta").stride()
+        return lambda all_values: all_values[place].as_strided(shape, strides)
 
     def entry(
-        self, rule: Rule, step: Any, grads: Sequence[torch.Tensor], params: Sequence[torch.Tensor]
+        self, rule: Rule, step: Any, grads: Tensors, params: Tensors, values: Tensors
     ) -> Entry:
-        """The arguments of the kernel, from the gradients and parameters of the whole plan."""
-        if not self.gathers:
-            grad = grads[self.places[0]]
-            if self.vector:
-                grad = grad.reshape(-1).contiguous()
-            return Entry(rule, step, grad, self.whole, self.slots, self.kept)
-        grad = self.grad.filled([*map(grads.__getitem__, self.places)]).view(self.shape)
-        param = self.param.filled([*map(params.__getitem__, self.places)]).view(self.shape)
-        return Entry(rule, step, grad, param, self.slots, self.kept, self.stacked)
+        """The arguments of the kernel.
+
+        Args:
+            rule: the rule, with its numbers.
+            step: the number of steps taken.
+            grads: the gradients of all parameters.
+            params: all parameters.
+            values: the values of all states, one after another.
+
+        Raises:
+            RuntimeError: a tensor has another shape than it had.
+        """
+        if self.as_they_are is not None:
+            slots = {name: values[place] for name, place in self.as_they_are}
+        else:
+            slots = {
+                name: take(values) if callable(take) else tuple([one(values) for one in take])
+                for name, take in self.slots.items()
+            }
+        if self.gathers:
+            grad, param = self.grad.filled(self.own(grads)), self.param.filled(self.own(params))
+            return Entry(rule, step, grad, param, slots, self.kept, self.stacked)
+        grad, param = grads[self.places[0]], params[self.places[0]]
+        if self.vector and not param.is_contiguous():
+            raise RuntimeError("a parameter has other strides than the vector was made for")
+        if self.flat:
+            vector = grad.reshape(-1).contiguous()
+            return Entry(rule, step, vector, param.view(-1), slots, self.kept)
+        grad = grad.contiguous() if self.vector else grad
+        return Entry(rule, step, grad, param.detach(), slots, self.kept)
 
 
 class _Gathered:
     """A vector that tensors are copied into one after another, and back out of."""
 
-    def __init__(self, like: torch.Tensor, shaped: Sequence[torch.Tensor]) -> None:
-        self.vector = like.new_empty(sum(tensor.numel() for tensor in shaped))
-        pieces = torch.split(self.vector, [tensor.numel() for tensor in shaped])
-        self.views = [v.view(own.shape) for v, own in zip(pieces, shaped, strict=True)]
-        alike = len({own.shape[1:] for own in shaped}) == 1 and all(own.ndim for own in shaped)
-        self.joined = self.vector.view(-1, *shaped[0].shape[1:]) if alike else None
+    def __init__(
+        self, like: torch.Tensor, shaped: Sequence[torch.Tensor], shape: Sequence[int]
+    ) -> None:
+        self.shapes = [tensor.shape for tensor in shaped]
+        vector = like.new_empty(sum(shape.numel() for shape in self.shapes))
+        self.vector = vector.view(shape)
+        pieces = torch.split(vector, [shape.numel() for shape in self.shapes])
+        self.views = [v.view(own) for v, own in zip(pieces, self.shapes, strict=True)]
+        alike = len({own[1:] for own in self.shapes}) == 1 and all(map(len, self.shapes))
+        self.joined = vector.view(-1, *self.shapes[0][1:]) if alike else None
         self.shape = self.joined.shape if self.joined is not None else None
 
-    def filled(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+    def filled(self, tensors: Tensors) -> torch.Tensor:
         """The vector, with the values of tensors that have these shapes."""
         if self.joined is not None:  # half the time
-            torch.cat(tensors, out=self.joined)
-            if self.joined.shape != self.shape:
-                raise RuntimeError("tensors have other shapes than the vector was made for")
+            torch.cat(tensors, out=self.joined)  # type: ignore[arg-type]
+            same = self.joined.shape == self.shape
         else:
-            torch._foreach_copy_(self.views, tensors)
+            same = [tensor.shape for tensor in tensors] == self.shapes
+            if same:
+                torch._foreach_copy_(self.views, tensors)
+        if not same:
+            raise RuntimeError("tensors have other shapes than the vector was made for")
         return self.vector
 
 
-def is_plain(param: torch.Tensor) -> bool:
-    """Whether a tensor holds its own elements; a sharded tensor, for example, does not."""
-    return type(param) is torch.Tensor
+def _chosen(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What is at these places of a sequence; where they follow one another, a slice of it."""
+    if places == [*range(places[0], places[-1] + 1)]:
+        return itemgetter(slice(places[0], places[-1] + 1))
+    return lambda values: [values[place] for place in places]
+
+
+def in_shared_memory(tensor: torch.Tensor) -> bool:
+    """Whether other processes see what is written into a tensor."""
+    return tensor.device.type == "cpu" and tensor.is_shared()
+
+
+def _taken(axes: int | None, place: int, like: torch.Tensor) -> Taken:
+    """How an array of a slot is taken: as it is, or as a vector if the parameter is.
+
+    A 0-d slot of a parameter with axes stays 0-d.
+    """
+    if axes is None or like.ndim == 0 < axes:
+        return itemgetter(place)
+    return lambda values: values[place].view(-1)
 
 
 def _arrays(entry: Entry) -> Iterator[torch.Tensor]:
     yield entry.param
     for value in entry.slots.values():
         yield from parts(value)
-
-
-def _flat(value: Any, vector: bool, like: torch.Tensor | None = None) -> Any:
-    """A tensor as a vector; a 0-d slot of a parameter with axes stays 0-d."""
-    if isinstance(value, (tuple, list)):
-        return tuple(_flat(part, vector, like) for part in value)
-    single = like is not None and value.ndim == 0 < like.ndim
-    return value.reshape(-1) if vector and not single else value

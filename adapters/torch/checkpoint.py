@@ -22,6 +22,7 @@ from samestep.kept import rule_of
 from samestep.names import unwrapped
 from samestep.notice import warn
 
+from .entries import slots_in
 from .kernels import real
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def taken(optimizer: RuleOptimizer, params: Params | None) -> Checkpoint:
     """The state of every parameter, and the parameters' values if ``params`` are given."""
     states = {}
     for own in _owned(optimizer, params):
-        state = optimizer.state.get(own.param) or {}
+        state = slots_in(optimizer.state.get(own.param) or {})
         rule, begun = own.wanted.rule, "step" in state
         states[own.path] = ParameterState.of(
             rule,

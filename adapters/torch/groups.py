@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import count
+from itertools import count, repeat
 from operator import is_, is_not
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from samestep.matching import warn_unmatched
 from samestep.names import Place, is_around, unwrapped
 from samestep.rule import Rule, registry
 from samestep.spelling import ELSEWHERE
+from torch.nn.parameter import is_lazy
 
 __all__ = ["GroupedOptimizer"]
 
@@ -41,7 +42,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
     """Whether the names of all parameters are those in a module of DDP."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; what it leaves out is taken from the optimizer's rule."""
+        """Add a group; what it leaves out is taken from ``defaults`` and the optimizer's rule."""
         own = {name for rule in registry.values() for name in rule.fields()}  # groups go round
         for name in param_group:
             if name in ("like", "mask", "groups"):
@@ -56,7 +57,15 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 )
         parts = self._parts_of(param_group)
         self._refuse_twice(parts)
-        groups = [{**self._branches[part.get("branch", 0)].hypers, **part} for part in parts]
+        first = self._branches[0].hypers
+        changed = {
+            name: value
+            for name, value in self.defaults.items()
+            if name in first and not _alike(value, first[name])
+        }
+        groups = [
+            {**self._branches[part.get("branch", 0)].hypers, **changed, **part} for part in parts
+        ]
         refuse_apart([self._rule_of(group) for group in (*self.param_groups, *groups)])
         before = len(self.param_groups)
         try:
@@ -119,6 +128,11 @@ class GroupedOptimizer(torch.optim.Optimizer):
         parts: dict[int, dict[str, Any]] = {}
         for place, item in enumerate(params, self._count()):
             name, param = item if isinstance(item, tuple) else (Place(place), item)
+            if is_lazy(param):
+                raise ValueError(
+                    f"{self.rule.name}: parameter {name!r} of a lazy module has no shape yet, by "
+                    "which it may get a rule; run the model once before the optimizer is made"
+                )
             branch = self.rule.branch(name, getattr(param, "shape", ()))
             part = parts.setdefault(branch, {**param_group, "params": [], "branch": branch})
             part["params"].append(item)
@@ -236,6 +250,24 @@ class GroupedOptimizer(torch.optim.Optimizer):
         values = [*map(group.get, names)]
         return _Held(names, values, all(map(_is_fixed, values)), numbers)
 
+    def _with_gradients(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """The parameters that have a gradient, these, and names and places of the parameters."""
+        params: list[Any] = []
+        grads: list[Any] = []
+        where: list[Any] = []
+        for group in self.param_groups:
+            own = group["params"]
+            found = [param.grad for param in own]
+            names = group.get("param_names", group.get("places"))
+            where += len(own), None if names is None else [*names]
+            if any(map(is_, found, repeat(None))):
+                places = [place for place, grad in enumerate(found) if grad is not None]
+                own, found = [own[p] for p in places], [found[p] for p in places]
+                where.append(places)
+            params += own
+            grads += found
+        return params, grads, where
+
     def _named(self, group: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
         """Parameters with their names, or with their places among all parameters."""
         names = group.get("param_names")
@@ -245,12 +277,19 @@ class GroupedOptimizer(torch.optim.Optimizer):
             first = sum(len(other["params"]) for other in before)
             places = group.get("places", range(first, first + len(group["params"])))
             names = [*map(Place, places)]
+        if len(names) != len(group["params"]):
+            kind = "param_names" if "param_names" in group else "places, by which its rule goes,"
+            raise ValueError(
+                f"{self.rule.name}: a group has {len(group['params'])} parameters and "
+                f"{len(names)} {kind} ({', '.join(names)}); change group['params'] and "
+                f"group[{kind.partition(',')[0]!r}] together, or use add_param_group"
+            )
         return zip(names, group["params"], strict=True)
 
     def _warn_unmatched(self) -> None:
         """Warn of predicates that choose no parameter; shapes of lazy ones are not known yet."""
         named = [item for group in self.param_groups for item in self._named(group)]
-        if not any(torch.nn.parameter.is_lazy(param) for _, param in named):
+        if not any(is_lazy(param) for _, param in named):
             warn_unmatched(self.rule, [(name, param.shape) for name, param in named])
 
 

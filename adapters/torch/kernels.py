@@ -16,6 +16,7 @@ from samestep.arrays import parts
 from samestep.execution import say_failed
 from samestep.rule import Rule
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.parameter import is_lazy
 from torch.utils._triton import has_triton
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "compiled",
     "conditional",
     "forget",
+    "is_plain",
     "packed",
     "real",
     "real_gradient",
@@ -57,6 +59,11 @@ def real_gradient(grad: torch.Tensor) -> torch.Tensor:
     return real(grad.resolve_conj())
 
 
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds its own elements; a sharded tensor, for example, does not."""
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter)
+
+
 class Differentiable:
     """The array namespace, with copies that gradients flow through; ``torch.asarray`` warns."""
 
@@ -81,7 +88,7 @@ def packed(function: Kernel, xp: Any, rule: Rule) -> Kernel:
 
 
 def _in_pieces(whole: Kernel, grad: torch.Tensor, param: torch.Tensor, *rest: Any) -> Any:
-    if type(param) is torch.Tensor and param.ndim == 1 and param.shape[0] > packing.CHUNK:
+    if is_plain(param) and param.ndim == 1 and param.shape[0] > packing.CHUNK:
         return packing.in_chunks(xp, whole, grad, param, *rest)
     return whole(grad, param, *rest)
 
@@ -113,7 +120,9 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
         key = function, rule, param.device, names, kinds, s.structure
         if key not in _kernels:
             try:
-                _kernels[key] = _compiled(function, rule, names, s.structure, [*arrays, vector])
+                with torch.device(param.device):  # whatever the default device is
+                    made = _compiled(function, rule, names, s.structure, [*arrays, vector])
+                _kernels[key] = made
             except Exception as error:  # whatever a compiler raises; a rule's own comes again below
                 say_failed(rule.name, error)
                 _kernels[key] = None
@@ -228,7 +237,7 @@ def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:
     if any(isinstance(value, torch.Tensor) for value in found):
         vector = torch.stack([_on(param.device, value, dtype) for value in found])
     else:
-        vector = torch.tensor(found, dtype=dtype)
+        vector = torch.tensor(found, dtype=dtype, device="cpu")
     return Scalars(vector, described)
 
 
@@ -293,6 +302,7 @@ MANY = 1_000_000
 
 def chosen(params: Sequence[torch.Tensor]) -> tuple[str, str]:
     """The execution that ``auto`` stands for with these parameters, and the reason."""
+    params = [param for param in params if not is_lazy(param)]
     if not all(type(param.detach()) is torch.Tensor for param in params):
         return "reference", "some parameters are tensors of a class of their own"
     elements = sum(param.numel() for param in params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat.torch as xp
@@ -12,15 +13,26 @@ from samestep.arrays import dtype_name, parts
 from samestep.kept import rule_of
 from samestep.rule import Rule, registry
 from samestep.step import FLOATING
+from torch.nn.parameter import is_lazy
 
 from . import kernels
+from .entries import entries_of, slots_in
 from .kernels import real, real_gradient
 from .plan import Member
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["check", "is_floating", "is_ours", "members_of", "shared_of", "slots_of", "state_of"]
+__all__ = [
+    "check",
+    "count_of",
+    "is_floating",
+    "is_ours",
+    "members_of",
+    "shared_of",
+    "slots_of",
+    "state_of",
+]
 
 
 def _slots_of_all() -> set[str]:
@@ -30,7 +42,7 @@ def _slots_of_all() -> set[str]:
 
 def is_ours(rule: Rule, state: dict[str, Any]) -> bool:
     """Whether the state of a parameter has a slot of any rule."""
-    return not {"step", *rule.slots(), *_slots_of_all()}.isdisjoint(state)
+    return not {"step", *rule.slots(), *_slots_of_all()}.isdisjoint(slots_in(state))
 
 
 def is_floating(tensor: torch.Tensor) -> bool:
@@ -74,6 +86,8 @@ def check(
 ) -> Rule:
     """The rule of a parameter; refuses one, or a gradient for it, that the rule cannot take."""
     who = f"{rule.name}: parameter {name!r}"
+    if is_lazy(param):
+        raise ValueError(f"{who} of a lazy module has no shape yet; run the model once before")
     if param.layout is not torch.strided:
         raise TypeError(f"{who} has layout {param.layout}; allowed: dense (torch.strided)")
     if param.is_conj():
@@ -112,9 +126,13 @@ def check(
 def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[str, Any]:
     """The state of a parameter; a new one, not yet stored, where there is none."""
     state = optimizer.state.get(param) or {}
-    if state.keys() >= {"step", *rule.slots()}:
-        return state
+    if any(isinstance(value, (tuple, list)) for value in state.values()):
+        state = entries_of(state)  # as they were before each entry was one tensor
     device = param.device if optimizer.capturable else "cpu"
+    if "step" in state and not isinstance(state["step"], torch.Tensor):
+        state = {**state, "step": count_of(state["step"], device)}
+    if slots_in(state).keys() >= {"step", *rule.slots()}:
+        return state
     first = (
         stepping.init_slots(rule, kernels.Differentiable(), real(param))
         if optimizer.differentiable
@@ -122,9 +140,9 @@ def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[
     )
     fresh = {"step": torch.tensor(0, device=device), **first}
     conditional = {n for n, item in rule.slots().items() if item.only_if is not None}
-    if is_ours(rule, state) and not {n for n in fresh if n not in state} <= conditional:
+    if is_ours(rule, state) and not fresh.keys() - slots_in(state) <= conditional:
         return state  # of another rule; slots_of says so
-    return {**fresh, **state}
+    return {**entries_of(fresh), **state}
 
 
 def slots_of(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +161,7 @@ def slots_of(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) 
         )
     ended = {n for n, item in rule.declared_slots().items() if item.only_if is not None}
     others = _slots_of_all() - ended
-    slots = {n: v for n, v in state.items() if n in rule.slots() or n in others}
+    slots = {n: v for n, v in slots_in(state).items() if n in rule.slots() or n in others}
     stepping.check_slots(rule, name, slots, real(param).shape)
     for slot, part in ((n, part) for n, value in slots.items() for part in parts(value)):
         tensor = isinstance(part, torch.Tensor)
@@ -169,6 +187,12 @@ def shared_of(optimizer: RuleOptimizer, params: list[torch.Tensor]) -> dict[str,
     for rule in (*map(optimizer._rule_of, optimizer.param_groups), *optimizer._branches):
         common = stepping.init_shared(rule, xp, values) | common
     return common
+
+
+def count_of(value: Any, device: torch.device | str) -> Any:
+    """A step count as a tensor, which may be a number as it was in early versions of torch."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return torch.tensor(value, device=device) if number else value
 
 
 def _is_count(value: Any) -> bool:

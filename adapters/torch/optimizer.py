@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -18,11 +19,13 @@ from torch._compile import _disable_dynamo
 from . import checkpoint as checkpoints
 from . import kernels
 from .checkpoint import Params
+from .entries import entries_of
 from .groups import GroupedOptimizer
 from .kernels import real, real_gradient
 from .members import check, members_of, shared_of, state_of
-from .plan import Plan, tried
+from .plan import Plan
 from .state_dict import as_mapping, loaded, settled
+from .trial import tried
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
@@ -110,31 +113,21 @@ class RuleOptimizer(GroupedOptimizer):
         Its own kernels are compiled if the execution says so.
         """
         rules = self._rules_of_groups()
-        params: list[Any] = []
-        grads: list[Any] = []
-        groups: list[int] = []
-        for place, group in enumerate(self.param_groups):
-            for param in group["params"]:
-                grad = param.grad
-                if grad is not None:
-                    params.append(param)
-                    grads.append(grad)
-                    groups.append(place)
+        params, grads, where = self._with_gradients()
         common = shared_of(self, params) if self._sums else {}
         plan = self._plan
-        if plan is None or not plan.holds(rules, params, grads, groups, self.state):
-            if plan is not None:
-                plan.release(params)
-            plan = self._planned(rules, common)
+        values = None if plan is None else plan.values(rules, params, grads, where, self.state)
+        if plan is None or values is None:
+            plan, values = self._planned(rules, common)
         scaled = hasattr(self, "grad_scale") or hasattr(self, "found_inf")
         taken = self._unscaled(grads) if scaled else None
         try:
-            entries = plan.entries(rules, grads)
+            entries = plan.entries(rules, params, grads, values)
         except (RuntimeError, UserWarning):  # torch warns of a resized result
             if plan is not self._plan:
                 raise
-            plan = self._planned(rules, common)  # which names what has another shape
-            entries = plan.entries(rules, grads)
+            plan, values = self._planned(rules, common)  # which names what has another shape
+            entries = plan.entries(rules, params, grads, values)
         if plan is not self._plan:
             self._tried |= tried(entries, common, self._tried)
         executor = _EXECUTORS[self._resolved or self._chosen()]
@@ -144,9 +137,9 @@ class RuleOptimizer(GroupedOptimizer):
         vmap = None if self._resolved == "reference" else torch.vmap
         results, common = stepping.run(xp, entries, common, **executor, vmap=vmap)
         if plan is not self._plan:
-            plan.enter(self.state)
+            plan.enter(self.state, params, grads, where)
             self._plan = plan
-        plan.finish(results, taken)
+        plan.finish(results, params, values, taken)
         if taken is not None:
             common = {
                 name: torch.where(taken.to(old.device), common[name], old)
@@ -209,14 +202,17 @@ class RuleOptimizer(GroupedOptimizer):
         results, common = stepping.run(kernels.Differentiable(), entries, common)
         for member, (param, slots) in zip(members, list(results), strict=True):
             real(member.param).copy_(param)
-            state = {**member.state, **slots, "step": member.state["step"] + 1}
+            state = {**member.state, **entries_of(slots), "step": member.state["step"] + 1}
             self.state[member.param] = state
         self._share(common)
 
-    def _planned(self, rules: list[Rule], common: dict[str, Any]) -> Plan:
+    def _planned(self, rules: list[Rule], common: dict[str, Any]) -> tuple[Plan, list[Any]]:
+        """A new plan, and all values in the states of its parameters."""
         members, grads = members_of(self, rules)
-        limit = kernels.PACK[self._chosen()]
-        return Plan(rules, members, grads, common, limit, self.capturable)
+        plan = Plan(rules, members, grads, common, self._chosen(), self.capturable)
+        if self._plan is not None:
+            self._plan.release()
+        return plan, [*chain.from_iterable(map(dict.values, plan.states))]
 
     def _chosen(self) -> str:
         """The execution; ``auto`` is resolved at the first step, and logged."""

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from itertools import chain
+import weakref
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain, count
 from operator import is_
 from typing import Any, NamedTuple
 
-import array_api_compat.torch as xp
-
 import torch
-from samestep.arrays import map_parts, parts
+from samestep.arrays import parts
 from samestep.kept import kept_by, rule_of
-from samestep.packing import packs
+from samestep.packing import CHUNK, packs
 from samestep.rule import Rule
-from samestep.step import Entry, run
+from samestep.step import Entry
 
-from .batch import Batch, is_plain
-from .kernels import real, real_gradient
+from .batch import Batch, in_shared_memory
+from .entries import entries_of, slots_in
+from .kernels import PACK, is_plain, real, real_gradient
+from .trial import stackable, variant
 
-__all__ = ["Member", "Plan", "tried"]
+__all__ = ["Member", "Plan"]
 
+FLAT = {"reference": None, "packed": CHUNK, "compiled": 0}
+"""From how many elements on a kernel wants a parameter as a vector, by execution."""
 
 _pointer = torch.Tensor.data_ptr
 
@@ -40,10 +41,11 @@ class Member(NamedTuple):
 class Plan:
     """The parameters that have a gradient, in packs.
 
-    A plan holds as long as parameters, groups and state are the same tensors. This is checked
-    before every step, since any of them may be replaced. The state of small parameters is moved
-    into one tensor per slot and pack, and ``optimizer.state`` then holds views of it. Only
-    gradients and parameters are gathered in every step.
+    A plan keeps no tensor alive. It knows parameters and state by weak references, addresses and
+    formats, and every step takes the tensors themselves out of the optimizer. A plan holds as long
+    as these are the same; other code may replace any of them, or its memory, without a call. The
+    state of small parameters is moved into one tensor per slot and pack, and ``optimizer.state``
+    then holds views of it. Only gradients and parameters are gathered in every step.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Plan:
         members: Sequence[Member],
         grads: Sequence[torch.Tensor],
         common: dict[str, Any],
-        limit: int,
+        execution: str,
         capturable: bool,
     ) -> None:
         """Read the state, and move that of small parameters together.
@@ -62,22 +64,19 @@ class Plan:
             members: the parameters that have a gradient.
             grads: their gradients.
             common: shared state.
-            limit: elements of a pack, at most; 0 for no packs.
+            execution: how the kernels are executed.
             capturable: whether steps are counted on the devices of the parameters.
+
+        Raises:
+            ValueError: a state in shared memory cannot be stepped where it is.
         """
         self.rules = rules
-        self.variants = [_variant(rule) for rule in rules]
-        self.members = members
-        self.params = [member.param for member in members]
-        self.groups = [member.group for member in members]
-        self.complex = any(param.is_complex() for param in self.params)
-        self.states = [member.state for member in members]
-        self.grads = grads
-        self.objects: list[Any] = []
-        self.facts: list[Any] = []
+        self.variants = [variant(rule) for rule in rules]
         self.capturable = capturable
+        self.states: Any = [member.state for member in members]
+        params = [member.param for member in members]
+        self.complex = any(param.is_complex() for param in params)
         self.expected = [int(state["step"]) for state in self.states]
-        self.counters = self._counters()
         entries = [
             Entry(
                 own := rule_of(rules[member.group], member.name, member.param),
@@ -89,239 +88,240 @@ class Plan:
             )
             for member, grad, step in zip(members, grads, self.expected, strict=True)
         ]
+        flat = FLAT[execution]
+        if flat is not None:
+            _refuse_strided(members, entries)
+        self.counters = self._counters(params)
+        self._place(members)
         apart = _overlapping([entry.param for entry in entries])
-        places = packs(
+        packed = packs(
             entries,
-            limit=limit,
+            limit=PACK[execution],
             alike=lambda entry: (
                 entry.param.device,
                 is_plain(entry.param),
-                id(entry.param) if id(entry.param) in apart else None,
+                id(entry.param) if id(entry.param) in apart or _is_shared(entry) else None,
             ),
-            stacks=_stackable(common),
+            stacks=stackable(common),
         )
         self.batches = [
-            Batch([(place, entries[place]) for place in pack], limit > 0) for pack in places
+            Batch([(place, entries[place]) for place in pack], self.places[pack[0]], flat)
+            for pack in packed
         ]
-        single = [b.places[0] for b in self.batches if not b.gathers]
-        self.single = [self.params[place] for place in single]
+        self.single = [batch.places[0] for batch in self.batches if not batch.gathers]
+        firsts = [members[batch.places[0]] for batch in self.batches]
+        self.firsts = [(one.group, one.name) for one in firsts]
         self.used: Any = None
-        self.gathered = [self.params[p] for b in self.batches if b.gathers for p in b.places]
-        self.addresses = [*map(_pointer, self.gathered)]
-        self.kinds = _kinds(self.gathered)
-        self.parts = [part for m in members for v in m.slots.values() for part in parts(v)]
 
-    def _counters(self) -> list[torch.Tensor]:
+    def _counters(self, params: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The step counts of all parameters, on the host or on each device of the parameters.
 
-        The ``step`` of every state becomes an element of a count.
+        The ``step`` of every state becomes an element of a count. There are no counts if other
+        processes see a ``step``, which then stays where it is.
         """
-        devices = [p.device if self.capturable else torch.device("cpu") for p in self.params]
+        if any(in_shared_memory(state["step"]) for state in self.states):
+            return []
+        devices = [p.device if self.capturable else torch.device("cpu") for p in params]
         counters = []
         for device in dict.fromkeys(devices):
             places = [place for place, own in enumerate(devices) if own == device]
             counts = torch.tensor([self.expected[place] for place in places], device=device)
-            for place, count in zip(places, counts, strict=True):
-                self.states[place]["step"] = count
+            for place, one in zip(places, counts, strict=True):
+                self.states[place]["step"] = one
             counters.append(counts)
         return counters
 
-    def holds(
+    def _place(self, members: Sequence[Member]) -> None:
+        """Note where counts and slots are among all values of the states."""
+        self.names = [*chain.from_iterable(self.states)]
+        starts = accumulate(map(len, self.states), initial=0)
+        found = [
+            dict(zip(state, count(start), strict=False))
+            for state, start in zip(self.states, starts, strict=False)
+        ]
+        kept = [("step", *entries_of(member.slots)) for member in members]
+        own = [place[name] for place, names in zip(found, kept, strict=True) for name in names]
+        self.own = None if own == [*range(len(self.names))] else own
+        self.steps = [place["step"] for place in found]
+        self.places = [
+            {name: slots_in(place)[name] for name in member.slots}
+            for place, member in zip(found, members, strict=True)
+        ]
+
+    def values(
         self,
         rules: Sequence[Rule],
         params: Sequence[Any],
         grads: Sequence[torch.Tensor],
-        groups: Sequence[int],
+        where: Sequence[Any],
         state: Any,
-    ) -> bool:
-        """Whether these are still the tensors that the plan was made for.
+    ) -> list[Any] | None:
+        """All values in the states of the parameters; ``None`` if the plan does not hold any more.
 
         Everything is compared before every step, since other code may replace any of it without a
         call: a group's parameters, ``.data``, ``.grad``, an entry of ``state``, a count. The
         comparison makes no object per parameter that Python's garbage collector has to track.
+
+        Args:
+            rules: one per parameter group.
+            params: the parameters that have a gradient.
+            grads: their gradients.
+            where: names and places of the parameters.
+            state: the state of the optimizer.
         """
-        objects, facts = self._seen(params, grads, state)
-        return (
-            len(objects) == len(self.objects)
-            and all(map(is_, objects, self.objects))
-            and groups == self.groups
-            and facts == self.facts
-            and ([*map(_pointer, self.gathered)] == self.addresses or self._only_moved())
-            and (
-                self.capturable
-                or [*chain.from_iterable(map(torch.Tensor.tolist, self.counters))] == self.expected
-            )
-            and (rules is self.rules or [_variant(rule) for rule in rules] == self.variants)
+        if where != self.where:
+            return None
+        states = [*state.values()]
+        if len(states) != len(params) or not all(map(is_, params, state)):
+            states = [*map(state.get, params)]
+        try:
+            names = [*chain.from_iterable(states)]
+        except TypeError:  # there is no state
+            return None
+        if names != self.names:
+            return None
+        values = [*chain.from_iterable(map(dict.values, states))]
+        own = self._own(values)
+        holds = (
+            all(map(is_, own, [reference() for reference in self.watched]))
+            and [*map(_pointer, own)] == self.addresses
+            and self._formats(params, grads) == self.formats
+            and self._in_place(params)
+            and (self.capturable or self._counted(values) == self.expected)
+            and (rules is self.rules or [variant(rule) for rule in rules] == self.variants)
         )
+        return values if holds else None
 
-    def _seen(
-        self, params: Sequence[Any], grads: Sequence[torch.Tensor], state: Any
-    ) -> tuple[list[Any], list[Any]]:
-        """Objects that must stay the same, and facts that must stay equal, for a plan to hold.
+    def _own(self, values: list[Any]) -> list[Any]:
+        """The counts and slots among all values of the states."""
+        return values if self.own is None else [values[place] for place in self.own]
 
-        The objects are parameters, their states and all entries of the states. The facts are the
-        formats of gradients, the addresses of slots, and address, shape and strides of parameters
-        that are not gathered.
-        """
-        objects = [*params, *state, *state.values()]
-        objects += chain.from_iterable(map(dict.values, self.states))
-        facts: list[Any] = [*map(_pointer, self.parts)]
-        for grad in grads:
-            facts += grad.dtype, grad.layout
-        for tensor in self.single:
-            facts += tensor.data_ptr(), tensor.shape, tensor.stride()
-        return objects, facts
+    def _counted(self, values: Sequence[Any]) -> list[int]:
+        """The counts of all parameters, on the host."""
+        if not self.counters:
+            return [int(values[place]) for place in self.steps]
+        return [*chain.from_iterable(map(torch.Tensor.tolist, self.counters))]
 
-    def _only_moved(self) -> bool:
-        """Whether gathered parameters have only moved to new memory of their own.
+    def _formats(self, params: Sequence[torch.Tensor], grads: Sequence[torch.Tensor]) -> list[Any]:
+        """The formats of gradients and parameters; where they are gathered, that shows the rest."""
+        formats: list[Any] = [grad.dtype for grad in grads]
+        for place in self.single:
+            formats += grads[place].layout, params[place].shape
+        return formats
+
+    def _in_place(self, params: Sequence[torch.Tensor]) -> bool:
+        """Whether the parameters are where they were, or have only moved to memory of their own.
 
         This needs no new plan: some training loops exchange ``data`` at every step.
         """
-        same = _kinds(self.gathered) == self.kinds and all(p.is_contiguous() for p in self.gathered)
-        if not same or _overlapping([param.detach() for param in self.params]):
-            return False
-        self.addresses = [*map(_pointer, self.gathered)]
+        memory = [*map(_pointer, params)]
+        if memory != self.memory:
+            if _kinds(params) != self.kinds or _overlapping([p.detach() for p in params]):
+                return False
+            self.memory = memory
         return True
 
-    def enter(self, state: Any) -> None:
-        """Store the states of the plan in the optimizer."""
-        state.update(zip(self.params, self.states, strict=True))
-        self.objects, self.facts = self._seen(self.params, self.grads, state)
-        self.grads = ()
+    def enter(self, state: Any, params: Sequence[torch.Tensor], grads: Any, where: Any) -> None:
+        """Store the states of the plan in the optimizer, and note what the plan is made for."""
+        state.update(zip(params, self.states, strict=True))
+        own = self._own([*chain.from_iterable(map(dict.values, self.states))])
+        self.states = None
+        self.where, self.formats = where, self._formats(params, grads)
+        self.watched = [*map(weakref.ref, own)]
+        self.addresses, self.memory = [*map(_pointer, own)], [*map(_pointer, params)]
+        self.kinds = _kinds(params)
 
-    def entries(self, rules: Sequence[Rule], grads: list[torch.Tensor]) -> list[Entry]:
+    def entries(
+        self,
+        rules: Sequence[Rule],
+        params: Sequence[torch.Tensor],
+        grads: Sequence[torch.Tensor],
+        values: Sequence[Any],
+    ) -> list[Entry]:
         """One entry per batch, for the next step.
 
         Raises:
             RuntimeError: a parameter has another shape in the memory that it had.
         """
         if rules is not self.used:
-            self.used, self.of_batches = rules, self._rules_of_batches(rules)
-        grads = [*map(real_gradient, grads)] if self.complex else grads
-        params = [*map(real, self.params)] if self.complex else self.params
+            self.used, self.of_batches = rules, self._rules_of_batches(rules, params)
+        if self.complex:
+            params, grads = [*map(real, params)], [*map(real_gradient, grads)]
         found = []
         for batch, rule in zip(self.batches, self.of_batches, strict=True):
             place = batch.places[0]
-            step = self.states[place]["step"] if self.capturable else self.expected[place]
-            found.append(batch.entry(rule, step, grads, params))
+            step = values[self.steps[place]] if self.capturable else self.expected[place]
+            found.append(batch.entry(rule, step, grads, params, values))
         return found
 
-    def _rules_of_batches(self, rules: Sequence[Rule]) -> list[Rule]:
+    def _rules_of_batches(
+        self, rules: Sequence[Rule], params: Sequence[torch.Tensor]
+    ) -> list[Rule]:
         variants: dict[Any, Rule] = {}
         found = []
-        for batch in self.batches:
-            member = self.members[batch.places[0]]
-            key = member.group, batch.rule
+        for batch, (group, name) in zip(self.batches, self.firsts, strict=True):
+            key = group, batch.rule
             if key not in variants:
-                variants[key] = rule_of(rules[member.group], member.name, member.param)
+                variants[key] = rule_of(rules[group], name, params[batch.places[0]])
             found.append(variants[key])
         return found
 
-    def release(self, params: Sequence[torch.Tensor]) -> None:
-        """Copy the state of all other parameters into memory of its own.
+    def release(self) -> None:
+        """Copy state that is still in the memory of this plan's packs into memory of its own.
 
-        A view would keep the whole vector alive.
+        A view would keep a whole vector alive. The next plan has moved what it gathers.
         """
-        staying = {id(param) for param in params}
-        for batch in self.batches:
-            for place in batch.places if batch.gathers else ():
-                member = self.members[place]
-                for value in member.slots.values() if id(member.param) not in staying else ():
-                    for part in parts(value):
-                        part.data = part.clone()
+        for reference, address in zip(self.watched, self.addresses, strict=True):
+            part = reference()
+            if part is None or part.data_ptr() != address or not part.ndim:
+                continue
+            if is_plain(part) and part.untyped_storage().nbytes() > part.nbytes:
+                part.data = part.clone()
 
-    def finish(self, results: Iterable[Any], taken: torch.Tensor | None = None) -> None:
+    def finish(
+        self,
+        results: Iterable[Any],
+        params: Sequence[torch.Tensor],
+        values: Sequence[Any],
+        taken: torch.Tensor | None = None,
+    ) -> None:
         """Compute the results, put gathered parameters back, and count the step.
 
         Args:
             results: an iterator that computes the result of one batch after another.
+            params: the parameters.
+            values: all values in their states.
             taken: whether the step is taken, where that is known on the device only.
         """
         for batch, _ in zip(self.batches, results, strict=True):
             if batch.gathers:
-                own = [*map(self.params.__getitem__, batch.places)]
+                own = batch.own(params)
                 into = [*map(real, own)] if self.complex else own
                 torch._foreach_copy_(into, batch.param.views)
-        for counts in self.counters:
+        for counts in self.counters or [values[place] for place in self.steps]:
             counts.add_(1 if taken is None else taken.to(counts.device))
         if not self.capturable:
-            self.expected = [*map(int(taken is None or taken).__add__, self.expected)]
+            self.expected = self._counted(values)
 
 
-def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> set[Any]:
-    """Run the rule on tensors without memory, so that it raises before the step changes anything.
-
-    Args:
-        entries: the entries of the step; of several equal ones, one is tried.
-        common: shared state.
-        known: what this returned before.
-
-    Returns:
-        What has been tried now, for the next call.
-    """
-    new = {}
-    for entry in entries:
-        arrays = {"param": entry.param, "grad": entry.grad, **entry.slots}
-        formats = _mapped(lambda array: (tuple(array.shape), array.dtype), arrays)
-        key = _variant(entry.rule)[0], entry.kept, entry.stacked, *formats.items()
-        if key not in known and is_plain(entry.param):
-            new[key] = entry
-    for entry in new.values():
-        with contextlib.suppress(RuntimeError, TypeError):  # a rule that asks for a value
-            _run_without_memory(entry, common)
-    return {*new}
+def _is_shared(entry: Entry) -> bool:
+    """Whether other processes see the state of a parameter."""
+    return any(in_shared_memory(part) for value in entry.slots.values() for part in parts(value))
 
 
-def _run_without_memory(entry: Entry, common: dict[str, Any]) -> None:
-    empty = partial(_mapped, partial(torch.empty_like, device="meta"))
-    arrays = {name: empty(getattr(entry, name)) for name in ("grad", "param", "slots")}
-    step = entry.step if isinstance(entry.step, int) else 0
-    list(run(xp, [entry._replace(step=step, **arrays)], empty(common), vmap=torch.vmap)[0])
-
-
-def _stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
-    """Whether PyTorch can map an entry's rule over a stack; it cannot if the rule reads a value."""
-    known: dict[Any, bool] = {}
-
-    def stackable(entry: Entry) -> bool:
-        if entry.param.ndim == 0 or not is_plain(entry.param):
-            return False
-        key = id(entry.rule), entry.kept, entry.param.ndim
-        if key not in known:
-            two = {
-                name: _mapped(_two_without_memory, getattr(entry, name))
-                for name in ("grad", "param", "slots")
-            }
-            try:
-                _run_without_memory(entry._replace(stacked=True, **two), common)
-                known[key] = True
-            except (
-                Exception
-            ):  # any error of vmap; without a stack the rule works, or raises its own
-                known[key] = False
-        return known[key]
-
-    return stackable
-
-
-def _mapped(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
-    """``function`` of a tensor, of every part of a slot, or of every tensor of a dict."""
-    if isinstance(value, dict):
-        return {name: map_parts(function, item) for name, item in value.items()}
-    return map_parts(function, value)
-
-
-def _two_without_memory(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.new_empty((2, *tensor.shape), device="meta")
-
-
-def _variant(rule: Rule) -> Any:
-    """The properties of a rule that a plan depends on: everything except its numbers."""
-    return rule.bare, rule.slots().keys(), rule.groups
+def _refuse_strided(members: Sequence[Member], entries: Sequence[Entry]) -> None:
+    """Raise if a state in shared memory would have to be moved."""
+    for member, entry in zip(members, entries, strict=True):
+        arrays = [entry.param, *(part for value in entry.slots.values() for part in parts(value))]
+        if not all(array.is_contiguous() for array in arrays) and _is_shared(entry):
+            raise ValueError(
+                f"{entry.rule.name}: the state of {member.name!r} is in shared memory, and it or "
+                "the parameter is not contiguous; execution='reference' steps it where it is"
+            )
 
 
 def _kinds(tensors: Sequence[torch.Tensor]) -> Any:
-    return [(tensor.shape, tensor.dtype, tensor.device, tensor.is_conj()) for tensor in tensors]
+    return [(t.shape, t.stride(), t.dtype, t.device, t.is_conj()) for t in tensors]
 
 
 def _overlapping(tensors: Sequence[torch.Tensor]) -> set[int]:

@@ -19,7 +19,8 @@ from samestep.step import FLOATING
 from samestep.wrapper import Wrapper
 from torch.utils._pytree import tree_map
 
-from .members import is_floating, is_ours, slots_of
+from .entries import entries_of
+from .members import count_of, is_floating, is_ours, slots_of
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
@@ -52,7 +53,9 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
         _check_group(optimizer, group, saved_group, stepped=bool(states))
         rule, named = optimizer._rule_of(saved_group), optimizer._named(group)
         for (name, param), key in zip(named, saved_group["params"], strict=True):
-            own = dict(as_mapping(optimizer, f"the state of {name!r}", states.pop(key, {})))
+            own = entries_of(as_mapping(optimizer, f"the state of {name!r}", states.pop(key, {})))
+            if "step" in own:
+                own["step"] = count_of(own["step"], "cpu")
             if own:
                 _check_state(rule, name, param, own)
                 counted = param.device if optimizer.capturable else "cpu"

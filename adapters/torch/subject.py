@@ -16,6 +16,7 @@ from samestep.parity.subjects.slots import apart, names_by_rule, of_native
 from samestep.parity.subjects.subject import Arrays, Slots, Stepper
 from samestep.parity.subjects.subject import Runner as BaseRunner
 
+from .entries import slots_in
 from .tables import LIBRARIES
 
 __all__ = ["Runner"]
@@ -84,7 +85,8 @@ class _Stepper(Stepper):
         cls, state = type(self.optimizer), self.optimizer.state.get(tensor, {})
         package = cls.__module__.partition(".")[0]
         if package == "samestep":
-            return {name: map_parts(_array, v) for name, v in state.items() if name != "step"}
+            slots = slots_in(state).items()
+            return {name: map_parts(_array, value) for name, value in slots if name != "step"}
         library = LIBRARIES.get(package)
         native = library.table.get(cls.__name__) if library else None
         if library is None or native is None:

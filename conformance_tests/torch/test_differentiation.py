@@ -20,6 +20,7 @@ from samestep.conformance.harness.torch_training import (
     train,
 )
 from samestep.conformance.harness.zeros import numbered, starts
+from samestep.torch.entries import slots_in
 
 made = partial(classes.made, adapter)
 
@@ -32,7 +33,8 @@ def stepped(rule, param, grads, lr=None, **state):
     for grad in grads:
         param.grad = grad
         optimizer.step()
-    slots = [part for name in rule.slots() for part in parts(optimizer.state[param][name])]
+    slots = [slots_in(optimizer.state[param])[name] for name in rule.slots()]
+    slots = [part for value in slots for part in parts(value)]
     return param, *(part for part in slots if part.requires_grad)
 
 

@@ -242,12 +242,7 @@ TRAININGS = {
 NAMES = [*each_rule(), *(name for name in TRAININGS if name not in samestep.rules.__all__)]
 each_training = pytest.mark.parametrize("name", NAMES)
 
-FLAT_REFUSED = {
-    "Adafactor": NotImplementedError,  # a slot is several arrays
-    "SM3": NotImplementedError,
-    "Scout": NotImplementedError,
-    "empty group": IndexError,
-}
+FLAT_REFUSED = {"empty group": IndexError}
 """What torch itself cannot flatten, or take apart again."""
 
 

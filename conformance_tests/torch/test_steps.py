@@ -26,6 +26,7 @@ from samestep.conformance.harness.torch_training import (
     same,
     train,
 )
+from samestep.torch.entries import slots_in
 
 made = partial(classes.made, adapter)
 
@@ -60,7 +61,9 @@ def test_a_class_writes_what_the_rule_computes_into_the_same_tensors(name, preci
             assert same(param, expected[i]) and param.dtype == dtype, (t, i)
             for slot in rule.slots():
                 pairs = zip(
-                    parts(optimizer.state[param][slot]), parts(state.slots[slot][i]), strict=True
+                    parts(slots_in(optimizer.state[param])[slot]),
+                    parts(state.slots[slot][i]),
+                    strict=True,
                 )
                 stored = kept_in(rule, slot, dtype)
                 assert all(same(a, b) and a.dtype == stored for a, b in pairs), (t, i, slot)
@@ -136,7 +139,10 @@ def test_a_model_may_change_its_dtype_and_state_does_not(rule_class, moved):
     values = [param.detach().clone().to(moved) for param in params]
     state = samestep.rule.State(
         2,
-        {n: [copied(optimizer.state[param][n]) for param in params] for n in rule.slots()},
+        {
+            n: [copied(slots_in(optimizer.state[param])[n]) for param in params]
+            for n in rule.slots()
+        },
         {n: optimizer.param_groups[0][n].clone() for n in rule.shared()},
     )
     model.to(moved)
@@ -220,7 +226,7 @@ def replaced(rule, params):
 def ahead(rule, params):
     optimizer = made(rule, params)
     optimizer.init_state()
-    assert all(set(rule.slots()) < set(optimizer.state[param]) for param in params)
+    assert all(set(rule.slots()) < set(slots_in(optimizer.state[param])) for param in params)
     return optimizer
 
 
