@@ -192,7 +192,8 @@ def shared_of(optimizer: RuleOptimizer, params: list[torch.Tensor]) -> dict[str,
 def count_of(value: Any, device: torch.device | str) -> Any:
     """A step count as a tensor, which may be a number as it was in early versions of torch."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return torch.tensor(value, device=device) if number else value
+    counts = number and value >= 0 and value % 1 == 0
+    return torch.tensor(int(value), device=device) if counts else value
 
 
 def _is_count(value: Any) -> bool:
