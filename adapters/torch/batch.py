@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from samestep.arrays import map_parts, parts
@@ -18,8 +18,19 @@ from .kernels import is_plain
 __all__ = ["Batch", "in_shared_memory"]
 
 Tensors = Sequence[torch.Tensor]
-Taken = Callable[[Tensors], torch.Tensor]
-"""The array of a slot, from all values in the states of the parameters."""
+
+
+class _Where(NamedTuple):
+    """An array of a slot: its place among the values of all states, and the shape it is seen in."""
+
+    place: int
+    shape: Sequence[int] | None = None
+    strides: Sequence[int] = ()
+
+    def among(self, values: Tensors) -> torch.Tensor:
+        """The array; ``None`` is the shape that it has."""
+        value = values[self.place]
+        return value if self.shape is None else value.as_strided(self.shape, self.strides)
 
 
 class Batch:
@@ -55,33 +66,25 @@ class Batch:
             self.vector and not all(a.is_contiguous() for a in _arrays(first))
         )
         self.flat = self.vector and params[0].ndim != 1 and self.sizes[0] > (flat or 0)
-        self.slots: dict[str, Any]
-        self.as_they_are: list[tuple[str, int]] | None = None
         if self.gathers:
             own = self.sizes[:1] if self.vector else params[0].shape
             shape = (len(entries), *own) if self.stacked else (-1,)
             # kept, since allocating the memory costs more than the work done in it
             self.grad = _Gathered(first.grad, params, shape)
             self.param = _Gathered(first.param, params, shape)
-            self.slots = {
-                name: self._rebased([entry.slots[name] for entry in entries], place)
-                for name, place in where.items()
-            }
-        else:
-            axes = params[0].ndim if self.flat else None
-            if axes is None and all(isinstance(place, int) for place in where.values()):
-                self.as_they_are = [*where.items()]
-            self.slots = {
-                name: map_parts(partial(_taken, axes), place, first.slots[name])
-                for name, place in where.items()
-            }
+        axes = params[0].ndim if self.flat else None
+        found = {
+            name: map_parts(self._rebased, place, *(entry.slots[name] for entry in entries))
+            if self.gathers
+            else map_parts(partial(_seen, axes), place, first.slots[name])
+            for name, place in where.items()
+        }
+        self.slots = [(name, one) for name, one in found.items() if isinstance(one, _Where)]
+        self.several = [(name, each) for name, each in found.items() if type(each) is tuple]
 
-    def _rebased(self, values: Sequence[Any], place: Any) -> Any:
+    def _rebased(self, place: int, *values: torch.Tensor) -> _Where:
         """Move a slot of all parameters into one tensor, of which their own slots become views."""
         first = values[0]
-        if isinstance(first, (tuple, list)):
-            several = zip(zip(*values, strict=True), place, strict=True)
-            return tuple(self._rebased(*each) for each in several)
         sizes = [value.numel() for value in values] if self.stacked else self.sizes
         vectors = [value.detach().reshape(-1) for value in values]
         vector = torch.cat([v.expand(size) for v, size in zip(vectors, sizes, strict=True)])
@@ -91,8 +94,7 @@ class Batch:
         if self.stacked:
             own_shape = first.shape if not self.vector else sizes[:1] if first.ndim else ()
             shape = len(values), *own_shape
-        strides = torch.empty(shape, device="meta").stride()
-        return lambda all_values: all_values[place].as_strided(shape, strides)
+        return _Where(place, shape, torch.empty(shape, device="meta").stride())
 
     def entry(
         self, rule: Rule, step: Any, grads: Tensors, params: Tensors, values: Tensors
@@ -109,13 +111,12 @@ class Batch:
         Raises:
             RuntimeError: a tensor has another shape than it had.
         """
-        if self.as_they_are is not None:
-            slots = {name: values[place] for name, place in self.as_they_are}
-        else:
-            slots = {
-                name: take(values) if callable(take) else tuple([one(values) for one in take])
-                for name, take in self.slots.items()
-            }
+        slots: dict[str, Any] = {}
+        for name, (place, shape, strides) in self.slots:
+            value = values[place]
+            slots[name] = value if shape is None else value.as_strided(shape, strides)
+        for name, several in self.several:
+            slots[name] = tuple([where.among(values) for where in several])
         if self.gathers:
             grad, param = self.grad.filled(self.own(grads)), self.param.filled(self.own(params))
             return Entry(rule, step, grad, param, slots, self.kept, self.stacked)
@@ -170,14 +171,14 @@ def in_shared_memory(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu" and tensor.is_shared()
 
 
-def _taken(axes: int | None, place: int, like: torch.Tensor) -> Taken:
-    """How an array of a slot is taken: as it is, or as a vector if the parameter is.
+def _seen(axes: int | None, place: int, like: torch.Tensor) -> _Where:
+    """An array of a slot of a single parameter: as it is, or as a vector if the parameter is.
 
     A 0-d slot of a parameter with axes stays 0-d.
     """
     if axes is None or like.ndim == 0 < axes:
-        return itemgetter(place)
-    return lambda values: values[place].view(-1)
+        return _Where(place)
+    return _Where(place, (like.numel(),), (1,))
 
 
 def _arrays(entry: Entry) -> Iterator[torch.Tensor]:

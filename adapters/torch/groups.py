@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import count, repeat
-from operator import is_, is_not
+from operator import attrgetter, is_, is_not
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,9 @@ from samestep.spelling import ELSEWHERE
 from torch.nn.parameter import is_lazy
 
 __all__ = ["GroupedOptimizer"]
+
+
+_grad = attrgetter("grad")
 
 
 class _Held(NamedTuple):
@@ -257,7 +260,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         where: list[Any] = []
         for group in self.param_groups:
             own = group["params"]
-            found = [param.grad for param in own]
+            found = [*map(_grad, own)]
             names = group.get("param_names", group.get("places"))
             where += len(own), None if names is None else [*names]
             if any(map(is_, found, repeat(None))):

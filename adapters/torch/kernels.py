@@ -88,7 +88,7 @@ def packed(function: Kernel, xp: Any, rule: Rule) -> Kernel:
 
 
 def _in_pieces(whole: Kernel, grad: torch.Tensor, param: torch.Tensor, *rest: Any) -> Any:
-    if is_plain(param) and param.ndim == 1 and param.shape[0] > packing.CHUNK:
+    if param.ndim == 1 and param.shape[0] > packing.CHUNK and is_plain(param):
         return packing.in_chunks(xp, whole, grad, param, *rest)
     return whole(grad, param, *rest)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain, count
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +26,8 @@ FLAT = {"reference": None, "packed": CHUNK, "compiled": 0}
 """From how many elements on a kernel wants a parameter as a vector, by execution."""
 
 _pointer = torch.Tensor.data_ptr
+_target = weakref.ref.__call__
+_dtype = attrgetter("dtype")
 
 
 class Member(NamedTuple):
@@ -181,20 +183,17 @@ class Plan:
         if names != self.names:
             return None
         values = [*chain.from_iterable(map(dict.values, states))]
-        own = self._own(values)
+        own = values if self.own is None else [values[place] for place in self.own]
+        memory = [*map(_pointer, params)]
         holds = (
-            all(map(is_, own, [reference() for reference in self.watched]))
+            all(map(is_, own, map(_target, self.watched)))
             and [*map(_pointer, own)] == self.addresses
             and self._formats(params, grads) == self.formats
-            and self._in_place(params)
+            and (memory == self.memory or self._only_moved(params, memory))
             and (self.capturable or self._counted(values) == self.expected)
             and (rules is self.rules or [variant(rule) for rule in rules] == self.variants)
         )
         return values if holds else None
-
-    def _own(self, values: list[Any]) -> list[Any]:
-        """The counts and slots among all values of the states."""
-        return values if self.own is None else [values[place] for place in self.own]
 
     def _counted(self, values: Sequence[Any]) -> list[int]:
         """The counts of all parameters, on the host."""
@@ -204,27 +203,26 @@ class Plan:
 
     def _formats(self, params: Sequence[torch.Tensor], grads: Sequence[torch.Tensor]) -> list[Any]:
         """The formats of gradients and parameters; where they are gathered, that shows the rest."""
-        formats: list[Any] = [grad.dtype for grad in grads]
+        formats: list[Any] = [*map(_dtype, grads)]
         for place in self.single:
             formats += grads[place].layout, params[place].shape
         return formats
 
-    def _in_place(self, params: Sequence[torch.Tensor]) -> bool:
-        """Whether the parameters are where they were, or have only moved to memory of their own.
+    def _only_moved(self, params: Sequence[torch.Tensor], memory: list[int]) -> bool:
+        """Whether parameters have only moved to other memory of their own.
 
         This needs no new plan: some training loops exchange ``data`` at every step.
         """
-        memory = [*map(_pointer, params)]
-        if memory != self.memory:
-            if _kinds(params) != self.kinds or _overlapping([p.detach() for p in params]):
-                return False
-            self.memory = memory
+        if _kinds(params) != self.kinds or _overlapping([param.detach() for param in params]):
+            return False
+        self.memory = memory
         return True
 
     def enter(self, state: Any, params: Sequence[torch.Tensor], grads: Any, where: Any) -> None:
         """Store the states of the plan in the optimizer, and note what the plan is made for."""
         state.update(zip(params, self.states, strict=True))
-        own = self._own([*chain.from_iterable(map(dict.values, self.states))])
+        values = [*chain.from_iterable(map(dict.values, self.states))]
+        own = values if self.own is None else [values[place] for place in self.own]
         self.states = None
         self.where, self.formats = where, self._formats(params, grads)
         self.watched = [*map(weakref.ref, own)]

@@ -1,0 +1,262 @@
+"""What people do to an optimizer between its steps: torch does the same beside ours."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch.distributed.checkpoint import state_dict as distributed
+
+import samestep
+import samestep.torch as adapter
+from samestep.conformance.harness.torch_executions import close, parameters, train
+
+EXECUTIONS = ["reference", "packed", "compiled"]
+SHAPES = [(3, 2), (5,), (3, 2), (40_000,)]
+each_execution = pytest.mark.parametrize("execution", EXECUTIONS)
+
+
+def pairs(execution, names=None):
+    """Ours and torch's AdamW on parameters of the same values, in two groups."""
+    for make in (adapter.AdamW, torch.optim.AdamW):
+        params = parameters(SHAPES)
+        given = [*zip(names, params, strict=True)] if names else params
+        groups = [{"params": given[:2]}, {"params": given[2:], "lr": 0.02}]
+        own = {"execution": execution} if make is adapter.AdamW else {}
+        yield params, make(groups, lr=0.1, weight_decay=0.1, **own)
+
+
+def alike(execution, change, names=None):
+    """Whether both have the same parameters when steps go on after a change."""
+    found = []
+    for params, optimizer in pairs(execution, names):
+        train(optimizer, params, 2)
+        own = change(optimizer, params) or params
+        train(optimizer, own, 2, first=2)
+        found.append([*params, *own])
+    return close(*found)
+
+
+def without_a_group(optimizer, params):
+    del optimizer.param_groups[0]
+
+
+def with_a_parameter_more(optimizer, params):
+    group = optimizer.param_groups[0]
+    group["params"].append(torch.ones(4))
+    if "param_names" in group:
+        group["param_names"].append("more")
+    return [*params, group["params"][-1]]
+
+
+def with_a_parameter_less(optimizer, params):
+    group = optimizer.param_groups[1]
+    del group["params"][0]
+    if "param_names" in group:
+        del group["param_names"][0]
+
+
+def with_other_defaults(optimizer, params):
+    optimizer.defaults["lr"] = 0.5
+    more = torch.ones(4)
+    optimizer.add_param_group({"params": [("more", more)] if names_of(optimizer) else [more]})
+    return [*params, more]
+
+
+def names_of(optimizer):
+    return optimizer.param_groups[0].get("param_names")
+
+
+@each_execution
+@pytest.mark.parametrize("names", [None, "abcd"])
+@pytest.mark.parametrize(
+    "change",
+    [without_a_group, with_a_parameter_more, with_a_parameter_less, with_other_defaults],
+)
+def test_groups_may_change(execution, change, names):
+    assert alike(execution, change, names)
+
+
+@pytest.mark.parametrize("rule", ["AdamW", "a route"])
+def test_a_parameter_without_a_name_among_named_ones_is_refused_in_words(rule):
+    route = samestep.route((samestep.Where(ndim=2), samestep.Muon()), samestep.AdamW())
+    params = parameters(SHAPES[:2])
+    named = [*zip("ab", params, strict=True)] if rule == "AdamW" else params
+    optimizer = adapter.bind(samestep.AdamW() if rule == "AdamW" else route, named)
+    train(optimizer, params, 1)
+    optimizer.param_groups[0]["params"].append(more := torch.ones(3, 2))
+    with pytest.raises(ValueError, match=r"a group has . parameters and . .*; change .* together"):
+        train(optimizer, [*params, more], 1)
+
+
+GOING = {
+    "states": lambda o, params: o.state.clear(),
+    "a state": lambda o, params: o.state.pop(params[0]),
+    "slots": lambda o, params: [own.update(m=own["m"].clone()) for own in o.state.values()],
+    "groups": lambda o, params: (o.param_groups.clear(), o.state.clear(), params.clear()),
+    "gradients": lambda o, params: o.zero_grad(),
+}
+
+
+@each_execution
+@pytest.mark.parametrize("gone", GOING)
+def test_nothing_is_kept_that_has_been_let_go(execution, gone):
+    params = [*map(torch.nn.Parameter, parameters(SHAPES))]
+    optimizer = adapter.AdamW(params, execution=execution)
+    train(optimizer, params, 2)
+    states = [*optimizer.state.values()]
+    watched = {
+        "states": [v for own in states for v in own.values()],
+        "a state": [*states[0].values()],
+        "slots": [own["m"] for own in states],
+        "groups": [*params, *(param.grad for param in params)],
+        "gradients": [param.grad for param in params],
+    }[gone]
+    watched = [*map(weakref.ref, watched)]
+    del states
+    GOING[gone](optimizer, params)
+    gc.collect()
+    assert [one() for one in watched] == [None] * len(watched)
+
+
+@each_execution
+def test_memory_that_data_has_left_is_not_kept(execution):
+    """The arrays of NumPy are alive as long as somebody has their memory."""
+    arrays = [torch.ones(40_000).numpy() + place for place in range(3)]
+    param = torch.nn.Parameter(torch.from_numpy(arrays[0]))
+    optimizer = adapter.AdamW([param], execution=execution)
+    optimizer.init_state()
+    state = optimizer.state[param]
+    state["m"], state["v"] = map(torch.from_numpy, arrays[1:])
+    watched = [*map(weakref.ref, arrays)]
+    del arrays
+    train(optimizer, [param], 2)
+    for tensor in (param, state["m"], state["v"]):
+        tensor.data = tensor.data.clone()
+    gc.collect()
+    assert [one() for one in watched] == [None] * 3
+
+
+@each_execution
+def test_memory_of_a_count_may_move(execution):
+    params = parameters(SHAPES)
+    optimizer = adapter.AdamW(params, execution=execution)
+    train(optimizer, params, 2)
+    for own in optimizer.state.values():
+        own["step"].data = own["step"].data.clone()
+    train(optimizer, params, 2)
+    assert [int(own["step"]) for own in optimizer.state.values()] == [4] * 4
+
+
+@each_execution
+@pytest.mark.parametrize("begun", [False, True])
+def test_state_in_shared_memory_stays_there(execution, begun):
+    """Also the counts, which another process may raise."""
+    found = []
+    for shared in (False, True):
+        params = parameters(SHAPES)
+        optimizer = adapter.AdamW(params, lr=0.1, execution=execution)
+        optimizer.init_state()
+        train(optimizer, params, int(begun))
+        kept = [v for own in optimizer.state.values() for v in own.values()]
+        for value in kept if shared else ():
+            value.share_memory_()
+        where = [value.data_ptr() for value in kept]
+        train(optimizer, params, 2, first=2)
+        if shared:
+            assert all(value.is_shared() for value in kept)
+            assert [value.data_ptr() for value in kept] == where
+        optimizer.state[params[0]]["step"] += 5
+        train(optimizer, params, 1, first=4)
+        assert int(optimizer.state[params[0]]["step"]) == 8 + begun
+        found.append(params)
+    assert close(*found)
+
+
+def test_state_in_shared_memory_that_would_have_to_move_is_refused():
+    param = torch.ones(3, 4).t()
+    for execution in EXECUTIONS:
+        optimizer = adapter.AdamW([param], execution=execution)
+        optimizer.init_state()
+        optimizer.state[param]["m"].share_memory_()
+        if execution == "reference":
+            train(optimizer, [param], 1)
+        else:
+            with pytest.raises(ValueError, match=r"'0' is in shared memory.*execution='reference'"):
+                train(optimizer, [param], 1)
+
+
+@each_execution
+def test_a_default_device_has_no_say(execution):
+    found = []
+    for device in ("cpu", "meta"):
+        params = parameters(SHAPES)
+        optimizer = adapter.Prodigy(params, execution=execution)
+        for step in range(2):
+            for param in params:
+                param.grad = torch.cos(param + step)
+            with torch.device(device):
+                optimizer.step()
+        with torch.device(device):
+            optimizer.load_state_dict(optimizer.state_dict())
+        found.append([*params, *(optimizer.state[param]["v"] for param in params)])
+    assert close(*found)
+
+
+def test_every_entry_of_a_state_is_a_tensor():
+    """torch.distributed.checkpoint flattens it so; the tuples of before are taken as well."""
+    model = torch.nn.Linear(3, 4)
+    optimizer = adapter.Adafactor(model.parameters())
+    train(optimizer, [*model.parameters()], 2)
+    assert [*optimizer.state[model.weight]] == ["step", "v.0", "v.1"]
+    options = distributed.StateDictOptions(flatten_optimizer_state_dict=True)
+    flat = distributed.get_optimizer_state_dict(model, optimizer, options=options)
+    assert torch.equal(flat["state.weight.v.1"], optimizer.state[model.weight]["v.1"])
+    kept = optimizer.state[model.weight]
+    optimizer.state[model.weight] = {
+        "step": kept["step"].clone(),
+        "v": (kept["v.0"].clone(), kept["v.1"].clone()),
+    }
+    train(optimizer, [*model.parameters()], 1)
+    assert [*optimizer.state[model.weight]] == ["step", "v.0", "v.1"]
+    distributed.set_optimizer_state_dict(model, optimizer, flat, options=options)
+    assert torch.equal(flat["state.weight.v.1"], optimizer.state[model.weight]["v.1"])
+    assert int(optimizer.state[model.weight]["step"]) == 2
+
+
+@pytest.mark.parametrize("step", [5, 5.0])
+def test_a_count_may_be_a_number(step):
+    """As torch has it in old files, and in the state itself."""
+    params = parameters(SHAPES[:2])
+    optimizer = adapter.AdamW(params)
+    train(optimizer, params, 1)
+    saved = optimizer.state_dict()
+    saved["state"][0]["step"] = step
+    optimizer.load_state_dict(saved)
+    assert torch.equal(optimizer.state[params[0]]["step"], torch.tensor(5))
+    optimizer.state[params[1]]["step"] = step
+    train(optimizer, params, 1)
+    assert [int(optimizer.state[param]["step"]) for param in params] == [6, 6]
+
+
+@pytest.mark.parametrize("name", ["fused", "foreach"])
+def test_what_torch_calls_fused_is_an_execution(name):
+    with pytest.raises(TypeError, match=rf"AdamW\({name}=True\): there is no {name}; execution="):
+        adapter.AdamW([torch.ones(2)], **{name: True})
+
+
+def test_a_parameter_without_a_shape_is_named():
+    lazy = torch.nn.LazyLinear(3)
+    route = samestep.route((samestep.Where(ndim=2), samestep.Muon()), samestep.AdamW())
+    with pytest.raises(ValueError, match=r"'weight' of a lazy module has no shape.*run the model"):
+        adapter.bind(route, lazy.named_parameters())
+    known = torch.ones(2)
+    optimizer = adapter.AdamW([("known", known), *lazy.named_parameters()])
+    with pytest.raises(ValueError, match="'weight' of a lazy module has no shape"):
+        optimizer.init_state()
+    train(optimizer, [known], 1)
+    lazy(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    assert int(optimizer.state[lazy.weight]["step"]) == 1
