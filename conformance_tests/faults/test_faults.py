@@ -27,6 +27,7 @@ import pytest
 import samestep
 from samestep import moves, packing, parts, rules, step, vocabulary, weight_decay
 from samestep.conformance.faults.behaviour import InNumPy, OnBackend, Run, judged, runs
+from samestep.conformance.faults.kept import faults_of_keeping, runs_of_keeping
 from samestep.conformance.faults.mechanical import faults_in
 from samestep.conformance.faults.mutation import Fault, functions_of
 from samestep.conformance.harness.settings import is_own, representatives, typical
@@ -229,3 +230,11 @@ def test_a_blind_suite_is_noticed():
     assert blind.shows(fault) == "survives"
     (function,) = fault.codes
     assert run.shows(Fault("none", {function: function.__code__})) == "equivalent"
+
+
+def test_faults_in_how_parameters_are_kept_are_caught():
+    """In stacks of two axes with outputs last: of a rule of matrices, of axes, of one number."""
+    tried = runs_of_keeping([typical(registry[name]) for name in ("Muon", "SM3", "TAdam")])
+    faults = faults_of_keeping(tried)
+    counted = judge(faults, tried)
+    assert counted["caught"] >= len(faults) / 3
