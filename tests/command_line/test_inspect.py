@@ -124,7 +124,7 @@ SCHEDULE = CosineDecay(1e-2, 100)
             samestep.route(
                 (samestep.Where(min_ndim=2), samestep.Muon(lr=0.02)), samestep.AdamW(lr=3e-4)
             ),
-            ["rule 1 Muon()", "for layers.0.weight", "rule 2 AdamW(lr=0.0003)"],
+            ["rule 1 Muon(layout='oi')", "for layers.0.weight", "rule 2 AdamW(lr=0.0003)"],
         ),
         (
             samestep.Lookahead(samestep.AdamW(lr=2e-3), sync_period=7),
