@@ -38,7 +38,7 @@ def arrays(checkpoint: Checkpoint) -> dict[str, Tensor]:
 def metadata(checkpoint: Checkpoint) -> dict[str, str]:
     """Everything but the arrays, as texts by name."""
     rules: list[Description] = []
-    parameters = {}
+    parameters: dict[str, Any] = {}
     for path, own in checkpoint.parameters.items():
         if own.rule not in rules:
             rules.append(own.rule)
@@ -48,7 +48,11 @@ def metadata(checkpoint: Checkpoint) -> dict[str, str]:
             "step": None if own.slots is None else own.step,
             "rule": rules.index(own.rule),
         }
+        if own.missed:
+            parameters[path]["missed"] = dict(own.missed)
+    more = checkpoint.calls > checkpoint.step
     return {
+        **({"calls": str(checkpoint.calls)} if more else {}),
         "layout": checkpoint.layout,
         "rules": json.dumps(rules, allow_nan=False),
         "parameters": json.dumps(parameters),
@@ -115,10 +119,19 @@ def parsed(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Checkpoin
             rules[place],
             found if stepped else None,
             values.pop(path, None),
+            _missed(where, own),
         )
     for path in slots:
         raise CheckpointError(f"there are slots of {path!r}, which is not among parameters")
-    return Checkpoint(states, shared, _checked("layout", texts.get("layout"), str), values)
+    layout = _checked("layout", texts.get("layout"), str)
+    calls = _whole("calls", _json("calls", texts), MOST_STEPS) if "calls" in texts else 0
+    return Checkpoint(states, shared, layout, values, calls)
+
+
+def _missed(where: str, own: Mapping[str, Any]) -> dict[str, int]:
+    """The withheld steps that a parameter had missed anyway, which a file may leave out."""
+    found = _checked(f"{where}: missed", own.get("missed", {}), dict)
+    return {n: _whole(f"{where}: missed: {n}", count, MOST_STEPS) for n, count in found.items()}
 
 
 def _sorted_out(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Slots], dict[str, Any], Any]:

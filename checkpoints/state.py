@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from samestep.arrays import dtype_name, listed, map_parts
+from samestep.counts import counts_of
 from samestep.names import unwrapped
 from samestep.rule import Rule
 from samestep.spelling import nearest
@@ -45,20 +46,34 @@ class ParameterState:
     dtype: str
     """Dtype of the parameter; a slot may have another."""
     step: int
-    """Number of steps that the parameter has taken."""
+    """The calls in which the parameter had a gradient."""
     rule: Description
     slots: Slots | None
     """``None`` if there is no state yet, as in torch before the first gradient."""
     value: Tensor | None = None
     """The parameter itself, if it is part of the checkpoint."""
+    missed: Mapping[str, int] = field(default_factory=dict)
+    """Of the calls counted under a name in the shared state, in which a wrapper withheld the step,
+    how many the parameter had missed anyway, if any."""
 
     @classmethod
     def of(
-        cls, rule: Rule, param: Any, step: int, slots: Slots | None, value: Tensor | None = None
+        cls,
+        rule: Rule,
+        param: Any,
+        step: Any,
+        slots: Slots | None,
+        value: Tensor | None = None,
     ) -> ParameterState:
-        """The state of a parameter of any framework, under its own rule."""
-        described = describe(rule, max(step - 1, 0))
-        return cls(tuple(param.shape), dtype_name(param.dtype), step, described, slots, value)
+        """The state of a parameter of any framework, under its own rule.
+
+        ``step`` is a number or ``Counts``; schedules are described at the last call.
+        """
+        calls, updates, missed = counts_of(step)
+        described = describe(rule, max(calls - 1, 0))
+        missed = {name: count for name, count in missed if count}
+        kind = tuple(param.shape), dtype_name(param.dtype)
+        return cls(*kind, updates, described, slots, value, missed)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every array of the state by its slot, with the part's number if a slot has several."""
@@ -88,12 +103,19 @@ class Checkpoint:
             weight of torch, and convolutions are OIHW in torch, HWIO in JAX and OHWI in MLX.
         others: frozen parameters and buffers of the model by path. The optimizer does not have
             them.
+        calls: the calls of the optimizer, where they are more than the most updates of a parameter.
     """
 
     parameters: Mapping[str, ParameterState]
     shared: Mapping[str, Tensor] = field(default_factory=dict)
     layout: str = "numpy"
     others: Mapping[str, Tensor] = field(default_factory=dict)
+    calls: int = 0
+
+    @property
+    def all_calls(self) -> int:
+        """The calls of the optimizer, which schedules count."""
+        return max(self.calls, self.step)
 
     @property
     def step(self) -> int:
@@ -244,12 +266,12 @@ def common_count(who: str, states: Mapping[str, ParameterState]) -> int:
     Raises:
         CheckpointError: the parameters have taken different numbers of steps.
     """
-    steps = {own.step: path for path, own in states.items() if own.slots is not None}
+    steps = {own.step: path for path, own in states.items() if own.slots is not None and own.step}
     if len(steps) > 1:
         counts = ", ".join(f"{path!r} {step}" for step, path in sorted(steps.items()))
         raise CheckpointError(
             f"parameters have taken different numbers of steps ({counts}), and {who} counts for "
-            "all of them together; torch counts for each"
+            "all of them together; samestep counts for each"
         )
     return next(iter(steps), 0)
 

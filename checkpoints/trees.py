@@ -10,6 +10,7 @@ import array_api_compat
 from samestep import step as stepping
 from samestep import tree
 from samestep.arrays import dtype_name, is_array, known, listed
+from samestep.counts import PLACES, Form, Histories, recorded, split, standing
 from samestep.kept import rule_of
 from samestep.notice import warn
 from samestep.rule import Rule, State
@@ -20,7 +21,6 @@ from .state import (
     CheckpointError,
     ParameterState,
     Wanted,
-    common_count,
     matched,
     sorted_for,
 )
@@ -46,28 +46,30 @@ def from_leaves(
     slots: Sequence[Mapping[str, Any] | None],
     shared: Mapping[str, Any],
     layout: str,
+    members: Sequence[Any] | None = None,
+    form: Form = PLACES,
 ) -> Checkpoint:
-    """A checkpoint of parameters by path, with the slots of each, after ``step`` steps.
+    """A checkpoint of parameters by path, with the slots of each, after ``step`` calls.
 
-    The slots of a parameter are ``None`` if it has no state yet.
+    The slots of a parameter are ``None`` if it has no state yet. ``members`` are the parameters as
+    the counts of missed calls in ``shared`` name them, by default their places.
     """
-    count = known(step)
-    if is_array(count):
+    calls = known(step)
+    if is_array(calls):
         raise TypeError(f"{rule.name}: the step is traced; a checkpoint is made outside of jit")
-    for (path, param), own in zip(params.items(), slots, strict=True):
+    common, missed = split(shared)
+    members = range(len(params)) if members is None else members
+    counts = Histories(rule, members, (), missed, form).steps(int(calls), missed)
+    states = {}
+    for (path, param), own, member in zip(params.items(), slots, members, strict=True):
+        mine, count = rule_of(rule, path, param), counts(member) if own is not None else 0
         if own is not None:
-            stepping.check_slots(rule_of(rule, path, param), path, own, param.shape)
-    states = {
-        path: ParameterState.of(
-            rule_of(rule, path, param),
-            param,
-            0 if own is None else int(count),
-            None if own is None else tensors(own),
-            Tensor.of(param),
-        )
-        for (path, param), own in zip(params.items(), slots, strict=True)
-    }
-    return Checkpoint(states, {name: Tensor.of(value) for name, value in shared.items()}, layout)
+            stepping.check_slots(mine, path, own, param.shape)
+        kept = None if own is None else tensors(own)
+        mine, value = standing(mine, common), Tensor.of(param)
+        states[path] = ParameterState.of(mine, param, count, kept, value)
+    arrays = {name: Tensor.of(value) for name, value in common.items()}
+    return Checkpoint(states, arrays, layout, calls=int(calls))
 
 
 class Restored(NamedTuple):
@@ -75,14 +77,17 @@ class Restored(NamedTuple):
 
     params: list[Any]
     step: int
+    """The calls of the optimizer."""
     slots: list[dict[str, Any]]
     shared: dict[str, Any]
+    missed: dict[str, int]
+    """The counts of missed calls, by their keys in the shared state."""
 
 
 def found_for(
     rule: Rule, checkpoint: Checkpoint, params: Mapping[str, Any]
 ) -> dict[str, ParameterState]:
-    """The content of a checkpoint for parameters that have one common step count.
+    """The content of a checkpoint for these parameters.
 
     Raises:
         CheckpointError: the checkpoint is of another rule or of other parameters.
@@ -92,16 +97,8 @@ def found_for(
     found = matched(sorted_out, wanted, rule.shared())
     for path, saved in found.items():
         check_value(path, saved, params[path])
-    step = common_count("this state", found)
     if sorted_out.others:
         warn(f"the checkpoint has more than the parameters here: {listed(sorted_out.others)}")
-    known_there = checkpoint.parameters.keys()
-    late = [path for path in found if path in known_there and found[path].slots is None]
-    if late and step and checkpoint.layout == "torch":
-        warn(
-            f"{listed(late[:5])} had taken no step when others had taken {step}; torch counts for "
-            "each parameter, and this state for all of them together"
-        )
     return found
 
 
@@ -109,17 +106,20 @@ def into_leaves(
     rule: Rule,
     xp: Any,
     found: Mapping[str, ParameterState],
-    shared: Mapping[str, Tensor],
+    checkpoint: Checkpoint,
     params: Mapping[str, Any],
+    members: Sequence[Any] | None = None,
+    form: Form = PLACES,
 ) -> Restored:
     """Parameters and state as arrays of the library of ``params``.
 
     Parameters keep their values if the checkpoint has no values. A warning names the numbers that
-    differ from the checkpoint.
+    differ from the checkpoint. ``members`` are the parameters as the counts of missed calls are to
+    name them; ``None`` for one that is not to be counted before its first gradient.
     """
-    step = common_count("this state", found)
+    shared, calls = checkpoint.shared, checkpoint.all_calls
     wanted = _wanted(rule, params)
-    _warn_of_numbers(wanted, found, step)
+    _warn_of_numbers(wanted, found, calls, shared)
     new_params, slots = [], []
     try:
         for path, one in wanted.items():
@@ -134,7 +134,33 @@ def into_leaves(
         common = {name: tensor.like(example) for name, tensor in shared.items()}
     except TypeError as error:  # a dtype that the library has not, or not now
         raise CheckpointError(str(error)) from None
-    return Restored(new_params, step, slots, common or stepping.init_shared(rule, xp, new_params))
+    missed = _missed(rule, found, checkpoint, range(len(params)) if members is None else members)
+    common = common or stepping.init_shared(rule, xp, new_params)
+    keys = recorded(("step", *rule.withholds), missed, form)
+    return Restored(new_params, calls, slots, common, keys)
+
+
+def _missed(
+    rule: Rule,
+    found: Mapping[str, ParameterState],
+    checkpoint: Checkpoint,
+    members: Sequence[Any],
+) -> dict[Any, list[int]]:
+    """How many calls each parameter has missed, and of the withheld steps by their names."""
+    withheld = {name: int(_value(checkpoint.shared, name)) for name in rule.withholds}
+    counts = {}
+    for member, own in zip(members, found.values(), strict=True):
+        before = withheld if own.slots is None else own.missed  # it has missed what was before it
+        if member is not None:
+            counts[member] = [
+                checkpoint.all_calls - own.step,
+                *(before.get(n, 0) for n in withheld),
+            ]
+    return counts
+
+
+def _value(shared: Mapping[str, Tensor], name: str) -> Any:
+    return shared[name].values() if name in shared else 0
 
 
 def _wanted(rule: Rule, params: Mapping[str, Any]) -> dict[str, Wanted]:
@@ -157,12 +183,18 @@ def check_value(path: str, saved: ParameterState, param: Any) -> None:
 
 
 def _warn_of_numbers(
-    wanted: Mapping[str, Wanted], found: Mapping[str, ParameterState], step: int
+    wanted: Mapping[str, Wanted],
+    found: Mapping[str, ParameterState],
+    calls: int,
+    shared: Mapping[str, Tensor],
 ) -> None:
     """Warn of hyperparameters that differ from the checkpoint."""
     differing: dict[str, list[str]] = {}
     for path, one in wanted.items():
-        for words in differing_numbers(one.rule, found[path].rule, max(step - 1, 0)):
+        if found[path].slots is None and calls:  # described before its first call
+            continue
+        now = standing(one.rule, {name: tensor.values() for name, tensor in shared.items()})
+        for words in differing_numbers(now, found[path].rule, max(calls - 1, 0)):
             differing.setdefault(words, []).append(path)
     for words, paths in differing.items():
         of = "" if len(paths) == len(wanted) else f" for {listed(paths[:5])}"
@@ -182,7 +214,8 @@ def from_tree(rule: Rule, params: Any, state: State) -> Checkpoint:
         for path in leaves
     ]
     arrays = by_path((tree.dotted(path), array) for path, array in leaves.items())
-    return from_leaves(rule, arrays, state.step, slots, state.shared, "numpy")
+    members = _places(leaves)
+    return from_leaves(rule, arrays, state.step, slots, state.shared, "numpy", members)
 
 
 def into_tree(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, State]:
@@ -193,7 +226,7 @@ def into_tree(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, Sta
     xp = array_api_compat.array_namespace(*leaves.values())
     arrays = by_path((tree.dotted(path), array) for path, array in leaves.items())
     found = found_for(rule, checkpoint, arrays)
-    restored = into_leaves(rule, xp, found, checkpoint.shared, arrays)
+    restored = into_leaves(rule, xp, found, checkpoint, arrays, _places(leaves))
     new_params = dict(zip(leaves, restored.params, strict=True))
     kept = dict(zip(leaves, restored.slots, strict=True))
 
@@ -203,8 +236,14 @@ def into_tree(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, Sta
     slots = {name: slot(name) for name in rule.slots()}
     return (
         tree.rebuild(params, lambda path, _: new_params[path]),
-        State(restored.step, slots, restored.shared),
+        State(restored.step, slots, restored.shared | restored.missed),
     )
+
+
+def _places(paths: Iterable[Any]) -> list[int]:
+    """The place of each path in their order, as the state of ``rule.update`` names them."""
+    place = {path: at for at, path in enumerate(tree.ordered(paths))}
+    return [place[path] for path in paths]
 
 
 def by_path(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

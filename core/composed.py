@@ -6,7 +6,7 @@ The methods here are the same for rules, wrappers and routes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -32,8 +32,12 @@ class Composed(Declared, root=True):
     """For a rule at one step: the numbers that schedules gave."""
     _chosen: frozenset[str] | None = None
     """The fields that were given to the constructor or to ``replace``."""
-    _carried: ClassVar[tuple[str, ...]] = ("_scheduled", "_chosen")
+    _carried: ClassVar[tuple[str, ...]] = ("_scheduled", "_chosen", "_withheld")
     """Attributes that a copy with other values keeps."""
+    withheld: ClassVar[str | None] = None
+    """The shared array that counts the calls in which the rules inside take no step, if any."""
+    _withheld: Any = 0
+    """For a rule at one step: that number."""
 
     @property
     def name(self) -> str:
@@ -161,6 +165,18 @@ class Composed(Declared, root=True):
     def has_arrays(self) -> bool:
         """Whether some number is a 0-d array."""
         return any(map(is_array, self.numbers()))
+
+    @cached_property
+    def withholds(self) -> tuple[str, ...]:
+        """The shared arrays that count withheld steps, of this rule and of the rules inside."""
+        own = () if self.withheld is None else (self.withheld,)
+        return own + tuple(name for rule in self.inside for name in rule.withholds)
+
+    def withholding(self, counts: Mapping[str, Any]) -> Self:
+        """A copy that has withheld so many steps, by the names in ``withholds``."""
+        copy = self._copy(self._values, tuple(rule.withholding(counts) for rule in self.inside))
+        vars(copy)["_withheld"] = 0 if self.withheld is None else counts[self.withheld]
+        return copy
 
     @cached_property
     def bare(self) -> Self:

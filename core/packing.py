@@ -15,6 +15,7 @@ from typing import Any
 
 from . import step as stepping
 from .arrays import map_parts, parts
+from .counts import key_of
 from .step import Entry
 
 __all__ = ["CHUNK", "SMALL", "fits", "in_chunks", "merged", "packs", "parted", "run"]
@@ -69,10 +70,9 @@ def packs(
 
 
 def _key(entry: Entry) -> Any:
-    step = entry.step if isinstance(entry.step, int) else id(entry.step)
     dtypes = [str(part.dtype) for value in entry.slots.values() for part in parts(value)]
     kinds = str(entry.param.dtype), str(entry.grad.dtype), *dtypes
-    return id(entry.rule), step, entry.kept, *kinds
+    return id(entry.rule), key_of(entry.step), entry.kept, *kinds
 
 
 def merged(xp: Any, entries: Sequence[Entry]) -> Entry:

@@ -197,7 +197,7 @@ class Rule(Moving, Composed, root=True):
 
     def steps_inside(self, step: Any) -> Any:
         """The number of steps of the rules inside after ``step`` steps of this rule."""
-        return step
+        return step - self._withheld
 
     def schedule_step(self, name: str, place: int, step: Any) -> Any:
         """The argument of the schedule of element ``place`` of a hyperparameter at ``step``."""

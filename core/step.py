@@ -19,6 +19,7 @@ import numpy as host
 
 from .arrays import cast, cast_like, dtype_name, is_array, listed
 from .checks import FLOATING, check, check_slots
+from .counts import Counts, advanced, counts_of, key_of, withheld
 from .kept import PLAIN, Kept, kept_by
 from .moves import asked
 from .shaping import as_vectors, seen, stacked, started
@@ -93,27 +94,45 @@ def _of_dtype(xp: Any, value: Any, dtype: Any) -> Any:
     return value
 
 
-def scalars(rule: Rule, xp: Any, step: Any, dtype: Any) -> dict[str, Any]:
-    """The coefficients of the step after ``step``: they depend on hyperparameters and step only.
+def scalars(
+    rule: Rule, xp: Any, step: Any, dtype: Any, common: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The coefficients of the step after ``step``: they depend on hyperparameters and counts only.
 
     Args:
         rule: the rule.
         xp: namespace of the arrays of the step.
-        step: the number of steps taken: an int, or a 0-d integer array when traced.
+        step: the number of steps taken: an int, a 0-d integer array when traced, or ``Counts``.
         dtype: compute dtype of the arrays and of traced scalars.
+        common: the shared state before the step; a rule that withholds steps counts them there.
 
     Returns:
         Python numbers computed in float64 if all is known on the host, else 0-d arrays.
     """
-    now = rule if rule.constant else rule.at(step)
-    if isinstance(step, int) and not now.has_arrays:
+    if rule.withholds or isinstance(step, Counts):
+        now, step, on_host = _counted(rule, xp, counts_of(step), dtype, common or {})
+    else:
+        now, on_host = rule if rule.constant else rule.at(step), isinstance(step, int)
+    if on_host and not now.has_arrays:
         with host.errstate(all="ignore"):
             settled: dict[str, Any] = _settled(now.coefficients(host, step + 1))
         return settled
-    t = step + 1 if isinstance(step, int) else xp.astype(step + 1, dtype)
+    t = step + 1 if isinstance(step, int) else xp.astype(advanced(step), dtype)
     now = now.map_numbers(lambda value: _of_dtype(xp, value, dtype))
     traced: dict[str, Any] = _of_dtype(xp, now.coefficients(xp, t), dtype)
     return traced
+
+
+def _counted(
+    rule: Rule, xp: Any, counts: Counts, dtype: Any, common: Mapping[str, Any]
+) -> tuple[Rule, Any, bool]:
+    """The rule as it is after these counts, the parameter's updates, and if all are known."""
+    own = withheld(xp, rule, common, counts.calls)
+    now = rule if rule.constant else rule.withholding(own).at(counts.calls)
+    own |= {name: own[name] - count for name, count in counts.missed}
+    own = {name: _of_dtype(xp, count, dtype) for name, count in own.items()}
+    on_host = isinstance(counts.updates, int) and not any(map(is_array, own.values()))
+    return now.withholding(own) if own else now, counts.updates, on_host
 
 
 def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
@@ -273,10 +292,10 @@ def _kept(xp: Any, value: Any, like: Any, taken: tuple[Array, ...]) -> Any:
 
 
 class Entry(NamedTuple):
-    """One parameter in a step; ``step`` is the number of steps that it has taken.
+    """One parameter in a step.
 
-    ``kept``: how it is kept. ``stacked``: the arrays hold several parameters of one shape, along a
-    new first axis.
+    ``step``: its ``Counts``, or a number where it has taken a step in every call. ``kept``: how it
+    is kept. ``stacked``: the arrays hold several parameters of one shape, along a new first axis.
     """
 
     rule: Rule
@@ -317,14 +336,14 @@ def run(
     known: dict[Any, dict[str, Any]] = {}
     entered: dict[Any, Any] = {}
     kernels: dict[Any, Callable[..., Any]] = {}
-    visible = dict(common)
+    before, visible = common, dict(common)
 
     def coefficients(entry: Entry) -> dict[str, Any]:
         dtype = compute_dtype(xp, entry.param.dtype)
-        count = entry.step if isinstance(entry.step, int) else id(entry.step)
+        count = entry.step if isinstance(entry.step, int) else key_of(entry.step)
         key = id(entry.rule), count, dtype
         if key not in known:
-            known[key] = scalars(entry.rule, xp, entry.step, dtype)
+            known[key] = scalars(entry.rule, xp, entry.step, dtype, before)
         return known[key]
 
     def execute(function: Callable[..., Any], entry: Entry) -> Any:
@@ -389,8 +408,14 @@ def _summed(
 
 
 def _furthest(xp: Any, entries: Sequence[Entry], wide: Any) -> Entry:
-    """The entry of the widest dtype with most steps taken (the first one, when traced)."""
+    """An entry of the widest dtype, with the largest number of updates of any such entry."""
     candidates = [e for e in entries if compute_dtype(xp, e.param.dtype) == wide]
-    if all(isinstance(entry.step, int) for entry in candidates):
-        return max(candidates, key=lambda entry: int(entry.step))
-    return candidates[0]
+    first, *others = {key_of(e.step): counts_of(e.step) for e in candidates}.values()
+    if not others:
+        return candidates[0]
+    most = first.updates
+    for own in others:
+        larger = own.updates > most
+        host = isinstance(larger, bool)
+        most = max(own.updates, most) if host else xp.where(larger, own.updates, most)
+    return candidates[0]._replace(step=Counts(first.calls, most))

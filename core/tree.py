@@ -5,11 +5,11 @@ Frameworks have trees of their own. This module is for NumPy arrays and trees of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from typing import Any
 
-__all__ = ["dotted", "leaves", "rebuild", "subtree"]
+__all__ = ["dotted", "leaves", "ordered", "rebuild", "subtree"]
 
 
 def dotted(path: tuple[Any, ...]) -> str:
@@ -35,6 +35,11 @@ def leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
             yield from leaves(child, (*path, key))
     elif tree is not None:
         yield path, tree
+
+
+def ordered(paths: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Paths in the order of their names, whatever the order of a dict."""
+    return sorted(paths, key=lambda path: [(type(name).__name__, name) for name in path])
 
 
 def subtree(tree: Any, path: tuple[Any, ...]) -> Any:

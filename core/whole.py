@@ -10,6 +10,7 @@ import array_api_compat
 from . import step as stepping
 from . import tree
 from .arrays import is_array, known, listed
+from .counts import Histories, advanced, split
 from .kept import rule_of
 from .matching import warn_unmatched
 from .proof import prove
@@ -23,8 +24,9 @@ __all__ = ["State", "init", "update"]
 class State(NamedTuple):
     """The state of a tree of parameters.
 
-    ``step``: the number of steps taken. ``slots``: a tree shaped like the parameters, per slot.
-    ``shared``: 0-d arrays for all parameters together.
+    ``step``: the number of calls of ``update``. ``slots``: a tree shaped like the parameters, per
+    slot. ``shared``: 0-d arrays for all parameters together, and where parameters have missed a
+    gradient, the counts of the calls that they have missed (``samestep.counts``).
     """
 
     step: Any
@@ -73,24 +75,30 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
         )
     stepping.check_slots(rule, "the parameters", state.slots)
     arrays = dict(tree.leaves(params))
-    if arrays and state.slots and set(state.shared) != set(rule.shared()):
+    common, missed = split(state.shared)
+    if arrays and state.slots and set(common) != set(rule.shared()):
         raise ValueError(
-            f"{rule.name}: the shared state has {listed(state.shared)}; "
+            f"{rule.name}: the shared state has {listed(common)}; "
             f"{rule.name} keeps {listed(rule.shared())}"
         )
     _refuse_unknown(rule, grads, arrays)
     given = {path: grad for path in arrays if (grad := tree.subtree(grads, path)) is not None}
-    if not given:
-        return params, state._replace(step=state.step + 1)
-    xp = _namespace(rule, _arrays_of(rule, given, arrays, state))
+    histories, place = _histories(rule, arrays, given, missed)
+    steps = histories.steps(state.step, missed) if histories else None
+    xp = _namespace(rule, _arrays_of(rule, given, arrays, state)) if given else None
     entries = []
     for path, grad in given.items():
         name, param = tree.dotted(path), arrays[path]
         own = rule_of(rule, name, param)
         slots = _slots_of(own, state, path)
-        entries.append(stepping.entry(own, xp, name, state.step, grad, param, slots))
-    results, shared = stepping.run(xp, entries, state.shared)
+        step = steps(place[path]) if steps else state.step
+        entries.append(stepping.entry(own, xp, name, step, grad, param, slots))
+    results, shared = stepping.run(xp, entries, common) if given else (iter(()), common)
     new = dict(zip(given, results, strict=True))
+    calls = advanced(state.step)
+    if histories:
+        counted = state.step, calls
+        shared = shared | histories.later(xp, missed, counted, (common, shared))
 
     def new_slot(name: str) -> Any:
         old = state.slots[name]
@@ -101,8 +109,19 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
 
     return (
         tree.rebuild(params, lambda path, old: new[path][0] if path in new else old),
-        State(state.step + 1, {name: new_slot(name) for name in rule.slots()}, shared),
+        State(calls, {name: new_slot(name) for name in rule.slots()}, shared),
     )
+
+
+def _histories(
+    rule: Rule, arrays: Mapping[Any, Any], given: Mapping[Any, Any], missed: Mapping[str, Any]
+) -> tuple[Histories | None, dict[Any, int]]:
+    """The parameters by the calls that they miss, if any does, and the place of each."""
+    if not missed and len(given) == len(arrays):
+        return None, {}
+    place = {path: at for at, path in enumerate(tree.ordered(arrays))}
+    absent = [at for path, at in place.items() if path not in given]
+    return Histories(rule, range(len(place)), absent, missed), place
 
 
 def _slots_of(rule: Rule, state: State, path: tuple[Any, ...]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy
 
 from samestep.arrays import parts
 from samestep.checkpoints import Checkpoint, checkpoint, restore
+from samestep.counts import split
 from samestep.rule import Rule, State
 
 from .trajectory import as_recorded
@@ -153,7 +154,7 @@ class _RuleRun(Run):
         return self.state.slots
 
     def shared(self) -> dict[str, Any]:
-        return self.state.shared
+        return split(self.state.shared)[0]
 
     def checkpoint(self) -> Checkpoint:
         return checkpoint(self.rule, self._params, self.state)

@@ -21,6 +21,10 @@ give the conjugate of what ``jax.grad`` returns.
 Outside ``jit`` the count is known and scalars are computed on the host in float64. Under ``jit``
 scalars are traced, in a form without cancellation.
 
+A parameter counts the calls in which it has a gradient, not ``None``. The first call that it misses
+adds a count to ``state.shared``. Where that is inside ``jax.lax.scan``, ``prepared`` adds the count
+before.
+
 With ``optax.inject_hyperparams(Adan)(lr=1e-3)`` every number may change between steps under
 ``jit``. Options that are whole numbers go into its ``static_args``. For betas and dialects use a
 function: ``inject_hyperparams(lambda lr: Adan(lr=lr, like="optax"))(lr=1e-3)``.
@@ -42,6 +46,7 @@ from samestep.execution import EXECUTIONS
 from samestep.rule import Rule
 
 from .averaging import averaged
+from .missing import prepared
 from .natives import from_optax, to_optax, to_optax_params
 from .optimizer import RuleTransformation, bind
 from .recording import recorder
@@ -52,6 +57,7 @@ __all__ = [
     "averaged",
     "bind",
     "from_optax",
+    "prepared",
     "recorder",
     "to_optax",
     "to_optax_params",

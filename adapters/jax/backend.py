@@ -11,6 +11,7 @@ import optax  # type: ignore[import-untyped]  # ships no types
 import jax
 import jax.numpy as xp
 from samestep.checkpoints import Checkpoint
+from samestep.counts import split
 from samestep.parity.backend import Arrays, Backend, Run, from_state
 from samestep.parity.trajectory import as_recorded
 from samestep.rule import Rule, State
@@ -99,7 +100,7 @@ class _TransformationRun(Run):
         return self.state.slots
 
     def shared(self) -> dict[str, Any]:
-        return self.state.shared
+        return split(self.state.shared)[0]
 
     def checkpoint(self) -> Checkpoint:
         return self.transformation.checkpoint(self._params, self.state)

@@ -38,14 +38,15 @@ def restored(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, Stat
     paths, structure = flattened(params)
     arrays = _by_path(rule, paths)
     found = found_for(rule, checkpoint, arrays)
-    new = into_leaves(rule, xp, found, checkpoint.shared, arrays)
+    new = into_leaves(rule, xp, found, checkpoint, arrays)
     slots = {
         name: structure.unflatten([own.get(name) for own in new.slots]) for name in rule.slots()
     }
+    missed = {key: xp.asarray(count, xp.int32) for key, count in new.missed.items()}
     step = xp.asarray(new.step, xp.int32)
     pairs = zip(new.params, paths, strict=True)
     complexes = [joined(p) if xp.iscomplexobj(leaf) else p for p, (_, leaf) in pairs]
-    return structure.unflatten(complexes), State(step, slots, new.shared)
+    return structure.unflatten(complexes), State(step, slots, new.shared | missed)
 
 
 def _by_path(rule: Rule, paths: list[tuple[Any, Any]]) -> dict[str, Any]:

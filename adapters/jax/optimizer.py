@@ -13,16 +13,21 @@ from samestep import packing
 from samestep import step as stepping
 from samestep.arrays import known
 from samestep.checkpoints.state import Checkpoint
+from samestep.counts import advanced, split
 from samestep.execution import Execution, checked, say
 from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
 from samestep.rule import Rule, State
 
 from . import checkpoint as checkpoints
+from .missing import warn_in_loop
 from .plan import Plan, planned
 from .trees import dotted, flattened, joined, leaves, real_pair, strong
 
 __all__ = ["RuleTransformation", "bind"]
+
+MOST = 2**31 - 1
+"""Calls are counted in int32; the count stays there."""
 
 
 class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
@@ -156,7 +161,7 @@ def _update(
     plan, step = memory.plan, flat[-1]
     if plan is not None and plan.holds(flat, structure):
         step = step if plan.traced else step.item()
-        entries, slots = plan.read(step, flat)
+        entries, slots = plan.read(step, state.shared, flat)
     else:
         rule, step, trees = rule.map_numbers(known), known(step), (params, grads, state)
         plan, lasts, entries, slots = planned(rule, step, trees, flat, structure)
@@ -166,17 +171,19 @@ def _update(
         if execution not in memory.said:
             memory.said.add(execution)
             say(rule.name, execution, _why(plan))
+    whole = plan.histories is None
+    common, missed = (state.shared, {}) if whole else split(state.shared)
     kernel = _kernel if plan.sees_axes else partial
     enter = None if isinstance(step, int) and not plan.traced else _hoisted
     if execution == "packed" and plan.together:
         plan.packs = plan.packs or packing.packs(entries)
-        results, common = packing.run(
-            xp, entries, state.shared, kernel, enter, places=plan.packs, step=stepping.change
+        results, shared = packing.run(
+            xp, entries, common, kernel, enter, places=plan.packs, step=stepping.change
         )
     else:
         vmap = jax.vmap if plan.traced else None
-        results, common = stepping.run(
-            xp, entries, state.shared, kernel, enter, vmap, step=stepping.change
+        results, shared = stepping.run(
+            xp, entries, common, kernel, enter, vmap, step=stepping.change
         )
     updates: list[Any] = [None] * plan.own.num_leaves
     for (place, *_), (change, new) in zip(plan.chosen, results, strict=True):
@@ -186,7 +193,24 @@ def _update(
     for place in plan.complex:
         updates[place] = joined(updates[place])
     new_slots = dict(zip(slots, map(plan.own.unflatten, slots.values()), strict=True))
-    return plan.own.unflatten(updates), State(state.step + 1, new_slots, common)
+    host = isinstance(step, int) and step < MOST
+    calls = state.step + 1 if host else advanced(state.step)
+    if not whole:
+        counted = (step, step + 1) if host else (step, calls)
+        shared = shared | _missed(rule, plan, missed, counted, (common, shared))
+    return plan.own.unflatten(updates), State(calls, new_slots, shared)
+
+
+def _missed(rule: Rule, plan: Plan, missed: dict[str, Any], calls: Any, shared: Any) -> Any:
+    """The counts of missed calls after the step."""
+    histories: Any = plan.histories
+    if histories.grows and plan.traced:
+        warn_in_loop(rule)
+    return histories.later(xp, missed, calls, shared, _count)
+
+
+def _count(count: Any) -> jax.Array:
+    return xp.asarray(count, xp.int32)
 
 
 _compiled = jax.jit(_update, static_argnums=(0, 1, 2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter, is_, methodcaller
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as xp
 from samestep import step as stepping
 from samestep.arrays import listed
+from samestep.counts import Histories, split
 from samestep.kept import Kept, rule_of
 from samestep.rule import Rule, State
 from samestep.step import Entry
@@ -34,6 +35,7 @@ class Plan:
         own: the structure of the parameters.
         chosen: place and rule of every parameter that has a gradient, and how it is kept.
         devices: of every parameter and gradient, where that is known.
+        histories: the parameters by the calls that they miss, if any does.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class Plan:
         own: Any,
         chosen: list[tuple[int, Rule, Kept]],
         devices: list[set[Any]],
+        histories: Histories | None,
     ) -> None:
+        self.histories = histories
         self.structure = structure
         self.own = own
         self.chosen = chosen
@@ -89,8 +93,11 @@ class Plan:
         self.slots = {n: [_places(value, places) for value in slots[n]] for n in sorted(slots)}
         return True
 
-    def read(self, step: Any, flat: Sequence[Any]) -> tuple[list[Entry], Slots]:
-        """The result of ``planned`` for the leaves of another step."""
+    def read(
+        self, step: Any, shared: Mapping[str, Any], flat: Sequence[Any]
+    ) -> tuple[list[Entry], Slots]:
+        """The result of ``planned`` for the leaves of another step, and its shared state."""
+        steps = None if self.histories is None else self.histories.steps(step, shared)
         slots: Slots = {}
         for name, places in self.slots.items():
             slots[name] = values = []
@@ -103,7 +110,8 @@ class Plan:
             for name, values in slots.items():
                 if values[place] is not None:
                     own[name] = values[place]
-            entries.append(Entry(rule, step, flat[self.grads[place]], flat[place], own, kept))
+            count = step if steps is None else steps(place)
+            entries.append(Entry(rule, count, flat[self.grads[place]], flat[place], own, kept))
         return entries, slots
 
 
@@ -132,9 +140,10 @@ def planned(
     """
     params, grad_tree, state = trees
     stepping.check_slots(rule, "the parameters", state.slots)
-    if set(state.shared) != set(rule.shared()):
+    common, missed = split(state.shared)
+    if set(common) != set(rule.shared()):
         raise ValueError(
-            f"{rule.name}: the shared state has {listed(state.shared)}; {rule.name} keeps "
+            f"{rule.name}: the shared state has {listed(common)}; {rule.name} keeps "
             f"{listed(rule.shared())}"
         )
     paths, own = flattened(params)
@@ -144,6 +153,10 @@ def planned(
         name: [*map(parts, matched(rule, f"slot {name} of the state", tree, paths, own))]
         for name, tree in state.slots.items()
     }
+    absent = [place for place, grad in enumerate(grads) if grad is None]
+    misses = bool(absent or missed)
+    histories = Histories(rule, range(len(grads)), absent, missed) if misses else None
+    steps = None if histories is None else histories.steps(step, missed)
     entries, chosen = [], []
     for place, ((path, _), array) in enumerate(zip(paths, arrays, strict=True)):
         if grads[place] is None:
@@ -153,11 +166,13 @@ def planned(
         branch = rule_of(rule, name, array)
         own_slots = {slot: v[place] for slot, v in slots.items() if v[place] is not None}
         pair, grad = real_pair(branch, name, array, grad)
-        entries.append(stepping.entry(branch, xp, name, step, grad, pair, own_slots))
+        count = step if steps is None else steps(place)
+        entries.append(stepping.entry(branch, xp, name, count, grad, pair, own_slots))
         chosen.append((place, branch, entries[-1].kept))
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in flat)
     used = [*arrays, *(grad for grad in grads if grad is not None)]
-    plan = Plan(flat, structure, own, chosen, [] if traced else [*map(_devices, used)])
+    devices = [] if traced else [*map(_devices, used)]
+    plan = Plan(flat, structure, own, chosen, devices, histories)
     plan.complex = [place for place, *_ in chosen if is_complex(arrays[place])]
     lasts = plan.locate(flat, arrays, grads, slots) and not plan.complex
     return plan, lasts, entries, slots

@@ -9,6 +9,7 @@ import numpy
 
 import mlx.core as xp
 from samestep.checkpoints import Checkpoint
+from samestep.counts import split
 from samestep.execution import Execution
 from samestep.parity.backend import Arrays, Backend, Run
 from samestep.rule import Rule
@@ -45,8 +46,7 @@ class _OptimizerRun(Run):
         }
 
     def shared(self) -> dict[str, Any]:
-        shared: dict[str, Any] = self.optimizer.state.get("shared_state", {})
-        return shared
+        return split(self.optimizer.state.get("shared_state", {}))[0]
 
     def checkpoint(self) -> Checkpoint:
         return self.optimizer.checkpoint(self._params)

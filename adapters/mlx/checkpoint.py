@@ -14,6 +14,7 @@ from samestep.checkpoints.trees import by_path, found_for, from_leaves, into_lea
 from samestep.kept import rule_of
 from samestep.rule import Rule
 
+from .missing import BY_NAME, counter, label
 from .trees import leaves
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def taken(optimizer: RuleOptimizer, params: Any) -> Checkpoint:
         [slots[path] if path in held or not slots[path] else None for path in arrays],
         state.get("shared_state", {}),
         "mlx",
+        [*map(label, arrays)],
+        BY_NAME,
     )
 
 
@@ -47,12 +50,14 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Any) -> An
     rule = optimizer.current
     found = found_for(rule, checkpoint, arrays)
     rule = rule.replace(**_numbers(rule, found, arrays))
-    new = into_leaves(rule, xp, found, checkpoint.shared, arrays)
+    members = [None if found[path].slots is None else label(path) for path in arrays]
+    new = into_leaves(rule, xp, found, checkpoint, arrays, members, BY_NAME)
+    missed = {key: counter(count) for key, count in new.missed.items()}
     kept = zip(arrays, new.slots, strict=True)
     slots = {path: {} if found[path].slots is None else own for path, own in kept}
     values = dict(zip(arrays, new.params, strict=True))
     optimizer.resume(
-        rule, new.step, tree_map_with_path(lambda path, _: slots[path], tree), new.shared
+        rule, new.step, tree_map_with_path(lambda path, _: slots[path], tree), new.shared | missed
     )
     tree = tree_map_with_path(lambda path, _: values[path], tree)
     if not isinstance(params, Module):

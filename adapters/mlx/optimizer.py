@@ -13,18 +13,17 @@ from samestep import packing
 from samestep import step as stepping
 from samestep.arrays import known, listed
 from samestep.checkpoints.state import Checkpoint
+from samestep.counts import advanced, split, standing, withheld
 from samestep.execution import EXECUTIONS, Execution, checked, say
 from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
 from samestep.rule import Rule
 
 from . import checkpoint as checkpoints
+from .missing import OWN, Seen, counter, label
 from .trees import leaves
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
-
-OWN = ("step", "learning_rate", "shared_state")
-"""Entries of the state in addition to the parameters' entries."""
 
 
 class RuleOptimizer(mlx.optimizers.Optimizer):
@@ -36,6 +35,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         self.rule = rule
         self.execution = execution
         self._said = ""
+        self._seen = Seen()
         self._on_host: dict[str, tuple[xp.array, float]] = {}
         if self._has_rate:
             self._show_learning_rate(rule.at(0).hypers["lr"], xp.float32)
@@ -111,11 +111,13 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         """Continue with this rule and state after ``step`` steps."""
         own = {name: self.state[name] for name in OWN if name in self.state}
         self.rule = rule
+        self._seen = Seen()
         self.state.clear()  # and not made anew, since mx.compile may have captured it
         self.state.update({**own, **state, **({"shared_state": shared} if shared else {})})
         self._store("step", step, xp.array(step, self.state["step"].dtype))
         if self._has_rate:
-            self._show_learning_rate(rule.at(max(step - 1, 0)).hypers["lr"])
+            now = standing(rule, shared).at(max(step - 1, 0))
+            self._show_learning_rate(now.hypers["lr"])
 
     def init(self, parameters: Any) -> None:
         """Make the state of every parameter in a tree; existing state is unchanged."""
@@ -150,8 +152,9 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         wide = any(array.dtype == xp.float64 for array in arrays)
         if self._has_rate and wide and self.learning_rate.dtype != xp.float64:
             state["learning_rate"] = xp.array(self._value("learning_rate"), xp.float64)
-        if self.rule.shared() and arrays and "shared_state" not in state:
-            state["shared_state"] = stepping.init_shared(self.rule, xp, arrays)
+        shared = state.get("shared_state", {})
+        if arrays and self.rule.shared().keys() - shared.keys():
+            state["shared_state"] = shared | stepping.init_shared(self.rule, xp, arrays)
         return state
 
     def _check_parameter(self, path: str, parameter: Any) -> None:
@@ -189,38 +192,50 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             gradients: a tree of arrays.
             parameters: a tree with at least the parameters of the gradients.
         """
-        arrays = dict(leaves(parameters))
-        for path, grad in leaves(gradients):
+        arrays, given = dict(leaves(parameters)), leaves(gradients)
+        for path, grad in given:
             self._check(path, grad, arrays.get(path))
         state = self._begun(tree_map(lambda _, parameter: parameter, gradients, parameters))
         gradients = {n: g for n, g in gradients.items() if n not in OWN}  # nothing is below these
         step = self._value("step")
-        if isinstance(step, xp.array):  # MLX counts in an unsigned type, where 0 - 1 is not -1
+        host = not isinstance(step, xp.array)
+        if not host:  # MLX counts in an unsigned type, where 0 - 1 is not -1
             step = step.astype(xp.int64)
-        rule = self.rule.replace(lr=self._learning_rate(step)) if self._has_rate else self.rule
+        common, missed = split(state.get("shared_state", {}))
+        paths = [path for path, _ in given if path.partition(".")[0] not in OWN]
+        histories, missed = self._seen.histories(self, paths, arrays, step, common, missed)
+        steps = None if histories is None else histories.steps(step, missed)
+        rule = self.rule
+        if self._has_rate:
+            rule = self.rule.replace(lr=self._learning_rate(step, common))
         entries: list[stepping.Entry] = []
 
         def enter(path: str, grad: Any, param: Any, state: dict[str, Any]) -> int:
             own = rule_of(rule, path, param)
-            entries.append(stepping.entry(own, xp, path, step, grad, param, state))
+            count = step if steps is None else steps(label(path))
+            entries.append(stepping.entry(own, xp, path, count, grad, param, state))
             return len(entries) - 1
 
         places = tree_map_with_path(enter, gradients, parameters, state)
-        execution = self._chosen(traced=isinstance(step, xp.array))
+        execution = self._chosen(traced=not host)
         run = stepping.run if execution == "reference" else packing.run
         executor = (_compiled, _as_arrays) if execution == "compiled" else ()
-        computed, common = run(xp, entries, state.get("shared_state", {}), *executor)
+        computed, shared = run(xp, entries, common, *executor)
         results = list(computed)
         self.state.update(state)
         new_params = []
         for entry, (param, slots) in zip(entries, results, strict=True):
             new_params.append(param)
             entry.slots.update(slots)
-        if common:
-            self.state["shared_state"] = common
+        if histories is not None:
+            counted = step, advanced(step)
+            shared = shared | histories.later(xp, missed, counted, (common, shared), counter)
+        if shared:
+            self.state["shared_state"] = shared
         if callable(self.rule.hypers.get("lr")):
             self._show_learning_rate(rule.hypers["lr"])
-        self._store("step", step + 1, self.state["step"] + 1)
+        calls = self.state["step"]
+        self._store("step", *((step + 1, calls + 1) if host else [advanced(calls)] * 2))
         return tree_map(lambda place: new_params[place], places)
 
     def _chosen(self, traced: bool) -> str:
@@ -250,10 +265,12 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 "such parameter"
             )
 
-    def _learning_rate(self, step: Any) -> Any:
+    def _learning_rate(self, step: Any, common: dict[str, Any]) -> Any:
         """The learning rate of this step: a number, or a traced array."""
         if callable(self.rule.hypers["lr"]):
-            return self.rule.at(step).hypers["lr"]
+            return (
+                self.rule.withholding(withheld(xp, self.rule, common, step)).at(step).hypers["lr"]
+            )
         return self._value("learning_rate")
 
     def _show_learning_rate(self, lr: Any, dtype: xp.Dtype | None = None) -> None:
@@ -310,6 +327,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             )
         if "rule" in self.__dict__ and self._has_several(name):
             raise self._several(name)
+        if name == "state":
+            self._seen = Seen()
         if name == "lr":
             self.learning_rate = value
         elif "rule" in self.__dict__ and name in self.rule.hypers:

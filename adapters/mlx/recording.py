@@ -21,6 +21,7 @@ from samestep.arrays import known
 from samestep.checkpoints import checkpoint as state_of
 from samestep.checkpoints.correspondence import called
 from samestep.checkpoints.state import CheckpointError
+from samestep.counts import standing
 from samestep.kept import rule_of
 from samestep.recording.around import Choice, LoopRecorder, grouped, with_choice
 from samestep.recording.chosen import Group
@@ -115,7 +116,8 @@ class MlxRecorder(LoopRecorder):
     def _groups(self, tree: Any, params: dict[str, Any]) -> dict[str, Group]:
         """The hyperparameters of every parameter, as they were in the step just taken."""
         if isinstance(self.optimizer, RuleOptimizer):
-            now = self.optimizer.current.at(self.optimizer.steps_taken - 1)
+            now = standing(self.optimizer.current, self.optimizer.state.get("shared_state", {}))
+            now = now.at(self.optimizer.steps_taken - 1)
             return grouped(
                 {name: (now.hypers, rule_of(now, name, v)) for name, v in params.items()}
             )

@@ -18,10 +18,12 @@ from samestep.checkpoints.state import (
 )
 from samestep.checkpoints.tensor import Tensor, tensors
 from samestep.checkpoints.trees import check_value
+from samestep.counts import Counts, standing
 from samestep.kept import rule_of
 from samestep.names import unwrapped
 from samestep.notice import warn
 
+from .counting import CALLS, calls_of, entry, missed
 from .entries import slots_in
 from .kernels import real
 
@@ -46,24 +48,25 @@ class _Own(NamedTuple):
 
 def taken(optimizer: RuleOptimizer, params: Params | None) -> Checkpoint:
     """The state of every parameter, and the parameters' values if ``params`` are given."""
-    states = {}
+    states, calls = {}, int(calls_of(optimizer, ()))
+    first = optimizer.param_groups[0] if optimizer.param_groups else {}
     for own in _owned(optimizer, params):
         state = slots_in(optimizer.state.get(own.param) or {})
         rule, begun = own.wanted.rule, "step" in state
+        count = Counts(calls, int(state["step"]), missed(rule, state)) if begun else 0
         states[own.path] = ParameterState.of(
-            rule,
+            standing(rule, first),
             own.wanted.param,
-            int(state["step"]) if begun else 0,
+            count,
             tensors({n: state[n] for n in rule.declared_slots() if n in state}) if begun else None,
             None if params is None else Tensor.of(own.wanted.param),
         )
-    first = optimizer.param_groups[0] if optimizer.param_groups else {}
     shared = {name: Tensor.of(first[name]) for name in optimizer.rule.shared() if name in first}
     others = {
         path: Tensor.of(real(tensor.detach()))
         for path, tensor in _others(optimizer, params).items()
     }
-    return Checkpoint(states, shared, "torch", others)
+    return Checkpoint(states, shared, "torch", others, calls)
 
 
 def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | None) -> None:
@@ -85,9 +88,13 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
         members = [own for own in owned if own.group == at]
         changed = _numbers(optimizer, at, members, found)
         keys = [place[own.path] for own in members]
-        groups.append({**group, **changed, **shared, "params": keys})
+        groups.append({**group, **changed, **shared, "params": keys, CALLS: checkpoint.all_calls})
     states = {
-        place[path]: {"step": torch.tensor(saved.step), **_tensors_of(saved.slots)}
+        place[path]: {
+            "step": torch.tensor(saved.step),
+            **_tensors_of(saved.slots),
+            **{entry(name): torch.tensor(float(n)) for name, n in saved.missed.items()},
+        }
         for path, saved in found.items()
         if saved.slots is not None
     }

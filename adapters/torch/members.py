@@ -16,6 +16,7 @@ from samestep.step import FLOATING
 from torch.nn.parameter import is_lazy
 
 from . import kernels
+from .counting import missed_so_far
 from .entries import entries_of, slots_in
 from .kernels import real, real_gradient
 from .plan import Member
@@ -142,7 +143,7 @@ def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[
     conditional = {n for n, item in rule.slots().items() if item.only_if is not None}
     if is_ours(rule, state) and not fresh.keys() - slots_in(state) <= conditional:
         return state  # of another rule; slots_of says so
-    return {**entries_of(fresh), **state}
+    return {**entries_of(fresh), **missed_so_far(optimizer), **state}
 
 
 def slots_of(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import array_api_compat.torch as xp
 import torch
 from samestep import step as stepping
 from samestep.checkpoints.state import Checkpoint
+from samestep.counts import Counts
 from samestep.execution import EXECUTIONS, Execution, checked, say
 from samestep.kept import kept_by, rule_of
 from samestep.rule import Rule
@@ -19,6 +20,7 @@ from torch._compile import _disable_dynamo
 from . import checkpoint as checkpoints
 from . import kernels
 from .checkpoint import Params
+from .counting import CALLS, calls_of, missed, note
 from .entries import entries_of
 from .groups import GroupedOptimizer
 from .kernels import real, real_gradient
@@ -39,6 +41,8 @@ _EXECUTORS: dict[str, dict[str, Any]] = {
 class RuleOptimizer(GroupedOptimizer):
     """A rule as a ``torch.optim.Optimizer``; see ``bind``."""
 
+    _calls: Any = None
+    """The calls of ``step``, which schedules count; ``None`` is the most steps of a parameter."""
     _plan: Plan | None
     _tried: set[Any]
     _resolved: str | None
@@ -116,18 +120,19 @@ class RuleOptimizer(GroupedOptimizer):
         params, grads, where = self._with_gradients()
         common = shared_of(self, params) if self._sums else {}
         plan = self._plan
+        calls = self._calls if type(self._calls) is int else calls_of(self, params)
         values = None if plan is None else plan.values(rules, params, grads, where, self.state)
         if plan is None or values is None:
             plan, values = self._planned(rules, common)
         scaled = hasattr(self, "grad_scale") or hasattr(self, "found_inf")
         taken = self._unscaled(grads) if scaled else None
         try:
-            entries = plan.entries(rules, params, grads, values)
+            entries = plan.entries(rules, params, grads, values, calls)
         except (RuntimeError, UserWarning):  # torch warns of a resized result
             if plan is not self._plan:
                 raise
             plan, values = self._planned(rules, common)  # which names what has another shape
-            entries = plan.entries(rules, params, grads, values)
+            entries = plan.entries(rules, params, grads, values, calls)
         if plan is not self._plan:
             self._tried |= tried(entries, common, self._tried)
         executor = _EXECUTORS[self._resolved or self._chosen()]
@@ -145,6 +150,10 @@ class RuleOptimizer(GroupedOptimizer):
                 name: torch.where(taken.to(old.device), common[name], old)
                 for name, old in before.items()
             }
+        if type(calls) is int and taken is None and not common:
+            vars(self)["_calls"] = calls + 1
+        else:
+            note(self, before, common, taken)
         if common:
             self._share(common)
 
@@ -188,22 +197,22 @@ class RuleOptimizer(GroupedOptimizer):
         rules = self._rules_of_groups()
         members, grads = members_of(self, rules)
         common = shared_of(self, [member.param for member in members])
-        entries = [
-            stepping.Entry(
-                own := rule_of(rules[member.group], member.name, member.param),
-                member.state["step"] if self.capturable else int(member.state["step"]),
-                real_gradient(grad),
-                param := real(member.param.clone()),
-                member.slots,
-                kept_by(own, param.ndim),
-            )
-            for member, grad in zip(members, grads, strict=True)
-        ]
+        calls = calls_of(self, [member.param for member in members])
+        entries = []
+        for member, grad in zip(members, grads, strict=True):
+            rule = rule_of(rules[member.group], member.name, member.param)
+            step = member.state["step"] if self.capturable else int(member.state["step"])
+            counted = Counts(calls, step, missed(rule, member.state))
+            param, grad = real(member.param.clone()), real_gradient(grad)  # noqa: PLW2901
+            kept = kept_by(rule, param.ndim)
+            entries.append(stepping.Entry(rule, counted, grad, param, member.slots, kept))
+        before = common
         results, common = stepping.run(kernels.Differentiable(), entries, common)
         for member, (param, slots) in zip(members, list(results), strict=True):
             real(member.param).copy_(param)
             state = {**member.state, **entries_of(slots), "step": member.state["step"] + 1}
             self.state[member.param] = state
+        note(self, before, common)
         self._share(common)
 
     def _planned(self, rules: list[Rule], common: dict[str, Any]) -> tuple[Plan, list[Any]]:
@@ -266,11 +275,12 @@ class RuleOptimizer(GroupedOptimizer):
         checkpoints.restore(self, checkpoint, params)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("rule", "execution", "capturable", "differentiable", "_around")
+        own = ("rule", "execution", "capturable", "differentiable", "_around", "_calls")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        counted = [group.pop(CALLS) for group in state["param_groups"] if CALLS in group]
+        super().__setstate__({"_calls": max(counted, default=None), **state})
         self._forget()
 
     def _forget(self) -> None:

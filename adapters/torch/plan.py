@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 import torch
 from samestep.arrays import parts
+from samestep.counts import Counts
 from samestep.kept import kept_by, rule_of
 from samestep.packing import CHUNK, packs
 from samestep.rule import Rule
 from samestep.step import Entry
 
 from .batch import Batch, in_shared_memory
+from .counting import missed
 from .entries import entries_of, slots_in
 from .kernels import PACK, is_plain, real, real_gradient
 from .trial import stackable, variant
@@ -79,16 +81,19 @@ class Plan:
         params = [member.param for member in members]
         self.complex = any(param.is_complex() for param in params)
         self.expected = [int(state["step"]) for state in self.states]
+        self.missed = [missed(rules[member.group], member.state) for member in members]
         entries = [
             Entry(
                 own := rule_of(rules[member.group], member.name, member.param),
-                step,
+                Counts(0, step, gone) if gone else step,
                 real_gradient(grad),
                 param := real(member.param.detach()),
                 member.slots,
                 kept_by(own, param.ndim),
             )
-            for member, grad, step in zip(members, grads, self.expected, strict=True)
+            for member, grad, step, gone in zip(
+                members, grads, self.expected, self.missed, strict=True
+            )
         ]
         flat = FLAT[execution]
         if flat is not None:
@@ -235,8 +240,9 @@ class Plan:
         params: Sequence[torch.Tensor],
         grads: Sequence[torch.Tensor],
         values: Sequence[Any],
+        calls: Any,
     ) -> list[Entry]:
-        """One entry per batch, for the next step.
+        """One entry per batch, for the step after ``calls`` calls.
 
         Raises:
             RuntimeError: a parameter has another shape in the memory that it had.
@@ -249,6 +255,9 @@ class Plan:
         for batch, rule in zip(self.batches, self.of_batches, strict=True):
             place = batch.places[0]
             step = values[self.steps[place]] if self.capturable else self.expected[place]
+            alike = rule.constant or (not self.capturable and step == calls)
+            if self.missed[place] or not alike:
+                step = Counts(calls, step, self.missed[place])
             found.append(batch.entry(rule, step, grads, params, values))
         return found
 

@@ -31,6 +31,7 @@ from samestep.recording.spool import RecordingError
 from samestep.rule import Rule
 
 from .checkpoint import Params, named
+from .counting import now
 from .kernels import real
 from .natives import numbers
 from .optimizer import RuleOptimizer
@@ -238,10 +239,9 @@ class TorchRecorder(LoopRecorder):
     def _rule(self, group: dict[str, Any], name: str, param: torch.Tensor) -> Rule | None:
         """The rule that computes the same, if known, with schedules at the parameter's step."""
         if isinstance(self.optimizer, RuleOptimizer):
-            taken = int(self.optimizer.state.get(param, {}).get("step", 1))
             own = {id(p): n for n, p in self.optimizer._named(group)}[id(param)]
             rule = rule_of(self.optimizer._rule_of(group), own, param)
-            return rule.at(max(taken - 1, 0)).map_numbers(_number)
+            return now(self.optimizer, rule).map_numbers(_number)
         library = LIBRARIES.get(type(self.optimizer).__module__.partition(".")[0])
         native = None if library is None else library.table.get(type(self.optimizer).__name__)
         if native is None:

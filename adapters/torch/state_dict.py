@@ -19,6 +19,7 @@ from samestep.step import FLOATING
 from samestep.wrapper import Wrapper
 from torch.utils._pytree import tree_map
 
+from .counting import CALLS, now
 from .entries import entries_of
 from .members import count_of, is_floating, is_ours, slots_of
 
@@ -33,10 +34,12 @@ Group = dict[str, Any]
 def settled(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     """A state dict with the current numbers instead of schedules."""
     for group, packed in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-        states = [optimizer.state.get(param, {}) for param in group["params"]]
-        taken = max((int(own["step"]) for own in states if "step" in own), default=0)
-        rule = optimizer._rule_of(group).at(max(taken - 1, 0))
-        packed.update({name: rule.hypers[name] for name in _scheduled(group, rule)})
+        own = optimizer._rule_of(group)
+        if not own.constant:
+            rule = now(optimizer, own)
+            packed.update({name: rule.hypers[name] for name in _scheduled(group, rule)})
+        if optimizer._calls is not None and int(optimizer._calls) != optimizer.steps_taken:
+            packed[CALLS] = int(optimizer._calls)
     return saved
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -97,25 +96,6 @@ class Wrapping(Numbers):
 
     def begin(self) -> None:
         """Add what the wrapper keeps to the state."""
-
-    def counted_only(self, own: tuple[str, ...]) -> None:
-        """Let the inner reference count a step, and take nothing else of it but the `own` slots."""
-        kept = copy.deepcopy((self.params, self.state))
-        self.inner.step([np.zeros_like(param) for param in self.params])
-        for param, value in zip(self.params, kept[0], strict=True):
-            param[...] = value
-        for slot, values in kept[1].items():
-            if slot not in own:
-                self.state[slot] = _put_back(self.state[slot], values)
-
-
-def _put_back(into: Any, value: Any) -> Any:
-    if isinstance(into, np.ndarray):
-        into[...] = value
-        return into
-    if isinstance(into, (list, tuple)):
-        return type(into)(_put_back(*pair) for pair in zip(into, value, strict=True))
-    return value
 
 
 def quotient(x: Any, y: Any) -> Array:

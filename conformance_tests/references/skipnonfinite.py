@@ -8,9 +8,9 @@ from ._reference import Array, Wrapping
 
 
 class SkipNonFinite(Wrapping):
-    """Steps the inner reference if all gradients are finite; else it only counts a step.
+    """Steps the inner reference if all gradients are finite; else it does nothing.
 
-    Source: optax, apply_if_finite, but for the count. `state` has the number `skipped` added.
+    Source: optax, apply_if_finite. `state` has the number `skipped` added.
     """
 
     def begin(self) -> None:
@@ -22,5 +22,4 @@ class SkipNonFinite(Wrapping):
         if all(np.all(np.isfinite(grad)) for grad in grads):
             self.inner.step(grads)
         else:
-            self.counted_only(own=())
             self.state["skipped"] += 1.0

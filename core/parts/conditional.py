@@ -14,7 +14,9 @@ __all__ = ["Conditional"]
 class Conditional(Wrapper, register=False):
     """A wrapper that leaves parameters and the wrapped rule's state unchanged in some calls.
 
-    Its own slots and its own shared state may change in every call.
+    Its own slots and its own shared state may change in every call. Everything inside counts the
+    steps that are taken: ``steps_inside`` computes their number from the calls, or ``withheld``
+    names the shared array that counts the other calls.
     """
 
     def acts(self, state: Any, s: Any) -> Any:

@@ -12,11 +12,10 @@ class Accumulate(Conditional):
     schedules and bias corrections count its steps; schedules of wrappers around this one count
     calls. A mean in bfloat16 loses gradients: use accumulated_dtype="float32".
 
-    Give every parameter a gradient in every call, zeros if it has none. In NumPy, JAX and MLX a
-    missing gradient gives the others more weight, and in the last call of a step they are lost;
-    torch counts the calls of each parameter, and takes that parameter's step in another call.
+    A parameter counts the calls in which it has a gradient: its step comes with its own
+    ``every``-th gradient, and its mean is the mean of these.
     Accumulate(SkipNonFinite(rule)) skips a step whose mean is NaN or infinite.
-    SkipNonFinite(Accumulate(rule)) counts a skipped call, and loses a step if it is the last.
+    SkipNonFinite(Accumulate(rule)) leaves a call with such a gradient out of the mean.
 
     Source: none; the running mean of Welford (1962), which does not grow with ``every``.
     Agrees with: optax.MultiSteps; in torch the sum of the gradients of losses divided by ``every``.

@@ -10,17 +10,17 @@ class SkipNonFinite(Conditional):
         the wrapped rule's step                         where finite
 
     ``skipped`` is in ``state.shared`` (torch: in every parameter group; MLX: in
-    ``state["shared_state"]``). A skipped call counts as a step for schedules and bias corrections,
-    which are computed on the host before the device knows. So Accumulate belongs outside:
-    Accumulate(SkipNonFinite(rule)).
+    ``state["shared_state"]``). A skipped call is no call of the wrapped rule: its bias corrections,
+    periods and schedules do not count it. Schedules of wrappers around this one do.
 
     Source: none; what loss scaling does in mixed precision, arXiv 1710.03740, section 3.2.
-    Agrees with: optax.apply_if_finite without a limit; torch.amp.GradScaler around an optimizer.
-    Differs from: both in that they do not count what they skip.
+    Agrees with: optax.apply_if_finite without a limit; torch.amp.GradScaler around an optimizer, if
+        the schedule is the rule's own.
+    Differs from: torch.optim.lr_scheduler, which counts the calls of its own ``step``.
     Shapes: skipped is 0-d, for all parameters; everything else is the wrapped rule's.
     """
 
-    reads = "tree"
+    reads, withheld = "tree", "skipped"
 
     skipped = shared("calls so far that were skipped", start=0.0)
 

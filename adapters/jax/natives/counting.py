@@ -45,22 +45,29 @@ def _count(
             f"no part of the state counts the steps of {own.rule!r}; give them: "
             "samestep.jax.from_optax(rule, params, state, step=...) makes the checkpoint"
         )
-    count = _total(inside, own, every, mini, given)
-    if schedules and count // every not in schedules.values():
+    skipped = _skipped(states)
+    count = _total(inside, own, mini, skipped, given)
+    if schedules and _inside(own, count, skipped) not in schedules.values():
         raise CheckpointError(
             f"a schedule has counted other steps than {own.rule!r}: "
             f"{_said(schedules)}, and {_said(inside)}"
         )
-    _refuse_other_sync(states, own, count)
+    _refuse_other_sync(states, own, count, skipped)
     return count
 
 
-def _total(inside: Mapping[str, int], own: Own, every: int, mini: int, given: int | None) -> int:
-    """The number of calls, from the count inside an accumulating wrapper."""
+def _total(inside: Mapping[str, int], own: Own, mini: int, skipped: int, given: int | None) -> int:
+    """The number of calls, from the count inside the wrappers."""
     values = {*inside.values()}
     if len(values) > 1:
         raise CheckpointError(f"steps are counted differently: {_said(inside)}")
-    total = next(iter(values)) * every + mini if values else given
+    total = given
+    if values:
+        total = values.pop()
+        for wrapper in reversed(own.wrappers):
+            if wrapper.name == "Accumulate":
+                total = total * int(wrapper.every) + mini
+            total += skipped if wrapper.withheld else 0
     if total is None or given not in (None, total):
         raise CheckpointError(
             f"step={given!r} is given for {own.path!r}, and the state has counted {total}: "
@@ -142,17 +149,31 @@ def _mini(states: States, every: int) -> int:
     return 0
 
 
-def since_sync(own: Own, count: int) -> int | None:
+def _skipped(states: States) -> int:
+    """The calls that ``apply_if_finite`` has skipped."""
+    found = states.of_kinds("ApplyIfFiniteState")
+    return sum(_whole(node.value.total_notfinite, node.place) for node in found)
+
+
+def _inside(own: Own, count: int, skipped: int, until: str | None = None) -> int:
+    """The steps inside the wrappers, or of one of them, after a number of calls."""
+    for wrapper in own.wrappers:
+        if wrapper.name == until:
+            break
+        count = wrapper.steps_inside(count) - (skipped if wrapper.withheld else 0)
+    return count
+
+
+def since_sync(own: Own, count: int, skipped: int) -> int | None:
     """The steps since slow weights followed, if the rule has some."""
     for wrapper in own.wrappers:
         if wrapper.name == "Lookahead":
-            return count % int(known(wrapper.sync_period))
-        count = wrapper.steps_inside(count)
+            return _inside(own, count, skipped, "Lookahead") % int(known(wrapper.sync_period))
     return None
 
 
-def _refuse_other_sync(states: States, own: Own, count: int) -> None:
-    wanted = since_sync(own, count)
+def _refuse_other_sync(states: States, own: Own, count: int, skipped: int) -> None:
+    wanted = since_sync(own, count, skipped)
     for node in states.of_kinds("LookaheadState"):
         there = _whole(node.value.steps_since_sync, node.place)
         if there != wanted:
@@ -162,12 +183,14 @@ def _refuse_other_sync(states: States, own: Own, count: int) -> None:
             )
 
 
-def recounted(node: Node, calls: int, every: int) -> dict[str, Any]:
-    """The counts of a part after a number of calls."""
-    inside = any(above.kind == "MultiStepsState" for above in node.above)
-    step = calls // every if inside else calls
+def recounted(node: Node, calls: int, every: int, skipped: int) -> dict[str, Any]:
+    """The counts of a part after a number of calls, of which some were skipped."""
+    step = calls
+    for above in node.above:
+        step = step // every if above.kind == "MultiStepsState" else step
+        step -= skipped if above.kind == "ApplyIfFiniteState" else 0
     if node.kind == "MultiStepsState":
-        new = {"mini_step": calls % every, "gradient_step": calls // every}
+        new = {"mini_step": step % every, "gradient_step": step // every}
     else:
         new = dict.fromkeys(_names(node), step)
     changed: dict[str, Any] = {n: like(count, getattr(node.value, n)) for n, count in new.items()}

@@ -102,7 +102,7 @@ def _matched(saved: Checkpoint, states: States) -> dict[str, ParameterState]:
 
 def _changes(states: States, owned: list[Own], saved: Checkpoint, step: int) -> Changes:
     """The fields of each part of a state that become others."""
-    every = period(owned)
+    every, skipped = period(owned), _skipped(owned, saved)
     changes: Changes = {node.place: {} for node in states.nodes}
     for node, field, tree in _trees(states, owned, saved):
         _change(changes, node, field, tree)
@@ -111,13 +111,19 @@ def _changes(states: States, owned: list[Own], saved: Checkpoint, step: int) -> 
             _change_shared(changes, name, place, saved.shared[name])
     for node in states.nodes:
         mine = changes[node.place]
-        mine |= recounted(node, step, every)
+        mine |= recounted(node, step, every, skipped)
         if node.injects:
             mine["hyperparams"] = injected.given(states, node, owned, saved)
         if node.kind == "LookaheadState":
-            since = next((since_sync(own, step) for own in owned), 0)
+            since = next((since_sync(own, step, skipped) for own in owned), 0)
             mine["steps_since_sync"] = like(since, node.value.steps_since_sync)
     return changes
+
+
+def _skipped(owned: list[Own], saved: Checkpoint) -> int:
+    """The calls that a wrapper, which is optax's here, has skipped."""
+    names = {w.withheld for own in owned for w in own.wrappers if w.withheld}
+    return sum(int(saved.shared[name].values()) for name in names & saved.shared.keys())
 
 
 def _change(changes: Changes, node: Node, field: str, new: Any, of: str = "slots") -> None:

@@ -1,0 +1,92 @@
+"""The parameters that an MLX optimizer knows, by the calls that they have missed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as xp
+from samestep.counts import MISSED, Form, Histories, withheld
+
+from .trees import leaves
+
+if TYPE_CHECKING:
+    from .optimizer import RuleOptimizer
+
+__all__ = ["BY_NAME", "OWN", "Seen", "counter", "label"]
+
+OWN = ("step", "learning_rate", "shared_state")
+"""Entries of the state in addition to the parameters' entries."""
+
+BY_NAME = Form(lambda labels: "\n".join(sorted(labels)), str.splitlines)
+"""A key names parameters by their paths, since others may join them at any step."""
+
+
+def label(path: str) -> str:
+    """A path in a key; a dot would divide the key where MLX flattens a state."""
+    return path.replace(".", "/")
+
+
+def counter(count: Any) -> xp.array:
+    """A count as an array of the state."""
+    return count if isinstance(count, xp.array) else xp.array(count, xp.int64)
+
+
+class Seen:
+    """The histories of an optimizer's last call, which are usually those of the next."""
+
+    def __init__(self) -> None:
+        self.of: Any = None
+        self.last: Histories | None = None
+
+    def histories(
+        self,
+        optimizer: RuleOptimizer,
+        paths: list[str],
+        params: Mapping[str, xp.array],
+        step: Any,
+        common: Mapping[str, Any],
+        missed: dict[str, Any],
+    ) -> tuple[Histories | None, dict[str, Any]]:
+        """The parameters by the calls that they miss, if any does, and the counts of these calls.
+
+        A parameter whose first gradient comes after other calls has missed them. One of a rule
+        without slots has no state to be known by; it counts calls.
+
+        Args:
+            optimizer: the optimizer, with its state before the call.
+            paths: the parameters that have a gradient.
+            params: all parameters that are given.
+            step: the calls so far.
+            common: the shared state of the rule.
+            missed: the counts of missed calls.
+        """
+        now = paths, [*missed], optimizer.rule.withholds
+        if now == self.of:
+            return self.last, missed
+        known, of = _known(optimizer), optimizer.rule.of
+        present = {path for path in paths if of(path, params[path].shape).slots()}
+        new = present - known
+        late = new and (bool(step) if isinstance(step, int) else bool(known))
+        if late:
+            counts = {"step": step, **withheld(xp, optimizer.rule, common, step)}
+            text = BY_NAME.written(map(label, new))
+            missed = missed | {f"{name}{MISSED}{text}": counter(n) for name, n in counts.items()}
+        absent = known - present
+        members = sorted(map(label, known | new))
+        self.last = None
+        if absent or missed:
+            self.last = Histories(optimizer.rule, members, map(label, absent), missed, BY_NAME)
+        self.of = None if new else now
+        return self.last, missed
+
+
+def _known(optimizer: RuleOptimizer) -> set[str]:
+    """The parameters that have slots in the state."""
+    slots, state, found = optimizer.rule.declared_slots(), optimizer.state, set()
+    for path, _ in leaves({name: own for name, own in state.items() if name not in OWN}):
+        parts = path.split(".")
+        while parts and parts[-1] not in slots:  # the number of a part of a slot
+            parts.pop()
+        found.add(".".join(parts[:-1]))
+    return found - {""}

@@ -1,0 +1,183 @@
+"""A parameter's own count of updates, and the calls that schedules count, in every framework.
+
+Gradients are missing and calls are skipped in any pattern. Each parameter must move as it does by
+itself, in a run in which it is never without a gradient: that run is the reference, since nothing
+is counted there but calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import samestep
+from samestep import Accumulate, Adam, Adan, Lookahead, NAdam, RAdam, SkipNonFinite, schedules
+from samestep.parity import Trajectory, follow, record
+from samestep.parity.backend import NUMPY, Backend, backends
+
+CALLS, PATHS = 9, ("a", "b", "c.d")
+SHAPES = {"a": (3,), "b": (3,), "c.d": (2, 2)}
+TRAJECTORY = record(seed=7, steps=CALLS, shapes=SHAPES, decades=(-2, 1)).rounded("float32")
+FALLING = schedules.Linear(0.1, 0.01, CALLS)
+RULES = {
+    "Adam": Adam(lr=0.1),
+    "NAdam": NAdam(lr=0.1, weight_decay=0.1),
+    "RAdam": RAdam(lr=0.1),
+    "Adan": Adan(lr=0.1, weight_decay=0.1),
+    "schedule": Adam(lr=FALLING),
+    "Lookahead": Lookahead(NAdam(lr=0.1), sync_period=3),
+    "Accumulate": Accumulate(NAdam(lr=0.1), every=2),
+    "SkipNonFinite": SkipNonFinite(NAdam(lr=FALLING)),
+    "SkipNonFinite-Accumulate": SkipNonFinite(Accumulate(NAdam(lr=0.1), every=2)),
+}
+BACKENDS = [backend for backend in backends().values() if isinstance(backend, Backend)]
+
+patterns = st.lists(st.sets(st.sampled_from(PATHS)), min_size=CALLS, max_size=CALLS)
+"""Which parameters have a gradient in each call."""
+
+
+def spoilt(pattern: list[set[str]], bad: set[int]) -> Trajectory:
+    """The trajectory with some gradients left out; one is NaN in the calls that are bad."""
+    grads = []
+    for call, present in enumerate(pattern):
+        own = {path: numpy.array(TRAJECTORY.grads[call][path]) for path in sorted(present)}
+        if call in bad and own:
+            own[min(own)].flat[0] = numpy.nan
+        grads.append(own)
+    return Trajectory(TRAJECTORY.params, grads)
+
+
+def alone(rule: Any, path: str, trajectory: Trajectory) -> Any:
+    """The last snapshot of a parameter by itself, with only the calls in which it moves."""
+    finite = [all(map(_finite, grads.values())) for grads in trajectory.grads]
+    taken = [call for call in range(CALLS) if finite[call] or not rule.withholds]
+    calls = [call for call in taken if path in trajectory.grads[call]]
+    if calls and callable(rule.lr):  # a schedule counts the calls that are not skipped
+        rule = rule.replace(lr=lambda step: FALLING(taken.index(calls[int(step)])))
+    grads = [{path: trajectory.grads[call][path]} for call in calls]
+    own = Trajectory({path: trajectory.params[path]}, grads)
+    return follow(NUMPY.start(rule, own.params, "float64"), NUMPY, own)[-1]
+
+
+def _finite(array: Any) -> bool:
+    return bool(numpy.isfinite(array).all())
+
+
+def assert_counted(rule: Any, on: Backend, pattern: list[set[str]], bad: set[int]) -> None:
+    trajectory = spoilt(pattern, bad if rule.withholds else set())
+    found = follow(on.start(rule, trajectory.params, "float32"), on, trajectory)[-1]
+    for path in PATHS:
+        for key, expected in alone(rule, path, trajectory).items():
+            if key[1] == path:
+                numpy.testing.assert_allclose(
+                    found[key], expected, rtol=2e-5, atol=2e-6, err_msg=f"{on.name} {key}"
+                )
+
+
+def on(*names: str) -> Any:
+    """Backends by name, or all."""
+    found = [backend for backend in BACKENDS if backend.name in (names or [backend.name])]
+    return pytest.mark.parametrize("on", found, ids=lambda backend: backend.name)
+
+
+by_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+few, several = (
+    settings(max_examples=n, deadline=None, suppress_health_check=[*HealthCheck]) for n in (2, 6)
+)
+calls = given(pattern=patterns, bad=st.sets(st.integers(0, CALLS - 1), max_size=3))
+
+
+@on("numpy", "torch (packed)", "mlx")
+@by_rule
+@few
+@calls
+def test_a_parameter_moves_as_it_does_by_itself(rule, on, pattern, bad):
+    assert_counted(rule, on, pattern, bad)
+
+
+@pytest.mark.thorough
+@on()
+@by_rule
+@several
+@calls
+def test_a_parameter_moves_as_it_does_by_itself_in_every_execution(rule, on, pattern, bad):
+    assert_counted(rule, on, pattern, bad)
+
+
+@on("jax.jit", "mx.compile (state)")
+def test_counts_are_right_where_they_are_traced(on):
+    """One parameter misses the first calls; one all but two, and the call that is skipped."""
+    rule = SkipNonFinite(Adam(lr=FALLING))
+    pattern = [{"a"}] * 3 + [{"a", "b"}] * 3 + [{*PATHS}] * 3
+    assert_counted(rule, on, pattern, {1, 4})
+
+
+def test_a_state_is_as_before_while_nothing_is_missing():
+    jax, adapter = pytest.importorskip("jax"), pytest.importorskip("samestep.jax")
+    params = {"a": jax.numpy.ones(2), "b": jax.numpy.ones(2)}
+    optimizer = adapter.Adam(lr=0.1)
+    state = optimizer.init(params)
+    traces = []
+
+    @jax.jit
+    def update(grads, state, params):
+        traces.append(0)
+        return optimizer.update(grads, state, params)[1]
+
+    for grads in [params] * 2 + [{"a": params["a"], "b": None}] * 3:
+        state = update(grads, state, params)
+        assert bool(state.shared) == (grads["b"] is None)
+    assert {key: int(count) for key, count in state.shared.items()} == {"step missed by 1": 3}
+    assert len(traces) == 3  # all, one missing for the first time, one missing
+
+
+def test_a_loop_of_jax_needs_a_prepared_state():
+    jax, adapter = pytest.importorskip("jax"), pytest.importorskip("samestep.jax")
+    params = {"a": jax.numpy.ones(2), "b": jax.numpy.ones(2)}
+    optimizer, grads = adapter.Adam(lr=0.1), {"a": params["a"], "b": None}
+
+    def body(state, _):
+        return optimizer.update(grads, state, params)[1], None
+
+    state = optimizer.init(params)
+    with pytest.warns(UserWarning, match=r"samestep\.jax\.prepared"), pytest.raises(TypeError):
+        jax.lax.scan(body, state, length=3)
+    state = adapter.prepared(optimizer.rule, state, params, grads)
+    after, _ = jax.lax.scan(body, state, length=3)
+    assert int(after.step) == int(after.shared["step missed by 1"]) == 3
+
+
+def test_a_count_stays_at_the_largest_number():
+    jax, adapter = pytest.importorskip("jax"), pytest.importorskip("samestep.jax")
+    params, optimizer = jax.numpy.ones(2), adapter.AdamW(lr=0.1)
+    most = jax.numpy.asarray(2**31 - 1, "int32")
+    for update in (optimizer.update, jax.jit(optimizer.update)):
+        updates, state = update(params, optimizer.init(params)._replace(step=most), params)
+        assert int(state.step) == most and bool(jax.numpy.isfinite(updates).all())
+
+
+def test_a_checkpoint_carries_counts_to_every_framework(tmp_path):
+    """A run that is resumed elsewhere ends as one that is not."""
+    rule = SkipNonFinite(NAdam(lr=FALLING))
+    pattern = [{"a"}] * 3 + [{"a", "b"}] * 3 + [{*PATHS}] * 3
+    trajectory = spoilt(pattern, {1, 4})
+    names = [b for b in BACKENDS if b.name in ("numpy", "torch (packed)", "optax", "mlx")]
+    ends = []
+    for place, one in enumerate(names):
+        run = one.start(rule, trajectory.params, "float32")
+        for grads in trajectory.grads[:5]:
+            run.step(grads)
+        samestep.save(tmp_path / one.library, run.checkpoint())
+        other = names[place - 1]
+        resumed = other.start(rule, trajectory.params, "float32")
+        resumed.restore(samestep.checkpoints.read(tmp_path / one.library))
+        for grads in trajectory.grads[5:]:
+            resumed.step(grads)
+        ends.append(other.snapshot(resumed))
+    for end in ends[1:]:
+        for key, value in ends[0].items():
+            numpy.testing.assert_allclose(end[key], value, rtol=1e-5, atol=1e-6, err_msg=str(key))

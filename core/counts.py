@@ -1,0 +1,228 @@
+"""How often a parameter has been stepped: the calls of the optimizer, and its own updates.
+
+A parameter without a gradient misses a call. While none has, nothing is kept. Parameters that have
+missed the same calls share a count of them, in the shared state, under a key such as
+``"step missed by 0-2,7"``: the name of a count, and the places of the parameters in the order of
+their paths. So their coefficients are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy
+
+from .arrays import dtype_name, known
+
+if TYPE_CHECKING:
+    from .rule import Rule
+
+__all__ = [
+    "MISSED",
+    "Counts",
+    "Form",
+    "Histories",
+    "advanced",
+    "counts_of",
+    "key_of",
+    "split",
+    "withheld",
+]
+
+MISSED = " missed by "
+
+
+class Counts(NamedTuple):
+    """The counts of a parameter: whole numbers, or 0-d integer arrays when traced.
+
+    ``calls``: the calls of the optimizer, which schedules count. ``updates``: the calls in which
+    the parameter had a gradient; bias corrections, starts and periods count them. ``missed``: of
+    the calls in which a wrapper let no step be taken, by the name of the shared array that counts
+    them, how many the parameter had missed anyway.
+    """
+
+    calls: Any
+    updates: Any
+    missed: tuple[tuple[str, Any], ...] = ()
+
+
+def counts_of(step: Any) -> Counts:
+    """The counts of an entry; a plain number or array is the number of calls and of updates."""
+    return step if isinstance(step, Counts) else Counts(step, step)
+
+
+def key_of(step: Any) -> Any:
+    """A key that is equal for equal counts; for traced counts, for the same objects."""
+    if isinstance(step, int):
+        return step
+    host = isinstance(step, Counts) and all(
+        isinstance(count, int) for count in (*step[:2], *dict(step.missed).values())
+    )
+    return step if host else id(step)
+
+
+def advanced(count: Any) -> Any:
+    """The next count; an array stays at the largest number of its dtype.
+
+    One in 64 bits never gets there. The quotient keeps JAX's weak types, and needs no promotion.
+    """
+    if isinstance(count, int) or "64" in dtype_name(count.dtype):
+        return count + 1
+    return count - count // numpy.iinfo(dtype_name(count.dtype)).max + 1
+
+
+def withheld(xp: Any, rule: Rule, common: Mapping[str, Any], like: Any) -> dict[str, Any]:
+    """The calls that each wrapper in a rule has withheld: whole numbers where they can be read.
+
+    Args:
+        xp: array namespace.
+        rule: the rule.
+        common: the shared state, in which they are counted.
+        like: a count; where it is traced, the result has its dtype.
+    """
+    found = {}
+    for name in rule.withholds:
+        value = common.get(name, 0)  # a state without parameters has none
+        value = known(value) if isinstance(like, int) else value
+        host = isinstance(value, (int, float))
+        dtype = getattr(like, "dtype", xp.int32)
+        found[name] = int(value) if host else xp.astype(value, dtype)
+    return found
+
+
+def standing(rule: Rule, common: Mapping[str, Any]) -> Rule:
+    """The rule after the steps that are withheld in a shared state, whose values are known."""
+    counts = {name: int(known(common.get(name, 0))) for name in rule.withholds}
+    return rule.withholding(counts) if counts else rule
+
+
+def split(shared: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The shared state of the rule, and the counts of missed calls by their keys."""
+    missed = {key: count for key, count in shared.items() if MISSED in key}
+    return {name: value for name, value in shared.items() if name not in missed}, missed
+
+
+class Form(NamedTuple):
+    """How a key names parameters, and which it names."""
+
+    written: Callable[[Iterable[Any]], str]
+    read: Callable[[str], Iterable[Any]]
+
+
+def _runs(members: Iterable[int]) -> str:
+    runs: list[list[int]] = []
+    for place in sorted(members):
+        if runs and runs[-1][-1] == place - 1:
+            runs[-1] = [runs[-1][0], place]
+        else:
+            runs.append([place])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def _places(text: str) -> list[int]:
+    ends = (run.partition("-") for run in text.split(","))
+    return [at for low, _, high in ends for at in range(int(low), int(high or low) + 1)]
+
+
+PLACES = Form(_runs, _places)
+"""Places in the order of the paths: ``0-2,7``."""
+
+
+def recorded(
+    names: Sequence[str], counts: Mapping[Any, Sequence[int]], form: Form = PLACES
+) -> dict[str, int]:
+    """The counts of missed calls by their keys.
+
+    Args:
+        names: what is counted; ``step`` is the first.
+        counts: of each parameter, how many it has missed of each.
+        form: how a key names parameters.
+    """
+    alike: dict[tuple[int, ...], list[Any]] = {}
+    for member, own in counts.items():
+        if any(own):
+            alike.setdefault(tuple(own), []).append(member)
+    return {
+        f"{name}{MISSED}{form.written(members)}": count
+        for own, members in alike.items()
+        for name, count in zip(names, own, strict=True)
+    }
+
+
+class Histories:
+    """The parameters by the calls that they have missed, before a call and after it.
+
+    Args:
+        rule: the rule; ``step`` and what is named in ``rule.withholds`` are counted.
+        members: all parameters, in the form that keys name them in.
+        absent: the parameters without a gradient in this call.
+        keys: the keys of the counts before the call.
+        form: how a key names parameters.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        members: Sequence[Any],
+        absent: Iterable[Any],
+        keys: Iterable[str],
+        form: Form = PLACES,
+    ) -> None:
+        self.rule, self.names = rule, ("step", *rule.withholds)
+        texts = {key.partition(MISSED)[2] for key in keys}
+        self.of = {member: text for text in sorted(texts) for member in form.read(text)}
+        """The key's text of every parameter that had missed a call before."""
+        absent, parts = {*absent}, dict[tuple[str, bool], list[Any]]()
+        for member in members:
+            part = self.of.get(member, ""), member in absent
+            if part != ("", False):
+                parts.setdefault(part, []).append(member)
+        self.after = [(form.written(own), *part) for part, own in parts.items()]
+        """Of every later history: its text, that of the history before, and whether it misses."""
+        self.grows = texts != {text for text, _, _ in self.after}
+        """Whether there are other histories after the call."""
+
+    def steps(self, calls: Any, missed: Mapping[str, Any]) -> Callable[[Any], Any]:
+        """A function from a parameter to the counts of its entry, before the call.
+
+        Args:
+            calls: the calls before it.
+            missed: the counts of missed calls by their keys, numbers or arrays.
+        """
+        host = known if isinstance(calls, int) else lambda count: count
+        found = {}
+        for text in {*self.of.values()}:
+            own = [host(missed.get(f"{name}{MISSED}{text}", 0)) for name in self.names]
+            pairs = zip(self.names[1:], own[1:], strict=True)
+            found[text] = Counts(calls, calls - own[0], tuple(pairs))
+        return lambda member: found.get(self.of.get(member, ""), calls)
+
+    def later(
+        self,
+        xp: Any,
+        missed: Mapping[str, Any],
+        calls: tuple[Any, Any],
+        shared: tuple[Mapping[str, Any], Mapping[str, Any]],
+        count: Callable[[Any], Any] = lambda count: count,
+    ) -> dict[str, Any]:
+        """The counts of missed calls after the call.
+
+        Args:
+            xp: array namespace.
+            missed: those before it.
+            calls: the calls before and after it.
+            shared: the shared state of the rule before and after it.
+            count: makes a count of a number; numbers stay numbers by default.
+        """
+        more = {"step": calls[1] - calls[0]}
+        if shared[0] is not shared[1]:
+            old, new = (withheld(xp, self.rule, values, calls[0]) for values in shared)
+            more |= {name: new[name] - old[name] for name in new}
+        found = {}
+        for text, before, misses in self.after:
+            for name in self.names:
+                old_count = missed.get(f"{name}{MISSED}{before}", 0)
+                grown = old_count + more.get(name, 0) if misses else old_count
+                found[f"{name}{MISSED}{text}"] = count(grown)
+        return found
