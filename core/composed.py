@@ -230,7 +230,7 @@ class Composed(Declared, root=True):
     def reasons(self, path: str, shape: Any) -> list[str]:
         """The reasons for a parameter's rule and numbers, in a few words each."""
         decays, *places = self.groups.place(path, tuple(shape))
-        groups = [f"group {place}" for place in sorted({*places} - {None})]
+        groups = [f"group {place}" for place in sorted({p for p in places if p is not None})]
         below = [reason for rule in self.inside for reason in rule.reasons(path, shape)]
         return [*below, *groups, *([] if decays else ["not in mask"])]
 

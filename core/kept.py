@@ -182,7 +182,8 @@ def rule_of(rule: Rule, path: str, array: Any, library: str = "") -> Rule:
         )
     if not orients(own) or len(shape) - len(batch or ()) < len("oi"):
         return own
-    first = (library or _library(type(array))) in OUTPUTS_FIRST
+    kind: Any = type(array)
+    first = (library or _library(kind)) in OUTPUTS_FIRST
     if batch is None and len(shape) > len("oi"):
         batch = _no_stack(own, path, shape, first)
     layout = said(own, "layout") or ("oi" if first else BY_NAME.get(path.rpartition(".")[2]))

@@ -70,10 +70,10 @@ class Wrapper(Rule, register=False):
                 f"{self.name} cannot wrap {self.rule.name}"
             )
         for name in KEPT:
-            own, below = self._values.get(name), said(self.rule, name)
-            if None not in (own, below) and own != below:
+            here, inside = self._values.get(name), said(self.rule, name)
+            if None not in (here, inside) and here != inside:
                 raise ValueError(
-                    f"{self.name}({self.rule!r}): {name} is {own!r} here and {below!r} inside; a "
+                    f"{self.name}({self.rule!r}): {name} is {here!r} here and {inside!r} inside; a "
                     "parameter is kept in one way, say it once"
                 )
         super()._refuse()

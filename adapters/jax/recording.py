@@ -232,7 +232,8 @@ class JaxRecorder(LoopRecorder):
         known = taken if rule is not None and inner is not None else None
         fresh = step == 0 and not self._restored
         recorder.begin(step, sent.grads, sent.before, known, fresh=fresh)
-        forms = {name: jax.ShapeDtypeStruct(*whole[name]) for name in sent.before}
+        struct: Any = jax.ShapeDtypeStruct
+        forms = {name: struct(*whole[name]) for name in sent.before}
         own = {n: None if rule is None else rule_of(rule, n, form) for n, form in forms.items()}
         groups = grouped({name: (numbers, of) for name, of in own.items()})
         recorder.end(step, sent.after, groups)
