@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from .arrays import map_parts
+from .arrays import map_parts, parts
 from .kept import PLAIN, Kept
 from .once import once
 
@@ -174,8 +174,11 @@ class _Axes:
 
 def started(xp: Any, make: Callable[[Array], Any], param: Array, kept: Kept) -> Any:
     """A first slot of a kept parameter; ``make`` gives that of a parameter as it is seen."""
-    if kept == PLAIN:
-        return make(param)
+    if not kept.batch:
+        found = make(param)
+        alike = (tuple(param.shape), ())
+        if kept == PLAIN or all(tuple(part.shape) in alike for part in parts(found)):
+            return found  # number by number from the parameter's, whose values may be unknown
     axes = _Axes(xp, kept, param.shape)
     found = axes.shown(param)
     return _each(axes.stored, _mapped(xp, make, (found,), None) if kept.batch else make(found))

@@ -151,3 +151,9 @@ def test_a_parameter_that_is_kept_as_it_is_seen_costs_nothing():
     assert samestep.shaping.seen(samestep.step.advance, samestep.kept.PLAIN) is (
         samestep.step.advance
     )
+
+
+def test_state_is_made_from_shapes_whatever_the_layout():
+    jax = pytest.importorskip("jax")
+    shapes = jax.eval_shape(lambda: {"kernel": jax.numpy.ones((8, 6))})
+    assert samestep.jax.Muon().init(shapes).slots["m"]["kernel"].shape == (8, 6)
