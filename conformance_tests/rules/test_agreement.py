@@ -60,7 +60,13 @@ def test_every_setting_of_a_rule_is_within_the_bound_of_float64(setting, backend
     assert_agrees(setting, backend)
 
 
+def is_finite(rule):
+    """Whether float32 holds the square of eps; else a gradient of zero is divided by zero."""
+    return rule.hypers.get("eps_at") != "clamped" or rule.hypers["eps"][0] > 1e-18
+
+
 @pytest.mark.thorough
 @pytest.mark.only(where=lambda rule, backend: is_own(rule) and not backend.slow)
+@pytest.mark.only(where=is_finite)
 def test_every_setting_is_within_the_bound_of_float64(setting, backend):
     assert_agrees(setting, backend)
