@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from samestep.arrays import is_array, known
-from samestep.declaration import Hyper, Storage
+from samestep.declaration import Hyper, Option, Storage
 from samestep.kept import KEPT
 from samestep.nonfinite import decoded, encoded
 from samestep.quirks import updated
@@ -166,7 +166,8 @@ def _differing(rule: Rule, description: Description, ndim: int | None) -> Iterat
             f"{type(rule).version} here"
         )
     fields, values = rule.fields(), describe(rule)["values"]
-    theirs = updated(rule.published(), description["values"])
+    since = {n: f.default for n, f in fields.items() if isinstance(f, Option) and n not in KEPT}
+    theirs = since | updated(rule.published(), description["values"])
     quirks = tuple(theirs.pop("quirks", ()))
     if rule.quirks != quirks:
         yield f"quirks are {rule.quirks} here and {quirks} there"

@@ -14,7 +14,7 @@ __all__ = ["entries_of", "slots_in"]
 
 def entries_of(slots: Mapping[Any, Any]) -> dict[Any, Any]:
     """The entries of slots; what is no tuple stays as it is."""
-    found = {}
+    found: dict[Any, Any] = {}
     for name, value in slots.items():
         if isinstance(name, str) and isinstance(value, (tuple, list)):
             found |= {f"{name}.{place}": part for place, part in enumerate(value)}

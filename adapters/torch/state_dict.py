@@ -19,6 +19,7 @@ from samestep.step import FLOATING
 from samestep.wrapper import Wrapper
 from torch.utils._pytree import tree_map
 
+from .aged import RECORD, completed, written_by
 from .counting import CALLS, now
 from .entries import entries_of
 from .members import count_of, is_floating, is_ours, slots_of
@@ -35,6 +36,7 @@ def settled(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     """A state dict with the current numbers instead of schedules."""
     for group, packed in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         own = optimizer._rule_of(group)
+        packed[RECORD] = written_by(own)
         if not own.constant:
             rule = now(optimizer, own)
             packed.update({name: rule.hypers[name] for name in _scheduled(group, rule)})
@@ -48,7 +50,8 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     _check_form(optimizer, saved)
     matched, states = _matched(optimizer, saved["param_groups"]), {**saved["state"]}
     saved_groups = [
-        _updated(optimizer, *groups) for groups in zip(optimizer.param_groups, matched, strict=True)
+        completed(optimizer, group, _updated(optimizer, group, saved_group))
+        for group, saved_group in zip(optimizer.param_groups, matched, strict=True)
     ]
     groups: list[Group] = []
     state: defaultdict[Any, Any] = defaultdict(dict)
@@ -238,12 +241,6 @@ def _check_group(optimizer: RuleOptimizer, group: Group, saved_group: Group, ste
     who = optimizer.rule.name
     if saved_group.get("branch", 0) != group.get("branch", 0):
         raise ValueError(f"{who}: the state dict has its parameters on other routes")
-    absent = sorted({*optimizer._own(group).hypers} - {*saved_group})
-    if absent:
-        where = next((f" for parameter {name!r}" for name, _ in optimizer._named(group)), "")
-        raise ValueError(
-            f"{who}: the state dict has no {', '.join(absent)}{where}; it is another optimizer's"
-        )
     rule = optimizer._rule_of(saved_group)
     if rule.bare != optimizer._rule_of(group).bare:
         raise ValueError(

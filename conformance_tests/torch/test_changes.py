@@ -260,3 +260,50 @@ def test_a_parameter_without_a_shape_is_named():
     lazy(torch.ones(1, 4)).sum().backward()
     optimizer.step()
     assert int(optimizer.state[lazy.weight]["step"]) == 1
+
+
+def test_an_option_that_came_later_has_its_default():
+    """With a note of who wrote the state dict, and without one, as before there were notes."""
+    params = parameters(SHAPES[:2])
+    optimizer = adapter.AdamW(params)
+    train(optimizer, params, 2)
+    for note in (True, False):
+        saved = optimizer.state_dict()
+        for group in saved["param_groups"]:
+            del group["amsgrad"]
+            group["written_by"]["fields"].remove("amsgrad")
+            if not note:
+                del group["written_by"]
+        loaded = adapter.AdamW(copies := parameters(SHAPES[:2]))
+        loaded.load_state_dict(saved)
+        assert (
+            loaded.param_groups[0]["amsgrad"] is False
+            and "written_by" not in (loaded.param_groups[0])
+        )
+        assert torch.equal(loaded.state[copies[0]]["m"], optimizer.state[params[0]]["m"])
+        other = adapter.AdamW(parameters(SHAPES[:2]), amsgrad=True)
+        with pytest.raises(ValueError, match="options must be equal"):
+            other.load_state_dict(saved)
+
+
+def test_a_state_dict_of_another_version_or_rule_says_who_wrote_it(monkeypatch):
+    params = parameters(SHAPES[:2])
+    optimizer = adapter.AdamW(params)
+    train(optimizer, params, 1)
+    saved = optimizer.state_dict()
+    note = f"samestep {samestep.__version__}"
+    damaged = optimizer.state_dict()
+    del damaged["param_groups"][0]["lr"]
+    with pytest.raises(ValueError, match=rf"has no lr for parameter '0'.*written by {note}"):
+        optimizer.load_state_dict(damaged)
+    later = optimizer.state_dict()
+    later["param_groups"][0]["written_by"]["fields"].append("flux")
+    later["param_groups"][0]["flux"] = 3
+    with pytest.raises(ValueError, match=rf"there is no flux here.*written by {note}"):
+        optimizer.load_state_dict(later)
+    torchs = torch.optim.AdamW(params).state_dict()
+    with pytest.raises(ValueError, match=r"another optimizer's.*from_state_dict.*torch\.optim"):
+        optimizer.load_state_dict(torchs)
+    monkeypatch.setattr(samestep.AdamW, "version", 2)
+    with pytest.raises(ValueError, match=rf"of version 1 of AdamW, .* version 2.*by {note}"):
+        optimizer.load_state_dict(saved)

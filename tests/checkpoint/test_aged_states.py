@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy
 import pytest
 
+import samestep
+from samestep.checkpoints.description import describe, differing_options
 from tests.checkpoint.aged_states import AFTER, AGED, CASES, FORMS, flat, shaped
 
 NEEDS = {"msgpack": "flax", "orbax.tar.gz": "orbax.checkpoint"}
@@ -36,3 +38,11 @@ def test_a_state_of_an_earlier_version_goes_on_as_it_did_there(path):
     training.read(path)
     training.train(AFTER)
     numpy.testing.assert_allclose(flat(case, training.params()), after, rtol=2e-5, atol=1e-6)
+
+
+def test_an_option_that_came_later_has_its_default_in_a_file():
+    described = describe(samestep.AdamW())
+    del described["values"]["amsgrad"]
+    assert differing_options(samestep.AdamW(), described) == []
+    words = differing_options(samestep.AdamW(amsgrad=True), described)
+    assert words == ["amsgrad is True here and False there"]
