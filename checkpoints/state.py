@@ -71,9 +71,9 @@ class ParameterState:
         """
         calls, updates, missed = counts_of(step)
         described = describe(rule, max(calls - 1, 0))
-        missed = {name: count for name, count in missed if count}
+        own = {name: int(count) for name, count in missed if count}
         kind = tuple(param.shape), dtype_name(param.dtype)
-        return cls(*kind, updates, described, slots, value, missed)
+        return cls(*kind, updates, described, slots, value, own)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every array of the state by its slot, with the part's number if a slot has several."""

@@ -210,6 +210,8 @@ class Recorder:
         taken = None
         if rule is not None and state is not None:
             taken = _checkpoint_of(rule, before, state)
+        if rule is not None and self._names is None:
+            self.run["counts"] = "each"
         fresh = step == 0 if state is None else state.steps_taken == 0
         self.begin(step, _by_name(grads), params, taken, fresh=fresh)
         self.end(step, _by_name(after), groups)

@@ -107,7 +107,7 @@ class JaxRecorder(LoopRecorder):
         inner = optax.with_extra_args_support(transformation)
         rule = self.rule or getattr(transformation, "rule", None)
         if isinstance(rule, Rule) and self.rule is None:
-            self.recorder.run["optimizer"] = f"samestep.jax.{rule.name}"
+            self.recorder.run |= {"optimizer": f"samestep.jax.{rule.name}", "counts": "each"}
 
         def init(params: Any) -> RecordedState:
             self.recorder.named([dotted(path) for path, _ in flattened(params)[0]])

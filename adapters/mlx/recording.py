@@ -53,6 +53,7 @@ def recorder(path: str | os.PathLike[str], optimizer: Any, **choice: Unpack[Choi
         path,
         optimizer=called(optimizer, {"mlx": "mlx.optimizers", "samestep": "samestep.mlx"}),
         framework="mlx",
+        counts="each" if isinstance(optimizer, RuleOptimizer) else "all",
         versions={"mlx": version("mlx")},
         **choice,
     )
