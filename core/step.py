@@ -218,7 +218,7 @@ def change(xp: Any, rule: Rule, *arguments: Any) -> tuple[Array, Slots]:
 
     The change is rounded to the parameter's dtype by itself.
     """
-    found, slots = advance(xp, rule, *arguments, step=rule.changed)
+    found, slots = advance(xp, rule, *arguments, rule.changed)
     slots.pop("moved", None)
     return found, slots
 

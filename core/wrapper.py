@@ -15,6 +15,7 @@ Everything else, from ``replace`` to ``branches``, is the same for every rule wi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -136,7 +137,8 @@ class Wrapper(Rule, register=False):
         """The wrapped rule's step with the prepared gradient and the redirected direction."""
         grad = self.prepare(xp, grad, param, state, s)
         if redirect is None and type(self).redirect is Wrapper.redirect:
-            return getattr(self.rule, FORMS[form])(xp, grad, param, state, s.inner)
+            inner: Callable[..., tuple[Any, Any]] = getattr(self.rule, FORMS[form])
+            return inner(xp, grad, param, state, s.inner)
 
         def both(direction: Any, grad: Any) -> Any:
             direction = self.redirect(xp, direction, grad, s)

@@ -64,7 +64,8 @@ def real(array: Any) -> Any:
     if not is_complex(array):
         return array
     if isinstance(array, jax.ShapeDtypeStruct):
-        return jax.ShapeDtypeStruct((*array.shape, 2), xp.zeros((), array.dtype).real.dtype)
+        dtype = xp.zeros((), array.dtype).real.dtype
+        return jax.ShapeDtypeStruct((*array.shape, 2), dtype)  # type: ignore[no-untyped-call]
     return xp.stack([array.real, array.imag], axis=-1)
 
 
