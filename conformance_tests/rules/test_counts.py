@@ -181,3 +181,26 @@ def test_a_checkpoint_carries_counts_to_every_framework(tmp_path):
     for end in ends[1:]:
         for key, value in ends[0].items():
             numpy.testing.assert_allclose(end[key], value, rtol=1e-5, atol=1e-6, err_msg=str(key))
+
+
+FAULTS = {
+    "no call is missed": ("samestep.counts.Histories.later", lambda *_, **__: {}),
+    "updates are calls": (
+        "samestep.counts.Histories.steps",
+        lambda _, calls, __: lambda member: calls,
+    ),
+    "a skipped call counts": (
+        "samestep.step.withheld",
+        lambda xp, rule, common, like: dict.fromkeys(rule.withholds, 0),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_what_is_counted_is_caught(fault, monkeypatch):
+    rule, on = SkipNonFinite(NAdam(lr=FALLING)), backends()["numpy"]
+    pattern = [{"a"}] * 3 + [{"a", "b"}] * 3 + [{*PATHS}] * 3
+    assert_counted(rule, on, pattern, {1, 4})
+    monkeypatch.setattr(*FAULTS[fault])
+    with pytest.raises(AssertionError):
+        assert_counted(rule, on, pattern, {1, 4})
