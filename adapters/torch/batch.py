@@ -145,10 +145,10 @@ class _Gathered:
         self.joined = vector.view(-1, *self.shapes[0][1:]) if alike else None
         self.shape = self.joined.shape if self.joined is not None else None
 
-    def filled(self, tensors: Tensors) -> torch.Tensor:
+    def filled(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         """The vector, with the values of tensors that have these shapes."""
         if self.joined is not None:  # half the time
-            torch.cat(tensors, out=self.joined)  # type: ignore[arg-type]
+            torch.cat(tensors, out=self.joined)
             same = self.joined.shape == self.shape
         else:
             same = [tensor.shape for tensor in tensors] == self.shapes
@@ -159,7 +159,7 @@ class _Gathered:
         return self.vector
 
 
-def _chosen(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+def _chosen(places: list[int]) -> Callable[[Sequence[Any]], list[Any]]:
     """What is at these places of a sequence; where they follow one another, a slice of it."""
     if places == [*range(places[0], places[-1] + 1)]:
         return itemgetter(slice(places[0], places[-1] + 1))
@@ -168,7 +168,8 @@ def _chosen(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
 
 def in_shared_memory(tensor: torch.Tensor) -> bool:
     """Whether other processes see what is written into a tensor."""
-    return tensor.device.type == "cpu" and tensor.is_shared()
+    shared: bool = tensor.device.type == "cpu" and tensor.is_shared()  # type: ignore[no-untyped-call]
+    return shared
 
 
 def _seen(axes: int | None, place: int, like: torch.Tensor) -> _Where:

@@ -119,6 +119,7 @@ class Plan:
         firsts = [members[batch.places[0]] for batch in self.batches]
         self.firsts = [(one.group, one.name) for one in firsts]
         self.used: Any = None
+        self.kinds: Any = None
 
     def _counters(self, params: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The step counts of all parameters, on the host or on each device of the parameters.

@@ -85,8 +85,8 @@ class _Stepper(Stepper):
         cls, state = type(self.optimizer), self.optimizer.state.get(tensor, {})
         package = cls.__module__.partition(".")[0]
         if package == "samestep":
-            slots = slots_in(state).items()
-            return {name: map_parts(_array, value) for name, value in slots if name != "step"}
+            own = slots_in(state).items()
+            return {name: map_parts(_array, value) for name, value in own if name != "step"}
         library = LIBRARIES.get(package)
         native = library.table.get(cls.__name__) if library else None
         if library is None or native is None:
