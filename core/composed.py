@@ -108,7 +108,6 @@ class Composed(Declared, root=True):
         inside = tuple(rule._replaced(like, below) for rule in self.inside)
         kept = self._set_by_user
         given = changes if like is None else {**self._of_dialect(like, kept), **changes}
-        names = changes.keys() & self._hypers.keys()
         quirks = given.pop("quirks", None)
         made = cast("Rule", object.__new__(self._with_quirks(None, quirks)))
         self._refuse_unknown(given)
@@ -118,7 +117,9 @@ class Composed(Declared, root=True):
         for name, value in given.items():
             if value is not values[name] or self.has_arrays:  # which may be written into
                 values[name] = self._hypers[name].validated(self.name, value)
-        vars(made)["_chosen"] = kept if names <= kept else kept | names
+        if not kept.issuperset(changes):
+            kept |= changes.keys() & self._hypers.keys()
+        vars(made)["_chosen"] = kept
         made._store(made._with_names(values), inside, groups if chooses else self.groups)
         made._refuse()
         return cast(Self, made)
