@@ -314,7 +314,7 @@ def run(
     kernel: Callable[[Callable[..., Any], Any, Rule], Callable[..., Any]] = partial,
     enter: Callable[[dict[str, Any], Array], Any] | None = None,
     vmap: Callable[..., Any] | None = None,
-    step: Callable[..., tuple[Array, Slots]] = advance,
+    step: Callable[..., tuple[Array, Slots]] | None = None,
 ) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
     """One step over a list of parameters. Nothing passed in is changed.
 
@@ -327,12 +327,13 @@ def run(
         enter: converts a step's scalars for the kernel of a parameter, to 0-d arrays for example.
             By default a kernel gets the scalars unchanged.
         vmap: the framework's function, for stacked entries and batch axes.
-        step: ``advance``, or ``change``.
+        step: ``change``; by default ``advance``.
 
     Returns:
         An iterator over new parameters, or their changes, and slots, each computed when it is
         reached, and the new shared state.
     """
+    step = advance if step is None else step
     known: dict[Any, dict[str, Any]] = {}
     entered: dict[Any, Any] = {}
     kernels: dict[Any, Callable[..., Any]] = {}

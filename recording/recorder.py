@@ -58,7 +58,7 @@ class Recorder:
         first_step: the number of the first step; by default 0, or the next step when appending.
         optimizer: the name of the optimizer.
         framework: the library of the arrays.
-        counts: ``"all"`` if all parameters have one step count, else ``"each"``.
+        counts: ``"all"`` if all parameters have one step count, else ``"each"``, as with a rule.
         versions: versions of libraries, by name.
 
     Raises:
@@ -201,6 +201,7 @@ class Recorder:
         params = _by_name(before)
         given = hyperparameters
         rule = given if isinstance(given, Rule) else None
+        self.run["counts"] = self.run["counts"] if rule is None else "each"
         groups = {
             name: Group({} if isinstance(given, Rule) else given)
             if rule is None
@@ -210,8 +211,6 @@ class Recorder:
         taken = None
         if rule is not None and state is not None:
             taken = _checkpoint_of(rule, before, state)
-        if rule is not None and self._names is None:
-            self.run["counts"] = "each"
         fresh = step == 0 if state is None else state.steps_taken == 0
         self.begin(step, _by_name(grads), params, taken, fresh=fresh)
         self.end(step, _by_name(after), groups)

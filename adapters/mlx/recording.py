@@ -53,7 +53,7 @@ def recorder(path: str | os.PathLike[str], optimizer: Any, **choice: Unpack[Choi
         path,
         optimizer=called(optimizer, {"mlx": "mlx.optimizers", "samestep": "samestep.mlx"}),
         framework="mlx",
-        counts="each" if isinstance(optimizer, RuleOptimizer) else "all",
+        counts="each" if all(isinstance(o, RuleOptimizer) for o in _several(optimizer)) else "all",
         versions={"mlx": version("mlx")},
         **choice,
     )
@@ -111,8 +111,7 @@ class MlxRecorder(LoopRecorder):
 
     def _counts(self) -> list[Any]:
         """How many steps have been taken; several counts where there are several optimizers."""
-        several = getattr(self.optimizer, "optimizers", [self.optimizer])
-        return [one.state["step"] for one in several]
+        return [one.state["step"] for one in _several(self.optimizer)]
 
     def _groups(self, tree: Any, params: dict[str, Any]) -> dict[str, Group]:
         """The hyperparameters of every parameter, as they were in the step just taken."""
@@ -130,6 +129,11 @@ class MlxRecorder(LoopRecorder):
             rules = _rules(one)
             found |= {name: (numbers, rules.get(name)) for name in one.params}
         return grouped(found)
+
+
+def _several(optimizer: Any) -> list[Any]:
+    """The optimizers in a ``MultiOptimizer``, or the one."""
+    return list(getattr(optimizer, "optimizers", [optimizer]))
 
 
 def _rules(one: Any) -> dict[str, Rule]:

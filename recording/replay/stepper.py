@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy
@@ -12,6 +12,7 @@ from samestep import step as stepping
 from samestep.arrays import map_parts
 from samestep.checkpoints.state import Checkpoint
 from samestep.checkpoints.tensor import Tensor
+from samestep.counts import Counts, withheld
 from samestep.parity.ulp import rounded
 from samestep.rule import Rule
 
@@ -28,6 +29,8 @@ class Own(NamedTuple):
 
     step: int
     slots: dict[str, Any]
+    missed: Mapping[str, int] = {}
+    """As in ``Counts``: of the steps that a wrapper withheld, how many it had missed anyway."""
 
 
 def values_of(tensors: Mapping[str, Tensor]) -> Values:
@@ -84,8 +87,8 @@ class Machine:
                     slot: map_parts(lambda part, name=name: self.array(name, part.values()), value)
                     for slot, value in state.slots.items()
                 }
-                self.own[name] = Own(state.step, slots)
-        self.count = max((own.step for own in self.own.values()), default=0)
+                self.own[name] = Own(state.step, slots, state.missed)
+        self.count = saved.all_calls
         for name, tensor in saved.shared.items():
             self.shared[name] = numpy.asarray(tensor.values(), numpy.float64)
             if not self.wide:
@@ -108,7 +111,7 @@ class Machine:
                 bare[id(rules[name])],
                 numpy,
                 name,
-                self.own[name].step if self.each else self.count,
+                self._counts(self.own[name]),
                 self.array(name, grads[name]),
                 self.array(name, params[name]),
                 self.own[name].slots,
@@ -118,13 +121,32 @@ class Machine:
         new = {name: self.array(name, value) for name, value in params.items()}
         if entries:
             with numpy.errstate(all="ignore"):
+                before = self.shared
                 results, self.shared = stepping.run(numpy, entries, self.shared)
                 for name, (param, slots) in zip(names, results, strict=True):
                     own = self._stored(name, rules[name], slots)
-                    self.own[name] = Own(self.own[name].step + 1, own)
+                    self.own[name] = self.own[name]._replace(
+                        step=self.own[name].step + 1, slots=own
+                    )
                     new[name] = _narrowed(param, self.dtypes[name])
+                self._miss(rules, before, names)
         self.count += 1
         return {name: value.astype(numpy.float64) for name, value in new.items()}
+
+    def _counts(self, own: Own) -> Any:
+        """The counts of a parameter before a step."""
+        if not self.each:
+            return self.count
+        return Counts(self.count, own.step, tuple(own.missed.items()))
+
+    def _miss(
+        self, rules: Mapping[str, Rule], before: Mapping[str, Any], stepped: Collection[str]
+    ) -> None:
+        """Note the withheld steps that parameters without gradients have missed."""
+        for name in self.own.keys() - {*stepped} if self.each else ():
+            old, new = (withheld(numpy, rules[name], s, 0) for s in (before, self.shared))
+            missed = {n: self.own[name].missed.get(n, 0) + new[n] - old[n] for n in new}
+            self.own[name] = self.own[name]._replace(missed=missed)
 
     def _stored(self, name: str, rule: Rule, slots: Mapping[str, Any]) -> dict[str, Any]:
         """Slots as they are stored: those in 16 bits are rounded."""
