@@ -16,12 +16,12 @@ Params = dict[str, jax.Array]
 
 def loss(params: Params, inputs: jax.Array) -> jax.Array:
     """The mean squared error of a linear model of the sum."""
-    return jnp.mean((inputs @ params["w"] + params["b"] - inputs.sum(1)) ** 2)
+    return jnp.mean((inputs @ params["w"][:, 0] + params["b"] - inputs.sum(1)) ** 2)
 
 
 def train(optimizer: ours.RuleTransformation, steps: int) -> Params:
     """Take some steps under jit."""
-    params: Params = {"w": jnp.zeros(4), "b": jnp.zeros(())}
+    params: Params = {"w": jnp.zeros((4, 1)), "b": jnp.zeros(())}
     state = optimizer.init(params)
 
     @jax.jit
@@ -53,11 +53,11 @@ def is_matrix(parameter: Parameter) -> bool:
 
 rule = samestep.AdamW(lr=1e-3, weight_decay=0.1)
 routed = route(
-    (Where(min_ndim=2) & ~Where(path="*embed*"), samestep.Muon(lr=0.02, layout="io")),
+    (Where(min_ndim=2) & ~Where(path="b"), samestep.Muon(lr=0.02, layout="io")),
     (Where(path="b") | Where(ndim=0), samestep.SGD(0.1)),
     rule,
 )
-assert_type(routed.table({"w": jnp.zeros(4), "b": jnp.zeros(())}), str)
+assert_type(routed.table({"w": jnp.zeros((4, 1)), "b": jnp.zeros(())}), str)
 optimizers += [
     ours.bind(routed, execution="reference"),
     ours.bind(samestep.ClipGlobalNorm(routed, max_norm=1.0)),
@@ -78,7 +78,7 @@ optimizers += [
 for optimizer in optimizers:
     train(optimizer, steps=2)
 
-params: Params = {"w": jnp.zeros(4), "b": jnp.zeros(())}
+params: Params = {"w": jnp.zeros((4, 1)), "b": jnp.zeros(())}
 chained = optax.chain(optax.clip_by_global_norm(1.0), ours.AdamW(lr=1e-3), optax.scale(0.5))
 updates, _ = chained.update(params, chained.init(params), params)
 injected: Any = optax.inject_hyperparams(ours.AdamW)(lr=1e-3)

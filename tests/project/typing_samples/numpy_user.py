@@ -37,11 +37,11 @@ def is_matrix(parameter: Parameter) -> bool:
 
 def train(rule: Rule, steps: int) -> dict[str, Any]:
     """Minimise the sum of squares."""
-    params: dict[str, Any] = {"w": np.ones((4, 3), np.float32), "v": [np.ones((3, 2))]}
+    params: dict[str, Any] = {"kernel": np.ones((4, 3), np.float32), "v": [np.ones(3)]}
     state = rule.init(params)
     assert_type(state, State)
     for _ in range(steps):
-        grads = {"w": 2 * params["w"], "v": [2 * params["v"][0]]}
+        grads = {"kernel": 2 * params["kernel"], "v": [2 * params["v"][0]]}
         params, state = rule.update(grads, params, state)
     return params
 
@@ -63,7 +63,7 @@ assert_type(Linear(0.0, 1e-3, 10)(0), Any)
 rules += [
     samestep.AdamW(lr=warmup, weight_decay=CosineDecay(0.1, 100), mask=is_matrix),
     samestep.Adam(lr=Join((Linear(0.0, 1e-3, 10), 1e-3), (10,)), like="keras"),
-    samestep.Lion(lr=1e-4, groups=[(lambda p: p.path == "w", {"lr": 1e-5}), (is_matrix, {})]),
+    samestep.Lion(lr=1e-4, groups=[(lambda p: p.path == "kernel", {"lr": 1e-5}), (is_matrix, {})]),
     samestep.AdamW(state_dtype={"m": "float64"}),
 ]
 
@@ -85,27 +85,27 @@ rules += wrappers
 assert_type(samestep.ClipNorm(inside).rule, Rule)
 assert_type(samestep.Average(samestep.Cautious(inside)).replace(lr=0.1), samestep.Average)
 
-matrices = Where(min_ndim=2) & ~Where(path="*embed*") & is_matrix
+matrices = Where(min_ndim=2) & ~Where(path="b") & is_matrix
 assert_type(matrices, Condition)
 routed = route(
     (matrices, samestep.Muon(lr=0.02, groups=[(is_matrix, {"lr": 0.01})])),
     (Where(max_ndim=1) | Where(path="*.bias") | is_matrix, samestep.SGD(0.1)),
     samestep.ClipNorm(inside),
 )
-assert_type(routed.table({"w": np.ones((4, 3)), "b": np.ones(3)}), str)
+assert_type(routed.table({"kernel": np.ones((4, 3)), "b": np.ones(3)}), str)
 rules += [routed, samestep.SkipNonFinite(routed)]
 for rule in rules:
     train(rule, steps=3)
 
-params: dict[str, Any] = {"w": np.ones((4, 3))}
+params: dict[str, Any] = {"kernel": np.ones((4, 3))}
 guarded = samestep.SkipNonFinite(samestep.Average(inside))
 state = guarded.init(params)
-params, state = guarded.update({"w": np.full((4, 3), np.nan)}, params, state)
+params, state = guarded.update({"kernel": np.full((4, 3), np.nan)}, params, state)
 steps: int = int(state.step)
 skipped: float = float(state.shared["skipped"])
 average: dict[str, Any] = samestep.averaged(guarded, params, state)
 model: dict[str, Any] = dict(params)
 with samestep.swapped(model.update, params, average):
-    print(model["w"].mean())
-print(steps, skipped, state.slots["average"]["w"].shape)
+    print(model["kernel"].mean())
+print(steps, skipped, state.slots["average"]["kernel"].shape)
 print(adan.lr, rules[0].name, sorted(samestep.registry), samestep.__version__)
