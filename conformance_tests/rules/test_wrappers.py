@@ -156,6 +156,8 @@ def test_a_rule_that_steps_in_its_own_way_is_not_masked():
 def test_a_parameter_without_elements_takes_no_part(wrapper, inner):
     """It stays as it is, as under the rule inside, and changes no sum."""
     rule, param = WRAPPERS[wrapper](inner(lr=0.1)), numpy.linspace(-1, 1, 6).reshape(3, 2)
+    if "layout" in rule.all_fields():
+        rule = rule.replace(groups=[(lambda p: True, {"layout": "oi"})])
     found, alone = {"none": numpy.ones((0, 2)), "w": param}, {"w": param}
     state, own = rule.init(found), rule.init(alone)
     empty = {"none": found["none"]}
