@@ -213,14 +213,16 @@ def advance(
     return new_param, kept
 
 
-def change(xp: Any, rule: Rule, *arguments: Any) -> tuple[Array, Slots]:
+def change(
+    xp: Any, rule: Rule, grad: Array, param: Array, slots: Slots, common: Slots, s: dict[str, Any]
+) -> tuple[Array, Slots]:
     """``advance`` with the change of the parameter in place of the new parameter.
 
     The change is rounded to the parameter's dtype by itself.
     """
-    found, slots = advance(xp, rule, *arguments, rule.changed)
-    slots.pop("moved", None)
-    return found, slots
+    found, new = advance(xp, rule, grad, param, slots, common, s, rule.changed)
+    new.pop("moved", None)
+    return found, new
 
 
 def local(

@@ -37,7 +37,7 @@ def is_matrix(parameter: Parameter) -> bool:
 
 def train(rule: Rule, steps: int) -> dict[str, Any]:
     """Minimise the sum of squares."""
-    params: dict[str, Any] = {"kernel": np.ones((4, 3), np.float32), "v": [np.ones(3)]}
+    params: dict[str, Any] = {"kernel": np.ones((4, 3), np.float32), "v": [np.ones((3, 2))]}
     state = rule.init(params)
     assert_type(state, State)
     for _ in range(steps):
@@ -85,14 +85,14 @@ rules += wrappers
 assert_type(samestep.ClipNorm(inside).rule, Rule)
 assert_type(samestep.Average(samestep.Cautious(inside)).replace(lr=0.1), samestep.Average)
 
-matrices = Where(min_ndim=2) & ~Where(path="b") & is_matrix
+matrices = Where(min_ndim=2) & ~Where(path="v.0") & is_matrix
 assert_type(matrices, Condition)
 routed = route(
-    (matrices, samestep.Muon(lr=0.02, groups=[(is_matrix, {"lr": 0.01})])),
-    (Where(max_ndim=1) | Where(path="*.bias") | is_matrix, samestep.SGD(0.1)),
+    (matrices, samestep.Muon(lr=0.02, layout="oi", groups=[(is_matrix, {"lr": 0.01})])),
+    (Where(max_ndim=1) | Where(path="v.*") | is_matrix, samestep.SGD(0.1)),
     samestep.ClipNorm(inside),
 )
-assert_type(routed.table({"kernel": np.ones((4, 3)), "b": np.ones(3)}), str)
+assert_type(routed.table({"kernel": np.ones((4, 3)), "v": [np.ones((3, 2))]}), str)
 rules += [routed, samestep.SkipNonFinite(routed)]
 for rule in rules:
     train(rule, steps=3)
