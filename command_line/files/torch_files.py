@@ -35,7 +35,9 @@ HELD = ("optimizer", "optimizer_state_dict", "optim", "optimizer_states", "opt")
 """Names under which training scripts save the optimizer's state dict."""
 SCHEDULED = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"}
 """Entries that torch's schedulers add to a group."""
-BESIDE = {"params", "param_names", "places", *SCHEDULED}
+RECORD = "written_by"
+"""The entry of a group that says what wrote it, in state dicts of samestep.torch."""
+BESIDE = {"params", "param_names", "places", "calls", RECORD, *SCHEDULED}
 
 
 def loaded(path: Path) -> Any:
@@ -117,6 +119,9 @@ def described(content: Any) -> str:
 
 
 def _whose(state_dict: Mapping[str, Any]) -> str:
+    written = _written(state_dict)
+    if written:
+        return f"the state dict of an optimizer of samestep.torch, {', '.join(written)}"
     theirs = classes_of(state_dict)
     if theirs:
         return f"the state dict of torch.optim.{' or '.join(theirs)}"
@@ -135,7 +140,7 @@ def groups_of(state_dict: Mapping[str, Any]) -> list[str]:
     """The entries of the groups, a line for each."""
     found = []
     for place, group in enumerate(state_dict["param_groups"]):
-        said = {n: v for n, v in group.items() if n not in ("params", "param_names")}
+        said = {n: v for n, v in group.items() if n not in ("params", "param_names", RECORD)}
         words = ", ".join(f"{name}={value!r}" for name, value in said.items())
         found.append(f"group {place} of {len(group['params']):,} parameters: {words}")
     return found
@@ -163,11 +168,23 @@ def classes_of(state_dict: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _written(state_dict: Mapping[str, Any]) -> list[str]:
+    """The rules that the groups say they are of, a wrapper before the rules inside it.
+
+    State dicts of torch.optim say none, nor do those of earlier versions of samestep.
+    """
+    records = [group.get(RECORD) for group in state_dict["param_groups"]]
+    rules = [record.get("rules") for record in records if isinstance(record, Mapping)]
+    return [*dict.fromkeys(str(name) for own in rules if isinstance(own, Mapping) for name in own)]
+
+
 def _rules_like(state_dict: Mapping[str, Any]) -> list[str]:
-    """The rules whose optimizers in samestep.torch have such groups and slots."""
+    """The rules whose optimizers in samestep.torch have such groups and slots, likeliest first."""
+    from samestep.torch.entries import slots_in
+
     groups, states = state_dict["param_groups"], state_dict["state"].values()
     names = {*groups[0]} - BESIDE - {"capturable", "differentiable", *KEPT} if groups else set()
-    kept = {name for state in states for name in state} - {"step"}
+    kept = {name for state in states for name in slots_in(state)} - {"step"}
     found: dict[str, int] = {}
     for name, cls in sorted(registry.items()):
         shared, slots = {*cls._shared}, {*cls._slots}
@@ -218,7 +235,7 @@ def taken(content: Any, named: str | None) -> tuple[Checkpoint, str]:
             f"--rule {named}: there is no library {library!r}; there are "
             f"{', '.join(LIBRARIES)} and samestep"
         )
-    found = [cls] if cls else classes_of(state_dict)
+    found = [cls] if cls else [] if _written(state_dict) else classes_of(state_dict)
     if library.startswith("samestep") or (not cls and not found):
         return _ours(state_dict, cls)
     if len(found) > 1:
@@ -236,12 +253,14 @@ def _ours(state_dict: Mapping[str, Any], name: str) -> tuple[Checkpoint, str]:
     """The state of an optimizer of samestep.torch."""
     import samestep.torch
 
-    found = [name] if name else _rules_like(state_dict)
-    if not found and _wraps(state_dict):
+    written = _written(state_dict)
+    found = [name] if name else written or _rules_like(state_dict)
+    if not name and (len(written) > 1 or (not found and _wraps(state_dict))):
+        said = f": {', '.join(written)}" if written else ""
         raise CheckpointError(
-            "its groups are those of a rule of samestep.torch with wrappers around it, which do "
-            "not say which and in which order; load it into the optimizer that it is of, and "
-            "samestep.save(path, optimizer) writes the checkpoint"
+            "its groups are those of a rule of samestep.torch with others around or beside it"
+            f"{said}, and do not say how they are put together; load it into the optimizer that it "
+            "is of, and samestep.save(path, optimizer) writes the checkpoint"
         )
     if not found:
         raise CheckpointError(
@@ -286,7 +305,9 @@ def _stand_in(key: Any, state: Mapping[str, Any]) -> Any:
     """A parameter with the shape and dtype of its state; it takes no memory."""
     import torch
 
-    arrays = [v for n, v in state.items() if n != "step" and torch.is_tensor(v)]
+    from samestep.torch.entries import slots_in
+
+    arrays = [v for n, v in slots_in(state).items() if n != "step" and torch.is_tensor(v)]
     if not arrays:
         raise CheckpointError(f"parameter {key!r} has no state, which would tell its shape")
     largest = max(arrays, key=lambda array: array.numel())

@@ -331,20 +331,47 @@ def test_a_state_dict_of_ours_becomes_a_checkpoint():
     same_bits("b", "wanted")
 
 
-def test_what_a_state_dict_of_ours_may_be_of_is_said_likeliest_first():
+def without_record(state_dict):
+    """The state dict as versions wrote it that did not say which rule it is of."""
+    groups = state_dict["param_groups"]
+    bare = [{n: v for n, v in group.items() if n != "written_by"} for group in groups]
+    return {**state_dict, "param_groups": bare}
+
+
+def test_a_state_dict_of_ours_says_which_rule_it_is_of():
     optimizer, _ = torch_trained(ours.AdamW, 1, lr=1e-2, weight_decay=0.2)
     torch.save(optimizer.state_dict(), "a")
+    samestep.save("wanted", optimizer)
+    text = done("inspect a")
+    assert "an optimizer of samestep.torch, AdamW" in text
+    assert "written_by" not in text
+    done("convert a b")
+    same_bits("b", "wanted")
+
+
+def test_slots_of_several_arrays_do_not_hide_the_rule():
+    optimizer, _ = torch_trained(ours.Adafactor, 1, momentum=0.9)
+    torch.save(without_record(optimizer.state_dict()), "a")
+    samestep.save("wanted", optimizer)
+    done("convert a b")
+    same_bits("b", "wanted")
+
+
+def test_what_a_state_dict_of_ours_may_be_of_is_said_likeliest_first():
+    optimizer, _ = torch_trained(ours.AdamW, 1, lr=1e-2, weight_decay=0.2)
+    torch.save(without_record(optimizer.state_dict()), "a")
     said = refused("convert a b")
     assert "those of the rules AdamW, Adam; say which it is: --rule samestep.AdamW" in said
     for name in ("AdamW", "Adam"):
         done(f"convert a {name} --rule samestep.{name}")
 
 
+@pytest.mark.parametrize("written", [dict, without_record])
 @pytest.mark.parametrize("wrap", [samestep.ClipGlobalNorm, samestep.Lookahead, samestep.Cautious])
-def test_a_state_dict_of_wrapped_rules_is_to_be_saved_by_its_optimizer(wrap):
+def test_a_state_dict_of_wrapped_rules_is_to_be_saved_by_its_optimizer(wrap, written):
     rule = wrap(samestep.AdamW(lr=1e-2))
     optimizer, _ = torch_trained(lambda named: ours.bind(rule, named), 1)
-    torch.save(optimizer.state_dict(), "a")
+    torch.save(written(optimizer.state_dict()), "a")
     said = refused("convert a b")
     assert "load it into the optimizer that it is of" in said
     assert "samestep.save(path, optimizer)" in said
