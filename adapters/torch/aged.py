@@ -17,7 +17,7 @@ __all__ = ["RECORD", "completed", "written_by"]
 
 RECORD = "written_by"
 """The entry of a saved group that says what wrote it. An optimizer's own groups have none."""
-COMMON = ("decay", "maximize", "state_dtype")
+COMMON = {name for name, item in vars(Rule).items() if isinstance(item, Option)}
 """Options of every rule: a group that has them all is one of ours."""
 
 Group = dict[str, Any]
@@ -55,7 +55,7 @@ def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
     if fields is not None:
         same = all(own.name in versions for own in _all(rule))
         added = absent - {*fields} if same else set()
-    elif {*COMMON} <= {*saved}:
+    elif {*saved} >= COMMON:
         added = {name for name in absent if isinstance(known[name], Option)}
     else:
         added = set()

@@ -72,11 +72,11 @@ class Batch:
             # kept, since allocating the memory costs more than the work done in it
             self.grad = _Gathered(first.grad, params, shape)
             self.param = _Gathered(first.param, params, shape)
-        axes = params[0].ndim if self.flat else None
+        ndim = params[0].ndim if self.flat else None
         found = {
             name: map_parts(self._rebased, place, *(entry.slots[name] for entry in entries))
             if self.gathers
-            else map_parts(partial(_seen, axes), place, first.slots[name])
+            else map_parts(partial(_seen, ndim), place, first.slots[name])
             for name, place in where.items()
         }
         self.slots = [(name, one) for name, one in found.items() if isinstance(one, _Where)]
@@ -172,12 +172,12 @@ def in_shared_memory(tensor: torch.Tensor) -> bool:
     return shared
 
 
-def _seen(axes: int | None, place: int, like: torch.Tensor) -> _Where:
+def _seen(ndim: int | None, place: int, like: torch.Tensor) -> _Where:
     """An array of a slot of a single parameter: as it is, or as a vector if the parameter is.
 
     A 0-d slot of a parameter with axes stays 0-d.
     """
-    if axes is None or like.ndim == 0 < axes:
+    if ndim is None or like.ndim == 0 < ndim:
         return _Where(place)
     return _Where(place, (like.numel(),), (1,))
 

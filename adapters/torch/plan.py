@@ -142,10 +142,10 @@ class Plan:
     def _place(self, members: Sequence[Member]) -> None:
         """Note where counts and slots are among all values of the states."""
         self.names = [*chain.from_iterable(self.states)]
-        starts = accumulate(map(len, self.states), initial=0)
+        firsts = accumulate(map(len, self.states), initial=0)
         found = [
-            dict(zip(state, count(start), strict=False))
-            for state, start in zip(self.states, starts, strict=False)
+            dict(zip(state, count(first), strict=False))
+            for state, first in zip(self.states, firsts, strict=False)
         ]
         kept = [("step", *entries_of(member.slots)) for member in members]
         own = [place[name] for place, names in zip(found, kept, strict=True) for name in names]

@@ -32,6 +32,7 @@ CONVENTIONS = ("Source:", "Agrees with:", "Differs from:", "Shapes:")
 CORRESPONDENCES = {
     folder(module.rpartition(".")[0]) / f"{module.rpartition('.')[2]}.py"
     for module in (
+        "samestep.mlx.tables",
         "samestep.torch.tables",
         *(entry.module for entry in entry_points(group="samestep.natives")),
     )
