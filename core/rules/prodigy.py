@@ -39,8 +39,8 @@ class Prodigy(Rule):
         beta3 = beta2**0.5 if self.beta3 is None else self.beta3
         rate = 1.0 if self.safeguard_warmup else self.lr * corrected
         own = {"beta3": beta3, "corrected": corrected, "s_rate": rate, "per_d0": 1 / self.d0}
-        own["vanishes"] = vanishing(xp, self.eps * self.d0, self.eps)
-        return {"beta1": weights(beta1), "beta2": weights(beta2)} | own
+        vanishes = vanishing(xp, self.eps * self.d0, self.eps)
+        return {"beta1": weights(beta1), "beta2": weights(beta2), "vanishes": vanishes} | own
 
     def local(self, xp, grad, param, state, s):
         scaled = state.d * grad
