@@ -160,7 +160,7 @@ BAD: dict[str, tuple[Change, str]] = {
         lambda data: data[:-1] + bytes([data[-1] ^ 1]),
         "'slots/v/bias'.*changed|'params/bias'.*changed",
     ),
-    "deep JSON": (lambda data: packed(b"[" * 999 + b"]" * 999), "no JSON"),
+    "deep JSON": (lambda data: packed(b"[" * 999), "no JSON"),
     "deep JSON inside": (saying(rules="[" * 999), "rules.*no JSON"),
     "many empty lists": (lambda data: packed(b"[" * 100_000 + b"]" * 100_000), r"has more \["),
     "a list": (lambda data: packed([]), "header is list"),
