@@ -206,6 +206,9 @@ def _returned(function: FunctionType, slot: str) -> tuple[set[str], set[ast.AST]
 def with_fault(rule: type[Rule], fault: Fault | None, late: bool = False) -> type[Rule]:
     """A class like a rule that has a fault while it steps; it is registered nowhere.
 
+    It is of the rule's module, so that nothing but the diagnosis judges the fault: the proof of
+    somebody's own rule would refuse it.
+
     Args:
         rule: the rule's class.
         fault: what is planted while it steps.
@@ -225,7 +228,7 @@ def with_fault(rule: type[Rule], fault: Fault | None, late: bool = False) -> typ
         with planted(*faults):
             return rule.update(self, grads, params, state)
 
-    body = {"init": init, "update": update}
+    body = {"__module__": rule.__module__, "init": init, "update": update}
     return types.new_class(rule.__name__, (rule,), {"register": False}, lambda d: d.update(body))
 
 
