@@ -26,7 +26,7 @@ from samestep.parity.bounds import BOUND
 from samestep.parity.case import Sizes, distance
 from samestep.parity.comparison import SHAPES, STEPS, Comparison, compared
 from samestep.parity.subjects.subject import subject
-from samestep.parity.trajectory import Trajectory, record
+from samestep.parity.trajectory import Trajectory, as_recorded, record
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
@@ -136,7 +136,7 @@ def _followed(rule: Rule, steps: int = SOON) -> list[dict[str, numpy.ndarray]]:
     Raises:
         FloatingPointError: one is not.
     """
-    found = []
+    found, rule = [], as_recorded(rule)
     for whole in _trajectories(steps):
         paths = {path for path, value in whole.params.items() if value.ndim >= rule.min_ndim}
         taken = whole.taken(paths)
