@@ -132,7 +132,7 @@ IN_WRAPPERS = {
         *("Lookahead one step later", {}),
     ),
     "Lookahead, rate": (
-        "A + X.sync_rate * (B - A) => B + X.sync_rate * (A - B)",
+        "followed: A + P * (B - A) => B + P * (A - B)",
         *("1 - sync_rate", {"sync_rate": 0.3}),
     ),
     "ClipGlobalNorm": (
