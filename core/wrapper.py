@@ -62,7 +62,9 @@ class Wrapper(Rule, register=False):
         super().__init__(*args, **kwargs)
 
     def _refuse(self) -> None:
-        own = {*self._hypers, *self._slots, *self._shared} - {*KEPT}
+        own = {*self._hypers, *self._slots, *self._shared}
+        if not _contains(self.rule, type(self)):  # other rules keep the parameter in the same way
+            own -= {*KEPT}
         rules = self.rule.branches
         taken = own.intersection(n for r in rules for n in (*r.hypers, *r.slots(), *r.shared()))
         if taken:
@@ -162,3 +164,8 @@ class Wrapper(Rule, register=False):
         if phase < own:
             return self._combined(xp, sums, shared, s)
         return self.rule.summed(xp, sums, shared, s.inner, phase - own)
+
+
+def _contains(rule: Rule, kind: type[Rule]) -> bool:
+    """Whether the rule, or one inside it, is of this kind."""
+    return isinstance(rule, kind) or any(_contains(inside, kind) for inside in rule.inside)
