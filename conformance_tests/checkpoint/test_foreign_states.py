@@ -26,6 +26,7 @@ from samestep.checkpoints.description import made
 from samestep.conformance.peers import agree, nested
 from samestep.conformance.rules.test_dialects import CASES, FURTHEST, Case, need
 from samestep.parity.subjects.importing import stepping
+from samestep.parity.trajectory import as_recorded
 from samestep.rule import registry
 from samestep.vocabulary import Wrapper
 
@@ -100,7 +101,7 @@ class Training:
 
     def checkpoint(self) -> Checkpoint:
         """What it keeps; the step is given where optax counts none."""
-        stepper, rule = self.stepper, self.case.rule
+        stepper, rule = self.stepper, as_recorded(self.case.rule)
         if self.case.like != "optax":
             return samestep.checkpoint(stepper.optimizer, params_of(stepper))
         try:
@@ -184,7 +185,7 @@ def goes_over(case: Case, path: Path, dtype: str = "float64") -> tuple[Training,
     theirs.run(BEFORE)
     write(path, theirs.checkpoint())
     saved = read(path)
-    rule = made(next(iter(saved.parameters.values())).rule)
+    rule = as_recorded(made(next(iter(saved.parameters.values())).rule))
     blank = {p: numpy.zeros(v.shape, dtype) for p, v in theirs.trajectory.params.items()}
     own, state = samestep.load(path, rule, blank)
     assert state.step == BEFORE or rule.name == "SGD"  # torch's counts none
