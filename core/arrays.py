@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -12,6 +12,7 @@ import numpy
 __all__ = [
     "cast",
     "cast_like",
+    "compute_dtype",
     "differentiated",
     "dtype_name",
     "is_array",
@@ -20,6 +21,7 @@ __all__ = [
     "map_parts",
     "parts",
     "traced",
+    "widest",
 ]
 
 Array = Any
@@ -62,6 +64,16 @@ def traced(kind: type) -> bool:
 def dtype_name(dtype: Any) -> str:
     """Name of a dtype of any framework, such as ``"float32"``."""
     return str(dtype).rpartition(".")[2]
+
+
+def compute_dtype(xp: Any, dtype: Any) -> Any:
+    """The dtype of the arithmetic: float64 for float64, float32 for all narrower dtypes."""
+    return xp.float64 if dtype == xp.float64 else xp.float32
+
+
+def widest(xp: Any, params: Sequence[Array]) -> Any:
+    """The widest compute dtype of several arrays."""
+    return xp.float64 if any(p.dtype == xp.float64 for p in params) else xp.float32
 
 
 def cast(xp: Any, value: Any, dtype: Any) -> Any:

@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as host
 
-from .arrays import cast, cast_like, dtype_name, is_array, listed
+from .arrays import cast, cast_like, compute_dtype, is_array, listed, widest
+from .beginnings import WIDTHS, init_shared, init_slots
 from .checks import FLOATING, check, check_slots
 from .counts import Counts, advanced, counts_of, key_of, withheld
 from .kept import PLAIN, Kept, kept_by
 from .moves import asked
-from .shaping import as_vectors, seen, stacked, started
+from .shaping import as_vectors, seen, stacked
 
 if TYPE_CHECKING:
     from .rule import Rule
 
 __all__ = [
     "FLOATING",
+    "WIDTHS",
     "Entry",
     "advance",
     "as_vectors",
@@ -46,18 +48,11 @@ __all__ = [
     "widest",
 ]
 
-WIDTHS = {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
-
 PYTHON = (float, int, bool)
 """The types of numbers that coefficients known on the host have."""
 
 Array = Any
 Slots = dict[str, Any]
-
-
-def compute_dtype(xp: Any, dtype: Any) -> Any:
-    """The dtype of the arithmetic: float64 for float64, float32 for all narrower dtypes."""
-    return xp.float64 if dtype == xp.float64 else xp.float32
 
 
 class Record:
@@ -133,53 +128,6 @@ def _counted(
     own = {name: _of_dtype(xp, count, dtype) for name, count in own.items()}
     on_host = isinstance(counts.updates, int) and not any(map(is_array, own.values()))
     return now.withholding(own) if own else now, counts.updates, on_host
-
-
-def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
-    """The first state of one parameter: every slot, in its dtype."""
-    first, kept = {}, kept_by(rule, param.ndim)
-    for name, item in rule.slots().items():
-        dtype = _stored(rule, xp, name, param.dtype)
-        make = partial(_made, xp, item.init.make, rule.owner(name))
-        first[name] = cast(xp, started(xp, make, param, kept), dtype)
-        if item.start != 0.0:
-            first[name] = cast(xp, first[name] + item.first(rule.owner(name)), dtype)
-    return first
-
-
-def _made(xp: Any, make: Callable[..., Any], rule: Rule, param: Array) -> Any:
-    return make(xp, param, rule)
-
-
-def _stored(rule: Rule, xp: Any, slot: str, own: Any) -> Any:
-    """The dtype of a slot; ``own`` is the parameter's."""
-    kind, name = rule.slots()[slot].init.dtype, rule.storage(slot)
-    if kind == "compute":
-        return compute_dtype(xp, own)
-    if kind == "parameter" and name is not None and WIDTHS[name] <= WIDTHS[dtype_name(own)]:
-        return own
-    dtype = own if name is None else getattr(xp, name, None)
-    if dtype is None:
-        raise ValueError(
-            f"{rule.name}(state_dtype={rule.hypers['state_dtype']!r}): {xp.__name__} has no dtype "
-            f"{name}"
-        )
-    return dtype
-
-
-def init_shared(rule: Rule, xp: Any, params: Sequence[Array]) -> Slots:
-    """The first shared state, 0-d, in the widest compute dtype of the parameters."""
-    if not rule.shared() or not params:
-        return {}
-    wide = widest(xp, params)
-    zero = cast(xp, xp.sum(xp.zeros_like(params[0])), wide)
-    first = rule.at(0)
-    return {name: zero + first.first_value(item) for name, item in rule.shared().items()}
-
-
-def widest(xp: Any, params: Sequence[Array]) -> Any:
-    """The widest compute dtype of several arrays."""
-    return xp.float64 if any(p.dtype == xp.float64 for p in params) else xp.float32
 
 
 def advance(
