@@ -1,4 +1,8 @@
-"""A training that goes from torch to JAX, to MLX and back is torch's all along."""
+"""A training that goes from torch to JAX, to MLX and back is torch's all along.
+
+In JAX a rule's ``update`` gives the parameters, with the bits of other frameworks. Added updates round
+otherwise: of a decayed parameter the change is rounded there, and the factor 1 - lr weight_decay here.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +70,8 @@ def trained(framework, rule, params, start=None, steps=STEPS):
         optimizer = samestep.jax.bind(rule)
         tree, state = samestep.restore(optimizer, start, jax.tree.map(jax.numpy.asarray, tree))
         for grads in given:
-            updates, state = optimizer.update(grads, state, tree)
-            tree = jax.tree.map(jax.numpy.add, tree, updates)
+            grads = jax.tree.map(jax.numpy.asarray, grads)
+            tree, state = rule.update(grads, tree, state)
         return samestep.checkpoint(optimizer, tree, state)
     mx = pytest.importorskip("mlx.core")
     optimizer = samestep.mlx.bind(rule)
