@@ -70,8 +70,7 @@ def trained(framework, rule, params, start=None, steps=STEPS):
         optimizer = samestep.jax.bind(rule)
         tree, state = samestep.restore(optimizer, start, jax.tree.map(jax.numpy.asarray, tree))
         for grads in given:
-            grads = jax.tree.map(jax.numpy.asarray, grads)
-            tree, state = rule.update(grads, tree, state)
+            tree, state = rule.update(jax.tree.map(jax.numpy.asarray, grads), tree, state)
         return samestep.checkpoint(optimizer, tree, state)
     mx = pytest.importorskip("mlx.core")
     optimizer = samestep.mlx.bind(rule)
