@@ -1,7 +1,7 @@
 """A training that goes from torch to JAX, to MLX and back is torch's all along.
 
-In JAX a rule's ``update`` gives the parameters, with the bits of other frameworks. Where updates are
-added, the change of a decayed parameter is rounded, and not the factor 1 - lr weight_decay.
+In JAX a rule's ``update`` gives the parameters, with the bits of other frameworks. Where updates
+are added, the change of a decayed parameter is rounded, and not the factor 1 - lr weight_decay.
 """
 
 from __future__ import annotations
