@@ -135,7 +135,7 @@ def recorded(
     """The counts of missed calls by their keys.
 
     Args:
-        names: what is counted; ``step`` is the first.
+        names: the names of the counts; ``step`` is the first.
         counts: of each parameter, how many it has missed of each.
         form: how a key names parameters.
     """
@@ -154,7 +154,7 @@ class Histories:
     """The parameters by the calls that they have missed, before a call and after it.
 
     Args:
-        rule: the rule; ``step`` and what is named in ``rule.withholds`` are counted.
+        rule: the rule. The calls are counted, and the calls that ``rule.withholds`` names.
         members: all parameters, in the form that keys name them in.
         absent: the parameters without a gradient in this call.
         keys: the keys of the counts before the call.
@@ -210,7 +210,7 @@ class Histories:
 
         Args:
             xp: array namespace.
-            missed: those before it.
+            missed: the counts of missed calls before it, by their keys.
             calls: the calls before and after it.
             shared: the shared state of the rule before and after it.
             count: makes a count of a number; numbers stay numbers by default.

@@ -66,7 +66,7 @@ class Moving:
         return found
 
     def moved(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> tuple[Move, Any]:
-        """Both as a ``Move``, and the slots.
+        """The change and the new parameter, as a ``Move``, and the slots.
 
         The change of a class that defines ``step`` instead is the new parameter less the old one.
         """
@@ -86,7 +86,7 @@ class Moving:
         return families.change(param, direction, s)
 
     def move(self, param: Any, direction: Any, s: Any) -> Move:
-        """Both."""
+        """The change of ``displaced`` and the new parameter of ``descended``."""
         return Move(
             lambda: self.displaced(param, direction, s), lambda: self.descended(param, direction, s)
         )
