@@ -35,6 +35,7 @@ __all__ = [
     "roles",
     "rule_of",
     "said",
+    "saying",
 ]
 
 AS_SEEN: Mapping[str, Any] = {"layout": "oi", "batch_axes": ()}
@@ -191,15 +192,15 @@ def rule_of(rule: Rule, path: str, array: Any, library: str = "") -> Rule:
         raise _unknown_layout(own, path, shape)
     key = layout, batch
     if key not in own._variants:
-        own._variants[key] = _saying(own, {"layout": layout, "batch_axes": batch})
+        own._variants[key] = saying(own, {"layout": layout, "batch_axes": batch})
         vars(own._variants[key])["_whole"] = own.whole
     return own._variants[key]
 
 
-def _saying(rule: Rule, values: dict[str, Any]) -> Rule:
+def saying(rule: Rule, values: dict[str, Any]) -> Rule:
     """A copy in which each rule that has these options has these values."""
     own = {name: value for name, value in values.items() if name in rule.fields()}
-    inside = tuple(_saying(one, values) for one in rule.inside)
+    inside = tuple(saying(one, values) for one in rule.inside)
     return rule._copy({**rule._values, **own}, inside)
 
 

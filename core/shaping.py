@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,9 @@ __all__ = ["as_vectors", "seen", "stacked", "started"]
 
 Array = Any
 Slots = dict[str, Any]
+
+UNMAPPED = re.compile("vmap|[Bb]atching rule|data pointer")
+"""What PyTorch says of a function that ``vmap`` cannot map, such as one that asks for a value."""
 
 
 def as_vectors(xp: Any, kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,8 +93,17 @@ def _mapped(
     if not count:  # the shapes of the results are those for something
         some = _each(lambda x: xp.zeros((1, *x.shape[1:]), dtype=x.dtype), stacks)
         return _each(lambda x: x[:0, ...], _mapped(xp, function, some, None))
-    rows = [function(*_each(lambda x, at=at: x[at, ...], stacks)) for at in range(count)]
+
+    def row(at: int) -> Any:
+        return _each(lambda x: _in_order(xp, x[at, ...]), stacks)
+
+    rows = [function(*row(at)) for at in range(count)]
     return _each(lambda *parts: xp.stack(parts), *rows)
+
+
+def _in_order(xp: Any, array: Array) -> Array:
+    """The array with its numbers one after another in memory, where libraries sum in that order."""
+    return xp.reshape(xp.reshape(array, (-1,)), array.shape)
 
 
 def _each(function: Callable[..., Any], value: Any, *others: Any) -> Any:
@@ -130,15 +143,19 @@ def _whole(
     common: Slots,
     s: Any,
 ) -> Any:
-    axes = _Axes(xp, kept, param.shape)
+    own = kept._replace(batch=())
+    axes = _Axes(xp, Kept(kept.batch) if kept.batch else own, param.shape)
     arrays = _each(axes.shown, (grad, param, slots))
-    one = stacked(function, vmap) if kept.batch else function
-    try:
-        first, second = one(xp, rule, *arrays, common, s)
-    except RuntimeError:  # vmap cannot map a rule that asks for a value
-        if vmap is None or not kept.batch:
-            raise
-        first, second = stacked(function)(xp, rule, *arrays, common, s)
+    if kept.batch:  # each layer is then turned as a parameter by itself is
+        one = seen(function, own)
+        try:
+            first, second = stacked(one, vmap)(xp, rule, *arrays, common, s)
+        except RuntimeError as error:
+            if vmap is None or not UNMAPPED.search(str(error)):
+                raise
+            first, second = stacked(one)(xp, rule, *arrays, common, s)
+    else:
+        first, second = function(xp, rule, *arrays, common, s)
     if isinstance(first, dict):  # local: slots and sums
         return _each(axes.stored, first), second
     return _each(axes.stored, (first, second))
@@ -156,7 +173,7 @@ class _Axes:
     def shown(self, array: Array) -> Array:
         """An array with its batch axes as one, and then its axes as the rule sees them."""
         if array.ndim == len(self.order):
-            array = self._turned(array, self.order)
+            array = _in_order(self.xp, self._turned(array, self.order))
         if self.several < 2:
             return array
         return self.xp.reshape(array, (math.prod(self.sizes), *array.shape[self.several :]))

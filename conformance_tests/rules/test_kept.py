@@ -5,19 +5,30 @@ from __future__ import annotations
 import numpy
 import pytest
 
-from samestep.conformance.harness.settings import typical
+from samestep.conformance.harness.parametrized import chosen
+from samestep.conformance.harness.settings import all_rules, is_own, typical
 from samestep.conformance.harness.stacks import LAYERS, layers_of, moved, run, stack_of
-from samestep.parity import Trajectory, compare, record
+from samestep.kept import saying
+from samestep.parity import Trajectory, record
+from samestep.parity.backend import NUMPY
+
+WIDE = record(seed=5, steps=2, shapes={"w": (6, 19, 13)})
+"""Layers with sums that are long enough for their order to show."""
+AXES, SHAPE = (0, 2), (3, 19, 2, 13)
+"""Batch axes and shape of such a stack: layers and heads."""
 
 
-def alone(rule, axes, shape):
-    """Every layer of a stack by itself, and the stack: snapshots by layer and step."""
-    found = run(rule.replace(batch_axes=axes), stack_of(LAYERS, axes, shape))
+def alone(rule, axes, shape, layers=LAYERS, backend=NUMPY, dtype="float64"):
+    """Every layer of a stack by itself, and the stack: snapshots by layer and step.
+
+    Numbers are one after another in memory, as libraries keep them.
+    """
+    stack = moved(stack_of(layers, axes, shape), numpy.ascontiguousarray)
+    found = run(saying(rule, {"batch_axes": axes}), stack, backend, dtype)
     apart = [layers_of(snapshot, axes, len(shape)) for snapshot in found]
-    return [
-        ([rows[at] for rows in apart], run(rule, moved(LAYERS, lambda array, at=at: array[at])))
-        for at in range(len(apart[0]))
-    ]
+    for at in range(len(apart[0])):
+        layer = moved(layers, lambda array, at=at: array[at])
+        yield [rows[at] for rows in apart], run(rule, layer, backend, dtype)
 
 
 def assert_outputs_last_are_first_turned_around(rule, shape):
@@ -28,11 +39,13 @@ def assert_outputs_last_are_first_turned_around(rule, shape):
         for snapshot in run(rule.replace(layout="io"), last)
     ]
     expected = run(rule.replace(layout="oi"), first)
-    assert compare(back, expected, "float64", whole=True).ulp < 1e4
+    for one, other in zip(back, expected, strict=True):
+        for key, value in other.items():
+            numpy.testing.assert_array_equal(one[key], value, err_msg=str(key))
 
 
-def assert_a_stack_is_its_layers(rule, axes, shape):
-    for found, expected in alone(rule, axes, shape):
+def assert_a_stack_is_its_layers(rule, axes, shape, *where):
+    for found, expected in alone(rule, axes, shape, *where):
         for step, (one, other) in enumerate(zip(found, expected, strict=True)):
             assert one.keys() == other.keys()
             for key, value in other.items():
@@ -63,7 +76,26 @@ def test_outputs_last_are_outputs_first_with_every_option(setting, shape):
 @pytest.mark.only(where=sees_a_parameter)
 def test_a_stack_steps_as_each_of_its_layers(rule_class):
     """To the last bit, state too; layers and heads are stacked along two axes."""
-    assert_a_stack_is_its_layers(typical(rule_class), (0, 2), (3, 5, 2, 4))
+    assert_a_stack_is_its_layers(typical(rule_class), AXES, SHAPE, WIDE)
+
+
+def in_reference():
+    """A rule with a norm and one of matrices in each library; the other rules are thorough."""
+    for rule in all_rules():
+        if is_own(rule) and sees_a_parameter(typical(rule)):
+            marks = () if rule.__name__ in ("LAMB", "Muon") else pytest.mark.thorough
+            for backend in chosen():
+                if backend.name == backend.library != "numpy":
+                    name = f"{rule.__name__}-{backend.name}"
+                    yield pytest.param(rule, backend, id=name, marks=marks)
+
+
+@pytest.mark.parametrize(("rule", "library"), [*in_reference()])
+def test_a_stack_steps_as_each_of_its_layers_in_every_reference_execution(rule, library):
+    """To the last bit; the outputs of a layer are last, so that it is turned around."""
+    layout = {"layout": "io"} if sees_outputs(typical(rule)) else {}
+    kept = typical(rule, **layout)
+    assert_a_stack_is_its_layers(kept, AXES, SHAPE, WIDE, library, "float32")
 
 
 @pytest.mark.thorough

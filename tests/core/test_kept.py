@@ -157,3 +157,28 @@ def test_state_is_made_from_shapes_whatever_the_layout():
     jax = pytest.importorskip("jax")
     shapes = jax.eval_shape(lambda: {"kernel": jax.numpy.ones((8, 6))})
     assert samestep.jax.Muon().init(shapes).slots["m"]["kernel"].shape == (8, 6)
+
+
+def layers_under(vmap):
+    """Two layers of LAMB under a framework's ``vmap``."""
+    rule = LAMB(batch_axes=0)
+    state, grad = rule.init(W), numpy.ones(W.shape)
+    entry = samestep.step.entry(rule, numpy, "w", 0, grad, W, state.slots)
+    return next(iter(samestep.step.run(numpy, [entry], {}, vmap=vmap)[0]))[0]
+
+
+def test_a_rule_that_cannot_be_mapped_goes_layer_by_layer():
+    torch = pytest.importorskip("torch")
+
+    def vmap(function):
+        return lambda *arrays: torch.vmap(lambda x: x if x > 0 else -x)(torch.ones(2))
+
+    numpy.testing.assert_array_equal(layers_under(vmap), layers_under(None))
+
+
+def test_another_error_under_vmap_is_raised():
+    def vmap(function):
+        raise RuntimeError("CUDA out of memory")
+
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+        layers_under(vmap)
