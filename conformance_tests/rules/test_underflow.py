@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy
 import pytest
 
 import samestep
-from samestep.conformance.harness.settings import typical
+from samestep.arrays import parts
+from samestep.conformance.harness.settings import settings, typical
 
 EPS = 1e-30
+NO_FLOAT32 = 1e-60
+"""An eps that float32 takes for 0."""
 
 
 def tiny(rule_class):
@@ -44,3 +49,21 @@ def test_nor_where_subnormal_numbers_are_zero(name):
     xp = pytest.importorskip("jax.numpy")
     rule = samestep.registry[name](lr=1e-3, eps=EPS)
     stays_short(rule, {"w": xp.ones(3)}, (1e-20, 1e-20))
+
+
+@pytest.mark.only(where=lambda rule: "eps" in rule.hypers)
+def test_no_gradient_makes_no_nan(rule_class):
+    """With every option, and with its own eps or one that float32 takes for 0."""
+    params = {"w": numpy.ones((3, 2), "float32"), "b": numpy.zeros((2, 2), "float32")}
+    grads = {path: numpy.zeros_like(param) for path, param in params.items()}
+    for label, rule in settings(rule_class).items():
+        eps = rule.hypers["eps"]
+        small = tuple(NO_FLOAT32 for _ in eps) if isinstance(eps, tuple) else NO_FLOAT32
+        for own in (rule, rule.replace(eps=small)):
+            new, state = params, own.init(params)
+            with numpy.errstate(all="ignore"):
+                for _ in range(2):
+                    new, state = own.update(grads, new, state)
+            kept = (parts(v) for slot in state.slots.values() for v in slot.values())
+            found = [*new.values(), *chain(*kept), *state.shared.values()]
+            assert all(numpy.isfinite(array).all() for array in found), (label, own.hypers["eps"])

@@ -54,7 +54,7 @@ def _signed(xp: Any, u: Any, param: Any, grad: Any, whole: bool, s: Any) -> tupl
     size, cosine = row_norms(xp, p), xp.sum(p * g, axis=1, keepdims=True)
     cosine = cosine / (at_least(xp, size, 1e-8) * at_least(xp, row_norms(xp, g), 1e-8))
     fits = xp.max(cosine) < s.delta / p.shape[1] ** 0.5
-    p = p / (size + s.eps)
+    p = p / (size + s.least)
     tangent = along - p * xp.sum(p * along, axis=1, keepdims=True)
     return fits, xp.reshape(tangent, param.shape)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from samestep.declaration import Initial, option
-from samestep.vocabulary import at_least, ema
+from samestep.vocabulary import at_least, ema, sqrt
+
+from .moments import quotient
 
 __all__ = ["averaged", "factored_axes", "largest_by_axis", "pair", "smallest"]
 
@@ -57,9 +59,15 @@ pair = Initial(_zeros, _shapes)
 
 
 def averaged(
-    xp: Any, old: tuple[Array, ...], square: Array, axes: Shape, pair: Any, least: Any = None
+    xp: Any,
+    old: tuple[Array, ...],
+    square: Array,
+    axes: Shape,
+    pair: Any,
+    least: Any,
+    lost: tuple[Any, ...],
 ) -> tuple[tuple[Array, ...], Array]:
-    """The new means of a square along two axes, and the mean per element that they approximate.
+    """The new means of a square along two axes, and the root of the mean that they approximate.
 
     Args:
         xp: array namespace.
@@ -67,17 +75,23 @@ def averaged(
         square: the square, shaped like the parameter.
         axes: ``factored_axes`` of the parameter; if empty, there is one mean per element.
         pair: ``weights`` of the average.
-        least: a lower bound of the divisor, the mean over all elements.
+        least: a lower bound of the root and of the mean over all elements, or None.
+        lost: the divisor at which ``moments.quotient`` is 0, if there is one.
     """
-    if not axes:
+    new: tuple[Array, ...]
+    if axes:
+        row, col = (
+            ema(mean, xp.mean(square, axis=axis, keepdims=True), pair)
+            for mean, axis in zip(old, axes, strict=True)
+        )
+        mean = xp.mean(row, axis=axes[1], keepdims=True)
+        mean = mean if least is None else at_least(xp, mean, least)
+        new, full = (row, col), quotient(xp, row, mean, lost) * col
+    else:
         full = ema(old[0], square, pair)
-        return (full,), full
-    row, col = (
-        ema(mean, xp.mean(square, axis=axis, keepdims=True), pair)
-        for mean, axis in zip(old, axes, strict=True)
-    )
-    mean = xp.mean(row, axis=axes[1], keepdims=True)
-    return (row, col), row / (mean if least is None else at_least(xp, mean, least)) * col
+        new = (full,)
+    root = sqrt(xp, full)
+    return new, root if least is None else at_least(xp, root, least)
 
 
 def smallest(xp: Any, arrays: tuple[Array, ...]) -> Array:

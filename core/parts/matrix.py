@@ -47,13 +47,13 @@ def projected(
 
     The projected u is orthogonal to the parameter. The projection applies where param and grad are
     nearly orthogonal: the largest absolute cosine of the rows, of n elements each, is below
-    ``s.delta / sqrt(n)``.
+    ``s.delta / sqrt(n)``. ``s.least`` is the least norm.
     """
     p, g, along = (as_matrix(xp, x, whole) for x in (param, grad, u))
     size, cosine = row_norms(xp, p), xp.sum(p * g, axis=1, keepdims=True)
-    cosine = cosine / (at_least(xp, size, s.eps) * at_least(xp, row_norms(xp, g), s.eps))
+    cosine = cosine / at_least(xp, size, s.least) / at_least(xp, row_norms(xp, g), s.least)
     fits = xp.max(xp.abs(cosine)) < s.delta / p.shape[1] ** 0.5
-    p = p / (size + s.eps)
+    p = p / (size + s.least)
     tangent = along - p * xp.sum(p * along, axis=1, keepdims=True)
     return fits, xp.reshape(tangent, param.shape)
 

@@ -17,6 +17,7 @@ __all__ = [
     "corrections",
     "gathered",
     "largest",
+    "lost",
     "over_root",
     "quotient",
     "root",
@@ -112,7 +113,7 @@ def root_of(xp: Any, gathered: Any, eps: Any, eps_root: Any, eps_at: str) -> dic
     under = eps_root + (eps if eps_at == "inside" else 0.0)
     beside = eps * scale if eps_at == "uncorrected" else eps
     if eps_at == "inside":
-        vanishes: tuple[Any, ...] = (0.0,) if is_array(eps) or eps < SMALLEST else ()
+        vanishes = lost(eps)
     else:
         vanishes = vanishing(xp, eps, beside) if is_array(eps) or eps < GUARDS else ()
     return {
@@ -130,6 +131,14 @@ def vanishing(xp: Any, eps: Any, divisor: Any) -> tuple[Any, ...]:
     """
     known = not is_array(eps) and eps >= GUARDS
     return () if known else (choose(xp, eps < GUARDS, divisor, 0.0),)
+
+
+def lost(eps: Any) -> tuple[Any, ...]:
+    """For ``quotient``: the divisor 0, if ``eps`` alone keeps a divisor from 0 and may round to 0.
+
+    Float32, in which lower precisions are computed too, has no such small number.
+    """
+    return (0.0,) if is_array(eps) or eps < SMALLEST else ()
 
 
 def over_root(xp: Any, x: Array, v: Array, root: Any) -> Array:

@@ -1,3 +1,4 @@
+from samestep.parts.moments import lost, quotient
 from samestep.vocabulary import Rule, ema, hyper, slot, weights
 
 
@@ -24,9 +25,10 @@ class AdaDelta(Rule):
     u = slot("mean of the squared step")
 
     def scalars(self, xp, t):
-        return {"weights": weights(self.rho)}
+        return {"weights": weights(self.rho), "lost": lost(self.eps)}
 
     def direction(self, xp, grad, param, state, s):
         v = ema(state.v, grad * grad, s.weights)
-        delta = xp.sqrt(state.u + s.eps) / xp.sqrt(v + s.eps) * grad
+        ratio = quotient(xp, xp.sqrt(state.u + s.eps), xp.sqrt(v + s.eps), s.lost)
+        delta = ratio * grad
         return delta, {"v": v, "u": ema(state.u, delta * delta, s.weights)}

@@ -1,6 +1,7 @@
 from samestep.parts import factored
 from samestep.parts import momentum as form
 from samestep.parts.factored import averaged, factored_axes, pair
+from samestep.parts.moments import lost, quotient
 from samestep.vocabulary import Rule, at_least, hyper, kept, option, rms, slot, smaller, sqrt
 
 
@@ -40,14 +41,15 @@ class Adafactor(Rule):
         forgotten, limit = t**-self.decay_rate, self.lr
         if self.relative_step:
             limit = smaller(xp, 1e-6 * t if self.warmup_init else limit, 1 / sqrt(xp, t))
-        pair = (1 - forgotten, forgotten)
-        return {"rate": 1.0, "lr": limit, "weights": pair, "fresh": 1 - self.momentum}
+        rest = {"weights": (1 - forgotten, forgotten), "lost": lost(self.eps[0])}
+        return {"rate": 1.0, "lr": limit, "fresh": 1 - self.momentum} | rest
 
     def direction(self, xp, grad, param, state, s):
         added, axes = self.eps_at == "added", factored_axes(param.shape, self.axes, self.min_dim)
         square = grad * grad + s.eps[0] if added else grad * grad
-        v, full = averaged(xp, state.v, square, axes, s.weights, None if added else s.eps[0])
-        u = grad / sqrt(xp, full if added else at_least(xp, full, s.eps[0] * s.eps[0]))
+        least = None if added else s.eps[0]
+        v, root = averaged(xp, state.v, square, axes, s.weights, least, s.lost)
+        u = quotient(xp, grad, root, s.lost)
         u = u / at_least(xp, rms(xp, u) / s.clip_threshold, 1.0)
         scale = at_least(xp, rms(xp, param), s.eps[1]) if self.scale_parameter else 1.0
         step = s.lr * (scale * u)

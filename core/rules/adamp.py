@@ -1,7 +1,7 @@
 from samestep.parts import moments, momentum
 from samestep.parts.matrix import projected, views
-from samestep.parts.moments import corrections, largest, over_root
-from samestep.vocabulary import Rule, ema, hyper
+from samestep.parts.moments import SMALLEST, corrections, largest, over_root
+from samestep.vocabulary import Rule, choose, ema, hyper
 
 
 class AdamP(Rule):
@@ -34,7 +34,9 @@ class AdamP(Rule):
 
     m, v, v_max = moments.m, moments.v, moments.v_max
 
-    scalars = corrections
+    def scalars(self, xp, t):
+        least = choose(xp, self.eps < SMALLEST, SMALLEST, self.eps)  # no 0 in float32
+        return corrections(self, xp, t) | {"least": least}
 
     def direction(self, xp, grad, param, state, s):
         m, v = ema(state.m, grad, s.beta1), ema(state.v, grad * grad, s.beta2)

@@ -1,5 +1,5 @@
 from samestep.parts import moments
-from samestep.parts.moments import corrections, largest, over_root
+from samestep.parts.moments import corrections, largest, lost, over_root, quotient
 from samestep.vocabulary import Rule, count, ema, hyper, scalar, slot
 
 
@@ -42,12 +42,14 @@ class TAdam(Rule):
 
     def scalars(self, xp, t):
         given = () if self.dof is None else (self.dof,)
-        return corrections(self, xp, t) | {"keep_sum": 2 - 1 / self.betas[0], "given": given}
+        own = {"keep_sum": 2 - 1 / self.betas[0], "given": given, "lost": lost(self.eps)}
+        return corrections(self, xp, t) | own
 
     def direction(self, xp, grad, param, state, s):
         size, apart = count(xp, param), grad - state.m
         dof = s.given[0] if s.given else size
-        w = (dof + size) / (dof + xp.sum(apart * apart / (state.v + s.eps)))
+        far = xp.sum(quotient(xp, apart * apart, state.v + s.eps, s.lost))
+        w = (dof + size) / (dof + far)
         m = (state.w_sum * state.m + w * grad) / (state.w_sum + w)
         v = ema(state.v, grad * grad, s.beta2)
         divisor, v_max = largest(self, xp, v, state)
