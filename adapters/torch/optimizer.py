@@ -25,7 +25,7 @@ from .entries import entries_of
 from .groups import GroupedOptimizer
 from .kernels import real, real_gradient
 from .members import check, members_of, shared_of, state_of
-from .plan import Plan
+from .plan import Plan, release
 from .state_dict import as_mapping, loaded, settled
 from .trial import tried
 
@@ -218,9 +218,12 @@ class RuleOptimizer(GroupedOptimizer):
     def _planned(self, rules: list[Rule], common: dict[str, Any]) -> tuple[Plan, list[Any]]:
         """A new plan, and all values in the states of its parameters."""
         members, grads = members_of(self, rules)
-        plan = Plan(rules, members, grads, common, self._chosen(), self.capturable)
-        if self._plan is not None:
-            self._plan.release()
+        left = [] if self._plan is None else self._plan.left()
+        self._plan = None  # other memory may have its addresses from here on
+        try:
+            plan = Plan(rules, members, grads, common, self._chosen(), self.capturable)
+        finally:
+            release(left)
         return plan, [*chain.from_iterable(map(dict.values, plan.states))]
 
     def _chosen(self) -> str:

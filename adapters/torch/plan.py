@@ -22,7 +22,7 @@ from .entries import entries_of, slots_in
 from .kernels import PACK, is_plain, real, real_gradient
 from .trial import stackable, variant
 
-__all__ = ["Member", "Plan"]
+__all__ = ["Member", "Plan", "release"]
 
 FLAT = {"reference": None, "packed": CHUNK, "compiled": 0}
 """From how many elements on a kernel wants a parameter as a vector, by execution."""
@@ -135,7 +135,7 @@ class Plan:
             places = [place for place, own in enumerate(devices) if own == device]
             counts = torch.tensor([self.expected[place] for place in places], device=device)
             for place, one in zip(places, counts, strict=True):
-                self.states[place]["step"] = one
+                self.states[place]["step"] = one.detach()  # a view keeps what it is a view of
             counters.append(counts)
         return counters
 
@@ -274,17 +274,10 @@ class Plan:
             found.append(variants[key])
         return found
 
-    def release(self) -> None:
-        """Copy state that is still in the memory of this plan's packs into memory of its own.
-
-        A view would keep a whole vector alive. The next plan has moved what it gathers.
-        """
-        for reference, address in zip(self.watched, self.addresses, strict=True):
-            part = reference()
-            if part is None or part.data_ptr() != address or not part.ndim:
-                continue
-            if is_plain(part) and part.untyped_storage().nbytes() > part.nbytes:
-                part.data = part.clone()
+    def left(self) -> list[tuple[torch.Tensor, int]]:
+        """The parts of the state that are where the plan has them, and their addresses."""
+        known = zip(map(_target, self.watched), self.addresses, strict=True)
+        return [(part, at) for part, at in known if part is not None and _pointer(part) == at]
 
     def finish(
         self,
@@ -310,6 +303,19 @@ class Plan:
             counts.add_(1 if taken is None else taken.to(counts.device))
         if not self.capturable:
             self.expected = self._counted(values)
+
+
+def release(left: Iterable[tuple[torch.Tensor, int]]) -> None:
+    """Copy state that is still in the memory of an earlier plan's packs into memory of its own.
+
+    A view would keep a whole vector alive. The next plan has moved what it gathers. What is in
+    shared memory stays there.
+    """
+    for part, address in left:
+        whole = part.untyped_storage().nbytes() == part.nbytes
+        moved = _pointer(part) != address or not part.ndim
+        if not (moved or whole) and is_plain(part) and not in_shared_memory(part):
+            part.data = part.clone()
 
 
 def _is_shared(entry: Entry) -> bool:

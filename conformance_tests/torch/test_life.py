@@ -1,220 +1,218 @@
-"""Whatever people do to an optimizer, in any order: torch.optim has the same, and all is let go."""
+"""Whatever people do to an optimizer, in any order: torch.optim has the same, and all is let go.
+
+The same is done to torch.optim.AdamW and to ours in every execution, each with parameters of its
+own. After each operation all take a step, and have the same parameters. A mistake is refused by
+all, or by none, and ours is as it was before. No tensor and no memory is alive that the optimizer
+had and its owner has let go.
+"""
 
 from __future__ import annotations
 
-import copy
 import gc
-import io
-import pickle
 import weakref
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from torch.multiprocessing.reductions import StorageWeakRef
 
 import samestep.torch as adapter
+from samestep.conformance.harness.torch_mistakes import MISTAKES
+from samestep.conformance.harness.torch_operations import (
+    OPERATIONS,
+    Optimizer,
+    Pick,
+    held,
+    params_of,
+    values,
+)
 
-EXECUTIONS = ("reference", "packed", "compiled")
-SHAPES = ((3, 2), (5,), (), (2, 3))
-FORMS = {"m": "exp_avg", "v": "exp_avg_sq"}
+EXECUTIONS = ("reference", "packed")
+SHAPES = ((3, 2), (5,), (), (2, 3), (0, 2))
 NUMBERS = {"lr": 0.1, "weight_decay": 0.1}
+GRADIENTS = ("fresh", "kept", "some", "strided")
+OURS_ONLY = {
+    "a_number_out_of_range": "torch checks the numbers of its constructor only",
+    "a_word_for_a_number": "torch reads no number of a group without gradients",
+    "a_parameter_twice": "torch steps it twice in one call, which nobody means",
+}
+"""Mistakes that ours refuses and torch takes, with the reason."""
+THEIRS_ONLY = {
+    "an_option_that_has_no_state": "ours begins the slot that the option asks for",
+    "another_dtype": "ours computes in the parameter's dtype with a state of any",
+}
+"""Mistakes that torch refuses and ours takes, with the reason."""
 
 
-class Life(RuleBasedStateMachine):
-    """Ours in every execution beside torch.optim.AdamW, each with parameters of its own."""
+def step(optimizer: Optimizer, gradients: str, clock: int) -> None:
+    """Give gradients, and take a step."""
+    for place, param in enumerate(params_of(optimizer)):
+        if gradients == "kept":
+            continue
+        param.grad = None
+        if param.requires_grad and not (gradients == "some" and (place + clock) % 3 == 0):
+            grad = values(param.shape, place + clock) * 10.0 ** (clock % 3)
+            strided = gradients == "strided" and param.ndim == 2
+            grad = grad.t().contiguous().t() if strided else grad
+            param.grad = grad.to(param.dtype)
+    optimizer.step()
 
-    executions = EXECUTIONS[:2]
 
-    @initialize()
-    def begin(self):
-        self.made = self.clock = 0
-        self.lives = []
-        first = [self._values(shape) for shape in SHAPES]
-        for execution in (None, *self.executions):
-            params = [torch.nn.Parameter(value.clone()) for value in first]
+class Watched:
+    """The tensors that an optimizer has, and their memory."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.tensors = [weakref.ref(tensor) for tensor in held(optimizer)]
+        self.memory = [StorageWeakRef(tensor.untyped_storage()) for tensor in held(optimizer)]
+
+    def kept(self, optimizer: Optimizer) -> int:
+        """How many are alive that the optimizer does not show any more."""
+        now = held(optimizer)
+        tensors, memory = {*map(id, now)}, {t.untyped_storage()._cdata for t in now}
+        left = [
+            one for one in self.tensors if (found := one()) is not None and id(found) not in tensors
+        ]
+        found = None
+        alive = [one for one in self.memory if not one.expired() and one.cdata not in memory]
+        return len(left) + len(alive)
+
+
+class Before:
+    """An optimizer as it was, to which it is brought back after a mistake."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer, self.groups = optimizer, [*optimizer.param_groups]
+        self.entries = [
+            {name: [*v] if isinstance(v, list) else v for name, v in group.items()}
+            for group in self.groups
+        ]
+        self.state = {param: dict(state) for param, state in optimizer.state.items()}
+        self.values = [(one, one.data, one.data.clone()) for one in held(optimizer)]
+        self.grads = [(param, param.grad) for param in params_of(optimizer)]
+
+    def is_still(self) -> bool:
+        """Whether no number has been written."""
+        return all(torch.equal(data, value) for _, data, value in self.values)
+
+    def put_back(self) -> None:
+        """Undo everything."""
+        for param, _ in self.grads:
+            param.grad = None
+        for one, data, value in self.values:
+            one.data = data.copy_(value)
+        for param, grad in self.grads:
+            param.grad = grad
+        for group, entries in zip(self.groups, self.entries, strict=True):
+            group.clear()
+            group.update(entries)
+        self.optimizer.param_groups = self.groups
+        self.optimizer.state.clear()
+        self.optimizer.state.update(self.state)
+
+
+class Life:
+    """torch.optim.AdamW, and ours in every execution."""
+
+    def __init__(self, executions: tuple[str, ...], named: bool) -> None:
+        self.clock, self.lives = 0, []
+        for execution in (None, *executions):
+            params: list[Any] = [torch.nn.Parameter(values(s, n)) for n, s in enumerate(SHAPES)]
+            params = [*zip("abcde", params, strict=True)] if named else params
             groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.02}]
             if execution is None:
                 self.lives.append(torch.optim.AdamW(groups, **NUMBERS))
             else:
                 self.lives.append(adapter.AdamW(groups, **NUMBERS, execution=execution))
 
-    def _values(self, shape):
-        self.made += 1
-        return torch.cos(
-            torch.arange(shape.numel() if hasattr(shape, "numel") else torch.Size(shape).numel())
-            + self.made
-        ).reshape(shape)
-
-    def _params(self, optimizer):
-        return [param for group in optimizer.param_groups for param in group["params"]]
-
-    def _count(self):
-        return len(self._params(self.lives[0]))
-
-    def _each(self, at):
-        """The same parameter of each."""
+    def then(self, name: str, at: int = 0, flag: bool = False, gradients: str = "fresh") -> None:
+        """An operation or a mistake, and a step."""
+        self.clock += 1
+        pick = Pick(at, flag, self.clock)
+        watched = [*map(Watched, self.lives)]
+        if name in MISTAKES:
+            self.refused(name, pick)
+        else:
+            self.lives = [OPERATIONS[name](own, pick) or own for own in self.lives]
         for optimizer in self.lives:
-            params = self._params(optimizer)
-            yield optimizer, params[at % len(params)]
+            shared = [one for one in held(optimizer) if one.is_shared()]
+            step(optimizer, gradients, self.clock)
+            assert all(one.is_shared() for one in shared)
+            del shared
+        self.same()
+        for before, optimizer in zip(watched, self.lives, strict=True):
+            if before.kept(optimizer):
+                gc.collect()
+                assert not before.kept(optimizer), f"{type(optimizer)} keeps what is let go"
 
-    @rule(steps=st.integers(1, 2))
-    def step(self, steps):
-        for _ in range(steps):
-            self.clock += 1
-            for optimizer in self.lives:
-                for place, param in enumerate(self._params(optimizer)):
-                    frozen = not param.requires_grad
-                    param.grad = (
-                        None if frozen else torch.sin(param.detach() * 3 + place + self.clock)
-                    )
-                optimizer.step()
+    def refused(self, name: str, pick: Pick) -> None:
+        """A mistake, which is undone."""
+        found = [self.words(optimizer, name, pick) for optimizer in self.lives]
+        theirs, *ours = found
+        apart = name in (OURS_ONLY if theirs is None else THEIRS_ONLY)
+        for words in ours:
+            assert apart or (words is None) == (theirs is None), f"{name}: {found}"
 
-    @rule(late=st.booleans())
-    def add_a_group(self, late):
-        value = self._values((4,))
-        for optimizer in self.lives:
-            more = {"params": [torch.nn.Parameter(value.clone())]}
-            optimizer.add_param_group({**more, "lr": 0.3} if late else more)
+    def words(self, optimizer: Any, name: str, pick: Pick) -> str | None:
+        """The words with which a mistake is refused."""
+        before, words = Before(optimizer), None
+        try:
+            MISTAKES[name](optimizer, pick)
+            step(optimizer, "fresh", self.clock)
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+            assert not isinstance(optimizer, adapter.RuleOptimizer) or before.is_still(), words
+        before.put_back()
+        return words
 
-    @precondition(lambda self: len(self.lives[0].param_groups) > 1)
-    @rule(at=st.integers(0, 9), forget=st.booleans())
-    def remove_a_group(self, at, forget):
-        for optimizer in self.lives:
-            gone = optimizer.param_groups.pop(at % len(optimizer.param_groups))
-            for param in gone["params"] if forget else ():
-                optimizer.state.pop(param, None)
-
-    @rule(at=st.integers(0, 9))
-    def extend_a_group(self, at):
-        value = self._values((2, 2))
-        for optimizer in self.lives:
-            group = optimizer.param_groups[at % len(optimizer.param_groups)]
-            group["params"].append(torch.nn.Parameter(value.clone()))
-
-    @rule(at=st.integers(0, 9))
-    def shrink_a_group(self, at):
-        for optimizer in self.lives:
-            group = optimizer.param_groups[at % len(optimizer.param_groups)]
-            if group["params"]:
-                optimizer.state.pop(group["params"].pop(), None)
-
-    @precondition(lambda self: self._count())
-    @rule(at=st.integers(0, 9), doubled=st.booleans())
-    def replace_data(self, at, doubled):
-        for _, param in self._each(at):
-            param.data = param.data.clone() * (2 if doubled else 1)
-
-    @precondition(lambda self: self._count())
-    @rule(at=st.integers(0, 9))
-    def replace_a_parameter(self, at):
-        for optimizer, old in self._each(at):
-            new = torch.nn.Parameter(old.detach() + 1)
-            for group in optimizer.param_groups:
-                group["params"] = [new if own is old else own for own in group["params"]]
-            if old in optimizer.state:
-                optimizer.state[new] = optimizer.state.pop(old)
-
-    @precondition(lambda self: self._count())
-    @rule(at=st.integers(0, 9), slot=st.sampled_from("mv"), how=st.sampled_from(["new", "data"]))
-    def replace_a_slot(self, at, slot, how):
-        for optimizer, param in self._each(at):
-            name = slot if isinstance(optimizer, adapter.RuleOptimizer) else FORMS[slot]
-            state = optimizer.state.get(param)
-            if state and how == "new":
-                state[name] = state[name] * 0.5
-            elif state:
-                state[name].data = state[name].data * 0.5
-
-    @rule()
-    def offload_and_bring_back(self):
-        """To another device and back, as torch's forum has it."""
-        for optimizer in self.lives:
-            for state in optimizer.state.values():
-                for value in state.values():
-                    kept = value.clone()
-                    value.data = value.data.to("meta")
-                    value.data = kept
-
-    @rule(at=st.integers(0, 9), lr=st.sampled_from([0.0, 0.01, 0.5]), tensor=st.booleans())
-    def change_a_number(self, at, lr, tensor):
-        for optimizer in self.lives:
-            group = optimizer.param_groups[at % len(optimizer.param_groups)]
-            group["lr"] = torch.tensor(lr, dtype=torch.float64) if tensor else lr
-
-    @rule(at=st.integers(0, 9))
-    def change_a_tensor_of_a_number(self, at):
-        for optimizer in self.lives:
-            group = optimizer.param_groups[at % len(optimizer.param_groups)]
-            if torch.is_tensor(group["lr"]):
-                group["lr"].mul_(0.5)
-
-    @precondition(lambda self: self._count())
-    @rule(at=st.integers(0, 9))
-    def freeze_or_unfreeze(self, at):
-        for _, param in self._each(at):
-            param.requires_grad_(not param.requires_grad)
-            param.grad = None
-
-    @rule()
-    def forget_the_state(self):
-        for optimizer in self.lives:
-            optimizer.state.clear()
-
-    @rule()
-    def save_and_load(self):
-        for optimizer in self.lives:
-            file = io.BytesIO()
-            torch.save(optimizer.state_dict(), file)
-            file.seek(0)
-            optimizer.load_state_dict(torch.load(file, weights_only=True))
-
-    @rule(how=st.sampled_from([copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))]))
-    def copied(self, how):
-        self.lives = [how(optimizer) for optimizer in self.lives]
-
-    @rule()
-    def share_memory(self):
-        for optimizer in self.lives:
-            for state in optimizer.state.values():
-                for value in state.values():
-                    value.share_memory_()
-
-    @rule()
-    def let_go(self):
-        """All tensors of ours are dropped, and seen to be gone, and new ones take their place."""
-        for optimizer in self.lives:
-            params = self._params(optimizer)
-            watched = [*params, *(p.grad for p in params if p.grad is not None)]
-            watched += [v for state in optimizer.state.values() for v in state.values()]
-            watched = [*map(weakref.ref, watched)]
-            fresh = [param.detach().clone() for param in params]
-            optimizer.state.clear()
-            del params
-            values = iter(fresh)
-            for group in optimizer.param_groups:
-                group["params"] = [torch.nn.Parameter(next(values)) for _ in group["params"]]
-            gc.collect()
-            assert all(one() is None for one in watched), type(optimizer)
-
-    @invariant()
-    def the_same(self):
-        theirs, *ours = self.lives
-        for optimizer in ours:
-            pairs = zip(self._params(optimizer), self._params(theirs), strict=True)
-            for one, other in pairs:
+    def same(self) -> None:
+        """Whether all have the same parameters."""
+        theirs, *ours = map(params_of, self.lives)
+        for own in ours:
+            for one, other in zip(own, theirs, strict=True):
                 torch.testing.assert_close(one, other, rtol=2e-5, atol=2e-6)
 
 
-class LifeCompiled(Life):
-    """The same, compiled too."""
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collection() -> Any:
+    """What is alive already is not looked through whenever garbage is collected."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
-    executions = EXECUTIONS
+
+@pytest.mark.parametrize("name", [*OPERATIONS, *MISTAKES])
+def test_what_people_do(name: str) -> None:
+    life = Life(EXECUTIONS, named=len(name) % 2 == 0)
+    life.then("nothing")
+    life.then(name, at=0, flag=False)
+    life.then(name, at=1, flag=True, gradients="some")
+    life.then("nothing")
 
 
-bounded = settings(max_examples=6, stateful_step_count=12, deadline=None, derandomize=True)
-Life.TestCase.settings = bounded
-TestLife = Life.TestCase
-LifeCompiled.TestCase.settings = settings(bounded, max_examples=100, stateful_step_count=40)
-TestLifeCompiled = pytest.mark.thorough(LifeCompiled.TestCase)
+DONE = st.tuples(
+    st.sampled_from([*OPERATIONS, *MISTAKES]),
+    st.integers(0, 9),
+    st.booleans(),
+    st.sampled_from(GRADIENTS),
+)
+bounded = settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.generate])
+
+
+@bounded
+@given(st.booleans(), st.lists(DONE, min_size=8, max_size=16))
+def test_what_people_do_in_any_order(named: bool, done: list[Any]) -> None:
+    life = Life(EXECUTIONS, named)
+    for one in done:
+        life.then(*one)
+
+
+@pytest.mark.thorough
+@settings(bounded, max_examples=30)
+@given(st.booleans(), st.lists(DONE, min_size=25, max_size=30))
+def test_what_people_do_in_any_order_and_compiled(named: bool, done: list[Any]) -> None:
+    life = Life((*EXECUTIONS, "compiled"), named)
+    for one in done:
+        life.then(*one)
