@@ -33,9 +33,9 @@ def mesh(kind):
     return jax.make_mesh((8,), ("x",), axis_types=(kind,))
 
 
-def sharded_by_the_compiler(folder):
+def sharded_by_the_compiler(folder, rules):
     spread = jax.sharding.NamedSharding(mesh(jax.sharding.AxisType.Auto), jax.P("x"))
-    for rule in KINDS.values():
+    for rule in rules:
         optimizer, plain = adapter.bind(rule), large(rule, 0)
         params = jax.device_put(plain, spread)
         state, own = optimizer.init(params), optimizer.init(plain)
@@ -57,12 +57,12 @@ def sharded_by_the_compiler(folder):
         assert all(u.sharding.is_equivalent_to(spread, u.ndim) for u in jax.tree.leaves(updates))
 
 
-def sharded_in_types(folder):
+def sharded_in_types(folder, rules):
     """What optax asks of its own in ``sharding_test``: types are the same, step by step."""
     explicit = mesh(jax.sharding.AxisType.Explicit)
     with jax.set_mesh(explicit):
         sharding = jax.sharding.NamedSharding(explicit, jax.P(None, "x"))
-        for rule in KINDS.values():
+        for rule in rules:
             params = {"w": jnp.ones((2, 8, 4), jnp.float16, out_sharding=sharding)}
             optimizer = adapter.bind(rule)
             state, compiled = optimizer.init(params), jax.jit(optimizer.init)(params)
@@ -76,7 +76,7 @@ def sharded_in_types(folder):
                 assert jax.tree.map(jax.typeof, updates) == jax.tree.map(jax.typeof, params), rule
 
 
-def saved_and_loaded(folder):
+def saved_and_loaded(folder, _):
     """Saved from eight devices and loaded onto them, spread otherwise, and onto one."""
     auto = mesh(jax.sharding.AxisType.Auto)
     rows, everywhere = (jax.sharding.NamedSharding(auto, jax.P(*axes)) for axes in ("x", ""))
@@ -118,11 +118,15 @@ WHAT = {
 }
 
 
-def all_on_eight_devices(folder: Path) -> None:
+FEW = ("factored", "matrix", "route")
+"""The kinds that make test takes; the branches of the route are an element rule and a sum."""
+
+
+def all_on_eight_devices(folder: Path, kinds: tuple[str, ...]) -> None:
     """What the process does: everything, and a file of what has failed."""
     for name, function in WHAT.items():
         try:
-            function(folder)
+            function(folder, [KINDS[kind] for kind in kinds])
             said = ""
         except Exception:
             said = traceback.format_exc()
@@ -130,12 +134,12 @@ def all_on_eight_devices(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory):
+def said(request, tmp_path_factory):
     """What has failed on eight devices, of which one processor is made; little is optimized."""
     folder = tmp_path_factory.mktemp("sharding")
     in_a_new_process(
         __name__,
-        f"all_on_eight_devices(Path({str(folder)!r}))",
+        f"all_on_eight_devices(Path({str(folder)!r}), {request.param})",
         XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
         JAX_PLATFORMS="cpu",
         JAX_ENABLE_X64="1",
@@ -145,5 +149,11 @@ def said(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", WHAT)
+@pytest.mark.parametrize(
+    "said",
+    [FEW, pytest.param((*KINDS,), marks=pytest.mark.thorough)],
+    ids=["few", "all"],
+    indirect=True,
+)
 def test_steps_and_files_keep_the_shardings_of_parameters(name, said):
     assert said[name] == ""

@@ -150,14 +150,14 @@ SIDES = ("the rule", "the reference", *ADAPTERS)
 def sides() -> list[Any]:
     """Every case on every side; the reference of schedules is the formula beside it.
 
-    Another framework than the library's shows something where a quirk runs in it.
+    A peer's furthest setting stands for all of them. Another framework than the library's shows
+    something where a quirk runs in it.
     """
     found = []
     for case in CASES:
         for side in SIDES:
-            usual = side == "the rule" or (
-                case.furthest and (side in ("the reference", home(case)) or case.rule.quirks)
-            )
+            near = side in ("the rule", "the reference", home(case))
+            usual = case.furthest and (near or case.rule.quirks)
             if side in ("the rule", "mlx", "torch") or case.rule.at(0) is case.rule:
                 marks = () if usual else (pytest.mark.thorough,)
                 found.append(pytest.param(case, side, id=f"{case.label}-{side}", marks=marks))
