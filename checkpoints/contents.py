@@ -125,7 +125,7 @@ def parsed(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Checkpoin
         raise CheckpointError(f"there are slots of {path!r}, which is not among parameters")
     layout = _checked("layout", texts.get("layout"), str)
     calls = _whole("calls", _json("calls", texts), MOST_STEPS) if "calls" in texts else 0
-    return Checkpoint(states, shared, layout, values, calls)
+    return Checkpoint(states, shared, layout, values, calls, texts.get("written_by", ""))
 
 
 def _missed(where: str, own: Mapping[str, Any]) -> dict[str, int]:

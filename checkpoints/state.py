@@ -104,6 +104,7 @@ class Checkpoint:
         others: frozen parameters and buffers of the model by path. The optimizer does not have
             them.
         calls: the calls of the optimizer, where they are more than the most updates of a parameter.
+        written_by: the version of samestep that wrote the file, of a checkpoint from a file.
     """
 
     parameters: Mapping[str, ParameterState]
@@ -111,6 +112,7 @@ class Checkpoint:
     layout: str = "numpy"
     others: Mapping[str, Tensor] = field(default_factory=dict)
     calls: int = 0
+    written_by: str = field(default="", compare=False)
 
     @property
     def all_calls(self) -> int:
@@ -214,9 +216,10 @@ def matched(
             or the slots are not the slots of the rule.
     """
     _refuse_other_names(checkpoint, wanted)
+    by = f"; it was written by {checkpoint.written_by}" if checkpoint.written_by else ""
     for path, one in wanted.items():
         saved = checkpoint.parameters[path]
-        _refuse_other_rule(path, one.rule, saved)
+        _refuse_other_rule(path, one.rule, saved, by)
         if saved.shape != tuple(one.param.shape):
             raise CheckpointError(
                 f"parameter {path!r} has shape {tuple(one.param.shape)} here and {saved.shape} in "
@@ -227,7 +230,7 @@ def matched(
             try:
                 check_slots(one.rule, path, saved.slots, one.param.shape)
             except ValueError as error:
-                raise CheckpointError(f"the checkpoint does not fit: {error}") from None
+                raise CheckpointError(f"the checkpoint does not fit: {error}{by}") from None
     stepped = any(saved.step for saved in checkpoint.parameters.values())
     if stepped and {*shared} != {*checkpoint.shared}:
         raise CheckpointError(
@@ -252,11 +255,13 @@ def _refuse_other_names(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) ->
     )
 
 
-def _refuse_other_rule(path: str, rule: Rule, saved: ParameterState) -> None:
+def _refuse_other_rule(path: str, rule: Rule, saved: ParameterState, by: str) -> None:
     differing = list(differing_options(rule, saved.rule, len(saved.shape)))
     if differing:
         raise CheckpointError(
-            f"the checkpoint's state of {path!r} is not that of {rule!r}: " + "; ".join(differing)
+            f"the checkpoint's state of {path!r} is not that of {rule!r}: "
+            + "; ".join(differing)
+            + by
         )
 
 

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from samestep.arrays import listed
 from samestep.declaration import Option
+from samestep.kept import KEPT, alike
+from samestep.quirks import RENAMED, updated
 from samestep.rule import Rule
 from samestep.version import __version__
+from samestep.wrapper import Wrapper
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["RECORD", "completed", "written_by"]
+__all__ = ["RECORD", "completed", "unpickled", "written_by"]
 
 RECORD = "written_by"
 """The entry of a saved group that says what wrote it. An optimizer's own groups have none."""
@@ -36,7 +39,7 @@ def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
         ValueError: another version or another rule has written it.
     """
     who, rule = optimizer.rule.name, optimizer._own(group)
-    saved = dict(saved)
+    saved = _translated(optimizer, group, saved)
     found = saved.pop(RECORD, None)
     record: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     versions, fields = record.get("rules", {}), record.get("fields")
@@ -67,6 +70,55 @@ def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
             f"samestep.restore takes what it returns.{by}"
         )
     return saved | {name: known[name].default for name in sorted(added)}
+
+
+def unpickled(optimizer: RuleOptimizer, groups: list[Group], records: list[Any]) -> list[Group]:
+    """The groups of a pickled optimizer, with the defaults of what its version did not have yet.
+
+    Args:
+        optimizer: the optimizer, whose rule has been unpickled.
+        groups: its groups.
+        records: what has written each; empty where they were pickled before there were records.
+
+    Raises:
+        ValueError: another version of a rule has written them.
+    """
+    found = []
+    for place, group in enumerate(groups):
+        record = {RECORD: records[place]} if records else {}
+        named = {n: group[n] for n in ("params", "param_names", "places", "branch") if n in group}
+        usual = named | optimizer._own(group).hypers
+        found.append(completed(optimizer, usual, group | record))
+    return found
+
+
+def _translated(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
+    """A saved group with quirks in place of the options that they once were.
+
+    Raises:
+        ValueError: it has other quirks than the optimizer.
+    """
+    rule: Any = optimizer._own(group)
+    while isinstance(rule, Wrapper):
+        rule = rule.rule
+    options = {n for quirk in rule.quirks_known() if quirk.formerly for n in quirk.formerly[:1]}
+    known = {name: saved[name] for name in {*options, "quirks"} & {*saved}}
+    found = updated(rule.published(), known)
+    theirs = tuple(found.pop("quirks", ()))
+    if theirs != rule.quirks:
+        raise ValueError(
+            f"{optimizer.rule.name}: the state dict is that of a rule with the quirks "
+            f"{listed(theirs)}, the optimizer has {listed(rule.quirks)}; options must be equal"
+        )
+    gone = {*known} - {*found}
+    kept = {name: found.get(name, value) for name, value in saved.items() if name not in gone}
+    for old, new in RENAMED.items():
+        if old in kept and old not in group:
+            kept[new] = kept.pop(old)
+    for name in {*KEPT} & {*group}:
+        if alike(name, kept.get(name), group[name]):
+            kept[name] = group[name]
+    return kept | ({"quirks": theirs} if theirs else {})
 
 
 def _all(rule: Rule) -> Iterator[Rule]:

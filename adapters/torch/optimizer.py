@@ -19,6 +19,7 @@ from torch._compile import _disable_dynamo
 
 from . import checkpoint as checkpoints
 from . import kernels
+from .aged import RECORD, unpickled, written_by
 from .checkpoint import Params
 from .counting import CALLS, calls_of, missed, note
 from .entries import entries_of
@@ -279,12 +280,18 @@ class RuleOptimizer(GroupedOptimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("rule", "execution", "capturable", "differentiable", "_around", "_calls")
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
+        records = [written_by(self._rule_of(group)) for group in self.param_groups]
+        kept = {name: getattr(self, name) for name in own}
+        return {**super().__getstate__(), **kept, RECORD: records}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         counted = [group.pop(CALLS) for group in state["param_groups"] if CALLS in group]
-        super().__setstate__({"_calls": max(counted, default=None), **state})
+        state = {"_calls": max(counted, default=None), **state}
+        records = state.pop(RECORD, [])
+        super().__setstate__(state)
         self._forget()
+        if "rule" in state:  # pickled, and not loaded
+            self.param_groups = unpickled(self, self.param_groups, records)
 
     def _forget(self) -> None:
         """Drop everything derived from the rule, the groups and the state."""

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from samestep.arrays import listed, parts
-from samestep.kept import KEPT, alike, rule_of
+from samestep.kept import rule_of
 from samestep.names import unwrapped
-from samestep.quirks import RENAMED, updated
 from samestep.rule import Rule
 from samestep.step import FLOATING
-from samestep.wrapper import Wrapper
 from torch.utils._pytree import tree_map
 
 from .aged import RECORD, completed, written_by
@@ -50,7 +48,7 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     _check_form(optimizer, saved)
     matched, states = _matched(optimizer, saved["param_groups"]), {**saved["state"]}
     saved_groups = [
-        completed(optimizer, group, _updated(optimizer, group, saved_group))
+        completed(optimizer, group, saved_group)
         for group, saved_group in zip(optimizer.param_groups, matched, strict=True)
     ]
     groups: list[Group] = []
@@ -74,35 +72,6 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
         groups.append({n: v if n in kept else deepcopy(v) for n, v in both.items()})
     state.update(states)  # of no parameter: kept as it is, as torch does
     return {"state": state, "param_groups": groups}
-
-
-def _updated(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
-    """A saved group with quirks in place of the options that they once were.
-
-    Raises:
-        ValueError: it has other quirks than the optimizer.
-    """
-    rule: Any = optimizer._own(group)
-    while isinstance(rule, Wrapper):
-        rule = rule.rule
-    options = {n for quirk in rule.quirks_known() if quirk.formerly for n in quirk.formerly[:1]}
-    known = {name: saved[name] for name in {*options, "quirks"} & {*saved}}
-    found = updated(rule.published(), known)
-    theirs = tuple(found.pop("quirks", ()))
-    if theirs != rule.quirks:
-        raise ValueError(
-            f"{optimizer.rule.name}: the state dict is that of a rule with the quirks "
-            f"{listed(theirs)}, the optimizer has {listed(rule.quirks)}; options must be equal"
-        )
-    gone = {*known} - {*found}
-    kept = {name: found.get(name, value) for name, value in saved.items() if name not in gone}
-    for old, new in RENAMED.items():
-        if old in kept and old not in group:
-            kept[new] = kept.pop(old)
-    for name in {*KEPT} & {*group}:
-        if alike(name, kept.get(name), group[name]):
-            kept[name] = group[name]
-    return kept | ({"quirks": theirs} if theirs else {})
 
 
 def as_mapping(optimizer: RuleOptimizer, what: str, value: Any) -> Mapping[Any, Any]:

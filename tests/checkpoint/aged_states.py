@@ -103,6 +103,20 @@ class WithTorch:
         self.optimizer.load_state_dict(self.torch.load(path, weights_only=True))
 
 
+class WithPickle(WithTorch):
+    """``pickle`` of parameters and optimizer together."""
+
+    suffix = "pkl"
+
+    def write(self, path: Path) -> None:
+        """Write the state."""
+        path.write_bytes(pickle.dumps((self.model, self.optimizer)))
+
+    def read(self, path: Path) -> None:
+        """Read it."""
+        self.model, self.optimizer = pickle.loads(path.read_bytes())
+
+
 class WithJax:
     """``pickle`` of a state."""
 
@@ -250,7 +264,8 @@ class WithSamestep:
 
 
 FORMS: dict[str, Any] = {
-    form.suffix: form for form in (WithTorch, WithJax, WithFlax, WithOrbax, WithMlx, WithSamestep)
+    form.suffix: form
+    for form in (WithTorch, WithPickle, WithJax, WithFlax, WithOrbax, WithMlx, WithSamestep)
 }
 
 

@@ -165,13 +165,21 @@ def test_a_quirk_works_on_a_rule_of_a_user_s() -> None:
         assert numpy.allclose(first(*quirks), expected, rtol=1e-12), quirks
 
 
-def test_a_pickle_of_an_option_that_is_no_more_is_refused() -> None:
-    rule = samestep.Rprop()
-    state = rule.__getstate__()
-    state["_values"] = state["_values"] | {"lag": True}
-    said = r"Rprop: it was pickled by another version of samestep, which had lag; make the rule"
-    with pytest.raises(TypeError, match=said):
-        object.__new__(samestep.Rprop).__setstate__(state)
+def test_a_pickle_of_an_option_that_is_no_more_is_translated_or_refused() -> None:
+    for option, wrote in (("lag", None), ("flux", "samestep 0.1"), ("flux", None)):
+        state = samestep.Rprop().__getstate__()
+        state["_values"] = state["_values"] | {option: True}
+        if wrote is None:
+            del state["_written_by"]  # as before it was noted
+        made = object.__new__(samestep.Rprop)
+        if option == "lag":
+            made.__setstate__(state)
+            assert made == samestep.Rprop(quirks=made.quirks)
+            assert made.quirks
+        else:
+            said = rf"Rprop: it was pickled by {wrote or 'another version'}.*, which had flux; make"
+            with pytest.raises(TypeError, match=said):
+                made.__setstate__(state)
 
 
 def test_a_subclass_of_a_rule_with_quirks_is_a_rule_of_its_own() -> None:
