@@ -407,6 +407,7 @@ def test_any_hyperparameters_in_range_agree_with_the_reference(rule_class, data)
     rule = _drawn(rule_class, data, options=False)
     assume(not rule.reduces)
     assume(rule.hypers.get("scale_clip", (0, 1))[1] > 0)  # a norm of zero has no ratio
+    assume("AdaBelief" not in str(rule) or rule.betas[0] > 0.01)  # grad - m would be rounding alone
     trajectory = suited(rule, record(seed=7, steps=12)).taken({"matrix", "kernel"})
     with numpy.errstate(all="ignore"):
         expected, ours = follow_reference(rule, trajectory), oracle(rule, trajectory)
