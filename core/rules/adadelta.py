@@ -25,10 +25,10 @@ class AdaDelta(Rule):
     u = slot("mean of the squared step")
 
     def scalars(self, xp, t):
-        return {"weights": weights(self.rho), "lost": lost(self.eps)}
+        return {"weights": weights(self.rho), "vanishes": lost(self.eps)}
 
     def direction(self, xp, grad, param, state, s):
         v = ema(state.v, grad * grad, s.weights)
-        ratio = quotient(xp, xp.sqrt(state.u + s.eps), xp.sqrt(v + s.eps), s.lost)
+        ratio = quotient(xp, xp.sqrt(state.u + s.eps), xp.sqrt(v + s.eps), s.vanishes)
         delta = ratio * grad
         return delta, {"v": v, "u": ema(state.u, delta * delta, s.weights)}

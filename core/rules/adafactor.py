@@ -41,15 +41,15 @@ class Adafactor(Rule):
         forgotten, limit = t**-self.decay_rate, self.lr
         if self.relative_step:
             limit = smaller(xp, 1e-6 * t if self.warmup_init else limit, 1 / sqrt(xp, t))
-        rest = {"weights": (1 - forgotten, forgotten), "lost": lost(self.eps[0])}
+        rest = {"weights": (1 - forgotten, forgotten), "vanishes": lost(self.eps[0])}
         return {"rate": 1.0, "lr": limit, "fresh": 1 - self.momentum} | rest
 
     def direction(self, xp, grad, param, state, s):
         added, axes = self.eps_at == "added", factored_axes(param.shape, self.axes, self.min_dim)
         square = grad * grad + s.eps[0] if added else grad * grad
         least = None if added else s.eps[0]
-        v, root = averaged(xp, state.v, square, axes, s.weights, least, s.lost)
-        u = quotient(xp, grad, root, s.lost)
+        v, root = averaged(xp, state.v, square, axes, s.weights, least, s.vanishes)
+        u = quotient(xp, grad, root, s.vanishes)
         u = u / at_least(xp, rms(xp, u) / s.clip_threshold, 1.0)
         scale = at_least(xp, rms(xp, param), s.eps[1]) if self.scale_parameter else 1.0
         step = s.lr * (scale * u)

@@ -42,13 +42,13 @@ class TAdam(Rule):
 
     def scalars(self, xp, t):
         given = () if self.dof is None else (self.dof,)
-        own = {"keep_sum": 2 - 1 / self.betas[0], "given": given, "lost": lost(self.eps)}
+        own = {"keep_sum": 2 - 1 / self.betas[0], "given": given, "vanishes": lost(self.eps)}
         return corrections(self, xp, t) | own
 
     def direction(self, xp, grad, param, state, s):
         size, apart = count(xp, param), grad - state.m
         dof = s.given[0] if s.given else size
-        far = xp.sum(quotient(xp, apart * apart, state.v + s.eps, s.lost))
+        far = xp.sum(quotient(xp, apart * apart, state.v + s.eps, s.vanishes))
         w = (dof + size) / (dof + far)
         m = (state.w_sum * state.m + w * grad) / (state.w_sum + w)
         v = ema(state.v, grad * grad, s.beta2)
