@@ -40,7 +40,9 @@ def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = Non
     """Raise if the rule cannot take a parameter or its gradient."""
     who = f"{rule.name}: parameter {name!r}" if name else f"{rule.name}: the parameter"
     if not _floating(param):
-        raise TypeError(f"{who} has dtype {param.dtype}; allowed: {', '.join(FLOATING)}")
+        more = "; give the real and the imaginary part of a complex one as two parameters"
+        more = more if "complex" in str(param.dtype) else ""
+        raise TypeError(f"{who} has dtype {param.dtype}; allowed: {', '.join(FLOATING)}{more}")
     stacks = len(kept_by(rule, param.ndim).batch)
     if param.ndim - stacks < rule.min_ndim:
         more = f" and {stacks} batch axes" if stacks else ""

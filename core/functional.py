@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import numbers
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,11 +21,15 @@ import numpy
 
 from . import tree
 from .arrays import dtype_name, is_array, known
+from .counts import MISSED, split
 from .rule import Rule, State
 
 __all__ = ["Triple", "TripleState", "pack_state", "triple", "unpack_state"]
 
 Array = Any
+RUN = r"\d+(-\d+)?"
+COUNT = re.compile(rf"shared/(?P<name>\w+{MISSED}{RUN}(,{RUN})*)")
+"""The key of a count of missed calls."""
 
 
 class TripleState(NamedTuple):
@@ -145,7 +150,8 @@ def pack_state(flat: Mapping[str, Array], like: S) -> S:
         flat: arrays by the keys of ``unpack_state``. Arrays of another library become arrays of
             the library of ``like``, on its device.
         like: a state for the same rule and parameters, from ``init`` for example. Its structure,
-            shapes and dtypes are used, its values are not.
+            shapes and dtypes are used, its values are not. Which counts of missed calls there are,
+            only ``flat`` says.
 
     Returns:
         A state of ``like``'s type; ``like`` is unchanged.
@@ -161,6 +167,8 @@ def pack_state(flat: Mapping[str, Array], like: S) -> S:
             "by key, as unpack_state returns it"
         )
     parts = _parts("pack_state", like)
+    missed = [found["name"] for key in flat if (found := COUNT.fullmatch(key))]
+    parts["shared"] = split(parts["shared"])[0] | dict.fromkeys(missed, parts["step"])
     wanted = {_key(path) for path, _ in tree.leaves(parts)}
     stored: dict[str, str] = {key.removesuffix(BITS): key for key in flat}
     twice = {*flat} - {*stored.values()}
@@ -213,8 +221,9 @@ def _restored(key: str, value: Any, old: Any, bits: bool) -> Any:
     shape, wanted = (tuple(getattr(array, "shape", ())) for array in (value, old))
     if shape != wanted:
         raise ValueError(f"pack_state: {key!r} has shape {shape}; it must be {wanted}")
-    if key == "step" and not (is_array(number := known(value)) or _counts(number)):
-        raise ValueError(f"pack_state: 'step' is {number!r}; it must be a whole number >= 0")
+    counts = key == "step" or COUNT.fullmatch(key)
+    if counts and not (is_array(number := known(value)) or _counts(number)):
+        raise ValueError(f"pack_state: {key!r} is {number!r}; it must be a whole number >= 0")
     if isinstance(old, numbers.Integral):
         return int(value)
     value = _native(value, old)

@@ -119,7 +119,8 @@ def test_refusals_name_rule_argument_value_and_range(refusal):
     >>> AdamW().init(numpy.ones(3, int))
     TypeError: AdamW: the parameter has dtype int64; allowed: bfloat16, float16, float32, float64
     >>> AdamW().init({'a': {'b': numpy.ones(3, complex)}})
-    TypeError: AdamW: parameter 'a.b' has dtype complex128
+    TypeError: AdamW: parameter 'a.b' has dtype complex128; allowed: bfloat16, float16, float32, \
+float64; give the real and the imaginary part of a complex one as two parameters
     >>> Muon().init({'bias': numpy.ones(3)})
     ValueError: Muon: parameter 'bias' has shape (3,); Muon takes arrays with at least 2 dimensions
     >>> AdamW(state_dtype='bfloat16').init(W)

@@ -255,6 +255,37 @@ def test_a_rule_s_own_state_goes_the_same_way():
     assert bits(unpack_state(again)) == bits(flat)
 
 
+@pytest.mark.parametrize("library", ["numpy", "jax.numpy"])
+def test_counts_of_missed_calls_go_the_same_way(library):
+    """From a state with counts into one without, and into one with others."""
+    array = pytest.importorskip(library).asarray
+    ours = triple(samestep.NAdam(lr=0.1))
+    fresh = ours.init({name: array(np.ones(2, np.float32)) for name in "abc"})
+
+    def stepped(state, *names):
+        grads = {name: array(np.full(2, 0.5, np.float32)) for name in names}
+        return ours.update(int(state.state.step), grads, state)
+
+    state, other = stepped(stepped(fresh, "a", "b"), "a"), stepped(fresh, "b")
+    flat = unpack_state(state)
+    assert {key for key in flat if "missed" in key} == {
+        "shared/step missed by 1",
+        "shared/step missed by 2",
+    }
+    for like in (fresh, other):
+        again = pack_state(flat, like)
+        assert bits(unpack_state(stepped(again, *"abc"))) == bits(
+            unpack_state(stepped(state, *"abc"))
+        )
+    assert "missed" not in str(unpack_state(pack_state(unpack_state(fresh), other)))
+    for key, value, words in (
+        ("shared/step missed by 1", np.asarray(1.5), "1.5; it must be a whole number"),
+        ("shared/step missed by x", np.asarray(1), "too many: shared/step missed by x"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            pack_state({**flat, key: value}, fresh)
+
+
 def test_a_state_moves_to_another_library():
     jnp, torch = pytest.importorskip("jax.numpy"), pytest.importorskip("torch")
     ours = triple(samestep.Adam())
