@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .convolutions import is_kernel
 from .declaration import Option
 from .names import Place
 
@@ -184,10 +185,14 @@ def rule_of(rule: Rule, path: str, array: Any, library: str = "") -> Rule:
     if not orients(own) or len(shape) - len(batch or ()) < len("oi"):
         return own
     kind: Any = type(array)
-    first = (library or _library(kind)) in OUTPUTS_FIRST
-    if batch is None and len(shape) > len("oi"):
-        batch = _no_stack(own, path, shape, first)
+    library = library or _library(kind)
+    first = library in OUTPUTS_FIRST
     layout = said(own, "layout") or ("oi" if first else BY_NAME.get(path.rpartition(".")[2]))
+    if batch is None and len(shape) > len("oi"):
+        places = "x" * (len(shape) - len("oi"))
+        letters = {"oi": f"oi{places}", "io": f"{places}io"}.get(layout or "", "")
+        letters = f"o{places}i" if library == "mlx" else letters
+        batch = _no_stack(own, path, shape, letters, first)
     if layout is None:
         raise _unknown_layout(own, path, shape)
     key = layout, batch
@@ -211,9 +216,9 @@ def _library(kind: type) -> str:
     return next((root for root in roots if root in OUTPUTS_FIRST), roots[0])
 
 
-def _no_stack(rule: Rule, path: str, shape: Shape, first: bool) -> Shape:
-    """No batch axes for a convolution kernel, which torch and MLX keep in four axes or more."""
-    if "conv" in path.lower() or (first and len(shape) > len("oix")):
+def _no_stack(rule: Rule, path: str, shape: Shape, letters: str, first: bool) -> Shape:
+    """No batch axes for the kernel of a convolution."""
+    if is_kernel(path, shape, letters, usual=first):
         return ()
     who = _oriented(rule).name
     said = _group(path, shape, "batch_axes", "0")

@@ -29,13 +29,13 @@ RULES = {
         samestep.Lookahead(samestep.Adafactor(axes="largest", weight_decay=0.1)), max_norm=1.0
     ),
 }
-SIZES = {"conv.weight": (6, 3, 2, 5), "fc.weight": (5, 4), "fc.bias": (5,), "norm.weight": (4,)}
+SIZES = {"conv2d.weight": (6, 3, 2, 5), "fc.weight": (5, 4), "fc.bias": (5,), "norm.weight": (4,)}
 AXES = {
     "torch": {},
-    "jax": {"conv.weight": (2, 3, 1, 0), "fc.weight": (1, 0)},
-    "mlx": {"conv.weight": (0, 2, 3, 1)},
+    "jax": {"conv2d.weight": (2, 3, 1, 0), "fc.weight": (1, 0)},
+    "mlx": {"conv2d.weight": (0, 2, 3, 1)},
 }
-FLAX = {"conv.weight": "conv.kernel", "fc.weight": "fc.kernel", "norm.weight": "norm.scale"}
+FLAX = {"conv2d.weight": "conv2d.kernel", "fc.weight": "fc.kernel", "norm.weight": "norm.scale"}
 
 
 def laid_out(tree, framework):

@@ -56,10 +56,51 @@ def test_the_name_of_a_leaf_says_where_its_outputs_are(name, shape, letters):
     assert seen(samestep.AdamP(), name, shape) == letters
 
 
+KERNELS = [
+    ("", "Conv_0.kernel", (3, 3, 4, 6)),
+    ("", "net/conv2_d_1.kernel", (3, 5, 4, 6)),
+    ("torch", "layer1.0.conv1.weight", (8, 8, 3, 3)),
+    ("torch", "features.0.weight", (6, 1, 5, 5)),
+    ("torch", "downsample.0.weight", (8, 4, 1, 1)),
+    ("torch", "patch_embed.proj.weight", (32, 3, 16, 16)),
+    ("torch", "branch.1.conv.weight", (4, 4, 1, 7)),
+    ("torch", "mixer.conv1d.weight", (8, 1, 4)),
+    ("torch", "net.conv3d.weight", (4, 3, 2, 3, 3)),
+    ("mlx", "layers.0.weight", (8, 3, 3, 1)),
+]
+"""Library, name and shape of what is one convolution."""
+STACKS = [
+    ("", "convnext.fc.kernel", (3, 8, 6)),
+    ("", "conversation.kernel", (3, 8, 6)),
+    ("", "Conv_0.kernel", (12, 3, 4, 6)),
+    ("", "Conv_0.kernel", (3, 3, 3, 4, 6)),
+    ("torch", "conv_embed.w", (3, 8, 6)),
+    ("torch", "x.convert.w", (3, 8, 6)),
+    ("torch", "experts.w", (2, 3, 8, 6)),
+    ("torch", "experts.w", (4, 2, 8, 8)),
+    ("torch", "conv1.weight", (5, 32, 16, 3)),
+    ("torch", "conv1d.weight", (5, 8, 3, 3)),
+    ("torch", "features.0.weight", (5, 8, 3, 3, 3)),
+    ("mlx", "experts.w", (2, 3, 8, 6)),
+]
+"""What may be a stack: of matrices, or of kernels as ``nn.scan`` and ``vmap`` make them."""
+
+
+@pytest.mark.parametrize(("library", "name", "shape"), KERNELS)
+def test_a_convolution_is_known_by_its_layer_s_name_and_shape(library, name, shape):
+    assert "b" not in roles(rule_of(Muon(), name, numpy.zeros(shape), library), len(shape))
+
+
+@pytest.mark.parametrize(("library", "name", "shape"), STACKS)
+def test_what_may_be_a_stack_is_asked_about(library, name, shape):
+    with pytest.raises(ValueError, match="must know whether that is a stack of matrices"):
+        rule_of(Muon(), name, numpy.zeros(shape), library)
+
+
 @pytest.mark.parametrize("library", ["torch", "mlx.core"])
 def test_torch_and_mlx_keep_outputs_first_whatever_the_name(library):
     xp = pytest.importorskip(library)
-    for name, shape in {"kernel": (4, 3), "0": (4, 3), "w": (4, 3, 2, 2)}.items():
+    for name, shape in {"kernel": (4, 3), "0": (4, 3), "w": (4, 2, 2, 2)}.items():
         assert roles(rule_of(Muon(), name, xp.zeros(shape)), len(shape))[0] == "o"
     with pytest.raises(ValueError, match="must know whether that is a stack of matrices"):
         rule_of(Muon(), "experts", xp.zeros((4, 3, 2)))
