@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from samestep.arrays import listed
 from samestep.declaration import Option
-from samestep.kept import KEPT, alike
+from samestep.kept import KEPT, PLAIN, alike, kept_by, roles, rule_of
 from samestep.quirks import RENAMED, updated
 from samestep.rule import Rule
 from samestep.version import __version__
@@ -26,10 +26,29 @@ COMMON = {name for name, item in vars(Rule).items() if isinstance(item, Option)}
 Group = dict[str, Any]
 
 
-def written_by(rule: Rule) -> dict[str, Any]:
-    """The version of samestep, the version of each rule, and the names of its numbers."""
+def written_by(optimizer: RuleOptimizer, group: Group) -> dict[str, Any]:
+    """What a state dict says of its origin.
+
+    The version of samestep, the versions of the group's rules from the outermost inwards, the names
+    of their numbers, and the axes of parameters that are not kept as the rule sees them.
+    """
+    rule = optimizer._rule_of(group)
     versions = {own.name: type(own).version for own in _all(rule)}
-    return {"samestep": __version__, "rules": versions, "fields": [*rule.hypers]}
+    own = {"rules": versions, "fields": [*rule.hypers], "axes": _axes(optimizer, group)}
+    return {"samestep": __version__, **own}
+
+
+def _axes(optimizer: RuleOptimizer, group: Group) -> dict[str, str]:
+    """A letter for each axis of the parameters of a group that have a layout or batch axes."""
+    rule, found = optimizer._own(group), {}
+    for name, param in optimizer._named(group) if rule.needs != "element" else ():
+        try:
+            own = rule_of(rule, name, param)
+        except ValueError:  # to be asked about at the first step
+            continue
+        if kept_by(own, param.ndim) != PLAIN:
+            found[str(name)] = roles(own, param.ndim)
+    return found
 
 
 def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
@@ -44,9 +63,15 @@ def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
     record: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     versions, fields = record.get("rules", {}), record.get("fields")
     by = f" It was written by samestep {record['samestep']}." if "samestep" in record else ""
+    names = [own.name for own in _all(rule)]
+    if versions and [*versions] != [*dict.fromkeys(names)]:
+        raise ValueError(
+            f"{who}: the state dict is that of {' around '.join(versions)}, the optimizer is "
+            f"{' around '.join(names)}.{by}"
+        )
     for own in _all(rule):
         there = versions.get(own.name, 1)
-        if (not versions or own.name in versions) and there != type(own).version:
+        if there != type(own).version:
             raise ValueError(
                 f"{who}: the state dict is of version {there} of {own.name}, which is at version "
                 f"{type(own).version} here; the state means something else.{by}"
@@ -56,8 +81,7 @@ def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
         raise ValueError(f"{who}: there is no {listed(later)} here, as in the state dict.{by}")
     absent, known = {*rule.hypers} - {*saved}, rule.all_fields()
     if fields is not None:
-        same = all(own.name in versions for own in _all(rule))
-        added = absent - {*fields} if same else set()
+        added = absent - {*fields}
     elif {*saved} >= COMMON:
         added = {name for name in absent if isinstance(known[name], Option)}
     else:
@@ -69,7 +93,21 @@ def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
             "optimizer's. samestep.torch.from_state_dict reads the state dicts of torch.optim, and "
             f"samestep.restore takes what it returns.{by}"
         )
+    _check_axes(optimizer, group, record)
     return saved | {name: known[name].default for name in sorted(added)}
+
+
+def _check_axes(optimizer: RuleOptimizer, group: Group, record: Mapping[str, Any]) -> None:
+    """Refuse the state of a parameter that is kept in another way, whose shapes may be equal."""
+    ours = _axes(optimizer, group)
+    theirs = record.get("axes", ours)
+    for name in sorted({*ours} | {*theirs}):
+        own, other = (axes.get(name, "the rule sees it") for axes in (ours, theirs))
+        if own != other:
+            raise ValueError(
+                f"{optimizer.rule.name}: {name!r} is kept as {other} in the state dict, and as "
+                f"{own} here (o: outputs, i: inputs, b: batch); axes must be equal"
+            )
 
 
 def unpickled(optimizer: RuleOptimizer, groups: list[Group], records: list[Any]) -> list[Group]:

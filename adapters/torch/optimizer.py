@@ -280,7 +280,7 @@ class RuleOptimizer(GroupedOptimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("rule", "execution", "capturable", "differentiable", "_around", "_calls")
-        records = [written_by(self._rule_of(group)) for group in self.param_groups]
+        records = [written_by(self, group) for group in self.param_groups]
         kept = {name: getattr(self, name) for name in own}
         return {**super().__getstate__(), **kept, RECORD: records}
 

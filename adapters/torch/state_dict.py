@@ -34,7 +34,7 @@ def settled(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     """A state dict with the current numbers instead of schedules."""
     for group, packed in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         own = optimizer._rule_of(group)
-        packed[RECORD] = written_by(own)
+        packed[RECORD] = written_by(optimizer, group)
         if not own.constant:
             rule = now(optimizer, own)
             packed.update({name: rule.hypers[name] for name in _scheduled(group, rule)})

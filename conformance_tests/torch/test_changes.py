@@ -321,6 +321,37 @@ def test_an_option_that_came_later_has_its_default():
             other.load_state_dict(saved)
 
 
+def test_a_state_dict_of_rules_in_another_order_or_of_a_namesake_is_refused():
+    """Their numbers and slots have the same names, so nothing else tells them apart."""
+    inner = samestep.Adam(lr=0.1)
+    one = samestep.Accumulate(samestep.SkipNonFinite(inner), every=2)
+    other = samestep.SkipNonFinite(samestep.Accumulate(inner, every=2))
+    written, loading = (adapter.bind(rule, parameters(SHAPES[:1])) for rule in (one, other))
+    words = (
+        r"that of Accumulate around SkipNonFinite around Adam, the optimizer is SkipNonFinite "
+        r"around Accumulate around Adam\. It was written by samestep"
+    )
+    with pytest.raises(ValueError, match=words):
+        loading.load_state_dict(written.state_dict())
+    signum, lion = (make(parameters(SHAPES[:1])) for make in (adapter.Signum, adapter.Lion))
+    with pytest.raises(ValueError, match="that of Lion, the optimizer is Signum"):
+        signum.load_state_dict(lion.state_dict())
+
+
+def test_a_state_of_other_batch_axes_is_refused():
+    """Of a parameter with as many layers as inputs, whose state has the same shapes."""
+    params = [("w", torch.ones(3, 3, 4)), ("v", torch.ones(3, 4))]
+    first, second, plain = (
+        adapter.LAMB(params, groups=[(samestep.Where(path="w"), {"batch_axes": axes})])
+        for axes in (0, 1, ())
+    )
+    first.load_state_dict(first.state_dict())
+    words = r"'w' is kept as b\.\. in the state dict, and as {} here"
+    for other, here in ((second, r"\.b\."), (plain, "the rule sees it")):
+        with pytest.raises(ValueError, match=words.format(here)):
+            other.load_state_dict(first.state_dict())
+
+
 def test_a_state_dict_of_another_version_or_rule_says_who_wrote_it(monkeypatch):
     params = parameters(SHAPES[:2])
     optimizer = adapter.AdamW(params)
