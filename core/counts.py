@@ -9,11 +9,13 @@ their paths. So their coefficients are computed once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy
 
 from .arrays import dtype_name, known
+from .notice import warn
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -27,10 +29,13 @@ __all__ = [
     "counts_of",
     "key_of",
     "split",
+    "warn_apart",
     "withheld",
 ]
 
 MISSED = " missed by "
+MANY = 1 << 20
+"""A number of calls that has another number of steps where a rule steps in some calls only."""
 
 
 class Counts(NamedTuple):
@@ -89,6 +94,21 @@ def withheld(xp: Any, rule: Rule, common: Mapping[str, Any], like: Any) -> dict[
         dtype = getattr(like, "dtype", xp.int32)
         found[name] = int(value) if host else xp.astype(value, dtype)
     return found
+
+
+@cache
+def warn_apart(rule: Rule) -> None:
+    """Warn, once for a rule, where skipped steps are counted for parameters that step apart."""
+    inside = [one for one in rule.inside if one.withholds]
+    if inside and rule.steps_inside(MANY) != MANY:
+        names = rule.name, inside[0].name
+        warn(
+            "{0}({1}(...)): parameters have missed different gradients, so their steps come in "
+            "different calls, and {1} counts a skipped step only in calls in which the parameter "
+            "with most gradients has its own; {1}({0}(...)) counts for each".format(*names)
+        )
+    for one in inside:
+        warn_apart(one)
 
 
 def standing(rule: Rule, common: Mapping[str, Any]) -> Rule:
@@ -180,6 +200,9 @@ class Histories:
                 parts.setdefault(part, []).append(member)
         self.after = [(form.written(own), *part) for part, own in parts.items()]
         """Of every later history: its text, that of the history before, and whether it misses."""
+        now = {self.of.get(member, "") for member in members if member not in absent}
+        self.apart = len(now) > 1
+        """Whether parameters with a gradient have missed different calls."""
         self.grows = texts != {text for text, _, _ in self.after}
         """Whether there are other histories after the call."""
 
@@ -215,6 +238,8 @@ class Histories:
             shared: the shared state of the rule before and after it.
             count: makes a count of a number; numbers stay numbers by default.
         """
+        if self.apart:
+            warn_apart(self.rule)
         more = {"step": calls[1] - calls[0]}
         if shared[0] is not shared[1]:
             old, new = (withheld(xp, self.rule, values, calls[0]) for values in shared)

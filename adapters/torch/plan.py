@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from samestep.arrays import parts
-from samestep.counts import Counts
+from samestep.counts import Counts, warn_apart
 from samestep.kept import kept_by, rule_of
 from samestep.packing import CHUNK, packs
 from samestep.rule import Rule
@@ -81,6 +81,9 @@ class Plan:
         params = [member.param for member in members]
         self.complex = any(param.is_complex() for param in params)
         self.expected = [int(state["step"]) for state in self.states]
+        if len({*self.expected}) > 1:
+            for rule in {id(rule): rule for rule in rules if rule.withholds}.values():
+                warn_apart(rule)
         self.missed = [missed(rules[member.group], member.state) for member in members]
         entries = [
             Entry(

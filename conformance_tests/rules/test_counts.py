@@ -7,6 +7,7 @@ is counted there but calls.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy
@@ -133,6 +134,20 @@ def test_a_state_is_as_before_while_nothing_is_missing():
         assert bool(state.shared) == (grads["b"] is None)
     assert {key: int(count) for key, count in state.shared.items()} == {"step missed by 1": 3}
     assert len(traces) == 3  # all, one missing for the first time, one missing
+
+
+@on("numpy", "torch (packed)", "jax", "mlx")
+def test_skips_inside_a_period_are_warned_of_where_parameters_step_apart(on):
+    number = 0.1 + 0.01 * BACKENDS.index(on)  # a rule warns once
+    rule = Accumulate(SkipNonFinite(Adam(lr=number)), every=2)
+    said = (
+        r"Accumulate\(SkipNonFinite\(\.\.\.\)\): .*; SkipNonFinite\(Accumulate\(\.\.\.\)\) counts"
+    )
+    for pattern in ([{*PATHS}] * 3, [{"a"}] * 3, [{"a"}, {*PATHS}, {*PATHS}]):
+        trajectory = spoilt(pattern, set())
+        apart = len(pattern[0]) < len(pattern[-1])
+        with pytest.warns(UserWarning, match=said) if apart else contextlib.nullcontext():
+            follow(on.start(rule, trajectory.params, "float32"), on, trajectory)
 
 
 def test_a_loop_of_jax_needs_a_prepared_state():

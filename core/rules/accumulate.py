@@ -14,7 +14,8 @@ class Accumulate(Conditional):
 
     A parameter counts the calls in which it has a gradient: its step comes with its own
     ``every``-th gradient, and its mean is the mean of these.
-    Accumulate(SkipNonFinite(rule)) skips a step whose mean is NaN or infinite.
+    Accumulate(SkipNonFinite(rule)) skips a step whose mean is NaN or infinite; it counts skips for
+    all parameters together, and warns where they have missed different gradients.
     SkipNonFinite(Accumulate(rule)) leaves a call with such a gradient out of the mean.
 
     Source: none; the running mean of Welford (1962), which does not grow with ``every``.
