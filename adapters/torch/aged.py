@@ -27,7 +27,7 @@ Group = dict[str, Any]
 
 
 def written_by(optimizer: RuleOptimizer, group: Group) -> dict[str, Any]:
-    """What a state dict says of its origin.
+    """The origin of a group of a state dict.
 
     The version of samestep, the versions of the group's rules from the outermost inwards, the names
     of their numbers, and the axes of parameters that are not kept as the rule sees them.
