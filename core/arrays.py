@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "parts",
     "traced",
     "widest",
+    "without_autocast",
 ]
 
 Array = Any
@@ -83,6 +85,16 @@ def cast(xp: Any, value: Any, dtype: Any) -> Any:
     if isinstance(value, numpy.generic):  # NumPy turns 0-d results into scalars
         value = numpy.asarray(value)
     return value if value.dtype == dtype else xp.astype(value, dtype)
+
+
+def without_autocast(xp: Any, arrays: Iterable[Array]) -> ExitStack:
+    """A context in which torch computes in the dtypes of arrays; others always do."""
+    context = ExitStack()
+    if hasattr(xp, "autocast"):
+        for kind in {array.device.type for array in arrays}:
+            if xp.amp.is_autocast_available(kind) and xp.is_autocast_enabled(kind):
+                context.enter_context(xp.autocast(kind, enabled=False))
+    return context
 
 
 def cast_like(xp: Any, value: Any, like: Any) -> Any:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .arrays import cast, compute_dtype, dtype_name, widest
+from .arrays import cast, compute_dtype, dtype_name, map_parts, widest
+from .declaration import ZEROS
 from .kept import kept_by
 from .shaping import started
 
@@ -22,12 +23,14 @@ Slots = dict[str, Any]
 
 
 def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
-    """The first state of one parameter: every slot, in its dtype."""
+    """The first state of one parameter: every slot, in its dtype and in memory of its own."""
     first, kept = {}, kept_by(rule, param.ndim)
     for name, item in rule.slots().items():
         dtype = _stored(rule, xp, name, param.dtype)
         make = partial(_made, xp, item.init.make, rule.owner(name))
         first[name] = cast(xp, started(xp, make, param, kept), dtype)
+        if item.init is not ZEROS:  # which may be a view of the parameter, written into by a step
+            first[name] = map_parts(partial(xp.asarray, copy=True), first[name])
         if item.start != 0.0:
             first[name] = cast(xp, first[name] + item.first(rule.owner(name)), dtype)
     return first

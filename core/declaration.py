@@ -283,6 +283,9 @@ class Initial:
     dtype: str = "state"
 
 
+ZEROS = Initial(lambda xp, param, rule: xp.zeros_like(param))
+
+
 @dataclass(frozen=True, eq=False)
 class Slot:
     """A state array, or a tuple of arrays, kept for every parameter; made by ``slot``."""
@@ -380,7 +383,7 @@ def slot(
         only_if: name of a hyperparameter; the slot exists only if its value is not zero.
     """
     if init is None:
-        init = Initial(lambda xp, param, rule: xp.zeros_like(param))
+        init = ZEROS
     elif not isinstance(init, Initial):
         given = init
         init = Initial(lambda xp, param, rule: given(xp, param), shapes=None)

@@ -35,7 +35,6 @@ class Neutral:
 
     shape = property(lambda self: self.values.shape)
     ndim = property(lambda self: self.values.ndim)
-    size = property(lambda self: self.values.size)
     dtype = property(lambda self: self.values.dtype)
     device = property(lambda self: "cpu")
     T = property(lambda self: Neutral(self.values.T))
@@ -58,6 +57,11 @@ class Neutral:
     def __getattr__(self, name: str) -> Any:
         if name[:2] == "__" or not hasattr(numpy.ndarray, name):
             raise AttributeError(f"arrays have no {name}")
+        if name == "size":
+            raise AttributeError(
+                f"it reads the size of {self!r}, which is a method in torch; use "
+                "samestep.vocabulary.count(xp, x), the number of elements of x"
+            )
         raise AttributeError(f"not all arrays have the method {name}; use the functions of xp")
 
     def __setitem__(self, index: Any, value: Any) -> None:

@@ -62,7 +62,11 @@ METHODS = {
     "redirect": _Method("xp direction grad s", (Neutral,), "the direction, an array"),
 }
 KINDS = (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError)
-HERE = ("samestep.rule", "samestep.wrapper")
+NO_INTEGERS = (
+    "; slots are kept in the dtype of the parameter (xp.astype(x, param.dtype)), or as "
+    "init=samestep.scalar says in the compute dtype, where whole numbers up to 2^24 are exact"
+)
+HERE = ("samestep.moves", "samestep.rule", "samestep.wrapper")
 """Where the methods are defined that a rule has not defined."""
 
 SUITE: set[type] = set()
@@ -199,6 +203,14 @@ def _refuse_unfit_start(rule: Rule, param: Neutral) -> None:
             raise TypeError(
                 f"{rule.name}: init of slot {name} returned {_described(made)}; {words}"
             )
+        if unfit := _not_floating(made):
+            raise TypeError(f"{rule.name}: init of slot {name} returned an array of {unfit}")
+
+
+def _not_floating(value: Any) -> str:
+    """The dtype of an array that no slot has, with what to do, or nothing."""
+    wrong = [str(part.dtype) for part in parts(value) if part.dtype.kind != "f"]
+    return wrong[0] + NO_INTEGERS if wrong else ""
 
 
 def _alike(some: list[Any], others: list[Any]) -> bool:
@@ -212,8 +224,9 @@ def _alike(some: list[Any], others: list[Any]) -> bool:
 
 
 def _vector(values: list[Any]) -> Any:
-    """All numbers of several arrays."""
-    return numpy.concatenate([part.values.ravel() for value in values for part in parts(value)])
+    """All numbers of an array in pieces; of tuples, the first ones' numbers come first."""
+    groups = zip(*map(parts, values), strict=True)
+    return numpy.concatenate([part.values.ravel() for group in groups for part in group])
 
 
 # A rule whose methods are watched.
@@ -314,8 +327,10 @@ def _unfit(name: str, found: Any, given: dict[str, Any]) -> str:
         old = vars(given["state"]).get(slot, value)
         if not all(isinstance(part, Neutral) for part in parts(value)):
             return f"slot {slot} as {_described(value)}; it must be an array"
-        if shapes(value) != shapes(old):
-            return f"slot {slot} of shape {shapes(value)}; it must be {shapes(old)}"
+        same = shapes(value) == shapes(old)
+        unfit = _not_floating(value) if same else f"shape {shapes(value)}; it must be {shapes(old)}"
+        if unfit:
+            return f"slot {slot} of {unfit}"
     for term, value in last.items() if name in ("local", "combine", "scalars") else ():
         if any(getattr(part, "shape", ()) != () for part in _flat(value)):
             return f"{term} of shape {shapes(value)}; it must be a number, or 0-d"

@@ -22,7 +22,7 @@ from .beginnings import WIDTHS, init_shared, init_slots
 from .checks import FLOATING, check, check_slots
 from .counts import Counts, advanced, counts_of, key_of, withheld
 from .kept import PLAIN, Kept, kept_by
-from .moves import asked
+from .moves import Moving, asked
 from .shaping import as_vectors, seen, stacked
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def advance(
         xp, cast(xp, grad, dtype), cast(xp, param, dtype), Record(state), Record(s)
     )
     if new_slots.keys() != slots.keys():
-        _refuse_slots(f"{rule.name}.direction", rule, new_slots, slots)
+        _refuse_slots(rule, new_slots, slots)
     new_param = _kept(xp, new_param, param, (grad, param))
     taken, kept = (grad, param, new_param), {}
     for name, old in slots.items():
@@ -189,21 +189,34 @@ def local(
     new_slots, sums = rule.gather(
         xp, cast(xp, grad, dtype), cast(xp, param, dtype), state, Record(s), phase
     )
-    _refuse_slots(f"{rule.name}.local", rule, new_slots, slots)
+    _refuse_slots(rule, new_slots, slots, phase)
     return {
         name: _kept(xp, new_slots.get(name, old), old, (grad, param)) for name, old in slots.items()
     }, sums
 
 
-def _refuse_slots(function: str, rule: Rule, returned: Slots, kept: Slots) -> None:
-    """Raise if a function returned an unknown slot, or left one out.
+def _refuse_slots(rule: Rule, returned: Slots, kept: Slots, phase: int | None = None) -> None:
+    """Raise if a step, or ``local`` in a phase, returned an unknown slot, or left one out.
 
     A rule that sums over parameters may return some slots in ``local``, others in ``direction``.
     """
     if returned.keys() - kept.keys() or (returned.keys() != kept.keys() and not rule.reduces):
         raise ValueError(
-            f"{function} returned slots {listed(returned)}; {rule.name} keeps {listed(kept)}"
+            f"{_method(rule, phase)} returned slots {listed(returned)}; {rule.name} keeps "
+            f"{listed(kept)}"
         )
+
+
+def _method(rule: Rule, phase: int | None) -> str:
+    """The author's method that returns the slots of a step, or of a phase."""
+    while rule.inside:
+        sums = int(rule._own_need == "tree")
+        if type(rule).step is not Moving.step if phase is None else phase < sums:
+            break
+        phase, rule = phase and phase - sums, rule.inside[0]
+    if phase is not None:
+        return f"{rule.name}.local"
+    return f"{rule.name}.{'direction' if type(rule).step is Moving.step else 'step'}"
 
 
 def entry(

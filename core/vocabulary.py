@@ -188,8 +188,8 @@ def _shapes_per_axis(shape: tuple[int, ...], rule: Rule) -> tuple[tuple[int, ...
     )
 
 
-initial_parameter = Initial(lambda xp, param, rule: xp.asarray(param, copy=True), dtype="parameter")
-"""Initialiser of a slot: a copy of the parameter, in its dtype."""
+initial_parameter = Initial(lambda xp, param, rule: param, dtype="parameter")
+"""Initialiser of a slot: the parameter, in its dtype; every slot is a copy."""
 
 scalar = Initial(
     lambda xp, param, rule: xp.sum(xp.zeros_like(param)), lambda shape, rule: (), dtype="compute"

@@ -9,7 +9,7 @@ import array_api_compat
 
 from . import step as stepping
 from . import tree
-from .arrays import is_array, known, listed
+from .arrays import is_array, known, listed, without_autocast
 from .counts import Histories, advanced, split
 from .kept import rule_of
 from .matching import warn_unmatched
@@ -93,8 +93,9 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
         slots = _slots_of(own, state, path)
         step = steps(place[path]) if steps else state.step
         entries.append(stepping.entry(own, xp, name, step, grad, param, slots))
-    results, shared = stepping.run(xp, entries, common) if given else (iter(()), common)
-    new = dict(zip(given, results, strict=True))
+    with without_autocast(xp, arrays.values()):
+        results, shared = stepping.run(xp, entries, common) if given else (iter(()), common)
+        new = dict(zip(given, results, strict=True))
     calls = advanced(state.step)
     if histories:
         counted = state.step, calls

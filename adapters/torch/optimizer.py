@@ -78,10 +78,12 @@ class RuleOptimizer(GroupedOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self.differentiable:
-            self._advance_in_graph()
+        advance = self._advance_in_graph if self.differentiable else self._advance_in_place
+        if torch._C._is_any_autocast_enabled():  # which is for the model around the step
+            with torch._C._DisableAutocast():
+                advance()
         else:
-            self._advance_in_place()
+            advance()
         return loss
 
     @property

@@ -24,6 +24,7 @@ from samestep.conformance.harness.torch_training import (
     gradient,
     parameters,
     same,
+    smooth,
     train,
 )
 from samestep.torch.entries import slots_in
@@ -70,6 +71,40 @@ def test_a_class_writes_what_the_rule_computes_into_the_same_tensors(name, preci
             assert int(optimizer.state[param]["step"]) == t + 1
     assert [p.data_ptr() for p in params] == places and all(p.is_leaf for p in params)
     assert all(same(optimizer.param_groups[0][n], v) for n, v in state.shared.items())
+
+
+class Product(samestep.Rule, register=False):
+    """A product of matrices in the step itself."""
+
+    needs = "matrix"
+    lr = samestep.hyper(0.1, "step size", unit="parameter", ge=0)
+
+    def direction(self, xp, grad, param, state, s):
+        return param @ param.mT @ grad, {}
+
+
+@pytest.mark.parametrize("how", ["reference", "packed", "differentiable", "update"])
+@pytest.mark.parametrize("rule", [samestep.Muon(lr=0.1), Product()], ids=lambda rule: rule.name)
+def test_autocast_around_a_step_has_no_say(rule, how):
+    """It multiplies matrices in bfloat16."""
+    results = []
+    for lowered in (False, True):
+        param = smooth(0, 8, 8).float()
+        optimizer, state = None, rule.init({"w": param})
+        if how != "update":
+            chosen = {how: True} if how == "differentiable" else {"execution": how}
+            optimizer = adapter.bind(rule, [("w", param)], **chosen)
+        for seed in (1, 2):
+            param.grad = smooth(seed, 8, 8).float()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lowered):
+                if optimizer is None:
+                    new, state = rule.update({"w": param.grad}, {"w": param}, state)
+                    param = new["w"]
+                else:
+                    optimizer.step()
+                assert (param @ param).dtype is (torch.bfloat16 if lowered else torch.float32)
+        results.append(param)
+    assert torch.equal(*results)
 
 
 def test_a_step_without_gradients_or_with_zeros_changes_nothing(rule_class):

@@ -146,6 +146,24 @@ MISTAKES = {
         mistaken(n=slot("n")),
         r"^Mine\.direction returned slots m; Mine keeps m, n",
     ),
+    "a slot that begins as whole numbers": (
+        mistaken(n=slot("n", init=lambda xp, param: xp.zeros(param.shape, dtype=xp.int32))),
+        r"^Mine: init of slot n returned an array of int32; slots are kept in the dtype of",
+    ),
+    "a slot of whole numbers": (
+        returning(lambda xp, grad, state, s: (grad, {"m": xp.astype(grad, xp.int32)})),
+        r"^Mine\.direction returned slot m of int32; slots are kept in the dtype of the parameter",
+    ),
+    "a wrapper's step without the slots of the rule in it": (
+        mistaken(Wrapper, step=lambda self, *given: (Wrapper.step(self, *given)[0], {})),
+        r"^Mine\.step returned slots none; Mine keeps m, v",
+    ),
+    "the size of an array": (
+        mistaken(
+            returning(lambda xp, grad, state, s: (grad / grad.size, {"m": grad})), needs="tensor"
+        ),
+        r"^Mine\.direction fails .*the size of grad .* method in torch; use .*count\(xp, x\)",
+    ),
     "writes into the gradient": (
         writing("grad += param"),
         r"^Mine\.direction fails .*writes into grad .*make a new array, such as grad \+ \.\.\.",
