@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import samestep
 from samestep import Accumulate, Adam, Adan, Lookahead, NAdam, RAdam, SkipNonFinite, schedules
+from samestep.conformance.harness.settings import all_rules, is_own, typical
 from samestep.parity import Trajectory, follow, record
 from samestep.parity.backend import NUMPY, Backend, backends
 
@@ -148,6 +149,24 @@ def test_skips_inside_a_period_are_warned_of_where_parameters_step_apart(on):
         apart = len(pattern[0]) < len(pattern[-1])
         with pytest.warns(UserWarning, match=said) if apart else contextlib.nullcontext():
             follow(on.start(rule, trajectory.params, "float32"), on, trajectory)
+
+
+def test_no_rule_without_slots_depends_on_the_count():
+    """MLX counts calls for these: it has no state by which it knows their parameters."""
+    seen = set()
+    for kind in all_rules():
+        rule = typical(kind).replace(**({"momentum": 0.0} if "momentum" in kind.fields() else {}))
+        if rule.slots() or not is_own(kind):
+            continue
+        param, grad = numpy.ones((3, 2)), numpy.full((3, 2), 0.3)
+        first = rule.init({"weight": param})
+        moved = [
+            rule.update({"weight": grad}, {"weight": param}, first._replace(step=step))[0]["weight"]
+            for step in (0, 6)
+        ]
+        assert numpy.array_equal(*moved), rule
+        seen.add(rule.name)
+    assert {"SGD", "SignSGD"} <= seen
 
 
 def test_a_loop_of_jax_needs_a_prepared_state():
