@@ -27,6 +27,7 @@ __all__ = [
     "Histories",
     "advanced",
     "counts_of",
+    "furthest",
     "key_of",
     "split",
     "warn_apart",
@@ -65,6 +66,21 @@ def key_of(step: Any) -> Any:
         isinstance(count, int) for count in (*step[:2], *dict(step.missed).values())
     )
     return step if host else id(step)
+
+
+def furthest(xp: Any, counts: Iterable[Counts]) -> Counts:
+    """The counts with the most steps of the rule inside: updates, less those that were withheld."""
+    most, *others = counts
+    for own in others:
+        one, other = dict(most.missed), dict(own.missed)
+        later = own.updates + sum(other.values()) > most.updates + sum(one.values())
+        if isinstance(later, bool):
+            most = own if later else most
+            continue
+        pairs = {name: (other.get(name, 0), one.get(name, 0)) for name in (*one, *other)}
+        missed = tuple((name, xp.where(later, *pair)) for name, pair in pairs.items())
+        most = Counts(most.calls, xp.where(later, own.updates, most.updates), missed)
+    return most
 
 
 def advanced(count: Any) -> Any:

@@ -197,7 +197,10 @@ class Rule(Moving, Composed, root=True):
 
     def steps_inside(self, step: Any) -> Any:
         """The number of steps of the rules inside after ``step`` steps of this rule."""
-        return step - self._withheld
+        if self.withheld is None:
+            return step
+        inside = step - self._withheld
+        return (inside + abs(inside)) // 2  # never below 0, whatever the calls of a parameter
 
     def schedule_step(self, name: str, place: int, step: Any) -> Any:
         """The argument of the schedule of element ``place`` of a hyperparameter at ``step``."""

@@ -20,7 +20,7 @@ import numpy as host
 from .arrays import cast, cast_like, compute_dtype, is_array, listed, widest
 from .beginnings import WIDTHS, init_shared, init_slots
 from .checks import FLOATING, check, check_slots
-from .counts import Counts, advanced, counts_of, key_of, withheld
+from .counts import Counts, advanced, counts_of, furthest, key_of, withheld
 from .kept import PLAIN, Kept, kept_by
 from .moves import Moving, asked
 from .shaping import as_vectors, seen, stacked
@@ -372,14 +372,7 @@ def _summed(
 
 
 def _furthest(xp: Any, entries: Sequence[Entry], wide: Any) -> Entry:
-    """An entry of the widest dtype, with the largest number of updates of any such entry."""
+    """An entry of the widest dtype, with the counts of the one that has taken the most steps."""
     candidates = [e for e in entries if compute_dtype(xp, e.param.dtype) == wide]
-    first, *others = {key_of(e.step): counts_of(e.step) for e in candidates}.values()
-    if not others:
-        return candidates[0]
-    most = first.updates
-    for own in others:
-        larger = own.updates > most
-        host = isinstance(larger, bool)
-        most = max(own.updates, most) if host else xp.where(larger, own.updates, most)
-    return candidates[0]._replace(step=Counts(first.calls, most))
+    counts = {key_of(e.step): counts_of(e.step) for e in candidates}.values()
+    return candidates[0]._replace(step=furthest(xp, counts)) if len(counts) > 1 else candidates[0]

@@ -33,7 +33,7 @@ from samestep.checkpoints.state import (
 )
 from samestep.checkpoints.tensor import Tensor, tensors
 from samestep.checkpoints.trees import by_path, check_value
-from samestep.kept import rule_of
+from samestep.kept import rule_of, saying
 from samestep.rule import Rule
 
 from .tables import BELOW, ENTRIES, FORM, MLX, REFUSED, relative
@@ -229,7 +229,8 @@ def _owned(one: _One) -> Iterator[_Own]:
         _refuse_kernel(who, path, param)
         about = About(numbers, str(param.dtype))
         mine = BELOW if name == "Muon" and param.ndim < 2 else native
-        rule = rule_of(mine.rule_of(who, about), path, param)
+        own = saying(mine.rule_of(who, about), {"batch_axes": ()})  # MLX's own knows no stacks
+        rule = rule_of(own, path, param)
         yield _Own(path, param, who, mine, rule, _step(who, one.flat), _entries(one.flat, path))
 
 

@@ -9,7 +9,7 @@ import samestep
 from samestep.rule import Rule
 from samestep.wrapper import Wrapper
 
-from .settings import typical
+from .settings import as_seen, typical
 
 __all__ = ["arguments", "build", "made"]
 
@@ -22,7 +22,7 @@ def build(name: str, **hypers: Any) -> Rule:
     """
     cls: type[Rule] = getattr(samestep, name)
     if issubclass(cls, Wrapper):
-        own = {"sync_period": 2} if "sync_period" in cls.fields() else {}
+        own = as_seen(cls) | ({"sync_period": 2} if "sync_period" in cls.fields() else {})
         return cls(samestep.AdamW(weight_decay=0.1, **hypers), **own)
     return typical(cls, **{"weight_decay": 0.1, **hypers})
 

@@ -19,7 +19,7 @@ from samestep.wrapper import Wrapper
 OFF_BY_DEFAULT = 2**-6
 """The value of a number that is zero by default, and the distance of others from their limits."""
 
-__all__ = ["all_rules", "is_own", "load_rules", "representatives", "settings", "typical"]
+__all__ = ["all_rules", "as_seen", "is_own", "load_rules", "representatives", "settings", "typical"]
 
 
 def all_rules() -> list[type[Rule]]:
@@ -88,13 +88,13 @@ def typical(rule: type[Rule], **changes: Any) -> Rule:
         for name, field in rule.fields().items()
         if isinstance(field, Hyper) and field.typical is not None
     }
-    values |= _axes(rule)
+    values |= as_seen(rule)
     if issubclass(rule, Wrapper):
         return rule(typical(_of_need("element")), **{**values, **changes})
     return rule(**{**values, **changes})
 
 
-def _axes(rule: type[Rule]) -> dict[str, Any]:
+def as_seen(rule: type[Rule]) -> dict[str, Any]:
     """The options that say that parameters are kept as the rule sees them."""
     return {name: value for name, value in AS_SEEN.items() if name in rule.fields()}
 
@@ -124,7 +124,7 @@ def settings(rule: type[Rule]) -> dict[str, Rule]:
     if issubclass(rule, Wrapper):
         for need in ("tensor", "tree"):
             try:
-                found[f"around {need}"] = rule(typical(_of_need(need)), **_axes(rule))
+                found[f"around {need}"] = rule(typical(_of_need(need)), **as_seen(rule))
             except ValueError:
                 continue
     return found

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import samestep
@@ -91,11 +91,16 @@ few, several = (
     settings(max_examples=n, deadline=None, suppress_health_check=[*HealthCheck]) for n in (2, 6)
 )
 calls = given(pattern=patterns, bad=st.sets(st.integers(0, CALLS - 1), max_size=3))
+skipped_apart = example(
+    pattern=[{"a"}, set(), set(), {"c.d"}, set(), set(), set(), set(), {"a", "b"}], bad={0, 3}
+)
+"""Each of two parameters misses the call that the other one skips."""
 
 
 @on("numpy", "torch (packed)", "mlx")
 @by_rule
 @few
+@skipped_apart
 @calls
 def test_a_parameter_moves_as_it_does_by_itself(rule, on, pattern, bad):
     assert_counted(rule, on, pattern, bad)

@@ -30,7 +30,7 @@ from samestep.parity.trajectory import as_recorded, suited
 from samestep.rule import Rule, registry
 from samestep.vocabulary import Wrapper
 
-STEPS, FEWER = 120, 40
+STEPS, FEWER = 120, 50
 """Steps of a peer in its furthest setting by itself, and of every other comparison."""
 MODULES = dialects()
 # What a paper prints has no library beside it; what it says stands in the preset's note.

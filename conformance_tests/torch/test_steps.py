@@ -17,7 +17,7 @@ from samestep.arrays import parts
 from samestep.conformance.harness import classes
 from samestep.conformance.harness.classes import build
 from samestep.conformance.harness.parametrized import each_rule
-from samestep.conformance.harness.settings import typical
+from samestep.conformance.harness.settings import as_seen, typical
 from samestep.conformance.harness.torch_training import (
     assert_equal,
     everything,
@@ -112,7 +112,7 @@ def test_a_step_without_gradients_or_with_zeros_changes_nothing(rule_class):
         rule_class, **({} if issubclass(rule_class, samestep.Wrapper) else {"weight_decay": 0.0})
     )
     if isinstance(rule, samestep.Wrapper):
-        rule = rule_class(samestep.AdamW(weight_decay=0.0))
+        rule = rule_class(samestep.AdamW(weight_decay=0.0), **as_seen(rule_class))
     params = parameters(rule)
     kept = [param.detach().clone() for param in params]
     optimizer = made(rule, params)
