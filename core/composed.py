@@ -33,6 +33,8 @@ class Composed(Declared, root=True):
     """Immutable values of the declared fields, and the rules inside with their values."""
 
     _variants: dict[Any, Rule]
+    version: ClassVar[int] = 1
+    """Version of the state; it is raised when the meaning of a slot changes."""
     _scheduled: tuple[str, ...] = ()
     """For a rule at one step: the numbers that schedules gave."""
     _chosen: frozenset[str] | None = None

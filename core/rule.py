@@ -56,8 +56,6 @@ class Rule(Moving, Composed, root=True):
     """Whether a tiny change of the gradient makes a tiny change of the step. A sign does not."""
     amplifies: ClassVar[float] = 1
     """How much more than other rules the rule may amplify a rounding error."""
-    version: ClassVar[int] = 1
-    """Version of the state; it is raised when the meaning of a slot changes."""
     decays_inside: ClassVar[bool] = False
     """Whether ``direction`` applies the ``in_update`` decay, before a trust ratio for example."""
 
