@@ -104,7 +104,11 @@ TOOLS = {
 @pytest.mark.parametrize(
     ("tool", "name"),
     [(tool, "AdamW") for tool in TOOLS]
-    + [(tool, name) for tool in ("chain", "MultiSteps") for name in ("Prodigy", "route")]
+    + [
+        pytest.param(tool, name, marks=pytest.mark.thorough)
+        for tool in ("chain", "MultiSteps")
+        for name in ("Prodigy", "route")
+    ]
     + [("masked", "LARS"), ("partition", "SM3"), ("apply_if_finite", "route")],
 )
 def test_inside_a_tool_of_optax_every_step_is_that_of_optax(tool, name, wide):

@@ -192,7 +192,7 @@ as momentum of steps, gathers the errors of ten."""
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, id=case.label)
+        pytest.param(case, id=case.label, marks=() if case.like == "mlx" else pytest.mark.thorough)
         for case in CASES
         if case.furthest and case.like in FEW and case.is_dialect and case.peer.rule != "Adafactor"
     ],
