@@ -29,6 +29,7 @@ from samestep.checkpoints.contents import arrays, metadata
 from samestep.checkpoints.state import Checkpoint, CheckpointError
 from samestep.checkpoints.tensor import Tensor
 from samestep.checkpoints.trees import from_tree
+from samestep.counts import standing
 from samestep.kept import rule_of
 from samestep.rule import Rule, State
 
@@ -201,7 +202,8 @@ class Recorder:
         params = _by_name(before)
         given = hyperparameters
         rule = given if isinstance(given, Rule) else None
-        self.run["counts"] = self.run["counts"] if rule is None else "each"
+        if rule is not None:
+            self.run["counts"], rule = "each", _standing(rule, state)
         groups = {
             name: Group({} if isinstance(given, Rule) else given)
             if rule is None
@@ -328,6 +330,18 @@ def _crcs_of(tensor: Tensor) -> list[int]:
 def _by_name(params: Any) -> dict[str, Any]:
     """Arrays of a tree by their dotted names."""
     return {tree.dotted(path): array for path, array in tree.leaves(params)}
+
+
+def _standing(rule: Rule, state: State | None) -> Rule:
+    """The rule, whose schedules do not count the steps that a wrapper has withheld."""
+    if not rule.withholds or rule.constant:
+        return rule
+    if state is None:
+        raise RecordingError(
+            f"{rule.name} skips steps, which its schedules do not count; give the state too: "
+            "note(step, grads, before, after, rule, state)"
+        )
+    return standing(rule, state.shared)
 
 
 def _checkpoint_of(rule: Rule, params: Any, state: State) -> Callable[[], Checkpoint]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, TypeGuard, Unpack
 
 import numpy
 import optax  # type: ignore[import-untyped]  # ships no types
@@ -24,6 +24,7 @@ import jax.numpy as xp
 from jax.experimental import io_callback
 from samestep.arrays import is_array
 from samestep.checkpoints.state import Checkpoint, CheckpointError
+from samestep.counts import standing
 from samestep.kept import rule_of
 from samestep.recording.around import Choice, LoopRecorder, grouped, with_choice
 from samestep.recording.chosen import Steps
@@ -105,9 +106,10 @@ class JaxRecorder(LoopRecorder):
             raise RecordingError("enter the recorder first: with recorder(...) as recording: ...")
         self._wrapped = True
         inner = optax.with_extra_args_support(transformation)
-        rule = self.rule or getattr(transformation, "rule", None)
-        if isinstance(rule, Rule) and self.rule is None:
-            self.recorder.run |= {"optimizer": f"samestep.jax.{rule.name}", "counts": "each"}
+        own = getattr(transformation, "rule", None)
+        rule = self.rule or own
+        if isinstance(own, Rule):
+            self.recorder.run["optimizer"] = f"samestep.jax.{own.name}"
 
         def init(params: Any) -> RecordedState:
             self.recorder.named([dotted(path) for path, _ in flattened(params)[0]])
@@ -120,6 +122,8 @@ class JaxRecorder(LoopRecorder):
                 )
             if params is None:
                 raise RecordingError("update(grads, state, params) needs params to record them")
+            if any(map(_ours, jax.tree.leaves(state.inner, is_leaf=_ours))):
+                self.recorder.run["counts"] = "each"  # a transformation of optax counts for all
             updates, new = inner.update(grads, state.inner, params, **extra)
             self._record(rule, grads, params, updates, state, new)
             return updates, RecordedState(state.step + 1, new)
@@ -190,7 +194,9 @@ class JaxRecorder(LoopRecorder):
             io_callback(note, None, state.step, sent, inside, ordered=True)
 
         def call_either() -> None:
-            if rule is None or not self.recorder.state:
+            if _counts_skips(rule):  # its schedules count the steps that are not withheld
+                call(inside)
+            elif rule is None or not self.recorder.state:
                 call([])
             else:
                 _if(self._begins(state.step), lambda: call(inside), lambda: call([]))
@@ -234,7 +240,8 @@ class JaxRecorder(LoopRecorder):
         recorder.begin(step, sent.grads, sent.before, known, fresh=fresh)
         struct: Any = jax.ShapeDtypeStruct
         forms = {name: struct(*whole[name]) for name in sent.before}
-        own = {n: None if rule is None else rule_of(rule, n, form) for n, form in forms.items()}
+        now = _after_skips(rule, taken) if _counts_skips(rule) else rule
+        own = {n: None if now is None else rule_of(now, n, form) for n, form in forms.items()}
         groups = grouped({name: (numbers, of) for name, of in own.items()})
         recorder.end(step, sent.after, groups)
 
@@ -246,6 +253,25 @@ class _Sent(NamedTuple):
     before: Any
     after: Any
     numbers: Any
+
+
+def _ours(node: Any) -> bool:
+    """Whether a part of a state is the state of a rule of samestep."""
+    return isinstance(node, State)
+
+
+def _counts_skips(rule: Rule | None) -> TypeGuard[Rule]:
+    """Whether numbers depend on steps that a wrapper withholds."""
+    return rule is not None and bool(rule.withholds) and not rule.constant
+
+
+def _after_skips(rule: Rule, taken: Callable[[], Checkpoint]) -> Rule | None:
+    """The rule after the steps that a state says are withheld; ``None`` if it is not known."""
+    try:
+        shared = taken().shared
+    except (CheckpointError, TypeError):
+        return None
+    return standing(rule, {name: tensor.values() for name, tensor in shared.items()})
 
 
 def _if(condition: Any, do: Callable[[], None], otherwise: Callable[[], None]) -> None:

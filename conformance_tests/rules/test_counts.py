@@ -123,6 +123,21 @@ def test_counts_are_right_where_they_are_traced(on):
     assert_counted(rule, on, pattern, {1, 4})
 
 
+@on("numpy", "torch (packed)", "optax", "mlx")
+@pytest.mark.parametrize("around", [lambda rule: rule, lambda rule: Accumulate(rule, every=2)])
+def test_after_a_skipped_first_step_schedules_are_at_their_first(on, around, tmp_path):
+    """They are not asked about a step before it, where a warm-up or ``1 / t`` may have no value."""
+    asked = []
+    rule = around(SkipNonFinite(Adam(lr=lambda step: asked.append(step) or 0.1)))
+    run = on.start(rule, {"a": numpy.ones(2)}, "float32")
+    for _ in range(2):
+        run.step({"a": numpy.full(2, numpy.nan)})
+    saved = run.checkpoint()
+    samestep.save(tmp_path / "saved", saved)
+    on.start(rule, {"a": numpy.ones(2)}, "float32").restore(saved)
+    assert min(step for step in asked if isinstance(step, int)) == 0
+
+
 def test_a_state_is_as_before_while_nothing_is_missing():
     jax, adapter = pytest.importorskip("jax"), pytest.importorskip("samestep.jax")
     params = {"a": jax.numpy.ones(2), "b": jax.numpy.ones(2)}
