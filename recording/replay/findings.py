@@ -85,7 +85,7 @@ class Replay:
 
     @property
     def verdict(self) -> Verdict:
-        """``"agree"`` if every step that was judged is the rule's and every resume exact.
+        """``"agree"`` if every step that was judged is the rule's and no resume lost anything.
 
         ``"other numbers"``, if only numbers have not been carried over a resume; ``"not finite"``,
         if the steps are the rule's and end in NaN or infinity.
@@ -94,7 +94,7 @@ class Replay:
             return "departs"
         if not self.ends_finite:
             return "not finite"
-        return "agree" if all(one.exact for one in self.resumes) else "other numbers"
+        return "other numbers" if any(one.numbers for one in self.resumes) else "agree"
 
     @property
     def first(self) -> Departure | None:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise, takewhile
+from typing import Any, NamedTuple
 
 import numpy
 
 from samestep.recording.reading import Step
 from samestep.rule import Rule
 
+from .extrapolation import follows
 from .rules import Rules, title
 
-__all__ = ["Numbers"]
+__all__ = ["Apart", "Numbers"]
+
+
+class Apart(NamedTuple):
+    """Numbers at a resume, in words."""
+
+    wrong: list[str]
+    """Those with which the run does not go on."""
+    unknown: list[str]
+    """Those of which it cannot be known."""
+
 
 Values = Mapping[str, tuple[Any, ...]]
 """By name of a number or option, its different values."""
@@ -48,32 +59,63 @@ class Numbers:
             self._known[key] = {n: tuple(sorted(values, key=repr)) for n, values in found.items()}
         return self._known[key]
 
-    def apart(self, steps: Sequence[Step], rules: Rules) -> Iterator[str]:
-        """In words, the numbers with which a resumed run does not go on.
+    def apart(self, steps: Sequence[Step], rules: Rules) -> Apart:
+        """In words, the numbers with which a resumed run does not go on, or may not.
 
         Args:
             steps: the steps after the resume.
             rules: the rules of the parameters.
         """
-        number, changes = steps[0].number, {k: {*v} for k, v in self._changes.items()}
+        number, found = steps[0].number, Apart([], [])
         after = [self._of(rules.of(step)) for step in steps]
-        for one, other in pairwise(after):
-            _note(changes, one, other)
-        now, following = after[0], after[1] if len(after) > 1 else {}
-        again, start = self._at.get(number), self._first or 0
-        last = self._at[number - 1] if again is None else again
-        for name in _differing(last, now):
-            was, is_ = _shown(last[name]), _shown(now[name])
-            begun = self._at[start].get(name), self._at.get(start + 1, {}).get(name)
-            if again is not None:  # the run had been there already
-                yield f"{name} was {was} at step {number} before the resume, and is {is_}"
-            elif (now[name], following.get(name)) == begun:
-                yield (
-                    f"the schedule of {name} began again: {name} was {was} at step {number - 1}, "
-                    f"and is {is_} at step {number} as at step {start}"
+        for name in self._at.get(number, self._at.get(number - 1, {})).keys() & after[0].keys():
+            self._judge(found, number, name, [values.get(name) for values in after])
+        return found
+
+    def _judge(self, found: Apart, number: int, name: str, after: Sequence[Any]) -> None:
+        """Note a number with which a run does not go on at a step, or may not."""
+        for step, value in enumerate(after, number):  # the run may have been there already
+            then = self._at.get(step, {}).get(name, value)
+            if then != value:
+                found.wrong.append(
+                    f"{name} was {_shown(then)} at step {step} before the resume, and is "
+                    f"{_shown(value)}"
                 )
-            elif not any(_alike(change, name, last, now) for change in changes.get(name, ())):
-                yield f"{name} was {was} at step {number - 1}, and is {is_} from step {number} on"
+                return
+        if not (past := self._before(number, name)):
+            return
+        last, now, start = past[-1], after[0], self._first or 0
+        begun = [self._at.get(step, {}).get(name) for step in (start, start + 1)]
+        said = f"{name} was {_shown(last)} at step {number - 1}, and is {_shown(now)}"
+        judged = [follows(*pair) for pair in _series(past, after)] or ["" if last == now else None]
+        if not any(words is None or words for words in judged):
+            return
+        if last != now and [*after[:2]] == begun[: len(after)]:
+            words = (
+                f"the schedule of {name} began again: {said} at step {number} as at step {start}"
+            )
+        elif any(judged):
+            words = f"the schedule of {name} {next(filter(None, judged))}: {said} from step "
+            words += f"{number} on"
+        elif last != now and not self._usual(name, last, after):
+            words = f"{said} from step {number} on"
+        else:
+            found.unknown.append(f"whether {name} goes on cannot be judged: {said}")
+            return
+        found.wrong.append(words)
+
+    def _before(self, number: int, name: str) -> list[Any]:
+        """The values at the consecutive steps before a step."""
+        past: list[Any] = []
+        while (step := number - len(past) - 1) in self._at:
+            past.append(self._at[step].get(name))
+        return past[::-1]
+
+    def _usual(self, name: str, last: Any, after: Sequence[Any]) -> bool:
+        """Whether a number changes elsewhere as it does at the resume."""
+        later = {(one, other) for one, other in pairwise(after) if one != other and one and other}
+        among = self._changes.get(name, set()) | later
+        return any(_alike(change, (last, after[0])) for change in among)
 
 
 def _note(changes: Changes, one: Values, other: Values) -> None:
@@ -81,11 +123,11 @@ def _note(changes: Changes, one: Values, other: Values) -> None:
         changes.setdefault(name, set()).add((one[name], other[name]))
 
 
-def _alike(change: tuple[Any, Any], name: str, last: Values, now: Values) -> bool:
+def _alike(change: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
     """Whether a change is at least half as large as another, in the same direction."""
-    sizes = [_size(*pair) for pair in (change, (last[name], now[name]))]
+    sizes = [_size(*pair) for pair in (change, other)]
     if any(size is None for size in sizes):
-        return change == (last[name], now[name])
+        return change == other
     usual, size = sizes
     return bool(usual * size > 0 and abs(size) <= 2 * abs(usual))
 
@@ -108,6 +150,26 @@ def _single(value: Any) -> Any:
 
 def _differing(one: Values, other: Values) -> list[str]:
     return [name for name, values in one.items() if name in other and other[name] != values]
+
+
+def _series(past: Sequence[Any], now: Sequence[Any]) -> Iterator[tuple[list[float], list[float]]]:
+    """The values of every single number before and after a resume, where all are numbers."""
+    width = len(_flat(past[-1]))
+
+    def whole(values: Iterable[Any]) -> list[list[float]]:
+        return [*takewhile(lambda own: len(own) == width, map(_flat, values))]
+
+    before, after = whole(reversed(past))[::-1], whole(now)
+    if width and after:
+        for place in range(width):
+            yield [own[place] for own in before], [own[place] for own in after]
+
+
+def _flat(value: Any) -> list[float]:
+    """The numbers in a tuple of values; empty if one is no number."""
+    parts = [_flat(part) if isinstance(part, tuple) else [part] for part in value or ()]
+    found = [part for own in parts for part in own]
+    return found if all(isinstance(part, float) for part in found) and all(parts) else []
 
 
 def _shown(values: tuple[Any, ...]) -> str:

@@ -154,7 +154,7 @@ class _Run:
             self.kept.setdefault(self.last.number + 1, self._end())
         if place == 0 and step.number in self.kept:
             end, stretch = self.kept[step.number], stretch_of(steps, place)
-            others = [*self.numbers.apart(stretch, self.rules)]
+            others = self.numbers.apart(stretch, self.rules)
             resume, self.pair = went_on(end, stretch, path, self.rules, others)
             self.judge = end.judge
             self.found.resumes.append(resume)

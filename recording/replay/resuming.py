@@ -12,6 +12,7 @@ from samestep.parity.ulp import ulps
 from samestep.recording.reading import Step
 from samestep.rule import Rule
 
+from .numbers import Apart
 from .rules import Rules
 from .states import End, differing, shared_differing
 from .stepper import Machine, values_of
@@ -29,17 +30,16 @@ class Resume:
     file: str
     """The recording with that step."""
     exact: bool
-    """Whether parameters, state and numbers were carried."""
+    """Whether parameters, state and numbers are known to have been carried."""
     sentences: list[str]
     state: dict[str, str] = field(default_factory=dict)
     """By parameter: ``carried``, or a description of another state, or ``unknown``."""
     numbers: list[str] = field(default_factory=list)
     """The sentences about numbers with which the run does not go on."""
-
-    @property
-    def carried(self) -> bool:
-        """Whether parameters and state were carried."""
-        return self.exact or self.sentences == self.numbers
+    unknown: list[str] = field(default_factory=list)
+    """The sentences about what cannot be judged."""
+    carried: bool = True
+    """Whether parameters and state were carried, as far as can be judged."""
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
@@ -76,7 +76,7 @@ def names_shown(names: Sequence[str], of: int) -> str:
 
 
 def went_on(
-    end: End, steps: Sequence[Step], file: str, rules: Rules, numbers: list[str]
+    end: End, steps: Sequence[Step], file: str, rules: Rules, numbers: Apart
 ) -> tuple[Resume, Pair]:
     """The state with which a run continued, and the states by which its steps are judged.
 
@@ -85,22 +85,13 @@ def went_on(
         steps: the steps after the interruption.
         file: the file in which they are recorded.
         rules: the rules of the parameters.
-        numbers: sentences about numbers with which the run does not go on.
+        numbers: sentences about numbers with which the run does not go on, or may not.
     """
     first, last, pair = steps[0], end.step, end.pair
     own, params = rules.of(first), values_of(first.before)
     moved = [n for n in params if n in last.after and not continues(first, last, n)]
     new = [name for name in params if name not in last.after]
-    sentences = []
-    if moved:
-        back = all(n in last.before and same_bits(first.before[n], last.before[n]) for n in moved)
-        when = f"before step {last.number}" if back else "with which it ended"
-        sentences.append(
-            f"the parameters are {'' if back else 'not '}those {when}: "
-            f"{names_shown(moved, len(params))}"
-        )
-    if new:
-        sentences.append(f"not recorded before it: {names_shown(new, len(params))}")
+    sentences = _of_parameters(first, last, moved, new)
     left = {name for name in params if name in first.grads}
     state: dict[str, str] = {}
     chosen = pair.copy()
@@ -140,8 +131,39 @@ def went_on(
         if first.state is not None or first.fresh:
             for machine in chosen:
                 _taken(machine, first, own)
-    said = [*sentences, *numbers]
-    return Resume(first.number, file, not said, said or ["exact"], state, numbers), chosen
+    resume = Resume(first.number, file, False, [], state, numbers.wrong, carried=not sentences)
+    resume.unknown = [*_unrecorded(first, own), *numbers.unknown]
+    resume.exact = not (sentences or numbers.wrong or resume.unknown)
+    if resume.exact:
+        sentences = ["exact"]
+    elif not (sentences or numbers.wrong):
+        parts = "parameters" if _unrecorded(first, own) else "parameters and state"
+        sentences = [f"{parts} were carried exactly"]
+    resume.sentences = [*sentences, *numbers.wrong, *resume.unknown]
+    return resume, chosen
+
+
+def _unrecorded(first: Step, rules: Mapping[str, Rule]) -> list[str]:
+    """A sentence about the state after a resume, if it is not recorded."""
+    if first.state is not None or first.fresh or not any(rule.slots() for rule in rules.values()):
+        return []
+    why = first.why or "unknown"
+    return [f"the state is not in the recording ({why}); only its steps could be judged"]
+
+
+def _of_parameters(first: Step, last: Step, moved: list[str], new: list[str]) -> list[str]:
+    """Sentences about parameters with which the run did not go on."""
+    sentences = []
+    if moved:
+        back = all(n in last.before and same_bits(first.before[n], last.before[n]) for n in moved)
+        when = f"before step {last.number}" if back else "with which it ended"
+        sentences.append(
+            f"the parameters are {'' if back else 'not '}those {when}: "
+            f"{names_shown(moved, len(first.before))}"
+        )
+    if new:
+        sentences.append(f"not recorded before it: {names_shown(new, len(first.before))}")
+    return sentences
 
 
 RECORDED = "recorded"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import math
 
+import numpy
 import pytest
 
 import samestep
 from samestep.recording import RecordingError, read
 from samestep.replay import Asked, replay
+from samestep.replay.extrapolation import follows
 
 torch = pytest.importorskip("torch")
 import samestep.torch  # noqa: E402  (needs torch)
@@ -370,6 +372,85 @@ def test_a_schedule_goes_on_over_a_resume_or_is_named(path, model, name):
             ]
             assert found.resumes[0].carried and not found.resumes[0].exact
     assert verdicts == {12: "agree", 0: "agree" if name == "constant" else "other numbers"}
+
+
+def ahead(schedule):
+    schedule.step()
+
+
+def still(schedule):
+    schedule.step = lambda: None
+
+
+FOLLOW = {
+    None: "exact",
+    ahead: "the schedule of lr is a step ahead: lr was 0.00853553 at step 5, and is 0.00726995 "
+    "from step 6 on",
+    still: "the schedule of lr stands still: lr was 0.00853553 at step 5, and is 0.00793893 from "
+    "step 6 on",
+}
+
+
+@pytest.mark.parametrize("change", FOLLOW)
+def test_a_schedule_that_is_a_step_off_or_stands_still_is_named(tmp_path, change):
+    def made():
+        model = network()
+        optimizer = adamw(model)
+        return model, optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+
+    def part(name, parts, first, last):
+        model, optimizer, schedule = parts
+        between = lambda step: schedule.step()  # noqa: E731
+        return trained(tmp_path / name, model, optimizer, between=between, first=first, last=last)
+
+    begun = made()
+    one, resumed = part("first", begun, 0, 6), made()
+    for old, new in zip(begun, resumed, strict=True):
+        new.load_state_dict(copy.deepcopy(old.state_dict()))
+    if change is not None:
+        change(resumed[2])
+    found = replay([one, part("second", resumed, 6, 12)])
+    assert found.resumes[0].sentences == [FOLLOW[change]]
+    assert found.verdict == ("agree" if change is None else "other numbers")
+
+
+@pytest.mark.parametrize(
+    ("past", "after", "said"),
+    [
+        ([1e-2] * 4 + [5e-3] * 4 + [2.5e-3] * 4, [1.25e-3] * 4, ""),
+        ([1e-2] * 4 + [5e-3] * 4 + [2.5e-3] * 4, [2.5e-3, 1.25e-3], "is a step behind"),
+        ([1e-2] * 4 + [5e-3] * 4 + [2.5e-3] * 3, [1.25e-3] * 4, "is a step ahead"),
+        ([1e-2] * 4 + [5e-3] * 2, [5e-3] * 2 + [2.5e-3] * 4, ""),
+        ([1e-2] * 4 + [5e-3] * 2, [5e-3] + [2.5e-3] * 4, None),  # no period, or a step ahead
+        ([1e-2], [5e-3], None),
+        ([1e-2] * 9, [1e-2] * 2, ""),
+        ([0.1 / (1 + t) for t in range(9)], [0.1 / 10, 0.1 / 11], ""),
+        ([0.1 / (1 + t) for t in range(9)], [0.1 / 10, 0.1 / 10, 0.1 / 11], "is a step behind"),
+        ([0.1 / (1 + t) ** 0.5 for t in range(9)], [0.1 / 11**0.5], "is a step ahead"),
+        ([1e-3 * max(13 - t, 0) for t in range(12)], [1e-3, 0.0, 0.0, 0.0], ""),
+        ([0.01 * t for t in range(9)], [0.09, 0.085], None),  # a warm-up may end there
+    ],
+)
+def test_whether_a_number_goes_on_is_said_only_where_it_can_be_known(past, after, said):
+    values = [[float(numpy.float32(value)) for value in part] for part in (past, after)]
+    assert follows(*values) == said
+
+
+def test_what_was_not_recorded_is_not_said_to_be_exact(tmp_path, model):
+    made, rates = adamw(model), [1e-2, 9e-3, 9e-3, 5e-3, 4e-3, 4e-3, 2e-3, 2e-3]
+    paths = [tmp_path / "first", tmp_path / "second"]
+    scheduled(model, made, paths[0], 0, 4, lambda step: rates[step], state=False)
+    for own in made.state.values():
+        own["exp_avg"].mul_(1.00001)
+    scheduled(model, made, paths[1], 4, 7, lambda step: rates[step], state=False)
+    found = replay([*map(read, paths)])
+    assert found.verdict == "agree" and not found.resumes[0].exact
+    assert found.resumes[0].sentences == [
+        "parameters were carried exactly",
+        "the state is not in the recording (it was recorded with state=False); only its steps "
+        "could be judged",
+        "whether lr goes on cannot be judged: lr was 0.005 at step 3, and is 0.004",
+    ]
 
 
 def test_other_numbers_after_a_resume_are_named(path, model):
