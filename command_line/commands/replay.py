@@ -26,6 +26,7 @@ SAID = {
     "agree": "agrees with",
     "departs": "departs from",
     "not finite": "ends in NaN or infinity, by steps of",
+    "nothing moved": "moved no parameter, which tells nothing of",
     "other numbers": "was resumed with other numbers, and agrees with",
 }
 """Verdicts in the title."""
@@ -76,8 +77,8 @@ def command(as_json: bool, **asked: Any) -> None:
     """Recompute the runs recorded in FILE and say where they depart from their rule.
 
     Several files are parts of one run; each part was resumed from the part before it. The
-    exit code is 0 if all agrees, 1 if something departs, is not finite or was resumed otherwise,
-    and 2 if nothing could be recomputed.
+    exit code is 0 if all agrees, 1 if something departs, ends in NaN or infinity, was resumed
+    otherwise or moved no parameter, and 2 if nothing could be recomputed.
     """
     from samestep.checkpoints.state import CheckpointError
 

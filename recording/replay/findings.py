@@ -11,7 +11,7 @@ from .resuming import Resume, names_shown
 
 __all__ = ["Departure", "Replay", "Row", "Verdict"]
 
-Verdict = Literal["agree", "departs", "not finite", "other numbers"]
+Verdict = Literal["agree", "departs", "not finite", "other numbers", "nothing moved"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,10 @@ class Replay:
     """The first array that has NaN or infinity: its step, what it is, and the parameter's path."""
     ends_finite: bool = True
     """Whether every parameter after the last step is finite."""
+    skipped: bool = False
+    """Whether its step was skipped, as the rule says."""
+    moved: bool = False
+    """Whether a parameter moved in a step that was judged."""
     discarded: int = 0
     """How many updates were computed and not taken."""
     growth: list[tuple[int, float, float, float]] = field(default_factory=list)
@@ -88,12 +92,15 @@ class Replay:
         """``"agree"`` if every step that was judged is the rule's and no resume lost anything.
 
         ``"other numbers"``, if only numbers have not been carried over a resume; ``"not finite"``,
-        if the steps are the rule's and end in NaN or infinity.
+        if the steps are the rule's and end in NaN or infinity; ``"nothing moved"``, if no parameter
+        did, so that nothing tells the rule from another.
         """
         if self.departures or self.changes or not all(one.carried for one in self.resumes):
             return "departs"
         if not self.ends_finite:
             return "not finite"
+        if not self.moved:
+            return "nothing moved"
         return "other numbers" if any(one.numbers for one in self.resumes) else "agree"
 
     @property
@@ -110,7 +117,10 @@ class Replay:
             said.append(f"departs at step {first.step} in {first.path}{why}")
         if self.not_finite is not None:
             step, what, path = self.not_finite
-            said.append(f"{what} {path} at step {step} is the first that has NaN or infinity")
+            after = "; the step was skipped" if self.skipped else ""
+            said.append(
+                f"{what} {path} at step {step} is the first that has NaN or infinity{after}"
+            )
         if self.instead:
             said.append(f"agrees with a rule that {' or that '.join(self.instead)}")
         for step, names in self.changes[:3]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from samestep.checkpoints.state import Checkpoint
 from samestep.recording.reading import Recording, Session, Step, stretch_of
 from samestep.recording.spool import RecordingError
 from samestep.rule import Rule
+from samestep.step import check_slots
 
 from .findings import Departure, Replay, Row
 from .judging import Bound, Judge, Judgement, finite
@@ -102,7 +104,7 @@ class _Run:
                 self._between(self.last, step)
             self.numbers.note(step.number, rules)
             self.found.discarded += step.discarded
-            self._finite(step)
+            self._finite(step, rules)
             if self.pair is None:
                 continue
             self._step(steps, place, rules)
@@ -167,7 +169,7 @@ class _Run:
         assert self.last is not None and self.pair is not None and self.earlier is not None
         return End(self.last, self.pair.copy(), self.earlier, self.judge.copy())
 
-    def _finite(self, step: Step) -> None:
+    def _finite(self, step: Step, rules: Mapping[str, Rule]) -> None:
         """Note the first array that is not finite, and whether the parameters are."""
         kinds = (
             ("the parameter", step.before),
@@ -177,7 +179,10 @@ class _Run:
         if self.found.not_finite is None:
             bad = ((what, path) for what, own in kinds for path, t in own.items() if not finite(t))
             first = next(bad, None)
-            self.found.not_finite = None if first is None else (step.number, *first)
+            if first is not None:
+                self.found.not_finite = (step.number, *first)
+                skips = all(rule.withheld is not None for rule in rules.values())
+                self.found.skipped = skips and not _moves(step)
         if self.found.not_finite is not None:
             self.found.ends_finite = all(map(finite, step.after.values()))
 
@@ -193,16 +198,18 @@ class _Run:
         step = steps[place]
         pair = Pair(*(Machine(wide, self.dtypes, each) for wide in (True, False)))
         stateless = not any(rule.slots() or rule.shared() for rule in rules.values())
-        known = step.fresh or step.state is not None or stateless
+        foreign = "" if step.state is None else _foreign(step.state, rules)
+        known = step.fresh or (step.state is not None and not foreign) or stateless
         self.pair = pair if known else None
         if not known:
             why = f"the optimizer's state is not in the recording ({step.why or 'unknown'})"
+            why = f"the recorded state is of another rule: {foreign}" if foreign else why
             last = stretch_of(steps, place)[-1].number
             self.found.unchecked.append((step.number, last, why))
             return
         for machine in pair:
             try:
-                if step.state is not None:
+                if step.state is not None and not foreign:
                     machine.take(step.state, rules, params)
                 else:
                     machine.fresh(rules, params)
@@ -231,6 +238,7 @@ class _Run:
         step = steps[place]
         grads, before, after = (values_of(part) for part in (step.grads, step.before, step.after))
         assert self.pair is not None and self.free is not None
+        self.found.moved = self.found.moved or _moves(step)
         old, seen = self.pair.copy(), self.judge.copy()
         self.earlier = old
         computed = self.pair.step(rules, grads, before)
@@ -331,3 +339,19 @@ class _Run:
         alone.step(rules, values_of(step.grads), values_of(step.before))
         for mine, theirs in zip(self.pair, alone, strict=True):
             mine.own[name] = theirs.own[name]
+
+
+def _moves(step: Step) -> bool:
+    """Whether a step changes a parameter."""
+    return not all(same_bits(tensor, step.after[name]) for name, tensor in step.before.items())
+
+
+def _foreign(state: Checkpoint, rules: Mapping[str, Rule]) -> str:
+    """In words, how a recorded state is none of these rules; empty if it is theirs."""
+    for name, own in state.parameters.items():
+        if name in rules and own.slots is not None:
+            try:
+                check_slots(rules[name], name, own.slots, own.shape)
+            except ValueError as error:
+                return str(error)
+    return ""

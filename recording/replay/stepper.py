@@ -78,14 +78,14 @@ class Machine:
         self.shared = stepping.init_shared(_bare(rules[found[0]]), numpy, arrays) if found else {}
 
     def take(self, saved: Checkpoint, rules: Mapping[str, Rule], params: Values) -> None:
-        """Set a recorded state; a parameter without one starts with its first state."""
+        """Set a recorded state; a parameter without one of its rule starts with its first state."""
         self.fresh(rules, params)
         for name in params:
             state = saved.parameters.get(name)
-            if state is not None and state.slots is not None:
+            if state is not None and {*(state.slots or ())} == {*rules[name].slots()}:
                 slots = {
                     slot: map_parts(lambda part, name=name: self.array(name, part.values()), value)
-                    for slot, value in state.slots.items()
+                    for slot, value in (state.slots or {}).items()
                 }
                 self.own[name] = Own(state.step, slots, state.missed)
         self.count = saved.all_calls

@@ -141,6 +141,23 @@ def test_an_eps_that_is_inside_the_root_departs(path):
     assert verdicts[True].instead == ["adds eps = 1e-06 under the root"]
 
 
+@pytest.mark.parametrize("rule", [None, "Lion", "SGD"])
+def test_a_run_that_moves_nothing_agrees_with_no_rule(path, rule):
+    """A step of 1e-5 is rounded away in bfloat16, whatever rule makes it."""
+    model = network(torch.bfloat16)
+    for param in model.parameters():
+        torch.nn.init.ones_(param)
+    made = samestep.torch.AdamW(model.parameters(), lr=1e-5, weight_decay=0.0)
+    found = replay([trained(path, model, made, dtype=torch.bfloat16)], Asked(rule))
+    assert found.verdict == "nothing moved" and not found.departures
+
+
+def test_the_state_of_one_rule_is_not_taken_for_that_of_another(path, model):
+    run = trained(path, model, adamw(model), steps=range(4, 8))
+    with pytest.raises(RecordingError, match=r"no step can be judged: .* another rule: Lion: the"):
+        replay([run], Asked("Lion"))
+
+
 def test_a_state_that_is_lost_in_mid_course_is_named_with_its_step_and_parameter(path, model):
     made = adamw(model)
 
@@ -490,6 +507,8 @@ def test_a_gradient_that_is_not_finite_and_skipped_is_named_in_a_run_that_agrees
     made = samestep.torch.bind(rule, model.parameters())
     found = replay([trained(path, model, made, between=seen.append)])
     assert found.verdict == "agree" and found.not_finite[0] == 5
+    said = "the gradient of 2.weight at step 5 is the first that has NaN or infinity; the step was"
+    assert found.sentences == [f"{said} skipped"]
 
 
 @pytest.mark.parametrize("lost", [False, True])
