@@ -46,6 +46,51 @@ def test_derivatives_are_finite_at_zero_in_float32(rule_class):
     _finite(typical(rule_class), "update")
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(samestep.Centralize(samestep.Adafactor(), layout="oi"), id="Adafactor"),
+        pytest.param(samestep.Prodigy(), id="Prodigy", marks=pytest.mark.thorough),
+    ],
+)
+def test_derivatives_at_small_gradients_are_those_of_float64(rule):
+    """Of two steps; 1e-30, the eps of Adafactor, has a square that float32 takes for 0."""
+    found = _slopes(rule, np.float32)
+    with jax.enable_x64(True):
+        exact = _slopes(rule, np.float64)
+    for size, *pair in zip(SMALL, *found, *exact, strict=True):
+        for own, wide in zip(pair[:2], pair[2:], strict=True):
+            near = 2e-5 * np.abs(wide).max()
+            np.testing.assert_allclose(own, wide, rtol=0, atol=near, err_msg=str(size))
+
+
+@pytest.mark.thorough
+def test_derivatives_at_small_gradients_are_finite_in_every_setting(setting):
+    assert all(np.isfinite(slope).all() for slope in _slopes(setting, np.float32))
+
+
+SMALL = (0.0, 1e-30, 1e-25, 1e-20, 1e-18, 1e-15, 1e-12, 1e-8)
+
+
+def _slopes(rule, dtype):
+    """The derivatives of two steps by gradients and parameters, for each size of the gradients."""
+    optimizer = adapter.bind(rule)
+    noise = np.random.default_rng(0).uniform(0.5, 2, (3, 4)) * [1, -1, 1, -1]
+    here = np.asarray(np.cos(np.arange(1, 13)).reshape(3, 4), dtype)
+
+    def moved(grad, param):
+        state = optimizer.init({"w": jax.lax.stop_gradient(param)})
+        params = {"w": param}
+        for factor in (1.0, -0.5):
+            updates, state = optimizer.update({"w": factor * grad}, state, params)
+            params = jax.tree.map(jnp.add, params, updates)
+        return jnp.sum(params["w"] * noise.astype(dtype))
+
+    slopes = jax.jit(jax.vmap(jax.grad(moved, (0, 1)), (0, None)))
+    grads = np.stack([size * noise[:, ::-1] for size in SMALL]).astype(dtype)
+    return jax.tree.map(np.asarray, slopes(grads, here))
+
+
 def _finite(rule, form):
     """By gradients, parameters and numbers, after three steps."""
 

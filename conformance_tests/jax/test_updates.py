@@ -37,8 +37,13 @@ def _is_shape(node):
     return isinstance(node, tuple)
 
 
+def most_off(rule):
+    """ULP that an update may be off in float32; of the largest element, if the rule multiplies."""
+    return 256 if rule.needs == "matrix" else BOUNDS[rule.needs]
+
+
 def precise(rule, dtype, how):
-    most = 256 if rule.needs == "matrix" else BOUNDS[rule.needs]
+    most = most_off(rule)
     most = most if dtype == "float32" else 2.0 if rule.reduces else 0.5 + most / 2**16
     for updates, expected in updates_of(rule, dtype, how):
         for found, exact in zip(*map(jax.tree.leaves, (updates, expected)), strict=True):
@@ -66,6 +71,43 @@ def test_an_update_of_a_wrapper_has_its_own_precision():
 def test_an_update_of_every_kind_has_its_own_precision(kind, dtype, how):
     rule = KINDS[kind]
     precise(rule.replace(lr=RATE, weight_decay=0.0), dtype, how)
+
+
+def lands(rule, how):
+    """``apply_updates`` lands where the docstring of ``samestep.jax`` says, in each step."""
+    rule, random = rule.replace(lr=1e-3), np.random.default_rng(0)
+    optimizer = adapter.bind(rule)
+    update = jax.jit(optimizer.update) if how == "jit" else optimizer.update
+    shapes = {"w": (4, 3), **({} if rule.min_ndim else {"b": (3,)})}
+    bound = most_off(rule) * rule.amplifies + 1
+    for at in (1.0, 1e-3, 1e-6):
+        params = {n: jnp.float32(at * random.standard_normal(s)) for n, s in shapes.items()}
+        state = optimizer.init(params)
+        for step in range(8):
+            size = 10.0 ** (step % 3 - 1)
+            grads = {n: jnp.float32(size * random.standard_normal(s)) for n, s in shapes.items()}
+            wide = jax.tree.map(lambda a: np.asarray(a, np.float64), (grads, params, state))
+            new, _ = rule.update(*wide[:2], samestep.State(step, wide[2].slots, wide[2].shared))
+            updates, state = update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+            for name, old in wide[1].items():
+                moved = np.abs(new[name] - old)
+                larger = np.maximum(np.abs(old), moved)
+                if rule.needs == "matrix":
+                    larger = larger.max()
+                off = ulps(np.asarray(params[name], np.float64), new[name], larger, "float32")
+                assert off.max() <= bound, (at, step, name)
+                assert np.all(off[np.abs(old) >= 64 * moved] <= 1), (at, step, name)
+
+
+def test_an_added_update_lands_at_the_step_from_the_same_state():
+    lands(samestep.Adam(), "packed")
+
+
+@pytest.mark.thorough
+@each_single_kind
+def test_an_added_update_of_every_kind_lands_at_the_step_from_the_same_state(kind):
+    lands(KINDS[kind], "jit")
 
 
 @pytest.mark.parametrize("how", ["chain", "MultiSteps", "norm", "master"])

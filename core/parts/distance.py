@@ -8,6 +8,8 @@ from typing import Any
 from samestep.declaration import hyper, shared, slot
 from samestep.vocabulary import choose, initial_parameter
 
+from .moments import raised
+
 __all__ = ["estimated"]
 
 d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0, typical=1e-3, whole=True)
@@ -27,7 +29,8 @@ def estimated(xp: Any, numerator: Any, length: Any, shared: Any, s: Any) -> dict
     ``length`` is 0, nothing changes.
     """
     moved = length != 0
-    d_hat = s.d_coef * numerator / xp.where(moved, length, 1.0)
+    above, below = raised(xp, s.d_coef * numerator, xp.where(moved, length, 1.0))
+    d_hat = above / below
     d_max = xp.maximum(shared.d_max, d_hat)
     d = xp.where(shared.d == s.d0, xp.maximum(shared.d, d_hat), shared.d)
     free = s.growth_rate == math.inf

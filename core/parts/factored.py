@@ -7,7 +7,7 @@ from typing import Any
 from samestep.declaration import Initial, option
 from samestep.vocabulary import at_least, ema, sqrt
 
-from .moments import quotient
+from .moments import quotient, raised
 
 __all__ = ["averaged", "factored_axes", "largest_by_axis", "pair", "smallest"]
 
@@ -86,7 +86,7 @@ def averaged(
         )
         mean = xp.mean(row, axis=axes[1], keepdims=True)
         mean = mean if least is None else at_least(xp, mean, least)
-        new, full = (row, col), quotient(xp, row, mean, lost) * col
+        new, full = (row, col), quotient(xp, *raised(xp, row, mean), lost) * col
     else:
         full = ema(old[0], square, pair)
         new = (full,)

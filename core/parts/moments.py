@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from samestep.arrays import is_array
+from samestep.arrays import differentiated, is_array
 from samestep.declaration import hyper, option, slot
 from samestep.vocabulary import choose, debias, sqrt, weights
 
@@ -20,6 +20,7 @@ __all__ = [
     "lost",
     "over_root",
     "quotient",
+    "raised",
     "root",
     "root_of",
     "vanishing",
@@ -161,6 +162,18 @@ def quotient(xp: Any, x: Array, divisor: Array, vanishes: tuple[Any, ...]) -> Ar
         gone = divisor <= least
         x, divisor = xp.where(gone, 0.0, x), xp.where(gone, 1.0, divisor)
     return x / divisor
+
+
+def raised(xp: Any, x: Array, divisor: Array) -> tuple[Array, Array]:
+    """``x`` and ``divisor``, both times 2^64 where the divisor is below 2^-64.
+
+    The quotient has the same bits. Its derivative is divided by the square of the divisor in JAX,
+    and float32 takes a small square for 0.
+    """
+    if not differentiated(divisor):
+        return x, divisor
+    tiny = divisor < 2.0**-64
+    return xp.where(tiny, 2.0**64 * x, x), xp.where(tiny, 2.0**64 * divisor, divisor)
 
 
 def largest(rule: Any, xp: Any, v: Array, state: Any) -> tuple[Array, dict[str, Array]]:
