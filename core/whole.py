@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import array_api_compat
+import numpy
 
 from . import step as stepping
 from . import tree
@@ -186,6 +187,8 @@ def _namespace(rule: Rule, arrays: Iterable[_Found]) -> Any:
     for found in arrays:
         if type(found.array) in libraries:
             continue
+        if isinstance(found.array, (numpy.matrix, numpy.ma.MaskedArray)):  # with other arithmetic
+            raise TypeError(f"{rule.name}: {found}; give numpy.asarray(...) of it")
         try:
             xp = array_api_compat.array_namespace(found.array)
         except TypeError:

@@ -245,12 +245,10 @@ def _end(item: Any) -> int:
 
 def _refuse_others(texts: Mapping[str, str]) -> None:
     if texts.get("format") != FORMAT:
-        what = (
-            "a checkpoint of samestep" if texts.get("format") == "samestep" else "of another kind"
-        )
+        own = texts.get("format") == "samestep"
+        what = "a checkpoint of samestep" if own else "a safetensors file of another kind"
         raise CheckpointError(
-            f"this is a safetensors file {what}, no recording; its header has format "
-            f"{texts.get('format')!r}"
+            f"this is {what}, no recording; its header has format {texts.get('format')!r}"
         )
     if texts.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(

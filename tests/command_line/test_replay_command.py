@@ -194,6 +194,7 @@ def test_bounds_that_bound_nothing_are_refused(tmp_path, option, value):
     [
         (["none.safetensors"], "none.safetensors: there is no such file"),
         (["a.txt"], "a.txt: this is no safetensors file"),
+        (["saved"], "saved: this is a checkpoint of samestep, no recording; its header has"),
         (["run", "--rule", "Adamw"], "there is no rule Adamw; there are AMSGrad,"),
         (["run", "--rule", "Muon"], "run: Muon takes no parameter such as bias of shape (3,)"),
         (["run", "--rule", "a.py:QHM"], "a.py: there is no such file"),
@@ -224,6 +225,8 @@ def test_what_cannot_be_replayed_is_said_in_a_line_with_the_exit_code_2(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("nothing of the kind")
     train(tmp_path / "run")
+    params = {"w": numpy.ones(2)}
+    samestep.save(tmp_path / "saved", samestep.checkpoint(RULE, params, RULE.init(params)))
     train(tmp_path / "wide", shapes={"weight": (6, 3), "bias": (3,)}, first_step=12, numbered=12)
     stranger = type("Stranger", (samestep.SGD,), {}, register=False)
     train(tmp_path / "own", rule=stranger(lr=0.01))

@@ -374,3 +374,11 @@ def test_what_does_not_fit_is_refused_by_its_key():
         pack_state(flat, {})
     with pytest.raises(TypeError, match="unpack_state: 'slots/m' is object, not an array"):
         unpack_state(samestep.State(0, {"m": object()}, {}))
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("kind", [np.matrix, np.ma.masked_array])
+def test_arrays_of_numpy_with_another_arithmetic_are_refused(kind):
+    rule, params = samestep.Muon(lr=0.1), {"w": kind([[1.0, 2.0], [3.0, 4.0]])}
+    with pytest.raises(TypeError, match=r"Muon: parameter 'w' is .*; give numpy\.asarray"):
+        rule.init(params)
