@@ -10,7 +10,7 @@ import array_api_compat
 from samestep import step as stepping
 from samestep import tree
 from samestep.arrays import dtype_name, is_array, known, listed
-from samestep.counts import PLACES, Form, Histories, recorded, split, standing
+from samestep.counts import Form, Histories, placed, recorded, split, standing
 from samestep.kept import rule_of
 from samestep.notice import warn
 from samestep.rule import Rule, State
@@ -47,7 +47,7 @@ def from_leaves(
     shared: Mapping[str, Any],
     layout: str,
     members: Sequence[Any] | None = None,
-    form: Form = PLACES,
+    form: Form | None = None,
 ) -> Checkpoint:
     """A checkpoint of parameters by path, with the slots of each, after ``step`` calls.
 
@@ -59,6 +59,7 @@ def from_leaves(
         raise TypeError(f"{rule.name}: the step is traced; a checkpoint is made outside of jit")
     common, missed = split(shared)
     members = range(len(params)) if members is None else members
+    form = form or _placed(rule, params, members)
     counts = Histories(rule, members, (), missed, form).steps(int(calls), missed)
     states = {}
     for (path, param), own, member in zip(params.items(), slots, members, strict=True):
@@ -109,7 +110,7 @@ def into_leaves(
     checkpoint: Checkpoint,
     params: Mapping[str, Any],
     members: Sequence[Any] | None = None,
-    form: Form = PLACES,
+    form: Form | None = None,
 ) -> Restored:
     """Parameters and state as arrays of the library of ``params``.
 
@@ -134,8 +135,10 @@ def into_leaves(
         common = {name: tensor.like(example) for name, tensor in shared.items()}
     except TypeError as error:  # a dtype that the library has not, or not now
         raise CheckpointError(str(error)) from None
-    missed = _missed(rule, found, checkpoint, range(len(params)) if members is None else members)
+    members = range(len(params)) if members is None else members
+    missed = _missed(rule, found, checkpoint, members)
     common = common or stepping.init_shared(rule, xp, new_params)
+    form = form or _placed(rule, params, members)
     keys = recorded(("step", *rule.withholds), missed, form)
     return Restored(new_params, calls, slots, common, keys)
 
@@ -238,6 +241,11 @@ def into_tree(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, Sta
         tree.rebuild(params, lambda path, _: new_params[path]),
         State(restored.step, slots, restored.shared | restored.missed),
     )
+
+
+def _placed(rule: Rule, paths: Iterable[str], members: Iterable[int]) -> Form:
+    """How keys name parameters by their places, which are ``members``."""
+    return placed(rule, [path for _, path in sorted(zip(members, paths, strict=True))])
 
 
 def _places(paths: Iterable[Any]) -> list[int]:

@@ -2,8 +2,9 @@
 
 A parameter without a gradient misses a call. While none has, nothing is kept. Parameters that have
 missed the same calls share a count of them, in the shared state, under a key such as
-``"step missed by 0-2,7"``: the name of a count, and the places of the parameters in the order of
-their paths. So their coefficients are computed once.
+``"step missed by 0-2,7 of 5e6f8a10"``: the name of a count, the places of the parameters in the
+order of their paths, and a checksum of all paths. So their coefficients are computed once, and
+other parameters do not take over a count.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
 
 import numpy
 
@@ -29,6 +31,7 @@ __all__ = [
     "counts_of",
     "furthest",
     "key_of",
+    "placed",
     "split",
     "warn_apart",
     "withheld",
@@ -37,6 +40,7 @@ __all__ = [
 MISSED = " missed by "
 MANY = 1 << 20
 """A number of calls that has another number of steps where a rule steps in some calls only."""
+OF = " of "
 
 
 class Counts(NamedTuple):
@@ -161,12 +165,32 @@ def _places(text: str) -> list[int]:
     return [at for low, _, high in ends for at in range(int(low), int(high or low) + 1)]
 
 
-PLACES = Form(_runs, _places)
-"""Places in the order of the paths: ``0-2,7``."""
+def placed(rule: Rule, paths: Iterable[str]) -> Form:
+    """Places among all parameters of a tree: ``0-2,7 of 5e6f8a10``.
+
+    Args:
+        rule: the rule, for messages.
+        paths: the paths of all parameters, in their order. A key without a checksum, which an
+            earlier version wrote, is read as well.
+    """
+    own = f"{crc32(chr(10).join(paths).encode()):08x}"
+
+    def read(text: str) -> list[int]:
+        places, _, of = text.partition(OF)
+        if of in ("", own):
+            return _places(places)
+        raise ValueError(
+            f"{rule.name}: the state counts calls that parameters have missed "
+            f"({MISSED.strip()} {text}) in a tree of other parameters: some have come, gone or got "
+            "another name. Give the parameters of that state, or make a new state with init(); "
+            "without this key in state.shared, its parameters have missed nothing"
+        )
+
+    return Form(lambda members: f"{_runs(members)}{OF}{own}", read)
 
 
 def recorded(
-    names: Sequence[str], counts: Mapping[Any, Sequence[int]], form: Form = PLACES
+    names: Sequence[str], counts: Mapping[Any, Sequence[int]], form: Form
 ) -> dict[str, int]:
     """The counts of missed calls by their keys.
 
@@ -203,7 +227,7 @@ class Histories:
         members: Sequence[Any],
         absent: Iterable[Any],
         keys: Iterable[str],
-        form: Form = PLACES,
+        form: Form,
     ) -> None:
         self.rule, self.names = rule, ("step", *rule.withholds)
         texts = {key.partition(MISSED)[2] for key in keys}

@@ -11,7 +11,7 @@ import numpy
 from . import step as stepping
 from . import tree
 from .arrays import is_array, known, listed, without_autocast
-from .counts import Histories, advanced, split
+from .counts import Histories, advanced, placed, split
 from .kept import rule_of
 from .matching import warn_unmatched
 from .proof import prove
@@ -123,7 +123,8 @@ def _histories(
         return None, {}
     place = {path: at for at, path in enumerate(tree.ordered(arrays))}
     absent = [at for path, at in place.items() if path not in given]
-    return Histories(rule, range(len(place)), absent, missed), place
+    form = placed(rule, map(tree.dotted, place))
+    return Histories(rule, range(len(place)), absent, missed, form), place
 
 
 def _slots_of(rule: Rule, state: State, path: tuple[Any, ...]) -> dict[str, Any]:

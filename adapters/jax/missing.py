@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as xp
-from samestep.counts import Histories, split
+from samestep.counts import Histories, placed, split
 from samestep.rule import Rule, State
 
-from .trees import flattened, matched
+from .trees import dotted, flattened, matched
 
 __all__ = ["prepared", "warn_in_loop"]
 
@@ -38,6 +38,7 @@ def prepared(rule: Rule, state: Any, params: Any, *grads: Any) -> Any:
         The same state, in which nothing more is missed than before.
     """
     paths, structure = flattened(params)
+    form = placed(rule, (dotted(path) for path, _ in paths))
 
     def of(state: Any) -> Any:
         if not isinstance(state, State):
@@ -46,7 +47,7 @@ def prepared(rule: Rule, state: Any, params: Any, *grads: Any) -> Any:
         for tree in grads:
             found = matched(rule, "the gradients", tree, paths, structure)
             absent = [place for place, grad in enumerate(found) if grad is None]
-            histories = Histories(rule, range(len(found)), absent, missed)
+            histories = Histories(rule, range(len(found)), absent, missed, form)
             missed = histories.later(
                 xp, missed, (0, 0), (common, common), lambda count: xp.asarray(count, xp.int32)
             )

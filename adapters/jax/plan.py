@@ -10,7 +10,7 @@ import jax
 import jax.numpy as xp
 from samestep import step as stepping
 from samestep.arrays import listed
-from samestep.counts import Histories, split
+from samestep.counts import Histories, placed, split
 from samestep.kept import Kept, rule_of
 from samestep.rule import Rule, State
 from samestep.step import Entry
@@ -154,8 +154,10 @@ def planned(
         for name, tree in state.slots.items()
     }
     absent = [place for place, grad in enumerate(grads) if grad is None]
-    misses = bool(absent or missed)
-    histories = Histories(rule, range(len(grads)), absent, missed) if misses else None
+    histories = None
+    if absent or missed:
+        form = placed(rule, (dotted(path) for path, _ in paths))
+        histories = Histories(rule, range(len(grads)), absent, missed, form)
     steps = None if histories is None else histories.steps(step, missed)
     entries, chosen = [], []
     for place, ((path, _), array) in enumerate(zip(paths, arrays, strict=True)):

@@ -18,13 +18,15 @@ __all__ = ["BY_NAME", "OWN", "Seen", "counter", "label"]
 OWN = ("step", "learning_rate", "shared_state")
 """Entries of the state in addition to the parameters' entries."""
 
-BY_NAME = Form(lambda labels: "\n".join(sorted(labels)), str.splitlines)
+BY_NAME = Form(lambda labels: "\n".join(sorted(labels)), lambda text: text.split("\n"))
 """A key names parameters by their paths, since others may join them at any step."""
+
+LABELS = str.maketrans({".": "/", "/": "~1", "~": "~0", "\n": "~2"})
 
 
 def label(path: str) -> str:
-    """A path in a key; a dot would divide the key where MLX flattens a state."""
-    return path.replace(".", "/")
+    """A path in a key, one to one; a dot would divide the key where MLX flattens a state."""
+    return path.translate(LABELS)
 
 
 def counter(count: Any) -> xp.array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from typing import Any
+from zlib import crc32
 
 import numpy
 import pytest
@@ -137,6 +138,10 @@ def test_after_a_skipped_first_step_schedules_are_at_their_first(on, tmp_path):
     assert min(step for step in asked if isinstance(step, int)) == 0
 
 
+KEY = "step missed by 1 of {:08x}".format(crc32("\n".join("ab").encode()))
+"""Where the state counts the calls that the second of a and b has missed."""
+
+
 def test_a_state_is_as_before_while_nothing_is_missing():
     jax, adapter = pytest.importorskip("jax"), pytest.importorskip("samestep.jax")
     params = {"a": jax.numpy.ones(2), "b": jax.numpy.ones(2)}
@@ -152,7 +157,7 @@ def test_a_state_is_as_before_while_nothing_is_missing():
     for grads in [params] * 2 + [{"a": params["a"], "b": None}] * 3:
         state = update(grads, state, params)
         assert bool(state.shared) == (grads["b"] is None)
-    assert {key: int(count) for key, count in state.shared.items()} == {"step missed by 1": 3}
+    assert {key: int(count) for key, count in state.shared.items()} == {KEY: 3}
     assert len(traces) == 3  # all, one missing for the first time, one missing
 
 
@@ -201,7 +206,60 @@ def test_a_loop_of_jax_needs_a_prepared_state():
         jax.lax.scan(body, state, length=3)
     state = adapter.prepared(optimizer.rule, state, params, grads)
     after, _ = jax.lax.scan(body, state, length=3)
-    assert int(after.step) == int(after.shared["step missed by 1"]) == 3
+    assert int(after.step) == int(after.shared[KEY]) == 3
+
+
+@pytest.mark.parametrize("library", ["numpy", "jax.numpy"])
+def test_a_count_is_never_that_of_another_parameter(library):
+    """Where a tree has lost, gained or renamed a parameter, the next step is refused."""
+    xp = pytest.importorskip(library)
+    rule = Adam(lr=0.1)
+    params = {name: xp.ones(1) for name in "abc"}
+    grads = {name: -xp.ones(1) for name in "abc"}
+    if library == "numpy":
+        state = rule.init(params)
+
+        def after(grads, state, params):
+            return rule.update(grads, params, state)
+    else:
+        optimizer = samestep.jax.bind(rule)
+        state, after = optimizer.init(params), optimizer.update
+    for _ in range(3):
+        params_or_updates, state = after({**grads, "b": None}, state, params)
+    assert len(params_or_updates) == 3
+
+    def renamed(names):
+        """The trees, with other names: those of ``names``, in their order."""
+        trees = [grads, params, *state.slots.values()]
+        own = [{new: tree[old] for old, new in names.items()} for tree in trees]
+        return own[0], state._replace(slots=dict(zip(state.slots, own[2:], strict=True))), own[1]
+
+    for names in ({"b": "b", "c": "c"}, {"a": "a", "b": "z", "c": "c"}):
+        with pytest.raises(ValueError, match=r"Adam: .* missed by 1 of .* tree of other param"):
+            after(*renamed(names))
+    (key,) = state.shared
+    old = state._replace(shared={key.partition(" of ")[0]: state.shared[key]})
+    for before in (state, old):  # one that an earlier version wrote is read, and gets the tree
+        assert {*after(grads, before, params)[1].shared} == {key}
+
+
+def test_names_with_the_signs_of_a_key_have_counts_of_their_own():
+    mx = pytest.importorskip("mlx.core")
+    one, names = mx.array([1.0]), ["a/b", "a.b", "a~1b", "c\nd", "c", "d", "e\x0bf"]
+    optimizer = samestep.mlx.Adam(lr=0.1)
+    params = {"a": {"b": one}, **{name: one for name in names if "." not in name}}
+    optimizer.init(params)
+    flat = ("a", *(name for name in names if "." not in name))
+    for _ in range(3):
+        grads = {name: params[name] for name in flat if name not in ("a/b", "c\nd")}
+        optimizer.apply_gradients(grads, params)
+    moved = optimizer.apply_gradients(params, params)
+    expected = samestep.mlx.Adam(lr=0.1).apply_gradients({"w": one}, {"w": one})["w"].item()
+    later = moved["c"].item()
+    assert {name: moved[name].item() for name in ("a/b", "c\nd")} == dict.fromkeys(
+        ("a/b", "c\nd"), expected
+    )
+    assert moved["a"]["b"].item() == moved["d"].item() == moved["e\x0bf"].item() == later
 
 
 def test_a_count_stays_at_the_largest_number():
