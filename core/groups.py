@@ -70,7 +70,7 @@ class _Nameless(Parameter):
         raise NamelessError(
             f"{where} has no name, and a predicate asks for its path; give names: to an optimizer "
             "of torch model.named_parameters() in place of model.parameters(), elsewhere a tree "
-            "such as {'weight': array} in place of an array"
+            "such as {'weight': array} in place of an array or a list"
         )
 
     def __getitem__(self, place: Any) -> Any:

@@ -1,4 +1,8 @@
-"""Predicates that choose no parameter, such as a path that the model does not have."""
+"""Predicates that choose no parameter, such as a path that the model does not have.
+
+A mask that asks for names and excludes no parameter has such a path too. A group or a route may
+well be for all.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .conditions import described, patterns
-from .groups import Parameter, Predicate, called, parameter
+from .groups import NamelessError, Parameter, Predicate, called, parameter
 from .notice import warn
 
 if TYPE_CHECKING:
@@ -67,5 +71,17 @@ def _said(asked: _Asked) -> list[str]:
         return [f"{what}, {described(predicate)}, takes none {among}; {before}"]
     if not chosen:
         return [f"{what}, {described(predicate)}, fits none {among}"]
+    all_of_several = len(chosen) == len(seen) > 1
+    if what.endswith(": mask") and all_of_several and _asks_for_names(predicate, seen[0]):
+        return [f"{what}, {described(predicate)}, asks for names and excludes none {among}"]
     absent = [part for part in patterns(predicate) if not any(map(part, seen))]
     return [f"{what}: {part!r} in it fits none {among}" for part in absent]
+
+
+def _asks_for_names(predicate: Predicate, about: Parameter) -> bool:
+    """Whether a predicate without patterns, which are looked at one by one, reads a path."""
+    try:
+        predicate(parameter("", about.shape))
+    except NamelessError:
+        return not patterns(predicate)
+    return False

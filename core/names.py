@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["ADDED", "Place", "is_around", "unwrapped"]
+__all__ = ["ADDED", "Place", "around", "dotted", "unwrapped"]
 
 ADDED = (
     "_orig_mod",
@@ -14,8 +14,8 @@ ADDED = (
     "_original_module",
 )
 """What torch.compile, FSDP, activation checkpointing and Lightning's Fabric add to a name."""
-AROUND = "module."
-"""What DDP, DataParallel and AveragedModel add in front of every name."""
+AROUND = "module"
+"""What DDP, DataParallel and AveragedModel add in front of every name of what is in them."""
 
 
 class Place(str):
@@ -24,19 +24,52 @@ class Place(str):
     __slots__ = ()
 
 
-def unwrapped(names: Sequence[str], around: bool | None = None) -> list[str]:
+def dotted(path: Iterable[object]) -> str:
+    """The names of a path joined by dots; the places in lists alone are no name."""
+    keys = [*path]
+    joined = ".".join(map(str, keys))
+    return Place(joined) if keys and all(type(key) is int for key in keys) else joined
+
+
+def unwrapped(names: Sequence[str], within: Collection[str] | None = None) -> list[str]:
     """The names of a model's parameters, without what wrappers have added.
 
     Args:
         names: the names.
-        around: whether they are in a module of DDP, whose ``module.`` is dropped. By default they
-            are if all names begin with it; so they do too if it is a model's only attribute.
+        within: in front of which ``module`` it stands for DDP; by default ``around(names)``.
     """
-    own = [".".join(part for part in name.split(".") if part not in ADDED) for name in names]
-    around = all(name.startswith(AROUND) for name in own) if around is None else around
-    return [name.removeprefix(AROUND) for name in own] if around else own
+    within = around(names) if within is None else within
+    found = []
+    for name in names:
+        parts = _own(name)
+        ends = [".".join(parts[:at]) for at in range(len(parts))]
+        kept = [
+            part
+            for part, end in zip(parts, ends, strict=True)
+            if part != AROUND or end not in within
+        ]
+        found.append(name if len(kept) == name.count(".") + 1 else ".".join(kept))
+    return found
 
 
-def is_around(names: Sequence[str]) -> bool:
-    """Whether a module of DDP, or one that names its model alike, is around all of a model."""
-    return bool(names) and unwrapped(names) != unwrapped(names, around=False)
+def around(names: Sequence[str]) -> frozenset[str]:
+    """The paths of the modules of DDP: all names that begin with one go on with ``module``.
+
+    So they do where ``module`` is the only attribute of a module that is not DDP's.
+    """
+    found: dict[str, bool] = {}
+    every = [_own(name) for name in names]
+    for parts in every:
+        for at, part in enumerate(parts[:-1]):
+            if part == AROUND:
+                found[".".join(parts[:at])] = True
+    for parts in every if found else ():
+        for at, part in enumerate(parts):
+            end = ".".join(parts[:at])
+            if end in found and (part != AROUND or at == len(parts) - 1):
+                found[end] = False
+    return frozenset(end for end, alike in found.items() if alike)
+
+
+def _own(name: str) -> list[str]:
+    return [part for part in name.split(".") if part not in ADDED]

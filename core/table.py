@@ -88,7 +88,8 @@ def _named(rule: Rule, params: Any) -> Iterable[tuple[str, Any]]:
             raise TypeError(
                 f"{rule.name}.table: {what} is {type(leaf).__name__}; give a tree (dicts, lists, "
                 "tuples) of arrays, or pairs of a name and an array such as "
-                "model.named_parameters()"
+                "model.named_parameters(); of another tree of JAX, "
+                "samestep.jax.bind(rule).table(params)"
             )
     return named
 

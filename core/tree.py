@@ -9,12 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from typing import Any
 
+from .names import dotted
+
 __all__ = ["dotted", "leaves", "ordered", "rebuild", "subtree"]
-
-
-def dotted(path: tuple[Any, ...]) -> str:
-    """A path in the form of predicates and messages: names joined by dots."""
-    return ".".join(map(str, path))
 
 
 def _children(tree: Any) -> Iterator[tuple[Any, Any]] | None:

@@ -42,6 +42,15 @@ class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore
     def __repr__(self) -> str:
         return f"samestep.jax.bind({self.rule.full_repr})"
 
+    def table(self, params: Any) -> str:
+        """The table of ``Rule.table`` for any tree of JAX, such as a module of Equinox."""
+        return self.rule.table(
+            [
+                (dotted(path), leaf if hasattr(leaf, "shape") else strong(self.rule, path, leaf))
+                for path, leaf in flattened(params)[0]
+            ]
+        )
+
     def checkpoint(self, params: Any = None, state: State | None = None) -> Checkpoint:
         """Parameters and state as a checkpoint, without copies.
 

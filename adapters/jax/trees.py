@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as xp
 from samestep.arrays import listed
+from samestep.names import dotted as joined_keys
 from samestep.rule import Rule
 
 __all__ = [
@@ -40,6 +41,9 @@ def dotted(path: Any) -> str:
     Flax NNX shows its variables when state is made, and in a step the arrays that are their values.
     """
     path = path[:-1] if path[-1:] == (jax.tree_util.GetAttrKey("value"),) else path
+    keys = [getattr(key, "idx", getattr(key, "key", None)) for key in path]
+    if keys and all(type(key) is int for key in keys):
+        return joined_keys(keys)
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from samestep.groups import refuse_apart
 from samestep.matching import warn_unmatched
-from samestep.names import Place, is_around, unwrapped
+from samestep.names import Place, around, unwrapped
 from samestep.rule import Rule, registry
 from samestep.spelling import ELSEWHERE
 from torch.nn.parameter import is_lazy
@@ -41,8 +41,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
     _branches: tuple[Rule, ...]
     _held: list[_Held]
     _rules: list[Rule]
-    _around = False
-    """Whether the names of all parameters are those in a module of DDP."""
+    _within: frozenset[str] = frozenset()
+    """The paths of the modules of DDP in the names of all parameters."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves out is taken from ``defaults`` and the optimizer's rule."""
@@ -124,7 +124,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 )
             params = [*zip(names, params, strict=True)]
         if params and all(isinstance(item, tuple) for item in params):
-            own = unwrapped([name for name, _ in params], self._around)
+            own = unwrapped([name for name, _ in params], self._within)
             params = [(name, item[1]) for name, item in zip(own, params, strict=True)]
         if not self._routed:
             return [{**param_group, "params": params}]
@@ -158,7 +158,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             own = [] if isinstance(given, torch.Tensor) else given
             names += [str(pair[0]) for pair in own if isinstance(pair, tuple)]
             names += item.get("param_names", ()) if isinstance(item, dict) else ()
-        self._around = is_around(names)
+        self._within = around(names)
         return items
 
     def _count(self) -> int:

@@ -281,7 +281,7 @@ class RuleOptimizer(GroupedOptimizer):
         checkpoints.restore(self, checkpoint, params)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("rule", "execution", "capturable", "differentiable", "_around", "_calls")
+        own = ("rule", "execution", "capturable", "differentiable", "_within", "_calls")
         records = [written_by(self, group) for group in self.param_groups]
         kept = {name: getattr(self, name) for name in own}
         return {**super().__getstate__(), **kept, RECORD: records}

@@ -23,7 +23,7 @@ from samestep.checkpoints import checkpoint as state_of
 from samestep.checkpoints.correspondence import About, called
 from samestep.checkpoints.state import Checkpoint, CheckpointError
 from samestep.kept import rule_of
-from samestep.names import is_around, unwrapped
+from samestep.names import around, unwrapped
 from samestep.recording.around import Choice, LoopRecorder, grouped, with_choice
 from samestep.recording.chosen import Group
 from samestep.recording.recorder import Recorder
@@ -117,10 +117,11 @@ class TorchRecorder(LoopRecorder):
     def _owned(self) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
         """Group, name and tensor of every parameter."""
         place, groups = 0, self.optimizer.param_groups
-        around = is_around([n for group in groups for n in group.get("param_names", ())])
-        around &= not isinstance(self.optimizer, RuleOptimizer)  # which has dropped it
+        within = around([n for group in groups for n in group.get("param_names", ())])
+        if isinstance(self.optimizer, RuleOptimizer):  # which has dropped it
+            within = frozenset()
         for group in groups:
-            own = unwrapped([*map(str, group.get("param_names", ()))], around)
+            own = unwrapped([*map(str, group.get("param_names", ()))], within)
             for at, param in enumerate(group["params"]):
                 name = own[at] if own else self._names.get(id(param), str(place))
                 place += 1

@@ -198,7 +198,7 @@ def _has_other_keys(group: Group) -> bool:
 def _forms(group: Group) -> list[list[str]]:
     """The keys where they are names, as they are and without what wrappers add to them."""
     keys = [] if _by_place(group) else [*map(str, group["params"])]
-    return [keys, *(unwrapped(keys, around) for around in (False, True))]
+    return [keys, *(unwrapped(keys, within) for within in ((), {""}, None))]
 
 
 def _by_place(group: Group) -> bool:

@@ -131,7 +131,32 @@ def test_a_name_that_is_the_user_s_stays():
     assert unwrapped(["module.module.w", "module.head.w"]) == ["module.w", "head.w"]
     assert unwrapped(["model.w", "my_orig_mod.w"]) == ["model.w", "my_orig_mod.w"]
     assert unwrapped(["_fsdp_wrapped_module.a._fsdp_wrapped_module.w"]) == ["a.w"]
+    assert unwrapped(["a.module.w", "a.module.b", "a.head.w"]) == [
+        "a.module.w",
+        "a.module.b",
+        "a.head.w",
+    ]
+    assert unwrapped(["a.module", "a.module.w"]) == ["a.module", "a.module.w"]
     assert unwrapped(["_forward_module.model.w"]) == ["model.w"] and unwrapped([]) == []
+
+
+def test_a_wrapper_of_a_part_is_no_part_of_a_path():
+    assert unwrapped(["encoder.module.w", "encoder.module.b", "w"]) == [
+        "encoder.w",
+        "encoder.b",
+        "w",
+    ]
+    assert unwrapped(["model._orig_mod.module.w"]) == ["model.w"]
+    assert unwrapped(["model.module._orig_mod.w", "w"]) == ["model.w", "w"]
+    groups = [
+        {"params": [("encoder.module.w", torch.ones(2))]},
+        {"params": [("encoder.head.w", torch.ones(2))]},
+        {"params": [("a._orig_mod.module.w", torch.ones(2))]},
+    ]
+    optimizer = adapter.AdamW(groups)
+    optimizer.add_param_group({"params": [("a.module.b", torch.ones(2))]})
+    names = [group["param_names"] for group in optimizer.param_groups]
+    assert names == [["encoder.module.w"], ["encoder.head.w"], ["a.w"], ["a.b"]]
 
 
 def test_a_predicate_that_chooses_nothing_is_warned_of_when_the_optimizer_is_made():

@@ -301,7 +301,7 @@ def tree(kind=np.asarray):
 def seeing(seen):
     def mask(parameter):
         seen.add((parameter.path, parameter.shape, parameter.ndim))
-        return True
+        return parameter.path not in ("scale", "pair.left")
 
     return AdamW(mask=mask)
 

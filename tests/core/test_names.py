@@ -89,6 +89,49 @@ def test_a_predicate_that_chooses_nothing_is_warned_of_once_in_every_framework(b
     assert rule.table(params).splitlines()[-3:] == said
 
 
+@pytest.mark.parametrize("begin", [numpy_init, jax_init, torch_init])
+def test_places_in_a_list_are_no_names(begin):
+    rule = AdamW(weight_decay=0.1, mask=lambda p: "bias" not in p.path)
+    if begin is torch_init:
+        torch = pytest.importorskip("torch")
+        with pytest.raises(ValueError, match="has no name"):
+            samestep.torch.bind(rule, [torch.ones(2), torch.ones(2)])
+        return
+    for params in ([MATRIX, VECTOR], (VECTOR, [MATRIX, VECTOR])):
+        with pytest.raises(ValueError, match=r"parameter [01](\.0)? has no name, .* or a list"):
+            begin(rule, params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        begin(rule, [{"w": MATRIX, "bias": VECTOR}])
+
+
+def test_a_mask_that_asks_for_names_and_excludes_nothing_is_warned_of():
+    params = {"w": MATRIX, "bias": VECTOR}
+    with pytest.warns(UserWarning, match=r"mask, <lambda>, asks for names and excludes none of"):
+        AdamW(mask=lambda p: "bais" not in p.path).init(params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AdamW(mask=lambda p: p.ndim > 0).init(params)
+        AdamW(mask=lambda p: "bias" not in p.path).init(params)
+        AdamW(groups=[(lambda p: p.path != "x", {"lr": 1.0})]).init(params)
+
+
+def test_any_tree_of_jax_has_a_table():
+    jax, eqx = pytest.importorskip("jax"), pytest.importorskip("equinox")
+    nnx = pytest.importorskip("flax.nnx")
+    model = eqx.filter(eqx.nn.MLP(3, 4, 5, 1, key=jax.random.key(0)), eqx.is_array)
+    with pytest.raises(TypeError, match=r"samestep\.jax\.bind\(rule\)\.table\(params\)"):
+        samestep.Muon().table(model)
+    rule = route((Where(ndim=2), samestep.Muon()), AdamW())
+    lines = samestep.jax.bind(rule).table(model).splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == [
+        f"layers.{at}.{name}" for at in (0, 1) for name in ("weight", "bias")
+    ]
+    state = nnx.state(nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.Param)
+    lines = samestep.jax.bind(rule).table(state).splitlines()
+    assert [line.split()[:5] for line in lines[2:-1]] == [["kernel", "3", "x", "4", "io"]]
+
+
 def test_predicates_that_choose_something_are_not_spoken_of():
     rule = AdamW(mask=Where(min_ndim=2), groups=[(~Where(path="w"), {"lr": 1.0})])
     rule.init({"w": MATRIX, "b": VECTOR})
