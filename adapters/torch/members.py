@@ -201,7 +201,7 @@ def _is_count(value: Any) -> bool:
     """Whether a value can be a step count."""
     if not isinstance(value, torch.Tensor) or value.ndim:
         return False
-    if value.is_complex() or value.dtype is torch.bool:
+    if value.is_complex() or value.dtype is torch.bool or value.is_meta:
         return False
     number = value.item()
     return number >= 0 and float(number).is_integer()

@@ -509,3 +509,14 @@ def test_a_subclass_may_add_to_its_state_dict():
     loaded.load_state_dict(optimizer.state_dict())
     assert loaded.count == 7
     assert_equal(everything(loaded, copies), everything(optimizer, params))
+
+
+def test_a_count_without_a_value_is_refused_by_name():
+    """A step on meta, where it cannot be read."""
+    param = torch.nn.Parameter(torch.ones(2))
+    optimizer, param.grad = adapter.Adam([("w", param)], lr=0.1), torch.ones(2)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"][0]["step"] = saved["state"][0]["step"].to("meta")
+    with pytest.raises(ValueError, match=r"state of 'w' has step .*meta.*; it must be"):
+        optimizer.load_state_dict(saved)
