@@ -21,7 +21,8 @@ test-integrations: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[integrations]"
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps timm
 	OMP_NUM_THREADS=1 \
-	$(BIN)/python -m pytest -n 2 --dist loadfile conformance_tests/integrations $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough" \
+	conformance_tests/integrations tests/checkpoint/test_aged_states.py $(ARGS)
 
 # Every rule on every backend, through every compiler and in every dtype; make test has the rules
 # that stand for all, as conformance_tests/harness/parametrized.py says.

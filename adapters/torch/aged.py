@@ -34,11 +34,11 @@ def written_by(optimizer: RuleOptimizer, group: Group) -> dict[str, Any]:
     """
     rule = optimizer._rule_of(group)
     versions = {own.name: type(own).version for own in _all(rule)}
-    own = {"rules": versions, "fields": [*rule.hypers], "axes": _axes(optimizer, group)}
+    own = {"rules": versions, "fields": [*rule.hypers], "kept": _kept(optimizer, group)}
     return {"samestep": __version__, **own}
 
 
-def _axes(optimizer: RuleOptimizer, group: Group) -> dict[str, str]:
+def _kept(optimizer: RuleOptimizer, group: Group) -> dict[str, str]:
     """A letter for each axis of the parameters of a group that have a layout or batch axes."""
     rule, found = optimizer._own(group), {}
     for name, param in optimizer._named(group) if rule.needs != "element" else ():
@@ -99,8 +99,8 @@ def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
 
 def _check_axes(optimizer: RuleOptimizer, group: Group, record: Mapping[str, Any]) -> None:
     """Refuse the state of a parameter that is kept in another way, whose shapes may be equal."""
-    ours = _axes(optimizer, group)
-    theirs = record.get("axes", ours)
+    ours = _kept(optimizer, group)
+    theirs = record.get("kept", ours)
     for name in sorted({*ours} | {*theirs}):
         own, other = (axes.get(name, "the rule sees it") for axes in (ours, theirs))
         if own != other:

@@ -41,8 +41,9 @@ def jobs_for(backend, dtype, every, thorough):
             for label, rule in settings(cls).items()
         }
     scheduled = CosineDecay(0.01, 2 * HALF)
+    matrices = typical(samestep.Muon)
     rules["routed"] = samestep.Average(
-        samestep.route((samestep.Where(min_ndim=2), samestep.Muon()), samestep.AdamW(lr=scheduled))
+        samestep.route((samestep.Where(min_ndim=2), matrices), samestep.AdamW(lr=scheduled))
     )
     if backend.slow and not thorough:
         return {
