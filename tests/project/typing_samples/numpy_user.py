@@ -32,7 +32,7 @@ def warmed_up(step: Any) -> Any:
 
 def is_matrix(parameter: Parameter) -> bool:
     """Whether a parameter has two dimensions."""
-    return parameter.ndim == 2 and not parameter.path.startswith("embed")
+    return parameter.ndim == 2 and parameter.shape[0] > 0
 
 
 def train(rule: Rule, steps: int) -> dict[str, Any]:
