@@ -1,6 +1,6 @@
 """How a parameter is kept, and how its rule sees it: without batch axes, the outputs first.
 
-    layout      the end of a shape at which the output axis is: "oi" (first) or "io" (last)
+    layout      which axes are outputs, inputs, and the places of a convolution's kernel
     batch_axes  the axes along which whole parameters are stacked: layers, experts, heads
 
 Both are options of every rule for which they matter, and groups set them for some parameters. What
@@ -9,7 +9,8 @@ nobody says is known from the library, or from the name of the leaf; else it is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from .rule import Rule
 
 __all__ = [
-    "AS_SEEN",
     "KEPT",
     "LAYOUTS",
     "ORIENTED",
@@ -30,31 +30,34 @@ __all__ = [
     "Keeping",
     "Kept",
     "alike",
+    "as_seen",
     "kept_by",
+    "letters_of",
     "options",
     "orients",
     "roles",
     "rule_of",
     "said",
     "saying",
+    "shortened",
 ]
 
-AS_SEEN: Mapping[str, Any] = {"layout": "oi", "batch_axes": ()}
-"""The options of a parameter that is kept as its rule sees it."""
-KEPT = (*AS_SEEN,)
-"""The names of the options."""
-LAYOUTS = ("oi", "io")
-"""``oi``: output axis first (weights of torch, MLX, Equinox; kernels OIHW and OHWI).
-``io``: output axis last (kernels of Flax, HWIO)."""
-
-OUTPUTS_FIRST = ("torch", "mlx")
-"""The libraries whose layers all keep their outputs first."""
+KEPT = ("layout", "batch_axes")
+LAYOUTS = ("oi", "io", "oxi")
+"""The layouts of libraries: a letter for an output, an input, and the places of a kernel (x).
+``oi`` is OI and OIHW (torch, Equinox), ``io`` is IO and HWIO (Flax), ``oxi`` is OHWI (MLX)."""
+LONG = {"oi": "oix", "io": "xio"}
+BY_LIBRARY = {"torch": "oi", "mlx": "oxi"}
+"""The layout of the libraries whose layers all have one."""
 BY_NAME = {"kernel": "io", "weight": "oi", "embedding": "oi"}
-"""The layout of a leaf elsewhere: a kernel of Flax, a weight of Equinox, or an embedding of Flax,
-whose rows are the vectors of words."""
+"""The layout of a leaf elsewhere: of Flax or Equinox. Rows of an embedding are vectors of words."""
+TRANSPOSED = re.compile("transpos|deconv", re.IGNORECASE)
+"""The name of a layer that may keep its inputs before its outputs."""
 
 ORIENTED = ("axes", "matrix")
-"""The needs for which it matters which axis has the outputs."""
+"""The needs for which the outputs are the first axis."""
+LEAST = {"axes": 2, "matrix": 2, "factored": 3}
+"""The least number of axes, by need, from which it matters which axis is which."""
 
 Shape = tuple[int, ...]
 
@@ -64,20 +67,24 @@ class Kept(NamedTuple):
 
     Args:
         batch: the axes along which parameters are stacked.
-        last: whether the outputs are the last of the other axes, not the first.
+        turned: the order in which the other axes are seen; empty if they are kept in that order.
+        outputs: how many axes of outputs there are, which are seen as one.
     """
 
     batch: Shape = ()
-    last: bool = False
+    turned: Shape = ()
+    outputs: int = 1
 
     def order(self, ndim: int) -> Shape:
         """The kept axes in the order in which they are seen: batch, outputs, everything else."""
         own = [axis for axis in range(ndim) if axis not in self.batch]
-        return (*self.batch, *own[-1:], *own[:-1]) if self.last else (*self.batch, *own)
+        return (*self.batch, *([own[axis] for axis in self.turned] if self.turned else own))
 
     def seen(self, shape: Shape) -> Shape:
         """The shape of one of the parameters, as the rule sees it."""
-        return tuple(shape[axis] for axis in self.order(len(shape))[len(self.batch) :])
+        own = tuple(shape[axis] for axis in self.order(len(shape))[len(self.batch) :])
+        several = self.outputs
+        return own if several == 1 else (math.prod(own[:several]), *own[several:])
 
     def slot(self, shape: Shape, one: Any) -> Any:
         """The shape of a kept slot of a parameter, from its shape for one of the parameters.
@@ -87,10 +94,13 @@ class Kept(NamedTuple):
         """
         if one and isinstance(one[0], tuple):
             return tuple(self.slot(shape, part) for part in one)
+        order, stacks = self.order(len(shape)), len(self.batch)
+        if self.outputs > 1 and len(one) == len(order) - stacks - self.outputs + 1:
+            one = (*(shape[axis] for axis in order[stacks:][: self.outputs]), *one[1:])
         whole = (*(shape[axis] for axis in self.batch), *one)
         if len(whole) != len(shape):
             return whole
-        sizes = dict(zip(self.order(len(shape)), whole, strict=True))
+        sizes = dict(zip(order, whole, strict=True))
         return tuple(sizes[axis] for axis in range(len(shape)))
 
 
@@ -100,7 +110,7 @@ PLAIN = Kept()
 
 @dataclass(frozen=True, eq=False)
 class Keeping(Option):
-    """An option that says how parameters are kept; the arithmetic of a rule never reads it."""
+    """An option that says how parameters are kept; of rules, only a factored one reads it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,15 +133,33 @@ class _BatchAxes(Keeping):
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _Layout(Keeping):
+    @property
+    def range(self) -> str:
+        """The allowed values in words."""
+        return "one of 'oi', 'io', None, or a letter (o, i or x) for each axis, such as 'ioo'"
+
+    def validated(self, rule: str, value: Any) -> Any:
+        """The value to store."""
+        if value is None:
+            return None
+        if isinstance(value, str) and {*"oi"} <= {*value} <= {*"oix"}:
+            return next((short for short, long in LONG.items() if long == value), value)
+        raise ValueError(
+            f"{rule}({self.name}={value!r}): {self.name} must be {self.range} ({self.meaning})"
+        )
+
+
 def options(need: str) -> dict[str, Option]:
     """The options of a rule that reads this much more than an element."""
     found: dict[str, Option] = {}
-    if need in ORIENTED:
-        found["layout"] = Keeping(
+    if need in LEAST:
+        found["layout"] = _Layout(
             None,
-            "whether the output axis comes first (oi) or last (io); None takes it from the "
-            "library, or from the name of the leaf",
-            (*LAYOUTS, None),
+            "which axes are outputs (o), inputs (i) and the places of a kernel (x): outputs first "
+            "(oi) or last (io); None takes it from the library, or from the name of the leaf",
+            ("oi", "io", None) if need in ORIENTED else None,
         )
     if need != "element":
         found["batch_axes"] = _BatchAxes(
@@ -142,15 +170,35 @@ def options(need: str) -> dict[str, Option]:
     return found
 
 
+def as_seen(rule: Any) -> dict[str, Any]:
+    """The options of a rule, or of a class, with which a parameter is kept as the rule sees it."""
+    kind: Any = rule if isinstance(rule, type) else type(rule)
+    values = {"layout": "io" if kind.needs == "factored" else "oi", "batch_axes": ()}
+    return {name: value for name, value in values.items() if name in rule.fields()}
+
+
 def alike(name: str, one: Any, other: Any) -> bool:
     """Whether two values of an option mean the same where the library keeps outputs first."""
-    usual = AS_SEEN[name]
+    usual: Any = "oi" if name == "layout" else ()
     return bool((one or usual) == (other or usual))
 
 
 def orients(rule: Rule) -> bool:
-    """Whether it matters to a rule, or to a rule inside, which axis has the outputs."""
+    """Whether a rule, or a rule inside, sees the outputs as the first axis."""
     return rule._own_need in ORIENTED or any(map(orients, rule._through))
+
+
+def _least(rule: Rule) -> float:
+    """The least number of axes from which it matters which axis is which."""
+    own = LEAST[rule._own_need] if "layout" in rule.fields() else math.inf
+    return min(own, *map(_least, rule._through), math.inf)
+
+
+def _factors(rule: Rule) -> bool:
+    """Whether a rule, or a rule inside, tells inputs from the places of a kernel."""
+    return (rule._own_need == "factored" and "layout" in rule.fields()) or any(
+        map(_factors, rule._through)
+    )
 
 
 def said(rule: Rule, name: str) -> Any:
@@ -172,40 +220,89 @@ def rule_of(rule: Rule, path: str, array: Any, library: str = "") -> Rule:
     Raises:
         ValueError: how it is kept makes a difference, and is neither said nor known.
     """
-    shape = tuple(array.shape)
+    shape: Shape = tuple(array.shape)
+    kind: Any = type(array)
     own = rule.of(path, shape)
     if own.needs == "element":
         return own
+    by = BY_LIBRARY.get(library or _library(kind))
+    known: dict[Any, Any] = own._variants
+    key = by, path, shape
+    if key not in known:
+        found = _found(own, path, shape, by)
+        known[key] = None if found is own else found  # no reference to itself
+    variant: Rule = known[key] or own
+    return variant
+
+
+def _found(own: Rule, path: str, shape: Shape, by: str | None) -> Rule:
+    """The result of ``rule_of`` for the layout of a library, if that has one for all leaves."""
     batch = said(own, "batch_axes")
     if batch and batch[-1] >= len(shape):
         raise ValueError(
             f"{own.name}: {_parameter(path)} has shape {shape}; batch_axes={batch} must be axes of "
             "it, counted from 0"
         )
-    if not orients(own) or len(shape) - len(batch or ()) < len("oi"):
+    ndim = len(shape) - len(batch or ())
+    if ndim < _least(own):
         return own
-    kind: Any = type(array)
-    library = library or _library(kind)
-    first = library in OUTPUTS_FIRST
-    layout = said(own, "layout") or ("oi" if first else BY_NAME.get(path.rpartition(".")[2]))
-    if batch is None and len(shape) > len("oi"):
-        places = "x" * (len(shape) - len("oi"))
-        letters = {"oi": f"oi{places}", "io": f"{places}io"}.get(layout or "", "")
-        letters = f"o{places}i" if library == "mlx" else letters
-        batch = _no_stack(own, path, shape, letters, first)
-    if layout is None:
+    turns, layout = orients(own), said(own, "layout")
+    exact = layout is not None and layout not in LONG and "x" not in layout
+    if layout is None and turns and ndim > 2 and by != "oxi" and TRANSPOSED.search(path):
+        raise _transposed(own, path, shape)
+    known = layout or by or BY_NAME.get(path.rpartition(".")[2])
+    if batch is None and ndim > len("oi") and not exact:
+        last = known is not None and {*_letters(known, ndim)[-2:]} == {*"oi"}
+        if turns or not (layout or last):  # the last two axes are factored, in a stack too
+            batch = _no_stack(own, path, shape, _letters(known or "", ndim), by is not None)
+    if known is None:
         raise _unknown_layout(own, path, shape)
-    key = layout, batch
+    letters = _letters(known, ndim)
+    if not letters:
+        raise ValueError(
+            f"{own.name}: {_parameter(path)} has shape {shape}; layout={known!r} must have {ndim} "
+            "letters, one for each axis that is no batch axis; one x stands for any number"
+        )
+    key = shortened(own, letters), batch
     if key not in own._variants:
-        own._variants[key] = saying(own, {"layout": layout, "batch_axes": batch})
-        vars(own._variants[key])["_whole"] = own.whole
+        found = saying(own, dict(zip(KEPT, key, strict=True)), ndim)
+        vars(found)["_whole"] = own.whole
+        own._variants[key] = found
     return own._variants[key]
 
 
-def saying(rule: Rule, values: dict[str, Any]) -> Rule:
-    """A copy in which each rule that has these options has these values."""
+def _letters(layout: str, ndim: int) -> str:
+    """A letter for each axis, or nothing if a layout has another number of axes."""
+    layout = LONG.get(layout, layout)
+    if layout.count("x") == 1:
+        layout = layout.replace("x", "x" * (ndim - len(layout) + 1))
+    return layout if len(layout) == ndim else ""
+
+
+def _turned(letters: str) -> Kept:
+    """How the outputs come first."""
+    order = sorted(range(len(letters)), key=lambda axis: letters[axis] != "o")
+    turned = () if order == [*range(len(letters))] else tuple(order)
+    return Kept((), turned, letters.count("o"))
+
+
+def shortened(rule: Rule, letters: str) -> str:
+    """The layout of a library that is the same for a rule as these letters, or the letters."""
+    same: Any = str if _factors(rule) else _turned
+    alike = (name for name in LAYOUTS if same(_letters(name, len(letters))) == same(letters))
+    return next(alike, letters)
+
+
+def saying(rule: Rule, values: dict[str, Any], ndim: int = 0) -> Rule:
+    """A copy in which each rule that has these options has these values.
+
+    A factored rule inside of one that sees the outputs first has the layout that it sees.
+    """
     own = {name: value for name, value in values.items() if name in rule.fields()}
-    inside = tuple(saying(one, values) for one in rule.inside)
+    if ndim and rule._own_need in ORIENTED and any(map(_factors, rule._through)):
+        letters = _letters(values["layout"], ndim)
+        values = values | {"layout": "".join(letters[a] for a in _turned(letters).order(ndim))}
+    inside = tuple(saying(one, values, ndim) for one in rule.inside)
     return rule._copy({**rule._values, **own}, inside)
 
 
@@ -213,25 +310,25 @@ def saying(rule: Rule, values: dict[str, Any]) -> Rule:
 def _library(kind: type) -> str:
     """The library of an array, by the modules of its classes."""
     roots = [base.__module__.partition(".")[0] for base in kind.__mro__]
-    return next((root for root in roots if root in OUTPUTS_FIRST), roots[0])
+    return next((root for root in roots if root in BY_LIBRARY), roots[0])
 
 
 def _no_stack(rule: Rule, path: str, shape: Shape, letters: str, first: bool) -> Shape:
     """No batch axes for the kernel of a convolution."""
     if is_kernel(path, shape, letters, usual=first):
         return ()
-    who = _oriented(rule).name
+    who = _asking(rule).name
     said = _group(path, shape, "batch_axes", "0")
     raise ValueError(
         f"{who}: {_parameter(path)} has shape {shape}; {who} must know whether that is a stack of "
         f"matrices. Say {said} if layers or experts are stacked along axis 0, and batch_axes () if "
-        "it is one parameter, such as a convolution kernel; or give "
-        f"{who}(batch_axes=...) for all parameters"
+        "it is one parameter, such as a convolution kernel, or layout 'ioo' if it has several axes "
+        f"of outputs; or give {who}(batch_axes=...) for all parameters"
     )
 
 
 def _unknown_layout(rule: Rule, path: str, shape: Shape) -> ValueError:
-    who = _oriented(rule).name
+    who = _asking(rule).name
     said = _group(path, shape, "layout", repr("oi"))
     return ValueError(
         f"{who}: {_parameter(path)} has shape {shape}; {who} must know which axis has its outputs, "
@@ -240,10 +337,20 @@ def _unknown_layout(rule: Rule, path: str, shape: Shape) -> ValueError:
     )
 
 
-def _oriented(rule: Rule) -> Rule:
-    """The outermost rule to which it matters which axis has the outputs."""
-    while rule._own_need not in ORIENTED:
-        rule = next(filter(orients, rule._through))
+def _transposed(rule: Rule, path: str, shape: Shape) -> ValueError:
+    who = _asking(rule).name
+    said = _group(path, shape, "layout", repr("iox"))
+    return ValueError(
+        f"{who}: {_parameter(path)} has shape {shape}; {who} must know which axis has its outputs, "
+        f"and transposed convolutions differ. Say {said} for torch.nn.ConvTranspose, layout 'oi' "
+        "for that of Equinox, 'io' for that of Flax, and 'xoi' for Flax with transpose_kernel=True"
+    )
+
+
+def _asking(rule: Rule) -> Rule:
+    """The outermost rule to which it matters which axis is which."""
+    while "layout" not in rule.fields():
+        rule = next(inside for inside in rule._through if _least(inside) < math.inf)
     return rule
 
 
@@ -266,21 +373,28 @@ def kept_by(rule: Rule, ndim: int) -> Kept:
     if rule.needs == "element":
         return PLAIN
     batch = said(rule, "batch_axes") or ()
-    if ndim - len(batch) < len("oi") or not orients(rule):
+    own = ndim - len(batch)
+    if own < len("oi") or not orients(rule):
         return Kept(batch) if batch else PLAIN
-    layout = said(rule, "layout")
-    if layout is None:
+    letters = letters_of(rule, own)
+    if not letters:
         raise _unknown_layout(rule, "", (ndim,))
-    return Kept(batch, layout == "io") if batch or layout == "io" else PLAIN
+    return _turned(letters)._replace(batch=batch)
+
+
+def letters_of(rule: Rule, ndim: int) -> str:
+    """A letter for each axis but batch axes; empty if nobody says it or it makes no difference.
+
+    Every axis that is no output counts as an input where the rule does not tell them apart.
+    """
+    layout = said(rule, "layout") if ndim >= _least(rule) else None
+    letters = "" if layout is None else _letters(layout, ndim)
+    return letters if _factors(rule) else letters.replace("x", "i")
 
 
 def roles(rule: Rule, ndim: int) -> str:
-    """A letter per axis, of batch, outputs, inputs, or a dot; empty if it makes no difference."""
-    kept = kept_by(rule, ndim)
-    oriented = orients(rule) and ndim - len(kept.batch) > 1
-    if not (oriented or kept.batch):
-        return ""
-    inputs = ndim - len(kept.batch) - 1
-    seen = "b" * len(kept.batch) + ("o" + "i" * inputs if oriented else "." * (inputs + 1))
-    letters = dict(zip(kept.order(ndim), seen, strict=True))
-    return "".join(letters[axis] for axis in range(ndim))
+    """A letter per axis: of batch, of the layout, or a dot; empty if it makes no difference."""
+    batch = kept_by(rule, ndim).batch
+    own = iter(letters_of(rule, ndim - len(batch)) or "." * ndim)
+    found = "".join("b" if axis in batch else next(own) for axis in range(ndim))
+    return found if found.strip(".") else ""

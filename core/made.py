@@ -60,6 +60,8 @@ class Declared:
     _slots: ClassVar[dict[str, Slot]] = {}
     _shared: ClassVar[dict[str, Shared]] = {}
     __signature__: ClassVar[inspect.Signature]
+    axes_alike: ClassVar[bool] = False
+    """Whether a rule that reads axes reads all of them in the same way, whatever their order."""
 
     def __init_subclass__(cls, register: bool = True, root: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -68,7 +70,8 @@ class Declared:
             return
         cls._shared_part = not register
         need = str(getattr(cls, "reads" if cls._holds else "needs", NEEDS[0]))
-        own_fields, kept = cls._declared((Hyper, Option)), options(need)
+        own_fields = cls._declared((Hyper, Option))
+        kept = options("tensor" if cls.axes_alike else need)
         for name in own_fields.keys() & kept.keys():
             raise TypeError(
                 f"{cls.__name__} declares {name!r}, which every rule that needs {need} has: the "

@@ -19,7 +19,7 @@ from .arrays import map_parts, parts
 from .checks import shapes
 from .declaration import Hyper, Storage
 from .groups import Groups
-from .kept import AS_SEEN
+from .kept import as_seen
 from .neutral import XP, Neutral, renamed
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _watched(rule: Rule) -> Any:
         number = isinstance(field, Hyper)
         if isinstance(field, Storage) or (number and not _is_plain(values[name])):
             values[name] = field.default
-        values[name] = AS_SEEN.get(name, values[name])
+        values[name] = as_seen(rule).get(name, values[name])
         if isinstance(field, Hyper) and name == "lr" and field.contains(1.0):
             values[name] = 1.0
     made: Any = object.__new__(_watched_class(type(rule)))

@@ -144,7 +144,7 @@ def _whole(
     s: Any,
 ) -> Any:
     own = kept._replace(batch=())
-    axes = _Axes(xp, Kept(kept.batch) if kept.batch else own, param.shape)
+    axes = _Axes(xp, kept, param.shape)
     arrays = _each(axes.shown, (grad, param, slots))
     if kept.batch:  # each layer is then turned as a parameter by itself is
         one = seen(function, own)
@@ -162,25 +162,31 @@ def _whole(
 
 
 class _Axes:
-    """Arrays of a parameter, from the order that they are kept in to the order that is seen."""
+    """Arrays of a parameter, from the order that they are kept in to the order that is seen.
+
+    Of a parameter with batch axes they become one, the first, and the others stay as they are kept.
+    """
 
     def __init__(self, xp: Any, kept: Kept, shape: tuple[int, ...]) -> None:
-        self.xp, self.several = xp, len(kept.batch)
-        self.order = kept.order(len(shape))
+        self.xp, self.joined = xp, len(kept.batch) or kept.outputs
+        self.order = (Kept(kept.batch) if kept.batch else kept).order(len(shape))
         self.back = tuple(map(self.order.index, range(len(shape))))
-        self.sizes = tuple(shape[axis] for axis in kept.batch)
+        self.sizes = tuple(shape[axis] for axis in self.order[: self.joined])
+        self.stacks = bool(kept.batch)
 
     def shown(self, array: Array) -> Array:
-        """An array with its batch axes as one, and then its axes as the rule sees them."""
-        if array.ndim == len(self.order):
+        """An array with its batch axes as one, or with its axes as the rule sees them."""
+        whole = array.ndim == len(self.order)
+        if whole:
             array = _in_order(self.xp, self._turned(array, self.order))
-        if self.several < 2:
+        if self.joined < 2 or not (whole or self.stacks):
             return array
-        return self.xp.reshape(array, (math.prod(self.sizes), *array.shape[self.several :]))
+        return self.xp.reshape(array, (math.prod(self.sizes), *array.shape[self.joined :]))
 
     def stored(self, array: Array) -> Array:
         """The inverse of ``shown``."""
-        if self.several > 1:
+        apart = self.stacks or array.ndim == len(self.order) - self.joined + 1
+        if self.joined > 1 and apart:
             array = self.xp.reshape(array, (*self.sizes, *array.shape[1:]))
         return self._turned(array, self.back) if array.ndim == len(self.order) else array
 
@@ -191,11 +197,12 @@ class _Axes:
 
 def started(xp: Any, make: Callable[[Array], Any], param: Array, kept: Kept) -> Any:
     """A first slot of a kept parameter; ``make`` gives that of a parameter as it is seen."""
-    if not kept.batch:
-        found = make(param)
-        alike = (tuple(param.shape), ())
-        if kept == PLAIN or all(tuple(part.shape) in alike for part in parts(found)):
-            return found  # number by number from the parameter's, whose values may be unknown
-    axes = _Axes(xp, kept, param.shape)
-    found = axes.shown(param)
-    return _each(axes.stored, _mapped(xp, make, (found,), None) if kept.batch else make(found))
+    axes, own = _Axes(xp, kept, param.shape), kept._replace(batch=())
+    if kept.batch:
+        layer = partial(started, xp, make, kept=own)
+        return _each(axes.stored, _mapped(xp, layer, (axes.shown(param),), None))
+    found = make(param)
+    alike = (tuple(param.shape), ())
+    if kept == PLAIN or all(tuple(part.shape) in alike for part in parts(found)):
+        return found  # number by number from the parameter's, whose values may be unknown
+    return _each(axes.stored, make(axes.shown(param)))

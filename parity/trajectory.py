@@ -8,7 +8,7 @@ from operator import is_
 
 import numpy
 
-from samestep.kept import AS_SEEN, said
+from samestep.kept import as_seen, said
 from samestep.rule import Rule
 
 from .ulp import rounded
@@ -103,8 +103,8 @@ def _gradient(
 def as_recorded(rule: Rule) -> Rule:
     """The rule for recorded parameters, kept as it sees them where it says nothing."""
     inside = tuple(map(as_recorded, rule.inside))
-    own = rule.fields() if "layout" in rule.fields() else {}
-    new = {n: v for n, v in AS_SEEN.items() if n in own and said(rule, n) is None}
+    own = as_seen(rule) if "layout" in rule.fields() else {}
+    new = {n: v for n, v in own.items() if said(rule, n) is None}
     if not new and all(map(is_, inside, rule.inside)):
         return rule
     return rule._copy({**rule._values, **new}, inside)

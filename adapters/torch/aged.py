@@ -154,7 +154,8 @@ def _translated(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
         if old in kept and old not in group:
             kept[new] = kept.pop(old)
     for name in {*KEPT} & {*group}:
-        if alike(name, kept.get(name), group[name]):
+        unsaid = name == "layout" and name not in kept  # by an earlier version
+        if unsaid or alike(name, kept.get(name), group[name]):
             kept[name] = group[name]
     return kept | ({"quirks": theirs} if theirs else {})
 

@@ -19,11 +19,11 @@ from samestep.checkpoints.description import Description, made
 from samestep.checkpoints.state import ParameterState
 from samestep.checkpoints.tensor import Tensor
 from samestep.declaration import Slot
-from samestep.kept import kept_by
+from samestep.kept import kept_by, letters_of, shortened
 from samestep.rule import Rule
 from samestep.wrapper import Wrapper
 
-__all__ = ["UNOWNED", "Change", "Kept", "Refused", "Shape", "carried", "levels", "ordered"]
+__all__ = ["UNOWNED", "Change", "Kept", "Refused", "Shape", "carried", "levels", "turned"]
 
 Shape = tuple[int, ...]
 Kept: TypeAlias = frozenset[int] | None
@@ -215,10 +215,15 @@ def levels(description: Description) -> Iterator[tuple[Rule, str]]:
     yield rule, rule.needs
 
 
-def ordered(rule: Rule, ndim: int) -> Iterator[tuple[str, Shape]]:
-    """The options of a rule by which it matters where some axes are, and these axes."""
-    kept, fields = kept_by(rule, ndim), rule.fields()
-    if kept.batch and "batch_axes" in fields:
-        yield "batch_axes", kept.batch
-    if "layout" in fields and ndim - len(kept.batch) > 1:
-        yield "layout", kept.order(ndim)[len(kept.batch) :][:1]
+def turned(rule: Rule, axes: Shape) -> dict[str, Any]:
+    """The values of ``layout`` and ``batch_axes`` that a rule has after a transpose."""
+    batch, fields = kept_by(rule, len(axes)).batch, rule.fields()
+    letters = iter(letters_of(rule, len(axes) - len(batch)))
+    own = {axis: next(letters, "") for axis in range(len(axes)) if axis not in batch}
+    values: dict[str, Any] = {}
+    if batch and "batch_axes" in fields:
+        values["batch_axes"] = sorted(map(axes.index, batch))
+    found = "".join(own[axis] for axis in axes if axis in own)
+    if found and "layout" in fields:
+        values["layout"] = shortened(rule, found)
+    return values

@@ -13,7 +13,7 @@ from samestep.checkpoints.description import Description
 from samestep.checkpoints.state import ParameterState
 from samestep.kept import KEPT, ORIENTED
 
-from .carrying import Change, Refused, Shape, carried, levels, ordered
+from .carrying import Change, Refused, Shape, carried, levels, turned
 
 __all__ = ["Merge", "Reshape", "Split", "Step", "Transpose", "remark"]
 
@@ -50,21 +50,7 @@ class Transpose:
     def _turned(self, description: Description) -> Description:
         """The rule with ``layout`` and ``batch_axes`` changed like the transposed axes."""
         for depth, (rule, _) in enumerate(levels(description)):
-            values: dict[str, Any] = {}
-            for name, old in ordered(rule, len(self.axes)):
-                new = sorted(map(self.axes.index, old))
-                if name == "batch_axes":
-                    values[name] = new
-                    continue
-                batch = values.get("batch_axes", ())
-                own = [axis for axis in range(len(self.axes)) if axis not in batch]
-                if new[0] not in (own[0], own[-1]):
-                    raise Refused(
-                        f"{self} puts the output's axis of {rule.name} ({name}="
-                        f"{rule.hypers[name]!r}) between others; it must be the first or the last"
-                    )
-                values[name] = "oi" if new[0] == own[0] else "io"
-            description = _changed(description, depth, values)
+            description = _changed(description, depth, turned(rule, self.axes))
         return description
 
     def inverse(self) -> Transpose:

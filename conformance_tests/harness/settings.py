@@ -12,7 +12,7 @@ from typing import Any
 
 from samestep import proof
 from samestep.declaration import Hyper, Option, Storage
-from samestep.kept import AS_SEEN, Keeping
+from samestep.kept import Keeping, as_seen
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
@@ -94,11 +94,6 @@ def typical(rule: type[Rule], **changes: Any) -> Rule:
     return rule(**{**values, **changes})
 
 
-def as_seen(rule: type[Rule]) -> dict[str, Any]:
-    """The options that say that parameters are kept as the rule sees them."""
-    return {name: value for name, value in AS_SEEN.items() if name in rule.fields()}
-
-
 def settings(rule: type[Rule]) -> dict[str, Rule]:
     """The typical instance, and one more for every other choice that its fields offer.
 
@@ -136,7 +131,7 @@ def _others(field: Hyper | Option, switches: bool) -> list[Any]:
         return []
     if isinstance(field, Option):
         choices = field.choices or ((True, False) if isinstance(field.default, bool) else ())
-        usual = (None, AS_SEEN["layout"]) if isinstance(field, Keeping) else (field.default,)
+        usual = (None, "oi") if isinstance(field, Keeping) else (field.default,)
         return [choice for choice in choices if choice not in usual]
     if switches:
         return [0.0]

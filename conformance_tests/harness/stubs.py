@@ -288,6 +288,8 @@ def _type(field: Hyper | Option) -> str:
             return f"tuple[{', '.join(['_Scalar'] * len(default))}]"
         number = "_Whole" if isinstance(default, int) else "_Scalar"
         return number if default is not None else f"{number} | None"
+    if field.name == "layout":
+        return "str | None"
     if field.choices is None:
         return "int | tuple[int, ...] | None" if default is None else type(default).__name__
     kind = _choices(field)
@@ -308,7 +310,7 @@ def _named() -> dict[str, str]:
     found = Counter[tuple[str, str]]()
     for rule in map(registry.__getitem__, rules.__all__):
         for name, field in rule.fields().items():
-            if isinstance(field, Option) and field.choices is not None:
+            if isinstance(field, Option) and field.choices is not None and name != "layout":
                 found[_choices(field), name] += 1
     names: dict[str, str] = {}
     for (kind, field_name), number in sorted(found.items()):

@@ -34,7 +34,7 @@ PRESETS = {
     "AdaDelta": preset(
         of="keras.optimizers.Adadelta", lr=0.001, rho=0.95, eps=1e-07, decay="decoupled"
     ),
-    "Adafactor": preset(lr=0.001, quirks=(SCALE_AFTER_DECAY,)),
+    "Adafactor": preset(layout="io", lr=0.001, quirks=(SCALE_AFTER_DECAY,)),
     "Adagrad": preset(lr=0.001, eps=1e-07, eps_at="inside", initial_v=0.1, decay="decoupled"),
     "Adam": preset(eps=1e-07, eps_at="uncorrected", decay="decoupled"),
     "AdamW": preset(eps=1e-07, eps_at="uncorrected", weight_decay=0.004),

@@ -8,7 +8,7 @@ OF = "mlx.optimizers.{rule}"
 
 PRESETS = {
     "AdaDelta": preset(),
-    "Adafactor": preset("ignores lr", decay="in_update"),
+    "Adafactor": preset("ignores lr", layout="io", decay="in_update"),
     "Adagrad": preset(eps=1e-08),
     "Adam": preset("no bias correction", bias_correction=False),
     "AdamW": preset("no bias correction", bias_correction=False),

@@ -90,7 +90,9 @@ PRESETS = {
     "AdEMAMix": preset(of="optax.contrib.ademamix", decay="in_update"),
     "AdaBelief": preset(),
     "AdaDelta": preset("ascends if no learning rate is given"),
-    "Adafactor": preset(lr=1.0, relative_step=False, axes="largest", min_dim=128, decay="absolute"),
+    "Adafactor": preset(
+        layout="io", lr=1.0, relative_step=False, axes="largest", min_dim=128, decay="absolute"
+    ),
     "Adagrad": preset(eps=1e-07, eps_at="inside", initial_v=0.1),
     "Adam": preset(),
     "AdamW": preset(decay="in_update", weight_decay=0.0001),

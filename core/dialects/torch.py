@@ -9,7 +9,7 @@ OF = "torch.optim.{rule}"
 PRESETS = {
     "AMSGrad": preset(of="torch.optim.Adam(amsgrad=True)"),
     "AdaDelta": preset(of="torch.optim.Adadelta"),
-    "Adafactor": preset(eps=(1.1920928955078125e-07, 0.001), eps_at="clamped"),
+    "Adafactor": preset(layout="io", eps=(1.1920928955078125e-07, 0.001), eps_at="clamped"),
     "Adagrad": preset(),
     "Adam": preset(),
     "AdamW": preset(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from samestep.declaration import Initial, option
+from samestep.kept import letters_of
 from samestep.vocabulary import at_least, ema, sqrt
 
 from .moments import quotient, raised
@@ -23,32 +24,33 @@ eps_at = option(
         "clamped": "bounds the mean square from below by eps",
     },
 )
-axes = option("last", "axes that are factored", choices=("last", "largest"))
+axes = option("last", "axes that are factored, of HWIO", choices=("last", "largest"))
 min_dim = option(1, "least size of both axes for them to be factored", ge=1)
 
 
-def factored_axes(shape: Shape, which: str, min_dim: int) -> tuple[int, ...]:
-    """The two axes along which means are taken; empty for vectors, or below ``min_dim``.
+def factored_axes(shape: Shape, rule: Any) -> tuple[int, ...]:
+    """The two axes along which means are taken; empty for vectors, or below ``rule.min_dim``.
 
-    Args:
-        shape: shape of the parameter.
-        which: the ``"last"`` two axes, or the two ``"largest"``, the largest first.
-        min_dim: the least size of both axes.
+    They are the last two, or the two largest, the largest first, of a kernel as HWIO. So they are
+    the same axes of a convolution in whatever layout it is kept.
     """
     order: Any = range(len(shape))
-    if which == "largest":
+    if len(shape) > 2:
+        letters = letters_of(rule, len(shape)) or "x" * len(shape)
+        order = sorted(order, key=lambda axis: "xio".index(letters[axis]))
+    if rule.axes == "largest":
         order = sorted(order, key=lambda axis: shape[axis])
     axes = tuple(order)[:-3:-1]
-    return axes if len(axes) == 2 and min(shape[axis] for axis in axes) >= min_dim else ()
+    return axes if len(axes) == 2 and min(shape[a] for a in axes) >= rule.min_dim else ()
 
 
 def _zeros(xp: Any, param: Any, rule: Any) -> tuple[Any, ...]:
-    zeros, axes = xp.zeros_like(param), factored_axes(param.shape, rule.axes, rule.min_dim)
+    zeros, axes = xp.zeros_like(param), factored_axes(param.shape, rule)
     return tuple(xp.sum(zeros, axis=axis, keepdims=True) for axis in axes) or (zeros,)
 
 
 def _shapes(shape: Shape, rule: Any) -> tuple[Shape, ...]:
-    axes = factored_axes(shape, rule.axes, rule.min_dim)
+    axes = factored_axes(shape, rule)
     without = (tuple(1 if i == a else size for i, size in enumerate(shape)) for a in axes)
     return tuple(without) or (shape,)
 
@@ -59,13 +61,7 @@ pair = Initial(_zeros, _shapes)
 
 
 def averaged(
-    xp: Any,
-    old: tuple[Array, ...],
-    square: Array,
-    axes: Shape,
-    pair: Any,
-    least: Any,
-    lost: tuple[Any, ...],
+    xp: Any, old: tuple[Array, ...], square: Array, axes: Shape, added: bool, s: Any
 ) -> tuple[tuple[Array, ...], Array]:
     """The new means of a square along two axes, and the root of the mean that they approximate.
 
@@ -74,24 +70,26 @@ def averaged(
         old: the old means, as the initialiser ``pair`` makes them.
         square: the square, shaped like the parameter.
         axes: ``factored_axes`` of the parameter; if empty, there is one mean per element.
-        pair: ``weights`` of the average.
-        least: a lower bound of the root and of the mean over all elements, or None.
-        lost: the divisor at which ``moments.quotient`` is 0, if there is one.
+        added: whether eps was added to the square; else it bounds the root, and the mean over all
+            elements.
+        s: ``weights`` of the average, ``eps``, and ``vanishes``, its ``moments.lost``.
     """
+
+    def bounded(x: Array) -> Array:
+        return x if added else at_least(xp, x, s.eps[0])
+
     new: tuple[Array, ...]
     if axes:
         row, col = (
-            ema(mean, xp.mean(square, axis=axis, keepdims=True), pair)
+            ema(mean, xp.mean(square, axis=axis, keepdims=True), s.weights)
             for mean, axis in zip(old, axes, strict=True)
         )
-        mean = xp.mean(row, axis=axes[1], keepdims=True)
-        mean = mean if least is None else at_least(xp, mean, least)
-        new, full = (row, col), quotient(xp, *raised(xp, row, mean), lost) * col
+        mean = bounded(xp.mean(row, axis=axes[1], keepdims=True))
+        new, full = (row, col), quotient(xp, *raised(xp, row, mean), s.vanishes) * col
     else:
-        full = ema(old[0], square, pair)
+        full = ema(old[0], square, s.weights)
         new = (full,)
-    root = sqrt(xp, full)
-    return new, root if least is None else at_least(xp, root, least)
+    return new, bounded(sqrt(xp, full))
 
 
 def smallest(xp: Any, arrays: tuple[Array, ...]) -> Array:

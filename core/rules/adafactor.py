@@ -18,7 +18,8 @@ class Adafactor(Rule):
     Agrees with: torch.optim.Adafactor but for eps1; mlx.optimizers.Adafactor.
     Differs from: torch, which bounds v from below by eps1^2; optax.adafactor, which factors the two
         largest axes, of 128 at least, has no relative step, and decays without lr; MLX, which
-        decays by the scaled step; keras, which keeps the whole v as well.
+        decays by the scaled step; keras, which keeps the whole v as well; all of them in the axes
+        of a convolution that they factor: they take these as they are kept.
     Shapes: grad and param are equal; v is (row, col), with size 1 along one axis each, or (v,).
     """
 
@@ -45,10 +46,9 @@ class Adafactor(Rule):
         return {"rate": 1.0, "lr": limit, "fresh": 1 - self.momentum} | rest
 
     def direction(self, xp, grad, param, state, s):
-        added, axes = self.eps_at == "added", factored_axes(param.shape, self.axes, self.min_dim)
+        added, axes = self.eps_at == "added", factored_axes(param.shape, self)
         square = grad * grad + s.eps[0] if added else grad * grad
-        least = None if added else s.eps[0]
-        v, root = averaged(xp, state.v, square, axes, s.weights, least, s.vanishes)
+        v, root = averaged(xp, state.v, square, axes, added, s)
         u = quotient(xp, grad, root, s.vanishes)
         u = u / at_least(xp, rms(xp, u) / s.clip_threshold, 1.0)
         scale = at_least(xp, rms(xp, param), s.eps[1]) if self.scale_parameter else 1.0

@@ -23,7 +23,7 @@ class SM3(Rule):
         the others, and one of the parameter's own shape below two dimensions.
     """
 
-    needs = "factored"
+    needs, axes_alike = "factored", True
 
     lr = hyper(0.1, "step size", unit="parameter", ge=0)
     momentum = form.momentum.replaced(default=0.9)

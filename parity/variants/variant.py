@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from samestep.declaration import Hyper, Option, Storage
-from samestep.kept import AS_SEEN
+from samestep.kept import as_seen
 from samestep.quirks import applied
 from samestep.rule import Rule
 
@@ -49,7 +49,7 @@ class Variant:
     def values(self) -> dict[str, Any]:
         """The values of the rule's fields, before any deviation."""
         fields = self.rule.fields()
-        found = {n: v for n, v in AS_SEEN.items() if n in fields} | dict(self.numbers)
+        found = as_seen(self.rule) | dict(self.numbers)
         return found | {c.field: c.value for c in self.changes if c.field in fields}
 
     @property
@@ -116,7 +116,7 @@ def changes(rule: type[Rule], numbers: Numbers) -> list[Change]:
 def _choices(rule: type[Rule], name: str, field: Option) -> list[Any]:
     """Other values of an option; of whole numbers, the values in dialects."""
     if field.choices is not None:
-        usual = (field.default, AS_SEEN.get(name))
+        usual = (field.default, as_seen(rule).get(name))
         return [value for value in field.choices if value not in usual]
     if isinstance(field.default, bool):
         return [not field.default]

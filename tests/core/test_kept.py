@@ -123,11 +123,13 @@ def test_groups_and_arguments_go_before_what_is_known():
     assert seen(AdaptiveClip(Muon(), layout="io"), "w", (8, 6)) == "io"
     assert seen(LAMB(batch_axes=(0,)), "w", (3, 8, 6)) == "b.."
     assert seen(Adafactor(), "w", (8, 6)) == ""
+    assert seen(Muon(layout="xoi"), "conv.kernel", (3, 3, 4, 5)) == "iioi"
+    assert seen(Muon(layout="ioo", batch_axes=0), "q.kernel", (7, 8, 2, 3)) == "bioo"
     assert seen(route((Where(ndim=2), Muon()), AdamW()), "a.kernel", (8, 6)) == "io"
 
 
 def test_element_rules_are_not_asked_and_take_no_such_argument():
-    for rule in (AdamW(), Adafactor(), samestep.SM3(), LAMB(), samestep.Prodigy()):
+    for rule in (AdamW(), Adafactor(like="optax"), samestep.SM3(), LAMB(), samestep.Prodigy()):
         rule.init({"w": numpy.ones((3, 8, 6))})
     with pytest.raises(TypeError, match="there is no batch_axes"):
         AdamW(batch_axes=0)
@@ -150,7 +152,8 @@ def test_what_is_not_known_is_asked_in_words(rule):
         f"{who}: parameter 'layers.kernel' has shape (3, 8, 6); {who} must know whether that is a "
         "stack of matrices. Say groups=[(Where(path='layers.kernel'), {'batch_axes': 0})] if "
         "layers or experts are stacked along axis 0, and batch_axes () if it is one parameter, "
-        f"such as a convolution kernel; or give {who}(batch_axes=...) for all parameters"
+        "such as a convolution kernel, or layout 'ioo' if it has several axes of outputs; or give "
+        f"{who}(batch_axes=...) for all parameters"
     )
 
 
@@ -223,3 +226,85 @@ def test_another_error_under_vmap_is_raised():
 
     with pytest.raises(RuntimeError, match="CUDA out of memory"):
         layers_under(vmap)
+
+
+KERNEL = numpy.random.default_rng(1).normal(size=(6, 5, 3, 3))
+LAYOUTS = {
+    "torch": ("weight", (0, 1, 2, 3)),
+    "jax.numpy": ("kernel", (2, 3, 1, 0)),
+    "mlx.core": ("weight", (0, 2, 3, 1)),
+}
+"""Name and axes of a convolution's kernel in each library: OIHW, HWIO, OHWI."""
+
+
+def stepped(library, rule):
+    """A kernel after three steps in a library, as OIHW."""
+    xp, (name, order) = pytest.importorskip(library), LAYOUTS[library]
+
+    def given(array):
+        turned = numpy.ascontiguousarray(array.transpose(order), "float32")
+        return {f"conv.{name}": (xp.array if library == "mlx.core" else xp.asarray)(turned)}
+
+    params = given(KERNEL)
+    state = rule.init(params)
+    for step in range(3):
+        params, state = rule.update(given(numpy.cos((step + 2) * KERNEL)), params, state)
+    (found,) = params.values()
+    return numpy.asarray(found).transpose(numpy.argsort(order))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [Adafactor(), Adafactor(axes="largest"), Lookahead(Adafactor()), AdaptiveClip(Adafactor())],
+    ids=repr,
+)
+def test_a_convolution_takes_one_step_in_every_layout(rule):
+    """Its inputs and outputs are factored, as optax does in HWIO."""
+    expected = stepped("torch", rule)
+    for library in ("jax.numpy", "mlx.core"):
+        numpy.testing.assert_allclose(stepped(library, rule), expected, rtol=2e-5, atol=1e-7)
+
+
+def test_a_kernel_is_factored_like_a_library_whose_dialect_is_asked_for():
+    torch = pytest.importorskip("torch")
+    mine, theirs = (torch.nn.Parameter(torch.tensor(KERNEL)) for _ in range(2))
+    ours = samestep.torch.Adafactor([("w", mine)], lr=1e-2, like="torch", eps=(1e-8, 1e-3))
+    native = torch.optim.Adafactor([theirs], lr=1e-2, eps=(1e-8, 1e-3))
+    for step in range(3):
+        mine.grad = theirs.grad = torch.cos((step + 2) * torch.tensor(KERNEL))
+        ours.step(), native.step()
+    torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_the_order_of_inputs_and_outputs_is_asked_where_a_rule_factors_them():
+    with pytest.raises(ValueError, match="Adafactor must know whether that is a stack"):
+        Adafactor().init({"w": numpy.ones((3, 8, 6))})
+    with pytest.raises(ValueError, match="Adafactor must know which axis has its outputs"):
+        Adafactor(batch_axes=()).init({"w": numpy.ones((3, 8, 6))})
+    Adafactor().init({"kernel": numpy.ones((3, 8, 6))})  # the last two axes, in a stack too
+
+
+@pytest.mark.parametrize("rule", [Muon(), samestep.AdamP(), AdaptiveClip(AdamW())], ids=repr)
+def test_several_axes_of_outputs_are_one(rule):
+    """Those of a DenseGeneral of Flax, in another framework a matrix (outputs, inputs)."""
+    kernel, grad = KERNEL[0], numpy.cos(3 * KERNEL[0])
+    several = samestep.kept.saying(rule, {"layout": "ioo", "batch_axes": ()})
+    matrix = samestep.kept.saying(rule, {"layout": "oi", "batch_axes": ()})
+    found, state = several.update(grad, kernel, several.init(kernel))
+    expected, _ = matrix.update(
+        grad.reshape(5, 9).T, kernel.reshape(5, 9).T, matrix.init(kernel.reshape(5, 9).T)
+    )
+    numpy.testing.assert_array_equal(found.reshape(5, 9).T, expected)
+    assert all(slot.shape == kernel.shape for slot in state.slots.values())
+
+
+def test_a_transposed_convolution_is_asked_about():
+    torch = pytest.importorskip("torch")
+    model = torch.nn.ModuleDict({"deconv": torch.nn.ConvTranspose2d(4, 6, 3, bias=False)})
+    with pytest.raises(ValueError, match=r"'layout': 'iox'\}\)\] for torch.nn.ConvTranspose"):
+        samestep.torch.Muon(model.named_parameters()).init_state()
+    groups = [(Where(path="deconv.*"), {"layout": "iox"})]
+    rule = Muon(groups=groups)
+    assert seen(rule, "deconv.weight", (4, 6, 3, 3)) == "ioii"
+    with pytest.raises(ValueError, match=r"layout='ioo' must have 2 letters, one for each axis"):
+        Muon(layout="ioo").init({"kernel": W})
