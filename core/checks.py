@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .arrays import dtype_name, listed
 from .kept import kept_by
 from .spelling import resembles
+from .weight_decay import FACTORS
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -25,7 +26,13 @@ Array = Any
 
 
 def refuse_slips(rule: Rule, found: dict[str, Any]) -> None:
-    """Raise if ``scalars`` returned something that is nearly a name that every rule reads."""
+    """Raise if ``scalars`` returned nearly a name that every rule reads, or one that is taken."""
+    taken = [name for name in FACTORS if name in found]
+    if taken:
+        raise ValueError(
+            f"{rule.name}: {listed(taken)} is a coefficient of weight decay, as all of "
+            f"{', '.join(FACTORS)} are; give yours another name"
+        )
     for name in found.keys() - {*COEFFICIENTS, *rule.hypers}:
         meant = resembles(name, COEFFICIENTS)
         if meant:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "FACTORS",
     "FAMILIES",
     "SAYS",
     "change",
@@ -34,6 +35,9 @@ SAYS = {
 """What a rule does with its weight decay, by family."""
 
 FAMILIES = tuple(SAYS)
+
+FACTORS = ("keep", "shrink", "lost")
+"""Coefficients that only weight decay gives; see ``scalars``."""
 
 
 def scalars(family: str | None, lr: Any, weight_decay: Any) -> dict[str, Any]:

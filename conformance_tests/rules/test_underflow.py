@@ -67,9 +67,3 @@ def test_no_gradient_makes_no_nan(rule_class):
             kept = (parts(v) for slot in state.slots.values() for v in slot.values())
             found = [*new.values(), *chain(*kept), *state.shared.values()]
             assert all(numpy.isfinite(array).all() for array in found), (label, own.hypers["eps"])
-
-
-@pytest.mark.only(where=lambda rule: rule.slots())
-def test_a_rule_leaves_the_coefficients_of_weight_decay_alone(rule_class):
-    """A rule that called one of its own ``lost`` lost its decay where updates are added."""
-    assert not {"keep", "lost", "shrink"} & {*typical(rule_class).scalars(numpy, 1)}

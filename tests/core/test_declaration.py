@@ -549,6 +549,17 @@ def test_a_misspelt_coefficient_is_named(name: str, meant: str) -> None:
             rule.update(param, param, rule.init(param))
 
 
+@pytest.mark.parametrize("name", ["keep", "lost", "shrink"])
+def test_the_coefficients_of_weight_decay_are_nobody_else_s(name: str) -> None:
+    class Taken(samestep.SGD, register=False):
+        def scalars(self, xp: Any, t: Any) -> dict[str, Any]:
+            return {**super().scalars(xp, t), name: 0.5}
+
+    rule, param = Taken(lr=0.1), numpy.ones(2)
+    with pytest.raises(ValueError, match=f"Taken: {name} is a coefficient of weight decay.*name"):
+        rule.update(param, param, rule.init(param))
+
+
 @pytest.mark.parametrize(
     ("word", "meant"), [("start", "lr"), ("only_if", "momentum")], ids=["start", "only_if"]
 )

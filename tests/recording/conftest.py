@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,3 +13,10 @@ import pytest
 def path(tmp_path: Path) -> Path:
     """The path of a recording."""
     return tmp_path / "run.safetensors"
+
+
+@pytest.fixture
+def model() -> Any:
+    """The network of the runs of torch."""
+    pytest.importorskip("torch")
+    return import_module("tests.recording.torch_runs").network()
