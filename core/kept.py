@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -177,10 +178,12 @@ def as_seen(rule: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in rule.fields()}
 
 
-def alike(name: str, one: Any, other: Any) -> bool:
-    """Whether two values of an option mean the same where the library keeps outputs first."""
+def alike(name: str, saved: Mapping[str, Any], value: Any) -> bool:
+    """Whether saved options mean the same as a value where the library keeps outputs first."""
+    if name == "layout" and name not in saved:  # which an earlier version did not ask for
+        return True
     usual: Any = "oi" if name == "layout" else ()
-    return bool((one or usual) == (other or usual))
+    return bool((saved.get(name) or usual) == (value or usual))
 
 
 def orients(rule: Rule) -> bool:
@@ -221,11 +224,10 @@ def rule_of(rule: Rule, path: str, array: Any, library: str = "") -> Rule:
         ValueError: how it is kept makes a difference, and is neither said nor known.
     """
     shape: Shape = tuple(array.shape)
-    kind: Any = type(array)
     own = rule.of(path, shape)
     if own.needs == "element":
         return own
-    by = BY_LIBRARY.get(library or _library(kind))
+    by = BY_LIBRARY.get(library or _library(array.__class__))
     known: dict[Any, Any] = own._variants
     key = by, path, shape
     if key not in known:
@@ -282,8 +284,7 @@ def _letters(layout: str, ndim: int) -> str:
 def _turned(letters: str) -> Kept:
     """How the outputs come first."""
     order = sorted(range(len(letters)), key=lambda axis: letters[axis] != "o")
-    turned = () if order == [*range(len(letters))] else tuple(order)
-    return Kept((), turned, letters.count("o"))
+    return Kept((), () if order == sorted(order) else tuple(order), letters.count("o"))
 
 
 def shortened(rule: Rule, letters: str) -> str:
@@ -373,10 +374,9 @@ def kept_by(rule: Rule, ndim: int) -> Kept:
     if rule.needs == "element":
         return PLAIN
     batch = said(rule, "batch_axes") or ()
-    own = ndim - len(batch)
-    if own < len("oi") or not orients(rule):
+    if ndim - len(batch) < len("oi") or not orients(rule):
         return Kept(batch) if batch else PLAIN
-    letters = letters_of(rule, own)
+    letters = letters_of(rule, ndim - len(batch))
     if not letters:
         raise _unknown_layout(rule, "", (ndim,))
     return _turned(letters)._replace(batch=batch)

@@ -102,7 +102,7 @@ def _check_axes(optimizer: RuleOptimizer, group: Group, record: Mapping[str, Any
     ours = _kept(optimizer, group)
     theirs = record.get("kept", ours)
     for name in sorted({*ours} | {*theirs}):
-        own, other = (axes.get(name, "the rule sees it") for axes in (ours, theirs))
+        own, other = (kept.get(name, "the rule sees it") for kept in (ours, theirs))
         if own != other:
             raise ValueError(
                 f"{optimizer.rule.name}: {name!r} is kept as {other} in the state dict, and as "
@@ -154,8 +154,7 @@ def _translated(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
         if old in kept and old not in group:
             kept[new] = kept.pop(old)
     for name in {*KEPT} & {*group}:
-        unsaid = name == "layout" and name not in kept  # by an earlier version
-        if unsaid or alike(name, kept.get(name), group[name]):
+        if alike(name, kept, group[name]):
             kept[name] = group[name]
     return kept | ({"quirks": theirs} if theirs else {})
 

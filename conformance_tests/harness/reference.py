@@ -32,7 +32,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Follow = Callable[[Rule, Trajectory], list[Snapshot]]
 
 
-def recorded(rule: Rule, steps: int = 200, shapes: Shapes = SHAPES) -> Trajectory:
+def recorded(rule: Rule, steps: int = 120, shapes: Shapes = SHAPES) -> Trajectory:
     """Gradients of the parameters that a rule takes; where it skips bad ones there are some."""
     trajectory = suited(rule, record(seed=1, steps=steps, shapes=shapes))
     trajectory = trajectory.taken({path for path, p in trajectory.params.items() if p.size})
