@@ -197,7 +197,8 @@ class WithOrbax(WithJax):
 
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, self.state)
         with TemporaryDirectory() as folder, tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
+            how = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from 3.11.4
+            archive.extractall(folder, **how)
             with ocp.StandardCheckpointer() as checkpointer:
                 self.state = checkpointer.restore(Path(folder) / "state", like)
 
