@@ -95,7 +95,7 @@ def corrections(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
         "beta1": weights(beta1),
         "beta2": weights(beta2),
         "unbias_m": 1 / gathered(rule, xp, beta1, t),
-        "root": root(rule, xp, gathered(rule, xp, beta2, t)),
+        "root": root_of(xp, gathered(rule, xp, beta2, t), rule.eps, rule.eps_root, rule.eps_at),
     }
 
 
