@@ -231,11 +231,13 @@ class Option(Field):
         else:
             valid = isinstance(value, int) and not isinstance(value, bool)
             valid = valid and (self.ge is None or value >= self.ge)
-        if not valid:
-            raise ValueError(
-                f"{rule}({self.name}={value!r}): {self.name} must be {self.range} ({self.meaning})"
-            )
-        return value
+        if valid:
+            return value
+        raise self._refusal(rule, value)
+
+    def _refusal(self, rule: str, value: Any) -> ValueError:
+        said = f"{self.name} must be {self.range} ({self.meaning})"
+        return ValueError(f"{rule}({self.name}={value!r}): {said}")
 
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -262,10 +264,8 @@ class Storage(Option):
             return super().validated(rule, value)
         for slot, dtype in pairs:
             if dtype is not None and not (isinstance(dtype, str) and dtype in DTYPES):
-                raise ValueError(
-                    f"{rule}(state_dtype={dict(pairs)!r}): the dtype of slot {slot} must be "
-                    f"{super().range}"
-                )
+                said = f"the dtype of slot {slot} must be {super().range}"
+                raise ValueError(f"{rule}(state_dtype={dict(pairs)!r}): {said}")
         return pairs or None
 
 

@@ -129,9 +129,7 @@ class _BatchAxes(Keeping):
             return tuple(sorted({*axes}))
         if value is None:
             return None
-        raise ValueError(
-            f"{rule}({self.name}={value!r}): {self.name} must be {self.range} ({self.meaning})"
-        )
+        raise self._refusal(rule, value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,9 +145,7 @@ class _Layout(Keeping):
             return None
         if isinstance(value, str) and {*"oi"} <= {*value} <= {*"oix"}:
             return next((short for short, long in LONG.items() if long == value), value)
-        raise ValueError(
-            f"{rule}({self.name}={value!r}): {self.name} must be {self.range} ({self.meaning})"
-        )
+        raise self._refusal(rule, value)
 
 
 def options(need: str) -> dict[str, Option]:
