@@ -22,7 +22,6 @@ __all__ = [
     "quotient",
     "raised",
     "root",
-    "root_of",
     "vanishing",
 ]
 
@@ -95,21 +94,21 @@ def corrections(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
         "beta1": weights(beta1),
         "beta2": weights(beta2),
         "unbias_m": 1 / gathered(rule, xp, beta1, t),
-        "root": root_of(xp, gathered(rule, xp, beta2, t), rule.eps, rule.eps_root, rule.eps_at),
+        "root": root(rule, xp, gathered(rule, xp, beta2, t)),
     }
 
 
-def root(rule: Any, xp: Any, gathered: Any = 1.0) -> dict[str, Any]:
+def root(
+    rule: Any, xp: Any, gathered: Any = 1.0, *, eps_root: float | None = None
+) -> dict[str, Any]:
     """The coefficients of ``over_root`` for a mean whose weights sum to ``gathered``.
 
     ``under`` and ``beside`` hold the number that is added there, or are empty. ``vanishes`` holds
     the divisor where v is 0, or 0; it is empty if eps is large enough for such a divisor.
+    ``eps_root`` is in place of the rule's.
     """
-    return root_of(xp, gathered, rule.eps, rule.eps_root, rule.eps_at)
-
-
-def root_of(xp: Any, gathered: Any, eps: Any, eps_root: Any, eps_at: str) -> dict[str, Any]:
-    """The coefficients of ``over_root`` from the numbers themselves."""
+    eps, eps_at = rule.eps, rule.eps_at
+    eps_root = rule.eps_root if eps_root is None else eps_root
     scale = 1 / sqrt(xp, gathered)
     under = eps_root + (eps if eps_at == "inside" else 0.0)
     beside = eps * scale if eps_at == "uncorrected" else eps

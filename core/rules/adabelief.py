@@ -1,5 +1,5 @@
 from samestep.parts import moments, rectification
-from samestep.parts.moments import gathered, largest, over_root, root_of
+from samestep.parts.moments import gathered, largest, over_root, root
 from samestep.parts.rectification import rectified, rectifier
 from samestep.vocabulary import Rule, ema, hyper, option, weights
 
@@ -37,7 +37,7 @@ class AdaBelief(Rule):
         m, v = gathered(self, xp, beta1, t), gathered(self, xp, beta2, t)
         known = {"beta1": weights(beta1), "beta2": weights(beta2), "unbias_m": 1 / m}
         rectify = rectifier(xp, beta2, self.threshold, below, t) if self.rectify else {}
-        return known | rectify | {"root": root_of(xp, v, self.eps, 0.0, self.eps_at)}
+        return known | rectify | {"root": root(self, xp, v, eps_root=0.0)}
 
     def direction(self, xp, grad, param, state, s):
         m = ema(state.m, grad, s.beta1)

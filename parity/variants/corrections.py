@@ -188,7 +188,7 @@ def _of_root(change: Any) -> Any:
     """Other coefficients of a root: ``change(root, rule, xp, gathered)``."""
 
     def other(now: Any) -> Any:
-        return lambda rule, xp, gathered=1.0: change(now, rule, xp, gathered)
+        return lambda rule, xp, gathered=1.0, **own: change(partial(now, **own), rule, xp, gathered)
 
     return with_calls({root: other})
 

@@ -137,9 +137,12 @@ def _part(rule: Rule, dtype: str) -> float:
     """The part of the change by which a step may be off.
 
     A framework rounds float64 to a state of 16 bits by way of float32, and so not always alike.
+    torch keeps NAdam's product of momenta, a number, in float32 beside every parameter.
     """
-    slots = rule.slots() if dtype == "float64" else ()
-    return max(RELATIVE[name] for name in (dtype, *filter(None, map(rule.storage, slots))))
+    slots = rule.slots() if dtype == "float64" else {}
+    kept = (rule.storage(slot) for slot in slots)
+    numbers = ("float32" for slot in slots.values() if slot.init.dtype == "compute")
+    return max(RELATIVE[name] for name in (dtype, *filter(None, kept), *numbers))
 
 
 def finite(tensor: Tensor) -> bool:

@@ -28,6 +28,9 @@ NEAR = RELATIVE["float32"]
 ALIKE = {**RELATIVE, "float16": 2.0**-4, "bfloat16": 2.0**-2}
 """The same for a slot of a dtype. An average in 16 bits drifts: each step rounds it by 2^-9, and
 ``1 - beta`` may be less than that."""
+LEAST = 2.0**-126 / NEAR
+"""Arrays below this size are compared with it: what float32 cannot hold may be 0 on one side, as a
+product of momenta is after a hundred steps."""
 SHARED = 1e-2
 """How far sums over all parameters may be off, of which some cancel."""
 
@@ -152,5 +155,5 @@ def _apart(one: Arrays, other: Arrays) -> float:
     for a, b in zip(one, other, strict=True):
         far = distance(a, b)
         size = float(numpy.max(numpy.abs(b), initial=0.0, where=numpy.isfinite(b)))
-        worst = max(worst, float(numpy.max(far, initial=0.0)) / (size or 1.0))
+        worst = max(worst, float(numpy.max(far, initial=0.0)) / (max(size, LEAST) if size else 1.0))
     return worst
