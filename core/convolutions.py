@@ -11,8 +11,11 @@ NAME = re.compile(
     r".*conv(?:olution)?s?(?:_?transpose)?(?:_?([123])_?d|_?\dx\d)?(?:_?transpose)?(?:_?\d+)?", re.I
 )
 """The name of a layer whose last word is conv: ``Conv_0``, ``conv1``, ``conv2d``, ``dwconv``."""
-LARGEST = 16
-"""The largest size of a kernel that its shape tells: the patches of a vision transformer."""
+LARGEST = 7
+"""The largest size of a kernel that its shape tells."""
+OF_IMAGES = 4, 16
+"""The largest number of inputs of a layer on images, and the largest size of such a kernel: the
+patches of a vision transformer."""
 
 
 def is_kernel(path: str, shape: Sequence[int], letters: str, usual: bool) -> bool:
@@ -39,5 +42,8 @@ def is_kernel(path: str, shape: Sequence[int], letters: str, usual: bool) -> boo
     places = [size for size, letter in zip(shape, letters, strict=False) if letter == "x"]
     if dimensions != 2 or len({*places} - {1}) > 1:
         return False
-    channels = [size for size, letter in zip(shape, letters, strict=False) if letter != "x"]
-    return bool(named) or (usual and max(places) <= min(LARGEST, max(channels)))
+    if named or not usual:
+        return bool(named)
+    inputs, outputs = (shape[letters.index(letter)] for letter in "io")
+    colors, patch = OF_IMAGES
+    return max(places) <= min(patch if inputs <= colors else LARGEST, max(inputs, outputs))

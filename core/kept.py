@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import questions
 from .convolutions import is_kernel
 from .declaration import Option
-from .names import Place
+from .questions import parameter
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -238,7 +239,7 @@ def _found(own: Rule, path: str, shape: Shape, by: str | None) -> Rule:
     batch = said(own, "batch_axes")
     if batch and batch[-1] >= len(shape):
         raise ValueError(
-            f"{own.name}: {_parameter(path)} has shape {shape}; batch_axes={batch} must be axes of "
+            f"{own.name}: {parameter(path)} has shape {shape}; batch_axes={batch} must be axes of "
             "it, counted from 0"
         )
     ndim = len(shape) - len(batch or ())
@@ -247,18 +248,20 @@ def _found(own: Rule, path: str, shape: Shape, by: str | None) -> Rule:
     turns, layout = orients(own), said(own, "layout")
     exact = layout is not None and layout not in LONG and "x" not in layout
     if layout is None and turns and ndim > 2 and by != "oxi" and TRANSPOSED.search(path):
-        raise _transposed(own, path, shape)
+        raise questions.is_transposed(_asking(own), path, shape)
     known = layout or by or BY_NAME.get(path.rpartition(".")[2])
     if batch is None and ndim > len("oi") and not exact:
         last = known is not None and {*_letters(known, ndim)[-2:]} == {*"oi"}
         if turns or not (layout or last):  # the last two axes are factored, in a stack too
-            batch = _no_stack(own, path, shape, _letters(known or "", ndim), by is not None)
+            if not is_kernel(path, shape, _letters(known or "", ndim), usual=by is not None):
+                raise questions.is_stack(_asking(own), path, shape)
+            batch = ()
     if known is None:
-        raise _unknown_layout(own, path, shape)
+        raise questions.has_outputs(_asking(own), path, shape)
     letters = _letters(known, ndim)
     if not letters:
         raise ValueError(
-            f"{own.name}: {_parameter(path)} has shape {shape}; layout={known!r} must have {ndim} "
+            f"{own.name}: {parameter(path)} has shape {shape}; layout={known!r} must have {ndim} "
             "letters, one for each axis that is no batch axis; one x stands for any number"
         )
     key = shortened(own, letters), batch
@@ -310,55 +313,11 @@ def _library(kind: type) -> str:
     return next((root for root in roots if root in BY_LIBRARY), roots[0])
 
 
-def _no_stack(rule: Rule, path: str, shape: Shape, letters: str, first: bool) -> Shape:
-    """No batch axes for the kernel of a convolution."""
-    if is_kernel(path, shape, letters, usual=first):
-        return ()
-    who = _asking(rule).name
-    said = _group(path, shape, "batch_axes", "0")
-    raise ValueError(
-        f"{who}: {_parameter(path)} has shape {shape}; {who} must know whether that is a stack of "
-        f"matrices. Say {said} if layers or experts are stacked along axis 0, and batch_axes () if "
-        "it is one parameter, such as a convolution kernel, or layout 'ioo' if it has several axes "
-        f"of outputs; or give {who}(batch_axes=...) for all parameters"
-    )
-
-
-def _unknown_layout(rule: Rule, path: str, shape: Shape) -> ValueError:
-    who = _asking(rule).name
-    said = _group(path, shape, "layout", repr("oi"))
-    return ValueError(
-        f"{who}: {_parameter(path)} has shape {shape}; {who} must know which axis has its outputs, "
-        f"and the name does not say it. Say {said} if they come first (torch, MLX, Equinox), and "
-        f"layout 'io' if they come last (Flax); or give {who}(layout=...) for all parameters"
-    )
-
-
-def _transposed(rule: Rule, path: str, shape: Shape) -> ValueError:
-    who = _asking(rule).name
-    said = _group(path, shape, "layout", repr("iox"))
-    return ValueError(
-        f"{who}: {_parameter(path)} has shape {shape}; {who} must know which axis has its outputs, "
-        f"and transposed convolutions differ. Say {said} for torch.nn.ConvTranspose, layout 'oi' "
-        "for that of Equinox, 'io' for that of Flax, and 'xoi' for Flax with transpose_kernel=True"
-    )
-
-
-def _asking(rule: Rule) -> Rule:
-    """The outermost rule to which it matters which axis is which."""
+def _asking(rule: Rule) -> str:
+    """The name of the outermost rule to which it matters which axis is which."""
     while "layout" not in rule.fields():
         rule = next(inside for inside in rule._through if _least(inside) < math.inf)
-    return rule
-
-
-def _parameter(path: str) -> str:
-    return f"parameter {path!r}" if path else "the parameter"
-
-
-def _group(path: str, shape: Shape, option: str, value: str) -> str:
-    named = path and not isinstance(path, Place)
-    where = f"path={path!r}" if named else f"ndim={len(shape)}"
-    return f"groups=[(Where({where}), {{{option!r}: {value}}})]"
+    return rule.name
 
 
 def kept_by(rule: Rule, ndim: int) -> Kept:
@@ -374,7 +333,7 @@ def kept_by(rule: Rule, ndim: int) -> Kept:
         return Kept(batch) if batch else PLAIN
     letters = letters_of(rule, ndim - len(batch))
     if not letters:
-        raise _unknown_layout(rule, "", (ndim,))
+        raise questions.has_outputs(_asking(rule), "", (ndim,))
     return _turned(letters)._replace(batch=batch)
 
 
