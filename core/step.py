@@ -38,6 +38,7 @@ __all__ = [
     "check",
     "check_slots",
     "compute_dtype",
+    "copied",
     "entry",
     "init_shared",
     "init_slots",
@@ -249,9 +250,14 @@ def _kept(xp: Any, value: Any, like: Any, taken: tuple[Array, ...]) -> Any:
     value = cast(xp, value, like.dtype)
     for array in taken:
         if value is array:
-            graph = getattr(value, "requires_grad", False)  # from which torch.asarray cuts a copy
-            return 1 * value if graph else xp.asarray(value, copy=True)
+            return copied(xp, value)
     return value
+
+
+def copied(xp: Any, value: Array) -> Array:
+    """The same values in memory of their own."""
+    graph = getattr(value, "requires_grad", False)  # from which torch.asarray cuts a copy
+    return 1 * value if graph else xp.asarray(value, copy=True)
 
 
 class Entry(NamedTuple):

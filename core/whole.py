@@ -10,7 +10,7 @@ import numpy
 
 from . import step as stepping
 from . import tree
-from .arrays import is_array, known, listed, without_autocast
+from .arrays import is_array, known, listed, map_parts, without_autocast
 from .counts import Histories, advanced, placed, split
 from .kept import rule_of
 from .matching import warn_unmatched
@@ -106,8 +106,17 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
         old = state.slots[name]
         return tree.rebuild(
             params,
-            lambda path, _: new[path][1].get(name) if path in new else tree.subtree(old, path),
+            lambda path, _: (
+                map_parts(own_memory, new[path][1].get(name))
+                if path in new
+                else tree.subtree(old, path)
+            ),
         )
+
+    def own_memory(value: Any) -> Any:
+        """A slot; a view may lie in an argument of the caller, who may write into it."""
+        views = (getattr(value, name, None) for name in ("base", "_base"))  # of NumPy, of torch
+        return value if all(view is None for view in views) else stepping.copied(xp, value)
 
     return (
         tree.rebuild(params, lambda path, old: new[path][0] if path in new else old),

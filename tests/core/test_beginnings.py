@@ -1,4 +1,4 @@
-"""The first state of a parameter is in memory of its own."""
+"""The state of a parameter is in memory of its own."""
 
 from __future__ import annotations
 
@@ -50,3 +50,21 @@ def test_a_step_of_torch_does_not_move_the_first_state_along(first, execution):
         param.grad = torch.ones(2, 2)
         optimizer.step()
     assert (param - 0.7).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "mlx.core"])
+@pytest.mark.parametrize("seen", [lambda grad: grad, lambda grad: grad[...], lambda grad: grad.T.T])
+def test_what_is_written_into_a_gradient_is_not_in_the_state(seen, library):
+    class Mine(Rule, register=False):
+        needs = "tensor"
+        lr = hyper(0.1, "step size", unit="parameter", ge=0)
+        last = slot("gradient of the step before")
+
+        def direction(self, xp, grad, param, state, s):
+            return grad, {"last": seen(grad)}
+
+    xp = pytest.importorskip(library)
+    rule, param, grad = Mine(), xp.ones((2, 2)), xp.ones((2, 2))
+    _, state = rule.update(grad, param, rule.init(param))
+    grad[...] = 5.0
+    assert (numpy.asarray(state.slots["last"]) == 1).all()
