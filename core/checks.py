@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .arrays import dtype_name, listed
@@ -45,50 +46,73 @@ def refuse_slips(rule: Rule, found: dict[str, Any]) -> None:
 
 def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = None) -> None:
     """Raise if the rule cannot take a parameter or its gradient."""
-    who = f"{rule.name}: parameter {name!r}" if name else f"{rule.name}: the parameter"
-    if not _floating(param):
+    if not _floating(type(param.dtype), param.dtype):
         more = "; give the real and the imaginary part of a complex one as two parameters"
         more = more if "complex" in str(param.dtype) else ""
-        raise TypeError(f"{who} has dtype {param.dtype}; allowed: {', '.join(FLOATING)}{more}")
+        raise TypeError(
+            f"{_who(rule, name)} has dtype {param.dtype}; allowed: {', '.join(FLOATING)}{more}"
+        )
     stacks = len(kept_by(rule, param.ndim).batch)
     if param.ndim - stacks < rule.min_ndim:
         more = f" and {stacks} batch axes" if stacks else ""
         raise ValueError(
-            f"{who} has shape {tuple(param.shape)}{more}; {rule.name} takes arrays with at least "
-            f"{rule.min_ndim} dimensions (give the others to another rule, such as AdamW)"
+            f"{_who(rule, name)} has shape {tuple(param.shape)}{more}; {rule.name} takes arrays "
+            f"with at least {rule.min_ndim} dimensions (give the others to another rule, such as "
+            "AdamW)"
         )
     if grad is None:
         return
     if tuple(grad.shape) != tuple(param.shape):
         raise ValueError(
-            f"{who} has shape {tuple(param.shape)}, its gradient "
+            f"{_who(rule, name)} has shape {tuple(param.shape)}, its gradient "
             f"{tuple(grad.shape)}; they must be equal"
         )
-    if not _floating(grad):
+    if not _floating(type(grad.dtype), grad.dtype):
         raise TypeError(
-            f"{who}: its gradient has dtype {grad.dtype}; allowed: {', '.join(FLOATING)}"
+            f"{_who(rule, name)}: its gradient has dtype {grad.dtype}; allowed: "
+            f"{', '.join(FLOATING)}"
         )
 
 
-def _floating(array: Array) -> bool:
-    return dtype_name(array.dtype) in FLOATING
+def _who(rule: Rule, name: str) -> str:
+    return f"{rule.name}: parameter {name!r}" if name else f"{rule.name}: the parameter"
+
+
+@cache
+def _floating(library: type, dtype: Any) -> bool:  # dtypes of two libraries are not comparable
+    return dtype_name(dtype) in FLOATING
 
 
 def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
     """Raise unless a state is this rule's, and for a parameter of this shape."""
-    who = f"{rule.name}: the state of {name or 'the parameter'!r}"
     expected = rule.slots()
     if set(slots) != set(expected):
-        raise ValueError(f"{who} has slots {listed(slots)}; {rule.name} keeps {listed(expected)}")
+        raise ValueError(
+            f"{rule.name}: the state of {name or 'the parameter'!r} has slots {listed(slots)}; "
+            f"{rule.name} keeps {listed(expected)}"
+        )
     if shape is None:
         return
-    kept = kept_by(rule, len(shape))
-    for slot, item in expected.items():
-        one = item.init.shapes and item.init.shapes(kept.seen(shape), rule.owner(slot))
-        wanted = None if one is None else kept.slot(shape, one)
+    for slot, wanted in _shapes_of(rule, tuple(shape)).items():
         found = shapes(slots[slot])
-        if wanted is not None and found != wanted:
-            raise ValueError(f"{who} has a slot {slot} of shape {found}; it must be {wanted}")
+        if found != wanted:
+            raise ValueError(
+                f"{rule.name}: the state of {name or 'the parameter'!r} has a slot {slot} of shape "
+                f"{found}; it must be {wanted}"
+            )
+
+
+def _shapes_of(rule: Rule, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The shapes of the slots of a parameter, where they are known before the arrays are made."""
+    found = rule._slot_shapes.get(shape)
+    if found is None:
+        kept, found = kept_by(rule, len(shape)), {}
+        for slot, item in rule.slots().items():
+            one = item.init.shapes and item.init.shapes(kept.seen(shape), rule.owner(slot))
+            if one is not None:
+                found[slot] = kept.slot(shape, one)
+        rule._slot_shapes[shape] = found
+    return found
 
 
 def shapes(value: Any) -> tuple[Any, ...]:

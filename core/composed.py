@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from operator import is_
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from . import dialects as presets
@@ -246,10 +247,20 @@ class Composed(Declared, root=True):
         """The rule's predicates, and whether each chooses a parameter; and the rules inside."""
         return self.groups.choices(path, tuple(shape)), self.inside
 
-    def slots(self) -> dict[str, Slot]:
+    def slots(self) -> Mapping[str, Slot]:
         """The state arrays that this instance keeps for a parameter."""
+        return self._switched_on
+
+    @cached_property
+    def _switched_on(self) -> Mapping[str, Slot]:
         own = {n: s for n, s in self._slots.items() if s.only_if is None or self._on(s.only_if)}
-        return {n: slot for rule in self.inside for n, slot in rule.slots().items()} | own
+        below = {n: slot for rule in self.inside for n, slot in rule.slots().items()}
+        return MappingProxyType(below | own)
+
+    @cached_property
+    def _slot_shapes(self) -> dict[tuple[int, ...], dict[str, Any]]:
+        """The shapes of slots by the shape of a parameter, as far as they have been asked for."""
+        return {}
 
     def declared_slots(self) -> dict[str, Slot]:
         """All slots, including slots that hyperparameters switch off."""
