@@ -90,11 +90,15 @@ def furthest(xp: Any, counts: Iterable[Counts]) -> Counts:
 def advanced(count: Any) -> Any:
     """The next count; an array stays at the largest number of its dtype.
 
-    One in 64 bits never gets there. The quotient keeps JAX's weak types, and needs no promotion.
+    One in 64 bits never gets there. The shift gives -1 below that number, and 0 there; it keeps
+    JAX's weak types, and needs no promotion.
     """
     if isinstance(count, int) or "64" in dtype_name(count.dtype):
         return count + 1
-    return count - count // numpy.iinfo(dtype_name(count.dtype)).max + 1
+    limits = numpy.iinfo(dtype_name(count.dtype))
+    if limits.min == 0:  # a dtype without a sign
+        return count - count // limits.max + 1
+    return count - ((count - limits.max) >> (limits.bits - 1))
 
 
 def withheld(xp: Any, rule: Rule, common: Mapping[str, Any], like: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 import optax  # type: ignore[import-untyped]  # ships no types
 
 import jax
-import jax.numpy as xp
 from samestep import packing
 from samestep import step as stepping
 from samestep.arrays import known
@@ -21,6 +20,7 @@ from samestep.rule import Rule, State
 
 from . import checkpoint as checkpoints
 from .missing import warn_in_loop
+from .namespace import xp
 from .plan import Plan, planned
 from .trees import dotted, flattened, joined, leaves, real_pair, strong
 
@@ -182,7 +182,7 @@ def _update(
             say(rule.name, execution, _why(plan))
     whole = plan.histories is None
     common, missed = (state.shared, {}) if whole else split(state.shared)
-    kernel = _kernel if plan.sees_axes else partial
+    kernel = _KERNELS[plan.sees_axes, plan.staged]
     enter = None if isinstance(step, int) and not plan.traced else _hoisted
     if execution == "packed" and plan.together:
         plan.packs = plan.packs or packing.packs(entries)
@@ -275,6 +275,39 @@ def _kernel(function: Any, xp: Any, rule: Rule) -> Any:
         return jax.sharding.auto_axes(free, out_sharding=same)(grad, param, slots, arrays)
 
     return kernel
+
+
+def _traced_once(kernel: Any, function: Any, xp: Any, rule: Rule) -> Any:
+    """A kernel that JAX traces once for all parameters of one shape; XLA gets the same program."""
+    whole = kernel(function, xp, rule)
+
+    made: dict[Any, Any] = {}
+
+    def once(grad: Any, param: Any, slots: Any, common: Any, s: Any) -> Any:
+        flat, structure = leaves((common, s))
+        arrays = [leaf for leaf in flat if isinstance(leaf, jax.Array)]
+        known = [None if isinstance(leaf, jax.Array) else leaf for leaf in flat]
+        key = structure, *map(repr, known)  # 1 is equal to 1.0
+        if key not in made:
+
+            def again(grad: Any, param: Any, slots: Any, arrays: Any) -> Any:
+                traced = iter(arrays)
+                flat = [next(traced) if value is None else value for value in known]
+                return whole(grad, param, slots, *structure.unflatten(flat))
+
+            made[key] = jax.jit(again)
+        return made[key](grad, param, slots, arrays)
+
+    return once
+
+
+_KERNELS: dict[tuple[bool, bool], Any] = {
+    (False, False): partial,
+    (True, False): _kernel,
+    (False, True): partial(_traced_once, partial),
+    (True, True): partial(_traced_once, _kernel),
+}
+"""What makes the kernels of a plan, by whether it sees axes, and whether it is staged."""
 
 
 def _hoisted(values: Any, param: jax.Array) -> Any:

@@ -15,7 +15,7 @@ from samestep.kept import Kept, rule_of
 from samestep.rule import Rule, State
 from samestep.step import Entry
 
-from .trees import dotted, flattened, is_complex, matched, parts, real_pair, strong
+from .trees import dotted, flattened, is_complex, is_staged, matched, parts, real_pair, strong
 
 __all__ = ["Plan", "planned"]
 
@@ -55,6 +55,7 @@ class Plan:
         self.kinds = [getattr(leaf, "aval", None) for leaf in flat]
         self.wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
         self.traced = any(issubclass(kind, jax.core.Tracer) for kind in self.types)
+        self.staged = any(map(is_staged, flat))
         self.devices = devices
         self.together = len(set().union(*devices)) <= 1
         """Whether arrays are on one device, so that they may be gathered."""

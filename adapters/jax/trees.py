@@ -15,6 +15,7 @@ __all__ = [
     "dotted",
     "flattened",
     "is_complex",
+    "is_staged",
     "joined",
     "leaves",
     "matched",
@@ -28,6 +29,15 @@ __all__ = [
 def leaves(tree: Any) -> tuple[list[Any], Any]:
     """Every leaf, and the structure, whose class has no stub."""
     return jax.tree.flatten(tree)
+
+
+def is_staged(value: Any) -> bool:
+    """Whether operations on an array are noted for a compiler, and not executed at once."""
+    while isinstance(value, jax.core.Tracer):
+        if "Jaxpr" in type(value).__name__:
+            return True
+        value = getattr(value, "val", getattr(value, "primal", None))  # of vmap, of derivatives
+    return False
 
 
 def flattened(params: Any) -> tuple[list[tuple[Any, Any]], Any]:

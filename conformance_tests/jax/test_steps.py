@@ -297,6 +297,32 @@ def test_the_second_step_is_not_traced_again(rule):
         assert len(traces) == 2
 
 
+def test_a_rule_is_traced_once_for_all_parameters_of_one_shape():
+    seen = []
+
+    class Mine(samestep.AdamW, register=False):
+        def direction(self, xp, grad, param, state, s):
+            seen.append(grad.shape)
+            return super().direction(xp, grad, param, state, s)
+
+    params = {f"layer{i}": {"w": jnp.ones((4, 3)), "b": jnp.ones(3)} for i in range(5)}
+    groups = [(samestep.Where(path="layer4.*"), {"lr": 1.0})]
+    optimizer = adapter.bind(Mine(lr=0.1, weight_decay=0.0, groups=groups))
+    state = optimizer.init(params)
+    seen.clear()
+    updates, _ = jax.jit(optimizer.update)(params, state, params)
+    assert sorted(seen) == [(3,), (3,), (4, 3), (4, 3)]  # once more for the numbers of the group
+    alike, apart = (float(updates[layer]["w"][0, 0]) for layer in ("layer3", "layer4"))
+    assert alike == pytest.approx(-0.1, rel=1e-6) and apart == pytest.approx(-1, rel=1e-6)
+
+
+def test_finite_derivatives_cost_a_step_no_operation():
+    params = {"w": jnp.ones((4, 3))}
+    optimizer = adapter.AdamW(lr=0.1)
+    text = jax.jit(optimizer.update).lower(params, optimizer.init(params), params).as_text()
+    assert text.count("stablehlo.sqrt") == 2 and "stablehlo.select" not in text
+
+
 def test_auto_says_once_what_it_chose_and_why(caplog):
     """Once for each transformation: what it is called on, and what it is called in."""
     caplog.set_level(logging.INFO, logger="samestep")
