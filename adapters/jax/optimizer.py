@@ -182,7 +182,8 @@ def _update(
             say(rule.name, execution, _why(plan))
     whole = plan.histories is None
     common, missed = (state.shared, {}) if whole else split(state.shared)
-    kernel = _KERNELS[plan.sees_axes, plan.staged]
+    kernel: Any = _kernel if plan.sees_axes else partial
+    kernel = partial(_traced_once, kernel, plan.repeated) if plan.repeated else kernel
     enter = None if isinstance(step, int) and not plan.traced else _hoisted
     if execution == "packed" and plan.together:
         plan.packs = plan.packs or packing.packs(entries)
@@ -277,13 +278,18 @@ def _kernel(function: Any, xp: Any, rule: Rule) -> Any:
     return kernel
 
 
-def _traced_once(kernel: Any, function: Any, xp: Any, rule: Rule) -> Any:
-    """A kernel that JAX traces once for all parameters of one shape; XLA gets the same program."""
+def _traced_once(kernel: Any, repeated: Any, function: Any, xp: Any, rule: Rule) -> Any:
+    """A kernel that JAX traces once for each of the repeated kinds of parameters.
+
+    XLA puts it in every place, and gets the same program.
+    """
     whole = kernel(function, xp, rule)
 
     made: dict[Any, Any] = {}
 
     def once(grad: Any, param: Any, slots: Any, common: Any, s: Any) -> Any:
+        if (param.shape, param.dtype) not in repeated:
+            return whole(grad, param, slots, common, s)
         flat, structure = leaves((common, s))
         arrays = [leaf for leaf in flat if isinstance(leaf, jax.Array)]
         known = [None if isinstance(leaf, jax.Array) else leaf for leaf in flat]
@@ -299,15 +305,6 @@ def _traced_once(kernel: Any, function: Any, xp: Any, rule: Rule) -> Any:
         return made[key](grad, param, slots, arrays)
 
     return once
-
-
-_KERNELS: dict[tuple[bool, bool], Any] = {
-    (False, False): partial,
-    (True, False): _kernel,
-    (False, True): partial(_traced_once, partial),
-    (True, True): partial(_traced_once, _kernel),
-}
-"""What makes the kernels of a plan, by whether it sees axes, and whether it is staged."""
 
 
 def _hoisted(values: Any, param: jax.Array) -> Any:

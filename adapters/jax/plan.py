@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter, is_, methodcaller
 from typing import Any
@@ -55,13 +56,14 @@ class Plan:
         self.kinds = [getattr(leaf, "aval", None) for leaf in flat]
         self.wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
         self.traced = any(issubclass(kind, jax.core.Tracer) for kind in self.types)
-        self.staged = any(map(is_staged, flat))
         self.devices = devices
         self.together = len(set().union(*devices)) <= 1
         """Whether arrays are on one device, so that they may be gathered."""
         self.sees_axes = any(rule.sees_axes for _, rule, _ in chosen)
         self.complex: list[int] = []
         """Places of complex parameters, which are stepped as pairs of real numbers."""
+        self.repeated: set[Any] = set()
+        """Shapes and dtypes of several parameters, for which a compiler is to trace a rule once."""
         self.packs: list[list[int]] | None = None
         """Places of the entries that are taken together, once that has been found out."""
         self.grads: list[Any] = []
@@ -177,6 +179,9 @@ def planned(
     devices = [] if traced else [*map(_devices, used)]
     plan = Plan(flat, structure, own, chosen, devices, histories)
     plan.complex = [place for place, *_ in chosen if is_complex(arrays[place])]
+    if any(map(is_staged, flat)):
+        kinds = Counter((entry.param.shape, entry.param.dtype) for entry in entries)
+        plan.repeated = {kind for kind, times in kinds.items() if times > 1}
     lasts = plan.locate(flat, arrays, grads, slots) and not plan.complex
     return plan, lasts, entries, slots
 

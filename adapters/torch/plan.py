@@ -305,7 +305,8 @@ class Plan:
         for counts in self.counters or [values[place] for place in self.steps]:
             counts.add_(1 if taken is None else taken.to(counts.device))
         if not self.capturable:
-            self.expected = self._counted(values)
+            known = taken is None and self.counters
+            self.expected = [n + 1 for n in self.expected] if known else self._counted(values)
 
 
 def release(left: Iterable[tuple[torch.Tensor, int]]) -> None:
