@@ -104,14 +104,14 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
 
 def _shapes_of(rule: Rule, shape: tuple[int, ...]) -> dict[str, Any]:
     """The shapes of the slots of a parameter, where they are known before the arrays are made."""
-    found = rule._slot_shapes.get(shape)
+    found: dict[str, Any] | None = rule._known.get(shape)
     if found is None:
         kept, found = kept_by(rule, len(shape)), {}
         for slot, item in rule.slots().items():
             one = item.init.shapes and item.init.shapes(kept.seen(shape), rule.owner(slot))
             if one is not None:
                 found[slot] = kept.slot(shape, one)
-        rule._slot_shapes[shape] = found
+        rule._known[shape] = found
     return found
 
 

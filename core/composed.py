@@ -258,8 +258,8 @@ class Composed(Declared, root=True):
         return MappingProxyType(below | own)
 
     @cached_property
-    def _slot_shapes(self) -> dict[tuple[int, ...], dict[str, Any]]:
-        """The shapes of slots by the shape of a parameter, as far as they have been asked for."""
+    def _known(self) -> dict[Any, Any]:
+        """Slots' shapes by the shape of a parameter, and how it is kept by its number of axes."""
         return {}
 
     def declared_slots(self) -> dict[str, Slot]:

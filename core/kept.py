@@ -328,6 +328,13 @@ def kept_by(rule: Rule, ndim: int) -> Kept:
     """
     if rule.needs == "element":
         return PLAIN
+    if ndim not in rule._known:
+        rule._known[ndim] = _kept(rule, ndim)
+    found: Kept = rule._known[ndim]
+    return found
+
+
+def _kept(rule: Rule, ndim: int) -> Kept:
     batch = said(rule, "batch_axes") or ()
     if ndim - len(batch) < len("oi") or not orients(rule):
         return Kept(batch) if batch else PLAIN
