@@ -22,6 +22,7 @@ from .spelling import absent
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .kept import Way
     from .rule import Rule
 
 __all__ = ["Composed"]
@@ -108,6 +109,7 @@ class Composed(Declared, root=True):
         Raises:
             TypeError, ValueError: as in the constructor.
         """
+        numbers = all(map(self._is_number, changes))
         like = changes.pop("like", None)
         if like is not None:
             presets.chosen(self.name, self._presets(), like)
@@ -130,7 +132,16 @@ class Composed(Declared, root=True):
         vars(made)["_chosen"] = kept
         made._store(made._with_names(values), inside, groups if chooses else self.groups)
         made._refuse()
+        if numbers:
+            vars(made)["_ways"] = self._ways
         return cast(Self, made)
+
+    def _is_number(self, name: str) -> bool:
+        """Whether a name is that of a hyperparameter, its own or a wrapped rule's."""
+        field = self._hypers.get(name)
+        return isinstance(field, Hyper) or (
+            field is None and any(rule._is_number(name) for rule in self._through)
+        )
 
     def _replaced(self, like: str | None, changes: dict[str, Any]) -> Any:
         """The rule inside another that is replaced; ``like`` is for one that has the dialect."""
@@ -256,6 +267,11 @@ class Composed(Declared, root=True):
         own = {n: s for n, s in self._slots.items() if s.only_if is None or self._on(s.only_if)}
         below = {n: slot for rule in self.inside for n, slot in rule.slots().items()}
         return MappingProxyType(below | own)
+
+    @cached_property
+    def _ways(self) -> dict[Any, Way | None]:
+        """How parameters are kept, by path and shape; a copy with other numbers shares it."""
+        return {}
 
     @cached_property
     def _known(self) -> dict[Any, Any]:

@@ -110,6 +110,14 @@ PLAIN = Kept()
 """A parameter that is kept as the rule sees it."""
 
 
+class Way(NamedTuple):
+    """The options with which a parameter is kept, and its axes without those of a batch."""
+
+    layout: str
+    batch_axes: Shape | None
+    ndim: int
+
+
 @dataclass(frozen=True, eq=False)
 class Keeping(Option):
     """An option that says how parameters are kept; of rules, only a factored one reads it."""
@@ -224,18 +232,26 @@ def rule_of(rule: Rule, path: str, array: Any, library: str = "") -> Rule:
     own = rule.of(path, shape)
     if own.needs == "element":
         return own
-    by = BY_LIBRARY.get(library or _library(array.__class__))
-    known: dict[Any, Any] = own._variants
+    by, known = BY_LIBRARY.get(library or _library(array.__class__)), own._variants
     key = by, path, shape
-    if key not in known:
-        found = _found(own, path, shape, by)
-        known[key] = None if found is own else found  # no reference to itself
-    variant: Rule = known[key] or own
+    if key not in rule._ways:
+        rule._ways[key] = _way(own, path, shape, by)
+    way = rule._ways[key]
+    if way is None:
+        return own
+    if way not in known:
+        layout, batch, ndim = way
+        known[way] = saying(own, {"layout": layout, "batch_axes": batch}, ndim)
+        vars(known[way])["_whole"] = own.whole
+    variant: Rule = known[way]
     return variant
 
 
-def _found(own: Rule, path: str, shape: Shape, by: str | None) -> Rule:
-    """The result of ``rule_of`` for the layout of a library, if that has one for all leaves."""
+def _way(own: Rule, path: str, shape: Shape, by: str | None) -> Way | None:
+    """How a parameter is kept, where its rule does not say all that makes a difference.
+
+    ``by`` is the layout of a library, if that has one for all leaves.
+    """
     batch = said(own, "batch_axes")
     if batch and batch[-1] >= len(shape):
         raise ValueError(
@@ -244,7 +260,7 @@ def _found(own: Rule, path: str, shape: Shape, by: str | None) -> Rule:
         )
     ndim = len(shape) - len(batch or ())
     if ndim < _least(own):
-        return own
+        return None
     turns, layout = orients(own), said(own, "layout")
     exact = layout is not None and layout not in LONG and "x" not in layout
     if layout is None and turns and ndim > 2 and by != "oxi" and TRANSPOSED.search(path):
@@ -264,12 +280,7 @@ def _found(own: Rule, path: str, shape: Shape, by: str | None) -> Rule:
             f"{own.name}: {parameter(path)} has shape {shape}; layout={known!r} must have {ndim} "
             "letters, one for each axis that is no batch axis; one x stands for any number"
         )
-    key = shortened(own, letters), batch
-    if key not in own._variants:
-        found = saying(own, dict(zip(KEPT, key, strict=True)), ndim)
-        vars(found)["_whole"] = own.whole
-        own._variants[key] = found
-    return own._variants[key]
+    return Way(shortened(own, letters), batch, ndim)
 
 
 def _letters(layout: str, ndim: int) -> str:

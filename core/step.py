@@ -70,10 +70,12 @@ class Record:
 
 def _settled(value: Any) -> Any:
     """Host results as plain Python numbers, in dicts and tuples too."""
-    if type(value) is dict:  # its numbers are left alone without a call for each
-        return {n: v if type(v) in PYTHON else _settled(v) for n, v in value.items()}
+    if type(value) in PYTHON:
+        return value
+    if isinstance(value, dict):
+        return dict(zip(value, map(_settled, value.values()), strict=True))
     if isinstance(value, tuple):
-        return tuple([v if type(v) in PYTHON else _settled(v) for v in value])
+        return tuple(map(_settled, value))
     return value.item() if isinstance(value, (host.generic, host.ndarray)) else value
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, chain, count
-from operator import attrgetter, is_
+from itertools import accumulate, chain, count, repeat
+from operator import add, attrgetter, is_
 from typing import Any, NamedTuple
 
 import torch
@@ -306,7 +306,8 @@ class Plan:
             counts.add_(1 if taken is None else taken.to(counts.device))
         if not self.capturable:
             known = taken is None and self.counters
-            self.expected = [n + 1 for n in self.expected] if known else self._counted(values)
+            after = map(add, self.expected, repeat(1)) if known else self._counted(values)
+            self.expected = [*after]
 
 
 def release(left: Iterable[tuple[torch.Tensor, int]]) -> None:
