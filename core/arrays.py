@@ -80,10 +80,10 @@ def widest(xp: Any, params: Sequence[Array]) -> Any:
 
 def cast(xp: Any, value: Any, dtype: Any) -> Any:
     """An array in ``dtype``, or a tuple with every array in it; unchanged if it has that dtype."""
-    if isinstance(value, (tuple, list)):
-        return tuple([cast(xp, part, dtype) for part in value])
-    if isinstance(value, numpy.generic):  # NumPy turns 0-d results into scalars
-        value = numpy.asarray(value)
+    if isinstance(value, (numpy.generic, tuple, list)):
+        if isinstance(value, (tuple, list)):
+            return tuple([cast(xp, part, dtype) for part in value])
+        value = numpy.asarray(value)  # NumPy turns 0-d results into scalars
     return value if value.dtype == dtype else xp.astype(value, dtype)
 
 

@@ -61,8 +61,10 @@ class Record:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         own = vars(self)
+        own.update(values)
         for name, value in values.items():
-            own[name] = Record(value) if isinstance(value, dict) else value
+            if type(value) is dict:
+                own[name] = Record(value)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"there is no {name} here; there are {', '.join(vars(self))}")
@@ -70,12 +72,16 @@ class Record:
 
 def _settled(value: Any) -> Any:
     """Host results as plain Python numbers, in dicts and tuples too."""
-    if type(value) in PYTHON:
-        return value
     if isinstance(value, dict):
-        return dict(zip(value, map(_settled, value.values()), strict=True))
+        found = {}
+        for name, item in value.items():  # most are plain already, and need no call
+            found[name] = item if type(item) in PYTHON else _settled(item)
+        return found
     if isinstance(value, tuple):
-        return tuple(map(_settled, value))
+        for item in value:
+            if type(item) not in PYTHON:
+                return tuple(map(_settled, value))
+        return value
     return value.item() if isinstance(value, (host.generic, host.ndarray)) else value
 
 

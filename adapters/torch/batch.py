@@ -127,7 +127,7 @@ class Batch:
             vector = grad.reshape(-1).contiguous()
             return Entry(rule, step, vector, param.view(-1), slots, self.kept)
         grad = grad.contiguous() if self.vector else grad
-        return Entry(rule, step, grad, param.detach(), slots, self.kept)
+        return Entry(rule, step, grad, param, slots, self.kept)
 
 
 class _Gathered:
