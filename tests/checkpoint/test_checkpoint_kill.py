@@ -147,11 +147,13 @@ def trial(folder: Path, shard: int, kills: int, *arguments: str) -> None:
         took = 0.5 / max(done, 1)
         written = {number(path)}
         for _ in range(kills):
-            done = max(killed(process, path, done + 1, shard, chance.uniform(0, 3 * took)), done)
+            before, delay = done, chance.uniform(0, 3 * took)
+            done = max(killed(process, path, done + 1, shard, delay), done)
             found = number(path)
             assert done <= found <= done + 1
             written.add(found)
             done = found
+            took = delay / (done - before) if done > before else max(took, min(delay, 0.5))
             files = len(os.listdir(folder))
             one = len(NAMES) * 2 if shard else 0
             assert files <= 2 + 3 * one
