@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from .arrays import dtype_name, listed
+from .arrays import dtype_name, listed, parts
 from .kept import kept_by
 from .spelling import resembles
 from .weight_decay import FACTORS
@@ -94,12 +94,19 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
     if shape is None:
         return
     for slot, wanted in _shapes_of(rule, tuple(shape)).items():
-        found = shapes(slots[slot])
+        value = slots[slot]
+        found = shapes(value)
         if found != wanted:
             raise ValueError(
                 f"{rule.name}: the state of {name or 'the parameter'!r} has a slot {slot} of shape "
                 f"{found}; it must be {wanted}"
             )
+        for part in parts(value):
+            if not _floating(type(part.dtype), part.dtype):
+                raise TypeError(
+                    f"{rule.name}: the state of {name or 'the parameter'!r} has a slot {slot} of "
+                    f"dtype {part.dtype}; allowed: {', '.join(FLOATING)}"
+                )
 
 
 def _shapes_of(rule: Rule, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ __all__ = [
     "furthest",
     "key_of",
     "placed",
+    "refuse_count",
     "split",
     "warn_apart",
     "withheld",
@@ -97,8 +98,20 @@ def advanced(count: Any) -> Any:
         return count + 1
     limits = numpy.iinfo(dtype_name(count.dtype))
     if limits.min == 0:  # a dtype without a sign
-        return count - count // limits.max + 1
+        return count + (~count != 0)
     return count - ((count - limits.max) >> (limits.bits - 1))
+
+
+def refuse_count(rule: Rule, count: Any) -> None:
+    """Raise if a state's count of steps is none."""
+    whole = isinstance(count, int) or (
+        "int" in dtype_name(getattr(count, "dtype", "")) and not tuple(count.shape)
+    )
+    if not whole or (isinstance(count, int) and count < 0):
+        raise ValueError(
+            f"{rule.name}: the state's step is {count!r}; it must be a whole number >= 0, or a 0-d "
+            "array of one"
+        )
 
 
 def withheld(xp: Any, rule: Rule, common: Mapping[str, Any], like: Any) -> dict[str, Any]:

@@ -277,7 +277,8 @@ def _watching(rule: str, name: str, function: Callable[..., Any]) -> Callable[..
             if getattr(error, "told", False):
                 raise
             kind = type(error) if type(error) in KINDS else TypeError
-            words = f"{rule}.{name} fails{what}: {error}; it must return {returns}"
+            wants = "" if isinstance(error, AttributeError) else f"; it must return {returns}"
+            words = f"{rule}.{name} fails{what}: {error}{wants}"
             raise _told(kind(words)) from error
         words = _unfit(name, found, given)
         if words:

@@ -67,7 +67,8 @@ class Record:
                 own[name] = Record(value)
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"there is no {name} here; there are {', '.join(vars(self))}")
+        there = ", ".join(vars(self)) or "none"
+        raise AttributeError(f"there is no {name} here; there are {there}")
 
 
 def _settled(value: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy
 from . import step as stepping
 from . import tree
 from .arrays import is_array, known, listed, map_parts, without_autocast
-from .counts import Histories, advanced, placed, split
+from .counts import Histories, advanced, placed, refuse_count, split
 from .kept import rule_of
 from .matching import warn_unmatched
 from .proof import prove
@@ -74,6 +74,7 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
             f"{rule.name}.update: state is {type(state).__name__}; "
             "it must be what init() or update() returned"
         )
+    refuse_count(rule, state.step)
     stepping.check_slots(rule, "the parameters", state.slots)
     arrays = dict(tree.leaves(params))
     common, missed = split(state.shared)

@@ -19,7 +19,8 @@ def _sqrt(x: jax.Array) -> jax.Array:
 @_sqrt.defjvp
 def _sqrt_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x,), (change,) = primals, tangents
-    root, zero = _sqrt(x), x == 0
+    root = _sqrt(x)
+    zero = root == 0
     slope = 0.5 / jax.numpy.where(zero, 1.0, root)
     return root, jax.numpy.where(zero, 0.0, change * slope)
 

@@ -169,7 +169,7 @@ def _update(
     flat, structure = jax.tree.flatten((params, grads, state.slots, state.shared, state.step))
     plan, step = memory.plan, flat[-1]
     if plan is not None and plan.holds(flat, structure):
-        step = step if plan.traced else step.item()
+        step = known(step) if plan.traced else step.item()
         entries, slots = plan.read(step, state.shared, flat)
     else:
         rule, step, trees = rule.map_numbers(known), known(step), (params, grads, state)

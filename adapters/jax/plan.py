@@ -11,7 +11,7 @@ import jax
 import jax.numpy as xp
 from samestep import step as stepping
 from samestep.arrays import listed
-from samestep.counts import Histories, placed, split
+from samestep.counts import Histories, placed, refuse_count, split
 from samestep.kept import Kept, rule_of
 from samestep.rule import Rule, State
 from samestep.step import Entry
@@ -142,6 +142,7 @@ def planned(
         TypeError, ValueError: trees or arrays that the rule cannot take, named by their path.
     """
     params, grad_tree, state = trees
+    refuse_count(rule, step)
     stepping.check_slots(rule, "the parameters", state.slots)
     common, missed = split(state.shared)
     if set(common) != set(rule.shared()):

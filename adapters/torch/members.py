@@ -97,7 +97,7 @@ def check(
             "give its values (param.resolve_conj()) or what it is a view of"
         )
     sizes = zip(param.shape, param.stride(), strict=True)
-    if param.numel() and any(n > 1 and not step for n, step in sizes):
+    if param.numel() > 1 + sum((n - 1) * step for n, step in sizes):
         raise ValueError(
             f"{who} has shape {tuple(param.shape)} and strides {param.stride()}, several "
             "elements in one place; every element must have its own (param.clone())"

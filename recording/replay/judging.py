@@ -30,7 +30,8 @@ RELATIVE: Mapping[str, float] = {
     "bfloat16": 2.0**-5,
 }
 """The part of the change by which a step may be off, by the dtype of the parameter."""
-
+NUMBER = 1e-6
+"""The same for a rule with a number of its own per parameter, which libraries keep in float32."""
 
 EPS: Mapping[str, float] = {
     "float64": 2.0**-52,
@@ -140,9 +141,9 @@ def _part(rule: Rule, dtype: str) -> float:
     torch keeps NAdam's product of momenta, a number, in float32 beside every parameter.
     """
     slots = rule.slots() if dtype == "float64" else {}
-    kept = (rule.storage(slot) for slot in slots)
-    numbers = ("float32" for slot in slots.values() if slot.init.dtype == "compute")
-    return max(RELATIVE[name] for name in (dtype, *filter(None, kept), *numbers))
+    kept = (RELATIVE[name] for name in map(rule.storage, slots) if name is not None)
+    numbers = (NUMBER for slot in slots.values() if slot.init.dtype == "compute")
+    return max([RELATIVE[dtype], *kept, *numbers])
 
 
 def finite(tensor: Tensor) -> bool:

@@ -29,8 +29,8 @@ ALIKE = {**RELATIVE, "float16": 2.0**-4, "bfloat16": 2.0**-2}
 """The same for a slot of a dtype. An average in 16 bits drifts: each step rounds it by 2^-9, and
 ``1 - beta`` may be less than that."""
 LEAST = 2.0**-126 / NEAR
-"""Arrays below this size are compared with it: what float32 cannot hold may be 0 on one side, as a
-product of momenta is after a hundred steps."""
+"""Numbers of a rule below this size are compared with it: float32 cannot hold them, as a product of
+momenta after a hundred steps."""
 SHARED = 1e-2
 """How far sums over all parameters may be off, of which some cancel."""
 
@@ -108,7 +108,8 @@ class _Beside:
         """What is in place of a slot; empty if it is the slot."""
         here = tuple(tensor.values() for tensor in tensors)
         there = [*_slots(self.end.pair, self.name, slot)]
-        far = _far(here, there)
+        number = self.rule.slots()[slot].init.dtype == "compute"
+        far = _far(here, there, LEAST if number else 0.0)
         if far <= ALIKE.get(tensors[0].dtype, NEAR):
             return ""
         if not any(array.any() for array in here):
@@ -143,17 +144,20 @@ def _arrays(value: Any) -> Arrays:
     return tuple(numpy.asarray(part, numpy.float64) for part in parts(value))
 
 
-def _far(here: Arrays, there: Iterable[Arrays]) -> float:
-    """How far arrays are from the nearest of others, relative to the largest element."""
-    return min((_apart(here, other) for other in there), default=numpy.inf)
+def _far(here: Arrays, there: Iterable[Arrays], least: float = 0.0) -> float:
+    """How far arrays are from the nearest of others, relative to the largest element.
+
+    That element counts as ``least`` at least, unless it is 0.
+    """
+    return min((_apart(here, other, least) for other in there), default=numpy.inf)
 
 
-def _apart(one: Arrays, other: Arrays) -> float:
+def _apart(one: Arrays, other: Arrays, least: float) -> float:
     if [a.shape for a in one] != [b.shape for b in other]:
         return float("inf")
     worst = 0.0
     for a, b in zip(one, other, strict=True):
         far = distance(a, b)
         size = float(numpy.max(numpy.abs(b), initial=0.0, where=numpy.isfinite(b)))
-        worst = max(worst, float(numpy.max(far, initial=0.0)) / (max(size, LEAST) if size else 1.0))
+        worst = max(worst, float(numpy.max(far, initial=0.0)) / (max(size, least) if size else 1.0))
     return worst
