@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, count, repeat
 from operator import add, attrgetter, is_
 from typing import Any, NamedTuple
@@ -98,6 +98,7 @@ class Plan:
                 members, grads, self.expected, self.missed, strict=True
             )
         ]
+        _refuse_common(members, entries)
         flat = FLAT[execution]
         if flat is not None:
             _refuse_strided(members, entries)
@@ -328,6 +329,24 @@ def _is_shared(entry: Entry) -> bool:
     return any(in_shared_memory(part) for value in entry.slots.values() for part in parts(value))
 
 
+def _refuse_common(members: Sequence[Member], entries: Sequence[Entry]) -> None:
+    """Raise if a part of a state is in the memory of a parameter or of another part."""
+    named, slots = [], []
+    for member, entry in zip(members, entries, strict=True):
+        named.append((f"parameter {member.name!r}", entry.param))
+        for slot, value in entry.slots.items():
+            slots += [(f"the slot {slot} of {member.name!r}", part) for part in parts(value)]
+    known = [*slots, *named]
+    for pair in _overlaps([array for _, array in known]):
+        (who, part), (where, other) = (known[place] for place in sorted(pair))
+        plain = part.is_contiguous() and other.is_contiguous()
+        if min(pair) < len(slots) and (plain or _pointer(part) == _pointer(other)):
+            raise ValueError(
+                f"{entries[0].rule.name}: {who} is in the memory of {where}; give it a tensor of "
+                "its own, such as a clone"
+            )
+
+
 def _refuse_strided(members: Sequence[Member], entries: Sequence[Entry]) -> None:
     """Raise if a state in shared memory would have to be moved."""
     for member, entry in zip(members, entries, strict=True):
@@ -345,14 +364,18 @@ def _kinds(tensors: Sequence[torch.Tensor]) -> Any:
 
 def _overlapping(tensors: Sequence[torch.Tensor]) -> set[int]:
     """Ids of the tensors that share memory with another tensor; a step writes them in turn."""
-    plain = [tensor for tensor in tensors if is_plain(tensor) and tensor.numel()]
-    plain.sort(key=lambda tensor: tensor.data_ptr())
-    found: set[int] = set()
+    return {id(tensors[place]) for pair in _overlaps(tensors) for place in pair}
+
+
+def _overlaps(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[int, int]]:
+    """The places of pairs of tensors that reach into the same memory."""
+    places = [at for at, tensor in enumerate(tensors) if is_plain(tensor) and tensor.numel()]
+    places.sort(key=lambda at: tensors[at].data_ptr())
     widest, end = None, 0
-    for tensor in plain:
+    for at in places:
+        tensor = tensors[at]
         last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
         if widest is not None and tensor.data_ptr() < end:
-            found |= {id(widest), id(tensor)}
+            yield widest, at
         if tensor.data_ptr() + (last + 1) * tensor.element_size() > end:
-            widest, end = tensor, tensor.data_ptr() + (last + 1) * tensor.element_size()
-    return found
+            widest, end = at, tensor.data_ptr() + (last + 1) * tensor.element_size()

@@ -183,3 +183,13 @@ def test_schedules_are_called_with_the_steps_taken_so_far(name):
         by_hand, own = stepper(fixed)(by_hand, own, grads)
     assert seen == sorted(seen) and {*seen} == {steps_inside(step) for step in range(3)}
     close(params, by_hand, 1e-6)
+
+
+def test_a_step_that_is_known_is_known_at_every_trace():
+    """Where the state is closed over, so that only gradients are traced."""
+    optimizer = adapter.SGD(lr=lambda step: 0.1 * math.cos(step / 10))
+    params, grads = {"w": jnp.ones(2)}, {"w": jnp.full(2, 2.0)}
+    state = optimizer.init(params)
+    for _ in range(3):
+        mapped = jax.vmap(lambda g: optimizer.update({"w": g}, state, params)[0])(grads["w"][None])
+        np.testing.assert_allclose(mapped["w"], -0.2, rtol=1e-6)

@@ -520,3 +520,37 @@ def test_a_count_without_a_value_is_refused_by_name():
     saved["state"][0]["step"] = saved["state"][0]["step"].to("meta")
     with pytest.raises(ValueError, match=r"state of 'w' has step .*meta.*; it must be"):
         optimizer.load_state_dict(saved)
+
+
+@pytest.mark.parametrize("execution", ["reference", "packed"])
+@pytest.mark.parametrize("other", ["another state", "the parameter"])
+def test_a_state_in_memory_that_is_not_its_own_is_refused(execution, other):
+    params = [torch.nn.Parameter(torch.ones(3)) for _ in range(3)]
+    optimizer = adapter.AdamW(params, lr=0.1, execution=execution)
+
+    def step():
+        for param in params:
+            param.grad = torch.full((3,), 0.5)
+        optimizer.step()
+
+    step()
+    before = [param.clone() for param in params]
+    if other == "another state":
+        optimizer.state[params[0]] = dict(optimizer.state[params[1]])
+        words = "AdamW: the slot [mv] of '0' is in the memory of the slot [mv] of '1'; give"
+    else:
+        optimizer.state[params[2]]["m"] = params[2].data
+        words = "AdamW: the slot m of '2' is in the memory of parameter '2'; give it a tensor"
+    with pytest.raises(ValueError, match=words):
+        step()
+    assert all(map(torch.equal, params, before))
+    for param in params:
+        optimizer.state[param] = {n: v.clone() for n, v in optimizer.state[param].items()}
+    step()
+
+
+def test_a_parameter_whose_elements_overlap_is_refused():
+    param = torch.nn.Parameter(torch.ones(4).as_strided((3, 2), (1, 1)))
+    param.grad = torch.ones(3, 2)
+    with pytest.raises(ValueError, match="several elements in one place"):
+        adapter.SGD([param], lr=0.1).step()

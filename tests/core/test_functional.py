@@ -384,3 +384,22 @@ def test_arrays_of_numpy_with_another_arithmetic_are_refused(kind):
     rule, params = samestep.Muon(lr=0.1), {"w": kind([[1.0, 2.0], [3.0, 4.0]])}
     with pytest.raises(TypeError, match=r"Muon: parameter 'w' is .*; give numpy\.asarray"):
         rule.init(params)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64"])
+@pytest.mark.parametrize("library", ["numpy", "jax.numpy"])
+def test_a_state_of_another_kind_of_number_is_refused(library, dtype):
+    """Momentum in whole numbers would be 0."""
+    xp = pytest.importorskip(library)
+    rule, params = samestep.SGD(lr=0.1, momentum=0.9), {"w": xp.ones(2)}
+    state = rule.init(params)._replace(slots={"m": {"w": xp.zeros(2, getattr(xp, dtype))}})
+    words = rf"SGD: the state of 'w' has a slot m of dtype {dtype}; allowed: bfloat16, float16"
+    with pytest.raises(TypeError, match=words):
+        rule.update(params, params, state)
+
+
+@pytest.mark.parametrize("step", [-1, 2.5, None, np.float64(3), np.zeros(2, int)])
+def test_a_state_s_step_is_a_whole_number(step):
+    rule, params = samestep.Adam(), {"w": np.ones(2)}
+    with pytest.raises(ValueError, match=r"state's step is .*; it must be a whole number >= 0"):
+        rule.update(params, params, rule.init(params)._replace(step=step))

@@ -10,7 +10,7 @@ import pytest
 
 import samestep
 from samestep.recording import read
-from samestep.replay import replay
+from samestep.replay import Asked, replay
 from samestep.replay.extrapolation import follows
 
 torch = pytest.importorskip("torch")
@@ -304,3 +304,34 @@ def test_other_numbers_after_a_resume_are_named(path, model):
     made.param_groups[0].update(weight_decay=0.1, betas=(0.9, 0.999), lr=0.02)
     found = replay([trained(path, model, made, first=4, last=6, append=True, first_step=4)])
     assert "lr was 0.01 at step 4 before the resume, and is 0.02" in found.resumes[1].sentences
+
+
+@pytest.mark.parametrize("change", [lambda v: v.zero_(), lambda v: v.mul_(1.1)])
+@pytest.mark.parametrize("size", [7e-19, 2e-18])
+def test_tiny_slots_are_compared_too(tmp_path, size, change):
+    """Squares of gradients may be below the numbers that float32 holds in full."""
+    model = torch.nn.Linear(4, 1, bias=False)
+    param = model.weight
+    optimizer = torch.optim.Adam([param], lr=0.01, eps=0.0)
+
+    def run(path, first, steps):
+        with samestep.torch.recorder(path, optimizer, model=model, first_step=first):
+            for step in range(steps):
+                param.grad = size * torch.tensor([[1.0, -0.5, 2.0, 0.75]]) * (1 + step % 3)
+                optimizer.step()
+        return read(path)
+
+    first = run(tmp_path / "first", 0, 10)
+    change(optimizer.state[param]["exp_avg_sq"])
+    found = replay([first, run(tmp_path / "second", 10, 1)])
+    assert found.verdict == "departs" and "v is" in found.resumes[0].sentences[0]
+
+
+@pytest.mark.parametrize("changes", [{"eps": 1e-5}, {"weight_decay": 1e-4}])
+def test_a_number_kept_in_float32_hides_no_other_number(tmp_path, changes):
+    """As torch keeps NAdam's product of momenta beside parameters in float64."""
+    model = network(torch.float64)
+    made = torch.optim.NAdam(model.parameters(), 1e-2, eps=1e-8, weight_decay=0.0)
+    recorded = read(train(tmp_path / "run", model, made, last=12, dtype=torch.float64))
+    assert replay([recorded]).verdict == "agree"
+    assert replay([recorded], Asked(settings=changes)).verdict == "departs"
