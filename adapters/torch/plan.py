@@ -369,7 +369,8 @@ def _overlapping(tensors: Sequence[torch.Tensor]) -> set[int]:
 
 def _overlaps(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[int, int]]:
     """The places of pairs of tensors that reach into the same memory."""
-    places = [at for at, tensor in enumerate(tensors) if is_plain(tensor) and tensor.numel()]
+    own = (is_plain(t) and t.numel() and t.device.type != "meta" for t in tensors)
+    places = [at for at, has_memory in enumerate(own) if has_memory]
     places.sort(key=lambda at: tensors[at].data_ptr())
     widest, end = None, 0
     for at in places:
