@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import signal
 import sys
 import textwrap
 import types
@@ -50,18 +51,34 @@ class Fault(NamedTuple):
     """Makes a fault that raises ZeroDivisionError where the program comes to this one's place."""
 
 
+SECONDS = 60
+"""How long code with a fault may run."""
+
+
 @contextmanager
 def planted(*faults: Fault) -> Iterator[None]:
-    """Give the functions their wrong code for as long as the context lasts."""
+    """Give the functions their wrong code for as long as the context lasts.
+
+    Raises:
+        TimeoutError: it has lasted a minute; a fault may make a loop endless.
+    """
     codes = {function: code for fault in faults for function, code in fault.codes.items()}
     before = {function: function.__code__ for function in codes}
+    usual = signal.signal(signal.SIGALRM, _endless)
     try:
+        signal.alarm(SECONDS)
         for function, code in codes.items():
             function.__code__ = code
         yield
     finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, usual)
         for function, code in before.items():
             function.__code__ = code
+
+
+def _endless(*_: Any) -> None:
+    raise TimeoutError(f"a fault has run for {SECONDS} seconds")
 
 
 class Change(NamedTuple):
