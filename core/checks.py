@@ -46,7 +46,7 @@ def refuse_slips(rule: Rule, found: dict[str, Any]) -> None:
 
 def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = None) -> None:
     """Raise if the rule cannot take a parameter or its gradient."""
-    if not _floating(type(param.dtype), param.dtype):
+    if not _floating(param):
         more = "; give the real and the imaginary part of a complex one as two parameters"
         more = more if "complex" in str(param.dtype) else ""
         raise TypeError(
@@ -67,7 +67,7 @@ def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = Non
             f"{_who(rule, name)} has shape {tuple(param.shape)}, its gradient "
             f"{tuple(grad.shape)}; they must be equal"
         )
-    if not _floating(type(grad.dtype), grad.dtype):
+    if not _floating(grad):
         raise TypeError(
             f"{_who(rule, name)}: its gradient has dtype {grad.dtype}; allowed: "
             f"{', '.join(FLOATING)}"
@@ -78,8 +78,14 @@ def _who(rule: Rule, name: str) -> str:
     return f"{rule.name}: parameter {name!r}" if name else f"{rule.name}: the parameter"
 
 
+def _floating(array: Array) -> bool:
+    dtype: Any = array.dtype
+    library: Any = type(dtype)  # dtypes of two libraries are not comparable
+    return _named_floating(library, dtype)
+
+
 @cache
-def _floating(library: type, dtype: Any) -> bool:  # dtypes of two libraries are not comparable
+def _named_floating(library: type, dtype: Any) -> bool:
     return dtype_name(dtype) in FLOATING
 
 
@@ -102,7 +108,7 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
                 f"{found}; it must be {wanted}"
             )
         for part in parts(value):
-            if not _floating(type(part.dtype), part.dtype):
+            if not _floating(part):
                 raise TypeError(
                     f"{rule.name}: the state of {name or 'the parameter'!r} has a slot {slot} of "
                     f"dtype {part.dtype}; allowed: {', '.join(FLOATING)}"

@@ -90,7 +90,8 @@ def sqrt(xp: Any, x: Any) -> Any:
     """
     if type(x) in (int, float):  # and no scalar of NumPy, which is an array here
         return math.sqrt(x)
-    graph, kind = getattr(x, "requires_grad", None), type(x)
+    kind: Any = type(x)
+    graph = getattr(x, "requires_grad", None)
     if not (graph or (graph is None and traced(kind))):  # ``differentiated``, in place
         return xp.sqrt(x)
     if hasattr(xp, "smooth_sqrt"):  # as in the adapter of JAX, where the forward pass costs no more

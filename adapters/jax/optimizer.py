@@ -220,7 +220,8 @@ def _missed(rule: Rule, plan: Plan, missed: dict[str, Any], calls: Any, shared: 
 
 
 def _count(count: Any) -> jax.Array:
-    return xp.asarray(count, xp.int32)
+    counted: jax.Array = xp.asarray(count, xp.int32)
+    return counted
 
 
 _compiled = jax.jit(_update, static_argnums=(0, 1, 2))
