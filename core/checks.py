@@ -109,9 +109,9 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
             )
         for part in parts(value):
             if not _floating(part):
-                raise TypeError(
-                    f"{rule.name}: the state of {name or 'the parameter'!r} has a slot {slot} of "
-                    f"dtype {part.dtype}; allowed: {', '.join(FLOATING)}"
+                raise ValueError(
+                    f"{rule.name}: the state of {name or 'the parameter'!r} has a slot {slot} that "
+                    f"is {part.dtype}; it must be of {', '.join(FLOATING)}"
                 )
 
 

@@ -356,13 +356,13 @@ class Composed(Declared, root=True):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        cls = type(self)  # what is derived is left out; a hash is one process's own
+        cls = type(self)  # what is derived is left out; an id or a hash is one process's own
         kept = {
             name: value
             for name, value in vars(self).items()
             if not isinstance(getattr(cls, name, None), cached_property)
         }
-        return {**kept, WRITTEN_BY: (__version__, cls.version)}
+        return {**kept, "_variants": {}, WRITTEN_BY: (__version__, cls.version)}
 
     def __reduce__(self) -> Any:
         return _restored, (self.published(), type(self).quirks), self.__getstate__()
@@ -391,7 +391,7 @@ class Composed(Declared, root=True):
             own = self.published()._with_quirks(None, values["quirks"])
             object.__setattr__(self, "__class__", own)
         usual = {name: field.default for name, field in self._hypers.items()}
-        vars(self).update(state | {"_values": usual | values})
+        vars(self).update(state | {"_values": usual | values, "_variants": {}})
 
     def __hash__(self) -> int:
         return self._hash

@@ -11,6 +11,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
 from math import inf
 from types import FunctionType
@@ -117,6 +118,7 @@ class InNumPy(Run):
             ArithmeticError: an array that a step was given has changed.
         """
         params: Any = {path: numpy.array(value) for path, value in trajectory.params.items()}
+        self.given = deepcopy(self.given)  # which remembers nothing
         state = self.given.init(params)
         taken = [snapshot(params, state)]
         for grads in trajectory.grads:
@@ -221,7 +223,7 @@ class OnBackend(Run):
         Raises:
             ArithmeticError: a gradient has changed, or what is kept has another dtype.
         """
-        run = self.backend.start(self.rule, self.trajectory.params, self.dtype)
+        run = self.backend.start(deepcopy(self.rule), self.trajectory.params, self.dtype)
         self.found = [self.backend.snapshot(run)]
         for grads in self.trajectory.grads:
             with self._kept() as given:

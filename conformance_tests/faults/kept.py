@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from types import ModuleType
 
 import numpy
@@ -46,7 +47,7 @@ class OfLayers(Run):
         self.before = self.found
 
     def _follow(self) -> None:
-        self.found = run(self.kept, self.stack, self.backend)
+        self.found = run(deepcopy(self.kept), self.stack, self.backend)
 
     def agrees(self) -> bool:
         """Whether parameters are those of the layers."""
