@@ -214,8 +214,13 @@ def _refuse_clashes(cls: type[Declared]) -> None:
     for name in names:
         own = inspect.getattr_static(cls._common, name, None)
         shadows = own is not None and not isinstance(own, (Hyper, Option))
-        if names.count(name) > 1 or shadows or name in RESERVED:
-            raise TypeError(f"{cls.__name__} declares {name!r} twice, or it is a reserved name")
+        if names.count(name) > 1:
+            raise TypeError(f"{cls.__name__} declares {name!r} twice")
+        if shadows or name in RESERVED:
+            raise TypeError(
+                f"{cls.__name__} declares {name!r}, which every rule has already; give it another "
+                "name"
+            )
     inherited = {name for base in cls.__mro__[1:] for name in vars(base) if name[0] != "_"}
     for name in () if "_holds" in vars(cls) else vars(cls).keys() - inherited - {*names}:
         meant = "" if name[0] == "_" else resembles(name, inherited)

@@ -213,7 +213,24 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def _values_of(self, group: dict[str, Any]) -> tuple[Any, ...]:
         own = self._own(group)
-        return own, *(_on_host(group[name], self.differentiable) for name in own.hypers)
+        try:
+            return own, *(_on_host(group[name], self.differentiable) for name in own.hypers)
+        except (KeyError, RuntimeError):
+            self._refuse_group(own, group)
+            raise
+
+    @staticmethod
+    def _refuse_group(own: Rule, group: dict[str, Any]) -> None:
+        """Raise if a hyperparameter is not in a group, or is no number there."""
+        for name in own.hypers:
+            if name not in group:
+                raise ValueError(f"{own.name}: a parameter group has no {name!r} any more; set it")
+            value = group[name]
+            if isinstance(value, torch.Tensor) and value.numel() != 1:
+                raise ValueError(
+                    f"{own.name}: {name} of a parameter group is a tensor of shape "
+                    f"{tuple(value.shape)}; it must be a number, or a tensor of one element"
+                )
 
     @staticmethod
     def _rule_with(values: tuple[Any, ...]) -> Rule:

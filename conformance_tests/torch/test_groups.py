@@ -128,3 +128,19 @@ def test_a_number_that_is_one_for_all_cannot_differ_between_groups():
         group["max_norm"] = 0.1
     opt.step()
     assert float((a.detach() - before[0]).norm()) == pytest.approx(0.1 / 2**0.5)
+
+
+def test_a_group_that_lost_a_number_is_named():
+    param = torch.nn.Parameter(torch.ones(2))
+    optimizer = adapter.AdamW([param], lr=0.1)
+    param.grad = torch.ones(2)
+    optimizer.step()
+    optimizer.param_groups[0]["lr"] = torch.tensor([0.1, 0.2])
+    words = r"AdamW: lr of a parameter group is a tensor of shape \(2,\); it must be a number"
+    with pytest.raises(ValueError, match=words):
+        optimizer.step()
+    del optimizer.param_groups[0]["lr"]
+    with pytest.raises(ValueError, match="AdamW: a parameter group has no 'lr' any more; set it"):
+        optimizer.step()
+    optimizer.param_groups[0]["lr"] = 0.1
+    optimizer.step()

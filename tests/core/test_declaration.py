@@ -170,7 +170,7 @@ def test_a_declaration_that_cannot_work_is_refused_where_it_is_made():
         type("NoStepSize", (Rule,), {"m": slot("mean")})
     with pytest.raises(TypeError, match="needs is 'elements'; it must be one of"):
         type("Misspelt", (Rule,), {"lr": hyper(1.0, "step", unit="1"), "needs": "elements"})
-    with pytest.raises(TypeError, match="declares 'step' twice, or it is a reserved name"):
+    with pytest.raises(TypeError, match="declares 'step', which every rule has already"):
         type("Reserved", (Rule,), {"lr": hyper(1.0, "step", unit="1"), "step": slot("count")})
     with pytest.raises(ValueError, match="a rule named AdamW exists already"):
         type("AdamW", (Rule,), {"lr": hyper(1.0, "step", unit="1"), "__module__": "elsewhere"})
