@@ -1,4 +1,4 @@
-"""What is asked where nobody says how a parameter is kept, and both ways to answer."""
+"""Questions about how a parameter is kept, where nobody says it, with both ways to answer."""
 
 from __future__ import annotations
 

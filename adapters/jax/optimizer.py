@@ -285,7 +285,6 @@ def _traced_once(kernel: Any, repeated: Any, function: Any, xp: Any, rule: Rule)
     XLA puts it in every place, and gets the same program.
     """
     whole = kernel(function, xp, rule)
-
     made: dict[Any, Any] = {}
 
     def once(grad: Any, param: Any, slots: Any, common: Any, s: Any) -> Any:
