@@ -13,22 +13,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from . import dialects as presets
-from .arrays import is_array, listed
+from . import pickling
+from .arrays import is_array
 from .declaration import Hyper, Option, Shared, Slot, plain
 from .groups import EVERYWHERE, Choice, Groups
 from .made import Declared
-from .quirks import updated
 from .spelling import absent
-from .version import __version__
 
 if TYPE_CHECKING:
     from .kept import Way
     from .rule import Rule
 
 __all__ = ["Composed"]
-
-WRITTEN_BY = "_written_by"
-"""The entry of a pickled rule for the versions of samestep and of the rule."""
 
 
 class Composed(Declared, root=True):
@@ -356,42 +352,13 @@ class Composed(Declared, root=True):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        cls = type(self)  # what is derived is left out; an id or a hash is one process's own
-        kept = {
-            name: value
-            for name, value in vars(self).items()
-            if not isinstance(getattr(cls, name, None), cached_property)
-        }
-        return {**kept, "_variants": {}, WRITTEN_BY: (__version__, cls.version)}
+        return pickling.kept(cast("Rule", self))
 
     def __reduce__(self) -> Any:
         return _restored, (self.published(), type(self).quirks), self.__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take values that an earlier version has pickled: translated, and with defaults.
-
-        Raises:
-            TypeError: another version of the rule or of samestep has pickled it.
-        """
-        state = dict(state)
-        wrote, version = state.pop(WRITTEN_BY, ("", 1))
-        by = f"samestep {wrote}" if wrote else "another version of samestep"
-        if "rule" in state:  # as wrappers once held it
-            state["inside"] = (state.pop("rule"),)
-        values = updated(self.published(), state["_values"])
-        unknown = values.keys() - {*self.fields(), "quirks"}
-        if unknown or version != type(self).version:
-            had = listed(sorted(unknown)) if unknown else f"version {version} of it"
-            here = "" if unknown else f" (here it is at version {type(self).version})"
-            raise TypeError(
-                f"{self.name}: it was pickled by {by}, which had {had}{here}; make the rule "
-                "again. samestep.save keeps states for later versions"
-            )
-        if values.get("quirks", ()) != self.quirks:  # once an option of the rule
-            own = self.published()._with_quirks(None, values["quirks"])
-            object.__setattr__(self, "__class__", own)
-        usual = {name: field.default for name, field in self._hypers.items()}
-        vars(self).update(state | {"_values": usual | values, "_variants": {}})
+        pickling.restore(cast("Rule", self), state)
 
     def __hash__(self) -> int:
         return self._hash

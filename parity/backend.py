@@ -83,6 +83,8 @@ class Backend(ABC):
     """How near element rules are to NumPy: equal to the last bit; equal except for a square root
     that is not correctly rounded; or within the bound, because a compiler contracts operations or
     scalars are traced."""
+    bits_of: ClassVar[str | None] = None
+    """Name of the backend of the library whose bits element rules have here."""
 
     @abstractmethod
     def array(self, values: numpy.ndarray, dtype: str) -> Any:

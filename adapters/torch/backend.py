@@ -87,6 +87,7 @@ class TorchPacked(Torch):
     """PyTorch, with small parameters gathered and large parameters in pieces."""
 
     name = "torch (packed)"
+    bits_of = "torch"
     execution = "packed"
 
 

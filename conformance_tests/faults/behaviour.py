@@ -27,7 +27,7 @@ from samestep.conformance.harness.settings import settings, typical
 from samestep.conformance.references import follow_reference, reference_for
 from samestep.declaration import Hyper, Option, Storage
 from samestep.parity import Trajectory, compare, one_step, oracle
-from samestep.parity.backend import NUMPY, Backend, Snapshot
+from samestep.parity.backend import NUMPY, Backend, Snapshot, backends
 from samestep.rule import Rule
 from samestep.vocabulary import initial_parameter
 
@@ -149,9 +149,10 @@ class OnBackend(Run):
         self.kinds: list[str] = []
         self.functions = entered(self._follow)
         self.wanted = oracle(rule, self.trajectory)
-        self.numpy: list[Snapshot] = []
-        if dtype in NUMPY.dtypes and exact(rule, backend):
-            self.numpy = OnBackend(rule, NUMPY, dtype).found if backend is not NUMPY else self.found
+        self.promised = [
+            self.found if other is backend else OnBackend(rule, other, dtype).found
+            for other in self._alike()
+        ]
 
     def shows(self, fault: Fault) -> Outcome:
         """What the run shows of a fault."""
@@ -194,6 +195,14 @@ class OnBackend(Run):
             getattr(module, "forget", lambda: None)()
         getattr(sys.modules[self.backend.library], "clear_caches", lambda: None)()
 
+    def _alike(self) -> Iterator[Backend]:
+        """The backends whose bits the run promises to have."""
+        if self.dtype in NUMPY.dtypes and exact(self.rule, self.backend):
+            yield NUMPY
+        other = backends().get(self.backend.bits_of or "")
+        if self.rule.needs == "element" and isinstance(other, Backend):
+            yield other
+
     @property
     def _how(self) -> Any:
         """How snapshots of the rule are compared."""
@@ -202,7 +211,7 @@ class OnBackend(Run):
         return {"whole": self.rule.needs == "matrix", "alike": alike}
 
     def agrees(self, found: list[Snapshot]) -> bool:
-        """Whether each step, and all, are within the suite's bounds, and NumPy's where promised."""
+        """Whether each step, and all, are within the suite's bounds, and bits are as promised."""
         how = self._how
         grads = enumerate(self.trajectory.grads)
         after = [one_step(self.rule, found[step], gradient, step) for step, gradient in grads]
@@ -215,7 +224,7 @@ class OnBackend(Run):
             start = self.wanted
             in_all = compare(found[1:], start[1:], self.dtype, start[:-1], **how).ulp
             within = within and in_all <= (8 if self.rule.reduces else 1) * steps_of(self.dtype)
-        return within and not (self.numpy and bits(found) != bits(self.numpy))
+        return within and all(bits(found) == bits(other) for other in self.promised)
 
     def _follow(self) -> None:
         """Take the steps.
