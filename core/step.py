@@ -32,6 +32,7 @@ __all__ = [
     "FLOATING",
     "WIDTHS",
     "Entry",
+    "Record",
     "advance",
     "as_vectors",
     "change",
@@ -57,9 +58,12 @@ Slots = dict[str, Any]
 
 
 class Record:
-    """A dict read by attribute: the ``state`` and the ``s`` of a rule's arithmetic."""
+    """A dict read by attribute: the ``state`` and the ``s`` of a rule's arithmetic.
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    As ``enter`` of ``run`` it makes one of a step's scalars for all parameters.
+    """
+
+    def __init__(self, values: Mapping[str, Any], param: Any = None) -> None:
         own = vars(self)
         own.update(values)
         for name, value in values.items():
@@ -69,6 +73,11 @@ class Record:
     def __getattr__(self, name: str) -> Any:
         there = ", ".join(vars(self)) or "none"
         raise AttributeError(f"there is no {name} here; there are {there}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(
+            f"{name} cannot be set here, where other parameters read it; return new slots"
+        )
 
 
 def _settled(value: Any) -> Any:
@@ -145,7 +154,7 @@ def advance(
     param: Array,
     slots: Slots,
     common: Slots,
-    s: dict[str, Any],
+    s: Any,
     step: Callable[..., tuple[Array, Slots]] | None = None,
 ) -> tuple[Array, Slots]:
     """One parameter's step. Pure; ``common`` has the shared state and the results of ``combine``.
@@ -157,8 +166,9 @@ def advance(
     state = {**slots, **common}
     for name, value in state.items():
         state[name] = cast(xp, value, dtype)
+    s = s if isinstance(s, Record) else Record(s)
     new_param, new_slots = (step or rule.step)(
-        xp, cast(xp, grad, dtype), cast(xp, param, dtype), Record(state), Record(s)
+        xp, cast(xp, grad, dtype), cast(xp, param, dtype), Record(state), s
     )
     if new_slots.keys() != slots.keys():
         _refuse_slots(rule, new_slots, slots)
@@ -189,13 +199,14 @@ def local(
     param: Array,
     slots: Slots,
     common: Slots,
-    s: dict[str, Any],
+    s: Any,
 ) -> tuple[Slots, Slots]:
     """One parameter's slots after a phase, and its terms of the sums over all parameters."""
     dtype = compute_dtype(xp, param.dtype)
     state = Record({k: cast(xp, v, dtype) for k, v in {**slots, **common}.items()})
+    s = s if isinstance(s, Record) else Record(s)
     new_slots, sums = rule.gather(
-        xp, cast(xp, grad, dtype), cast(xp, param, dtype), state, Record(s), phase
+        xp, cast(xp, grad, dtype), cast(xp, param, dtype), state, s, phase
     )
     _refuse_slots(rule, new_slots, slots, phase)
     return {
@@ -288,7 +299,7 @@ def run(
     entries: Sequence[Entry],
     common: Slots,
     kernel: Callable[[Callable[..., Any], Any, Rule], Callable[..., Any]] = partial,
-    enter: Callable[[dict[str, Any], Array], Any] | None = None,
+    enter: Callable[[dict[str, Any], Array], Any] | None = Record,
     vmap: Callable[..., Any] | None = None,
     step: Callable[..., tuple[Array, Slots]] | None = None,
 ) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
@@ -301,7 +312,7 @@ def run(
         kernel: makes an executable, such as a compiled one, of ``advance`` or ``local``, the
             namespace and the rule. By default the function itself is executed.
         enter: converts a step's scalars for the kernel of a parameter, to 0-d arrays for example.
-            By default a kernel gets the scalars unchanged.
+            ``None`` leaves them a dict.
         vmap: the framework's function, for stacked entries and batch axes.
         step: ``change``; by default ``advance``.
 

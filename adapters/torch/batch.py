@@ -79,7 +79,9 @@ class Batch:
             else map_parts(partial(_seen, ndim), place, first.slots[name])
             for name, place in where.items()
         }
-        self.slots = [(name, one) for name, one in found.items() if isinstance(one, _Where)]
+        single = [(name, one) for name, one in found.items() if isinstance(one, _Where)]
+        self.whole = [(name, one.place) for name, one in single if one.shape is None]
+        self.seen = [(name, one) for name, one in single if one.shape is not None]
         self.several = [(name, each) for name, each in found.items() if type(each) is tuple]
 
     def _rebased(self, place: int, *values: torch.Tensor) -> _Where:
@@ -112,9 +114,10 @@ class Batch:
             RuntimeError: a tensor has another shape than it had.
         """
         slots: dict[str, Any] = {}
-        for name, (place, shape, strides) in self.slots:
-            value = values[place]
-            slots[name] = value if shape is None else value.as_strided(shape, strides)
+        for name, place in self.whole:
+            slots[name] = values[place]
+        for name, (place, shape, strides) in self.seen:
+            slots[name] = values[place].as_strided(shape, strides)
         for name, several in self.several:
             slots[name] = tuple([where.among(values) for where in several])
         if self.gathers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -165,7 +165,7 @@ def _writing(
     first, second = kernel(grad, param, slots, common, s)
     sums = isinstance(first, dict)  # local: slots and sums
     old, new = (slots, first) if sums else ({"param": param, **slots}, {"param": first, **second})
-    taken = s.get(TAKEN)
+    taken = vars(s).get(TAKEN)
     pairs, memory = [], set()
     for name, value in old.items():
         several = isinstance(value, (tuple, list))
@@ -191,7 +191,7 @@ class Scalars(NamedTuple):
     vector: torch.Tensor
     structure: Any
 
-    def named(self) -> dict[str, Any]:
+    def named(self) -> Any:
         """The coefficients as a rule reads them, 0-d."""
         elements = iter(self.vector.unbind())
 
@@ -202,20 +202,19 @@ class Scalars(NamedTuple):
                 return {name: built(part) for name, part in zip(*structure[1:], strict=True)}
             return tuple(map(built, structure[1]))
 
-        named: dict[str, Any] = built(self.structure)
-        return named
+        return stepping.Record(built(self.structure))
 
 
 TAKEN = "step is taken"
 """The coefficient that says whether the step is taken, if only the device knows."""
 
 
-def conditional(taken: torch.Tensor, enter: Kernel | None) -> Kernel:
+def conditional(taken: torch.Tensor, enter: Kernel) -> Kernel:
     """Let coefficients enter a kernel that changes nothing unless ``taken``."""
 
     def entered(values: dict[str, Any], param: torch.Tensor) -> Any:
         values = {**values, TAKEN: taken.to(param.device)}
-        return values if enter is None else enter(values, param)
+        return enter(values, param)
 
     return entered
 
@@ -226,11 +225,21 @@ def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:
 
     def structure(value: Any) -> Any:
         if isinstance(value, dict):
-            return "", tuple(value), tuple(map(structure, value.values()))
+            return "", tuple(value), below(value.values())
         if isinstance(value, tuple):
-            return (), tuple(map(structure, value))
+            return (), below(value)
         found.append(value)
         return isinstance(value, bool) or getattr(value, "dtype", None) is torch.bool
+
+    def below(values: Iterable[Any]) -> tuple[Any, ...]:
+        described: list[Any] = []
+        for value in values:
+            if type(value) is float:  # as most are
+                found.append(value)
+                described.append(False)
+            else:
+                described.append(structure(value))
+        return tuple(described)
 
     described = structure(values)
     dtype = stepping.compute_dtype(xp, param.dtype)

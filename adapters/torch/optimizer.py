@@ -33,8 +33,8 @@ from .trial import tried
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
 _EXECUTORS: dict[str, dict[str, Any]] = {
-    "reference": {"kernel": kernels.reference, "enter": None},
-    "packed": {"kernel": kernels.packed, "enter": None},
+    "reference": {"kernel": kernels.reference, "enter": stepping.Record},
+    "packed": {"kernel": kernels.packed, "enter": stepping.Record},
     "compiled": {"kernel": kernels.compiled, "enter": kernels.as_tensors},
 }
 

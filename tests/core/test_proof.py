@@ -176,6 +176,10 @@ MISTAKES = {
         writing("param[0] = 1.0"),
         r"^Mine\.direction fails .*writes into param of shape \(8, 4\)",
     ),
+    "writes a coefficient": (
+        writing("s.beta = 0.5"),
+        r"^Mine\.direction fails .*beta cannot be set here, where other parameters read it",
+    ),
     "writes with out=": (
         returning(lambda xp, grad, state, s: (xp.add(grad, grad, out=grad), {"m": grad})),
         r"^Mine\.direction fails .*writes into grad of shape \(8, 4\) with out=",
