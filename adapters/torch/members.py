@@ -126,7 +126,12 @@ def check(
 
 def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[str, Any]:
     """The state of a parameter; a new one, not yet stored, where there is none."""
-    state = optimizer.state.get(param) or {}
+    state = optimizer.state.get(param, {})
+    if not isinstance(state, dict):
+        raise TypeError(
+            f"{rule.name}: the state of a parameter of shape {tuple(param.shape)} is {state!r}; it "
+            "must be a dict of tensors by slot (deleted, it begins anew)"
+        )
     if any(isinstance(value, (tuple, list)) for value in state.values()):
         state = entries_of(state)  # as they were before each entry was one tensor
     device = param.device if optimizer.capturable else "cpu"
@@ -166,6 +171,11 @@ def slots_of(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) 
     stepping.check_slots(rule, name, slots, real(param).shape)
     for slot, part in ((n, part) for n, value in slots.items() for part in parts(value)):
         tensor = isinstance(part, torch.Tensor)
+        if tensor and part.is_meta and not param.is_meta:
+            raise ValueError(
+                f"{rule.name}: the state of {name!r} has a slot {slot} that is on {part.device}; "
+                f"it must be on {param.device}, as the parameter is"
+            )
         found = f"{part.dtype}, {part.layout}" if tensor else type(part).__name__
         if not tensor or part.layout is not torch.strided or not is_floating(part):
             raise ValueError(

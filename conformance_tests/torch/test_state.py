@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import re
 
 import pytest
 import torch
@@ -377,12 +378,24 @@ def test_loading_is_all_or_nothing(damage):
     refuses(optimizer, params, saved, "Prodigy", *words)
 
 
-@pytest.mark.parametrize("wrong", sorted({*SLOTS} - {"meta"}))
+@pytest.mark.parametrize("wrong", SLOTS)
 def test_a_step_wants_slots_that_can_be_computed_with(wrong):
     params, optimizer = trained()
     optimizer.state[params["d"]]["m"] = SLOTS[wrong]
     before = params["a"].detach().clone()
     with pytest.raises(ValueError, match=f"the state of 'd' has a slot m that is .*{wrong}"):
+        train(optimizer, params, range(5, 6))
+    assert torch.equal(params["a"], before)
+
+
+@pytest.mark.parametrize("wrong", [None, [1], 5])
+def test_a_step_wants_a_state_that_is_a_dict(wrong):
+    params, optimizer = trained()
+    optimizer.state[params["d"]] = wrong
+    before = params["a"].detach().clone()
+    with pytest.raises(
+        TypeError, match=rf"the state of a parameter .* is {re.escape(repr(wrong))}; it must"
+    ):
         train(optimizer, params, range(5, 6))
     assert torch.equal(params["a"], before)
 
