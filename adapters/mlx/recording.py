@@ -48,7 +48,9 @@ def recorder(path: str | os.PathLike[str], optimizer: Any, **choice: Unpack[Choi
         TypeError: ``optimizer`` is not an optimizer of MLX.
     """
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"{type(optimizer).__name__} is no mlx.optimizers.Optimizer")
+        raise TypeError(
+            f"recorder(path, optimizer): {type(optimizer).__name__} is no mlx.optimizers.Optimizer"
+        )
     made = Recorder(
         path,
         optimizer=called(optimizer, {"mlx": "mlx.optimizers", "samestep": "samestep.mlx"}),

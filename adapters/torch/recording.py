@@ -66,7 +66,9 @@ def recorder(
     while not isinstance(inner, torch.optim.Optimizer) or hasattr(inner, "optimizer"):
         inner = getattr(inner, "optimizer", None)
         if inner is None:
-            raise TypeError(f"{type(optimizer).__name__} is no torch.optim.Optimizer")
+            raise TypeError(
+                f"recorder(path, optimizer): {type(optimizer).__name__} is no torch.optim.Optimizer"
+            )
     made = Recorder(
         path,
         optimizer=called(inner, PUBLIC),

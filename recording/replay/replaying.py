@@ -157,7 +157,12 @@ class _Run:
         if place == 0 and step.number in self.kept:
             end, stretch = self.kept[step.number], stretch_of(steps, place)
             others = self.numbers.apart(stretch, self.rules)
-            resume, self.pair = went_on(end, stretch, path, self.rules, others)
+            try:
+                resume, self.pair = went_on(end, stretch, path, self.rules, others)
+            except ValueError as error:
+                raise RecordingError(
+                    f"{path} does not go on where the part before it ends: {error}"
+                ) from None
             self.judge = end.judge
             self.found.resumes.append(resume)
         else:

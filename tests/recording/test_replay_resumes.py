@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 import samestep
-from samestep.recording import read
+from samestep.recording import RecordingError, read
 from samestep.replay import Asked, replay
 from samestep.replay.extrapolation import follows
 
@@ -304,6 +304,14 @@ def test_other_numbers_after_a_resume_are_named(path, model):
     made.param_groups[0].update(weight_decay=0.1, betas=(0.9, 0.999), lr=0.02)
     found = replay([trained(path, model, made, first=4, last=6, append=True, first_step=4)])
     assert "lr was 0.01 at step 4 before the resume, and is 0.02" in found.resumes[1].sentences
+
+
+def test_a_file_of_another_optimizer_is_no_part_of_a_run(tmp_path, model):
+    first = train(tmp_path / "first", model, samestep.torch.AdamW(model.parameters()), last=3)
+    other = train(tmp_path / "other", model, samestep.torch.Lion(model.parameters()), last=3)
+    words = r"other.* does not go on where the part before it ends: Lion: .* slots m, v; Lion keeps"
+    with pytest.raises(RecordingError, match=words):
+        replay([read(first), read(other)])
 
 
 @pytest.mark.parametrize("change", [lambda v: v.zero_(), lambda v: v.mul_(1.1)])
