@@ -403,6 +403,7 @@ def _stale() -> Iterator[TableFault]:
 SAME = {
     "m": [["nesterov=False"]],  # the look-ahead from the old m is the new m
     "v": [["no rho", "weights weights swapped"]],  # AdaDelta's v and u then stay equal
+    "v_max": [["stale v"]],  # the largest so far is then that of the step before
 }
 """Names that are equally true of a stale slot."""
 

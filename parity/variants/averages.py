@@ -125,7 +125,10 @@ STILL: dict[str, Any] = {"momentum": 1.0, "fresh": 0.0}
 
 @cache
 def _stills(rule: Any) -> dict[str, dict[str, Any]]:
-    """By slot, coefficients with which this slot, and no other, keeps its old value; by trial."""
+    """By slot, coefficients with which this slot, and no other, keeps its old value; by trial.
+
+    The largest value of a slot so far goes with the slot.
+    """
     typical = {n: f.typical for n, f in rule.fields().items() if getattr(f, "typical", None)}
     made, param = as_recorded(rule(**typical)), numpy.linspace(-1, 1, 16).reshape(4, 4)
     if made.needs == "tree":
@@ -141,6 +144,7 @@ def _stills(rule: Any) -> dict[str, dict[str, Any]]:
         except (IndexError, ValueError, AttributeError):
             return {}
         still = [name for name, value in new.items() if _equal(value, old[name])]
+        still = [name for name in still if name.removesuffix("_max") not in {*still} - {name}]
         found |= {still[0]: change} if len(still) == 1 else {}
     return found
 
