@@ -171,7 +171,7 @@ def slots_of(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) 
     stepping.check_slots(rule, name, slots, real(param).shape)
     for slot, part in ((n, part) for n, value in slots.items() for part in parts(value)):
         tensor = isinstance(part, torch.Tensor)
-        if tensor and part.is_meta and not param.is_meta:
+        if tensor and part.is_meta and not (param.is_meta or hasattr(part, "copied")):
             raise ValueError(
                 f"{rule.name}: the state of {name!r} has a slot {slot} that is on {part.device}; "
                 f"it must be on {param.device}, as the parameter is"
