@@ -65,7 +65,10 @@ KERNELS = [
     ("torch", "patch_embed.proj.weight", (32, 3, 16, 16)),
     ("torch", "network.0.weight", (32, 4, 8, 8)),
     ("torch", "stem.0.weight", (16, 8, 7, 7)),
+    ("", "Conv_0.kernel", (1, 1, 4, 6)),
+    ("", "conv2d.weight", (4, 4, 1, 7)),
     ("torch", "branch.1.conv.weight", (4, 4, 1, 7)),
+    ("torch", "strip.conv.weight", (8, 1, 21, 1)),
     ("torch", "mixer.conv1d.weight", (8, 1, 4)),
     ("torch", "net.conv3d.weight", (4, 3, 2, 3, 3)),
     ("mlx", "layers.0.weight", (8, 3, 3, 1)),
@@ -76,6 +79,11 @@ STACKS = [
     ("", "conversation.kernel", (3, 8, 6)),
     ("", "Conv_0.kernel", (12, 3, 4, 6)),
     ("", "Conv_0.kernel", (3, 3, 3, 4, 6)),
+    ("", "Conv_0.kernel", (6, 1, 8, 8)),  # nn.scan over nn.Conv(8, (1,))
+    ("", "Conv_0.kernel", (1, 6, 8, 8)),
+    ("", "conv.weight", (6, 16, 8, 1)),  # jax.vmap of eqx.nn.Conv1d(8, 16, 1)
+    ("", "dwconv.weight", (6, 16, 1, 3)),
+    ("torch", "conv.weight", (6, 16, 8, 1)),
     ("torch", "conv_embed.w", (3, 8, 6)),
     ("torch", "x.convert.w", (3, 8, 6)),
     ("torch", "experts.w", (2, 3, 8, 6)),
