@@ -7,7 +7,7 @@ are proved by the conformance suite, and are not tried.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -102,6 +102,15 @@ def _shape(ndim: int) -> tuple[int, ...]:
     return (8, 4, *(2,) * ndim)[:ndim]
 
 
+def _reshaped(shape: tuple[int, ...], least: int) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """Pairs of shapes that hold the same numbers, the other with ``least`` to 5 axes."""
+    size = int(numpy.prod(shape))
+    for ndim in range(max(1, least), 6):
+        yield shape, (size >> ndim - 1, *(2,) * (ndim - 1))
+    if not least:
+        yield (1,), ()
+
+
 def tried(rule: Rule) -> None:
     """Raise if a rule is not what its class declares.
 
@@ -124,16 +133,18 @@ def _try(rule: Rule) -> None:
         )
     word = "reads" if hasattr(rule, "reads") else "needs"
     declared = f"{rule.name} declares {word} = {rule._own_need!r}, but"
+    for one, other in [] if rule.sees_axes else _reshaped(shape, rule.min_ndim):
+        if not _alike(whole if one == shape else _steps(rule, [one]), _steps(rule, [other])):
+            raise ValueError(
+                f"{declared} the step of an array of shape {one} is not the step of the same "
+                f"numbers in the shape {other}; a rule that reads axes declares {word} = 'axes', "
+                "'factored' or 'matrix', and other numbers for some parameters are groups=[...]"
+            )
     half = (size // 2,) if free else (shape[0] // 2, *shape[1:])
     if rule.needs == "element" and not _alike(whole, _steps(rule, [half, half])):
         raise ValueError(
             f"{declared} the step of an array is not made of the steps of its pieces; a rule that "
             f"reads other elements, in a norm or a mean for example, declares {word} = 'tensor'"
-        )
-    if rule.needs == "tensor" and free and not _alike(whole, _steps(rule, [(size,)])):
-        raise ValueError(
-            f"{declared} the step of an array is not the step of the same numbers in a vector; a "
-            f"rule that reads axes declares {word} = 'axes', 'factored' or 'matrix'"
         )
     for ndim in {rule.min_ndim, max(1, rule.min_ndim)}:
         try:

@@ -126,6 +126,29 @@ MISTAKES = {
         ),
         r"^Mine declares needs = 'tensor', but .*declares needs = 'axes', 'factored' or 'matrix'",
     ),
+    "an element rule's number of axes": (
+        returning(lambda xp, grad, state, s: (grad * (0.5 if grad.ndim == 4 else 1), {"m": grad})),
+        r"^Mine declares needs = 'element', but .* shape \(8, 4\) .* in the shape \(4, 2, 2, 2\);",
+    ),
+    "a tensor rule's number of axes": (
+        mistaken(
+            returning(
+                lambda xp, grad, state, s: (
+                    grad - xp.mean(grad) if grad.ndim > 2 else grad,
+                    {"m": grad},
+                )
+            ),
+            needs="tensor",
+        ),
+        r"^Mine declares needs = 'tensor', but .* in the shape \(8, 2, 2\);",
+    ),
+    "no axes in a wrapper": (
+        mistaken(
+            Wrapper,
+            prepare=lambda self, xp, grad, param, state, s: grad if param.shape else 2 * grad,
+        ),
+        r"^Mine declares reads = 'element', but .* shape \(1,\) .* in the shape \(\);",
+    ),
     "a norm of an element wrapper": (
         mistaken(Wrapper, prepare=lambda self, xp, grad, param, state, s: grad / norm(xp, grad)),
         r"^Mine declares reads = 'element', but .*declares reads = 'tensor'",
