@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import FrameType
@@ -29,6 +30,7 @@ from samestep.recording.chosen import Group
 from samestep.recording.recorder import Recorder
 from samestep.recording.spool import RecordingError
 from samestep.rule import Rule
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from .checkpoint import Params, named
 from .counting import now
@@ -98,14 +100,33 @@ class TorchRecorder(LoopRecorder):
         return self.recorder.number
 
     def _attach(self) -> None:
+        alive = weakref.ref(self)  # a hook of all optimizers outlives this one
+
+        def innermost(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            if (recorder := alive()) is not None and recorder.optimizer is optimizer:
+                recorder._innermost()
+
         self._hooks = [
             self.optimizer.register_step_pre_hook(self._begin),
             self.optimizer.register_step_post_hook(self._end),
+            register_optimizer_step_pre_hook(innermost),
         ]
 
     def _detach(self) -> None:
         for hook in self._hooks:
             hook.remove()
+
+    def _innermost(self) -> None:
+        """Let no other hook come between the recorder and the step, whenever it was registered.
+
+        The hooks of all optimizers run before torch looks at those of this optimizer.
+        """
+        before: Any = self.optimizer._optimizer_step_pre_hooks
+        after: Any = self.optimizer._optimizer_step_post_hooks
+        for hooks, handle, last in (before, self._hooks[0], True), (after, self._hooks[1], False):
+            ours = [isinstance(getattr(h, "__self__", None), TorchRecorder) for h in hooks.values()]
+            if ours != sorted(ours, reverse=not last) and handle.id in hooks:
+                hooks.move_to_end(handle.id, last)
 
     def _params(self) -> dict[str, torch.Tensor]:
         """Every parameter of the optimizer by its name."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
+import pickle
+import weakref
 
 import pytest
 
@@ -12,6 +15,8 @@ from samestep.recording import RecordingError, read
 from samestep.replay import Asked, replay
 
 torch = pytest.importorskip("torch")
+from torch.optim.optimizer import _global_optimizer_pre_hooks  # noqa: E402
+
 import samestep.torch  # noqa: E402  (needs torch)
 from tests.recording.torch_runs import (  # noqa: E402
     OPTIMIZERS,
@@ -353,6 +358,65 @@ def test_two_recorders_both_see_every_step(tmp_path, model, order):
         recorders[place].__exit__(None, None, None)
     assert [len(read(paths[place]).steps) for place in order] == [3, 7]
     assert all(replay([read(path)]).verdict == "agree" for path in paths)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, samestep.torch.AdamW])
+@pytest.mark.parametrize("first", [True, False])
+def test_other_hooks_of_the_optimizer_are_no_part_of_its_step(tmp_path, model, kind, first):
+    """The last hook leaves the gradient; what hooks after a step do is not the optimizer's."""
+    optimizer, paths = adamw(model, kind), [tmp_path / "one", tmp_path / "two"]
+    pre, post = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+
+    def clip(*_):
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+
+    @torch.no_grad()
+    def clamp(optimizer, *_):
+        model[0].weight.clamp_(-0.3, 0.3)
+        optimizer.param_groups[0]["lr"] *= 0.5
+
+    def register():
+        return [optimizer.register_step_pre_hook(clip), optimizer.register_step_post_hook(clamp)]
+
+    def steps(*between):
+        for _, x, y in batches(*between):
+            optimizer.zero_grad()
+            model(x).sub(y).square().mean().backward()
+            optimizer.step()
+
+    hooks = register() if first else []
+    with samestep.torch.recorder(paths[0], optimizer, model=model):
+        hooks += [] if first else register()
+        steps(0, 3)
+        with samestep.torch.recorder(paths[1], optimizer, model=model, first_step=3):
+            if not first:
+                hooks[0].remove()
+                hooks[0] = optimizer.register_step_pre_hook(clip)
+            steps(3, 5)
+            copied = pickle.loads(pickle.dumps(copy.deepcopy(optimizer)))
+            assert not copied._optimizer_step_pre_hooks and not copied._optimizer_step_post_hooks
+    assert [*pre.values()] == [clip] and [*post.values()] == [clamp]
+    assert not _global_optimizer_pre_hooks
+    for hook in hooks:
+        hook.remove()
+    assert not pre and not post
+    for path, count in zip(paths, [5, 2], strict=True):
+        found = replay([read(path)])
+        assert found.steps == count and not found.departures and found.changes
+        assert {name for _, names in found.changes for name in names} == {"0.weight"}
+
+
+def test_a_recorder_that_is_let_go_while_it_is_entered_keeps_no_optimizer_alive(path):
+    made = adamw(network())
+    alive = weakref.ref(made)
+    entered = samestep.torch.recorder(path, made).__enter__()
+    with pytest.warns(UserWarning, match="no step has been recorded"):
+        entered.recorder.close()
+    del made, entered
+    gc.collect()
+    assert alive() is None
+    adamw(network()).step()  # for which the hook that is left does nothing
+    _global_optimizer_pre_hooks.clear()
 
 
 def test_what_cannot_be_recorded_later_on_does_not_end_the_run(path, model):
