@@ -15,7 +15,7 @@ from samestep.step import Entry
 
 from .kernels import is_plain
 
-__all__ = ["Batch", "in_shared_memory"]
+__all__ = ["Batch"]
 
 Tensors = Sequence[torch.Tensor]
 
@@ -86,12 +86,12 @@ class Batch:
 
     def _rebased(self, place: int, *values: torch.Tensor) -> _Where:
         """Move a slot of all parameters into one tensor, of which their own slots become views."""
-        first = values[0]
-        sizes = [value.numel() for value in values] if self.stacked else self.sizes
-        vectors = [value.detach().reshape(-1) for value in values]
-        vector = torch.cat([v.expand(size) for v, size in zip(vectors, sizes, strict=True)])
+        first, sizes = values[0], [value.numel() for value in values]
+        if len(values) == 1 and not first.ndim:
+            return _Where(place)
+        vector = torch.cat([value.detach().reshape(-1) for value in values])
         for value, own in zip(values, torch.split(vector, sizes), strict=True):
-            value.data = own[: value.numel()].view(value.shape)
+            value.data = own.view(value.shape)
         shape: Any = vector.shape
         if self.stacked:
             own_shape = first.shape if not self.vector else sizes[:1] if first.ndim else ()
@@ -167,12 +167,6 @@ def _chosen(places: list[int]) -> Callable[[Sequence[Any]], list[Any]]:
     if places == [*range(places[0], places[-1] + 1)]:
         return itemgetter(slice(places[0], places[-1] + 1))
     return lambda values: [values[place] for place in places]
-
-
-def in_shared_memory(tensor: torch.Tensor) -> bool:
-    """Whether other processes see what is written into a tensor."""
-    shared: bool = tensor.device.type == "cpu" and tensor.is_shared()  # type: ignore[no-untyped-call]
-    return shared
 
 
 def _seen(ndim: int | None, place: int, like: torch.Tensor) -> _Where:

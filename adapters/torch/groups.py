@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import count, repeat
+from numbers import Real
 from operator import attrgetter, is_, is_not
 from typing import Any, NamedTuple
+
+import numpy
 
 import torch
 from samestep.groups import refuse_apart
@@ -314,10 +317,12 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
 
 def _on_host(value: Any, differentiable: bool) -> Any:
-    """A hyperparameter for the rule: a CPU tensor becomes a number.
+    """A hyperparameter for the rule: an array of NumPy or a CPU tensor becomes numbers.
 
     A tensor that gradients are to flow to stays a tensor.
     """
+    if isinstance(value, numpy.ndarray):
+        value = value.tolist()
     if isinstance(value, (tuple, list)):
         return tuple(_on_host(item, differentiable) for item in value)
     if isinstance(value, torch.Tensor) and value.device.type == "cpu":
@@ -334,7 +339,7 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def _is_fixed(value: Any) -> bool:
-    """Whether a hyperparameter changes only by being replaced, unlike a tensor or a list."""
+    """Whether a hyperparameter changes only by being replaced, unlike an array or a list."""
     if isinstance(value, tuple):
         return all(map(_is_fixed, value))
-    return not isinstance(value, (torch.Tensor, list))
+    return value is None or callable(value) or isinstance(value, (Real, str, numpy.generic))

@@ -19,6 +19,7 @@ from . import kernels
 from .counting import missed_so_far
 from .entries import entries_of, slots_in
 from .kernels import real, real_gradient
+from .memory import overlaps_itself
 from .plan import Member
 
 if TYPE_CHECKING:
@@ -91,13 +92,12 @@ def check(
         raise ValueError(f"{who} of a lazy module has no shape yet; run the model once before")
     if param.layout is not torch.strided:
         raise TypeError(f"{who} has layout {param.layout}; allowed: dense (torch.strided)")
-    if param.is_conj():
+    if param.is_conj() or param.is_neg():
         raise ValueError(
-            f"{who} is a view that conjugates, which cannot be written into as two real parts; "
-            "give its values (param.resolve_conj()) or what it is a view of"
+            f"{who} is a view that conjugates or negates, into which its values cannot be written; "
+            "give its values (param.resolve_conj().resolve_neg()) or what it is a view of"
         )
-    sizes = zip(param.shape, param.stride(), strict=True)
-    if param.numel() > 1 + sum((n - 1) * step for n, step in sizes):
+    if overlaps_itself(param):
         raise ValueError(
             f"{who} has shape {tuple(param.shape)} and strides {param.stride()}, several "
             "elements in one place; every element must have its own (param.clone())"
@@ -175,6 +175,12 @@ def slots_of(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) 
             raise ValueError(
                 f"{rule.name}: the state of {name!r} has a slot {slot} that is on {part.device}; "
                 f"it must be on {param.device}, as the parameter is"
+            )
+        if tensor and (part.layout is torch.strided) and overlaps_itself(part):
+            raise ValueError(
+                f"{rule.name}: the state of {name!r} has a slot {slot} of shape "
+                f"{tuple(part.shape)} and strides {part.stride()}, several elements in one place; "
+                "every element must have its own (slot.clone())"
             )
         found = f"{part.dtype}, {part.layout}" if tensor else type(part).__name__
         if not tensor or part.layout is not torch.strided or not is_floating(part):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain, count, repeat
 from operator import add, attrgetter, is_
 from typing import Any, NamedTuple
@@ -16,10 +16,11 @@ from samestep.packing import CHUNK, packs
 from samestep.rule import Rule
 from samestep.step import Entry
 
-from .batch import Batch, in_shared_memory
+from .batch import Batch
 from .counting import missed
 from .entries import entries_of, slots_in
 from .kernels import PACK, is_plain, real, real_gradient
+from .memory import in_shared_memory, overlapping, overlaps
 from .trial import stackable, variant
 
 __all__ = ["Member", "Plan", "release"]
@@ -27,9 +28,17 @@ __all__ = ["Member", "Plan", "release"]
 FLAT = {"reference": None, "packed": CHUNK, "compiled": 0}
 """From how many elements on a kernel wants a parameter as a vector, by execution."""
 
+Tensors = Sequence[torch.Tensor]
+
 _pointer = torch.Tensor.data_ptr
+_in_order = torch.Tensor.is_contiguous
 _target = weakref.ref.__call__
 _dtype = attrgetter("dtype")
+
+
+def _writes(tensor: torch.Tensor) -> int:
+    """How often a tensor was written into; it is not known of a tensor for inference."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class Member(NamedTuple):
@@ -104,14 +113,14 @@ class Plan:
             _refuse_strided(members, entries)
         self.counters = self._counters(params)
         self._place(members)
-        apart = _overlapping([entry.param for entry in entries])
+        apart = overlapping([entry.param for entry in entries])
         packed = packs(
             entries,
             limit=PACK[execution],
             alike=lambda entry: (
                 entry.param.device,
                 is_plain(entry.param),
-                id(entry.param) if id(entry.param) in apart or _is_shared(entry) else None,
+                id(entry.param) if id(entry.param) in apart or _is_alone(entry) else None,
             ),
             stacks=stackable(common),
         )
@@ -120,6 +129,8 @@ class Plan:
             for pack in packed
         ]
         self.single = [batch.places[0] for batch in self.batches if not batch.gathers]
+        self.moved = self._slots_of([b for b in self.batches if b.gathers or b.flat])
+        self.unmoved = self._slots_of([b for b in self.batches if not (b.gathers or b.flat)])
         firsts = [members[batch.places[0]] for batch in self.batches]
         self.firsts = [(one.group, one.name) for one in firsts]
         self.used: Any = None
@@ -160,6 +171,11 @@ class Plan:
             for place, member in zip(found, members, strict=True)
         ]
 
+    def _slots_of(self, batches: Sequence[Batch]) -> list[int]:
+        """The places of the slots of the parameters in some batches."""
+        slots = (self.places[place].values() for batch in batches for place in batch.places)
+        return [place for value in chain.from_iterable(slots) for place in parts(value)]
+
     def values(
         self,
         rules: Sequence[Rule],
@@ -187,35 +203,43 @@ class Plan:
         if len(states) != len(params) or not all(map(is_, params, state)):
             states = [*map(state.get, params)]
         try:
-            names = [*chain.from_iterable(states)]
-        except TypeError:  # there is no state
+            if [*chain.from_iterable(states)] != self.names:
+                return None
+            values = [*chain.from_iterable(map(dict.values, states))]
+            own = values if self.own is None else [values[place] for place in self.own]
+            memory = [*map(_pointer, params)]
+            holds = (
+                [*map(_pointer, own)] == self.addresses
+                and all(map(is_, map(values.__getitem__, self.unmoved), map(_target, self.kept)))
+                and self._formats(params, grads, values) == self.formats
+                and (memory == self.memory or self._only_moved(params, memory))
+                and self._counted(values) == self.expected
+                and (rules is self.rules or [variant(rule) for rule in rules] == self.variants)
+            )
+        except (RuntimeError, TypeError):  # no state, or something in it that has no memory
             return None
-        if names != self.names:
-            return None
-        values = [*chain.from_iterable(map(dict.values, states))]
-        own = values if self.own is None else [values[place] for place in self.own]
-        memory = [*map(_pointer, params)]
-        holds = (
-            all(map(is_, own, map(_target, self.watched)))
-            and [*map(_pointer, own)] == self.addresses
-            and self._formats(params, grads) == self.formats
-            and (memory == self.memory or self._only_moved(params, memory))
-            and (self.capturable or self._counted(values) == self.expected)
-            and (rules is self.rules or [variant(rule) for rule in rules] == self.variants)
-        )
         return values if holds else None
 
     def _counted(self, values: Sequence[Any]) -> list[int]:
-        """The counts of all parameters, on the host."""
+        """The counts of all parameters, on the host; ``capturable``: how often each was written.
+
+        Reading a count would make the host wait for the device.
+        """
+        if self.capturable:
+            return [*map(_writes, self.counters or [values[place] for place in self.steps])]
         if not self.counters:
             return [int(values[place]) for place in self.steps]
         return [*chain.from_iterable(map(torch.Tensor.tolist, self.counters))]
 
-    def _formats(self, params: Sequence[torch.Tensor], grads: Sequence[torch.Tensor]) -> list[Any]:
-        """The formats of gradients and parameters; where they are gathered, that shows the rest."""
+    def _formats(self, params: Tensors, grads: Tensors, values: Sequence[Any]) -> list[Any]:
+        """The formats of gradients and parameters; where they are gathered, that shows the rest.
+
+        Slots that were moved together are seen as one vector or stack, as long as each is in order.
+        """
         formats: list[Any] = [*map(_dtype, grads)]
         for place in self.single:
             formats += grads[place].layout, params[place].shape
+        formats += map(_in_order, map(values.__getitem__, self.moved))
         return formats
 
     def _only_moved(self, params: Sequence[torch.Tensor], memory: list[int]) -> bool:
@@ -223,7 +247,7 @@ class Plan:
 
         This needs no new plan: some training loops exchange ``data`` at every step.
         """
-        if _kinds(params) != self.kinds or _overlapping([param.detach() for param in params]):
+        if _kinds(params) != self.kinds or overlapping([param.detach() for param in params]):
             return False
         self.memory = memory
         return True
@@ -234,10 +258,13 @@ class Plan:
         values = [*chain.from_iterable(map(dict.values, self.states))]
         own = values if self.own is None else [values[place] for place in self.own]
         self.states = None
-        self.where, self.formats = where, self._formats(params, grads)
+        self.where, self.formats = where, self._formats(params, grads, values)
         self.watched = [*map(weakref.ref, own)]
+        self.kept = [weakref.ref(values[place]) for place in self.unmoved]
         self.addresses, self.memory = [*map(_pointer, own)], [*map(_pointer, params)]
         self.kinds = _kinds(params)
+        if self.capturable:
+            self.expected = self._counted(values)
 
     def entries(
         self,
@@ -305,10 +332,9 @@ class Plan:
                 torch._foreach_copy_(into, batch.param.views)
         for counts in self.counters or [values[place] for place in self.steps]:
             counts.add_(1 if taken is None else taken.to(counts.device))
-        if not self.capturable:
-            known = taken is None and self.counters
-            after = map(add, self.expected, repeat(1)) if known else self._counted(values)
-            self.expected = [*after]
+        known = taken is None and self.counters and not self.capturable
+        after = map(add, self.expected, repeat(1)) if known else self._counted(values)
+        self.expected = [*after]
 
 
 def release(left: Iterable[tuple[torch.Tensor, int]]) -> None:
@@ -324,6 +350,16 @@ def release(left: Iterable[tuple[torch.Tensor, int]]) -> None:
             part.data = part.clone()
 
 
+def _is_alone(entry: Entry) -> bool:
+    """Whether the state of a parameter cannot lie in one vector with others'.
+
+    A 0-d slot would be repeated there for each element, of which the state would show the first.
+    """
+    kept = [part for value in entry.slots.values() for part in parts(value)]
+    one = entry.rule.needs == "element" and any(p.numel() != entry.param.numel() for p in kept)
+    return one or _is_shared(entry)
+
+
 def _is_shared(entry: Entry) -> bool:
     """Whether other processes see the state of a parameter."""
     return any(in_shared_memory(part) for value in entry.slots.values() for part in parts(value))
@@ -337,7 +373,7 @@ def _refuse_common(members: Sequence[Member], entries: Sequence[Entry]) -> None:
         for slot, value in entry.slots.items():
             slots += [(f"the slot {slot} of {member.name!r}", part) for part in parts(value)]
     known = [*slots, *named]
-    for pair in _overlaps([array for _, array in known]):
+    for pair in overlaps([array for _, array in known]):
         (who, part), (where, other) = (known[place] for place in sorted(pair))
         plain = part.is_contiguous() and other.is_contiguous()
         if min(pair) < len(slots) and (plain or _pointer(part) == _pointer(other)):
@@ -360,23 +396,3 @@ def _refuse_strided(members: Sequence[Member], entries: Sequence[Entry]) -> None
 
 def _kinds(tensors: Sequence[torch.Tensor]) -> Any:
     return [(t.shape, t.stride(), t.dtype, t.device, t.is_conj()) for t in tensors]
-
-
-def _overlapping(tensors: Sequence[torch.Tensor]) -> set[int]:
-    """Ids of the tensors that share memory with another tensor; a step writes them in turn."""
-    return {id(tensors[place]) for pair in _overlaps(tensors) for place in pair}
-
-
-def _overlaps(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[int, int]]:
-    """The places of pairs of tensors that reach into the same memory."""
-    own = (is_plain(t) and t.numel() and t.device.type != "meta" for t in tensors)
-    places = [at for at, has_memory in enumerate(own) if has_memory]
-    places.sort(key=lambda at: tensors[at].data_ptr())
-    widest, end = None, 0
-    for at in places:
-        tensor = tensors[at]
-        last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-        if widest is not None and tensor.data_ptr() < end:
-            yield widest, at
-        if tensor.data_ptr() + (last + 1) * tensor.element_size() > end:
-            widest, end = at, tensor.data_ptr() + (last + 1) * tensor.element_size()

@@ -156,13 +156,15 @@ def test_state_is_an_ordinary_tensor_per_parameter(execution):
 
 
 @pytest.mark.parametrize("execution", FAST)
-@pytest.mark.parametrize("change", ["param", "data", "slot", "slot data", "step", "state"])
+@pytest.mark.parametrize(
+    "change", ["param", "data", "slot", "slot data", "turned", "step", "state"]
+)
 @pytest.mark.parametrize("name", ["AdamW", "LAMB"])
 def test_whatever_is_replaced_is_noticed(name, execution, change):
     """Nothing may be kept that is not looked at again."""
     results = []
     for chosen in ("reference", execution):
-        params = parameters([(3, 2), (5,), (3, 2), (40_000,)])
+        params = parameters([(3, 2), (5,), (3, 2), (40_000,), (4, 4), (4, 4), (300, 300)])
         optimizer = getattr(adapter, name)(params, lr=0.1, execution=chosen)
         train(optimizer, params, 2)
         for param in params[:]:
@@ -173,6 +175,9 @@ def test_whatever_is_replaced_is_noticed(name, execution, change):
                 state["m"] = torch.ones_like(param)
             if change == "slot data":
                 state["m"].data = torch.ones_like(param)
+            if change == "turned" and param.shape[0] == param.shape[-1]:
+                state["m"].t_()
+                state["v"].data = state["v"].t()
             if change == "step":
                 state["step"].fill_(7)
             if change == "state":
@@ -358,10 +363,30 @@ class Exchanging(samestep.Rule, register=False):
 
 @pytest.mark.parametrize("execution", ["reference", *FAST])
 def test_a_rule_may_keep_one_number_per_parameter(execution):
-    params = [torch.zeros(600_000), torch.zeros(3)]
+    params = [torch.zeros(600_000), torch.zeros(3), torch.zeros(2, 2)]
     counting = adapter.bind(Counting(), params, execution=execution)
     train(counting, params, 3)
-    assert [float(counting.state[param]["c"]) for param in params] == [3.0, 3.0]
+    assert [float(counting.state[param]["c"]) for param in params] == [3.0, 3.0, 3.0]
+    counting.state[params[1]]["c"].zero_()
+    before = params[1].clone()
+    train(counting, params, 1)
+    assert [float(counting.state[param]["c"]) for param in params] == [4.0, 1.0, 4.0]
+    torch.testing.assert_close(params[1], before - 0.1 * params[1].grad)
+
+
+@pytest.mark.parametrize("execution", FAST)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_count_on_the_device_that_is_written_is_noticed(execution, place):
+    results = []
+    for chosen in ("reference", execution):
+        params = parameters([(3, 2), (5,), (4,)])
+        optimizer = adapter.AdamW(params, lr=0.1, execution=chosen, capturable=True)
+        train(optimizer, params, 3)
+        for value in optimizer.state[params[place]].values():
+            value.zero_()
+        train(optimizer, params, 2, first=3)
+        results.append(values(params, optimizer))
+    assert close(*results)
 
 
 @pytest.mark.parametrize("execution", ["reference", "packed"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from functools import partial
 
+import numpy
 import pytest
 import torch
 
@@ -85,6 +86,22 @@ def test_sums_run_over_all_groups(name):
     for (n, item), group in itertools.product(rule.shared().items(), split.param_groups):
         assert torch.equal(group[n], whole.param_groups[0][n])
         assert float(group[n]) != rule.first_value(item) or n == "skipped"
+
+
+@pytest.mark.parametrize("name", ["lr", "betas"])
+def test_an_array_of_numpy_that_is_changed_in_place_is_read_at_every_step(name):
+    found = []
+    for cls in (adapter.Adam, torch.optim.Adam):
+        params = [torch.ones(3)]
+        optimizer = cls(params, lr=0.1)
+        numbers = numpy.array(optimizer.param_groups[0][name])
+        optimizer.param_groups[0][name] = numbers
+        for step in range(4):
+            params[0].grad = torch.full((3,), 1.0 + step)
+            optimizer.step()
+            numbers *= 0.5
+        found.append(params[0])
+    torch.testing.assert_close(*found)
 
 
 BY_NAME = {

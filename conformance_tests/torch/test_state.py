@@ -294,6 +294,8 @@ SLOTS = {
     "sparse_coo": torch.ones(3, 2).to_sparse(),
     "ndarray": torch.ones(3, 2).numpy(),
     "meta": torch.ones(3, 2, device="meta"),
+    "several elements in one place": torch.ones(2).expand(3, 2),
+    "NoneType": None,
 }
 STEPS = [2.5, float("inf"), float("nan"), True, -1, 2j]
 SHARED = [1e-3, None, torch.ones(2), *map(torch.tensor, [float("nan"), float("inf"), 1, True])]
@@ -339,13 +341,18 @@ DAMAGES = {
         )
         for step in STEPS
     },
-    **{kind: (state(3, v=slot), "'d' has a slot v", kind) for kind, slot in SLOTS.items()},
+    **{
+        kind: (state(3, v=slot), "'d' has a slot v", kind)
+        for kind, slot in SLOTS.items()
+        if slot is not None
+    },
     **{
         f"shared {value!r}": (group(d=value), f"d is {value!r} in the state dict", "finite")
         for value in SHARED
     },
     "nothing shared": (group(numerator="absent"), "numerator"),
     "a bad value": (group(lr=-1.0), "lr=-1.0"),
+    **{f"calls {n!r}": (group(calls=n), f"calls is {n!r}", "whole number") for n in (-5, 7.5, "x")},
     "no dict": (lambda saved: 5, "a state dict of an optimizer must be a dict", "5"),
     "no state": (lambda saved: {**saved, "state": None}, "state must be a dict", "None"),
     "a list": (lambda saved: {**saved, "state": []}, "state must be a dict", "[]"),
@@ -383,7 +390,7 @@ def test_a_step_wants_slots_that_can_be_computed_with(wrong):
     params, optimizer = trained()
     optimizer.state[params["d"]]["m"] = SLOTS[wrong]
     before = params["a"].detach().clone()
-    with pytest.raises(ValueError, match=f"the state of 'd' has a slot m that is .*{wrong}"):
+    with pytest.raises(ValueError, match=f"the state of 'd' has a slot m .*{wrong}"):
         train(optimizer, params, range(5, 6))
     assert torch.equal(params["a"], before)
 
@@ -562,8 +569,15 @@ def test_a_state_in_memory_that_is_not_its_own_is_refused(execution, other):
     step()
 
 
-def test_a_parameter_whose_elements_overlap_is_refused():
-    param = torch.nn.Parameter(torch.ones(4).as_strided((3, 2), (1, 1)))
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (torch.ones(4).as_strided((3, 2), (1, 1)), "several elements in one place"),
+        (torch._neg_view(torch.ones(3, 2)), "a view that conjugates or negates"),
+    ],
+)
+def test_a_parameter_that_cannot_be_written_in_place_is_refused(values, words):
+    param = torch.nn.Parameter(values)
     param.grad = torch.ones(3, 2)
-    with pytest.raises(ValueError, match="several elements in one place"):
+    with pytest.raises(ValueError, match=words):
         adapter.SGD([param], lr=0.1).step()

@@ -1,0 +1,43 @@
+"""The memory of tensors: which tensors reach into the same, and which other processes see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from .kernels import is_plain
+
+__all__ = ["in_shared_memory", "overlapping", "overlaps", "overlaps_itself"]
+
+
+def in_shared_memory(tensor: torch.Tensor) -> bool:
+    """Whether other processes see what is written into a tensor."""
+    shared: bool = tensor.device.type == "cpu" and tensor.is_shared()  # type: ignore[no-untyped-call]
+    return shared
+
+
+def overlaps_itself(tensor: torch.Tensor) -> bool:
+    """Whether several elements of a strided tensor are in one place."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return tensor.numel() > 1 + sum((n - 1) * step for n, step in sizes)
+
+
+def overlapping(tensors: Sequence[torch.Tensor]) -> set[int]:
+    """Ids of the tensors that share memory with another tensor; a step writes them in turn."""
+    return {id(tensors[place]) for pair in overlaps(tensors) for place in pair}
+
+
+def overlaps(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[int, int]]:
+    """The places of pairs of tensors that reach into the same memory."""
+    own = (is_plain(t) and t.numel() and t.device.type != "meta" for t in tensors)
+    places = [at for at, has_memory in enumerate(own) if has_memory]
+    places.sort(key=lambda at: tensors[at].data_ptr())
+    widest, end = None, 0
+    for at in places:
+        tensor = tensors[at]
+        last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+        if widest is not None and tensor.data_ptr() < end:
+            yield widest, at
+        if tensor.data_ptr() + (last + 1) * tensor.element_size() > end:
+            widest, end = at, tensor.data_ptr() + (last + 1) * tensor.element_size()
