@@ -23,6 +23,9 @@ __all__ = ["GroupedOptimizer"]
 
 _grad = attrgetter("grad")
 
+FIXED = ("rule", "execution", "capturable", "differentiable")
+"""Attributes that are the constructor's."""
+
 
 class _Held(NamedTuple):
     """The values in a group that its rule was made from.
@@ -83,11 +86,19 @@ class GroupedOptimizer(torch.optim.Optimizer):
             raise
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; refuse a learning rate scheduler for a group with a schedule.
+        """Set an attribute; refuse what steps would not follow.
+
+        The rule and the ways of executing it are the constructor's. A learning rate scheduler is
+        refused for a group with a schedule.
 
         A scheduler calls no method of the optimizer when it is made: it writes ``initial_lr`` into
         the groups, and then wraps ``step``, which is the first moment to notice it.
         """
+        if name in FIXED and "param_groups" in vars(self):
+            raise AttributeError(
+                f"{self.rule.name}: {name} is given to the constructor; make another optimizer, "
+                "which takes this one's state_dict(), and numbers in param_groups"
+            )
         if name == "step":
             for place, group in enumerate(vars(self).get("param_groups", ())):
                 if callable(group.get("initial_lr")):

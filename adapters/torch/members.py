@@ -220,4 +220,4 @@ def _is_count(value: Any) -> bool:
     if value.is_complex() or value.dtype is torch.bool or value.is_meta:
         return False
     number = value.item()
-    return number >= 0 and float(number).is_integer()
+    return 0 <= number < 2**63 and float(number).is_integer()

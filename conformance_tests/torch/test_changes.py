@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 
@@ -280,6 +281,14 @@ def test_a_count_may_be_a_number(step):
 def test_what_torch_calls_fused_is_an_execution(name):
     with pytest.raises(TypeError, match=rf"AdamW\({name}=True\): there is no {name}; execution="):
         adapter.AdamW([torch.ones(2)], **{name: True})
+
+
+@pytest.mark.parametrize("name", ["rule", "execution", "capturable", "differentiable"])
+def test_what_the_constructor_is_given_cannot_be_set_later(name):
+    optimizer = adapter.AdamW([torch.ones(2)])
+    with pytest.raises(AttributeError, match=f"AdamW: {name} is given to the constructor; make"):
+        setattr(optimizer, name, getattr(optimizer, name))
+    assert copy.deepcopy(optimizer).execution == "auto"
 
 
 def test_a_parameter_without_a_shape_is_named():

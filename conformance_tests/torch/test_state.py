@@ -297,7 +297,7 @@ SLOTS = {
     "several elements in one place": torch.ones(2).expand(3, 2),
     "NoneType": None,
 }
-STEPS = [2.5, float("inf"), float("nan"), True, -1, 2j]
+STEPS = [2.5, float("inf"), float("nan"), True, -1, 2j, 1e30]
 SHARED = [1e-3, None, torch.ones(2), *map(torch.tensor, [float("nan"), float("inf"), 1, True])]
 
 
