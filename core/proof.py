@@ -220,7 +220,7 @@ def _refuse_unfit_start(rule: Rule, param: Neutral) -> None:
 
 def _not_floating(value: Any) -> str:
     """The dtype of an array that no slot has, with what to do, or nothing."""
-    wrong = [str(part.dtype) for part in parts(value) if part.dtype.kind != "f"]
+    wrong = [str(p.dtype) for p in parts(value) if not XP.isdtype(p.dtype, "real floating")]
     return wrong[0] + NO_INTEGERS if wrong else ""
 
 

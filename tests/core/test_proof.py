@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 import samestep
-from samestep import AdamW, Lookahead, Rule, Wrapper, hyper, option, proof, route, slot
+from samestep import AdamW, Lookahead, Rule, Wrapper, hyper, neutral, option, proof, route, slot
 from samestep.conformance.rules.test_agreement import assert_agrees
 from samestep.parity.backend import backends
 from samestep.vocabulary import choose, norm
@@ -217,7 +217,47 @@ MISTAKES = {
     ),
     "a method of NumPy's arrays": (
         returning(lambda xp, grad, state, s: (grad.clip(-1, 1), {"m": grad})),
-        r"^Mine\.direction fails .*not all arrays have the method clip; use the functions of xp",
+        r"^Mine\.direction fails .*reads clip of grad .*not all arrays have; use the functions",
+    ),
+    **{
+        f"what some arrays have: {name}": (
+            returning(
+                lambda xp, grad, state, s, f=asks: (grad * (2 if f(xp, grad) else 1), {"m": grad})
+            ),
+            rf"^Mine\.direction fails .*it {words}",
+        )
+        for name, asks, words in (
+            (
+                "getattr",
+                lambda xp, x: getattr(x, "requires_grad", False),
+                "reads requires_grad of grad",
+            ),
+            ("hasattr", lambda xp, x: hasattr(x, "detach"), "reads detach of grad"),
+            ("device", lambda xp, x: x.device == "cpu", "reads device of grad"),
+            ("dtype", lambda xp, x: str(x.dtype) == "float32", "asks for the name of a dtype"),
+            ("in f", lambda xp, x: f"{x.dtype}" == "float32", "asks for the name of a dtype"),
+            ("kind", lambda xp, x: getattr(x.dtype, "kind", "f") == "f", "reads kind of a dtype"),
+            ("of NumPy", lambda xp, x: x.dtype == numpy.float32, "compares a dtype with .*float32"),
+        )
+    },
+    **{
+        f"what some frameworks have: {name}": (
+            returning(lambda xp, grad, state, s, f=computed: (f(xp, grad), {"m": grad})),
+            rf"^Mine\.direction fails .*not all frameworks have xp\.{name}",
+        )
+        for name, computed in (
+            ("hypot", lambda xp, x: xp.hypot(x, x)),
+            ("linalg.vector_norm", lambda xp, x: x / xp.linalg.vector_norm(x)),
+            ("median", lambda xp, x: x / xp.median(x)),
+        )
+    },
+    "NumPy's number on the left": (
+        returning(lambda xp, grad, state, s: (numpy.float64(0.3) * grad, {"m": grad})),
+        r"^Mine\.direction fails .*a number of NumPy's \(0\.3\) with grad .*use float",
+    ),
+    "NumPy's number on the right": (
+        returning(lambda xp, grad, state, s: (grad / numpy.sqrt(4.0), {"m": grad})),
+        r"^Mine\.direction fails .*a number of NumPy's \(2\.0\) with grad .*use float",
     ),
     "another number each time": (
         returning(lambda xp, grad, state, s: (numpy.random.normal() * grad, {"m": grad})),
@@ -275,7 +315,7 @@ def test_a_rule_is_tried_once_for_its_options_and_in_less_than_50_ms(monkeypatch
 
 
 def test_a_right_rule_is_not_refused_for_what_it_may_do():
-    """In place on a result of its own, a narrow state, host numbers, a choice by the step."""
+    """In place on a result of its own, a narrow state, limits of a dtype, a choice by the step."""
 
     def scalars(self, xp, t):
         return {"warm": choose(xp, t > 3, 1.0, 0.5), "pair": (self.beta, 1 - self.beta)}
@@ -283,7 +323,7 @@ def test_a_right_rule_is_not_refused_for_what_it_may_do():
     def direction(self, xp, grad, param, state, s):
         m = s.pair[0] * state.m
         m += s.pair[1] * grad
-        return numpy.float64(2.0) * s.warm * m, {"m": m}
+        return xp.finfo(m.dtype).eps + 2.0 * s.warm * xp.astype(m, param.dtype), {"m": m}
 
     rule = mistaken(scalars=scalars, direction=direction)(state_dtype="bfloat16")
     pytest.importorskip("torch")
@@ -299,6 +339,19 @@ def test_a_rule_of_matrices_takes_no_vector_unless_it_says_so():
         ValueError, match=r"'b' has shape \(3,\); Mine takes arrays with at least 2"
     ):
         cls().init({"b": numpy.ones(3)})
+
+
+DIFFERENT = {"load", "median", "save", "set_printoptions", "split", "transpose", "unique"}
+"""What every framework has, with another meaning in torch or MLX, and what is no arithmetic."""
+
+
+def test_xp_of_the_proof_has_what_every_framework_has():
+    spaces = [numpy, *map(pytest.importorskip, ("mlx.core", "jax.numpy", "array_api_compat.torch"))]
+    found = set()
+    for prefix in ("", "fft.", "linalg."):
+        of = [getattr(xp, prefix[:-1]) if prefix else xp for xp in spaces]
+        found |= {prefix + n for n in dir(of[0]) if n[0] != "_" and all(hasattr(x, n) for x in of)}
+    assert {*neutral.COMMON.split()} == found - DIFFERENT
 
 
 def test_agreement_is_tried_with_every_option():
