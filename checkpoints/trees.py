@@ -60,7 +60,7 @@ def from_leaves(
     common, missed = split(shared)
     members = range(len(params)) if members is None else members
     form = form or _placed(rule, params, members)
-    counts = Histories(rule, members, (), missed, form).steps(int(calls), missed)
+    counts = Histories(rule, members, (), missed, form).steps(None, int(calls), missed)
     states = {}
     for (path, param), own, member in zip(params.items(), slots, members, strict=True):
         mine, count = rule_of(rule, path, param), counts(member) if own is not None else 0

@@ -9,6 +9,7 @@ other parameters do not take over a count.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +17,7 @@ from zlib import crc32
 
 import numpy
 
-from .arrays import dtype_name, known
+from .arrays import dtype_name, known, listed
 from .notice import warn
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MISSED",
+    "PLACES",
     "Counts",
     "Form",
     "Histories",
@@ -33,6 +35,7 @@ __all__ = [
     "key_of",
     "placed",
     "refuse_count",
+    "refuse_more",
     "split",
     "warn_apart",
     "withheld",
@@ -42,6 +45,8 @@ MISSED = " missed by "
 MANY = 1 << 20
 """A number of calls that has another number of steps where a rule steps in some calls only."""
 OF = " of "
+PLACES = r"\d+(-\d+)?(,\d+(-\d+)?)*"
+"""How a key names parameters by their places."""
 
 
 class Counts(NamedTuple):
@@ -102,19 +107,33 @@ def advanced(count: Any) -> Any:
     return count - ((count - limits.max) >> (limits.bits - 1))
 
 
-def refuse_count(rule: Rule, count: Any) -> None:
-    """Raise if a state's count of steps is none."""
+def refuse_count(rule: Rule, count: Any, name: str = "step") -> None:
+    """Raise if an entry of a state is no count."""
     whole = isinstance(count, int) or (
         "int" in dtype_name(getattr(count, "dtype", "")) and not tuple(count.shape)
     )
-    if not whole or (isinstance(count, int) and count < 0):
+    number = known(count) if whole else 0
+    if not whole or (isinstance(number, int) and number < 0):
         raise ValueError(
-            f"{rule.name}: the state's step is {count!r}; it must be a whole number >= 0, or a 0-d "
-            "array of one"
+            f"{rule.name}: the state's {name} is {count!r}; it must be a whole number >= 0, or a "
+            "0-d array of one"
         )
 
 
-def withheld(xp: Any, rule: Rule, common: Mapping[str, Any], like: Any) -> dict[str, Any]:
+def refuse_more(rule: Rule, name: str, count: Any, calls: Any) -> None:
+    """Raise if an entry of the shared state, if it can be read, counts more than all calls."""
+    number, calls = known(count), known(calls)
+    if isinstance(number, (int, float)) and isinstance(calls, int) and number > calls:
+        raise ValueError(
+            f"{rule.name}: the shared state counts {number:g} calls ({name}), and the state's step "
+            f"is {calls}; take both from one state. Where the step is set anew, remove the counts "
+            "of missed calls from the shared state, and set those of skipped steps to 0"
+        )
+
+
+def withheld(
+    xp: Any, rule: Rule, common: Mapping[str, Any], like: Any, most: Any = None
+) -> dict[str, Any]:
     """The calls that each wrapper in a rule has withheld: whole numbers where they can be read.
 
     Args:
@@ -122,10 +141,12 @@ def withheld(xp: Any, rule: Rule, common: Mapping[str, Any], like: Any) -> dict[
         rule: the rule.
         common: the shared state, in which they are counted.
         like: a count; where it is traced, the result has its dtype.
+        most: all calls; more than these are refused.
     """
     found = {}
     for name in rule.withholds:
         value = common.get(name, 0)  # a state without parameters has none
+        refuse_more(rule, name, value, most)
         value = known(value) if isinstance(like, int) else value
         host = isinstance(value, (int, float))
         dtype = getattr(like, "dtype", xp.int32)
@@ -177,9 +198,17 @@ def _runs(members: Iterable[int]) -> str:
     return ",".join("-".join(map(str, run)) for run in runs)
 
 
-def _places(text: str) -> list[int]:
-    ends = (run.partition("-") for run in text.split(","))
-    return [at for low, _, high in ends for at in range(int(low), int(high or low) + 1)]
+def _places(text: str, among: int) -> list[int] | None:
+    """The places in a text, or ``None`` if it has others than those of so many parameters."""
+    if not re.fullmatch(PLACES, text):
+        return None
+    ends = [
+        (int(low), int(high or low))
+        for low, _, high in (run.partition("-") for run in text.split(","))
+    ]
+    if not all(low <= high < among for low, high in ends):
+        return None
+    return [at for low, high in ends for at in range(low, high + 1)]
 
 
 def placed(rule: Rule, paths: Iterable[str]) -> Form:
@@ -190,12 +219,19 @@ def placed(rule: Rule, paths: Iterable[str]) -> Form:
         paths: the paths of all parameters, in their order. A key without a checksum, which an
             earlier version wrote, is read as well.
     """
+    paths = [*paths]
     own = f"{crc32(chr(10).join(paths).encode()):08x}"
 
     def read(text: str) -> list[int]:
         places, _, of = text.partition(OF)
-        if of in ("", own):
-            return _places(places)
+        found = _places(places, len(paths)) if of in ("", own) else []
+        if found is None:
+            raise ValueError(
+                f"{rule.name}: the state counts calls that were missed by {text!r}; these must be "
+                f"places of parameters, of which there are {len(paths)}, such as 0-2,7"
+            )
+        if found:
+            return found
         raise ValueError(
             f"{rule.name}: the state counts calls that parameters have missed "
             f"({MISSED.strip()} {text}) in a tree of other parameters: some have come, gone or got "
@@ -247,9 +283,22 @@ class Histories:
         form: Form,
     ) -> None:
         self.rule, self.names = rule, ("step", *rule.withholds)
-        texts = {key.partition(MISSED)[2] for key in keys}
-        self.of = {member: text for text in sorted(texts) for member in form.read(text)}
+        parted = [key.partition(MISSED) for key in keys]
+        others = {name for name, _, _ in parted} - {*self.names}
+        if others:
+            raise ValueError(
+                f"{rule.name}: the state has counts of missed calls of {listed(others)}; "
+                f"{rule.name} counts {listed(self.names)}"
+            )
+        texts = {text for _, _, text in parted}
+        pairs = [(member, text) for text in sorted(texts) for member in form.read(text)]
+        self.of = dict(pairs)
         """The key's text of every parameter that had missed a call before."""
+        if len(self.of) < len(pairs):
+            raise ValueError(
+                f"{rule.name}: the state counts the calls that one parameter has missed under "
+                f"several keys: {listed(texts)}"
+            )
         absent, parts = {*absent}, dict[tuple[str, bool], list[Any]]()
         for member in members:
             part = self.of.get(member, ""), member in absent
@@ -263,19 +312,30 @@ class Histories:
         self.grows = texts != {text for text, _, _ in self.after}
         """Whether there are other histories after the call."""
 
-    def steps(self, calls: Any, missed: Mapping[str, Any]) -> Callable[[Any], Any]:
+    def steps(self, xp: Any, calls: Any, missed: Mapping[str, Any]) -> Callable[[Any], Any]:
         """A function from a parameter to the counts of its entry, before the call.
 
         Args:
+            xp: array namespace, which numbers do not need.
             calls: the calls before it.
             missed: the counts of missed calls by their keys, numbers or arrays.
+
+        Raises:
+            ValueError: a count is none, or is larger than ``calls``.
         """
-        host = known if isinstance(calls, int) else lambda count: count
-        found = {}
+        host, found = isinstance(calls, int), {}
         for text in {*self.of.values()}:
-            own = [host(missed.get(f"{name}{MISSED}{text}", 0)) for name in self.names]
-            pairs = zip(self.names[1:], own[1:], strict=True)
-            found[text] = Counts(calls, calls - own[0], tuple(pairs))
+            own = []
+            for name in self.names:
+                key = f"{name}{MISSED}{text}"
+                count = missed.get(key, 0)
+                refuse_count(self.rule, count, key)
+                refuse_more(self.rule, key, count, calls)
+                own.append(known(count) if host else count)
+            updates = calls - own[0]
+            if not host:  # where they cannot be read, they may be those of another state
+                updates = xp.where(updates > 0, updates, xp.zeros_like(updates))
+            found[text] = Counts(calls, updates, tuple(zip(self.names[1:], own[1:], strict=True)))
         return lambda member: found.get(self.of.get(member, ""), calls)
 
     def later(

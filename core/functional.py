@@ -21,14 +21,13 @@ import numpy
 
 from . import tree
 from .arrays import dtype_name, is_array, known
-from .counts import MISSED, OF, split
+from .counts import MISSED, OF, PLACES, split
 from .rule import Rule, State
 
 __all__ = ["Triple", "TripleState", "pack_state", "triple", "unpack_state"]
 
 Array = Any
-RUN = r"\d+(-\d+)?"
-COUNT = re.compile(rf"shared/(?P<name>\w+{MISSED}{RUN}(,{RUN})*({OF}[0-9a-f]{{8}})?)")
+COUNT = re.compile(rf"shared/(?P<name>\w+{MISSED}{PLACES}({OF}[0-9a-f]{{8}})?)")
 """The key of a count of missed calls."""
 
 

@@ -139,7 +139,7 @@ def _counted(
     rule: Rule, xp: Any, counts: Counts, dtype: Any, common: Mapping[str, Any]
 ) -> tuple[Rule, Any, bool]:
     """The rule as it is after these counts, the parameter's updates, and if all are known."""
-    own = withheld(xp, rule, common, counts.calls)
+    own = withheld(xp, rule, common, counts.calls, most=counts.calls)
     now = rule if rule.constant else rule.withholding(own).at(counts.calls)
     own |= {name: own[name] - count for name, count in counts.missed}
     own = {name: _of_dtype(xp, count, dtype) for name, count in own.items()}

@@ -86,8 +86,8 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
     _refuse_unknown(rule, grads, arrays)
     given = {path: grad for path in arrays if (grad := tree.subtree(grads, path)) is not None}
     histories, place = _histories(rule, arrays, given, missed)
-    steps = histories.steps(state.step, missed) if histories else None
     xp = _namespace(rule, _arrays_of(rule, given, arrays, state)) if given else None
+    steps = histories.steps(xp, state.step, missed) if histories and given else None
     entries = []
     for path, grad in given.items():
         name, param = tree.dotted(path), arrays[path]

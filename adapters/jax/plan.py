@@ -100,7 +100,7 @@ class Plan:
         self, step: Any, shared: Mapping[str, Any], flat: Sequence[Any]
     ) -> tuple[list[Entry], Slots]:
         """The result of ``planned`` for the leaves of another step, and its shared state."""
-        steps = None if self.histories is None else self.histories.steps(step, shared)
+        steps = None if self.histories is None else self.histories.steps(xp, step, shared)
         slots: Slots = {}
         for name, places in self.slots.items():
             slots[name] = values = []
@@ -162,7 +162,7 @@ def planned(
     if absent or missed:
         form = placed(rule, (dotted(path) for path, _ in paths))
         histories = Histories(rule, range(len(grads)), absent, missed, form)
-    steps = None if histories is None else histories.steps(step, missed)
+    steps = None if histories is None else histories.steps(xp, step, missed)
     entries, chosen = [], []
     for place, ((path, _), array) in enumerate(zip(paths, arrays, strict=True)):
         if grads[place] is None:

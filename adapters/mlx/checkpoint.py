@@ -34,7 +34,7 @@ def taken(optimizer: RuleOptimizer, params: Any) -> Checkpoint:
     return from_leaves(
         optimizer.current,
         arrays,
-        optimizer.state["step"],
+        optimizer._value("step"),
         [slots[path] if path in held or not slots[path] else None for path in arrays],
         state.get("shared_state", {}),
         "mlx",

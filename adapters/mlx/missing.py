@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as xp
-from samestep.counts import MISSED, Form, Histories, withheld
+from samestep.arrays import listed
+from samestep.counts import MISSED, Form, Histories, split, withheld
 
 from .trees import leaves
 
@@ -40,6 +41,29 @@ class Seen:
     def __init__(self) -> None:
         self.of: Any = None
         self.last: Histories | None = None
+        self.shared: dict[str, Any] = {}
+        """The shared state that the call left, and a copy, since ``mx.compile`` writes into it."""
+        self.copy: dict[str, Any] = {}
+
+    def left(self, shared: dict[str, Any], traced: bool) -> None:
+        """Note the shared state that a call leaves."""
+        self.shared, self.copy = ({}, {}) if traced else (shared, {**shared})
+
+    def refuse_stale(self, optimizer: RuleOptimizer) -> None:
+        """Raise if the counts of missed calls are the last call's, where the step is another.
+
+        That is so after ``optimizer.state.update(saved)``, where nothing was missed in ``saved``.
+        """
+        shared = optimizer.state.get("shared_state")
+        missed = split(self.copy)[1]
+        same = shared is self.shared and all(shared.get(key) is missed[key] for key in missed)
+        if missed and same:
+            raise ValueError(
+                f"{optimizer.rule.name}: the state's step was replaced, and the counts of missed "
+                "calls, which belong to the step before, were not: shared_state has "
+                f"{listed(map(repr, missed))}. Replace the whole state (optimizer.state = saved), "
+                "or remove these counts from shared_state: parameters have then missed nothing"
+            )
 
     def histories(
         self,

@@ -111,7 +111,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         """Continue with this rule and state after ``step`` steps."""
         own = {name: self.state[name] for name in OWN if name in self.state}
         self.rule = rule
-        self._seen = Seen()
+        self._seen.of = None
         self.state.clear()  # and not made anew, since mx.compile may have captured it
         self.state.update({**own, **state, **({"shared_state": shared} if shared else {})})
         self._store("step", step, xp.array(step, self.state["step"].dtype))
@@ -204,7 +204,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         common, missed = split(state.get("shared_state", {}))
         paths = [path for path, _ in given if path.partition(".")[0] not in OWN]
         histories, missed = self._seen.histories(self, paths, arrays, step, common, missed)
-        steps = None if histories is None else histories.steps(step, missed)
+        steps = None if histories is None else histories.steps(xp, step, missed)
         rule = self.rule
         if self._has_rate:
             rule = self.rule.replace(lr=self._learning_rate(step, common))
@@ -232,6 +232,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             shared = shared | histories.later(xp, missed, counted, (common, shared), counter)
         if shared:
             self.state["shared_state"] = shared
+        self._seen.left(shared, traced=not host)
         if callable(self.rule.hypers.get("lr")):
             self._show_learning_rate(rule.hypers["lr"])
         calls = self.state["step"]
@@ -291,6 +292,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         array = self.state[name]
         held, value = self._on_host.get(name, (None, None))
         if held is not array:
+            if name == "step":
+                self._seen.refuse_stale(self)
             value = known(array)
             exact: Any = self.rule.hypers.get("lr")
             same = isinstance(value, float) and isinstance(exact, float)
@@ -328,7 +331,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         if "rule" in self.__dict__ and self._has_several(name):
             raise self._several(name)
         if name == "state":
-            self._seen = Seen()
+            self._seen.of = None
         if name == "lr":
             self.learning_rate = value
         elif "rule" in self.__dict__ and name in self.rule.hypers:

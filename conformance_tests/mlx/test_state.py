@@ -32,3 +32,50 @@ def test_a_copy_goes_its_own_way(name, copying):
     assert_equal(optimizer.state, kept)
     assert_equal(optimizer.apply_gradients(grads, params), new)
     assert_equal(twin.state, optimizer.state)
+
+
+ONES = {"b": mx.ones(2), "c": mx.ones(2)}
+GRADS = {"b": mx.array([0.5, 1.0]), "c": mx.array([0.5, 1.0])}
+
+
+def stepped(*calls, optimizer=None):
+    """AdamW after calls in which these parameters have gradients."""
+    optimizer = optimizer or adapter.AdamW(lr=0.1)
+    for names in calls:
+        optimizer.apply_gradients({name: GRADS[name] for name in names}, ONES)
+    return optimizer
+
+
+def test_counts_of_missed_calls_go_with_their_step():
+    optimizer = stepped(*["bc"] * 5)
+    saved = copied(optimizer.state)
+    stepped("b", "b", "b", "bc", optimizer=optimizer)
+    later = copied(optimizer.state)
+    optimizer.state.update(saved)  # in which nothing was missed, so it has no shared state
+    for use in (lambda: stepped("bc", optimizer=optimizer), lambda: optimizer.checkpoint(ONES)):
+        with pytest.raises(ValueError, match=r"step was replaced, .* has 'step missed by c'\. Rep"):
+            use()
+    del optimizer.state["shared_state"]["step missed by c"]
+    resumed = optimizer.apply_gradients(GRADS, ONES)
+    assert_equal(resumed, stepped(*["bc"] * 5).apply_gradients(GRADS, ONES))
+    for _ in range(2):
+        optimizer.state.update(later)
+        later = {**optimizer.state}
+        stepped("bc", optimizer=optimizer)
+    optimizer.state = {**optimizer.state, "step": mx.array(2)}
+    with pytest.raises(ValueError, match="step was replaced"):
+        stepped("bc", optimizer=optimizer)
+    optimizer.state = {**copied(optimizer.state), "step": mx.array(2)}
+    with pytest.raises(ValueError, match=r"counts 3 calls \(step missed by c\), and .* step is 2"):
+        stepped("bc", optimizer=optimizer)
+
+
+def test_mx_compile_replaces_counts_with_their_step():
+    optimizer, twin = (stepped("bc", "b", "bc") for _ in range(2))
+    compiled = mx.compile(
+        lambda: optimizer.apply_gradients(GRADS, ONES), optimizer.state, optimizer.state
+    )
+    for _ in range(2):
+        compiled(), compiled(), stepped("bc", "bc", optimizer=twin)
+        found, expected = (o.apply_gradients(GRADS, ONES)["c"] for o in (optimizer, twin))
+        assert mx.allclose(found, expected, rtol=1e-6)

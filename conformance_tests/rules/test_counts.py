@@ -298,11 +298,11 @@ FAULTS = {
     "no call is missed": ("samestep.counts.Histories.later", lambda *_, **__: {}),
     "updates are calls": (
         "samestep.counts.Histories.steps",
-        lambda _, calls, __: lambda member: calls,
+        lambda _, __, calls, ___: lambda member: calls,
     ),
     "a skipped call counts": (
         "samestep.step.withheld",
-        lambda xp, rule, common, like: dict.fromkeys(rule.withholds, 0),
+        lambda xp, rule, *_, **__: dict.fromkeys(rule.withholds, 0),
     ),
 }
 
