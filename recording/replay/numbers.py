@@ -27,37 +27,32 @@ class Apart(NamedTuple):
     """Those of which it cannot be known."""
 
 
-Values = Mapping[str, tuple[Any, ...]]
-"""By name of a number or option, its different values."""
-Changes = dict[str, set[tuple[Any, Any]]]
-"""By name, its changes from one step to the next."""
+ABSENT = object()
+Values = tuple[Any, ...]
+"""A number or an option at a step, once for all parameters that have it alike at all steps."""
 
 
 class Numbers:
     """The numbers and options at every step so far."""
 
     def __init__(self) -> None:
-        self._at: dict[int, Values] = {}
+        self._at: dict[int, Mapping[str, Rule]] = {}
         self._first: int | None = None
-        self._known: dict[tuple[int, ...], Values] = {}
-        self._changes: Changes = {}
+        self._known: dict[int, dict[str, Any]] = {}
 
     def note(self, step: int, rules: Mapping[str, Rule]) -> None:
         """Note the numbers at a step."""
-        now = self._at[step] = self._of(rules)
+        self._at[step] = rules
         self._first = step if self._first is None else self._first
-        _note(self._changes, self._at.get(step - 1, now), now)
 
-    def _of(self, rules: Mapping[str, Rule]) -> Values:
-        own = {id(rule): rule for rule in rules.values()}
-        key = tuple(own)
-        if key not in self._known:
-            found: dict[str, dict[Any, None]] = {}
-            for rule in own.values():
-                for name, value in {"rule": title(rule), **rule.hypers}.items():
-                    found.setdefault(name, {})[_single(value)] = None
-            self._known[key] = {n: tuple(sorted(values, key=repr)) for n, values in found.items()}
-        return self._known[key]
+    def _of(self, rule: Rule | None) -> Mapping[str, Any]:
+        """The numbers and options of a rule, and its name."""
+        if rule is None:
+            return {}
+        if id(rule) not in self._known:
+            options = {"rule": title(rule), **rule.hypers}
+            self._known[id(rule)] = {name: _single(value) for name, value in options.items()}
+        return self._known[id(rule)]
 
     def apart(self, steps: Sequence[Step], rules: Rules) -> Apart:
         """In words, the numbers with which a resumed run does not go on, or may not.
@@ -67,25 +62,40 @@ class Numbers:
             rules: the rules of the parameters.
         """
         number, found = steps[0].number, Apart([], [])
-        after = [self._of(rules.of(step)) for step in steps]
-        for name in self._at.get(number, self._at.get(number - 1, {})).keys() & after[0].keys():
-            self._judge(found, number, name, [values.get(name) for values in after])
+        after = [rules.of(step) for step in steps]
+        last = self._at.get(number, self._at.get(number - 1, {}))
+        every = [*self._at.values(), *after]
+        paths = [path for path in after[0] if path in last]
+        ways = {tuple(id(own.get(path)) for own in every): path for path in paths}
+        both = [[self._of(own[path]) for own in (last, after[0])] for path in ways.values()]
+        for name in dict.fromkeys(n for one, other in both for n in one if n in other):
+            columns = {
+                tuple(self._of(own.get(path)).get(name, ABSENT) for own in every): None
+                for path, (one, other) in zip(ways.values(), both, strict=True)
+                if name in one and name in other
+            }
+            values = [*zip(*columns, strict=True)]
+            at = {s: own for s, own in zip(self._at, values, strict=False) if ABSENT not in own}
+            later = takewhile(lambda own: ABSENT not in own, values[len(self._at) :])
+            self._judge(found, number, name, at, [*later])
         return found
 
-    def _judge(self, found: Apart, number: int, name: str, after: Sequence[Any]) -> None:
+    def _judge(
+        self, found: Apart, number: int, name: str, at: Mapping[int, Values], after: list[Values]
+    ) -> None:
         """Note a number with which a run does not go on at a step, or may not."""
         for step, value in enumerate(after, number):  # the run may have been there already
-            then = self._at.get(step, {}).get(name, value)
+            then = at.get(step, value)
             if then != value:
                 found.wrong.append(
                     f"{name} was {_shown(then)} at step {step} before the resume, and is "
                     f"{_shown(value)}"
                 )
                 return
-        if not (past := self._before(number, name)):
+        if not (past := _before(at, number)):
             return
         last, now, start = past[-1], after[0], self._first or 0
-        begun = [self._at.get(step, {}).get(name) for step in (start, start + 1)]
+        begun = [at.get(step) for step in (start, start + 1)]
         said = f"{name} was {_shown(last)} at step {number - 1}, and is {_shown(now)}"
         judged = [follows(*pair) for pair in _series(past, after)] or ["" if last == now else None]
         if not any(words is None or words for words in judged):
@@ -97,30 +107,27 @@ class Numbers:
         elif any(judged):
             words = f"the schedule of {name} {next(filter(None, judged))}: {said} from step "
             words += f"{number} on"
-        elif last != now and not self._usual(name, last, after):
+        elif last != now and not _usual(at, last, after):
             words = f"{said} from step {number} on"
         else:
             found.unknown.append(f"whether {name} goes on cannot be judged: {said}")
             return
         found.wrong.append(words)
 
-    def _before(self, number: int, name: str) -> list[Any]:
-        """The values at the consecutive steps before a step."""
-        past: list[Any] = []
-        while (step := number - len(past) - 1) in self._at:
-            past.append(self._at[step].get(name))
-        return past[::-1]
 
-    def _usual(self, name: str, last: Any, after: Sequence[Any]) -> bool:
-        """Whether a number changes elsewhere as it does at the resume."""
-        later = {(one, other) for one, other in pairwise(after) if one != other and one and other}
-        among = self._changes.get(name, set()) | later
-        return any(_alike(change, (last, after[0])) for change in among)
+def _before(at: Mapping[int, Values], number: int) -> list[Values]:
+    """The values at the consecutive steps before a step."""
+    past: list[Values] = []
+    while (step := number - len(past) - 1) in at:
+        past.append(at[step])
+    return past[::-1]
 
 
-def _note(changes: Changes, one: Values, other: Values) -> None:
-    for name in _differing(one, other) if one is not other else ():
-        changes.setdefault(name, set()).add((one[name], other[name]))
+def _usual(at: Mapping[int, Values], last: Values, after: Sequence[Values]) -> bool:
+    """Whether a number changes elsewhere as it does at the resume."""
+    before = {(at[step - 1], value) for step, value in at.items() if step - 1 in at}
+    changes = {(one, other) for one, other in {*before, *pairwise(after)} if one != other}
+    return any(_alike(change, (last, after[0])) for change in changes)
 
 
 def _alike(change: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
@@ -148,10 +155,6 @@ def _single(value: Any) -> Any:
     return float(numpy.float32(value)) if number else value
 
 
-def _differing(one: Values, other: Values) -> list[str]:
-    return [name for name, values in one.items() if name in other and other[name] != values]
-
-
 def _series(past: Sequence[Any], now: Sequence[Any]) -> Iterator[tuple[list[float], list[float]]]:
     """The values of every single number before and after a resume, where all are numbers."""
     width = len(_flat(past[-1]))
@@ -172,8 +175,8 @@ def _flat(value: Any) -> list[float]:
     return found if all(isinstance(part, float) for part in found) and all(parts) else []
 
 
-def _shown(values: tuple[Any, ...]) -> str:
-    return " and ".join(map(_text, values))
+def _shown(values: Values) -> str:
+    return " and ".join(dict.fromkeys(map(_text, values)))
 
 
 def _text(value: Any) -> str:

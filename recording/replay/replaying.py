@@ -83,6 +83,8 @@ class _Run:
         self.firsts = {s.steps[0].number for o in recordings for s in o.sessions if s.steps}
         self.kept: dict[int, End] = {}
         """By step, the end from which a later session may resume."""
+        self.unjudged: list[str] = []
+        """Parameters whose state is not known in this stretch."""
         self.free: Pair | None = None
         self.free_params: list[Values] = [{}, {}]
 
@@ -152,6 +154,7 @@ class _Run:
     ) -> None:
         """Take the state at the beginning of a stretch."""
         step, params = steps[place], values_of(steps[place].before)
+        self.unjudged = []
         if self.last is not None and self.pair is not None:
             self.kept.setdefault(self.last.number + 1, self._end())
         if place == 0 and step.number in self.kept:
@@ -163,8 +166,10 @@ class _Run:
                 raise RecordingError(
                     f"{path} does not go on where the part before it ends: {error}"
                 ) from None
-            self.judge = end.judge
+            self.judge, self.unjudged = end.judge, resume.unjudged
             self.found.resumes.append(resume)
+            if {*params} == {*self.unjudged}:
+                self._take(steps, place, rules, each, params)
         else:
             self._take(steps, place, rules, each, params)
         if self.pair is not None:
@@ -243,12 +248,14 @@ class _Run:
         step = steps[place]
         grads, before, after = (values_of(part) for part in (step.grads, step.before, step.after))
         assert self.pair is not None and self.free is not None
-        self.found.moved = self.found.moved or _moves(step)
         old, seen = self.pair.copy(), self.judge.copy()
         self.earlier = old
         computed = self.pair.step(rules, grads, before)
         judged: dict[str, Judgement] = {}
         for name in before:
+            if name in self.unjudged:
+                continue
+            self.found.moved |= not same_bits(step.before[name], step.after[name])
             row = self._row(name, step)
             results = [one[name] for one in computed]
             judged[name] = self.judge.judged(name, rules[name], before[name], after[name], *results)
@@ -259,7 +266,7 @@ class _Run:
         for at, machine in enumerate(self.free):
             params = {name: self.free_params[at].get(name, before[name]) for name in before}
             self.free_params[at] = machine.step(rules, grads, params)
-            worst.append(self._apart(at, after))
+            worst.append(self._apart(at, {name: after[name] for name in judged}))
         self.found.growth.append((step.number, *worst))  # type: ignore[arg-type]
 
     def _row(self, name: str, step: Step) -> Row:

@@ -38,6 +38,8 @@ class Resume:
     """The sentences about numbers with which the run does not go on."""
     unknown: list[str] = field(default_factory=list)
     """The sentences about what cannot be judged."""
+    unjudged: list[str] = field(default_factory=list)
+    """Parameters of which neither the steps before it nor the state are recorded."""
     carried: bool = True
     """Whether parameters and state were carried, as far as can be judged."""
 
@@ -91,9 +93,13 @@ def went_on(
     own, params = rules.of(first), values_of(first.before)
     moved = [n for n in params if n in last.after and not continues(first, last, n)]
     new = [name for name in params if name not in last.after]
-    sentences = _of_parameters(first, last, moved, new)
-    left = {name for name in params if name in first.grads}
+    sentences = _of_parameters(first, last, moved)
+    left = {name for name in params if name in first.grads and name not in new}
     state: dict[str, str] = {}
+    pair = pair.copy()
+    for machine in pair:
+        _meet(machine, first, own, new)
+    unjudged = [name for name in new if not _knows_state(first, name, own[name])]
     chosen = pair.copy()
     found = fits(Trial("carried", "", pair), steps, rules, end.judge, left)
     state |= dict.fromkeys(found, "carried")
@@ -111,7 +117,8 @@ def went_on(
             sentences.append(
                 f"{carried}the optimizer went on as if {trial.says}{_where(found, params)}"
             )
-    known = {n: own[n] for n in own if state.get(n, "unknown") in ("carried", RECORDED, "unknown")}
+    kinds = ("carried", RECORDED, "unknown")
+    known = {n: own[n] for n in params if n not in new and state.get(n, "unknown") in kinds}
     apart: dict[str, list[str]] = {}
     if first.state is not None:
         differ = differing(first.state, end, known, params)
@@ -132,13 +139,15 @@ def went_on(
             for machine in chosen:
                 _taken(machine, first, own)
     resume = Resume(first.number, file, False, [], state, numbers.wrong, carried=not sentences)
-    resume.unknown = [*_unrecorded(first, own), *numbers.unknown]
+    resume.unjudged = unjudged
+    states = _unrecorded(first, own)
+    resume.unknown = [*states, *_on_one_side(first, last, unjudged), *numbers.unknown]
     resume.exact = not (sentences or numbers.wrong or resume.unknown)
     if resume.exact:
         sentences = ["exact"]
     elif not (sentences or numbers.wrong):
-        parts = "parameters" if _unrecorded(first, own) else "parameters and state"
-        sentences = [f"{parts} were carried exactly"]
+        parts = "parameters" if states else "parameters and state"
+        sentences = [f"{parts} were carried exactly"] if len(new) < len(params) else []
     resume.sentences = [*sentences, *numbers.wrong, *resume.unknown]
     return resume, chosen
 
@@ -151,7 +160,7 @@ def _unrecorded(first: Step, rules: Mapping[str, Rule]) -> list[str]:
     return [f"the state is not in the recording ({why}); only its steps could be judged"]
 
 
-def _of_parameters(first: Step, last: Step, moved: list[str], new: list[str]) -> list[str]:
+def _of_parameters(first: Step, last: Step, moved: list[str]) -> list[str]:
     """Sentences about parameters with which the run did not go on."""
     sentences = []
     if moved:
@@ -161,9 +170,39 @@ def _of_parameters(first: Step, last: Step, moved: list[str], new: list[str]) ->
             f"the parameters are {'' if back else 'not '}those {when}: "
             f"{names_shown(moved, len(first.before))}"
         )
-    if new:
-        sentences.append(f"not recorded before it: {names_shown(new, len(first.before))}")
     return sentences
+
+
+def _on_one_side(first: Step, last: Step, unjudged: list[str]) -> Iterator[str]:
+    """Sentences about parameters that are recorded only before a resume, or only after it."""
+    judged = [name for name in first.before if name not in last.after and name not in unjudged]
+    gone = [name for name in last.after if name not in first.before]
+    for names, said in (
+        (judged, "not recorded before it, and judged from there on"),
+        (unjudged, "not recorded before it, nor their state, and not judged"),
+        (gone, "not recorded after it"),
+    ):
+        if names:
+            yield f"{said}: {names_shown(names, 0)}"
+
+
+def _knows_state(first: Step, name: str, rule: Rule) -> bool:
+    """Whether the state of a parameter before a step is known from this step alone."""
+    if first.fresh or first.state is None:
+        return first.fresh or not rule.slots()
+    state = first.state.parameters.get(name)
+    return state is None or not state.slots or {*state.slots} == {*rule.slots()}
+
+
+def _meet(machine: Machine, first: Step, rules: Mapping[str, Rule], new: list[str]) -> None:
+    """Leave a machine the parameters of a step; new ones begin with the state that is recorded."""
+    machine.own = {name: own for name, own in machine.own.items() if name in first.before}
+    if new:
+        taken = machine.copy()
+        _taken(taken, first, rules)
+        machine.own |= {name: taken.own[name] for name in new}
+        if first.state is not None and len(new) == len(first.before):
+            machine.count, machine.shared = taken.count, taken.shared
 
 
 RECORDED = "recorded"

@@ -143,7 +143,7 @@ class Machine:
         self, rules: Mapping[str, Rule], before: Mapping[str, Any], stepped: Collection[str]
     ) -> None:
         """Note the withheld steps that parameters without gradients have missed."""
-        for name in self.own.keys() - {*stepped} if self.each else ():
+        for name in (self.own.keys() & rules.keys()) - {*stepped} if self.each else ():
             old, new = (withheld(numpy, rules[name], s, 0) for s in (before, self.shared))
             missed = {n: self.own[name].missed.get(n, 0) + new[n] - old[n] for n in new}
             self.own[name] = self.own[name]._replace(missed=missed)

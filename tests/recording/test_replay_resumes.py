@@ -289,6 +289,77 @@ def test_what_was_not_recorded_is_not_said_to_be_exact(tmp_path, model):
     ]
 
 
+BOTH = "parameters and state were carried exactly"
+AFTER = "not recorded after it: 0.weight"
+FROM = "not recorded before it, and judged from there on: 0.weight"
+UNKNOWN = "not recorded before it, nor their state, and not judged: 0.weight"
+WITHOUT = ("2.*", "0.bias")
+NO_STATE = (
+    "the state is not in the recording (it was recorded with state=False); only its steps could be "
+    "judged"
+)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said", "judged"),
+    [
+        (["*", WITHOUT], [[BOTH, AFTER]], 2),
+        ([WITHOUT, "*"], [[BOTH, FROM]], 2),
+        (["*", WITHOUT, "*"], [[BOTH, AFTER], [BOTH, FROM]], 4),
+        ([WITHOUT, ("*", False)], [["parameters were carried exactly", NO_STATE, UNKNOWN]], 0),
+        (["*", WITHOUT, ("*", False)], [[BOTH, AFTER], [NO_STATE, UNKNOWN]], 2),
+        ([WITHOUT, "0.weight"], [[FROM, "not recorded after it: 0.bias, 2.weight, 2.bias"]], 2),
+        ([WITHOUT, ("0.weight", False)], [[NO_STATE, UNKNOWN]], 0),
+    ],
+)
+def test_what_was_not_recorded_is_named_and_the_rest_is_judged(
+    tmp_path, model, parts, said, judged
+):
+    """Parts of a run that have other parameters, of two groups with numbers of their own."""
+    groups = [{"params": [model[0].weight], "lr": 3e-3}, {"params": [*model.parameters()][1:]}]
+    made, paths = torch.optim.AdamW(groups, lr=1e-2), []
+    for place, part in enumerate(parts):
+        patterns, state = part if isinstance(part, tuple) and False in part else (part, True)
+        paths.append(tmp_path / str(place))
+        how = {"first": 2 * place, "last": 2 * place + 2, "first_step": 2 * place}
+        train(paths[-1], model, made, parameters=patterns, state=state, **how)
+    found = replay([*map(read, paths)])
+    assert found.verdict == "agree" and not found.departures
+    for resume, sentences in zip(found.resumes, said, strict=True):
+        assert not resume.exact and {*sentences} <= {*resume.sentences}
+    row = found.rows.get("0.weight")
+    assert (row.steps if row else 0) == judged
+    left = sum(last - first + 1 for first, last, _ in found.unchecked)
+    assert found.steps + left == 2 * len(parts) and bool(left) == (parts[-1] == ("0.weight", False))
+
+
+def test_a_group_that_is_removed_and_comes_back_is_judged(path, model):
+    made = torch.optim.AdamW([{"params": [part.weight]} for part in (model[0], model[2])], lr=1e-2)
+    kept = []
+
+    def change(step):
+        if step == 3:
+            kept.append(made.param_groups.pop())
+        if step == 6:
+            made.param_groups.append(kept.pop())
+
+    found = replay([trained(path, model, made, between=change, last=10)])
+    assert found.verdict == "agree" and found.rows["2.weight"].steps == 7
+
+
+def test_numbers_that_two_groups_have_exchanged_at_a_resume_are_named(path, model):
+    groups = [
+        {"params": [part.weight], "lr": lr} for part, lr in ((model[0], 0.01), (model[2], 0.02))
+    ]
+    made = torch.optim.AdamW(groups)
+    train(path, model, made, last=4)
+    made.param_groups[0]["lr"], made.param_groups[1]["lr"] = 0.02, 0.01
+    found = replay([trained(path, model, made, first=4, last=8, append=True)])
+    assert found.verdict == "other numbers"
+    said = "lr was 0.01 and 0.02 at step 3, and is 0.02 and 0.01 from step 4 on"
+    assert found.resumes[0].numbers == [said]
+
+
 def test_other_numbers_after_a_resume_are_named(path, model):
     made = adamw(model)
     train(path, model, made, last=8)
