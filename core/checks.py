@@ -13,7 +13,7 @@ from .weight_decay import FACTORS
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["FLOATING", "READ", "check", "check_slots", "refuse_slips", "shapes"]
+__all__ = ["FLOATING", "READ", "check", "check_shared", "check_slots", "refuse_slips", "shapes"]
 
 FLOATING = ("bfloat16", "float16", "float32", "float64")
 """The dtypes of parameters and gradients."""
@@ -87,6 +87,15 @@ def _floating(array: Array) -> bool:
 @cache
 def _named_floating(library: type, dtype: Any) -> bool:
     return dtype_name(dtype) in FLOATING
+
+
+def check_shared(rule: Rule, common: Any) -> None:
+    """Raise unless a shared state, without the counts of missed calls, is this rule's."""
+    if set(common) != set(rule.shared()):
+        raise ValueError(
+            f"{rule.name}: the shared state has {listed(common)}; {rule.name} keeps "
+            f"{listed(rule.shared())}"
+        )
 
 
 def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:

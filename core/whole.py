@@ -11,6 +11,7 @@ import numpy
 from . import step as stepping
 from . import tree
 from .arrays import is_array, known, listed, map_parts, without_autocast
+from .checks import check_shared
 from .counts import Histories, advanced, placed, refuse_count, split
 from .kept import rule_of
 from .matching import warn_unmatched
@@ -78,11 +79,8 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
     stepping.check_slots(rule, "the parameters", state.slots)
     arrays = dict(tree.leaves(params))
     common, missed = split(state.shared)
-    if arrays and state.slots and set(common) != set(rule.shared()):
-        raise ValueError(
-            f"{rule.name}: the shared state has {listed(common)}; "
-            f"{rule.name} keeps {listed(rule.shared())}"
-        )
+    if arrays and state.slots:
+        check_shared(rule, common)
     _refuse_unknown(rule, grads, arrays)
     given = {path: grad for path in arrays if (grad := tree.subtree(grads, path)) is not None}
     histories, place = _histories(rule, arrays, given, missed)

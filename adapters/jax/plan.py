@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as xp
 from samestep import step as stepping
-from samestep.arrays import listed
+from samestep.checks import check_shared
 from samestep.counts import Histories, placed, refuse_count, split
 from samestep.kept import Kept, rule_of
 from samestep.rule import Rule, State
@@ -145,11 +145,7 @@ def planned(
     refuse_count(rule, step)
     stepping.check_slots(rule, "the parameters", state.slots)
     common, missed = split(state.shared)
-    if set(common) != set(rule.shared()):
-        raise ValueError(
-            f"{rule.name}: the shared state has {listed(common)}; {rule.name} keeps "
-            f"{listed(rule.shared())}"
-        )
+    check_shared(rule, common)
     paths, own = flattened(params)
     arrays = [strong(rule, path, leaf) for path, leaf in paths]
     grads = matched(rule, "the gradients", grad_tree, paths, own)

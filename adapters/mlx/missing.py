@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as xp
 from samestep.arrays import listed
+from samestep.checks import check_shared
 from samestep.counts import MISSED, Form, Histories, split, withheld
 
 from .trees import leaves
@@ -87,9 +88,11 @@ class Seen:
             common: the shared state of the rule.
             missed: the counts of missed calls.
         """
-        now = paths, [*missed], optimizer.rule.withholds
+        now = paths, [*common, *missed], optimizer.rule.withholds
         if now == self.of:
             return self.last, missed
+        if paths:
+            check_shared(optimizer.rule, common)
         known, of = _known(optimizer), optimizer.rule.of
         present = {path for path in paths if of(path, params[path].shape).slots()}
         new = present - known

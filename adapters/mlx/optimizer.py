@@ -13,6 +13,7 @@ from samestep import packing
 from samestep import step as stepping
 from samestep.arrays import known, listed
 from samestep.checkpoints.state import Checkpoint
+from samestep.checks import check_shared
 from samestep.counts import advanced, split, standing, withheld
 from samestep.execution import EXECUTIONS, Execution, checked, say
 from samestep.kept import rule_of
@@ -153,7 +154,10 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         if self._has_rate and wide and self.learning_rate.dtype != xp.float64:
             state["learning_rate"] = xp.array(self._value("learning_rate"), xp.float64)
         shared = state.get("shared_state", {})
-        if arrays and self.rule.shared().keys() - shared.keys():
+        lacks = self.rule.shared().keys() - shared.keys() if arrays else ()
+        if lacks:
+            if self.state.keys() - {*OWN} and {*lacks} - {*self.rule.withholds}:
+                check_shared(self.rule, split(shared)[0])
             state["shared_state"] = shared | stepping.init_shared(self.rule, xp, arrays)
         return state
 

@@ -79,3 +79,18 @@ def test_mx_compile_replaces_counts_with_their_step():
         compiled(), compiled(), stepped("bc", "bc", optimizer=twin)
         found, expected = (o.apply_gradients(GRADS, ONES)["c"] for o in (optimizer, twin))
         assert mx.allclose(found, expected, rtol=1e-6)
+
+
+def test_a_shared_state_of_another_rule_is_refused():
+    skipping = stepped("bc", optimizer=adapter.bind(samestep.SkipNonFinite(samestep.AdamW(lr=0.1))))
+    optimizer = stepped("bc")
+    optimizer.state.update(skipping.state)
+    with pytest.raises(ValueError, match="AdamW: the shared state has skipped; AdamW keeps none"):
+        stepped("bc", optimizer=optimizer)
+    optimizer = stepped("bc", optimizer=adapter.Prodigy())
+    del optimizer.state["shared_state"]
+    with pytest.raises(ValueError, match="Prodigy: the shared state has none; Prodigy keeps d, d_"):
+        stepped("bc", optimizer=optimizer)
+    skipping.state = stepped("bc").state  # nothing was skipped there
+    found = skipping.apply_gradients(GRADS, ONES)
+    assert_equal(found, stepped("bc").apply_gradients(GRADS, ONES))
