@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as xp
 from samestep.arrays import listed
 from samestep.checks import check_shared
 from samestep.counts import MISSED, Form, Histories, split, withheld
+from samestep.rule import Rule
 
 from .trees import leaves
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["BY_NAME", "OWN", "Seen", "counter", "label"]
+__all__ = ["BY_NAME", "OWN", "Seen", "counter", "label", "late"]
 
 OWN = ("step", "learning_rate", "shared_state")
 """Entries of the state in addition to the parameters' entries."""
@@ -77,8 +78,7 @@ class Seen:
     ) -> tuple[Histories | None, dict[str, Any]]:
         """The parameters by the calls that they miss, if any does, and the counts of these calls.
 
-        A parameter whose first gradient comes after other calls has missed them. One of a rule
-        without slots has no state to be known by; it counts calls.
+        A parameter of a rule without slots has no state to be known by; it counts calls.
 
         Args:
             optimizer: the optimizer, with its state before the call.
@@ -93,14 +93,9 @@ class Seen:
             return self.last, missed
         if paths:
             check_shared(optimizer.rule, common)
-        known, of = _known(optimizer), optimizer.rule.of
-        present = {path for path in paths if of(path, params[path].shape).slots()}
+        known, present = _known(optimizer), _with_slots(optimizer.rule, paths, params)
         new = present - known
-        late = new and (bool(step) if isinstance(step, int) else bool(known))
-        if late:
-            counts = {"step": step, **withheld(xp, optimizer.rule, common, step)}
-            text = BY_NAME.written(map(label, new))
-            missed = missed | {f"{name}{MISSED}{text}": counter(n) for name, n in counts.items()}
+        missed = _late(optimizer, known, new, step, common, missed)
         absent = known - present
         members = sorted(map(label, known | new))
         self.last = None
@@ -108,6 +103,41 @@ class Seen:
             self.last = Histories(optimizer.rule, members, map(label, absent), missed, BY_NAME)
         self.of = None if new else now
         return self.last, missed
+
+
+def late(
+    optimizer: RuleOptimizer, params: Mapping[str, xp.array], step: Any, shared: dict[str, Any]
+) -> dict[str, Any]:
+    """The shared state in which parameters without a state have missed all calls before."""
+    common, missed = split(shared)
+    known, present = _known(optimizer), _with_slots(optimizer.rule, params, params)
+    return common | _late(optimizer, known, present - known, step, common, missed)
+
+
+def _late(
+    optimizer: RuleOptimizer,
+    known: set[str],
+    new: set[str],
+    step: Any,
+    common: Mapping[str, Any],
+    missed: dict[str, Any],
+) -> dict[str, Any]:
+    """The counts of missed calls, of which new parameters have missed all before."""
+    if not new or not (step if isinstance(step, int) else known):
+        return missed
+    labels, found = {*map(label, new)}, {}
+    for key, count in missed.items():
+        name, _, text = key.partition(MISSED)
+        others = {*BY_NAME.read(text)} - labels
+        if others:
+            found[f"{name}{MISSED}{BY_NAME.written(others)}"] = count
+    for name, count in {"step": step, **withheld(xp, optimizer.rule, common, step)}.items():
+        found[f"{name}{MISSED}{BY_NAME.written(labels)}"] = counter(count)
+    return found
+
+
+def _with_slots(rule: Rule, paths: Iterable[str], params: Mapping[str, xp.array]) -> set[str]:
+    return {path for path in paths if rule.of(path, params[path].shape).slots()}
 
 
 def _known(optimizer: RuleOptimizer) -> set[str]:

@@ -21,7 +21,7 @@ from samestep.matching import warn_unmatched
 from samestep.rule import Rule
 
 from . import checkpoint as checkpoints
-from .missing import OWN, Seen, counter, label
+from .missing import OWN, Seen, counter, label, late
 from .trees import leaves
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
@@ -122,7 +122,9 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
     def init(self, parameters: Any) -> None:
         """Make the state of every parameter in a tree; existing state is unchanged."""
-        self.state.update(self._begun(parameters))
+        state, arrays = self._begun(parameters), dict(leaves(parameters))
+        shared = late(self, arrays, self._value("step"), state.get("shared_state", {}))
+        self.state.update(state | ({"shared_state": shared} if shared else {}))
 
     def init_single(self, parameter: xp.array, state: dict[str, Any]) -> None:
         """Make the state of one parameter whose path is unknown."""
@@ -179,8 +181,10 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 f"{'a list' if many else 'a dict'} belongs; was it made for other parameters?"
             )
         if isinstance(parameters, xp.array):
-            rule = rule_of(self.rule, path, parameters)
-            return state or stepping.init_slots(rule, xp, parameters)
+            if not state:
+                state = stepping.init_slots(rule_of(self.rule, path, parameters), xp, parameters)
+                self._seen.of = None if state else self._seen.of  # its count begins anew too
+            return state
         if many:
             grown: Any = [*state, *({} for _ in parameters[len(state) :])]
         else:

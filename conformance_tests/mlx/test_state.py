@@ -7,6 +7,7 @@ import pickle
 
 import mlx.core as mx
 import pytest
+from mlx import utils
 
 import samestep
 import samestep.mlx as adapter
@@ -94,3 +95,34 @@ def test_a_shared_state_of_another_rule_is_refused():
     skipping.state = stepped("bc").state  # nothing was skipped there
     found = skipping.apply_gradients(GRADS, ONES)
     assert_equal(found, stepped("bc").apply_gradients(GRADS, ONES))
+
+
+@pytest.mark.parametrize("missed", [(), ("a", "ab")])
+@pytest.mark.parametrize("init", [False, True])
+@pytest.mark.parametrize("rule", [samestep.NAdam(lr=0.1), samestep.SkipNonFinite(samestep.NAdam())])
+def test_a_state_that_is_removed_is_made_anew_with_its_count(rule, init, missed):
+    """And that of a parameter which has none in a state that was loaded."""
+    ones = {**ONES, "a": mx.ones(2), "d": [mx.ones(2)]}
+    grads = {name: utils.tree_map(lambda one: one * 0.3, one) for name, one in ones.items()}
+
+    def after(optimizer, *calls):
+        for names in calls:
+            moved = optimizer.apply_gradients({name: grads[name] for name in names}, ones)
+        return moved
+
+    fresh = after(adapter.bind(rule), "abcd", "abcd")
+    for remove in (
+        lambda state: (state.pop("c"), state.pop("d")),
+        lambda state: (state.update(c={}), state["d"].__setitem__(0, {})),
+        lambda state: (state.update(c={}), state.pop("d"), state.pop("a")),
+    ):
+        optimizer = adapter.bind(rule)
+        after(optimizer, "abcd", *missed, "abcd")
+        twin = copy.deepcopy(optimizer)
+        remove(optimizer.state)
+        kept = "ab" if "a" in optimizer.state else "b"
+        if init:
+            optimizer.init(ones)
+        found, going = (after(one, "abcd", "abcd") for one in (optimizer, twin))
+        expected = {name: (going if name in kept else fresh)[name] for name in found}
+        assert_equal(found, expected)
