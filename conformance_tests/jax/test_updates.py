@@ -64,6 +64,17 @@ def test_an_update_of_a_wrapper_has_its_own_precision():
     precise(samestep.Lookahead(samestep.Adam(lr=RATE), sync_period=3), "float32", "packed")
 
 
+def test_an_update_in_which_decay_cancels_the_direction_is_as_precise_as_the_decay():
+    """One is 1e-3, the other -1e-3 to within a tenth."""
+    rule, random = samestep.AdamW(lr=1e-3, weight_decay=0.01), np.random.default_rng(0)
+    params = jnp.asarray(-random.uniform(90, 110, 512), "float32")
+    grads, optimizer = jnp.ones_like(params), adapter.bind(rule)
+    found, _ = optimizer.update(grads, optimizer.init(params), params)
+    wide = np.asarray(params, np.float64)
+    exact = -1e-3 / (1 + 1e-8) - 1e-5 * wide
+    assert ulps(np.asarray(found, np.float64), exact, 1e-5 * np.abs(wide), "float32").max() <= 6
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("how", ["packed", "reference", "jit"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
