@@ -26,7 +26,7 @@ SAID = {
     "agree": "agrees with",
     "departs": "departs from",
     "not finite": "ends in NaN or infinity, by steps of",
-    "nothing moved": "moved no parameter, which tells nothing of",
+    "nothing moved": "moved no parameter by more than a step may be off, which tells nothing of",
     "other numbers": "was resumed with other numbers, and agrees with",
 }
 """Verdicts in the title."""
@@ -78,7 +78,8 @@ def command(as_json: bool, **asked: Any) -> None:
 
     Several files are parts of one run; each part was resumed from the part before it. The
     exit code is 0 if all agrees, 1 if something departs, ends in NaN or infinity, was resumed
-    otherwise or moved no parameter, and 2 if nothing could be recomputed.
+    otherwise or moved no parameter by more than a step may be off, and 2 if nothing could be
+    recomputed.
     """
     from samestep.checkpoints.state import CheckpointError
 

@@ -75,7 +75,7 @@ class Replay:
     skipped: bool = False
     """Whether its step was skipped, as the rule says."""
     moved: bool = False
-    """Whether a parameter moved in a step that was judged."""
+    """Whether a parameter moved, in a step that was judged, by more than it may be off."""
     discarded: int = 0
     """How many updates were computed and not taken."""
     growth: list[tuple[int, float, float, float]] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Replay:
 
         ``"other numbers"``, if only numbers have not been carried over a resume; ``"not finite"``,
         if the steps are the rule's and end in NaN or infinity; ``"nothing moved"``, if no parameter
-        did, so that nothing tells the rule from another.
+        did by more than it may be off, so that nothing tells the rule from another.
         """
         if self.departures or self.changes or not all(one.carried for one in self.resumes):
             return "departs"

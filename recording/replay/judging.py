@@ -59,6 +59,9 @@ class Judgement(NamedTuple):
     place: tuple[int, ...]
     recorded: float
     computed: float
+    tells: bool = False
+    """Whether an element has moved by more than it may be off, so that the rule is told from one
+    that moves nothing."""
 
 
 class Judge:
@@ -101,18 +104,19 @@ class Judge:
         worst = float(units[place])
         if self.bound.ulp is None:
             part = _part(rule, dtype) * rule.amplifies
-            over = apart > ULP * EPS[dtype] * size + part * move
+            allowed = ULP * EPS[dtype] * size + part * move
         else:
-            over = units > self.bound.ulp
+            allowed = self.bound.ulp * self._unit[name]
+        over, moved = apart > allowed, distance(after, before) > allowed
         if beyond := bool(numpy.any(over)):  # among the elements beyond their bound, the farthest
             far = numpy.where(over, apart, -1.0)
             place = numpy.unravel_index(int(numpy.argmax(far)), far.shape)
         change = float(numpy.max(numpy.abs(computed[0] - before), initial=0.0)) or 1.0
         relative = float(numpy.abs(after[place] - computed[0][place])) / change
         at = tuple(int(index) for index in place)
-        return Judgement(
-            not beyond, worst, relative, at, float(after[place]), float(computed[0][place])
-        )
+        recorded, expected = float(after[place]), float(computed[0][place])
+        tells = bool(numpy.any(moved))
+        return Judgement(not beyond, worst, relative, at, recorded, expected, tells)
 
     def _seen(
         self, name: str, rule: Rule, before: numpy.ndarray, computed: numpy.ndarray

@@ -255,11 +255,11 @@ class _Run:
         for name in before:
             if name in self.unjudged:
                 continue
-            self.found.moved |= not same_bits(step.before[name], step.after[name])
             row = self._row(name, step)
             results = [one[name] for one in computed]
             judged[name] = self.judge.judged(name, rules[name], before[name], after[name], *results)
             row.steps += 1
+            self.found.moved |= judged[name].tells
             row.ulp = max(row.ulp, judged[name].ulp)
         self._depart(steps, place, rules, old, seen, judged)
         worst = [max((own.ulp for own in judged.values()), default=0.0)]

@@ -13,6 +13,7 @@ import pytest
 import samestep
 from samestep.recording import RecordingError, read
 from samestep.replay import Asked, replay
+from samestep.replay.judging import Bound
 
 torch = pytest.importorskip("torch")
 from torch.optim.optimizer import _global_optimizer_pre_hooks  # noqa: E402
@@ -95,6 +96,32 @@ def test_a_run_that_moves_nothing_agrees_with_no_rule(path, rule):
     made = samestep.torch.AdamW(model.parameters(), lr=1e-5, weight_decay=0.0)
     found = replay([trained(path, model, made, dtype=torch.bfloat16)], Asked(rule))
     assert found.verdict == "nothing moved" and not found.departures
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "rates"), [("float32", 1.0, (3e-8, 3e-5)), ("bfloat16", 2e-4, (1e-6, 3e-5))]
+)
+@pytest.mark.parametrize("ulp", [None, 4.0])
+def test_a_run_that_moves_less_than_it_may_be_off_agrees_with_no_rule(path, name, size, rates, ulp):
+    """Its steps are twice the rule's, which nothing tells while they are small."""
+
+    class AdamW(torch.optim.AdamW):
+        def step(self, closure=None):
+            lr = self.param_groups[0]["lr"]
+            self.param_groups[0]["lr"] = 2 * lr
+            super().step(closure)
+            self.param_groups[0]["lr"] = lr
+
+    verdicts = []
+    for rate in rates:
+        param = torch.nn.Parameter(torch.linspace(size, 2 * size, 5).to(getattr(torch, name)))
+        made = AdamW([param], lr=rate)
+        with samestep.torch.recorder(path, made):
+            for step in range(4):
+                param.grad = torch.cos(step * param.detach())
+                made.step()
+        verdicts.append(replay([read(path)], Asked("AdamW", "torch"), Bound(ulp)).verdict)
+    assert verdicts == ["nothing moved", "departs"]
 
 
 def test_the_state_of_one_rule_is_not_taken_for_that_of_another(path, model):
