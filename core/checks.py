@@ -54,9 +54,11 @@ def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = Non
         )
     stacks = len(kept_by(rule, param.ndim).batch)
     if param.ndim - stacks < rule.min_ndim:
-        more = f" and {stacks} batch axes" if stacks else ""
+        more, inner = f" and {stacks} batch axes" if stacks else "", rule
+        while inner.inside and inner.inside[0].min_ndim == rule.min_ndim:
+            inner = inner.inside[0]
         raise ValueError(
-            f"{_who(rule, name)} has shape {tuple(param.shape)}{more}; {rule.name} takes arrays "
+            f"{_who(rule, name)} has shape {tuple(param.shape)}{more}; {inner.name} takes arrays "
             f"with at least {rule.min_ndim} dimensions (give the others to another rule, such as "
             "AdamW)"
         )

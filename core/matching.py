@@ -71,17 +71,17 @@ def _said(asked: _Asked) -> list[str]:
         return [f"{what}, {described(predicate)}, takes none {among}; {before}"]
     if not chosen:
         return [f"{what}, {described(predicate)}, fits none {among}"]
-    all_of_several = len(chosen) == len(seen) > 1
-    if what.endswith(": mask") and all_of_several and _asks_for_names(predicate, seen[0]):
-        return [f"{what}, {described(predicate)}, asks for names and excludes none {among}"]
     absent = [part for part in patterns(predicate) if not any(map(part, seen))]
+    all_of_several = what.endswith(": mask") and len(chosen) == len(seen) > 1
+    if all_of_several and not absent and _asks_for_names(predicate, seen[0]):
+        return [f"{what}, {described(predicate)}, asks for names and excludes none {among}"]
     return [f"{what}: {part!r} in it fits none {among}" for part in absent]
 
 
 def _asks_for_names(predicate: Predicate, about: Parameter) -> bool:
-    """Whether a predicate without patterns, which are looked at one by one, reads a path."""
+    """Whether a predicate reads a path."""
     try:
         predicate(parameter("", about.shape))
     except NamelessError:
-        return not patterns(predicate)
+        return True
     return False

@@ -176,6 +176,8 @@ def test_batch_axes_that_a_parameter_lacks_are_refused():
             LAMB(batch_axes=wrong)
     with pytest.raises(ValueError, match=r"\(3, 8\) and 1 batch axes; Muon takes arrays with at"):
         Muon(batch_axes=0).init({"kernel": numpy.ones((3, 8))})
+    with pytest.raises(ValueError, match=r"^Lookahead: .*'b' has shape \(3,\); Muon takes arrays"):
+        samestep.Lookahead(Muon()).init({"b": numpy.ones(3)})
 
 
 def test_a_parameter_is_kept_in_one_way():

@@ -109,6 +109,8 @@ def test_a_mask_that_asks_for_names_and_excludes_nothing_is_warned_of():
     params = {"w": MATRIX, "bias": VECTOR}
     with pytest.warns(UserWarning, match=r"mask, <lambda>, asks for names and excludes none of"):
         AdamW(mask=lambda p: "bais" not in p.path).init(params)
+    with pytest.warns(UserWarning, match=r"mask, Where\(path='\*'\), asks for names and excludes"):
+        AdamW(mask=Where(path="*")).init(params)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         AdamW(mask=lambda p: p.ndim > 0).init(params)
