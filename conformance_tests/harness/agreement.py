@@ -26,6 +26,7 @@ import numpy
 from samestep.parity import Divergence, Trajectory, compare, follow, one_step, oracle, record, ulps
 from samestep.parity.backend import NUMPY, Backend, Snapshot, backends
 from samestep.parity.environment import environment as environment_of
+from samestep.parity.environment import processor
 from samestep.parity.trajectory import suited
 from samestep.rule import Rule
 from samestep.step import advance, scalars
@@ -265,7 +266,8 @@ def environment() -> str:
     names = sorted({b.library for b in backends().values() if isinstance(b, Backend)} - {"numpy"})
     found = environment_of(["numpy", *(name.replace("_", "-") for name in names)])
     python, platform = found.pop("Python"), found.pop("platform")
-    return f"{', '.join(map(' '.join, found.items()))}; Python {python}, {platform}, CPU"
+    named = ", ".join(map(" ".join, found.items()))
+    return f"{named}; Python {python}, {platform}, {processor()}"
 
 
 def between_markers(text: str, name: str, content: str) -> str:
