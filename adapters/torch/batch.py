@@ -81,7 +81,11 @@ class Batch:
         }
         single = [(name, one) for name, one in found.items() if isinstance(one, _Where)]
         self.whole = [(name, one.place) for name, one in single if one.shape is None]
-        self.seen = [(name, one) for name, one in single if one.shape is not None]
+        self.seen = [
+            (name, one.place, one.shape, one.strides)
+            for name, one in single
+            if one.shape is not None
+        ]
         self.several = [(name, each) for name, each in found.items() if type(each) is tuple]
 
     def _rebased(self, place: int, *values: torch.Tensor) -> _Where:
@@ -116,7 +120,7 @@ class Batch:
         slots: dict[str, Any] = {}
         for name, place in self.whole:
             slots[name] = values[place]
-        for name, (place, shape, strides) in self.seen:
+        for name, place, shape, strides in self.seen:
             slots[name] = values[place].as_strided(shape, strides)
         for name, several in self.several:
             slots[name] = tuple([where.among(values) for where in several])
