@@ -17,7 +17,7 @@ from zlib import crc32
 
 import numpy
 
-from .arrays import dtype_name, known, listed
+from .arrays import dtype_name, is_array, known, listed
 from .notice import warn
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MISSED",
+    "MOST",
     "PLACES",
     "Counts",
     "Form",
@@ -42,6 +43,10 @@ __all__ = [
 ]
 
 MISSED = " missed by "
+MOST = 2**31 - 1
+"""The largest number in int32; up to it, the next count is one more in every dtype."""
+WIDE = ("int32", "int64", "uint32", "uint64")
+"""The dtypes of counts."""
 MANY = 1 << 20
 """A number of calls that has another number of steps where a rule steps in some calls only."""
 OF = " of "
@@ -108,15 +113,16 @@ def advanced(count: Any) -> Any:
 
 
 def refuse_count(rule: Rule, count: Any, name: str = "step") -> None:
-    """Raise if an entry of a state is no count."""
-    whole = isinstance(count, int) or (
-        "int" in dtype_name(getattr(count, "dtype", "")) and not tuple(count.shape)
-    )
-    number = known(count) if whole else 0
-    if not whole or (isinstance(number, int) and number < 0):
+    """Raise if an entry of a state is no count, or one that soon ends, of 8 or 16 bits."""
+    if type(count) is int and count >= 0:
+        return
+    wide = dtype_name(getattr(count, "dtype", "int64")) in WIDE
+    number = known(count)
+    whole = is_array(number) or (isinstance(number, int) and number >= 0)
+    if not (wide and whole) or isinstance(number, bool):
         raise ValueError(
             f"{rule.name}: the state's {name} is {count!r}; it must be a whole number >= 0, or a "
-            "0-d array of one"
+            "0-d array of one in 32 or 64 bits"
         )
 
 

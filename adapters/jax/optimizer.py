@@ -12,7 +12,7 @@ from samestep import packing
 from samestep import step as stepping
 from samestep.arrays import known
 from samestep.checkpoints.state import Checkpoint
-from samestep.counts import advanced, split
+from samestep.counts import MOST, advanced, refuse_count, split
 from samestep.execution import Execution, checked, say
 from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
@@ -25,9 +25,6 @@ from .plan import Plan, planned
 from .trees import dotted, flattened, joined, leaves, real_pair, strong
 
 __all__ = ["RuleTransformation", "bind"]
-
-MOST = 2**31 - 1
-"""Calls are counted in int32; the count stays there."""
 
 
 class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
@@ -172,6 +169,7 @@ def _update(
         step = known(step) if plan.traced else step.item()
         entries, slots = plan.read(step, state.shared, flat)
     else:
+        refuse_count(rule, step)
         rule, step, trees = rule.map_numbers(known), known(step), (params, grads, state)
         plan, lasts, entries, slots = planned(rule, step, trees, flat, structure)
         memory.plan = plan if lasts and not rule.has_arrays else None

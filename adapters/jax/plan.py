@@ -31,6 +31,7 @@ class Plan:
     It serves later steps on trees of the same structure whose leaves have the same types.
 
     Args:
+        rule: the rule of all parameters.
         flat: the leaves of parameters, gradients, slots, shared state and count, in this order.
         structure: the structure of these five trees together.
         own: the structure of the parameters.
@@ -41,6 +42,7 @@ class Plan:
 
     def __init__(
         self,
+        rule: Rule,
         flat: Sequence[Any],
         structure: Any,
         own: Any,
@@ -48,6 +50,7 @@ class Plan:
         devices: list[set[Any]],
         histories: Histories | None,
     ) -> None:
+        self.rule = rule
         self.histories = histories
         self.structure = structure
         self.own = own
@@ -100,6 +103,8 @@ class Plan:
         self, step: Any, shared: Mapping[str, Any], flat: Sequence[Any]
     ) -> tuple[list[Entry], Slots]:
         """The result of ``planned`` for the leaves of another step, and its shared state."""
+        if not self.traced and step < 0:
+            refuse_count(self.rule, step)
         steps = None if self.histories is None else self.histories.steps(xp, step, shared)
         slots: Slots = {}
         for name, places in self.slots.items():
@@ -142,7 +147,6 @@ def planned(
         TypeError, ValueError: trees or arrays that the rule cannot take, named by their path.
     """
     params, grad_tree, state = trees
-    refuse_count(rule, step)
     stepping.check_slots(rule, "the parameters", state.slots)
     common, missed = split(state.shared)
     check_shared(rule, common)
@@ -174,7 +178,7 @@ def planned(
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in flat)
     used = [*arrays, *(grad for grad in grads if grad is not None)]
     devices = [] if traced else [*map(_devices, used)]
-    plan = Plan(flat, structure, own, chosen, devices, histories)
+    plan = Plan(rule, flat, structure, own, chosen, devices, histories)
     plan.complex = [place for place, *_ in chosen if is_complex(arrays[place])]
     if any(map(is_staged, flat)):
         kinds = Counter((entry.param.shape, entry.param.dtype) for entry in entries)

@@ -14,7 +14,7 @@ from samestep import step as stepping
 from samestep.arrays import known, listed
 from samestep.checkpoints.state import Checkpoint
 from samestep.checks import check_shared
-from samestep.counts import advanced, split, standing, withheld
+from samestep.counts import MOST, advanced, refuse_count, split, standing, withheld
 from samestep.execution import EXECUTIONS, Execution, checked, say
 from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
@@ -244,7 +244,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         if callable(self.rule.hypers.get("lr")):
             self._show_learning_rate(rule.hypers["lr"])
         calls = self.state["step"]
-        self._store("step", *((step + 1, calls + 1) if host else [advanced(calls)] * 2))
+        later = calls + 1 if host and step < MOST else advanced(calls)
+        self._store("step", step + 1 if host and step < MOST else known(later), later)
         return tree_map(lambda place: new_params[place], places)
 
     def _chosen(self, traced: bool) -> str:
@@ -301,6 +302,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         held, value = self._on_host.get(name, (None, None))
         if held is not array:
             if name == "step":
+                refuse_count(self.rule, array)
                 self._seen.refuse_stale(self)
             value = known(array)
             exact: Any = self.rule.hypers.get("lr")

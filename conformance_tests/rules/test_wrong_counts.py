@@ -20,6 +20,8 @@ RULE = AdamW(lr=0.1)
 
 def run(library: str, rule: Any = RULE) -> tuple[Any, Any, Any]:
     """A state after three calls in which b missed its gradient, the parameters, and a step."""
+    if library == "mlx":
+        return run_of_mlx(rule)
     xp = pytest.importorskip({"numpy": "numpy"}.get(library, "jax.numpy"))
     params = {name: xp.asarray(value) for name, value in PARAMS.items()}
     if library == "numpy":
@@ -39,6 +41,16 @@ def run(library: str, rule: Any = RULE) -> tuple[Any, Any, Any]:
     for _ in range(3):
         _, state = step({"a": params["a"], "b": None}, state)
     return state, params, step
+
+
+def run_of_mlx(rule: Any) -> tuple[Any, Any, Any]:
+    """An optimizer of MLX in place of the state."""
+    mx = pytest.importorskip("mlx.core")
+    params = {name: mx.array(value) for name, value in PARAMS.items()}
+    optimizer = samestep.mlx.bind(rule)
+    for _ in range(3):
+        optimizer.apply_gradients({"a": params["a"]}, params)
+    return optimizer, params, lambda grads, state: state.apply_gradients(grads, params)
 
 
 libraries = pytest.mark.parametrize("library", ["numpy", "jax", "jax.jit"])
@@ -64,6 +76,48 @@ def test_skipped_steps_are_no_more_than_all_calls(library):
     skipped = state.shared["skipped"] * 0 + 4
     with pytest.raises(ValueError, match=r"counts 4 calls \(skipped\), and the state's step is 3"):
         step(params, state._replace(shared={**state.shared, "skipped": skipped}))
+
+
+COUNTS = [
+    numpy.float32(3),
+    numpy.asarray([3], "int32"),
+    numpy.int8(127),
+    numpy.uint16(3),
+    numpy.int32(-3),
+    True,
+    3.0,
+    "3",
+]
+
+
+@pytest.mark.parametrize("library", ["numpy", "jax", "jax.jit", "mlx"])
+@pytest.mark.parametrize("count", COUNTS, ids=repr)
+def test_a_step_that_is_no_count_is_refused(library, count):
+    """A count of 8 or 16 bits would stay at its largest number, or begin again."""
+    state, params, step = run(library)
+    grads = {"a": params["a"]} if library == "mlx" else {"a": params["a"], "b": None}
+    if library == "mlx":
+        mx = pytest.importorskip("mlx.core")
+        state.state["step"] = mx.array(count) if hasattr(count, "dtype") else count
+    elif library == "jax.jit" and (isinstance(count, str) or numpy.min(count) < 0):
+        return  # JAX refuses the first; the value of the second cannot be read
+    else:
+        jax = library != "numpy" and hasattr(count, "dtype")
+        state = state._replace(
+            step=pytest.importorskip("jax.numpy").asarray(count) if jax else count
+        )
+    with pytest.raises(ValueError, match=r"AdamW: the state's step is .*; it must be a whole num"):
+        step(grads, state)
+
+
+def test_a_step_of_mlx_stays_at_the_largest_number():
+    optimizer, params, step = run("mlx")
+    mx = pytest.importorskip("mlx.core")
+    optimizer.state["step"] = mx.array(2**31 - 2, mx.int32)
+    for _ in range(3):
+        moved = step(params, optimizer)
+        assert optimizer.state["step"].item() == optimizer.steps_taken == 2**31 - 1
+        assert mx.isfinite(moved["b"]).all()
 
 
 @libraries
