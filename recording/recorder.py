@@ -97,6 +97,7 @@ class Recorder:
         }
         self._names: list[str] | None = None
         self._seen: int | None = None
+        self._begun: int | None = None
         self._passed = False
         self._before: dict[str, list[int]] = {}
         self._crcs: dict[str, list[int]] = {}
@@ -252,6 +253,9 @@ class Recorder:
         elif self._seen != step:
             record |= {"begins": True, "fresh": fresh}
             record |= {} if fresh else self._stated(step, names, state, tensors)
+        if self._begun == step:  # and it failed: gradients of then may be missing now
+            record |= {"grads": [name for name in names if name in grads]}
+        self._begun = step
         for name in names:
             self._changed(f"param/0/{step}/{name}", name, params[name], crcs[name], tensors)
         self._before = crcs

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import replace
 from types import FrameType
 from typing import Any, Unpack
@@ -31,6 +31,7 @@ from samestep.recording.recorder import Recorder
 from samestep.recording.spool import RecordingError
 from samestep.rule import Rule
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from .checkpoint import Params, named
 from .counting import now
@@ -89,6 +90,8 @@ class TorchRecorder(LoopRecorder):
         super().__init__(made)
         self.optimizer = optimizer
         self._names = {id(param): name for name, param in named(model)}
+        self._numbers: Any = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call]
+        """The number by which a parameter without a name is called, wherever it is moved."""
         self._before: tuple[int, dict[str, Any]] | None = None
         self._outer: FrameType | None = None
         self._hooks: list[Any] = []
@@ -139,16 +142,26 @@ class TorchRecorder(LoopRecorder):
 
     def _owned(self) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
         """Group, name and tensor of every parameter."""
-        place, groups = 0, self.optimizer.param_groups
+        groups = self.optimizer.param_groups
+        numbers = self._numbered([param for group in groups for param in group["params"]])
         within = around([n for group in groups for n in group.get("param_names", ())])
         if isinstance(self.optimizer, RuleOptimizer):  # which has dropped it
             within = frozenset()
         for group in groups:
             own = unwrapped([*map(str, group.get("param_names", ()))], within)
             for at, param in enumerate(group["params"]):
-                name = own[at] if own else self._names.get(id(param), str(place))
-                place += 1
+                name = own[at] if own else self._names.get(id(param), str(numbers[param]))
                 yield group, name, param
+
+    def _numbered(self, params: list[torch.Tensor]) -> Mapping[torch.Tensor, int]:
+        """The numbers of parameters: their places when they were first seen, or the next free."""
+        numbers: MutableMapping[torch.Tensor, int] = self._numbers
+        new = [(place, param) for place, param in enumerate(params) if param not in numbers]
+        taken = {numbers[param] for param in params if param in numbers} if new else set()
+        for place, param in new:
+            numbers[param] = place if place not in taken else max(*taken, *numbers.values()) + 1
+            taken.add(numbers[param])
+        return numbers
 
     def _begin(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
         """The hook before ``step``; with a closure there are no gradients yet."""

@@ -446,6 +446,48 @@ def test_a_recorder_that_is_let_go_while_it_is_entered_keeps_no_optimizer_alive(
     _global_optimizer_pre_hooks.clear()
 
 
+def exchange(optimizer):
+    one, other = optimizer.param_groups
+    one["params"], other["params"] = other["params"], one["params"]
+
+
+def put_in_front(optimizer):
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(3, 4))]})
+    optimizer.param_groups.insert(0, optimizer.param_groups.pop())
+
+
+def fail(optimizer):
+    """A step that fails leaves gradients in the file, which are not of the step in its place."""
+    param, lr = optimizer.param_groups[0]["params"][0], optimizer.param_groups[0]["lr"]
+    optimizer.param_groups[0]["lr"] = "unknown"
+    with pytest.raises(ValueError, match="unknown"):
+        optimizer.step()
+    param.grad, optimizer.param_groups[0]["lr"] = None, lr
+
+
+@pytest.mark.parametrize(
+    ("change", "steps"),
+    [
+        (lambda optimizer: optimizer.param_groups.pop(0), {"0": 3, "1": 6}),
+        (exchange, {"0": 6, "1": 6}),
+        (put_in_front, {"0": 6, "1": 6, "2": 3}),
+        (fail, {"0": 6, "1": 6}),
+    ],
+)
+def test_what_happens_to_an_optimizer_without_names_is_followed(path, change, steps):
+    params = [torch.nn.Parameter(torch.ones(3, 4)), torch.nn.Parameter(torch.ones(3, 4))]
+    optimizer = samestep.torch.AdamW([{"params": [param]} for param in params], lr=1e-2)
+    with samestep.torch.recorder(path, optimizer):
+        for step in range(6):
+            for place, param in enumerate(params):
+                param.grad = torch.cos(param.detach() * (step + place))
+            if step == 3:
+                change(optimizer)
+            optimizer.step()
+    found = replay([read(path)])
+    assert found.verdict == "agree" and {n: row.steps for n, row in found.rows.items()} == steps
+
+
 def test_what_cannot_be_recorded_later_on_does_not_end_the_run(path, model):
     optimizer = adamw(model)
     with samestep.torch.recorder(path, optimizer, model=model):
