@@ -169,7 +169,7 @@ def _update(
         step = known(step) if plan.traced else step.item()
         entries, slots = plan.read(step, state.shared, flat)
     else:
-        refuse_count(rule, step)
+        refuse_count(rule, state.step)  # which may be None, and then is no leaf
         rule, step, trees = rule.map_numbers(known), known(step), (params, grads, state)
         plan, lasts, entries, slots = planned(rule, step, trees, flat, structure)
         memory.plan = plan if lasts and not rule.has_arrays else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy
@@ -108,6 +109,14 @@ def test_a_step_that_is_no_count_is_refused(library, count):
         )
     with pytest.raises(ValueError, match=r"AdamW: the state's step is .*; it must be a whole num"):
         step(grads, state)
+
+
+@libraries
+@pytest.mark.parametrize("count", [None, ()], ids=repr)
+def test_a_step_that_is_no_leaf_is_named(library, count):
+    state, params, step = run(library)
+    with pytest.raises(ValueError, match=rf"step is {re.escape(repr(count))}; it must be a whole"):
+        step(params, state._replace(step=count))
 
 
 def test_a_step_of_mlx_stays_at_the_largest_number():
