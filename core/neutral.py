@@ -174,8 +174,8 @@ class Dtype:
         return hash(self.of)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Dtype):
-            return bool(self.of == other.of)
+        if isinstance(other, Dtype) or _is_ours():
+            return bool(self.of == _opened(other))
         raise TypeError(f"it compares a dtype with {other!r}; compare it with xp.float32")
 
     def __getattr__(self, name: str) -> Any:

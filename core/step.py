@@ -101,9 +101,9 @@ def _of_dtype(xp: Any, value: Any, dtype: Any) -> Any:
         return {k: _of_dtype(xp, v, dtype) for k, v in value.items()}
     if isinstance(value, tuple):
         return tuple(_of_dtype(xp, v, dtype) for v in value)
-    if is_array(value) and not xp.isdtype(value.dtype, "bool"):
-        return cast(xp, value, dtype)
-    return value
+    if isinstance(value, host.generic) or not is_array(value):
+        return _settled(value)
+    return value if xp.isdtype(value.dtype, "bool") else cast(xp, value, dtype)
 
 
 def scalars(

@@ -318,7 +318,8 @@ def test_a_right_rule_is_not_refused_for_what_it_may_do():
     """In place on a result of its own, a narrow state, limits of a dtype, a choice by the step."""
 
     def scalars(self, xp, t):
-        return {"warm": choose(xp, t > 3, 1.0, 0.5), "pair": (self.beta, 1 - self.beta)}
+        pair = (numpy.sqrt(self.beta), 1 - self.beta)
+        return {"warm": choose(xp, t > 3, 1.0, 0.5), "pair": pair}
 
     def direction(self, xp, grad, param, state, s):
         m = s.pair[0] * state.m
@@ -328,6 +329,19 @@ def test_a_right_rule_is_not_refused_for_what_it_may_do():
     rule = mistaken(scalars=scalars, direction=direction)(state_dtype="bfloat16")
     pytest.importorskip("torch")
     begin(rule, "torch")
+
+
+def test_numbers_of_numpy_in_scalars_are_plain_ones_where_a_step_is_traced():
+    mx = pytest.importorskip("mlx.core")
+
+    def direction(self, xp, grad, param, state, s):
+        return s.root * grad, {"m": state.m}
+
+    rule = mistaken(scalars=lambda self, xp, t: {"root": numpy.sqrt(0.25)}, direction=direction)()
+    optimizer, params = samestep.mlx.bind(rule), {"w": mx.ones(3)}
+    optimizer.init(params)
+    update = mx.compile(optimizer.apply_gradients, inputs=optimizer.state, outputs=optimizer.state)
+    assert update({"w": mx.full(3, 0.5)}, params)["w"].tolist() == [0.75] * 3
 
 
 def test_a_rule_of_matrices_takes_no_vector_unless_it_says_so():
