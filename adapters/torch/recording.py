@@ -90,7 +90,7 @@ class TorchRecorder(LoopRecorder):
         super().__init__(made)
         self.optimizer = optimizer
         self._names = {id(param): name for name, param in named(model)}
-        self._numbers: Any = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call]
+        self._numbers: Any = WeakTensorKeyDictionary()
         """The number by which a parameter without a name is called, wherever it is moved."""
         self._before: tuple[int, dict[str, Any]] | None = None
         self._outer: FrameType | None = None
