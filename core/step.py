@@ -58,10 +58,7 @@ Slots = dict[str, Any]
 
 
 class Record:
-    """A dict read by attribute: the ``state`` and the ``s`` of a rule's arithmetic.
-
-    As ``enter`` of ``run`` it makes one of a step's scalars for all parameters.
-    """
+    """A dict read by attribute: the ``state`` and the ``s`` of a rule's arithmetic."""
 
     def __init__(self, values: Mapping[str, Any], param: Any = None) -> None:
         own = vars(self)
@@ -75,9 +72,8 @@ class Record:
         raise AttributeError(f"there is no {name} here; there are {there}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(
-            f"{name} cannot be set here, where other parameters read it; return new slots"
-        )
+        words = "cannot be set here, where other parameters read it; return new slots"
+        raise AttributeError(f"{name} {words}")
 
 
 def _settled(value: Any) -> Any:
