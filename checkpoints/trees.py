@@ -10,7 +10,7 @@ import array_api_compat
 from samestep import step as stepping
 from samestep import tree
 from samestep.arrays import dtype_name, is_array, known, listed
-from samestep.counts import Form, Histories, placed, recorded, split, standing
+from samestep.counts import Form, Histories, placed, recorded, refuse_count, split, standing
 from samestep.kept import rule_of
 from samestep.notice import warn
 from samestep.rule import Rule, State
@@ -57,6 +57,7 @@ def from_leaves(
     calls = known(step)
     if is_array(calls):
         raise TypeError(f"{rule.name}: the step is traced; a checkpoint is made outside of jit")
+    refuse_count(rule, step)
     common, missed = split(shared)
     members = range(len(params)) if members is None else members
     form = form or _placed(rule, params, members)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import numpy
@@ -21,8 +22,12 @@ RULE = AdamW(lr=0.1)
 
 def run(library: str, rule: Any = RULE) -> tuple[Any, Any, Any]:
     """A state after three calls in which b missed its gradient, the parameters, and a step."""
-    if library == "mlx":
-        return run_of_mlx(rule)
+    return run_of_mlx(rule) if library == "mlx" else run_of_values(library, rule)
+
+
+@cache
+def run_of_values(library: str, rule: Any) -> tuple[Any, Any, Any]:
+    """A state that is a value, so that several tests may start from it."""
     xp = pytest.importorskip({"numpy": "numpy"}.get(library, "jax.numpy"))
     params = {name: xp.asarray(value) for name, value in PARAMS.items()}
     if library == "numpy":
@@ -52,6 +57,12 @@ def run_of_mlx(rule: Any) -> tuple[Any, Any, Any]:
     for _ in range(3):
         optimizer.apply_gradients({"a": params["a"]}, params)
     return optimizer, params, lambda grads, state: state.apply_gradients(grads, params)
+
+
+def test_a_state_whose_step_is_no_count_is_not_saved():
+    state, params, _ = run("numpy")
+    with pytest.raises(ValueError, match=r"the state's step is 2\.5; it must be a whole number"):
+        samestep.checkpoint(RULE, params, state._replace(step=2.5))
 
 
 libraries = pytest.mark.parametrize("library", ["numpy", "jax", "jax.jit"])
