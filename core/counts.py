@@ -121,9 +121,17 @@ def refuse_count(rule: Rule, count: Any, name: str = "step") -> None:
     whole = is_array(number) or (isinstance(number, int) and number >= 0)
     if not (wide and whole) or isinstance(number, bool):
         raise ValueError(
-            f"{rule.name}: the state's {name} is {count!r}; it must be a whole number >= 0, or a "
-            "0-d array of one in 32 or 64 bits"
+            f"{rule.name}: the state's {name} is {_shown(count)}; it must be a whole number >= 0, "
+            "or a 0-d array of one in 32 or 64 bits"
         )
+
+
+def _shown(count: Any) -> str:
+    """The count; an array that is traced has no value to show."""
+    shape, dtype = getattr(count, "shape", None), getattr(count, "dtype", None)
+    if shape is None or known(count) is not count:
+        return repr(count)
+    return f"an array of shape {tuple(shape)} and {dtype}"
 
 
 def refuse_more(rule: Rule, name: str, count: Any, calls: Any) -> None:

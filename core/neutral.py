@@ -201,8 +201,8 @@ class Namespace:
         self._module, self._prefix = module, prefix
 
     def __getattr__(self, name: str) -> Any:
-        if name[:2] != "__" and self._prefix + name not in COMMON.split():
-            raise AttributeError(
+        if self._prefix + name not in COMMON.split():
+            raise (AttributeError if _is_ours() else TypeError)(  # which no getattr takes
                 f"not all frameworks have xp.{self._prefix}{name}, or it differs between them; use "
                 "other functions of xp, or those of samestep.vocabulary"
             )

@@ -64,7 +64,7 @@ METHODS = {
 KINDS = (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError)
 NO_INTEGERS = (
     "; slots are kept in the dtype of the parameter (xp.astype(x, param.dtype)), or as "
-    "init=samestep.scalar says in the compute dtype, where whole numbers up to 2^24 are exact"
+    "init=samestep.vocabulary.scalar says in the compute dtype, exact up to 2^24"
 )
 HERE = ("samestep.moves", "samestep.rule", "samestep.wrapper")
 """Where the methods are defined that a rule has not defined."""

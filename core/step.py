@@ -137,7 +137,7 @@ def _counted(
     """The rule as it is after these counts, the parameter's updates, and if all are known."""
     own = withheld(xp, rule, common, counts.calls, most=counts.calls)
     now = rule if rule.constant else rule.withholding(own).at(counts.calls)
-    own |= {name: own[name] - count for name, count in counts.missed}
+    own |= {name: own[name] - count for name, count in counts.missed if name in own}
     own = {name: _of_dtype(xp, count, dtype) for name, count in own.items()}
     on_host = isinstance(counts.updates, int) and not any(map(is_array, own.values()))
     return now.withholding(own) if own else now, counts.updates, on_host

@@ -53,8 +53,9 @@ class GroupedOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves out is taken from ``defaults`` and the optimizer's rule."""
         own = {name for rule in registry.values() for name in rule.fields()}  # groups go round
-        for name in param_group:
-            if name in ("like", "mask", "groups"):
+        for name, value in param_group.items():
+            other = name in FIXED and value and value != getattr(self, name)
+            if name in ("like", "mask", "groups") or other:
                 raise TypeError(
                     f"{self.rule.name}: a parameter group has {name!r}; it is for the whole "
                     "optimizer, give it to the constructor"

@@ -225,13 +225,13 @@ def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:
 
     def structure(value: Any) -> Any:
         if isinstance(value, dict):
-            return "", tuple(value), below(value.values())
+            return "", tuple(value), several(value.values())
         if isinstance(value, tuple):
-            return (), below(value)
+            return (), several(value)
         found.append(value)
         return isinstance(value, bool) or getattr(value, "dtype", None) is torch.bool
 
-    def below(values: Iterable[Any]) -> tuple[Any, ...]:
+    def several(values: Iterable[Any]) -> tuple[Any, ...]:
         described: list[Any] = []
         for value in values:
             if type(value) is float:  # as most are

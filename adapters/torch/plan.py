@@ -221,15 +221,16 @@ class Plan:
         return values if holds else None
 
     def _counted(self, values: Sequence[Any]) -> list[int]:
-        """The counts of all parameters, on the host; ``capturable``: how often each was written.
+        """The counts of all parameters; ``capturable``: how often they were written on a device.
 
-        Reading a count would make the host wait for the device.
+        Reading a count there would make the host wait.
         """
-        if self.capturable:
-            return [*map(_writes, self.counters or [values[place] for place in self.steps])]
+        counts = self.counters or [values[place] for place in self.steps]
+        if self.capturable and any(count.device.type != "cpu" for count in counts):
+            return [*map(_writes, counts)]
         if not self.counters:
-            return [int(values[place]) for place in self.steps]
-        return [*chain.from_iterable(map(torch.Tensor.tolist, self.counters))]
+            return [*map(int, counts)]
+        return [*chain.from_iterable(map(torch.Tensor.tolist, counts))]
 
     def _formats(self, params: Tensors, grads: Tensors, values: Sequence[Any]) -> list[Any]:
         """The formats of gradients and parameters; where they are gathered, that shows the rest.

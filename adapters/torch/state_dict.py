@@ -54,7 +54,7 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     groups: list[Group] = []
     state: defaultdict[Any, Any] = defaultdict(dict)
     for group, saved_group in zip(optimizer.param_groups, saved_groups, strict=True):
-        _check_group(optimizer, group, saved_group, stepped=bool(states))
+        _check_group(optimizer, group, saved_group, saved_groups[0], stepped=bool(states))
         rule, named = optimizer._rule_of(saved_group), optimizer._named(group)
         for (name, param), key in zip(named, saved_group["params"], strict=True):
             own = entries_of(as_mapping(optimizer, f"the state of {name!r}", states.pop(key, {})))
@@ -205,8 +205,10 @@ def _by_place(group: Group) -> bool:
     return all(isinstance(key, int) for key in group["params"])
 
 
-def _check_group(optimizer: RuleOptimizer, group: Group, saved_group: Group, stepped: bool) -> None:
-    """Refuse a saved group of another rule."""
+def _check_group(
+    optimizer: RuleOptimizer, group: Group, saved_group: Group, first: Group, stepped: bool
+) -> None:
+    """Refuse a saved group of another rule, or with other shared state than the first."""
     who = optimizer.rule.name
     if saved_group.get("branch", 0) != group.get("branch", 0):
         raise ValueError(f"{who}: the state dict has its parameters on other routes")
@@ -224,6 +226,12 @@ def _check_group(optimizer: RuleOptimizer, group: Group, saved_group: Group, ste
             raise ValueError(
                 f"{who}: {name} is {saved_group[name]!r} in the state dict; it must be a 0-d "
                 f"tensor of {', '.join(FLOATING)}, and finite"
+            )
+        one, other = first[name] if name in first else saved_group[name], saved_group[name]
+        if float(one) != float(other):
+            raise ValueError(
+                f"{who}: {name} is {float(one)} in a group of the state dict and {float(other)} in "
+                "another; it belongs to all parameters together"
             )
 
     calls = saved_group.get(CALLS, 0)

@@ -7,6 +7,7 @@ to the last bit.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import mlx.core as mx
@@ -285,3 +286,20 @@ def test_what_does_not_fit_is_refused_by_path_and_changes_nothing(name):
         with pytest.raises((TypeError, ValueError), match=rf"{rule.name}.*layers\.1\.b"):
             optimizer.apply_gradients(grads, params)
         assert_equal(optimizer.state, before)
+
+
+class Sized(samestep.Rule, register=False):
+    """A rule of somebody's whose arithmetic depends on the size of the parameter."""
+
+    needs = "tensor"
+    lr = samestep.hyper(0.1, "step size", unit="parameter", ge=0)
+
+    def direction(self, xp, grad, param, state, s):
+        return grad / xp.sqrt(xp.sum(grad * grad) / math.prod(grad.shape)), {}
+
+
+def test_a_rule_of_somebody_s_may_read_the_size_of_each_parameter():
+    params = {"a": mx.ones((3, 2)), "b": mx.ones(20)}
+    moved = adapter.bind(Sized()).apply_gradients(utils.tree_map(lambda p: 0.5 * p, params), params)
+    for param in moved.values():
+        assert mx.allclose(param, mx.array(0.9))

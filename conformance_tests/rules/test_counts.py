@@ -116,6 +116,19 @@ def test_a_parameter_moves_as_it_does_by_itself_in_every_execution(rule, on, pat
     assert_counted(rule, on, pattern, bad)
 
 
+@on("numpy", "torch (packed)", "jax", "mlx")
+def test_a_route_without_skips_misses_none_of_another_route_s(on):
+    skipping = SkipNonFinite(Adam(lr=0.1))
+    rule = samestep.route((samestep.Where(path="a"), skipping), samestep.SGD(lr=0.1, momentum=0.9))
+    pattern = [{*PATHS}, {"a"}, {"b", "c.d"}] * 3
+    trajectory = spoilt(pattern, set())
+    found = follow(on.start(rule, trajectory.params, "float32"), on, trajectory)[-1]
+    for path in PATHS:
+        own = skipping if path == "a" else samestep.SGD(lr=0.1, momentum=0.9)
+        expected = alone(own, path, trajectory)["param", path]
+        numpy.testing.assert_allclose(found["param", path], expected, rtol=2e-5, atol=2e-6)
+
+
 @on("jax.jit", "mx.compile (state)")
 def test_counts_are_right_where_they_are_traced(on):
     """One parameter misses the first calls; one all but two, and the call that is skipped."""

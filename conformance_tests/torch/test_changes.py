@@ -289,6 +289,9 @@ def test_what_the_constructor_is_given_cannot_be_set_later(name):
     with pytest.raises(AttributeError, match=f"AdamW: {name} is given to the constructor; make"):
         setattr(optimizer, name, getattr(optimizer, name))
     assert copy.deepcopy(optimizer).execution == "auto"
+    if name in ("capturable", "differentiable"):
+        with pytest.raises(TypeError, match=f"a parameter group has '{name}'; it is for the whole"):
+            optimizer.add_param_group({"params": [torch.ones(1)], name: True})
 
 
 def test_a_parameter_without_a_shape_is_named():

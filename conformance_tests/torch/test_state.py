@@ -385,6 +385,18 @@ def test_loading_is_all_or_nothing(damage):
     refuses(optimizer, params, saved, "Prodigy", *words)
 
 
+def test_shared_state_that_differs_between_groups_is_refused():
+    params = [torch.ones(2), torch.ones(3)]
+    optimizer = adapter.Prodigy([{"params": [param]} for param in params])
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["param_groups"][1]["d"] = torch.tensor(5.0)
+    with pytest.raises(ValueError, match=r"Prodigy: d is .* in a group .* and 5\.0 in another"):
+        optimizer.load_state_dict(saved)
+
+
 @pytest.mark.parametrize("wrong", SLOTS)
 def test_a_step_wants_slots_that_can_be_computed_with(wrong):
     params, optimizer = trained()

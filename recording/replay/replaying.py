@@ -15,7 +15,7 @@ from .findings import Departure, Replay, Row
 from .judging import Bound, Judge, Judgement, finite
 from .numbers import Numbers
 from .reasons import instead
-from .resuming import continues, same_bits, went_on
+from .resuming import Resume, continues, same_bits, went_on
 from .rules import Asked, Rules
 from .states import End
 from .stepper import Machine, Values, values_of
@@ -171,6 +171,10 @@ class _Run:
             if {*params} == {*self.unjudged}:
                 self._take(steps, place, rules, each, params)
         else:
+            if place == 0 and self.last is not None and step.number > self.last.number + 1:
+                gap = f"steps {self.last.number + 1} to {step.number - 1} are in no file"
+                why = f"{gap}, so it cannot be judged how the run went on"
+                self.found.resumes.append(Resume(step.number, path, False, [why], unknown=[why]))
             self._take(steps, place, rules, each, params)
         if self.pair is not None:
             self._free(params)

@@ -385,6 +385,18 @@ def test_a_file_of_another_optimizer_is_no_part_of_a_run(tmp_path, model):
         replay([read(first), read(other)])
 
 
+def test_steps_that_are_in_no_file_are_said_to_be(tmp_path, model):
+    made = adamw(model)
+    first = train(tmp_path / "first", model, made, last=4)
+    made.param_groups[0]["lr"] *= 50
+    second = train(tmp_path / "second", model, made, first=6, last=9, first_step=6)
+    (resume,) = replay([read(first), read(second)]).resumes
+    assert not resume.exact
+    assert resume.sentences == [
+        "steps 4 to 5 are in no file, so it cannot be judged how the run went on"
+    ]
+
+
 @pytest.mark.parametrize("change", [lambda v: v.zero_(), lambda v: v.mul_(1.1)])
 @pytest.mark.parametrize("size", [7e-19, 2e-18])
 def test_tiny_slots_are_compared_too(tmp_path, size, change):
