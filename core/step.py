@@ -308,7 +308,7 @@ def run(
         kernel: makes an executable, such as a compiled one, of ``advance`` or ``local``, the
             namespace and the rule. By default the function itself is executed.
         enter: converts a step's scalars for the kernel of a parameter, to 0-d arrays for example.
-            ``None`` leaves them a dict.
+            ``Record`` makes one of them for all parameters; ``None`` leaves them a dict.
         vmap: the framework's function, for stacked entries and batch axes.
         step: ``change``; by default ``advance``.
 

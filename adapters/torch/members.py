@@ -171,22 +171,19 @@ def slots_of(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) 
     stepping.check_slots(rule, name, slots, real(param).shape)
     for slot, part in ((n, part) for n, value in slots.items() for part in parts(value)):
         tensor = isinstance(part, torch.Tensor)
-        if tensor and part.is_meta and not (param.is_meta or hasattr(part, "copied")):
-            raise ValueError(
-                f"{rule.name}: the state of {name!r} has a slot {slot} that is on {part.device}; "
-                f"it must be on {param.device}, as the parameter is"
-            )
-        if tensor and (part.layout is torch.strided) and overlaps_itself(part):
-            raise ValueError(
-                f"{rule.name}: the state of {name!r} has a slot {slot} of shape "
-                f"{tuple(part.shape)} and strides {part.stride()}, several elements in one place; "
-                "every element must have its own (slot.clone())"
-            )
-        found = f"{part.dtype}, {part.layout}" if tensor else type(part).__name__
+        who = f"{rule.name}: the state of {name!r} has a slot {slot}"
         if not tensor or part.layout is not torch.strided or not is_floating(part):
+            found = f"{part.dtype}, {part.layout}" if tensor else type(part).__name__
             raise ValueError(
-                f"{rule.name}: the state of {name!r} has a slot {slot} that is {found}; it "
-                f"must be a dense tensor (torch.strided) of {', '.join(stepping.FLOATING)}"
+                f"{who} that is {found}; it must be a dense tensor (torch.strided) of "
+                f"{', '.join(stepping.FLOATING)}"
+            )
+        if part.is_meta and not (param.is_meta or hasattr(part, "copied")):
+            raise ValueError(f"{who} that is on meta; it must be on {param.device}")
+        if overlaps_itself(part):
+            raise ValueError(
+                f"{who} of shape {tuple(part.shape)} and strides {part.stride()}, several elements "
+                "in one place; every element must have its own (slot.clone())"
             )
     return slots
 

@@ -227,13 +227,12 @@ def _check_group(
                 f"{who}: {name} is {saved_group[name]!r} in the state dict; it must be a 0-d "
                 f"tensor of {', '.join(FLOATING)}, and finite"
             )
-        one, other = first[name] if name in first else saved_group[name], saved_group[name]
-        if float(one) != float(other):
+        other: Any = first.get(name, saved_group[name])
+        if float(other) != float(saved_group[name]):
             raise ValueError(
-                f"{who}: {name} is {float(one)} in a group of the state dict and {float(other)} in "
-                "another; it belongs to all parameters together"
+                f"{who}: {name} is {float(other)} in a group of the state dict and "
+                f"{float(saved_group[name])} in another; it belongs to all parameters together"
             )
-
     calls = saved_group.get(CALLS, 0)
     if not isinstance(calls, int) or isinstance(calls, bool) or calls < 0:
         raise ValueError(
