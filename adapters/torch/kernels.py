@@ -15,6 +15,7 @@ from samestep import step as stepping
 from samestep.arrays import parts
 from samestep.execution import say_failed
 from samestep.rule import Rule
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.parameter import is_lazy
 from torch.utils._triton import has_triton
@@ -27,6 +28,7 @@ __all__ = [
     "compiled",
     "conditional",
     "forget",
+    "is_fake",
     "is_plain",
     "packed",
     "real",
@@ -59,9 +61,20 @@ def real_gradient(grad: torch.Tensor) -> torch.Tensor:
     return real(grad.resolve_conj())
 
 
+_PLAIN = torch.Tensor, torch.nn.Parameter, FakeTensor
+
+
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor holds its own elements; a sharded tensor, for example, does not."""
-    return type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    """Whether a tensor holds its own elements, or is fake; a sharded tensor does not, for example.
+
+    A fake tensor takes the place of a plain one where nothing is computed.
+    """
+    return type(tensor) in _PLAIN
+
+
+def is_fake(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is fake: it has no values, and compiled code cannot read it."""
+    return isinstance(tensor, FakeTensor)
 
 
 class Differentiable:
@@ -111,7 +124,7 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
         common: dict[str, torch.Tensor],
         s: Scalars,
     ) -> Any:
-        if param.numel() == 0 or uncompiled:
+        if param.numel() == 0 or uncompiled or is_fake(param):
             return plain(grad, param, slots, common, s.named())
         arrays = [grad, param, *chain.from_iterable(map(parts, slots.values())), *common.values()]
         names = tuple((name, _count(value)) for name, value in slots.items()), tuple(common)
@@ -312,7 +325,7 @@ MANY = 1_000_000
 def chosen(params: Sequence[torch.Tensor]) -> tuple[str, str]:
     """The execution that ``auto`` stands for with these parameters, and the reason."""
     params = [param for param in params if not is_lazy(param)]
-    if not all(type(param.detach()) is torch.Tensor for param in params):
+    if not all(is_plain(param.detach()) for param in params):
         return "reference", "some parameters are tensors of a class of their own"
     elements = sum(param.numel() for param in params)
     if elements < MANY:

@@ -6,9 +6,17 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from .kernels import is_plain
+from .kernels import is_fake, is_plain
 
-__all__ = ["in_shared_memory", "overlapping", "overlaps", "overlaps_itself"]
+__all__ = ["address", "in_shared_memory", "overlapping", "overlaps", "overlaps_itself"]
+
+
+def address(tensor: torch.Tensor) -> int:
+    """Where the memory of a tensor begins; of a fake one, a place that no other tensor has."""
+    if not is_fake(tensor):
+        return tensor.data_ptr()
+    start = tensor.untyped_storage()._cdata << 48  # far apart, as storages without memory are not
+    return start + tensor.storage_offset() * tensor.element_size()
 
 
 def in_shared_memory(tensor: torch.Tensor) -> bool:
@@ -32,12 +40,13 @@ def overlaps(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[int, int]]:
     """The places of pairs of tensors that reach into the same memory."""
     own = (is_plain(t) and t.numel() and t.device.type != "meta" for t in tensors)
     places = [at for at, has_memory in enumerate(own) if has_memory]
-    places.sort(key=lambda at: tensors[at].data_ptr())
+    places.sort(key=lambda at: address(tensors[at]))
     widest, end = None, 0
     for at in places:
         tensor = tensors[at]
         last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-        if widest is not None and tensor.data_ptr() < end:
+        start = address(tensor)
+        if widest is not None and start < end:
             yield widest, at
-        if tensor.data_ptr() + (last + 1) * tensor.element_size() > end:
-            widest, end = at, tensor.data_ptr() + (last + 1) * tensor.element_size()
+        if start + (last + 1) * tensor.element_size() > end:
+            widest, end = at, start + (last + 1) * tensor.element_size()

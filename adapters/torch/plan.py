@@ -19,8 +19,8 @@ from samestep.step import Entry
 from .batch import Batch
 from .counting import missed
 from .entries import entries_of, slots_in
-from .kernels import PACK, is_plain, real, real_gradient
-from .memory import in_shared_memory, overlapping, overlaps
+from .kernels import PACK, is_fake, is_plain, real, real_gradient
+from .memory import address, in_shared_memory, overlapping, overlaps
 from .trial import stackable, variant
 
 __all__ = ["Member", "Plan", "release"]
@@ -30,7 +30,6 @@ FLAT = {"reference": None, "packed": CHUNK, "compiled": 0}
 
 Tensors = Sequence[torch.Tensor]
 
-_pointer = torch.Tensor.data_ptr
 _in_order = torch.Tensor.is_contiguous
 _target = weakref.ref.__call__
 _dtype = attrgetter("dtype")
@@ -88,6 +87,7 @@ class Plan:
         self.capturable = capturable
         self.states: Any = [member.state for member in members]
         params = [member.param for member in members]
+        self.address = address if any(map(is_fake, params)) else torch.Tensor.data_ptr  # fast
         self.complex = any(param.is_complex() for param in params)
         self.expected = [int(state["step"]) for state in self.states]
         if len({*self.expected}) > 1:
@@ -207,9 +207,9 @@ class Plan:
                 return None
             values = [*chain.from_iterable(map(dict.values, states))]
             own = values if self.own is None else [values[place] for place in self.own]
-            memory = [*map(_pointer, params)]
+            memory = [*map(self.address, params)]
             holds = (
-                [*map(_pointer, own)] == self.addresses
+                [*map(self.address, own)] == self.addresses
                 and all(map(is_, map(values.__getitem__, self.unmoved), map(_target, self.kept)))
                 and self._formats(params, grads, values) == self.formats
                 and (memory == self.memory or self._only_moved(params, memory))
@@ -262,7 +262,7 @@ class Plan:
         self.where, self.formats = where, self._formats(params, grads, values)
         self.watched = [*map(weakref.ref, own)]
         self.kept = [weakref.ref(values[place]) for place in self.unmoved]
-        self.addresses, self.memory = [*map(_pointer, own)], [*map(_pointer, params)]
+        self.addresses, self.memory = [*map(self.address, own)], [*map(self.address, params)]
         self.kinds = _kinds(params)
         if self.capturable:
             self.expected = self._counted(values)
@@ -309,7 +309,7 @@ class Plan:
     def left(self) -> list[tuple[torch.Tensor, int]]:
         """The parts of the state that are where the plan has them, and their addresses."""
         known = zip(map(_target, self.watched), self.addresses, strict=True)
-        return [(part, at) for part, at in known if part is not None and _pointer(part) == at]
+        return [(part, at) for part, at in known if part is not None and address(part) == at]
 
     def finish(
         self,
@@ -344,9 +344,9 @@ def release(left: Iterable[tuple[torch.Tensor, int]]) -> None:
     A view would keep a whole vector alive. The next plan has moved what it gathers. What is in
     shared memory stays there.
     """
-    for part, address in left:
+    for part, known in left:
         whole = part.untyped_storage().nbytes() == part.nbytes
-        moved = _pointer(part) != address or not part.ndim
+        moved = address(part) != known or not part.ndim
         if not (moved or whole) and is_plain(part) and not in_shared_memory(part):
             part.data = part.clone()
 
@@ -377,7 +377,7 @@ def _refuse_common(members: Sequence[Member], entries: Sequence[Entry]) -> None:
     for pair in overlaps([array for _, array in known]):
         (who, part), (where, other) = (known[place] for place in sorted(pair))
         plain = part.is_contiguous() and other.is_contiguous()
-        if min(pair) < len(slots) and (plain or _pointer(part) == _pointer(other)):
+        if min(pair) < len(slots) and (plain or address(part) == address(other)):
             raise ValueError(
                 f"{entries[0].rule.name}: {who} is in the memory of {where}; give it a tensor of "
                 "its own, such as a clone"
