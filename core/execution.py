@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from .proof import prove
 from .rule import Rule
 
-__all__ = ["EXECUTIONS", "Execution", "checked", "say", "say_failed"]
+__all__ = ["EXECUTIONS", "FAILED", "Execution", "checked", "say", "say_failed"]
 
 Execution = Literal["auto", "reference", "packed", "compiled"]
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
@@ -45,7 +45,10 @@ def say(rule: str, execution: str, reason: str) -> None:
     _log.info("%s: execution='auto' is %r here: %s", rule, execution, reason)
 
 
-def say_failed(rule: str, error: Exception) -> None:
-    """Log that a compiler failed and that the rule is executed without it."""
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    _log.warning("%s: the compiler failed, and the rule is executed without it: %s", rule, reason)
+FAILED = "%s: the compiler failed, and the rule is executed as with execution=%r: %s"
+"""The warning of a compiler that fails, by which the suite knows it."""
+
+
+def say_failed(rule: str, execution: str, error: Exception) -> None:
+    """Log that a compiler failed, and how the rule is executed instead."""
+    _log.warning(FAILED, rule, execution, f"{type(error).__name__}: {error}".splitlines()[0])

@@ -12,6 +12,7 @@ import array_api_compat
 from . import step as stepping
 from . import tree
 from .arrays import cast, cast_like, dtype_name, is_array, known
+from .spread import spread_of
 
 __all__ = ["clip_grads", "l2_norm"]
 
@@ -40,7 +41,9 @@ def l2_norm(arrays: Any) -> Any:
         return 0.0
     xp = array_api_compat.array_namespace(found[0])
     wide = stepping.widest(xp, found)
-    squares = (cast(xp, _sum_of_squares(xp, array), wide) for array in found)
+    squares = [cast(xp, _sum_of_squares(xp, array), wide) for array in found]
+    spread = spread_of(xp, found)
+    squares = squares if spread is None else spread.on(spread.home, squares)
     return xp.sqrt(reduce(lambda a, b: a + b, squares))
 
 
@@ -80,10 +83,12 @@ def clip_grads(grads: Any, max_norm: Any) -> Any:
         max_norm = cast(xp, xp.asarray(max_norm), norm.dtype)
     stays = (norm < max_norm) | (max_norm == math.inf)
     scale = xp.where(stays, 1.0, max_norm / xp.where(stays, 1.0, norm))
+    spread = spread_of(xp, found)
 
     def clipped(path: Any, grad: Array) -> Array:
         dtype = stepping.compute_dtype(xp, grad.dtype)
-        product = cast(xp, grad, dtype) * cast(xp, scale, dtype)
+        own = scale if spread is None else spread.on(spread.where(grad), [scale])[0]
+        product = cast(xp, grad, dtype) * cast(xp, own, dtype)
         return cast_like(xp, product, grad)
 
     return tree.rebuild(grads, clipped)

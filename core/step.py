@@ -10,20 +10,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial, reduce
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as host
-
-from .arrays import cast, cast_like, compute_dtype, is_array, listed, widest
+from .arrays import cast, cast_like, compute_dtype, listed, widest
 from .beginnings import WIDTHS, init_shared, init_slots
 from .checks import FLOATING, check, check_slots
-from .counts import Counts, advanced, counts_of, furthest, key_of, withheld
+from .coefficients import Record, scalars
+from .counts import counts_of, furthest, key_of
 from .kept import PLAIN, Kept, kept_by
 from .moves import Moving, asked
 from .shaping import as_vectors, seen, stacked
+from .spread import Spread
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -50,97 +50,8 @@ __all__ = [
     "widest",
 ]
 
-PYTHON = (float, int, bool)
-"""The types of numbers that coefficients known on the host have."""
-
 Array = Any
 Slots = dict[str, Any]
-
-
-class Record:
-    """A dict read by attribute: the ``state`` and the ``s`` of a rule's arithmetic."""
-
-    def __init__(self, values: Mapping[str, Any], param: Any = None) -> None:
-        own = vars(self)
-        own.update(values)
-        for name, value in values.items():
-            if type(value) is dict:
-                own[name] = Record(value)
-
-    def __getattr__(self, name: str) -> Any:
-        there = ", ".join(vars(self)) or "none"
-        raise AttributeError(f"there is no {name} here; there are {there}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        words = "cannot be set here, where other parameters read it; return new slots"
-        raise AttributeError(f"{name} {words}")
-
-
-def _settled(value: Any) -> Any:
-    """Host results as plain Python numbers, in dicts and tuples too."""
-    if isinstance(value, dict):
-        found = {}
-        for name, item in value.items():  # most are plain already, and need no call
-            found[name] = item if type(item) in PYTHON else _settled(item)
-        return found
-    if isinstance(value, tuple):
-        for item in value:
-            if type(item) not in PYTHON:
-                return tuple(map(_settled, value))
-        return value
-    return value.item() if isinstance(value, (host.generic, host.ndarray)) else value
-
-
-def _of_dtype(xp: Any, value: Any, dtype: Any) -> Any:
-    """Traced results with arrays in the compute dtype; plain numbers are unchanged."""
-    if isinstance(value, dict):
-        return {k: _of_dtype(xp, v, dtype) for k, v in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_of_dtype(xp, v, dtype) for v in value)
-    if isinstance(value, host.generic) or not is_array(value):
-        return _settled(value)
-    return value if xp.isdtype(value.dtype, "bool") else cast(xp, value, dtype)
-
-
-def scalars(
-    rule: Rule, xp: Any, step: Any, dtype: Any, common: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The coefficients of the step after ``step``: they depend on hyperparameters and counts only.
-
-    Args:
-        rule: the rule.
-        xp: namespace of the arrays of the step.
-        step: the number of steps taken: an int, a 0-d integer array when traced, or ``Counts``.
-        dtype: compute dtype of the arrays and of traced scalars.
-        common: the shared state before the step; a rule that withholds steps counts them there.
-
-    Returns:
-        Python numbers computed in float64 if all is known on the host, else 0-d arrays.
-    """
-    if rule.withholds or isinstance(step, Counts):
-        now, step, on_host = _counted(rule, xp, counts_of(step), dtype, common or {})
-    else:
-        now, on_host = rule if rule.constant else rule.at(step), isinstance(step, int)
-    if on_host and not now.has_arrays:
-        with host.errstate(all="ignore"):
-            settled: dict[str, Any] = _settled(now.coefficients(host, step + 1))
-        return settled
-    t = step + 1 if isinstance(step, int) else xp.astype(advanced(step), dtype)
-    now = now.map_numbers(lambda value: _of_dtype(xp, value, dtype))
-    traced: dict[str, Any] = _of_dtype(xp, now.coefficients(xp, t), dtype)
-    return traced
-
-
-def _counted(
-    rule: Rule, xp: Any, counts: Counts, dtype: Any, common: Mapping[str, Any]
-) -> tuple[Rule, Any, bool]:
-    """The rule as it is after these counts, the parameter's updates, and if all are known."""
-    own = withheld(xp, rule, common, counts.calls, most=counts.calls)
-    now = rule if rule.constant else rule.withholding(own).at(counts.calls)
-    own |= {name: own[name] - count for name, count in counts.missed if name in own}
-    own = {name: _of_dtype(xp, count, dtype) for name, count in own.items()}
-    on_host = isinstance(counts.updates, int) and not any(map(is_array, own.values()))
-    return now.withholding(own) if own else now, counts.updates, on_host
 
 
 def advance(
@@ -298,6 +209,7 @@ def run(
     enter: Callable[[dict[str, Any], Array], Any] | None = Record,
     vmap: Callable[..., Any] | None = None,
     step: Callable[..., tuple[Array, Slots]] | None = None,
+    spread: Spread | None = None,
 ) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
     """One step over a list of parameters. Nothing passed in is changed.
 
@@ -311,6 +223,7 @@ def run(
             ``Record`` makes one of them for all parameters; ``None`` leaves them a dict.
         vmap: the framework's function, for stacked entries and batch axes.
         step: ``change``; by default ``advance``.
+        spread: the devices of the parameters, where there are several.
 
     Returns:
         An iterator over new parameters, or their changes, and slots, each computed when it is
@@ -322,12 +235,16 @@ def run(
     kernels: dict[Any, Callable[..., Any]] = {}
     before, visible = common, dict(common)
 
-    def coefficients(entry: Entry) -> dict[str, Any]:
+    def coefficients(entry: Entry, place: Any = None) -> dict[str, Any]:
         dtype = compute_dtype(xp, entry.param.dtype)
         count = entry.step if isinstance(entry.step, int) else key_of(entry.step)
-        key = id(entry.rule), count, dtype
+        if spread is not None and place is None:
+            place = spread.where(entry.param)
+        key = id(entry.rule), count, dtype, place
         if key not in known:
-            known[key] = scalars(entry.rule, xp, entry.step, dtype, before)
+            given = entry.rule, entry.step, before
+            now, counts, shared = given if spread is None else spread.given(place, *given)
+            known[key] = scalars(now, xp, counts, dtype, shared)
         return known[key]
 
     def execute(function: Callable[..., Any], entry: Entry) -> Any:
@@ -344,12 +261,15 @@ def run(
             if place not in entered:
                 entered[place] = enter(s, param)
             s = entered[place]
-        return kernels[key](grad, param, slots, visible if rule.phases else {}, s)
+        common = visible if rule.phases else {}
+        if spread is not None:
+            common = spread.shared(spread.where(param), common)
+        return kernels[key](grad, param, slots, common, s)
 
     if step is change and any(map(attrgetter("rule.steps_early"), entries)):
         entries = [asked(xp, e, compute_dtype(xp, e.param.dtype)) for e in entries]
     if any(map(attrgetter("rule.phases"), entries)):
-        entries, common = _summed(xp, entries, common, visible, execute, coefficients)
+        entries, common = _summed(xp, entries, common, visible, execute, coefficients, spread)
     for entry in entries:  # a schedule that fails does so before anything is computed
         coefficients(entry)
     return map(partial(execute, step), entries), common
@@ -361,13 +281,18 @@ def _summed(
     common: Slots,
     visible: Slots,
     execute: Callable[..., Any],
-    coefficients: Callable[[Entry], dict[str, Any]],
+    coefficients: Callable[..., dict[str, Any]],
+    spread: Spread | None,
 ) -> tuple[list[Entry], Slots]:
     """The entries with their slots after the sums over all parameters, and the new shared state.
 
-    ``visible``, which ``execute`` shows to the rules, is updated in place after each phase.
+    ``visible``, which ``execute`` shows to the rules, is updated in place after each phase. Of
+    several devices the sums meet on one, where they are added in the order of the entries.
     """
     entries = list(entries)
+    home = None if spread is None else spread.home
+    if spread is not None:
+        visible |= spread.shared(home, visible)
     for phase in range(max(entry.rule.phases for entry in entries)):
         places = [
             place
@@ -382,10 +307,13 @@ def _summed(
         for place, (slots, _) in zip(places, parts, strict=True):
             entries[place] = entries[place]._replace(slots=slots)
         sums = [{name: cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
+        if spread is not None:
+            sums = spread.together(home, sums)
+            summed = [e._replace(step=spread.counts(home, e.step)) for e in summed]
         totals = reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)
         first = _furthest(xp, summed, wide)
         first = first._replace(rule=first.rule.whole)
-        s, so_far = Record(coefficients(first)), Record(visible)
+        s, so_far = Record(coefficients(first, home)), Record(visible)
         visible |= first.rule.bare.summed(xp, Record(totals), so_far, s, phase)
         common = {name: cast_like(xp, visible[name], old) for name, old in common.items()}
     return entries, common

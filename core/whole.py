@@ -16,6 +16,7 @@ from .counts import Histories, advanced, placed, refuse_count, split
 from .kept import rule_of
 from .matching import warn_unmatched
 from .proof import prove
+from .spread import spread_in
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -94,7 +95,10 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
         step = steps(place[path]) if steps else state.step
         entries.append(stepping.entry(own, xp, name, step, grad, param, slots))
     with without_autocast(xp, arrays.values()):
-        results, shared = stepping.run(xp, entries, common) if given else (iter(()), common)
+        spread = spread_in(rule, xp, entries)
+        results, shared = (
+            stepping.run(xp, entries, common, spread=spread) if given else (iter(()), common)
+        )
         new = dict(zip(given, results, strict=True))
     calls = advanced(state.step)
     if histories:

@@ -17,6 +17,7 @@ from samestep.execution import Execution, checked, say
 from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
 from samestep.rule import Rule, State
+from samestep.spread import spread_in
 
 from . import checkpoint as checkpoints
 from .missing import warn_in_loop
@@ -190,8 +191,9 @@ def _update(
         )
     else:
         vmap = jax.vmap if plan.traced else None
+        spread = None if plan.together or plan.traced else spread_in(rule, xp, entries)
         results, shared = stepping.run(
-            xp, entries, common, kernel, enter, vmap, step=stepping.change
+            xp, entries, common, kernel, enter, vmap, step=stepping.change, spread=spread
         )
     updates: list[Any] = [None] * plan.own.num_leaves
     for (place, *_), (change, new) in zip(plan.chosen, results, strict=True):

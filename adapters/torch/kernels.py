@@ -110,12 +110,12 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
     """The rule compiled once per rule, dtypes and device, and per shape if the rule sees axes.
 
     A sum over all parameters around a rule that sees axes (Scout around Muon) is not compiled:
-    Inductor does not come to an end with it. Where the compiler fails, the log says so, and the
-    rule is executed as it is.
+    Inductor does not come to an end with it. Where the compiler fails, the log says so once, and
+    the rule is executed as in ``packed``.
     """
     shaped = rule.sees_axes or getattr(function, "stacks", False)
     uncompiled = rule.reduces and rule.sees_axes
-    plain = reference(function, xp, rule)
+    plain = packed(function, xp, rule)
 
     def kernel(
         grad: torch.Tensor,
@@ -137,8 +137,10 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
                     made = _compiled(function, rule, names, s.structure, [*arrays, vector])
                 _kernels[key] = made
             except Exception as error:  # whatever a compiler raises; a rule's own comes again below
-                say_failed(rule.name, error)
                 _kernels[key] = None
+                if (rule.name, str(error)) not in _said:
+                    _said.add((rule.name, str(error)))
+                    say_failed(rule.name, "packed", error)
         run = _kernels[key]
         if run is None:
             return plain(grad, param, slots, common, s.named())
@@ -151,10 +153,14 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
 _kernels: dict[Any, Kernel | None] = {}
 """The cache: kernels by function, rule, device and arrays; ``None`` where compiling failed."""
 
+_said: set[tuple[str, str]] = set()
+"""The failures that the log has been told of: rule and message."""
+
 
 def forget() -> None:
     """Drop every compiled kernel; the next step compiles its own again."""
     _kernels.clear()
+    _said.clear()
 
 
 def _count(value: Any) -> int | None:
@@ -224,10 +230,12 @@ TAKEN = "step is taken"
 
 def conditional(taken: torch.Tensor, enter: Kernel) -> Kernel:
     """Let coefficients enter a kernel that changes nothing unless ``taken``."""
+    there: dict[torch.device, torch.Tensor] = {}
 
     def entered(values: dict[str, Any], param: torch.Tensor) -> Any:
-        values = {**values, TAKEN: taken.to(param.device)}
-        return enter(values, param)
+        if param.device not in there:
+            there[param.device] = taken.to(param.device)
+        return enter({**values, TAKEN: there[param.device]}, param)
 
     return entered
 
@@ -297,13 +305,13 @@ def _compiled(
 
     if rule.sees_axes or getattr(function, "stacks", False):
         graph = make_fx(kernel, tracing_mode="fake")(*arrays)
-        run = standalone_compile(graph, arrays, dynamic_shapes="from_example_inputs")
+        run = _built(graph, arrays, "from_example_inputs")
     else:
         *vectors, coefficients = arrays
         stacked = vectors[1].ndim > 1
         examples = [*(_enlarged(array, stacked) for array in vectors), coefficients]
         graph = make_fx(kernel, tracing_mode="symbolic")(*examples)
-        run = standalone_compile(graph, examples, dynamic_shapes="from_graph")
+        run = _built(graph, examples, "from_graph")
 
     def called(*given: torch.Tensor) -> Any:
         values = run(*given)
@@ -316,6 +324,19 @@ def _enlarged(array: torch.Tensor, stacked: bool) -> torch.Tensor:
     """An example for the compiler; code compiled for few elements would run on one core."""
     shape = (STACK, LENGTH // STACK) if stacked else (LENGTH,)
     return array.new_ones(shape[: array.ndim]) if array.ndim else array
+
+
+SMALLER = {"max_fusion_size": 4}
+"""The setting with which Inductor compiles what it fails on otherwise, such as stacks of AdamP."""
+
+
+def _built(graph: Any, arrays: list[Any], dynamic_shapes: Any) -> Kernel:
+    """The compiled graph; a graph whose loops Inductor fails to fuse is compiled in more parts."""
+    try:
+        return standalone_compile(graph, arrays, dynamic_shapes)
+    except Exception:  # whatever a compiler raises
+        with torch._inductor.config.patch(SMALLER):
+            return standalone_compile(graph, arrays, dynamic_shapes)
 
 
 MANY = 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -15,6 +16,7 @@ from samestep.counts import Counts
 from samestep.execution import EXECUTIONS, Execution, checked, say
 from samestep.kept import kept_by, rule_of
 from samestep.rule import Rule
+from samestep.spread import spread_of
 from torch._compile import _disable_dynamo
 
 from . import checkpoint as checkpoints
@@ -37,6 +39,9 @@ _EXECUTORS: dict[str, dict[str, Any]] = {
     "packed": {"kernel": kernels.packed, "enter": stepping.Record},
     "compiled": {"kernel": kernels.compiled, "enter": kernels.as_tensors},
 }
+
+
+_device = attrgetter("device")
 
 
 class RuleOptimizer(GroupedOptimizer):
@@ -143,7 +148,8 @@ class RuleOptimizer(GroupedOptimizer):
             executor = {**executor, "enter": kernels.conditional(taken, executor["enter"])}
         before = common
         vmap = None if self._resolved == "reference" else torch.vmap
-        results, common = stepping.run(xp, entries, common, **executor, vmap=vmap)
+        spread = spread_of(xp, params, _device) if plan.spread else None
+        results, common = stepping.run(xp, entries, common, **executor, vmap=vmap, spread=spread)
         if plan is not self._plan:
             plan.enter(self.state, params, grads, where)
             self._plan = plan
@@ -210,7 +216,8 @@ class RuleOptimizer(GroupedOptimizer):
             kept = kept_by(rule, param.ndim)
             entries.append(stepping.Entry(rule, counted, grad, param, member.slots, kept))
         before = common
-        results, common = stepping.run(kernels.Differentiable(), entries, common)
+        spread = spread_of(xp, [member.param for member in members], _device)
+        results, common = stepping.run(kernels.Differentiable(), entries, common, spread=spread)
         for member, (param, slots) in zip(members, list(results), strict=True):
             real(member.param).copy_(param)
             state = {**member.state, **entries_of(slots), "step": member.state["step"] + 1}

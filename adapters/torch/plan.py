@@ -89,6 +89,7 @@ class Plan:
         params = [member.param for member in members]
         self.address = address if any(map(is_fake, params)) else torch.Tensor.data_ptr  # fast
         self.complex = any(param.is_complex() for param in params)
+        self.spread = len({param.device for param in params}) > 1
         self.expected = [int(state["step"]) for state in self.states]
         if len({*self.expected}) > 1:
             for rule in {id(rule): rule for rule in rules if rule.withholds}.values():

@@ -25,7 +25,7 @@ from types import FunctionType, ModuleType
 import pytest
 
 import samestep
-from samestep import moves, packing, parts, rules, step, vocabulary, weight_decay
+from samestep import coefficients, moves, packing, parts, rules, step, vocabulary, weight_decay
 from samestep.conformance.faults.behaviour import InNumPy, OnBackend, Run, judged, runs
 from samestep.conformance.faults.kept import faults_of_keeping, runs_of_keeping
 from samestep.conformance.faults.mechanical import faults_in
@@ -147,7 +147,7 @@ def running(backend: Backend) -> list[Run]:
 def faults_on(backend: Backend) -> list[Fault]:
     """Faults in what a backend executes that is no rule's."""
     library = f"samestep.{backend.library}"
-    modules = {step.__name__, packing.__name__, library}
+    modules = {step.__name__, coefficients.__name__, packing.__name__, library}
     modules |= {name for name in sys.modules if name.startswith(f"{library}.")}
     modules -= {type(backend).__module__}
     functions = {function for run in running(backend) for function in run.functions}
