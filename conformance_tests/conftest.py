@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from samestep.conformance.harness import memory
+from samestep.conformance.harness import compiling, memory
 from samestep.conformance.harness.parametrized import chosen, parametrize
 from samestep.conformance.harness.properties import NOISE
 from samestep.conformance.harness.settings import all_rules, load_rules
@@ -27,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except FileNotFoundError as error:
         raise pytest.UsageError(str(error)) from None
     chosen()
+    compiling.watch()
 
 
 def pytest_report_header() -> list[str]:
@@ -75,6 +76,13 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Look at the memory when the test's own replacements, of files too, are undone."""
     yield
     memory.bound()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test in which a rule was not compiled because the compiler failed."""
+    with compiling.everything_compiles(item.get_closest_marker("compiler_fails") is not None):
+        return (yield)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

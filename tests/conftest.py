@@ -3,7 +3,13 @@
 from samestep.conformance.conftest import (
     pytest_configure,
     pytest_generate_tests,
+    pytest_runtest_call,
     pytest_runtest_teardown,
 )
 
-__all__ = ["pytest_configure", "pytest_generate_tests", "pytest_runtest_teardown"]
+__all__ = [
+    "pytest_configure",
+    "pytest_generate_tests",
+    "pytest_runtest_call",
+    "pytest_runtest_teardown",
+]

@@ -9,12 +9,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import samestep
 import samestep.jax as adapter
 from samestep.conformance.harness.interrupted import in_a_new_process
 from samestep.conformance.harness.jax_trees import KINDS, close, same, stepper
+from samestep.conformance.harness.settings import all_rules, typical
 
 SHAPES = {"layer": {"w": (16, 8), "b": (8,)}, "out": (8, 16)}
 
@@ -113,8 +115,58 @@ def saved_and_loaded(folder, _):
         same(trained(wheres[rows], range(6, 12)), end)
 
 
+def committed_to_two_devices(folder, rules):
+    """Eager: sums meet on one of them, and the numbers are those of a single device."""
+    thorough = len(rules) > len(FEW)
+    alone, several = places_of()
+    auto = jax.sharding.NamedSharding(mesh(jax.sharding.AxisType.Auto), jax.P("x"))
+    summing = [typical(rule) for rule in all_rules() if typical(rule).phases]
+    assert len(summing) >= 4
+    for rule in summing if thorough else [samestep.ClipGlobalNorm(samestep.SGD(lr=0.1))]:
+        ends = []
+        for places in (alone, several, (several[1], auto))[: 3 if thorough else 2]:
+            optimizer = adapter.bind(rule)
+            params = committed(large(rule, 0), places)
+            state = optimizer.init(params)
+            own = samestep.State(0, state.slots, state.shared)
+            functional = params
+            for t in range(2):
+                grads = committed(large(rule, 1 + t), places)
+                updates, state = optimizer.update(grads, state, params)
+                params = optax.apply_updates(params, updates)
+                functional, own = rule.update(grads, functional, own)
+            for new, old in zip(*map(jax.tree.leaves, (params, grads)), strict=True):
+                assert new.sharding == old.sharding, rule
+            close((params, state.shared), (functional, own.shared))
+            ends.append(jax.tree.map(np.array, (params, state.slots, state.shared)))
+        same(ends[0], ends[1])
+        for spread in ends[2:]:
+            close(ends[0], spread)
+    norms = [samestep.clip_grads(committed(large(rule, 5), two), 0.1) for two in places_of()]
+    same(*(jax.tree.map(np.array, clipped) for clipped in norms))
+
+
+def committed(tree, places):
+    """The leaves in turn on two devices."""
+    leaves, structure = jax.tree.flatten(tree)
+    put = [jax.device_put(leaf, places[at % 2]) for at, leaf in enumerate(leaves)]
+    return structure.unflatten(put)
+
+
+def places_of():
+    """One device twice, and two devices."""
+    first, other = jax.devices()[3], jax.devices()[6]
+    return (first, first), (first, other)
+
+
 WHAT = {
-    each.__name__: each for each in (sharded_by_the_compiler, sharded_in_types, saved_and_loaded)
+    each.__name__: each
+    for each in (
+        sharded_by_the_compiler,
+        sharded_in_types,
+        saved_and_loaded,
+        committed_to_two_devices,
+    )
 }
 
 

@@ -26,6 +26,7 @@ MARKERS = (
     "thorough: of the conformance suite of samestep: what takes minutes",
     "only(where): of the conformance suite: a condition on the rule, the backend and the dtype",
     "every_rule: of the conformance suite: not the rules alone that stand for all",
+    "compiler_fails: of the conformance suite: a compiler fails in the test, and means to",
 )
 
 

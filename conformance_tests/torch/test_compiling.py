@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import samestep
 import samestep.torch as adapter
+from samestep.conformance.harness import compiling
 from samestep.conformance.harness.classes import build
 from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.harness.settings import typical
@@ -27,6 +28,7 @@ from samestep.conformance.harness.torch_executions import (
     train,
     values,
 )
+from samestep.execution import say_failed
 from samestep.torch import kernels
 
 
@@ -208,18 +210,48 @@ def test_auto_compiles_for_large_models_where_there_is_a_compiler(monkeypatch):
     assert execution == "packed" and "no C++ compiler" in reason
 
 
+@pytest.mark.compiler_fails
 def test_a_compiler_that_fails_is_said_once_and_done_without(monkeypatch, caplog):
     def fail(graph, arrays, dynamic_shapes):
         raise KeyError("buf1")
 
     monkeypatch.setattr(kernels, "standalone_compile", fail)
     monkeypatch.setattr(kernels, "_kernels", {})
-    rule, shapes = samestep.AdamW(lr=0.1), [(3, 2), (40_000,)]
+    monkeypatch.setattr(kernels, "_said", set())
+    rule, shapes = samestep.AdamW(lr=0.1), [(3, 2), (40_000,), (600_000, 2)]
     assert close(*both("compiled", lambda chosen: stepped(rule, parameters(shapes), chosen)))
     said = [record.getMessage() for record in caplog.records if record.name == "samestep"]
     assert said == [
-        "AdamW: the compiler failed, and the rule is executed without it: KeyError: 'buf1'"
+        "AdamW: the compiler failed, and the rule is executed as with execution='packed': "
+        "KeyError: 'buf1'"
     ]
+
+
+def test_a_test_of_what_the_compiler_failed_on_fails():
+    failing = pytest.raises(pytest.fail.Exception, match=r"^AdamW: the compiler failed, and")
+    with failing, compiling.everything_compiles(expected=False):
+        say_failed("AdamW", "packed", KeyError("buf1"))
+    with compiling.everything_compiles(expected=True):
+        say_failed("AdamW", "packed", KeyError("buf1"))
+    with compiling.everything_compiles(expected=False):
+        pass
+
+
+def test_what_the_compiler_fails_to_fuse_is_compiled_in_more_parts(monkeypatch):
+    """Inductor asks a buffer for an index that another one has, in stacks of AdamP."""
+    tried = []
+
+    def compile_graph(graph, arrays, dynamic_shapes):
+        tried.append(torch._inductor.config.max_fusion_size)
+        if len(tried) == 1:
+            raise KeyError("buf9")
+        return graph
+
+    monkeypatch.setattr(kernels, "standalone_compile", compile_graph)
+    monkeypatch.setattr(kernels, "_kernels", {})
+    rule, shapes = samestep.AdamP(lr=0.1), [(4, 5), (4, 5)]
+    assert close(*both("compiled", lambda chosen: stepped(rule, parameters(shapes), chosen)))
+    assert len(tried) == 2 and tried[1] < tried[0]
 
 
 def test_auto_chooses_inside_torch_compile_as_it_does_outside():
