@@ -65,6 +65,10 @@ class Row:
     first_seconds: float | None = None
     """Seconds of the first step, in which a compiler works."""
     theirs_first_seconds: float | None = None
+    ours_peak: int | None = None
+    """Bytes of an accelerator that a step takes at most: parameters, gradients, state and what is
+    computed on the way. ``None`` where nobody counts."""
+    theirs_peak: int | None = None
     verdicts: tuple[Verdict, ...] = ()
     error: str = ""
     """The reason if there is no figure."""

@@ -13,15 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
-from .frameworks import framework
+from .frameworks import COPIED, Framework, Step, framework
 from .models import IMPORT, MODELS, QUICK, Shape, elements
 from .opponents import COPY, LIBRARIES, Opponent
 from .results import Results, Row, judged, machine
 from .timing import alternate, median, paired, timed
-from .traffic import DTYPES, moved
+from .traffic import DTYPES, moved, needed
 
 __all__ = ["Case", "Options", "cases", "executions", "limited", "prepared", "run"]
 
@@ -46,6 +48,9 @@ class Options:
     models: Sequence[str] = ()
     dtypes: Sequence[str] = tuple(DTYPES)
     executions: Sequence[str] = ()
+    variants: Sequence[str] = ()
+    """The other library's ways of executing, where it has several."""
+    frameworks: Sequence[str] = ()
     rounds: int = 15
     threads: int | None = None
 
@@ -90,6 +95,8 @@ def cases(options: Options) -> list[Case]:
     found = []
     for name in dict.fromkeys(library.framework for library in installed.values()):
         own = [n for n in options.against if n in installed and installed[n].framework == name]
+        if name not in (options.frameworks or [name]):
+            continue
         if not own and COPY not in options.against:
             continue
         if name == "torch" and IMPORT in models:
@@ -115,14 +122,16 @@ def _of_model(
             for execution in stepper.executions:
                 if execution in (options.executions or stepper.executions):
                     row = Row(name, rule, model, dtype, execution, COPY, device=stepper.device)
-                    yield from _of_step(row, own)
+                    yield from _of_step(row, own, options.variants)
 
 
-def _of_step(row: Row, own: Mapping[str, Opponent]) -> Iterator[Case]:
+def _of_step(row: Row, own: Mapping[str, Opponent], asked: Sequence[str]) -> Iterator[Case]:
     for shapes in MODELS[row.model].sizes:
         for library, opponent in own.items():
             taken = [shape for shape in shapes if len(shape) >= opponent.rule.min_ndim]
             for variant, make in opponent.variants.items() if taken else ():
+                if asked and variant not in ("", *asked):
+                    continue
                 one = replace(row, library=library, variant=variant)
                 one = replace(one, tensors=len(taken), elements=elements(taken))
                 yield Case(one, opponent.rule, taken, None if make is _nothing else make)
@@ -154,22 +163,78 @@ def run(
 
 def _step(case: Case, options: Options, first: dict[Any, float]) -> Row:
     assert case.rule is not None
-    row, stepper = case.row, framework(case.row.framework)
-    traffic = moved(case.rule, case.shapes, row.dtype)
-    sides = {"ours": stepper.ours(case.rule, row.execution, case.shapes, row.dtype)}
+    row, stepper, rule = case.row, framework(case.row.framework), case.rule
+    traffic = moved(rule, case.shapes, row.dtype)
+    makers: dict[str, Callable[[], Step]] = {
+        "ours": partial(stepper.ours, rule, row.execution, case.shapes, row.dtype)
+    }
+    if case.make is not None:
+        makers["theirs"] = partial(stepper.step, case.make, case.shapes, row.dtype)
+    makers["copy"] = partial(stepper.copy, traffic)
+    row = replace(row, bytes_per_parameter=traffic / row.elements)
+    together = _have_room(row, needed(rule, case.shapes, row.dtype), stepper)
+    sides: dict[str, Step] = {}
+    taken: dict[str, list[float]] = {}
+    for name, make in makers.items():
+        held = stepper.held()
+        sides[name] = make()
+        row = _first(row, name, sides[name], stepper, case, first)
+        peak = stepper.peak(sides[name])
+        if peak is not None and name != "copy":
+            row = replace(row, **{f"{name}_peak": peak - held})  # type: ignore[arg-type]
+        if not together:
+            taken |= _alternated(sides, options.rounds)
+            sides.clear()
+            gc.collect()
+            stepper.emptied()
+    return _timed(row, _alternated(sides, options.rounds) if together else taken)
+
+
+def _first(
+    row: Row, side: str, step: Step, stepper: Framework, case: Case, first: dict[Any, float]
+) -> Row:
+    """Take the first step of a side, in which a compiler works."""
+    if side == "copy":
+        step()
+        return row
+    if side == "theirs":
+        return replace(row, theirs_first_seconds=timed(step))
     # Against another library the rule may be another dialect of ours, and so another kernel.
     key = case.rule, row.framework, row.execution, row.dtype, row.tensors, row.elements
     if key not in first:
         with stepper.uncached():
-            first[key] = timed(sides["ours"])
-    if case.make is not None:
-        sides["theirs"] = stepper.step(case.make, case.shapes, row.dtype)
-        row = replace(row, theirs_first_seconds=timed(sides["theirs"]))
-    sides["copy"] = stepper.copy(traffic)
+            first[key] = timed(step)
+    return replace(row, first_seconds=first[key])
+
+
+def _have_room(row: Row, bytes_of_side: int, stepper: Framework) -> bool:
+    """Whether the device has room for both sides at once.
+
+    Raises:
+        MemoryError: It has no room for one side either. Nothing was allocated.
+    """
+    room = stepper.room()
+    if room is None:
+        return True
+    # What an optimizer computes on the way takes as much as a parameter does, at most twice.
+    way = 2 * row.elements * numpy.dtype(DTYPES[row.dtype]).itemsize + COPIED
+    if bytes_of_side + way > room:
+        raise MemoryError(
+            f"a step needs {_gigabytes(bytes_of_side + way)} GB, and the device has "
+            f"{_gigabytes(room)} GB free"
+        )
+    return 2 * bytes_of_side + way <= room
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:,.1f}"
+
+
+def _alternated(sides: Mapping[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every step, after some that are not counted."""
     for _ in range(WARMING):
         alternate(sides, 1)
-    row = replace(row, bytes_per_parameter=traffic / row.elements, first_seconds=first[key])
-    return _timed(row, alternate(sides, options.rounds))
+    return alternate(sides, rounds)
 
 
 def _import(row: Row, options: Options) -> Row:

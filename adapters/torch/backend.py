@@ -68,7 +68,7 @@ class Torch(Backend):
         return torch.tensor(numpy.asarray(values), dtype=getattr(torch, dtype), device=self.device)
 
     def numpy(self, array: Any) -> numpy.ndarray:
-        values: numpy.ndarray = array.detach().to(torch.float64).cpu().numpy()
+        values: numpy.ndarray = array.detach().cpu().to(torch.float64).numpy()
         return values.copy()
 
     def start(self, rule: Rule, params: Arrays, dtype: str) -> Run:
@@ -100,23 +100,31 @@ class TorchCompile(Torch):
     execution = "compiled"
 
 
-class TorchCuda(Torch):
-    """PyTorch on a GPU, packed."""
+class TorchElsewhere(Torch):
+    """PyTorch on an accelerator, packed."""
 
-    name = "torch (cuda)"
     exact = "bound"
     execution: ClassVar[Execution] = "packed"
-    device = "cuda"
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.name = f"torch ({device})"
+        if device == "mps":
+            self.dtypes = ("float32", "bfloat16")
 
 
-class TorchCudaCompile(TorchCuda):
-    """PyTorch on a GPU, compiled."""
+class TorchElsewhereCompile(TorchElsewhere):
+    """PyTorch on an accelerator, compiled."""
 
-    name = "torch.compile (cuda)"
     slow = True
     execution = "compiled"
 
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
+        self.name = f"torch.compile ({device})"
+
 
 BACKENDS: list[Backend] = [Torch(), TorchPacked(), TorchCompile()]
-if torch.cuda.is_available():
-    BACKENDS += [TorchCuda(), TorchCudaCompile()]
+if torch.accelerator.is_available():
+    _kind = torch.accelerator.current_accelerator().type
+    BACKENDS += [TorchElsewhere(_kind), TorchElsewhereCompile(_kind)]

@@ -20,7 +20,7 @@ import numpy
 from samestep.benchmarks.models import Shape
 from samestep.rule import Rule
 
-__all__ = ["Framework", "Step", "arrays", "framework", "lengths"]
+__all__ = ["Framework", "Step", "arrays", "block", "framework", "lengths"]
 
 Step = Callable[[], object]
 COPIED = 1 << 28
@@ -33,7 +33,7 @@ class Framework(ABC):
 
     adapter: Any
     device: str
-    """``cpu`` or ``gpu``."""
+    """``cpu`` or ``gpu``; any other accelerator counts as ``gpu``."""
     first_parameters = False
     """Whether an optimizer is made from parameters."""
     compiles = False
@@ -66,6 +66,22 @@ class Framework(ABC):
     def copy(self, size: int) -> Step:
         """Read and write ``size`` bytes in all."""
 
+    def held(self) -> int:
+        """Bytes of the accelerator's memory in use; 0 where nobody counts."""
+        return 0
+
+    def room(self) -> int | None:
+        """Bytes of the accelerator's memory that are free; ``None`` where nobody counts."""
+        return None
+
+    def peak(self, step: Step) -> int | None:
+        """Take a step; bytes of the accelerator's memory in use at most meanwhile, if counted."""
+        step()
+        return None
+
+    def emptied(self) -> None:  # noqa: B027  (nothing to do where memory is not kept)
+        """Give memory back that nothing uses."""
+
     def uncached(self) -> AbstractContextManager[None]:
         """A context in which everything is compiled again."""
         return nullcontext()
@@ -80,8 +96,13 @@ def framework(name: str) -> Framework:
 
 def arrays(shapes: Sequence[Shape], seed: int) -> Iterator[numpy.ndarray]:
     """Normally distributed float32 arrays, repeating themselves."""
-    block = numpy.random.default_rng(seed).standard_normal(1 << 16, dtype=numpy.float32)
-    return (numpy.resize(block, shape) for shape in shapes)
+    repeated = block(seed)
+    return (numpy.resize(repeated, shape) for shape in shapes)
+
+
+def block(seed: int) -> numpy.ndarray:
+    """What ``arrays`` repeat, for a framework that repeats it on its device."""
+    return numpy.random.default_rng(seed).standard_normal(1 << 16, dtype=numpy.float32)
 
 
 def lengths(size: int) -> list[int]:

@@ -54,5 +54,26 @@ class MLX(Framework):
 
         return copy
 
+    def held(self) -> int:
+        """Bytes that live arrays take."""
+        return int(xp.get_active_memory()) if self.device == "gpu" else 0
+
+    def room(self) -> int | None:
+        """Bytes that are free of the working set that Metal recommends."""
+        if self.device == "cpu":
+            return None
+        about = getattr(xp, "device_info", None) or xp.metal.device_info
+        return int(about()["max_recommended_working_set_size"]) - self.held()
+
+    def peak(self, step: Step) -> int | None:
+        """Take a step, and ask MLX."""
+        xp.reset_peak_memory()
+        step()
+        return int(xp.get_peak_memory()) if self.device == "gpu" else None
+
+    def emptied(self) -> None:
+        """Give memory back that MLX keeps."""
+        xp.clear_cache()
+
 
 FRAMEWORK = MLX

@@ -1,7 +1,8 @@
-"""Steps in torch, on the GPU where there is one."""
+"""Steps in torch, on the accelerator where there is one: CUDA, ROCm, Metal, XPU."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ import samestep.torch
 from samestep.benchmarks.models import Shape
 from samestep.torch import kernels
 
-from . import Framework, Step, arrays, lengths
+from . import Framework, Step, block, lengths
 
 __all__ = ["FRAMEWORK"]
 
@@ -27,18 +28,18 @@ class Torch(Framework):
     """torch."""
 
     adapter = samestep.torch
-    device = "gpu" if torch.cuda.is_available() else "cpu"
+    device = "gpu" if torch.accelerator.is_available() else "cpu"
     first_parameters = True
-    place = "cuda" if torch.cuda.is_available() else "cpu"
+    place = str(torch.accelerator.current_accelerator() or "cpu") if device == "gpu" else "cpu"
 
     def step(self, make: Callable[[Any], Any], shapes: Sequence[Shape], dtype: str) -> Step:
         """``step()`` of a ``torch.optim.Optimizer``."""
         torch.empty(RELEASED, dtype=torch.uint8)
-        placed = {"dtype": getattr(torch, dtype), "device": self.place}
+        param, grad = (torch.tensor(block(seed), device=self.place) for seed in (0, 1))
         tensors = []
-        for param, grad in zip(arrays(shapes, 0), arrays(shapes, 1), strict=True):
-            tensors.append(torch.tensor(param, **placed).requires_grad_())
-            tensors[-1].grad = torch.tensor(grad, **placed)
+        for shape in shapes:
+            tensors.append(_repeated(param, shape, dtype).requires_grad_())
+            tensors[-1].grad = _repeated(grad, shape, dtype)
         return self._finished(make(tensors).step)
 
     def copy(self, size: int) -> Step:
@@ -58,9 +59,34 @@ class Torch(Framework):
 
         def step() -> None:
             call()
-            torch.cuda.synchronize()
+            torch.accelerator.synchronize()
 
         return step
+
+    def held(self) -> int:
+        """Bytes that live tensors take."""
+        return torch.cuda.memory_allocated() if self.place == "cuda" else 0
+
+    def room(self) -> int | None:
+        """Bytes that are free, what the allocator keeps counted in; of Metal's advised limit."""
+        if self.place == "cuda":
+            kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+            return torch.cuda.mem_get_info()[0] + kept
+        if self.place == "mps":
+            return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return None
+
+    def peak(self, step: Step) -> int | None:
+        """Take a step, and ask the allocator of CUDA."""
+        if self.place == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() if self.place == "cuda" else None
+
+    def emptied(self) -> None:
+        """Give memory back that the allocator keeps."""
+        if self.place == "cuda":
+            torch.cuda.empty_cache()
 
     @contextmanager
     def uncached(self) -> Iterator[None]:
@@ -69,6 +95,13 @@ class Torch(Framework):
         kernels.forget()
         with fresh_cache():
             yield
+
+
+def _repeated(block: torch.Tensor, shape: Shape, dtype: str) -> torch.Tensor:
+    """A new tensor of that shape, filled with the block again and again."""
+    size = math.prod(shape)
+    long = block.repeat(-(-size // block.numel()))[:size]
+    return long.to(getattr(torch, dtype), copy=True).reshape(shape)
 
 
 FRAMEWORK = Torch

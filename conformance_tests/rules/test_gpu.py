@@ -1,4 +1,4 @@
-"""On a GPU: executions agree, a step waits for nothing, and a CUDA graph of it can be replayed."""
+"""On a GPU: it computes what the host does, a step waits for nothing, and its graph is replayed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from samestep.conformance.harness.settings import typical
 torch = pytest.importorskip("torch")
 adapter = pytest.importorskip("samestep.torch")
 
-if not torch.cuda.is_available():
+if not torch.accelerator.is_available():
     pytest.skip("there is no GPU", allow_module_level=True)
 
+DEVICE = torch.accelerator.current_accelerator().type
+of_cuda = pytest.mark.skipif(DEVICE != "cuda", reason="only CUDA can tell")
 EXECUTIONS = ("reference", "packed", "compiled")
 SHAPES = [(300, 200), (300, 200), (7, 5), (40, 3)]
 
@@ -32,7 +34,7 @@ def give_gradients(params, seed):
 @pytest.mark.parametrize("name", samestep.rules.__all__)
 def test_a_gpu_computes_what_the_host_does(name, execution):
     results = []
-    for device in ("cpu", "cuda"):
+    for device in ("cpu", DEVICE):
         params = parameters(device)
         optimizer = adapter.bind(typical(getattr(samestep, name)), params, execution=execution)
         for seed in range(4):
@@ -43,10 +45,13 @@ def test_a_gpu_computes_what_the_host_does(name, execution):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@of_cuda
 @pytest.mark.parametrize("execution", EXECUTIONS)
-def test_a_step_waits_for_nothing(execution):
+@pytest.mark.parametrize("name", samestep.rules.__all__)
+def test_a_step_waits_for_nothing(name, execution):
     params = parameters("cuda")
-    optimizer = adapter.AdamW(params, execution=execution, capturable=True)
+    rule = typical(getattr(samestep, name))
+    optimizer = adapter.bind(rule, params, execution=execution, capturable=True)
     for seed in range(2):
         give_gradients(params, seed)
         optimizer.step()
@@ -57,28 +62,48 @@ def test_a_step_waits_for_nothing(execution):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
-def test_a_graph_is_replayed(execution):
-    results = []
-    for captured in (False, True):
-        params = parameters("cuda")
-        lr = torch.tensor(0.1, device="cuda")
-        optimizer = adapter.AdamW(params, lr=lr, execution=execution, capturable=True)
-        give_gradients(params, 0)
-        grads = [param.grad for param in params]
-        optimizer.step()
-        step = optimizer.step
-        if captured:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                optimizer.step()
-            step = graph.replay
-        for seed in range(1, 4):
-            generator = torch.Generator().manual_seed(seed)
-            for grad in grads:
-                grad.copy_(torch.randn(grad.shape, generator=generator))
+def replayed(rule, execution, captured, lr=None):
+    """Parameters after four steps, the last three of them replayed if captured."""
+    params = parameters("cuda")
+    given = {} if lr is None else {"lr": lr}
+    groups = [{"params": params, **given}]
+    optimizer = adapter.bind(rule, groups, execution=execution, capturable=True)
+    give_gradients(params, 0)
+    grads = [param.grad for param in params]
+    optimizer.step()
+    step = optimizer.step
+    if captured:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            optimizer.step()
+        step = graph.replay
+    for seed in range(1, 4):
+        generator = torch.Generator().manual_seed(seed)
+        for grad in grads:
+            grad.copy_(torch.randn(grad.shape, generator=generator))
+        if lr is not None:
             lr.fill_(0.1 / seed)
-            step()
-        results.append([param.cpu() for param in params])
+        step()
+    return [param.cpu() for param in params]
+
+
+@of_cuda
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", samestep.rules.__all__)
+def test_a_graph_is_replayed(name, execution):
+    rule = typical(getattr(samestep, name))
+    for one, other in zip(
+        *(replayed(rule, execution, captured) for captured in (False, True)), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@of_cuda
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_a_learning_rate_on_the_device_changes_between_replays(execution):
+    results = [
+        replayed(samestep.AdamW(), execution, captured, torch.tensor(0.1, device="cuda"))
+        for captured in (False, True)
+    ]
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
