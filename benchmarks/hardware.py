@@ -59,6 +59,12 @@ TIMED = (
     ("gpt2", "bfloat16", ("AdamW", "Muon"), 60.0),
 )
 """Model, dtype, rules and seconds, in the order of what they tell."""
+AGREEMENT = ("backend", "device", "dtype", "rules", "worst step, ULP", "of", "all steps, ULP")
+TIMES = (
+    *("framework", "rule", "model", "dtype", "execution", "ms", "against", "ms", "ratio"),
+    *("ratio to a copy", "peak, GB", "theirs, GB", "failed"),
+)
+"""The heads of the tables."""
 PLATFORMS: Mapping[str, Sequence[str]] = {
     "cuda": ("torch", "jax"),
     "metal": ("torch", "mlx"),
@@ -222,7 +228,7 @@ def _execute(check: Check, log: Path, outcome: Outcome, limit: float) -> None:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=os.environ | ENVIRONMENT | check.environment,
+            env={**os.environ, **ENVIRONMENT, **check.environment},
             start_new_session=True,
         )
     try:
@@ -289,12 +295,9 @@ def markdown(found: Mapping[str, Any]) -> str:
         ),
     ]
     if found["agreement"]:
-        head = ("backend", "device", "dtype", "rules", "worst step, ULP", "of", "in all, ULP")
-        lines += _table(head, _worst(found["agreement"]))
+        lines += _table(AGREEMENT, _worst(found["agreement"]))
     if found["benchmarks"]:
-        head = ("framework", "rule", "model", "dtype", "execution", "ms", "against", "ms")
-        head += ("ratio", "ratio to a copy", "peak, GB", "theirs, GB", "failed")
-        lines += _table(head, map(_timing, found["benchmarks"]))
+        lines += _table(TIMES, map(_timing, found["benchmarks"]))
     return "\n".join(lines)
 
 

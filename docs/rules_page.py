@@ -1,11 +1,13 @@
-"""Derived pages: the overview from the README, a section per rule from its declaration."""
+"""Derived: the overview from the README, a section per rule, what was sent in about hardware."""
 
+import json
 import re
 from pathlib import Path
 
 from mkdocs.structure.files import File
 
 import samestep
+from samestep.benchmarks import hardware
 from samestep.command_line.commands.list import rule_report
 from samestep.command_line.markdown import markdown
 
@@ -20,3 +22,12 @@ def on_files(files, config):
     for name, text in {"index.md": overview, "rules.md": f"# Rules\n\n{rules}"}.items():
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def on_page_markdown(markdown, page, **_):
+    """Show every run of ``benchmarks/gpu.sh`` that was sent in."""
+    if page.file.src_uri != "hardware.md":
+        return markdown
+    runs = sorted((Path(__file__).parent / "pages" / "hardware").glob("*.json"))
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in runs]
+    return "\n\n".join([markdown, *map(hardware.markdown, read)])

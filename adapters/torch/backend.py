@@ -59,7 +59,7 @@ class Torch(Backend):
 
     name = "torch"
     library = "torch"
-    dtypes = ("float32", "float64", "bfloat16")
+    dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16")
     exact: ClassVar[Literal["bit", "sqrt", "bound"]] = "sqrt"
     execution: ClassVar[Execution] = "reference"
     device = "cpu"
@@ -100,31 +100,27 @@ class TorchCompile(Torch):
     execution = "compiled"
 
 
+_ACCELERATOR = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+
+
 class TorchElsewhere(Torch):
     """PyTorch on an accelerator, packed."""
 
     exact = "bound"
     execution: ClassVar[Execution] = "packed"
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.name = f"torch ({device})"
-        if device == "mps":
-            self.dtypes = ("float32", "bfloat16")
+    device = _ACCELERATOR.type if _ACCELERATOR is not None else "cuda"
+    name = f"torch ({device})"
+    dtypes: tuple[str, ...] = ("float32", "bfloat16") if device == "mps" else Torch.dtypes
 
 
 class TorchElsewhereCompile(TorchElsewhere):
     """PyTorch on an accelerator, compiled."""
 
+    name = f"torch.compile ({TorchElsewhere.device})"
     slow = True
     execution = "compiled"
 
-    def __init__(self, device: str) -> None:
-        super().__init__(device)
-        self.name = f"torch.compile ({device})"
-
 
 BACKENDS: list[Backend] = [Torch(), TorchPacked(), TorchCompile()]
-if torch.accelerator.is_available():
-    _kind = torch.accelerator.current_accelerator().type
-    BACKENDS += [TorchElsewhere(_kind), TorchElsewhereCompile(_kind)]
+if _ACCELERATOR is not None:
+    BACKENDS += [TorchElsewhere(), TorchElsewhereCompile()]
