@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import array_api_compat
@@ -15,6 +16,7 @@ from .checks import check_shared
 from .counts import Histories, advanced, placed, refuse_count, split
 from .kept import rule_of
 from .matching import warn_unmatched
+from .products import float32_products, multiplies
 from .proof import prove
 from .spread import spread_in
 
@@ -94,7 +96,8 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
         slots = _slots_of(own, state, path)
         step = steps(place[path]) if steps else state.step
         entries.append(stepping.entry(own, xp, name, step, grad, param, slots))
-    with without_autocast(xp, arrays.values()):
+    precise = float32_products(xp) if given and multiplies(rule) else nullcontext()
+    with without_autocast(xp, arrays.values()), precise:
         spread = spread_in(rule, xp, entries)
         results, shared = (
             stepping.run(xp, entries, common, spread=spread) if given else (iter(()), common)

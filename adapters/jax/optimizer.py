@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from samestep.counts import MOST, advanced, refuse_count, split
 from samestep.execution import Execution, checked, say
 from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
+from samestep.products import float32_products, multiplies
 from samestep.rule import Rule, State
 from samestep.spread import spread_in
 
@@ -94,6 +96,7 @@ def bind(rule: Rule, *, execution: Execution = "auto") -> RuleTransformation:
     checked(rule, execution)
     traced = rule.has_arrays and any(isinstance(n, jax.core.Tracer) for n in rule.numbers())
     step = _in_jit if execution == "compiled" and not traced else _update
+    step = partial(_precisely, step) if multiplies(rule) else step
     update = partial(step, rule, execution, _Memory())
     update.rule = rule  # type: ignore[attr-defined]
     return RuleTransformation(partial(_init, rule), update)
@@ -135,12 +138,28 @@ def _first(rule: Rule, path: Any, param: Any) -> dict[str, Any]:
         ) from None
 
 
+UNKNOWN: tuple[Any, int] = (object, 0)
+"""In place of a count that is not noted."""
+
+
 class _Memory:
     """The plan of a transformation's last step; no result depends on it, and a copy has none."""
 
     def __init__(self) -> None:
         self.plan: Plan | None = None
         self.said: set[str] = set()
+        self.counts: dict[int, tuple[Any, int]] = {}
+        """The counts in the last state, by id, and their values: none is read from a device."""
+
+    def noted(self, count: Any) -> Any:
+        """The value of a count if it is one of the last state's; else the count."""
+        array, number = self.counts.get(id(count), UNKNOWN)
+        return number if array() is count else count
+
+    def note(self, counts: dict[str, jax.Array], numbers: dict[str, int]) -> None:
+        """Note the counts of missed calls in a new state."""
+        for name, array in counts.items():
+            self.counts[id(array)] = weakref.ref(array), numbers[name]
 
     def __reduce__(self) -> Any:
         return _Memory, ()
@@ -156,22 +175,28 @@ def _update(
     **extra: Any,
 ) -> tuple[Any, State]:
     """One step: the updates, and the new state."""
-    if params is None:
-        raise ValueError(f"{rule.name}: update(grads, state, params) needs params")
-    if not isinstance(state, State):
-        raise TypeError(
-            f"{rule.name}: state is {type(state).__name__}; it must be what init() or "
-            "update() returned"
-        )
+    if params is None or not isinstance(state, State):
+        _refuse(rule, state, params)
     memory = memory or _Memory()
+    count, number = memory.counts.get(id(state.step), UNKNOWN)
+    noted: Any = number if count() is state.step else state.step
     flat, structure = jax.tree.flatten((params, grads, state.slots, state.shared, state.step))
-    plan, step = memory.plan, flat[-1]
+    plan, before = memory.plan, state.shared
+    before = (
+        before
+        if len(memory.counts) < 2
+        else dict(zip(before, map(memory.noted, before.values()), strict=True))
+    )
     if plan is not None and plan.holds(flat, structure):
-        step = known(step) if plan.traced else step.item()
-        entries, slots = plan.read(step, state.shared, flat)
+        step = noted if type(noted) is int else known(noted)
+        entries, slots = plan.read(step, before, flat)
     else:
-        refuse_count(rule, state.step)  # which may be None, and then is no leaf
-        rule, step, trees = rule.map_numbers(known), known(step), (params, grads, state)
+        refuse_count(rule, noted)  # which may be None
+        rule, step, trees = (
+            rule.map_numbers(known),
+            known(noted),
+            (params, grads, state._replace(shared=before)),
+        )
         plan, lasts, entries, slots = planned(rule, step, trees, flat, structure)
         memory.plan = plan if lasts and not rule.has_arrays else None
     if execution == "auto":
@@ -180,7 +205,7 @@ def _update(
             memory.said.add(execution)
             say(rule.name, execution, _why(plan))
     whole = plan.histories is None
-    common, missed = (state.shared, {}) if whole else split(state.shared)
+    common, missed = (before, {}) if whole else split(before)
     kernel: Any = _kernel if plan.sees_axes else partial
     kernel = partial(_traced_once, kernel, plan.repeated) if plan.repeated else kernel
     enter = None if isinstance(step, int) and not plan.traced else _hoisted
@@ -205,23 +230,35 @@ def _update(
     new_slots = dict(zip(slots, map(plan.own.unflatten, slots.values()), strict=True))
     host = isinstance(step, int) and step < MOST
     calls = state.step + 1 if host else advanced(state.step)
+    reads = plan.traced or not host or not hasattr(calls, "aval")  # which an int has not
+    memory.counts = {} if reads else {id(calls): (weakref.ref(calls), step + 1)}
     if not whole:
-        counted = (step, step + 1) if host else (step, calls)
-        shared = shared | _missed(rule, plan, missed, counted, (common, shared))
+        counted = step, step + 1 if host else calls
+        shared = shared | _missed(rule, plan, memory, missed, counted, (common, shared))
     return plan.own.unflatten(updates), State(calls, new_slots, shared)
 
 
-def _missed(rule: Rule, plan: Plan, missed: dict[str, Any], calls: Any, shared: Any) -> Any:
-    """The counts of missed calls after the step."""
+def _refuse(rule: Rule, state: Any, params: Any) -> None:
+    """Raise for arguments of ``update`` that are missing."""
+    if params is None:
+        raise ValueError(f"{rule.name}: update(grads, state, params) needs params")
+    raise TypeError(
+        f"{rule.name}: state is {type(state).__name__}; it must be what init() or update() returned"
+    )
+
+
+def _missed(
+    rule: Rule, plan: Plan, memory: _Memory, missed: dict[str, Any], calls: Any, shared: Any
+) -> dict[str, jax.Array]:
+    """The counts of missed calls after the step, which are noted if that of all calls is."""
     histories: Any = plan.histories
     if histories.grows and plan.traced:
         warn_in_loop(rule)
-    return histories.later(xp, missed, calls, shared, _count)
-
-
-def _count(count: Any) -> jax.Array:
-    counted: jax.Array = xp.asarray(count, xp.int32)
-    return counted
+    numbers = histories.later(xp, missed, calls, shared)
+    counts = {name: xp.asarray(count, xp.int32) for name, count in numbers.items()}
+    if memory.counts:
+        memory.note(counts, numbers)
+    return counts
 
 
 _compiled = jax.jit(_update, static_argnums=(0, 1, 2))
@@ -239,6 +276,13 @@ def _in_jit(
     """One step under a ``jax.jit`` of its own."""
     made: tuple[Any, State] = _compiled(rule, "reference", None, grads, state, params)
     return made
+
+
+def _precisely(step: Any, *args: Any, **kwargs: Any) -> tuple[Any, State]:
+    """A step whose products of matrices are in float32, whatever JAX is told for the model."""
+    with float32_products(jax):
+        made: tuple[Any, State] = step(*args, **kwargs)
+        return made
 
 
 def _why(plan: Plan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from samestep.counts import MOST, advanced, refuse_count, split, standing, withh
 from samestep.execution import EXECUTIONS, Execution, checked, say
 from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
+from samestep.products import float32_products, multiplies
 from samestep.rule import Rule
 
 from . import checkpoint as checkpoints
@@ -228,8 +230,9 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         execution = self._chosen(traced=not host)
         run = stepping.run if execution == "reference" else packing.run
         executor = (_compiled, _as_arrays) if execution == "compiled" else ()
-        computed, shared = run(xp, entries, common, *executor)
-        results = list(computed)
+        with float32_products(xp) if multiplies(rule) else nullcontext():
+            computed, shared = run(xp, entries, common, *executor)
+            results = list(computed)
         self.state.update(state)
         new_params = []
         for entry, (param, slots) in zip(entries, results, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -15,6 +16,7 @@ from samestep.checkpoints.state import Checkpoint
 from samestep.counts import Counts
 from samestep.execution import EXECUTIONS, Execution, checked, say
 from samestep.kept import kept_by, rule_of
+from samestep.products import float32_products, multiplies
 from samestep.rule import Rule
 from samestep.spread import spread_of
 from torch._compile import _disable_dynamo
@@ -84,6 +86,8 @@ class RuleOptimizer(GroupedOptimizer):
             with torch.enable_grad():
                 loss = closure()
         advance = self._advance_in_graph if self.differentiable else self._advance_in_place
+        if self._multiplies:
+            advance = partial(_precisely, advance)
         if torch._C._is_any_autocast_enabled():  # which is for the model around the step
             with torch._C._DisableAutocast():
                 advance()
@@ -309,6 +313,7 @@ class RuleOptimizer(GroupedOptimizer):
         self._held, self._rules = [], []
         self._branches = self.rule.branches
         self._sums = bool(self.rule.shared())
+        self._multiplies = multiplies(self.rule)
 
 
 def bind(
@@ -341,6 +346,13 @@ def bind(
         capturable=capturable,
         differentiable=differentiable,
     )
+
+
+@_disable_dynamo
+def _precisely(advance: Callable[[], None]) -> None:
+    """A step whose products of matrices are in float32, whatever torch is told for the model."""
+    with float32_products(torch):
+        advance()
 
 
 def _grouped(grads: list[torch.Tensor]) -> list[list[torch.Tensor]]:
