@@ -252,6 +252,8 @@ def _way(own: Rule, path: str, shape: Shape, by: str | None) -> Way | None:
 
     ``by`` is the layout of a library, if that has one for all leaves.
     """
+    from .proof import reads_order  # noqa: PLC0415 # which imports this module
+
     batch = said(own, "batch_axes")
     if batch and batch[-1] >= len(shape):
         raise ValueError(
@@ -274,6 +276,8 @@ def _way(own: Rule, path: str, shape: Shape, by: str | None) -> Way | None:
             batch = ()
     if known is None:
         raise questions.has_outputs(_asking(own), path, shape)
+    if turns and ndim > len("oi") and not exact and reads_order(own):
+        raise questions.reads_order(own.name, path, shape)
     letters = _letters(known, ndim)
     if not letters:
         raise ValueError(

@@ -6,6 +6,7 @@ What only some frameworks allow raises an error that says what to write in its p
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,26 +16,61 @@ import numpy
 __all__ = ["COMMON", "XP", "Neutral", "renamed"]
 
 COMMON = """
-abs acos acosh add all allclose any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh
-argmax argmin argsort asarray asin asinh astype atan atan2 atanh atleast_1d atleast_2d atleast_3d
-bitwise_and bitwise_invert bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor
-broadcast_arrays broadcast_shapes broadcast_to can_cast ceil clip complex64 concat concatenate conj
-cos cosh count_nonzero cumprod cumsum cumulative_prod cumulative_sum diag diagonal diff divide e
-einsum empty empty_like equal exp expand_dims expm1 eye fft finfo flip float16 float32 float64
-floor floor_divide from_dlpack full full_like greater greater_equal iinfo imag inf inner int16
-int32 int64 int8 isclose isdtype isfinite isinf isnan isneginf isposinf kron less less_equal linalg
-linspace log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor matmul
-matrix_transpose max maximum mean meshgrid min minimum moveaxis multiply nan nan_to_num negative
-newaxis not_equal ones ones_like outer permute_dims pi positive pow prod real reciprocal remainder
-repeat reshape result_type roll round searchsorted sign sin sinh sort sqrt square squeeze stack std
-subtract sum swapaxes take take_along_axis tan tanh tensordot tile trace tril triu trunc uint16
-uint32 uint64 uint8 unstack var vecdot where zeros zeros_like fft.fft fft.fft2 fft.fftfreq fft.fftn
-fft.fftshift fft.ifft fft.ifft2 fft.ifftn fft.ifftshift fft.irfft fft.irfft2 fft.irfftn fft.rfft
-fft.rfft2 fft.rfftfreq fft.rfftn linalg.cholesky linalg.cross linalg.det linalg.eig linalg.eigh
-linalg.eigvals linalg.eigvalsh linalg.inv linalg.norm linalg.pinv linalg.qr linalg.slogdet
-linalg.solve linalg.svd
+: complex64 e fft float16 float32 float64 inf int16 int32 int64 int8 linalg nan newaxis pi
+  uint16 uint32 uint64 uint8
+1: abs acos acosh arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh
+  bitwise_invert ceil conj cos cosh exp expm1 finfo floor iinfo imag isfinite isinf isnan
+  isneginf isposinf log log10 log1p log2 logical_not matrix_transpose negative positive real
+  reciprocal round sign sin sinh sqrt square tan tanh trunc linalg.det linalg.eig linalg.eigh
+  linalg.eigvals linalg.inv linalg.pinv linalg.qr linalg.slogdet linalg.svd
+1 axes: fft.fftshift fft.ifftshift
+1 axes norm s: fft.fftn fft.ifftn fft.irfftn fft.rfftn
+1 axis: argsort concat flip sort unstack
+1 axis dtype: cumulative_prod cumulative_sum
+1 axis keepdims: all any count_nonzero max mean min prod std sum var
+1 axis n: diff
+1 axis n norm: fft.fft fft.ifft fft.irfft fft.rfft
+1 copy: from_dlpack
+1 copy dtype: asarray
+1 d: fft.fftfreq fft.rfftfreq
+1 dtype: empty_like ones_like zeros_like
+1 dtype shape: empty ones zeros
+1 k: tril triu
+1 upper: linalg.cholesky
+2: add arctan2 astype atan2 bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift
+  bitwise_xor can_cast divide equal floor_divide greater greater_equal inner kron less
+  less_equal logaddexp logical_and logical_or logical_xor matmul maximum minimum multiply
+  not_equal outer pow remainder roll subtract tile linalg.solve
+2 UPLO: linalg.eigvalsh
+2 axes: permute_dims tensordot
+2 axis: concatenate expand_dims repeat squeeze stack take take_along_axis vecdot linalg.cross
+2 axis dtype: cumprod cumsum
+2 axis keepdims: argmax argmin
+2 dtype: full_like
+2 dtype k: eye
+2 dtype kind: isdtype
+2 dtype shape: full
+2 k: diag
+2 shape: broadcast_to reshape
+3: clip where
+3 axis1 axis2: swapaxes
+3 destination source: moveaxis
+3 dtype endpoint num: linspace
+3 dtype step stop: arange
+3 side: searchsorted
+4 atol equal_nan rtol: allclose isclose
+4 axes norm s: fft.fft2 fft.ifft2 fft.irfft2 fft.rfft2
+4 axis keepdims ord: linalg.norm
+4 axis1 axis2 offset: diagonal
+4 nan neginf posinf: nan_to_num
+5 axis1 axis2 dtype offset: trace
+9: atleast_1d atleast_2d atleast_3d broadcast_arrays broadcast_shapes einsum result_type
+9 indexing: meshgrid
 """
-"""What NumPy, torch, JAX and MLX have under one name and with one meaning; a test derives it."""
+"""What NumPy, torch, JAX and MLX have under one name and with one meaning; a test derives it.
+
+Of functions, before the names: how many arguments may be given by place, and which by name.
+"""
 
 BINARY = "add sub mul truediv floordiv mod pow matmul and or xor"
 COMPARED = "lt le eq ne gt ge"
@@ -75,6 +111,14 @@ class Neutral:
         return len(self.values)
 
     def __getitem__(self, index: Any) -> Neutral:
+        for part in index if isinstance(index, tuple) else (index,):
+            if isinstance(part, slice) and (part.step or 1) < 0:
+                raise TypeError(f"it reads {self!r} backwards, which torch cannot; use xp.flip")
+            if isinstance(part, Neutral) and part.values.dtype == bool:
+                raise TypeError(
+                    f"it chooses elements of {self!r} by truth values, which a framework cannot "
+                    "compile; use xp.where(condition, ...)"
+                )
         return Neutral(self.values[_opened(index)])
 
     def __array_namespace__(self, api_version: str | None = None) -> Namespace:
@@ -134,11 +178,34 @@ def _refuse_numpy(array: Neutral, *others: Any) -> None:
             )
 
 
+def _refuse_default_dtype(what: str, result: Any, given: Any) -> None:
+    """Raise if an array of floating numbers is made of none: then its dtype is the default."""
+    kind = getattr(getattr(result, "dtype", None), "kind", "")
+    arrays = [each for each in given if isinstance(each, (Neutral, Dtype))]
+    floating = any(_is_floating(each) for each in given)
+    if kind == "f" and not floating and (result.ndim or not arrays):
+        raise TypeError(
+            f"{what} makes floating numbers of none, in float32 in torch and MLX whatever the "
+            "parameter has; give dtype=grad.dtype, or choose with xp.where(condition, x, y) of "
+            "arrays"
+        )
+
+
+def _is_floating(value: Any) -> bool:
+    """Whether an argument is floating: a dtype, an array, or an array of several."""
+    if isinstance(value, (tuple, list)):
+        return any(map(_is_floating, value))
+    return getattr(_opened(value), "dtype", _opened(value)) in (numpy.float32, numpy.float64)
+
+
 def _operator(name: str) -> Any:
     def operate(self: Neutral, *other: Any) -> Any:
         _refuse_numpy(self, *other)
         result = getattr(self.values, name)(*map(_opened, other))
-        return result if result is NotImplemented else Neutral(result)
+        if result is NotImplemented:
+            return result
+        _refuse_default_dtype(f"{name.strip('_')} of {self!r}", result, [self, *other])
+        return Neutral(result)
 
     return operate
 
@@ -194,6 +261,30 @@ class Dtype:
     __repr__ = __str__
 
 
+@cache
+def _arguments() -> dict[str, tuple[int, list[str]]]:
+    """By name of a function, how many arguments are given by place, and which by name."""
+    found = {}
+    for line in COMMON.replace("\n  ", " ").strip().splitlines():
+        given, _, names = line.partition(":")
+        places, *keywords = given.split() or ["0"]
+        found.update(dict.fromkeys(names.split(), (int(places), keywords)))
+    return found
+
+
+def _refuse_arguments(function: str, places: int, named: dict[str, Any]) -> None:
+    """Raise if a function is given arguments that not all frameworks take."""
+    most, names = _arguments()[function]
+    unknown = [f"{name}=" for name in named if name not in names]
+    if places > most or unknown:
+        given = ", ".join(unknown) or f"{places} arguments by place"
+        by_name = f", and by name {', '.join(names)}" if names else ""
+        raise TypeError(
+            f"it gives xp.{function} {given}, which not all frameworks take; they all take "
+            f"{most} by place{by_name}"
+        )
+
+
 class Namespace:
     """The functions of a module of NumPy's for neutral arrays; it is imported when it is used."""
 
@@ -201,9 +292,10 @@ class Namespace:
         self._module, self._prefix = module, prefix
 
     def __getattr__(self, name: str) -> Any:
-        if self._prefix + name not in COMMON.split():
+        whole = self._prefix + name
+        if whole not in _arguments():
             raise (AttributeError if _is_ours() else TypeError)(  # which no getattr takes
-                f"not all frameworks have xp.{self._prefix}{name}, or it differs between them; use "
+                f"not all frameworks have xp.{whole}, or it differs between them; use "
                 "other functions of xp, or those of samestep.vocabulary"
             )
         found = getattr(import_module(self._module), name)
@@ -217,7 +309,12 @@ class Namespace:
         def function(*args: Any, out: Any = None, **kwargs: Any) -> Any:
             if out is not None:
                 raise TypeError(f"it writes into {out!r} with out=; make a new array")
-            return _closed(found(*_opened(args), **_opened(kwargs)))
+            result = found(*_opened(args), **_opened(kwargs))
+            if not _is_ours():
+                _refuse_arguments(whole, len(args), kwargs)
+                if "dtype" not in kwargs:
+                    _refuse_default_dtype(f"xp.{whole}", result, args)
+            return _closed(result)
 
         return function
 

@@ -6,6 +6,7 @@ are proved by the conformance suite, and are not tried.
 
 from __future__ import annotations
 
+import contextlib
 import types
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
@@ -25,10 +26,15 @@ from .neutral import XP, Neutral, renamed
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["SUITE", "prove", "tried"]
+__all__ = ["SUITE", "prove", "reads_order", "tried"]
 
-STEPS = (1.0, 1e3, 1e-3)
+STEPS = (1.0, 1e3, 1e-3, 1.0, 1.0)
 """The size of the gradient in each step: limits are reached in one, and not in another."""
+KERNEL = (8, 4, 2, 2)
+ORDERS = (0, 1, 2, 3), (0, 2, 3, 1)
+"""A kernel of a convolution, and the orders of its axes in torch, which it has, and in MLX."""
+SPARSE, BROKEN = 3, 4
+"""The step whose gradient is 0 in the last half, and the one that has infinity and NaN there."""
 CLOSE = 1e-7
 """The relative difference of two results in float64 that sums in another order may have."""
 
@@ -74,6 +80,8 @@ SUITE: set[type] = set()
 
 _proved: WeakKeyDictionary[type, set[int]] = WeakKeyDictionary()
 """Of each class, the hashes of the options that have been tried."""
+_orders: WeakKeyDictionary[type, dict[int, bool]] = WeakKeyDictionary()
+"""Of each class, by the hash of its options, whether it reads the order of a kernel's axes."""
 
 
 def prove(rule: Rule) -> None:
@@ -96,6 +104,23 @@ def _is_own(rule: Rule) -> bool:
     """Whether the suite proves all of a rule, as it does the package's own."""
     own = type(rule).__module__.startswith("samestep.rules.") or rule.published() in SUITE
     return own and all(map(_is_own, rule.inside))
+
+
+def reads_order(rule: Rule) -> bool:
+    """Whether the step of a kernel depends on the order of its axes after the outputs.
+
+    That order is another one in each framework. A rule that takes no kernel does not read it.
+    """
+    if _is_own(rule):
+        return False
+    known = _orders.setdefault(type(rule), {})
+    key = hash((rule.bare, *rule.slots()))
+    if key not in known:
+        with numpy.errstate(all="ignore"), contextlib.suppress(*KINDS):
+            known[key] = False
+            one, other = (_steps(_watched(rule), [KERNEL], order=order) for order in ORDERS)
+            known[key] = not _alike(one, other)
+    return known[key]
 
 
 def _shape(ndim: int) -> tuple[int, ...]:
@@ -133,6 +158,12 @@ def _try(rule: Rule) -> None:
         )
     word = "reads" if hasattr(rule, "reads") else "needs"
     declared = f"{rule.name} declares {word} = {rule._own_need!r}, but"
+    for name in ("local", "combine") if rule._own_need != "tree" else ():
+        if getattr(getattr(rule, name, None), "__module__", HERE[0]) not in HERE:
+            raise ValueError(
+                f"{declared} has {name}, which is called for {word} = 'tree' only; declare that, "
+                f"or remove {name}"
+            )
     for one, other in [] if rule.sees_axes else _reshaped(shape, rule.min_ndim):
         if not _alike(whole if one == shape else _steps(rule, [one]), _steps(rule, [other])):
             raise ValueError(
@@ -157,12 +188,19 @@ def _try(rule: Rule) -> None:
     _steps(rule, [shape], traced=True)
 
 
-def _steps(rule: Rule, pieces: Sequence[tuple[int, ...]], traced: bool = False) -> list[Any]:
+def _steps(
+    rule: Rule,
+    pieces: Sequence[tuple[int, ...]],
+    traced: bool = False,
+    order: tuple[int, ...] | None = None,
+) -> list[Any]:
     """The numbers in parameters and slots after every step, by name, in one vector each.
 
     Args:
         rule: the rule.
         pieces: shapes of the parameters, which have the same numbers whatever they are cut into.
+        order: the order of axes in which a parameter is stepped, of which only the numbers of the
+            parameter are returned, in the order of its shape.
         traced: whether the values of the step and of coefficients are unknown to the rule.
     """
     sizes = [int(numpy.prod(shape)) for shape in pieces]
@@ -171,7 +209,7 @@ def _steps(rule: Rule, pieces: Sequence[tuple[int, ...]], traced: bool = False) 
     def cut(vector: Any) -> list[Neutral]:
         ends = numpy.cumsum(sizes)[:-1]
         return [
-            Neutral(part.reshape(shape))
+            Neutral(part.reshape(shape).transpose(order or range(len(shape))))
             for part, shape in zip(numpy.split(vector, ends), pieces, strict=True)
         ]
 
@@ -183,13 +221,22 @@ def _steps(rule: Rule, pieces: Sequence[tuple[int, ...]], traced: bool = False) 
         stepping.check_slots(rule, "a small parameter", slots[-1], param.shape)
     common, found = stepping.init_shared(rule, XP, params), []
     for taken, size in enumerate(STEPS):
-        grads = cut(size * numpy.sin(numbers * (taken + 1)))
+        gradient = size * numpy.sin(numbers * (taken + 1))
+        if taken == SPARSE:
+            gradient[len(gradient) // 2 :] = 0.0
+        if taken == BROKEN:
+            gradient[-2:] = (numpy.inf, numpy.nan)[-len(gradient) :]
+        grads = cut(gradient)
         step = Neutral(numpy.asarray(taken)) if traced else taken
         groups = zip(grads, params, slots, strict=True)
         entries = [stepping.Entry(rule, step, *arrays) for arrays in groups]
         enter = (lambda s, param: _unknown(s)) if traced else None
         results, common = stepping.run(XP, entries, common, enter=enter)
         params, slots = map(list, zip(*results, strict=True))
+        if order is not None:
+            back = numpy.argsort(order)
+            found.append([Neutral(param.values.transpose(back)) for param in params])
+            continue
         found.append(params)
         found += [[own[name] for own in slots] for name in slots[0]]
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .names import Place
 
-__all__ = ["has_outputs", "is_stack", "is_transposed", "parameter"]
+__all__ = ["has_outputs", "is_stack", "is_transposed", "parameter", "reads_order"]
 
 Shape = tuple[int, ...]
 
@@ -46,6 +46,16 @@ def is_transposed(rule: str, path: str, shape: Shape) -> ValueError:
         "which axis has its outputs, and transposed convolutions differ. Say "
         f"{said} for torch.nn.ConvTranspose, layout 'oi' for that of Equinox, 'io' for that of "
         "Flax, and 'xoi' for Flax with transpose_kernel=True",
+    )
+
+
+def reads_order(rule: str, path: str, shape: Shape) -> ValueError:
+    """In which order a rule means the axes of a kernel that are no outputs."""
+    return ValueError(
+        f"{rule}: {parameter(path)} has shape {shape}, and the step of {rule} depends on the order "
+        "of the axes after the outputs, which is another one in each framework; take all of these "
+        "axes together, as samestep.parts.matrix.as_matrix(xp, x) does, or as "
+        "axis=tuple(range(1, x.ndim))"
     )
 
 

@@ -15,8 +15,8 @@ def address(tensor: torch.Tensor) -> int:
     """Where the memory of a tensor begins; of a fake one, a place that no other tensor has."""
     if not is_fake(tensor):
         return tensor.data_ptr()
-    start = tensor.untyped_storage()._cdata << 48  # far apart, as storages without memory are not
-    return start + tensor.storage_offset() * tensor.element_size()
+    base = tensor.untyped_storage()._cdata << 48  # far apart, as storages without memory are not
+    return base + tensor.storage_offset() * tensor.element_size()
 
 
 def in_shared_memory(tensor: torch.Tensor) -> bool:
@@ -45,8 +45,8 @@ def overlaps(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[int, int]]:
     for at in places:
         tensor = tensors[at]
         last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-        start = address(tensor)
-        if widest is not None and start < end:
+        lowest = address(tensor)
+        if widest is not None and lowest < end:
             yield widest, at
-        if start + (last + 1) * tensor.element_size() > end:
-            widest, end = at, start + (last + 1) * tensor.element_size()
+        if lowest + (last + 1) * tensor.element_size() > end:
+            widest, end = at, lowest + (last + 1) * tensor.element_size()

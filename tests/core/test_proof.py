@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import inspect
+import re
 import time
 
 import numpy
@@ -118,6 +122,63 @@ MISTAKES = {
     "a limit that is seldom reached": (
         returning(lambda xp, grad, state, s: (clipped(xp, grad), {"m": grad})),
         r"^Mine declares needs = 'element', but .*steps of its pieces",
+    ),
+    "a look for zeros in an element rule": (
+        returning(lambda xp, grad, state, s: (grad + xp.any(grad != 0) * state.m, {"m": grad})),
+        r"^Mine declares needs = 'element', but .*steps of its pieces",
+    ),
+    "a look for NaN in an element rule": (
+        returning(
+            lambda xp, grad, state, s: (
+                xp.where(xp.all(xp.isfinite(grad)), grad, 0.0 * state.m),
+                {"m": grad},
+            )
+        ),
+        r"^Mine declares needs = 'element', but .*steps of its pieces",
+    ),
+    "rows without a gradient in a tensor rule": (
+        mistaken(
+            returning(
+                lambda xp, grad, state, s: (
+                    xp.where(xp.any(grad != 0, axis=-1, keepdims=True), grad + state.m, 0.0 * grad),
+                    {"m": grad},
+                )
+            ),
+            needs="tensor",
+        ),
+        r"^Mine declares needs = 'tensor', but .*of the same numbers in the shape",
+    ),
+    "sums that nothing calls": (
+        mistaken(local=lambda self, xp, grad, param, state, s: ({}, {"sum": xp.sum(grad)})),
+        r"^Mine declares needs = 'element', but has local, which is called for needs = 'tree' only",
+    ),
+    "NumPy's name of an argument": (
+        returning(lambda xp, grad, state, s: (xp.clip(grad, a_min=-1.0, a_max=1.0), {"m": grad})),
+        r"^Mine\.direction fails .*it gives xp\.clip a_min=, a_max=, which not all .* 3 by place;",
+    ),
+    "ones of the default dtype": (
+        returning(lambda xp, grad, state, s: (grad + 0.1 * xp.ones(grad.shape), {"m": grad})),
+        r"^Mine\.direction fails .*xp\.ones makes floating numbers of none, in float32 in torch",
+    ),
+    "numbers by a condition": (
+        returning(lambda xp, grad, state, s: (xp.where(grad > 0, 0.1, -0.1), {"m": grad})),
+        r"^Mine\.direction fails .*xp\.where makes floating numbers of none",
+    ),
+    "truth values times a number": (
+        returning(lambda xp, grad, state, s: (grad + 0.1 * (grad > 0), {"m": grad})),
+        r"^Mine\.direction fails .*rmul of an array .* makes floating numbers of none",
+    ),
+    "an axis by place": (
+        returning(lambda xp, grad, state, s: (grad / xp.sum(grad, 1), {"m": grad})),
+        r"fails .*gives xp\.sum 2 arguments by place, .* 1 by place, and by name axis, keepdims;",
+    ),
+    "elements by truth values": (
+        returning(lambda xp, grad, state, s: (grad + xp.sum(grad[grad > 0]), {"m": grad})),
+        r"^Mine\.direction fails .*chooses elements of grad of shape \(8, 4\) by truth values",
+    ),
+    "backwards": (
+        returning(lambda xp, grad, state, s: (grad[:, ::-1], {"m": grad})),
+        r"^Mine\.direction fails .*reads grad of shape \(8, 4\) backwards, .*use xp\.flip",
     ),
     "axes of a tensor rule": (
         mistaken(
@@ -359,17 +420,72 @@ def test_a_rule_of_matrices_takes_no_vector_unless_it_says_so():
         cls().init({"b": numpy.ones(3)})
 
 
+@pytest.mark.parametrize("array", ["numpy.asarray", "torch.asarray", "mlx.core.array"])
+def test_a_rule_takes_the_axes_of_a_kernel_in_no_order_but_the_outputs_first(array):
+    """torch keeps OIHW, MLX OHWI, Flax HWIO: a norm over axis 1 is of inputs, or of places."""
+    library, _, name = array.rpartition(".")
+    array = getattr(pytest.importorskip(library), name)
+
+    def of(axes):
+        def result(xp, grad, state, s):
+            size = xp.sqrt(xp.sum(grad * grad, axis=axes(grad), keepdims=True))
+            return grad / size, {"m": grad}
+
+        return mistaken(returning(result), needs="axes", min_ndim=2)
+
+    kernel = array(numpy.ones((4, 3, 2, 2), numpy.float32))
+    wrong, right = of(lambda g: 1), of(lambda g: tuple(range(1, g.ndim)))
+    right(layout="oi", batch_axes=()).init(kernel)
+    wrong(layout="oi", batch_axes=()).init(kernel[:, :, 0, 0])
+    words = r"the step of Mine depends on the order of the axes after the outputs, .*as_matrix"
+    with pytest.raises(ValueError, match=words):
+        wrong(layout="oi", batch_axes=()).init(kernel)
+
+
 DIFFERENT = {"load", "median", "save", "set_printoptions", "split", "transpose", "unique"}
 """What every framework has, with another meaning in torch or MLX, and what is no arithmetic."""
 
 
-def test_xp_of_the_proof_has_what_every_framework_has():
-    spaces = [numpy, *map(pytest.importorskip, ("mlx.core", "jax.numpy", "array_api_compat.torch"))]
-    found = set()
+def parameters(function):
+    """The parameters of a function; MLX tells its own in the documentation. Some tell none."""
+    with contextlib.suppress(TypeError, ValueError):
+        return inspect.signature(function).parameters.values()
+    name, space = function.__name__, collections.defaultdict(type(None))
+    told = function.__doc__ if "mlx" in str(function.__module__) else ""
+    told = re.findall(rf"\b{name}(\(.*\)) ->", told or "")
+    with contextlib.suppress(IndexError, SyntaxError):
+        exec(f"from __future__ import annotations\ndef {name}{told[0]}: ...", space)
+        return inspect.signature(space[name]).parameters.values()
+
+
+def shared_arguments(functions):
+    """How many arguments all of these functions take by place, and the names that all know."""
+    known = [
+        [one for one in found if one.name not in {"out", "order", "stream", "where"}]
+        for found in map(parameters, functions)
+        if found is not None
+    ]
+    places = [
+        sum((1, 1, 9, 0, 0)[one.kind] for one in found)  # 9 for as many as there are
+        for found in known
+    ]
+    names = [{one.name for one in found if one.kind in (1, 3)} for found in known]
+    arrays = {"a", "b", "x", "arrays"}  # are given by place
+    return min(9, *places), sorted(set.intersection(*names) - arrays)
+
+
+def test_xp_of_the_proof_has_what_every_framework_has_and_takes_what_every_framework_takes():
+    compat = [pytest.importorskip(f"array_api_compat.{name}") for name in ("numpy", "torch")]
+    spaces = [*compat, *map(pytest.importorskip, ("mlx.core", "jax.numpy"))]
+    found = {}
     for prefix in ("", "fft.", "linalg."):
         of = [getattr(xp, prefix[:-1]) if prefix else xp for xp in spaces]
-        found |= {prefix + n for n in dir(of[0]) if n[0] != "_" and all(hasattr(x, n) for x in of)}
-    assert {*neutral.COMMON.split()} == found - DIFFERENT
+        for name in dir(getattr(numpy, prefix[:-1]) if prefix else numpy):
+            if name[0] != "_" and all(hasattr(x, name) for x in of) and name not in DIFFERENT:
+                same = [getattr(x, name) for x in of]
+                function = callable(same[0]) and not isinstance(same[0], type)
+                found[prefix + name] = shared_arguments(same) if function else (0, [])
+    assert neutral._arguments() == found
 
 
 def test_agreement_is_tried_with_every_option():
