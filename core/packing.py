@@ -18,7 +18,7 @@ from .arrays import map_parts, parts
 from .counts import key_of
 from .step import Entry
 
-__all__ = ["CHUNK", "SMALL", "fits", "in_chunks", "merged", "packs", "parted", "run"]
+__all__ = ["CHUNK", "SMALL", "fits", "in_chunks", "limits", "merged", "packs", "parted", "run"]
 
 SMALL = 1 << 15
 """Parameters of at most this many elements are gathered."""
@@ -35,9 +35,18 @@ def fits(entry: Entry) -> bool:
     return entry.rule.needs == "element" and all(tuple(p.shape) in (shape, ()) for p in kept)
 
 
+def limits(entry: Entry, most: int | None = None) -> tuple[int, int]:
+    """The most elements of an entry that is gathered, and of its pack; CHUNK by default.
+
+    Matrices may be larger, because their arithmetic costs far more than copying.
+    """
+    most = CHUNK if most is None else most
+    return most // 2 if entry.rule.needs == "matrix" else min(SMALL, most), most
+
+
 def packs(
     entries: Sequence[Entry],
-    limit: int | None = None,
+    limits: Callable[[Entry], tuple[int, int]] = limits,
     alike: Callable[[Entry], Any] = lambda entry: None,
     stacks: Callable[[Entry], bool] = lambda entry: False,
 ) -> list[list[int]]:
@@ -45,23 +54,22 @@ def packs(
 
     Args:
         entries: one entry per parameter.
-        limit: the most elements of a pack; CHUNK by default, no packs if 0.
+        limits: the most elements of an entry in a pack, and of the pack.
         alike: a key that must be equal in a pack, such as the device.
         stacks: whether an entry that does not fit into a vector may be stacked with others of its
-            shape. Matrices may be larger, because their arithmetic costs far more than copying.
+            shape.
     """
-    limit = CHUNK if limit is None else limit
     found: list[list[int]] = []
     filling: dict[Any, tuple[list[int], int]] = {}
     for place, entry in enumerate(entries):
         size, joins = math.prod(entry.param.shape), fits(entry)
-        small = limit // 2 if entry.rule.needs == "matrix" else min(SMALL, limit)
-        if not 0 < size <= small or not (joins or stacks(entry)):
+        largest, most = limits(entry)
+        if not 0 < size <= largest or not (joins or stacks(entry)):
             found.append([place])
             continue
         key = _key(entry), alike(entry), None if joins else tuple(entry.param.shape)
         pack, held = filling.get(key, ([], 0))
-        if not pack or held + size > limit:
+        if not pack or held + size > most:
             pack, held = [], 0
             found.append(pack)
         pack.append(place)

@@ -219,8 +219,9 @@ def run(
         common: shared state.
         kernel: makes an executable, such as a compiled one, of ``advance`` or ``local``, the
             namespace and the rule. By default the function itself is executed.
-        enter: converts a step's scalars for the kernel of a parameter, to 0-d arrays for example.
-            ``Record`` makes one of them for all parameters; ``None`` leaves them a dict.
+        enter: converts a step's scalars for the kernel of a parameter, to 0-d arrays for example;
+            it is called for all parameters before a kernel is. ``Record`` makes one of them for
+            all parameters; ``None`` leaves them a dict.
         vmap: the framework's function, for stacked entries and batch axes.
         step: ``change``; by default ``advance``.
         spread: the devices of the parameters, where there are several.
@@ -257,10 +258,7 @@ def run(
             kernels[key] = kernel(stacked(whole, vmap) if stack else whole, xp, rule.bare)
         s: Any = coefficients(entry)
         if enter is not None:
-            place = id(s), param.dtype
-            if place not in entered:
-                entered[place] = enter(s, param)
-            s = entered[place]
+            s = entered[id(s), param.dtype]
         common = visible if rule.phases else {}
         if spread is not None:
             common = spread.shared(spread.where(param), common)
@@ -268,10 +266,12 @@ def run(
 
     if step is change and any(map(attrgetter("rule.steps_early"), entries)):
         entries = [asked(xp, e, compute_dtype(xp, e.param.dtype)) for e in entries]
+    for entry in entries:  # a schedule that fails does so before anything is computed
+        place = id(s := coefficients(entry)), entry.param.dtype
+        if enter is not None and place not in entered:
+            entered[place] = enter(s, entry.param)
     if any(map(attrgetter("rule.phases"), entries)):
         entries, common = _summed(xp, entries, common, visible, execute, coefficients, spread)
-    for entry in entries:  # a schedule that fails does so before anything is computed
-        coefficients(entry)
     return map(partial(execute, step), entries), common
 
 

@@ -151,6 +151,7 @@ class _Gathered:
         alike = len({own[1:] for own in self.shapes}) == 1 and all(map(len, self.shapes))
         self.joined = vector.view(-1, *self.shapes[0][1:]) if alike else None
         self.shape = self.joined.shape if self.joined is not None else None
+        self.cuda = vector if like.device.type == "cuda" and is_plain(like) else None
 
     def filled(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         """The vector, with the values of tensors that have these shapes."""
@@ -159,7 +160,9 @@ class _Gathered:
             same = self.joined.shape == self.shape
         else:
             same = [tensor.shape for tensor in tensors] == self.shapes
-            if same:
+            if same and self.cuda is not None:  # one kernel per 128 tensors, and not per 64
+                torch.cat([tensor.reshape(-1) for tensor in tensors], out=self.cuda)
+            elif same:
                 torch._foreach_copy_(self.views, tensors)
         if not same:
             raise RuntimeError("tensors have other shapes than the vector was made for")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import array_api_compat.torch as xp
 
@@ -20,16 +20,17 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.parameter import is_lazy
 from torch.utils._triton import has_triton
 
+from .coefficients import TAKEN, Scalars
+
 __all__ = [
-    "PACK",
+    "FLAT",
     "Differentiable",
-    "as_tensors",
     "chosen",
     "compiled",
-    "conditional",
     "forget",
     "is_fake",
     "is_plain",
+    "limits",
     "packed",
     "real",
     "real_gradient",
@@ -39,7 +40,15 @@ __all__ = [
 Kernel = Callable[..., Any]
 
 PACK = {"reference": 0, "packed": packing.CHUNK, "compiled": 4 * packing.CHUNK}
-"""Elements of a vector of gathered parameters, at most, by execution."""
+"""Elements of a vector of gathered parameters on the CPU, at most, by execution."""
+FLAT = {"reference": None, "packed": packing.CHUNK, "compiled": 0}
+"""From how many elements on a kernel wants a parameter as a vector, by execution."""
+ON_DEVICE = {"reference": (0, 0), "packed": (1 << 22, 1 << 25), "compiled": (1 << 20, 1 << 25)}
+"""Elsewhere, the most elements of a gathered parameter and of a vector.
+
+A vector need not stay in a cache there. Below these sizes it takes the host longer to launch the
+operations of a parameter than it takes a fast device to carry them out.
+"""
 
 LENGTH = 1 << 16
 """Elements that a kernel is compiled with: enough for code that runs on all cores."""
@@ -72,6 +81,13 @@ def is_plain(tensor: torch.Tensor) -> bool:
     return type(tensor) in _PLAIN
 
 
+def limits(execution: str, entry: stepping.Entry) -> tuple[int, int]:
+    """The most elements of a parameter that is gathered, and of a vector of such."""
+    if entry.param.device.type == "cpu":
+        return packing.limits(entry, PACK[execution])
+    return ON_DEVICE[execution]
+
+
 def is_fake(tensor: torch.Tensor) -> bool:
     """Whether a tensor is fake: it has no values, and compiled code cannot read it."""
     return isinstance(tensor, FakeTensor)
@@ -95,13 +111,14 @@ def reference(function: Kernel, xp: Any, rule: Rule) -> Kernel:
 
 
 def packed(function: Kernel, xp: Any, rule: Rule) -> Kernel:
-    """The rule in pieces that stay in cache; only an element rule may be executed so."""
+    """The rule, on the CPU in pieces that stay in cache; only an element rule is executed so."""
     whole = partial(_writing, partial(function, xp, rule))
     return partial(_in_pieces, whole) if rule.needs == "element" else whole
 
 
 def _in_pieces(whole: Kernel, grad: torch.Tensor, param: torch.Tensor, *rest: Any) -> Any:
-    if param.ndim == 1 and param.shape[0] > packing.CHUNK and is_plain(param):
+    large = param.ndim == 1 and param.shape[0] > packing.CHUNK
+    if large and param.device.type == "cpu" and is_plain(param):
         return packing.in_chunks(xp, whole, grad, param, *rest)
     return whole(grad, param, *rest)
 
@@ -125,16 +142,16 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
         s: Scalars,
     ) -> Any:
         if param.numel() == 0 or uncompiled or is_fake(param):
-            return plain(grad, param, slots, common, s.named())
+            return plain(grad, param, slots, common, s.on(param.device).named())
+        s = s.on(param.device)
         arrays = [grad, param, *chain.from_iterable(map(parts, slots.values())), *common.values()]
         names = tuple((name, _count(value)) for name, value in slots.items()), tuple(common)
-        vector = s.vector.to(param.device, non_blocking=True)
         kinds = tuple(_kind(array, shaped) for array in arrays)
         key = function, rule, param.device, names, kinds, s.structure
         if key not in _kernels:
             try:
                 with torch.device(param.device):  # whatever the default device is
-                    made = _compiled(function, rule, names, s.structure, [*arrays, vector])
+                    made = _compiled(function, rule, names, s.structure, [*arrays, s.vector])
                 _kernels[key] = made
             except Exception as error:  # whatever a compiler raises; a rule's own comes again below
                 _kernels[key] = None
@@ -144,7 +161,7 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
         run = _kernels[key]
         if run is None:
             return plain(grad, param, slots, common, s.named())
-        sums = run(*arrays, vector)
+        sums = run(*arrays, s.vector)
         return (slots, dict(sums)) if isinstance(sums, dict) else (param, slots)
 
     return kernel
@@ -199,83 +216,6 @@ def _writing(
     for (into, _), result in zip(pairs, results, strict=True):
         into.copy_(result)
     return (slots, second) if sums else (param, slots)
-
-
-class Scalars(NamedTuple):
-    """A step's coefficients as one vector: a new value then needs no new compilation.
-
-    ``structure`` has the name of every element, and whether it is a truth value.
-    """
-
-    vector: torch.Tensor
-    structure: Any
-
-    def named(self) -> Any:
-        """The coefficients as a rule reads them, 0-d."""
-        elements = iter(self.vector.unbind())
-
-        def built(structure: Any) -> Any:
-            if isinstance(structure, bool):
-                return next(elements) != 0 if structure else next(elements)
-            if isinstance(structure[0], str):
-                return {name: built(part) for name, part in zip(*structure[1:], strict=True)}
-            return tuple(map(built, structure[1]))
-
-        return stepping.Record(built(self.structure))
-
-
-TAKEN = "step is taken"
-"""The coefficient that says whether the step is taken, if only the device knows."""
-
-
-def conditional(taken: torch.Tensor, enter: Kernel) -> Kernel:
-    """Let coefficients enter a kernel that changes nothing unless ``taken``."""
-    there: dict[torch.device, torch.Tensor] = {}
-
-    def entered(values: dict[str, Any], param: torch.Tensor) -> Any:
-        if param.device not in there:
-            there[param.device] = taken.to(param.device)
-        return enter({**values, TAKEN: there[param.device]}, param)
-
-    return entered
-
-
-def as_tensors(values: dict[str, Any], param: torch.Tensor) -> Scalars:
-    """Coefficients in the compute dtype of a parameter; a kernel takes them to its device."""
-    found: list[Any] = []
-
-    def structure(value: Any) -> Any:
-        if isinstance(value, dict):
-            return "", tuple(value), several(value.values())
-        if isinstance(value, tuple):
-            return (), several(value)
-        found.append(value)
-        return isinstance(value, bool) or getattr(value, "dtype", None) is torch.bool
-
-    def several(values: Iterable[Any]) -> tuple[Any, ...]:
-        described: list[Any] = []
-        for value in values:
-            if type(value) is float:  # as most are
-                found.append(value)
-                described.append(False)
-            else:
-                described.append(structure(value))
-        return tuple(described)
-
-    described = structure(values)
-    dtype = stepping.compute_dtype(xp, param.dtype)
-    if any(isinstance(value, torch.Tensor) for value in found):
-        vector = torch.stack([_on(param.device, value, dtype) for value in found])
-    else:
-        vector = torch.tensor(found, dtype=dtype, device="cpu")
-    return Scalars(vector, described)
-
-
-def _on(device: torch.device, value: Any, dtype: Any) -> torch.Tensor:
-    """A coefficient on the device; not copied from the host, which a CUDA graph cannot capture."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, dtype)
-    return torch.full((), value, dtype=dtype, device=device)
 
 
 def _compiled(

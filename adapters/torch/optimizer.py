@@ -25,6 +25,7 @@ from . import checkpoint as checkpoints
 from . import kernels
 from .aged import RECORD, unpickled, written_by
 from .checkpoint import Params
+from .coefficients import Coefficients, conditional
 from .counting import CALLS, calls_of, missed, note
 from .entries import entries_of
 from .groups import GroupedOptimizer
@@ -39,7 +40,7 @@ __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 _EXECUTORS: dict[str, dict[str, Any]] = {
     "reference": {"kernel": kernels.reference, "enter": stepping.Record},
     "packed": {"kernel": kernels.packed, "enter": stepping.Record},
-    "compiled": {"kernel": kernels.compiled, "enter": kernels.as_tensors},
+    "compiled": {"kernel": kernels.compiled},
 }
 
 
@@ -148,8 +149,10 @@ class RuleOptimizer(GroupedOptimizer):
         if plan is not self._plan:
             self._tried |= tried(entries, common, self._tried)
         executor = _EXECUTORS[self._resolved or self._chosen()]
+        if "enter" not in executor:
+            executor = {**executor, "enter": Coefficients(self.capturable)}
         if taken is not None:
-            executor = {**executor, "enter": kernels.conditional(taken, executor["enter"])}
+            executor = {**executor, "enter": conditional(taken, executor["enter"])}
         before = common
         vmap = None if self._resolved == "reference" else torch.vmap
         spread = spread_of(xp, params, _device) if plan.spread else None

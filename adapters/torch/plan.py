@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import accumulate, chain, count, repeat
 from operator import add, attrgetter, is_
 from typing import Any, NamedTuple
@@ -12,21 +13,18 @@ import torch
 from samestep.arrays import parts
 from samestep.counts import Counts, warn_apart
 from samestep.kept import kept_by, rule_of
-from samestep.packing import CHUNK, packs
+from samestep.packing import packs
 from samestep.rule import Rule
 from samestep.step import Entry
 
 from .batch import Batch
 from .counting import missed
 from .entries import entries_of, slots_in
-from .kernels import PACK, is_fake, is_plain, real, real_gradient
+from .kernels import FLAT, is_fake, is_plain, limits, real, real_gradient
 from .memory import address, in_shared_memory, overlapping, overlaps
 from .trial import stackable, variant
 
 __all__ = ["Member", "Plan", "release"]
-
-FLAT = {"reference": None, "packed": CHUNK, "compiled": 0}
-"""From how many elements on a kernel wants a parameter as a vector, by execution."""
 
 Tensors = Sequence[torch.Tensor]
 
@@ -117,7 +115,7 @@ class Plan:
         apart = overlapping([entry.param for entry in entries])
         packed = packs(
             entries,
-            limit=PACK[execution],
+            limits=partial(limits, execution),
             alike=lambda entry: (
                 entry.param.device,
                 is_plain(entry.param),

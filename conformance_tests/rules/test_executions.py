@@ -50,7 +50,7 @@ def test_what_is_small_and_alike_goes_together():
 def test_a_pack_is_never_longer_than_a_chunk():
     entries = entries_of(samestep.AdamW(), {str(i): (7,) for i in range(7)})
     assert packing.packs(entries) == [[0, 1], [2, 3], [4, 5], [6]]
-    assert packing.packs(entries, limit=0) == [[place] for place in range(7)]
+    assert packing.packs(entries, lambda entry: (0, 0)) == [[place] for place in range(7)]
 
 
 @pytest.mark.parametrize("change", ["rule", "step", "dtype", "state dtype", "asked for"])

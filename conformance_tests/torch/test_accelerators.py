@@ -1,0 +1,217 @@
+"""A step on accelerators that are pretended: what it launches, and what crosses to the host."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import samestep  # noqa: E402
+from samestep import torch as adapter  # noqa: E402
+from samestep.conformance.harness import launches  # noqa: E402
+from samestep.conformance.harness.accelerators import KINDS, Accelerator  # noqa: E402
+from samestep.conformance.harness.launches import CUDA_12, CUDA_13  # noqa: E402
+from samestep.conformance.harness.parametrized import each_rule  # noqa: E402
+from samestep.conformance.harness.settings import typical  # noqa: E402
+from samestep.rule import registry  # noqa: E402
+from samestep.torch import kernels  # noqa: E402
+from samestep.torch.batch import _Gathered  # noqa: E402
+from samestep.torch.coefficients import Coefficients  # noqa: E402
+
+EXECUTIONS = ["reference", "packed", "compiled"]
+DTYPES = [torch.float32, torch.bfloat16]
+SMALL = [(7, 3), (5,), (64, 8), (31,), (16, 16)] * 20
+"""100 parameters of 5 to 512 elements."""
+WIDTH = 768
+LAYER = [
+    *[(WIDTH,), (WIDTH,), (3 * WIDTH, WIDTH), (3 * WIDTH,), (WIDTH, WIDTH), (WIDTH,)],
+    *[(WIDTH,), (WIDTH,), (4 * WIDTH, WIDTH), (4 * WIDTH,), (WIDTH, 4 * WIDTH), (WIDTH,)],
+]
+GPT_2 = [(50257, WIDTH), (1024, WIDTH), *LAYER * 12, (WIDTH,), (WIDTH,)]
+
+
+def _cases():
+    """Every execution on every device in every dtype; three of them are not thorough."""
+    usual = {("packed", "mps", False), ("compiled", "cuda", False), ("compiled", "cuda", True)}
+    for execution in EXECUTIONS:
+        for kind in KINDS:
+            for dtype in DTYPES:
+                for capturable in (False, True):
+                    quick = dtype is torch.float32 and (execution, kind, capturable) in usual
+                    yield pytest.param(
+                        *(execution, kind, dtype, capturable),
+                        id=f"{execution}-{kind}-{dtype}{'-capturable' * capturable}",
+                        marks=[] if quick else pytest.mark.thorough,
+                    )
+
+
+def shapes_of(rule):
+    return [shape for shape in [(7, 3), (5,), (8, 8), (8, 8)] if len(shape) >= rule.min_ndim]
+
+
+@pytest.mark.parametrize(("execution", "kind", "dtype", "capturable"), [*_cases()])
+@pytest.mark.parametrize("name", each_rule())
+def test_only_coefficients_cross_and_at_once(name, execution, kind, dtype, capturable):
+    rule = typical(registry[name])
+    with Accelerator(kind) as device:
+        params = device.parameters(shapes_of(rule), dtype)
+        options = {"execution": execution, "capturable": capturable}
+        device.step(adapter.bind(rule, params, **options))
+    assert device.crossings == {} and not device.moved
+    assert device.sent.total() <= (execution == "compiled" and not capturable), device.sent
+
+
+@pytest.mark.parametrize("name", each_rule(lambda rule: rule.min_ndim < 2, most=2))
+def test_alike_parameters_cost_the_launches_of_one(name):
+    rule, counts = typical(registry[name]), []
+    for count, execution in [(1, "reference"), (9, "packed"), (9, "compiled")]:
+        with Accelerator("cuda") as device:
+            params = device.parameters([(8, 8)] * count)
+            device.step(adapter.bind(rule, params, execution=execution))
+            counts.append(device.launches)
+    one, packed, compiled = counts
+    assert packed <= one + 6 and compiled <= packed, counts
+
+
+def launched(make, shapes, kind="cuda", table=CUDA_12):
+    with Accelerator(kind, table) as device:
+        device.step(make(device.parameters(shapes)))
+        return device.launches
+
+
+def foreach(params):
+    return torch.optim.AdamW(params, foreach=True)
+
+
+def ours(execution):
+    return lambda params: adapter.AdamW(params, execution=execution)
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "expected"),
+    [
+        pytest.param("cuda", CUDA_12, (15, 22, 6), id="cuda-12"),
+        # AdamW is 18 operations, of which foreach has one for several
+        pytest.param("cuda", CUDA_13, (8, 21, 5), marks=pytest.mark.thorough, id="cuda-13"),
+        pytest.param("xpu", CUDA_12, (8, 21, 5), marks=pytest.mark.thorough, id="xpu"),
+        pytest.param("mps", CUDA_12, (800, 318, 302), marks=pytest.mark.thorough, id="mps"),
+    ],
+)
+def test_launches_for_a_hundred_small_parameters(kind, table, expected):
+    made = [foreach, ours("packed"), ours("compiled")]
+    assert tuple(launched(make, SMALL, kind, table) for make in made) == expected
+
+
+@pytest.mark.thorough
+def test_launches_for_the_shapes_of_gpt_2():
+    made = [foreach, ours("packed"), ours("compiled")]
+    assert [launched(make, GPT_2) for make in made] == [56, 84, 43]
+
+
+def test_coefficients_of_all_groups_and_dtypes_are_copied_once_to_each_device():
+    with Accelerator("cuda") as device:
+        dtypes = [torch.float32, torch.bfloat16, torch.float64]
+        groups = [
+            {"params": device.parameters([(3,), (4, 2)], dtype, index), "lr": 10.0**-place}
+            for place, dtype in enumerate(dtypes)
+            for index in (0, 1)
+        ]
+        device.step(adapter.AdamW(groups, execution="compiled"))
+    assert device.sent.total() == 2 and "pinned" in str(device.sent) and not device.moved
+    assert device.crossings == {} and device.launched["compiled"] == 6
+
+
+def test_vectors_that_are_copied_together_keep_their_values():
+    coefficients, found = Coefficients(), []
+    for dtype, values in [
+        (torch.float32, {"x": 0.1, "pair": (0.2, True), "more": {"y": 3}}),
+        (torch.float64, {"x": 0.1}),
+        (torch.bfloat16, {"x": torch.tensor(0.7), "y": 0.25}),
+    ]:
+        found.append(coefficients(values, torch.zeros(2, dtype=dtype)))
+    copied = coefficients._copied(torch.device("cpu"))
+    assert [own.vector.dtype for own in found] == [torch.float32, torch.float64, torch.float32]
+    for own in found:
+        assert torch.equal(copied[id(own.vector)], own.vector)
+    assert copied[id(found[0].vector)].tolist() == torch.tensor([0.1, 0.2, 1, 3]).tolist()
+
+
+def test_tensors_of_several_shapes_are_joined_in_order():
+    tensors = [torch.arange(6.0).view(2, 3).t(), torch.tensor(7.0), torch.arange(8.0, 10)]
+    gathered = _Gathered(tensors[0], tensors, (-1,))
+    expected = gathered.filled(tensors).clone()
+    gathered.cuda = gathered.vector.zero_()
+    assert torch.equal(gathered.filled(tensors), expected)
+    assert expected.tolist() == [0, 3, 1, 4, 2, 5, 7, 8, 9]
+    with pytest.raises(RuntimeError, match="other shapes"):
+        gathered.filled([tensors[0].t(), *tensors[1:]])
+
+
+def test_the_choice_of_auto_on_each_device(monkeypatch):
+    for triton in (True, False):
+        monkeypatch.setattr(kernels, "has_triton", lambda triton=triton: triton)
+        for kind in KINDS:
+            with Accelerator(kind) as device:
+                chosen, reason = kernels.chosen(device.parameters([(1000, 1000)]))
+            compiled = triton and kind == "cuda"
+            assert chosen == ("compiled" if compiled else "packed")
+            assert compiled or reason == f"torch.compile is not used on {kind}"
+
+
+def test_launches_of_lists_are_counted_as_pytorch_makes_them():
+    def count(sizes, most, table, kind="cuda"):
+        lists = [[torch.empty(size, device="meta") for size in sizes]]
+        return launches.of_lists(lists, most, kind, table.blocks)
+
+    block = launches.BLOCK
+    assert count([1] * 110, 110, CUDA_12) == 1 and count([1] * 111, 110, CUDA_12) == 2
+    assert count([block * 320], 110, CUDA_12) == 1 and count([block * 320 + 1], 110, CUDA_12) == 2
+    assert count([block * 319, 2 * block, 1], 110, CUDA_12) == 2
+    assert count([0, 3, 0], 110, CUDA_12) == 1 and count([0], 110, CUDA_12) == 0
+    assert count([1] * 111, 770, CUDA_13) == 1 and count([1] * 111, 110, CUDA_12, "mps") == 111
+
+
+FAULTS = {"none": None, "read": "reads", "host": "mixed", "double": "doubles"}
+
+
+class Faulty(samestep.Rule, register=False):
+    """A rule with a fault that shows on an accelerator only."""
+
+    lr = samestep.hyper(0.1, "step size", unit="parameter", ge=0)
+    fault = samestep.option("none", dict.fromkeys(FAULTS, "a fault"), choices=tuple(FAULTS))
+
+    def direction(self, xp, grad, param, state, s):
+        if not isinstance(grad, torch.Tensor):  # where the rule is tried
+            return grad, {}
+        if self.fault == "read":
+            return grad * xp.sum(grad).item(), {}
+        if self.fault == "host":
+            return grad * xp.asarray(0.5), {}
+        if self.fault == "double":
+            return grad * xp.asarray(0.5, dtype=xp.float64, device=grad.device), {}
+        return grad, {}
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_seen(fault, execution):
+    with Accelerator("mps") as device:
+        params = device.parameters([(4,), (3, 2)])
+        device.step(adapter.bind(Faulty(fault=fault), params, execution=execution))
+    if FAULTS[fault] is None:
+        assert device.crossings == {}
+    else:
+        assert "test_accelerators.py" in " ".join(device.crossings[FAULTS[fault]])
+
+
+@pytest.mark.thorough
+def test_the_compiler_makes_one_kernel_of_an_element_rule():
+    from torch._inductor import config, metrics  # noqa: PLC0415  (importing it takes a second)
+
+    params = [torch.zeros(40_000), torch.zeros(3, 2)]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    kernels.forget()
+    metrics.reset()
+    with config.patch(force_disable_caches=True):
+        adapter.AdamW(params, execution="compiled").step()
+    kernels.forget()
+    assert metrics.generated_kernel_count == 1
