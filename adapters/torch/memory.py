@@ -14,9 +14,9 @@ __all__ = ["address", "in_shared_memory", "overlapping", "overlaps", "overlaps_i
 def address(tensor: torch.Tensor) -> int:
     """Where the memory of a tensor begins; of a fake one, a place that no other tensor has."""
     if not is_fake(tensor):
-        return tensor.data_ptr()
-    base = tensor.untyped_storage()._cdata << 48  # far apart, as storages without memory are not
-    return base + tensor.storage_offset() * tensor.element_size()
+        return int(tensor.data_ptr())
+    base: int = tensor.untyped_storage()._cdata << 48  # storages without memory are not far apart
+    return base + int(tensor.storage_offset()) * tensor.element_size()
 
 
 def in_shared_memory(tensor: torch.Tensor) -> bool:

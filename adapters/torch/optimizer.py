@@ -333,8 +333,9 @@ def bind(
         rule: any rule: one of the package, one of a user, or a wrapped rule.
         params: parameters, named parameters or parameter groups, as for ``torch.optim``.
         execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
-            parameters and cuts large ones, ``"compiled"`` does so through PyTorch's compiler;
-            ``"auto"`` chooses by the number of elements and the available compiler.
+            parameters and on the CPU cuts large ones, ``"compiled"`` gathers them for a kernel of
+            PyTorch's compiler; ``"auto"`` chooses by the number of elements and the available
+            compiler.
         capturable: whether steps are counted and coefficients computed on the parameters' device
             (in the compute dtype), so that a CUDA graph of a step can be replayed. A learning rate
             that changes between replays must be a tensor on that device. The step then unscales

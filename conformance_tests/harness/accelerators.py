@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
+import array_api_compat.torch as xp
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
@@ -189,7 +190,7 @@ class Accelerator:
         self, function: Any, rule: Any, names: Any, structure: Any, arrays: Sequence[Any]
     ) -> Callable[..., Any]:
         """What the compiler makes: here the operations that it is given, as one launch."""
-        write = kernels.reference(function, kernels.xp, rule)
+        write = kernels.reference(function, xp, rule)
         slot_names, common_names = names
 
         def kernel(*given: torch.Tensor) -> Any:

@@ -56,7 +56,8 @@ def launches(func: Any, args: Sequence[Any], kind: str, table: Table = CUDA_12) 
     if func.is_view or name in FREE:
         return 0
     if name in ("cat", "stack"):
-        return math.ceil(sum(array.numel() > 0 for array in args[0]) / JOINED[kind])
+        arrays: int = sum(array.numel() > 0 for array in args[0])
+        return math.ceil(arrays / JOINED[kind])
     lists = [arg for arg in args if isinstance(arg, (list, tuple)) and _are_tensors(arg)]
     if name.startswith("_foreach_") and lists:
         made = 0 if name.endswith("_") else 1  # a list of results
