@@ -8,15 +8,28 @@ a wrapper withholds, those that a parameter had missed anyway are in its state, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 from samestep.rule import Rule
 
+from .kernels import is_fake
+
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["CALLS", "calls_of", "entry", "missed", "missed_so_far", "note", "now"]
+__all__ = [
+    "CALLS",
+    "calls_of",
+    "counts_in",
+    "entry",
+    "missed",
+    "missed_so_far",
+    "note",
+    "now",
+    "withheld_in",
+]
 
 CALLS = "calls"
 """The entry of a saved parameter group."""
@@ -36,10 +49,44 @@ def calls_of(optimizer: RuleOptimizer, params: Sequence[torch.Tensor]) -> Any:
     return optimizer._calls
 
 
+def counts_in(values: Sequence[Any]) -> list[int | None]:
+    """The whole numbers >= 0 in 0-d tensors, read once per device; ``None`` where there is none.
+
+    A fake tensor, which has no value, counts as 0.
+    """
+    found: list[int | None] = [None] * len(values)
+    places: dict[torch.device, dict[torch.dtype, list[int]]] = {}
+    for place, value in enumerate(values):
+        if isinstance(value, torch.Tensor) and not (value.ndim or value.is_meta):
+            if is_fake(value):
+                found[place] = 0
+            elif not (value.is_complex() or value.dtype is torch.bool):
+                kinds = places.setdefault(value.device, {})
+                kinds.setdefault(value.dtype, []).append(place)
+    for kinds in places.values():
+        alike = [torch.stack([values[place].detach() for place in own]) for own in kinds.values()]
+        numbers = torch.cat([_whole(several) for several in alike]).tolist()
+        for place, number in zip(chain(*kinds.values()), numbers, strict=True):
+            found[place] = number if number >= 0 else None
+    return found
+
+
+def _whole(numbers: torch.Tensor) -> torch.Tensor:
+    """Numbers as integers; -1 where one is none."""
+    whole = numbers.to(torch.int64)
+    return torch.where(whole == numbers, whole, -1) if numbers.is_floating_point() else whole
+
+
+def withheld_in(rule: Rule, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a state for the withheld steps that a parameter had missed anyway."""
+    return {name: state[entry(name)] for name in rule.withholds if entry(name) in state}
+
+
 def missed(rule: Rule, state: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
     """The withheld steps that a parameter had missed anyway, where there are any."""
-    found = ((name, int(state.get(entry(name), 0))) for name in rule.withholds)
-    return tuple(pair for pair in found if pair[1])
+    found = withheld_in(rule, state)
+    numbers = zip(found, counts_in([*found.values()]), strict=True)
+    return tuple((name, number) for name, number in numbers if number)
 
 
 def note(

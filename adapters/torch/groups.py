@@ -18,7 +18,7 @@ from samestep.rule import Rule, registry
 from samestep.spelling import ELSEWHERE
 from torch.nn.parameter import is_lazy
 
-__all__ = ["GroupedOptimizer"]
+__all__ = ["GroupedOptimizer", "alike"]
 
 
 _grad = attrgetter("grad")
@@ -71,7 +71,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         changed = {
             name: value
             for name, value in self.defaults.items()
-            if name in first and not _alike(value, first[name])
+            if name in first and not alike(value, first[name])
         }
         groups = [
             {**self._branches[part.get("branch", 0)].hypers, **changed, **part} for part in parts
@@ -270,7 +270,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         before = [*zip(self._held, self._rules, strict=True)]
         before += [(_Held((), [], True, ()), self.rule)] * (len(held) - len(before))
         rules = [
-            rule if _alike(now.numbers, old.numbers) else self._rule_with(now.numbers)
+            rule if alike(now.numbers, old.numbers) else self._rule_with(now.numbers)
             for now, (old, rule) in zip(held, before, strict=False)
         ]
         if any(map(is_not, rules, (rule for _, rule in before))) or len(rules) != len(self._rules):
@@ -342,10 +342,10 @@ def _on_host(value: Any, differentiable: bool) -> Any:
     return value
 
 
-def _alike(one: Any, other: Any) -> bool:
+def alike(one: Any, other: Any) -> bool:
     """Whether hyperparameters are equal: numbers by value and type, everything else by identity."""
     if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(_alike, one, other))
+        return len(one) == len(other) and all(map(alike, one, other))
     plain = isinstance(one, (float, int, str)) and type(one) is type(other)
     return one is other or (plain and bool(one == other))
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import numbers
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat.torch as xp
 
 import torch
 from samestep import step as stepping
-from samestep.arrays import dtype_name, parts
+from samestep.arrays import dtype_name, listed, parts
 from samestep.kept import rule_of
 from samestep.rule import Rule, registry
 from samestep.step import FLOATING
 from torch.nn.parameter import is_lazy
 
 from . import kernels
-from .counting import missed_so_far
+from .counting import counts_in, missed_so_far, withheld_in
 from .entries import entries_of, slots_in
 from .kernels import real, real_gradient
 from .memory import overlaps_itself
@@ -35,6 +36,9 @@ __all__ = [
     "slots_of",
     "state_of",
 ]
+
+LACKS = {"mps": ("float64",)}
+"""The dtypes that a kind of device lacks."""
 
 
 def _slots_of_all() -> set[str]:
@@ -66,16 +70,22 @@ def members_of(
     Returns:
         The parameters, and their gradients.
     """
-    members, grads = [], []
+    found, grads = [], []
     for place, (group, rule) in enumerate(zip(optimizer.param_groups, rules, strict=True)):
         for name, param in optimizer._named(group):
             if (grad := param.grad) is None:
                 continue
             own = check(rule, name, param, grad, optimizer.differentiable)
-            state = state_of(optimizer, own, param)
-            slots = slots_of(own, name, param, state)
-            members.append(Member(place, name, param, state, slots))
+            found.append((place, own, name, param, state_of(optimizer, own, param)))
             grads.append(grad)
+    withheld = [withheld_in(rules[place], state) for place, *_, state in found]
+    steps = [state.get("step") for *_, state in found]
+    read = iter(counts_in([*steps, *chain.from_iterable(map(dict.values, withheld))]))
+    counts, members = [next(read) for _ in steps], []
+    for (place, own, name, param, state), count, names in zip(found, counts, withheld, strict=True):
+        slots = slots_of(own, name, param, state, count)
+        gone = tuple((by, number) for by in names if (number := next(read)))
+        members.append(Member(place, name, param, state, slots, count or 0, gone))
     return members, grads
 
 
@@ -90,6 +100,8 @@ def check(
     who = f"{rule.name}: parameter {name!r}"
     if is_lazy(param):
         raise ValueError(f"{who} of a lazy module has no shape yet; run the model once before")
+    if param.device.type in LACKS:
+        _refuse_lacking(rule, who, param)
     if param.layout is not torch.strided:
         raise TypeError(f"{who} has layout {param.layout}; allowed: dense (torch.strided)")
     if param.is_conj() or param.is_neg():
@@ -124,6 +136,19 @@ def check(
     return own
 
 
+def _refuse_lacking(rule: Rule, who: str, param: torch.Tensor) -> None:
+    """Refuse a parameter or a state of a dtype that the device lacks."""
+    kept = {name: rule.storage(name) for name in rule.slots()}
+    for dtype in LACKS[param.device.type]:
+        slots = [name for name, own in kept.items() if own == dtype]
+        if slots or dtype_name(param.dtype) == dtype:
+            what = f"a state of {dtype} ({listed(slots)})" if slots else f"dtype {dtype}"
+            raise TypeError(
+                f"{who} has {what} and is on {param.device}, which has no {dtype}; allowed there: "
+                f"{', '.join(own for own in FLOATING if own not in LACKS[param.device.type])}"
+            )
+
+
 def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[str, Any]:
     """The state of a parameter; a new one, not yet stored, where there is none."""
     state = optimizer.state.get(param, {})
@@ -151,8 +176,10 @@ def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[
     return {**entries_of(fresh), **missed_so_far(optimizer), **state}
 
 
-def slots_of(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) -> dict[str, Any]:
-    """The slots in a state that the rule keeps now, checked.
+def slots_of(
+    rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any], count: int | None
+) -> dict[str, Any]:
+    """The slots in a state that the rule keeps now, checked. ``count``: the step of the state.
 
     A slot that a change of momentum has ended stays in the state. An entry that is no slot of any
     rule belongs to the code that wrote it, and stays too.
@@ -160,7 +187,7 @@ def slots_of(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) 
     Raises:
         ValueError: the state is that of another rule or parameter.
     """
-    if not _is_count(state.get("step")):
+    if count is None:
         raise ValueError(
             f"{rule.name}: the state of {name!r} has step {state.get('step')!r}; "
             "it must be a 0-d tensor of a whole number >= 0"
@@ -208,13 +235,3 @@ def count_of(value: Any, device: torch.device | str) -> Any:
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     counts = number and value >= 0 and value % 1 == 0
     return torch.tensor(int(value), device=device) if counts else value
-
-
-def _is_count(value: Any) -> bool:
-    """Whether a value can be a step count."""
-    if not isinstance(value, torch.Tensor) or value.ndim:
-        return False
-    if value.is_complex() or value.dtype is torch.bool or value.is_meta:
-        return False
-    number = value.item()
-    return 0 <= number < 2**63 and float(number).is_integer()

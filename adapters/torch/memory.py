@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
 from .kernels import is_fake, is_plain
 
-__all__ = ["address", "in_shared_memory", "overlapping", "overlaps", "overlaps_itself"]
+__all__ = ["address", "in_shared_memory", "overlapping", "overlaps", "overlaps_itself", "release"]
 
 
 def address(tensor: torch.Tensor) -> int:
@@ -50,3 +50,16 @@ def overlaps(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[int, int]]:
             yield widest, at
         if lowest + (last + 1) * tensor.element_size() > end:
             widest, end = at, lowest + (last + 1) * tensor.element_size()
+
+
+def release(left: Iterable[tuple[torch.Tensor, int]]) -> None:
+    """Copy state that is still in the memory of an earlier plan's packs into memory of its own.
+
+    A view would keep a whole vector alive. The next plan has moved what it gathers. What is in
+    shared memory stays there.
+    """
+    for part, known in left:
+        whole = part.untyped_storage().nbytes() == part.nbytes
+        moved = address(part) != known or not part.ndim
+        if not (moved or whole) and is_plain(part) and not in_shared_memory(part):
+            part.data = part.clone()

@@ -24,14 +24,16 @@ from torch._compile import _disable_dynamo
 from . import checkpoint as checkpoints
 from . import kernels
 from .aged import RECORD, unpickled, written_by
+from .capture import Captured, capturing, refuse_uncounted, refuse_unplanned, warn_of_memory
 from .checkpoint import Params
 from .coefficients import Coefficients, conditional
-from .counting import CALLS, calls_of, missed, note
+from .counting import CALLS, calls_of, counts_in, note
 from .entries import entries_of
 from .groups import GroupedOptimizer
 from .kernels import real, real_gradient
 from .members import check, members_of, shared_of, state_of
-from .plan import Plan, release
+from .memory import release
+from .plan import Plan
 from .state_dict import as_mapping, loaded, settled
 from .trial import tried
 
@@ -52,6 +54,7 @@ class RuleOptimizer(GroupedOptimizer):
 
     _calls: Any = None
     """The calls of ``step``, which schedules count; ``None`` is the most steps of a parameter."""
+    _captured: Captured | None = None
     _plan: Plan | None
     _tried: set[Any]
     _resolved: str | None
@@ -99,8 +102,9 @@ class RuleOptimizer(GroupedOptimizer):
     @property
     def steps_taken(self) -> int:
         """The largest number of steps that a parameter has taken."""
-        counts = [state["step"] for state in self.state.values() if "step" in state]
-        return max(map(int, counts), default=0)
+        steps = [state["step"] for state in self.state.values() if "step" in state]
+        read = zip(counts_in(steps), steps, strict=True)
+        return max((int(step) if count is None else count for count, step in read), default=0)
 
     def init_state(self) -> None:
         """Make the state of every trainable parameter now, not at its first gradient.
@@ -146,6 +150,9 @@ class RuleOptimizer(GroupedOptimizer):
                 raise
             plan, values = self._planned(rules, common)  # which names what has another shape
             entries = plan.entries(rules, params, grads, values, calls)
+        if plan.captures and capturing():
+            refuse_uncounted(self)
+            vars(self)["_captured"] = Captured([held.numbers for held in self._held])
         if plan is not self._plan:
             self._tried |= tried(entries, common, self._tried)
         executor = _EXECUTORS[self._resolved or self._chosen()]
@@ -195,7 +202,8 @@ class RuleOptimizer(GroupedOptimizer):
         found: torch.Tensor | None = getattr(self, "found_inf", None)
         scale: torch.Tensor | None = getattr(self, "grad_scale", None)
         if scale is not None:
-            inverse = scale.double().reciprocal().float()
+            exact = scale if scale.device.type == "mps" else scale.double()  # as in torch
+            inverse = exact.reciprocal().float()
             for alike in _grouped(grads):
                 on_device = inverse.to(alike[0].device)
                 seen = torch.zeros_like(on_device)
@@ -217,8 +225,8 @@ class RuleOptimizer(GroupedOptimizer):
         entries = []
         for member, grad in zip(members, grads, strict=True):
             rule = rule_of(rules[member.group], member.name, member.param)
-            step = member.state["step"] if self.capturable else int(member.state["step"])
-            counted = Counts(calls, step, missed(rule, member.state))
+            step = member.state["step"] if self.capturable else member.count
+            counted = Counts(calls, step, member.missed)
             param, grad = real(member.param.clone()), real_gradient(grad)  # noqa: PLW2901
             kept = kept_by(rule, param.ndim)
             entries.append(stepping.Entry(rule, counted, grad, param, member.slots, kept))
@@ -234,6 +242,10 @@ class RuleOptimizer(GroupedOptimizer):
 
     def _planned(self, rules: list[Rule], common: dict[str, Any]) -> tuple[Plan, list[Any]]:
         """A new plan, and all values in the states of its parameters."""
+        refuse_unplanned(self)
+        if self._captured is not None:
+            warn_of_memory(self)
+            vars(self)["_captured"] = None
         members, grads = members_of(self, rules)
         left = [] if self._plan is None else self._plan.left()
         self._plan = None  # other memory may have its addresses from here on
@@ -255,8 +267,22 @@ class RuleOptimizer(GroupedOptimizer):
         for group in self.param_groups:
             group.update(common)
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Remove the gradients, or set them to 0; see ``torch.optim.Optimizer.zero_grad``."""
+        if self._captured is not None:
+            self._captured.warn_of_changes(self)
+        super().zero_grad(set_to_none)
+
+    def _renewed(self) -> list[Rule]:
+        """The rule of every group, whose numbers have changed."""
+        if self._captured is not None:
+            self._captured.warn_of_changes(self)
+        return super()._renewed()
+
     def state_dict(self) -> dict[str, Any]:
         """The state, with the value at the last step for each schedule."""
+        if self._captured is not None:
+            self._captured.warn_of_changes(self)
         handle = self.register_state_dict_post_hook(
             lambda _, saved: settled(self, saved), prepend=True
         )

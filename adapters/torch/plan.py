@@ -18,13 +18,12 @@ from samestep.rule import Rule
 from samestep.step import Entry
 
 from .batch import Batch
-from .counting import missed
 from .entries import entries_of, slots_in
 from .kernels import FLAT, is_fake, is_plain, limits, real, real_gradient
 from .memory import address, in_shared_memory, overlapping, overlaps
 from .trial import stackable, variant
 
-__all__ = ["Member", "Plan", "release"]
+__all__ = ["Member", "Plan"]
 
 Tensors = Sequence[torch.Tensor]
 
@@ -46,6 +45,8 @@ class Member(NamedTuple):
     param: torch.Tensor
     state: dict[str, Any]
     slots: dict[str, Any]
+    count: int
+    missed: tuple[tuple[str, int], ...] = ()
 
 
 class Plan:
@@ -87,12 +88,14 @@ class Plan:
         params = [member.param for member in members]
         self.address = address if any(map(is_fake, params)) else torch.Tensor.data_ptr  # fast
         self.complex = any(param.is_complex() for param in params)
+        self.captures = capturable or any(param.is_cuda for param in params)
         self.spread = len({param.device for param in params}) > 1
-        self.expected = [int(state["step"]) for state in self.states]
+        self.expected = [member.count for member in members]
+        self.fake = any(is_fake(state["step"]) for state in self.states)
         if len({*self.expected}) > 1:
             for rule in {id(rule): rule for rule in rules if rule.withholds}.values():
                 warn_apart(rule)
-        self.missed = [missed(rules[member.group], member.state) for member in members]
+        self.missed = [member.missed for member in members]
         entries = [
             Entry(
                 own := rule_of(rules[member.group], member.name, member.param),
@@ -227,6 +230,8 @@ class Plan:
         counts = self.counters or [values[place] for place in self.steps]
         if self.capturable and any(count.device.type != "cpu" for count in counts):
             return [*map(_writes, counts)]
+        if self.fake:  # of which there is no value
+            return self.expected
         if not self.counters:
             return [*map(int, counts)]
         return [*chain.from_iterable(map(torch.Tensor.tolist, counts))]
@@ -335,19 +340,6 @@ class Plan:
         known = taken is None and self.counters and not self.capturable
         after = map(add, self.expected, repeat(1)) if known else self._counted(values)
         self.expected = [*after]
-
-
-def release(left: Iterable[tuple[torch.Tensor, int]]) -> None:
-    """Copy state that is still in the memory of an earlier plan's packs into memory of its own.
-
-    A view would keep a whole vector alive. The next plan has moved what it gathers. What is in
-    shared memory stays there.
-    """
-    for part, known in left:
-        whole = part.untyped_storage().nbytes() == part.nbytes
-        moved = address(part) != known or not part.ndim
-        if not (moved or whole) and is_plain(part) and not in_shared_memory(part):
-            part.data = part.clone()
 
 
 def _is_alone(entry: Entry) -> bool:

@@ -18,7 +18,7 @@ from samestep.step import FLOATING
 from torch.utils._pytree import tree_map
 
 from .aged import RECORD, completed, written_by
-from .counting import CALLS, now
+from .counting import CALLS, counts_in, now
 from .entries import entries_of
 from .members import count_of, is_floating, is_ours, slots_of
 
@@ -251,7 +251,7 @@ def _check_state(rule: Rule, name: str, param: torch.Tensor, own: dict[str, Any]
     if not is_ours(rule, own):
         return
     try:
-        slots_of(rule_of(rule, name, param), name, param, own)
+        slots_of(rule_of(rule, name, param), name, param, own, *counts_in([own.get("step")]))
     except ValueError as error:
         raise ValueError(
             f"{error}; so it is in the state dict, of which nothing has been loaded"

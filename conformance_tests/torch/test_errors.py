@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.common_optimizers import (
     OptimizerErrorEnum,
     get_error_inputs_for_all_optims,
@@ -180,3 +181,19 @@ def test_a_schedule_is_held_to_its_range_before_anything_moves():
 def test_a_tensor_that_is_no_leaf_is_refused_without_differentiable():
     with pytest.raises(ValueError, match="non-leaf"):
         adapter.AdamW([torch.ones(2, requires_grad=True).clone()])
+
+
+@pytest.mark.parametrize("state_dtype", ["float64", {"v": "float64"}])
+def test_a_dtype_that_a_device_lacks_is_named(state_dtype):
+    with FakeTensorMode():
+        params = [torch.empty(3, device="mps").requires_grad_()]
+        params[0].grad = torch.empty(3, device="mps")
+        optimizer = adapter.AdamW(params, state_dtype=state_dtype)
+        words = (
+            r"AdamW: parameter '0' has a state of float64 \((m, )?v\) and is on mps:0, which has no"
+        )
+        with pytest.raises(
+            TypeError, match=words + " float64; allowed there: bfloat16, float16, f"
+        ):
+            optimizer.step()
+        assert not optimizer.state
