@@ -93,9 +93,16 @@ def furthest(xp: Any, counts: Iterable[Counts]) -> Counts:
             most = own if later else most
             continue
         pairs = {name: (other.get(name, 0), one.get(name, 0)) for name in (*one, *other)}
-        missed = tuple((name, xp.where(later, *pair)) for name, pair in pairs.items())
-        most = Counts(most.calls, xp.where(later, own.updates, most.updates), missed)
+        missed = tuple((name, _either(xp, later, *pair)) for name, pair in pairs.items())
+        most = Counts(most.calls, _either(xp, later, own.updates, most.updates), missed)
     return most
+
+
+def _either(xp: Any, condition: Any, count: Any, other: Any) -> Any:
+    """``where`` of two counts, which may both be numbers."""
+    if isinstance(count, int) and isinstance(other, int):
+        return xp.astype(condition, xp.int32) * (count - other) + other
+    return xp.where(condition, count, other)
 
 
 def advanced(count: Any) -> Any:
