@@ -93,14 +93,25 @@ def device_of(array: Array) -> Any:
 
 
 def spread_of(
-    xp: Any, params: Iterable[Array], where: Callable[[Array], Any] = device_of
+    xp: Any,
+    params: Iterable[Array],
+    common: Mapping[str, Any] | None = None,
+    where: Callable[[Array], Any] = device_of,
 ) -> Spread | None:
-    """The devices of some parameters, if there are several."""
+    """The devices of some parameters, if there are several.
+
+    Sums meet where the shared state ``common`` is, if that is one of them, else on the first.
+    """
     places = dict.fromkeys(place for param in params if (place := where(param)) is not None)
-    return Spread(xp, where, next(iter(places))) if len(places) > 1 else None
+    if len(places) < 2:
+        return None
+    shared = [where(part) for value in (common or {}).values() for part in parts(value)]
+    return Spread(xp, where, next(place for place in (*shared, *places) if place in places))
 
 
-def spread_in(rule: Rule, xp: Any, entries: Sequence[Any]) -> Spread | None:
+def spread_in(
+    rule: Rule, xp: Any, entries: Sequence[Any], common: Mapping[str, Any]
+) -> Spread | None:
     """The devices of the entries of a step, if there are several and anything comes to each."""
     shares = rule.phases or rule.has_arrays or any(is_array(entry.step) for entry in entries[:1])
-    return spread_of(xp, [entry.param for entry in entries]) if shares else None
+    return spread_of(xp, [entry.param for entry in entries], common) if shares else None

@@ -98,7 +98,7 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
         entries.append(stepping.entry(own, xp, name, step, grad, param, slots))
     precise = float32_products(xp) if given and multiplies(rule) else nullcontext()
     with without_autocast(xp, arrays.values()), precise:
-        spread = spread_in(rule, xp, entries)
+        spread = spread_in(rule, xp, entries, common)
         results, shared = (
             stepping.run(xp, entries, common, spread=spread) if given else (iter(()), common)
         )

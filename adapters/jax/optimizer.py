@@ -216,7 +216,7 @@ def _update(
         )
     else:
         vmap = jax.vmap if plan.traced else None
-        spread = None if plan.together or plan.traced else spread_in(rule, xp, entries)
+        spread = None if plan.together or plan.traced else spread_in(rule, xp, entries, common)
         results, shared = stepping.run(
             xp, entries, common, kernel, enter, vmap, step=stepping.change, spread=spread
         )

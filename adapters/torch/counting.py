@@ -114,7 +114,8 @@ def note(
             if state and param.grad is None:
                 for name in names:
                     more = after[name] - before[name]
-                    state[entry(name)] = state.get(entry(name), 0) + more
+                    held = state.get(entry(name), more.new_zeros(()))  # loaded to the parameter
+                    state[entry(name)] = held.to(more.device) + more
 
 
 def missed_so_far(optimizer: RuleOptimizer) -> dict[str, Any]:

@@ -216,13 +216,18 @@ def slots_of(
 
 
 def shared_of(optimizer: RuleOptimizer, params: list[torch.Tensor]) -> dict[str, Any]:
-    """The state kept for all parameters together, on the first one's device; new if absent."""
+    """The state kept for all parameters together, on the device of one of them; new if absent."""
     names = optimizer.rule.shared()
     if not names or not params:
         return {}
     first = optimizer.param_groups[0]
     if all(name in first for name in names):
-        return {name: first[name].to(params[0].device) for name in names}
+        home = params[0].device
+        if any((now := first[name].device) != home for name in names) and any(
+            param.device == now for param in params
+        ):
+            home = now  # as parameters come and go
+        return {name: first[name].to(home) for name in names}
     common: dict[str, Any] = {}
     values = [real(param.detach()) for param in params]
     for rule in (*map(optimizer._rule_of, optimizer.param_groups), *optimizer._branches):

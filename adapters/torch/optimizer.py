@@ -162,7 +162,7 @@ class RuleOptimizer(GroupedOptimizer):
             executor = {**executor, "enter": conditional(taken, executor["enter"])}
         before = common
         vmap = None if self._resolved == "reference" else torch.vmap
-        spread = spread_of(xp, params, _device) if plan.spread else None
+        spread = spread_of(xp, params, common, _device) if plan.spread else None
         results, common = stepping.run(xp, entries, common, **executor, vmap=vmap, spread=spread)
         if plan is not self._plan:
             plan.enter(self.state, params, grads, where)
@@ -231,7 +231,7 @@ class RuleOptimizer(GroupedOptimizer):
             kept = kept_by(rule, param.ndim)
             entries.append(stepping.Entry(rule, counted, grad, param, member.slots, kept))
         before = common
-        spread = spread_of(xp, [member.param for member in members], _device)
+        spread = spread_of(xp, [member.param for member in members], common, _device)
         results, common = stepping.run(kernels.Differentiable(), entries, common, spread=spread)
         for member, (param, slots) in zip(members, list(results), strict=True):
             real(member.param).copy_(param)
