@@ -32,6 +32,7 @@ from .vocabulary import (
     initial_parameter,
     norm,
     per_axis,
+    precision,
     sign,
     weights,
 )
@@ -77,6 +78,7 @@ __all__ = [  # noqa: PLE0604
     "option",
     "pack_state",
     "per_axis",
+    "precision",
     "preset",
     "registry",
     "route",

@@ -12,6 +12,7 @@ from typing import Any
 from .arrays import differentiated, map_parts, traced
 from .declaration import Initial, Storage, hyper, option, shared, slot
 from .moves import Move, early_step
+from .precisions import precision
 from .rule import Rule
 from .weight_decay import decayed_direction, decayed_parameter
 from .wrapper import Wrapper
@@ -38,6 +39,7 @@ __all__ = [
     "norm",
     "option",
     "per_axis",
+    "precision",
     "rms",
     "scalar",
     "shared",

@@ -25,9 +25,10 @@ from samestep.conformance.harness.changes import changed
 from samestep.conformance.harness.reference import ROUNDING, TRAJECTORIES, allowed, apart, recorded
 from samestep.conformance.harness.settings import settings, typical
 from samestep.conformance.references import follow_reference, reference_for
-from samestep.declaration import Hyper, Option, Storage
+from samestep.declaration import Hyper, Option
 from samestep.parity import Trajectory, compare, one_step, oracle
 from samestep.parity.backend import NUMPY, Backend, Snapshot, backends
+from samestep.precisions import PRECISION_KINDS
 from samestep.rule import Rule
 from samestep.vocabulary import initial_parameter
 
@@ -339,7 +340,7 @@ def _drawn(rule: type[Rule]) -> Iterator[Rule]:
     """Numbers drawn at random, once for every value of every option."""
     fields = rule.fields()
     for name, field in fields.items():
-        if not isinstance(field, Option) or isinstance(field, Storage):
+        if not isinstance(field, Option) or isinstance(field, PRECISION_KINDS):
             continue
         for choice in field.choices or (False, True):
             chance = random.Random(f"{rule.__name__} {name} {choice}")

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy
 
-from samestep.declaration import Option, Storage
+from samestep.declaration import Option
 from samestep.kept import Keeping
+from samestep.precisions import PRECISION_KINDS
 from samestep.rule import registry
 from samestep.wrapper import Wrapper
 
@@ -373,7 +374,10 @@ def _options() -> Iterator[TableFault]:
     for rule in registry.values():
         switches = {slot.only_if for slot in rule._slots.values()}
         for name, declared in () if issubclass(rule, Wrapper) else rule.fields().items():
-            unsuited = isinstance(declared, (Storage, Keeping)) or name in (*UNSUITED, *switches)
+            unsuited = isinstance(declared, (*PRECISION_KINDS, Keeping)) or name in (
+                *UNSUITED,
+                *switches,
+            )
             if not isinstance(declared, Option) or unsuited:
                 continue
             default = declared.default

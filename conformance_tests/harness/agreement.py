@@ -28,6 +28,7 @@ from samestep.parity.backend import NUMPY, Backend, Snapshot, backends
 from samestep.parity.environment import environment as environment_of
 from samestep.parity.environment import processor
 from samestep.parity.trajectory import suited
+from samestep.precisions import stated_error
 from samestep.rule import Rule
 from samestep.step import advance, scalars
 from samestep.vocabulary import initial_parameter
@@ -80,6 +81,7 @@ def bound(rule: Rule, backend: Backend, dtype: str, slot: str = "param") -> floa
     limit = BOUNDS[rule.needs] * rule.amplifies
     if dtype == "bfloat16":
         limit = (2 if rule.reduces else 0.5) + limit / 2**16
+    limit += stated_error(rule) * 2**23
     return limit + (1 if slot == "param" and backend.differenced else 0)
 
 

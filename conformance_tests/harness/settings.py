@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from samestep import proof
-from samestep.declaration import Hyper, Option, Storage
+from samestep.declaration import Hyper, Option
 from samestep.kept import Keeping, as_seen
+from samestep.precisions import PRECISION_KINDS
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
@@ -127,7 +128,7 @@ def settings(rule: type[Rule]) -> dict[str, Rule]:
 
 def _others(field: Hyper | Option, switches: bool) -> list[Any]:
     """Values of a field to try in addition to the typical one."""
-    if isinstance(field, Storage):
+    if isinstance(field, PRECISION_KINDS):
         return []
     if isinstance(field, Option):
         choices = field.choices or ((True, False) if isinstance(field.default, bool) else ())

@@ -16,11 +16,12 @@ from samestep import proof
 from samestep.conformance.harness.reference import sensitivity
 from samestep.conformance.harness.settings import all_rules, is_own, settings, typical
 from samestep.conformance.references import follow_reference, reference_for
-from samestep.declaration import Hyper, Storage
+from samestep.declaration import Hyper
 from samestep.kept import Keeping
 from samestep.parity import Trajectory, compare, follow, oracle, record
 from samestep.parity.backend import NumPy, NumPyReadOnly
 from samestep.parity.trajectory import suited
+from samestep.precisions import PRECISION_KINDS
 
 SHORT = record(seed=3, steps=8)
 
@@ -472,7 +473,7 @@ def _drawn(rule_class, data, options=True):
             values[name] = data.draw(_numbers(field), label=name)
             if field.ordered:
                 values[name] = tuple(sorted(values[name]))
-        elif isinstance(field, Keeping) or (options and not isinstance(field, Storage)):
+        elif isinstance(field, Keeping) or (options and not isinstance(field, PRECISION_KINDS)):
             values[name] = data.draw(_choices(field), label=name)
         if name in values:
             field.validated(rule_class.__name__, values[name])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from samestep.arrays import cast
 from samestep.vocabulary import at_least, norm, sqrt
 
 __all__ = [
     "as_matrix",
+    "narrowed",
     "orthogonalize",
     "projected",
     "row_norms",
@@ -24,20 +26,40 @@ def as_matrix(xp: Any, x: Array, whole: bool = False) -> Array:
     return xp.reshape(x, (x.shape[0], -1)) if x.ndim > 2 else x
 
 
-def orthogonalize(xp: Any, matrix: Array, steps: int, eps: float = 1e-7) -> Array:
+def orthogonalize(
+    xp: Any, matrix: Array, steps: int, eps: float = 1e-7, dtype: str = "float32"
+) -> Array:
     """The matrix, of the same shape, with singular values driven into about 0.7 to 1.2.
 
     Newton-Schulz iteration with the quintic of Keller Jordan's Muon (2024), on the matrix or its
-    transpose, whichever has the smaller Gram matrix.
+    transpose, whichever has the smaller Gram matrix. Products are in ``dtype``.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
     x = xp.matrix_transpose(matrix) if tall else matrix
     x = x / (norm(xp, x) + eps)
+
+    def product(one: Array, other: Array) -> Array:
+        result = xp.matmul(narrowed(xp, one, dtype), narrowed(xp, other, dtype))
+        return cast(xp, narrowed(xp, result, dtype), matrix.dtype)
+
     for _ in range(steps):
-        gram = xp.matmul(x, xp.matrix_transpose(x))
-        x = a * x + xp.matmul(b * gram + c * xp.matmul(gram, gram), x)
+        gram = product(x, xp.matrix_transpose(x))
+        x = a * x + product(b * gram + c * product(gram, gram), x)
     return xp.matrix_transpose(x) if tall else x
+
+
+def narrowed(xp: Any, x: Array, dtype: str) -> Array:
+    """A float32 or float64 array in a narrower dtype; unchanged if that is ``"float32"``.
+
+    Libraries without bfloat16 round to its 8 bits, by Veltkamp's splitting.
+    """
+    if dtype == "float32":
+        return x
+    if hasattr(xp, dtype):
+        return cast(xp, x, getattr(xp, dtype))
+    large = (2.0 ** (45 if x.dtype == xp.float64 else 16) + 1) * x
+    return large - (large - x)
 
 
 def projected(

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from samestep.declaration import Hyper, Option, Storage
+from samestep.declaration import Hyper, Option
 from samestep.kept import as_seen
+from samestep.precisions import PRECISION_KINDS
 from samestep.quirks import applied
 from samestep.rule import Rule
 
@@ -103,7 +104,7 @@ def changes(rule: type[Rule], numbers: Numbers) -> list[Change]:
     """
     found: list[Change] = []
     for name, field in rule.fields().items():
-        if isinstance(field, Storage):
+        if isinstance(field, PRECISION_KINDS):
             continue
         if isinstance(field, Option):
             found += [Change(name, value) for value in _choices(rule, name, field)]
