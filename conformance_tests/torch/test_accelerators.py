@@ -119,6 +119,16 @@ def test_coefficients_of_all_groups_and_dtypes_are_copied_once_to_each_device():
     assert device.crossings == {} and device.launched["compiled"] == 6
 
 
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", each_rule(lambda rule: rule.phases, most=1))
+def test_sums_over_two_devices_meet_without_the_host(name, execution):
+    with Accelerator("cuda") as device:
+        params = [p for index in (0, 1) for p in device.parameters([(3,), (4, 2)], index=index)]
+        device.step(adapter.bind(typical(registry[name]), params, execution=execution))
+    assert device.crossings == {} and device.sent.total() <= 2
+    assert 2 <= device.moved.total() <= 3  # sums, and what all share, by shape and dtype
+
+
 def test_vectors_that_are_copied_together_keep_their_values():
     coefficients, found = Coefficients(), []
     for dtype, values in [
