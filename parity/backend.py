@@ -79,12 +79,25 @@ class Backend(ABC):
     """Whether a step goes through a compiler, or costs a millisecond per operation."""
     differenced: ClassVar[bool] = False
     """Whether a step returns differences, so that adding them rounds a second time."""
-    exact: ClassVar[Literal["bit", "sqrt", "bound"]] = "bit"
-    """How near element rules are to NumPy: equal to the last bit; equal except for a square root
-    that is not correctly rounded; or within the bound, because a compiler contracts operations or
-    scalars are traced."""
+    exact_on_cpu: ClassVar[Literal["bit", "sqrt", "bound"]] = "bit"
+    """How near element rules are to NumPy on a CPU: equal to the last bit; equal except for a
+    square root that is not correctly rounded; or within the bound, because a compiler contracts
+    operations or scalars are traced."""
     bits_of: ClassVar[str | None] = None
     """Name of the backend of the library whose bits element rules have here."""
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether its arrays are on a CPU."""
+        return True
+
+    @property
+    def exact(self) -> str:
+        """How near element rules are to NumPy; no equal bits have been measured but on CPUs.
+
+        Compilers of other devices divide approximately and contract operations.
+        """
+        return self.exact_on_cpu if self.on_cpu else "bound"
 
     @abstractmethod
     def array(self, values: numpy.ndarray, dtype: str) -> Any:

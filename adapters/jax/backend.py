@@ -29,6 +29,10 @@ class Jax(Backend):
     library = "jax"
     dtypes = ("float32", "float64", "bfloat16")
 
+    @property
+    def on_cpu(self) -> bool:
+        return jax.default_backend() == "cpu"
+
     def array(self, values: numpy.ndarray, dtype: str) -> jax.Array:
         with jax.enable_x64(dtype == "float64"):
             return xp.asarray(values, dtype=dtype)
@@ -113,7 +117,7 @@ class Optax(Jax):
     """The optax transformation, eager, with ``optax.apply_updates``."""
 
     name = "optax"
-    exact = "bound"
+    exact_on_cpu = "bound"
     differenced = True
     compiles = False
 

@@ -65,8 +65,12 @@ class MLX(Backend):
     captures = False
 
     def __init__(self) -> None:
-        if xp.default_device() == xp.Device(xp.cpu):  # Metal has no float64
+        if self.on_cpu:  # Metal has no float64
             self.dtypes = ("float32", "float64", "bfloat16")
+
+    @property
+    def on_cpu(self) -> bool:
+        return bool(xp.default_device() == xp.Device(xp.cpu))
 
     def array(self, values: numpy.ndarray, dtype: str) -> xp.array:
         return xp.array(numpy.asarray(values), getattr(xp, dtype))
@@ -98,7 +102,7 @@ class MLXCaptured(MLX):
 
     name = "mx.compile (state)"
     slow = True
-    exact = "bound"
+    exact_on_cpu = "bound"
     captures = True
 
 

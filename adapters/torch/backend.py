@@ -60,9 +60,13 @@ class Torch(Backend):
     name = "torch"
     library = "torch"
     dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16")
-    exact: ClassVar[Literal["bit", "sqrt", "bound"]] = "sqrt"
+    exact_on_cpu: ClassVar[Literal["bit", "sqrt", "bound"]] = "sqrt"
     execution: ClassVar[Execution] = "reference"
     device = "cpu"
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device == "cpu"
 
     def array(self, values: numpy.ndarray, dtype: str) -> torch.Tensor:
         return torch.tensor(numpy.asarray(values), dtype=getattr(torch, dtype), device=self.device)
@@ -95,7 +99,7 @@ class TorchCompile(Torch):
     """PyTorch, packed, and compiled by torch.compile."""
 
     name = "torch.compile"
-    exact = "bit"
+    exact_on_cpu = "bit"
     slow = True
     execution = "compiled"
 
@@ -106,7 +110,6 @@ _ACCELERATOR = torch.accelerator.current_accelerator() if torch.accelerator.is_a
 class TorchElsewhere(Torch):
     """PyTorch on an accelerator, packed."""
 
-    exact = "bound"
     execution: ClassVar[Execution] = "packed"
     device = _ACCELERATOR.type if _ACCELERATOR is not None else "cuda"
     name = f"torch ({device})"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+import samestep
 from samestep.conformance.harness.agreement import bound, exact, measure, one_steps, steps_of
 from samestep.conformance.harness.reporter import PROPERTY, as_row
 from samestep.conformance.harness.settings import is_own, typical
-from samestep.parity.backend import NUMPY
+from samestep.parity.backend import NUMPY, backends
 
 ILL_CONDITIONED = 0.001
 """Share of elements that a change of the gradient by 1e-6 may turn around."""
@@ -47,6 +48,28 @@ def test_errors_of_many_steps_stay_within_one_bound_per_step(rule_class, backend
 def test_element_rules_are_bit_for_bit_what_numpy_computes(rule_class, backend, dtype):
     measured = measure(typical(rule_class), backend, dtype)
     assert measured.numpy.first is None, str(measured.numpy.first)
+
+
+def a_gpu_of_mlx():
+    mx = pytest.importorskip("mlx.core")
+    return mx.Device(mx.gpu)
+
+
+ELSEWHERE = {
+    "jax": ("jax.default_backend", lambda: "gpu"),
+    "mlx": ("mlx.core.default_device", a_gpu_of_mlx),
+    "torch": ("samestep.torch.backend.Torch.device", "cuda"),
+}
+
+
+@pytest.mark.parametrize("library", ELSEWHERE)
+def test_equal_bits_are_promised_on_cpus_only(library, monkeypatch):
+    """There they were measured. XLA, for example, divides approximately on GPUs."""
+    pytest.importorskip(library)
+    found = [b for b in backends().values() if b.library == library]
+    assert any(exact(typical(samestep.SignSGD), backend) for backend in found)
+    monkeypatch.setattr(*ELSEWHERE[library])
+    assert not any(exact(typical(samestep.SignSGD), backend) for backend in found)
 
 
 def assert_agrees(rule, backend):
