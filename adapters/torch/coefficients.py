@@ -105,8 +105,8 @@ class Coefficients:
         return Scalars(vector, described, self)
 
     def copied(self, vector: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """A vector on a device, where all of them are copied at the first call."""
-        if device not in self.copies:
+        """A vector on a device, where all that there are so far are copied at the first call."""
+        if id(vector) not in self.copies.get(device, {}):
             self.copies[device] = self._copied(device)
         return self.copies[device][id(vector)]
 
