@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat
 
 from .arrays import is_array, map_parts, parts
-from .counts import Counts
+from .counts import Counts, counts_of
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -68,10 +68,15 @@ class Spread:
         """A rule, a count and a shared state, from which coefficients are computed on a device."""
         if rule.has_arrays:
             rule = rule.map_numbers(lambda number: self.on(place, [number])[0])
-        return rule, self.counts(place, step), self.shared(place, common)
+        return rule, self._counts(place, step), self.shared(place, common)
 
-    def counts(self, place: Any, step: Any) -> Any:
-        """The counts of an entry on a device; the same object for the same counts."""
+    def counts(self, place: Any, steps: Sequence[Any]) -> list[Any]:
+        """The counts of entries on a device; the same object for the same counts."""
+        counts = [*map(counts_of, steps)]
+        self.on(place, [n for one in counts for n in (*one[:2], *dict(one.missed).values())])
+        return [self._counts(place, step) for step in steps]
+
+    def _counts(self, place: Any, step: Any) -> Any:
         if not isinstance(step, Counts):
             return self.on(place, [step])[0]
         if (id(step), place) not in self._copies:

@@ -309,7 +309,9 @@ def _summed(
         sums = [{name: cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
         if spread is not None:
             sums = spread.together(home, sums)
-            summed = [e._replace(step=spread.counts(home, e.step)) for e in summed]
+            steps = spread.counts(home, [entry.step for entry in summed])
+            pairs = zip(summed, steps, strict=True)
+            summed = [entry._replace(step=there) for entry, there in pairs]
         totals = reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)
         first = _furthest(xp, summed, wide)
         first = first._replace(rule=first.rule.whole)

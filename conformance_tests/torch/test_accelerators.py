@@ -225,3 +225,26 @@ def test_the_compiler_makes_one_kernel_of_an_element_rule():
         adapter.AdamW(params, execution="compiled").step()
     kernels.forget()
     assert metrics.generated_kernel_count == 1
+
+
+@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", each_rule())
+def test_several_devices_share_what_all_read_once(name, execution, capturable):
+    """No operation mixes them; copies between them are as many for many parameters as for few."""
+    rule, counts = typical(registry[name]), []
+    for count in (2, 5):
+        with Accelerator("cuda") as device:
+            params = [
+                param
+                for _ in range(count)
+                for index in (0, 1)
+                for param in device.parameters([(4, 5)], index=index)
+            ]
+            options = {"execution": execution, "capturable": capturable}
+            device.step(adapter.bind(rule, params, **options))
+            assert device.crossings == {}
+            assert device.sent.total() <= 2 * (execution == "compiled" and not capturable)
+            counts.append(device.moved.total())
+    most = 0 if not rule.phases else 3 + 2 * capturable
+    assert counts[0] == counts[1] <= most, device.moved
