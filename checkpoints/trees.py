@@ -30,6 +30,7 @@ __all__ = [
     "Restored",
     "by_path",
     "check_value",
+    "check_values",
     "found_for",
     "from_leaves",
     "from_tree",
@@ -184,6 +185,37 @@ def check_value(path: str, saved: ParameterState, param: Any) -> None:
         raise CheckpointError(
             f"params/{path}: the value has shape {saved.value.shape}, the parameter {saved.shape}"
         )
+
+
+def check_values(
+    found: Mapping[str, ParameterState],
+    params: Mapping[str, Any],
+    others: Mapping[str, Any],
+    checkpoint: Checkpoint,
+) -> None:
+    """Raise if values are missing, or are of another model.
+
+    ``params`` are the parameters of the optimizer, ``others`` the model's frozen ones and buffers.
+    """
+    if found and all(saved.value is None for saved in found.values()):
+        raise CheckpointError(
+            "the checkpoint has no values of parameters, only state; restore it without a model"
+        )
+    for path, saved in found.items():
+        check_value(path, saved, params[path])
+        if saved.value is not None:
+            saved.value.verify()
+    for path in checkpoint.others.keys() & others.keys():
+        value, array = checkpoint.others[path], others[path]
+        if (value.shape, value.dtype) != (tuple(array.shape), dtype_name(array.dtype)):
+            raise CheckpointError(
+                f"{path!r} is {dtype_name(array.dtype)} of shape {tuple(array.shape)} here and "
+                f"{value.dtype} of shape {value.shape} in the checkpoint"
+            )
+        value.verify()
+    apart = checkpoint.others.keys() ^ others.keys()
+    if apart:
+        warn(f"the model and the checkpoint do not both have {listed(apart)}; what is here stays")
 
 
 def _warn_of_numbers(

@@ -6,8 +6,6 @@
 Keras is not imported here: an optimizer is asked for its attributes and variables. Parameters are
 called by their variables' paths, joined by dots. A learning rate that is a schedule is the number
 that it gives now.
-
-This file names rules and hyperparameters: it has their names in Keras.
 """
 
 from __future__ import annotations
@@ -26,14 +24,10 @@ from samestep.arrays import map_parts
 from samestep.checkpoints import correspondence
 from samestep.checkpoints.correspondence import (
     About,
-    Kept,
     Native,
-    always,
     entries,
     natives,
     placed,
-    row,
-    truth,
 )
 from samestep.checkpoints.description import differing_numbers
 from samestep.checkpoints.state import (
@@ -42,101 +36,17 @@ from samestep.checkpoints.state import (
     ParameterState,
     Wanted,
     common_count,
+    few,
 )
 from samestep.checkpoints.tensor import Tensor
-from samestep.checkpoints.trees import check_value
+from samestep.checkpoints.trees import check_values
 from samestep.rule import Rule, registry
 from samestep.step import check_slots, init_slots
 from samestep.wrapper import Wrapper
 
+from .tables import KERAS, ONLY, REFUSED, State
+
 __all__ = ["KERAS", "checkpoint", "counterpart", "kept", "restore", "tensor"]
-
-State = Mapping[str, Any]
-
-
-def _means(state: State, about: About) -> Any:
-    """Adafactor's averages: ``_r`` and ``_c`` without the axis that is summed over, or ``_v``."""
-    if "_r" not in state:
-        return None
-    full = state["_v"]
-    if len(full.shape) < 2:
-        return (full,)
-    row, col = state["_r"], state["_c"]
-    return row.reshaped(row.bits[..., None]), col.reshaped(col.bits[..., None, :])
-
-
-def _of_means(value: Any, about: About) -> dict[str, Any]:
-    """Keras's variables from our means. A factored parameter has a ``_v`` too, never read."""
-    if len(value) < 2:
-        return {"_v": value[0]}
-    row, col = value
-    return {"_r": row.reshaped(row.bits[..., 0]), "_c": col.reshaped(col.bits[..., 0, :])}
-
-
-_COMMON = "lr=learning_rate weight_decay"
-_BETAS = "betas=beta_1,beta_2"
-_ADAM = f"{_COMMON} {_BETAS} eps=epsilon"
-_MOMENTS = "m=_momentums v=_velocities"
-_AMSGRAD = partial(
-    row,
-    numbers=_ADAM,
-    slots=f"{_MOMENTS} v_max=_velocity_hats",
-    like="keras",
-    fields={"amsgrad": truth("amsgrad")},
-)
-_keras = partial(row, like="keras")
-
-KERAS = {
-    "SGD": _keras("SGD", f"{_COMMON} momentum nesterov", "m=-momentums"),
-    "RMSprop": _keras(
-        "RMSprop",
-        f"{_COMMON} alpha=rho momentum eps=epsilon centered",
-        "v=_velocities g=_average_gradients m=_momentums",
-    ),
-    "Adagrad": _keras(
-        "Adagrad",
-        f"{_COMMON} initial_v=initial_accumulator_value eps=epsilon",
-        "v=_accumulators",
-    ),
-    "Adadelta": _keras(
-        "AdaDelta",
-        f"{_COMMON} rho eps=epsilon",
-        "v=_accumulated_grads u=_accumulated_delta_vars",
-    ),
-    "Adam": _AMSGRAD("Adam", also={"AMSGrad": {"amsgrad": True}}),
-    "AdamW": _AMSGRAD("AdamW"),
-    "Adamax": _keras("Adamax", _ADAM, "m=_m u=_u"),
-    "Nadam": _keras("NAdam", _ADAM, f"{_MOMENTS} product=_u_product"),
-    "Lion": _keras("Lion", f"{_COMMON} {_BETAS}", "m=_momentums"),
-    "Lamb": _keras("LAMB", _ADAM, _MOMENTS),
-    "Adafactor": _keras(  # takes min(lr, 1 / sqrt(t)) also with relative_step=False
-        "Adafactor",
-        f"{_COMMON} clip_threshold decay_rate=-beta_2_decay eps=epsilon_1,epsilon_2",
-        fields={"relative_step": always(True)},
-        kept={"v": Kept(_means, _of_means, ("_r", "_c", "_v"))},
-    ),
-}
-"""The optimizers of Keras that compute the same as a rule."""
-
-_REFUSED = {
-    "Ftrl": "there is no rule here for FTRL",
-    "LossScaleOptimizer": "its scale of the loss is no state of a rule; give its inner_optimizer",
-    "MultiOptimizer": "it has several optimizers; give each of them",
-    "Muon": "it scales its update by the larger side of a matrix, and samestep's Muon does not",
-    "ScheduleFreeAdamW": "there is no rule here that evaluates at other parameters than it trains",
-}
-
-_ONLY = {
-    **dict.fromkeys(
-        ("clipnorm", "clipvalue", "global_clipnorm"),
-        (None, "clipping is a rule around the rule here, so that the state would be another's"),
-    ),
-    "gradient_accumulation_steps": (
-        None,
-        "gradients gathered so far would be lost; carry the state of an optimizer without it",
-    ),
-    "ema_overwrite_frequency": (None, "an average that is written back is no rule's here"),
-}
 
 
 class _Variable(NamedTuple):
@@ -192,7 +102,8 @@ def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpo
         check_slots(rule, own.path, slots, own.shape)
         value = None if params is None else tensor(own.variable)
         states[own.path] = ParameterState.of(rule, own, step, slots if step else None, value)
-    return Checkpoint(states, {}, "keras")
+    others = {path: tensor(variable) for path, variable in _others(found, params).items()}
+    return Checkpoint(states, {}, "keras", others)
 
 
 def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> None:
@@ -211,13 +122,22 @@ def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> None:
     wanted = {own.path: Wanted(rules[own.path], own) for own in found}
     states = _averaging(native, optimizer).matched(who, saved, wanted)
     step = common_count(who, states)
+    late = [path for path, own in states.items() if own.slots is None]
+    if step and late:
+        raise CheckpointError(
+            f"the checkpoint has no state of {few(late)} after {step} steps, and {who} counts for "
+            "all parameters together; samestep counts for each"
+        )
     assigned: list[tuple[Any, Any]] = []
+    others = _others(found, params)
+    if params is not None:
+        check_values(states, {own.path: own for own in found}, others, saved)
+    for path in saved.others.keys() & others.keys():
+        assigned.append((others[path], saved.others[path].like(others[path].value)))
     for own in found:
         state = states[own.path]
-        if params is not None:
-            check_value(own.path, state, own)
-            if state.value is not None:
-                assigned.append((own.variable, state.value.like(own.variable.value)))
+        if params is not None and state.value is not None:
+            assigned.append((own.variable, state.value.like(own.variable.value)))
         assigned += _assignments(native, own, state, rules[own.path])
     _refuse_several(who, assigned)
     rate = _rate(optimizer, rules, states)
@@ -233,12 +153,12 @@ def _native(optimizer: Any) -> Native:
     who = _who(optimizer)
     cls = type(optimizer)
     name = cls.__name__ if cls.__module__.partition(".")[0] == "keras" else ""
-    native = natives(KERAS, _REFUSED, who, name)
+    native = natives(KERAS, REFUSED, who, name)
     if not optimizer.built:
         raise CheckpointError(
             f"{who} has no variables yet; call its build(model.trainable_variables) first"
         )
-    return replace(native, only=_ONLY)
+    return replace(native, only=ONLY)
 
 
 def _averaging(native: Native, optimizer: Any) -> Native:
@@ -281,7 +201,7 @@ def _names(optimizer: Any, params: Any) -> list[str]:
     variables = optimizer._trainable_variables
     if params is None or hasattr(params, "trainable_variables"):
         given = variables if params is None else params.trainable_variables
-        pairs = [(variable.path.replace("/", "."), variable) for variable in given]
+        pairs = [(_name(variable), variable) for variable in given]
     else:
         named: Iterable[Any] = params.items() if isinstance(params, Mapping) else params
         pairs = [*named]
@@ -293,6 +213,17 @@ def _names(optimizer: Any, params: Any) -> list[str]:
                 "is it the model that the optimizer was built for?"
             )
     return placed(names[id(variable)] for variable in variables)
+
+
+def _others(found: list[_Variable], params: Any) -> dict[str, Any]:
+    """The variables of a model that the optimizer does not have, but for seeds and metrics."""
+    held = {id(own.variable) for own in found}
+    weights = getattr(params, "weights", ())
+    return {_name(weight): weight for weight in weights if id(weight) not in held}
+
+
+def _name(variable: Any) -> str:
+    return str(variable.path.replace("/", "."))
 
 
 ATTRIBUTES = (*entries(KERAS), "_model_variables_moving_average")

@@ -34,6 +34,7 @@ from samestep.checkpoints.state import (
 from samestep.checkpoints.tensor import Tensor, tensors
 from samestep.checkpoints.trees import by_path, check_value
 from samestep.kept import rule_of, saying
+from samestep.notice import warn
 from samestep.rule import Rule
 
 from .tables import BELOW, ENTRIES, FORM, MLX, REFUSED, relative
@@ -100,6 +101,8 @@ def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> Any:
             f"the checkpoint has parameters that are not in the model: {listed(spare[:5])}"
         )
     planned = [(one, *_planned(one, saved)) for one in ones]
+    if saved.others:
+        warn(f"the checkpoint has more than the parameters here: {listed(saved.others)}")
     values = {
         path: own.value.like(param) if own.value is not None else param
         for one in ones

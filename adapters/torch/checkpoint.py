@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
-from samestep.arrays import dtype_name, listed, map_parts
+from samestep.arrays import map_parts
 from samestep.checkpoints.description import common_numbers
 from samestep.checkpoints.state import (
     Checkpoint,
@@ -17,7 +17,7 @@ from samestep.checkpoints.state import (
     sorted_for,
 )
 from samestep.checkpoints.tensor import Tensor, tensors
-from samestep.checkpoints.trees import check_value
+from samestep.checkpoints.trees import check_values
 from samestep.counts import Counts, standing
 from samestep.kept import rule_of
 from samestep.names import unwrapped
@@ -30,7 +30,18 @@ from .kernels import real
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["Params", "copied", "named", "names_of", "paths_of", "restore", "taken"]
+__all__ = [
+    "Params",
+    "copied",
+    "named",
+    "names_of",
+    "others_in",
+    "others_of",
+    "paths_of",
+    "put",
+    "restore",
+    "taken",
+]
 
 Params: TypeAlias = (
     torch.nn.Module | Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]
@@ -62,10 +73,7 @@ def taken(optimizer: RuleOptimizer, params: Params | None) -> Checkpoint:
             None if params is None else Tensor.of(own.wanted.param),
         )
     shared = {name: Tensor.of(first[name]) for name in optimizer.rule.shared() if name in first}
-    others = {
-        path: Tensor.of(real(tensor.detach()))
-        for path, tensor in _others(optimizer, params).items()
-    }
+    others = others_in(optimizer.param_groups, params)
     return Checkpoint(states, shared, "torch", others, calls)
 
 
@@ -75,9 +83,10 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
     wanted = {own.path: own.wanted for own in owned}
     checkpoint = sorted_for(checkpoint, wanted)
     found = matched(checkpoint, wanted, optimizer.rule.shared())
-    others = _others(optimizer, params)
+    own_params = {own.path: own.wanted.param for own in owned}
+    others = others_of(optimizer.param_groups, params)
     if params is not None:
-        _check_values(found, wanted, others, checkpoint)
+        check_values(found, own_params, others, checkpoint)
     for saved in found.values():
         if saved.value is not None:
             saved.value.verify()
@@ -104,13 +113,8 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
         raise
     except ValueError as error:
         raise CheckpointError(f"the checkpoint does not fit: {error}") from None
-    with torch.no_grad():
-        for own in owned if params is not None else ():
-            if (value := found[own.path].value) is not None:
-                own.wanted.param.copy_(copied(value))
-        for path, tensor in others.items():
-            if path in checkpoint.others:
-                real(tensor).copy_(copied(checkpoint.others[path]))
+    if params is not None:
+        put(found, own_params, others, checkpoint)
 
 
 def named(params: Params | None) -> list[tuple[str, torch.Tensor]]:
@@ -137,40 +141,37 @@ def paths_of(own: Sequence[str], names: Sequence[str | None], first: int) -> lis
     return [*own[first : first + len(places)]] or places
 
 
-def _others(optimizer: RuleOptimizer, params: Params | None) -> dict[str, torch.Tensor]:
-    """Frozen parameters and buffers of a model, which the optimizer does not have."""
+def others_of(
+    groups: Iterable[Mapping[str, Any]], params: Params | None
+) -> dict[str, torch.Tensor]:
+    """Frozen parameters and buffers of a model, which an optimizer's groups do not have."""
     if not isinstance(params, torch.nn.Module):
         return {}
-    held = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    held = {id(param) for group in groups for param in group["params"]}
     kept: dict[str, Any] = params.state_dict(keep_vars=True)
     tensors = {path: value for path, value in kept.items() if isinstance(value, torch.Tensor)}
-    return {path: tensor for path, tensor in named(tensors) if id(tensor) not in held}
+    return {path: real(tensor) for path, tensor in named(tensors) if id(tensor) not in held}
 
 
-def _check_values(
+def others_in(groups: Iterable[Mapping[str, Any]], params: Params | None) -> dict[str, Tensor]:
+    """The same as a checkpoint has them."""
+    others = others_of(groups, params)
+    return {path: Tensor.of(tensor.detach()) for path, tensor in others.items()}
+
+
+@torch.no_grad()
+def put(
     found: Mapping[str, ParameterState],
-    wanted: Mapping[str, Wanted],
+    params: Mapping[str, torch.Tensor],
     others: Mapping[str, torch.Tensor],
     checkpoint: Checkpoint,
 ) -> None:
-    """Raise if values are missing, or are of another model."""
-    if found and all(saved.value is None for saved in found.values()):
-        raise CheckpointError(
-            "the checkpoint has no values of parameters, only state; restore it without a model"
-        )
-    for path, saved in found.items():
-        check_value(path, saved, wanted[path].param)
+    """Write the values of a checkpoint into a model; ``check_values`` has seen that they fit."""
+    for path, param in params.items():
+        if (value := found[path].value) is not None:
+            param.copy_(copied(value))
     for path in checkpoint.others.keys() & others.keys():
-        value, tensor = checkpoint.others[path], real(others[path])
-        if (value.shape, value.dtype) != (tuple(tensor.shape), dtype_name(tensor.dtype)):
-            raise CheckpointError(
-                f"{path!r} is {dtype_name(tensor.dtype)} of shape {tuple(tensor.shape)} here and "
-                f"{value.dtype} of shape {value.shape} in the checkpoint"
-            )
-        value.verify()
-    apart = checkpoint.others.keys() ^ others.keys()
-    if apart:
-        warn(f"the model and the checkpoint do not both have {listed(apart)}; what is here stays")
+        others[path].copy_(copied(checkpoint.others[path]))
 
 
 def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:

@@ -35,8 +35,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from .checkpoint import Params, named
 from .counting import now
+from .finding import numbers
 from .kernels import real
-from .natives import numbers
 from .optimizer import RuleOptimizer
 from .tables import LIBRARIES
 

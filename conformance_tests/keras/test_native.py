@@ -184,6 +184,37 @@ def test_a_model_gives_names_and_values_and_bfloat16_stays() -> None:
         assert numpy.array_equal(kept.value.bits, there.value.bits)
 
 
+def test_frozen_layers_and_moving_averages_of_a_model_are_carried() -> None:
+    def network():
+        layers = [keras.layers.Dense(2, name="first"), keras.layers.BatchNormalization(name="norm")]
+        layers[0].trainable = False
+        model = keras.Sequential([keras.layers.Input((3,)), *layers], name="net")
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+        optimizer.build(model.trainable_variables)
+        return model, optimizer
+
+    model, optimizer = network()
+    for at, weight in enumerate(model.weights):
+        weight.assign(numpy.full(weight.shape, at + 1.5))
+    optimizer.apply([jax.numpy.ones(v.shape) for v in model.trainable_variables])
+    other, loading = network()
+    samestep.restore(loading, samestep.checkpoint(optimizer, model), other)
+    for one, same in zip(model.weights, other.weights, strict=True):
+        assert numpy.array_equal(one.value, same.value), one.path
+
+
+def test_a_parameter_that_has_not_begun_has_no_count_of_its_own_in_keras() -> None:
+    params = variables("float32")
+    rule = samestep.AdamW(like="keras", lr=0.1)
+    own = arrays(params)
+    _, state = rule.update(gradients(0, "float32"), own, rule.init(own))
+    saved = samestep.checkpoint(rule, own, state)
+    late = replace(saved.parameters["scale"], step=0, slots=None)
+    saved = replace(saved, parameters={**saved.parameters, "scale": late})
+    with pytest.raises(CheckpointError, match="no state of scale after 1 steps"):
+        samestep.restore(native("AdamW", params, {}), saved, params)
+
+
 def test_use_ema_is_the_average_around_the_rule() -> None:
     values = {"use_ema": True, "ema_momentum": 0.9, **LARGE}
     with double("float64"):

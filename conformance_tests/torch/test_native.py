@@ -314,6 +314,25 @@ def test_amsgrad_by_its_own_name_goes_to_adam() -> None:
                 close(own[name].detach(), params[name].detach(), 0.1, 1e-12, name)
 
 
+def test_a_tensor_of_a_number_is_written_into_unless_its_groups_get_several() -> None:
+    params = parameters("float32")
+    saving = native("Adam", params, {"lr": 0.5, "betas": (0.8, 0.95)})
+    train(saving, params, range(3))
+    own, rate = parameters("float32"), torch.tensor(0.25)
+    alone = torch.optim.Adam([{**group, "lr": rate} for group in groups(own, 0.1)])
+    samestep.restore(alone, samestep.checkpoint(saving))
+    assert [float(group["lr"]) for group in alone.param_groups] == [0.5, torch.tensor(0.3 * 0.5)]
+    assert float(rate) == 0.25
+    betas = torch.tensor(0.9), torch.tensor(0.99)
+    options = {"lr": rate, "betas": betas, "foreach": False, "capturable": True}
+    graph = torch.optim.Adam([*own.items()], **options)
+    saving = torch.optim.Adam([*params.items()], lr=0.5, betas=(0.8, 0.95))
+    samestep.restore(graph, samestep.checkpoint(saving))
+    assert graph.param_groups[0]["lr"] is rate and float(rate) == 0.5
+    assert torch.stack(betas).equal(torch.tensor([0.8, 0.95]))
+    assert [*map(id, graph.param_groups[0]["betas"])] == [*map(id, betas)]
+
+
 def test_an_optimizer_before_its_first_step_gives_and_takes_its_beginning() -> None:
     for name, values in (("Adagrad", {"initial_accumulator_value": 0.3}), ("Adam", {})):
         params = parameters("float64")

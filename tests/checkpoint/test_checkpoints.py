@@ -87,11 +87,19 @@ def network():
     return model
 
 
-def trained_network():
+def adamw(library, params):
+    """AdamW of samestep, or of torch."""
+    torch = pytest.importorskip("torch")
+    if library == "torch":
+        return torch.optim.AdamW(params, lr=0.1)
+    return samestep.torch.AdamW(params, lr=0.1, like="torch")
+
+
+def trained_network(library="samestep"):
     torch = pytest.importorskip("torch")
     model = network()
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    optimizer = samestep.torch.AdamW(trained, lr=0.1)
+    optimizer = adamw(library, trained)
     for _ in range(3):
         optimizer.zero_grad()
         model(torch.randn(16, 4) * 3 + 1).square().sum().backward()
@@ -101,15 +109,47 @@ def trained_network():
     return model, optimizer
 
 
-def test_frozen_parameters_and_buffers_of_a_model_are_in_it(tmp_path):
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("loads", ["samestep", "torch"])
+@pytest.mark.parametrize("saves", ["samestep", "torch"])
+def test_frozen_parameters_and_buffers_of_a_model_are_in_it(saves, loads, whole, tmp_path):
     torch = pytest.importorskip("torch")
-    model, optimizer = trained_network()
+    model, optimizer = trained_network(saves)
     samestep.save(tmp_path / "x", optimizer, model)
     other = network()
-    trained = [(n, p) for n, p in other.named_parameters() if p.requires_grad]
-    samestep.load(tmp_path / "x", samestep.torch.AdamW(trained), other)
+    held = [(n, p) for n, p in other.named_parameters() if whole or p.requires_grad]
+    samestep.load(tmp_path / "x", loading := adamw(loads, held), other)
     for name, value in model.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
+    assert {n for n, p in held if loading.state.get(p)} == {
+        *optimizer.param_groups[0]["param_names"]
+    }
+
+
+def test_they_are_in_the_checkpoint_of_a_state_dict():
+    pytest.importorskip("torch")
+    model, _ = trained_network()
+    optimizer = adamw("torch", model.named_parameters())
+    saved = samestep.torch.from_state_dict("AdamW", optimizer.state_dict(), model)
+    assert {*saved.others} == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+
+
+def test_values_of_another_model_leave_torch_as_it_is():
+    torch = pytest.importorskip("torch")
+    saved = samestep.checkpoint(*reversed(trained_network("torch")))
+    for change, words in (
+        (lambda m: m[1].register_buffer("running_mean", torch.zeros(4)), "1.running_mean.*shape"),
+        (lambda m: m[0].double(), "0.weight.*float64"),
+    ):
+        model = network()
+        change(model)
+        before = repr(model.state_dict())
+        trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        optimizer = adamw("torch", trained)
+        with pytest.raises(samestep.CheckpointError, match=words):
+            samestep.restore(optimizer, saved, model)
+        assert repr(model.state_dict()) == before
+        assert not optimizer.state
 
 
 def test_they_go_to_mlx_which_has_them_among_its_parameters_and_back(tmp_path):

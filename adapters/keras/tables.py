@@ -1,0 +1,101 @@
+"""The optimizers of Keras in our terms, and the layout of their states.
+
+This file names rules and hyperparameters: it has their names in Keras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from samestep.checkpoints.correspondence import About, Kept, always, row, truth
+
+__all__ = ["KERAS", "ONLY", "REFUSED", "State"]
+
+State = Mapping[str, Any]
+
+
+def _means(state: State, about: About) -> Any:
+    """Adafactor's averages: ``_r`` and ``_c`` without the axis that is summed over, or ``_v``."""
+    if "_r" not in state:
+        return None
+    full = state["_v"]
+    if len(full.shape) < 2:
+        return (full,)
+    row, col = state["_r"], state["_c"]
+    return row.reshaped(row.bits[..., None]), col.reshaped(col.bits[..., None, :])
+
+
+def _of_means(value: Any, about: About) -> dict[str, Any]:
+    """Keras's variables from our means. A factored parameter has a ``_v`` too, never read."""
+    if len(value) < 2:
+        return {"_v": value[0]}
+    row, col = value
+    return {"_r": row.reshaped(row.bits[..., 0]), "_c": col.reshaped(col.bits[..., 0, :])}
+
+
+_COMMON = "lr=learning_rate weight_decay"
+_BETAS = "betas=beta_1,beta_2"
+_ADAM = f"{_COMMON} {_BETAS} eps=epsilon"
+_MOMENTS = "m=_momentums v=_velocities"
+_AMSGRAD = partial(
+    row,
+    numbers=_ADAM,
+    slots=f"{_MOMENTS} v_max=_velocity_hats",
+    like="keras",
+    fields={"amsgrad": truth("amsgrad")},
+)
+_keras = partial(row, like="keras")
+
+KERAS = {
+    "SGD": _keras("SGD", f"{_COMMON} momentum nesterov", "m=-momentums"),
+    "RMSprop": _keras(
+        "RMSprop",
+        f"{_COMMON} alpha=rho momentum eps=epsilon centered",
+        "v=_velocities g=_average_gradients m=_momentums",
+    ),
+    "Adagrad": _keras(
+        "Adagrad",
+        f"{_COMMON} initial_v=initial_accumulator_value eps=epsilon",
+        "v=_accumulators",
+    ),
+    "Adadelta": _keras(
+        "AdaDelta",
+        f"{_COMMON} rho eps=epsilon",
+        "v=_accumulated_grads u=_accumulated_delta_vars",
+    ),
+    "Adam": _AMSGRAD("Adam", also={"AMSGrad": {"amsgrad": True}}),
+    "AdamW": _AMSGRAD("AdamW"),
+    "Adamax": _keras("Adamax", _ADAM, "m=_m u=_u"),
+    "Nadam": _keras("NAdam", _ADAM, f"{_MOMENTS} product=_u_product"),
+    "Lion": _keras("Lion", f"{_COMMON} {_BETAS}", "m=_momentums"),
+    "Lamb": _keras("LAMB", _ADAM, _MOMENTS),
+    "Adafactor": _keras(  # takes min(lr, 1 / sqrt(t)) also with relative_step=False
+        "Adafactor",
+        f"{_COMMON} clip_threshold decay_rate=-beta_2_decay eps=epsilon_1,epsilon_2",
+        fields={"relative_step": always(True)},
+        kept={"v": Kept(_means, _of_means, ("_r", "_c", "_v"))},
+    ),
+}
+"""The optimizers of Keras that compute the same as a rule."""
+
+REFUSED = {
+    "Ftrl": "there is no rule here for FTRL",
+    "LossScaleOptimizer": "its scale of the loss is no state of a rule; give its inner_optimizer",
+    "MultiOptimizer": "it has several optimizers; give each of them",
+    "Muon": "it scales its update by the larger side of a matrix, and samestep's Muon does not",
+    "ScheduleFreeAdamW": "there is no rule here that evaluates at other parameters than it trains",
+}
+
+ONLY = {
+    **dict.fromkeys(
+        ("clipnorm", "clipvalue", "global_clipnorm"),
+        (None, "clipping is a rule around the rule here, so that the state would be another's"),
+    ),
+    "gradient_accumulation_steps": (
+        None,
+        "gradients gathered so far would be lost; carry the state of an optimizer without it",
+    ),
+    "ema_overwrite_frequency": (None, "an average that is written back is no rule's here"),
+}
