@@ -160,9 +160,9 @@ def load(
         samestep.load(path, optimizer, model)                   # the parameters too
         params, state = samestep.load(path, optimizer, params)  # JAX, or a rule by itself
 
-    The state keeps its dtypes and its step counts. torch also takes the hyperparameters of the
-    file, as its ``load_state_dict`` does, and MLX takes the learning rate. Elsewhere a warning
-    names the hyperparameters that differ.
+    The state keeps its dtypes and its step counts. torch and MLX also take the hyperparameters of
+    the file, but for those that a schedule, a mask or a group sets. A warning names the
+    hyperparameters that differ from the file.
 
     Args:
         path: path of the file.

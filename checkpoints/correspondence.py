@@ -15,7 +15,7 @@ from samestep.declaration import Hyper
 from samestep.notice import warn
 from samestep.rule import Rule, registry
 
-from .description import common_numbers, numbers, numbers_of
+from .description import common_numbers, numbers, numbers_of, schedules_in
 from .state import Checkpoint, CheckpointError, ParameterState, Wanted, matched
 from .trees import by_path
 
@@ -184,15 +184,21 @@ class Native:
                 )
 
     def taken_over(
-        self, who: str, rules: Iterable[Rule], states: Iterable[ParameterState], about: About
+        self,
+        who: str,
+        rules: Iterable[Rule],
+        states: Iterable[ParameterState],
+        about: About,
+        scheduled: Iterable[str] = (),
     ) -> dict[str, Any]:
         """The arguments that a checkpoint gives to parameters that share their arguments.
 
-        An argument stays, with a warning, if the parameters have several values of it.
+        An argument stays, with a warning, if the parameters have several values of it. Another
+        warning says which argument was a schedule, unless it is ``scheduled`` here too.
         """
         own = [*rules]
         fields = registry[self.rule].fields()
-        pairs = zip(own, (state.rule for state in states), strict=True)
+        pairs = [*zip(own, (state.rule for state in states), strict=True)]
         common = {}
         for name, several in (common_numbers(own[0], pairs) if own else {}).items():
             if name not in self.fields or not isinstance(fields[name], Hyper):
@@ -204,6 +210,12 @@ class Native:
                 )
             else:
                 common[name] = several.pop()
+        found = {n: words for pair in pairs for n, words in schedules_in(*pair).items()}
+        for name in common.keys() & found.keys() - {*scheduled}:
+            warn(
+                f"{who} takes {name} as a number, {common[name]!r}; in the checkpoint it is "
+                f"{found[name]}, a schedule"
+            )
         return self.arguments(common, about)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from samestep.arrays import is_array, known
+from samestep.arrays import is_array, known, parts
 from samestep.declaration import Hyper, Option, Storage
 from samestep.kept import KEPT
 from samestep.nonfinite import decoded, encoded
@@ -22,6 +22,7 @@ __all__ = [
     "made",
     "numbers",
     "numbers_of",
+    "schedules_in",
 ]
 
 Description = dict[str, Any]
@@ -102,9 +103,14 @@ def _refuse_version(description: Description, cls: type[Rule]) -> None:
 
 def numbers(rule: Rule, description: Description) -> dict[str, Any]:
     """The hyperparameters in a description, including the inner rule's."""
-    inner = numbers(rule.rule, description["rule"]) if isinstance(rule, Wrapper) else {}
+    return {name: _number(value) for name, value in _hypers(rule, description).items()}
+
+
+def _hypers(rule: Rule, description: Description) -> dict[str, Any]:
+    """The same with its schedules, as the description has them."""
+    inner = _hypers(rule.rule, description["rule"]) if isinstance(rule, Wrapper) else {}
     fields, own = rule.fields(), description["values"].items()
-    return inner | {n: _number(v) for n, v in own if isinstance(fields.get(n), Hyper)}
+    return inner | {n: v for n, v in own if isinstance(fields.get(n), Hyper)}
 
 
 def numbers_of(rule: Rule, step: int = 0) -> dict[str, Any]:
@@ -120,24 +126,60 @@ def common_numbers(
     Args:
         rule: the rule of all the parameters.
         parameters: the own rule of each parameter, in which a mask or a group may have set numbers,
-            and its description. A number that is set for one parameter only is ignored.
+            and its description. A number that is set for one parameter only is ignored, and so is
+            one that is a schedule here.
     """
     found: dict[str, set[Any]] = {}
-    base = numbers_of(rule)
+    base = {
+        n: v for n, v in numbers_of(rule).items() if not any(map(callable, parts(rule.hypers[n])))
+    }
     for own, description in parameters:
         here = numbers_of(own)
         for name, there in numbers(own, description).items():
-            if here[name] == base[name]:
+            if name in base and here[name] == base[name]:
                 found.setdefault(name, set()).add(there)
     return found
 
 
 def differing_numbers(rule: Rule, description: Description, step: int) -> Iterator[str]:
-    """In words, every number that differs; schedules count with their value at ``step``."""
-    here = numbers_of(rule, step)
-    for name, there in numbers(rule, description).items():
-        if here[name] != there:
-            yield f"{name} is {here[name]!r} here and {there!r} there"
+    """In words, every number that differs; schedules count with their value at ``step``.
+
+    A number here differs from a schedule of the same value there, and so do two schedules that are
+    made by other calls.
+    """
+    here = _hypers(rule, describe(rule, step))
+    for name, there in _hypers(rule, description).items():
+        if _apart(here[name], there):
+            yield f"{name} is {_shown(here[name])} here and {_shown(there)} there"
+
+
+def schedules_in(rule: Rule, description: Description) -> dict[str, str]:
+    """The numbers in a description that are schedules, in whole or in part, in words."""
+    described = _hypers(rule, description).items()
+    return {n: _shown(v) for n, v in described if any(map(_schedule, parts(v)))}
+
+
+def _apart(here: Any, there: Any) -> bool:
+    """Whether two values of descriptions differ."""
+    if _number(here) != _number(there):
+        return True
+    if isinstance(here, list) and isinstance(there, list):
+        return any(map(_apart, here, there))
+    own, theirs = _schedule(here), _schedule(there)
+    written = "<" not in own + theirs  # a function is known by its address only
+    return bool(theirs) and own != theirs and (written or not own)
+
+
+def _schedule(value: Any) -> str:
+    """The call that makes a schedule; empty for a number."""
+    return str(value.get("schedule", "")) if isinstance(value, dict) else ""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"({', '.join(map(_shown, value))})"
+    made_by = _schedule(value)
+    return f"{_shown(value['value'])} by {made_by}" if made_by else repr(_number(value))
 
 
 def differing_options(rule: Rule, description: Description, ndim: int | None = None) -> list[str]:

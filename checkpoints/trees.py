@@ -37,6 +37,7 @@ __all__ = [
     "into_leaves",
     "into_tree",
     "warn",
+    "warn_of_numbers",
 ]
 
 
@@ -122,7 +123,7 @@ def into_leaves(
     """
     shared, calls = checkpoint.shared, checkpoint.all_calls
     wanted = _wanted(rule, params)
-    _warn_of_numbers(wanted, found, calls, shared)
+    warn_of_numbers(wanted, found, calls, shared)
     new_params, slots = [], []
     try:
         for path, one in wanted.items():
@@ -218,7 +219,7 @@ def check_values(
         warn(f"the model and the checkpoint do not both have {listed(apart)}; what is here stays")
 
 
-def _warn_of_numbers(
+def warn_of_numbers(
     wanted: Mapping[str, Wanted],
     found: Mapping[str, ParameterState],
     calls: int,

@@ -29,7 +29,7 @@ from samestep.checkpoints.correspondence import (
     natives,
     placed,
 )
-from samestep.checkpoints.description import differing_numbers
+from samestep.checkpoints.description import differing_numbers, schedules_in
 from samestep.checkpoints.state import (
     Checkpoint,
     CheckpointError,
@@ -146,7 +146,13 @@ def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> None:
     optimizer._iterations.assign(step)
     if rate is not None:
         optimizer.learning_rate = rate
-    _warn(who, {own.path: _rule(optimizer, native, own) for own in found}, states, step)
+    _warn(
+        who,
+        {own.path: _rule(optimizer, native, own) for own in found},
+        states,
+        step,
+        rate is not None,
+    )
 
 
 def _native(optimizer: Any) -> Native:
@@ -299,12 +305,19 @@ def _rate(
 
 
 def _warn(
-    who: str, rules: Mapping[str, Rule], states: Mapping[str, ParameterState], step: int
+    who: str,
+    rules: Mapping[str, Rule],
+    states: Mapping[str, ParameterState],
+    step: int,
+    numeric: bool,
 ) -> None:
+    """Warn of what is not taken, also of a schedule if the learning rate is a number here."""
     differing: dict[str, None] = {}
     for path, rule in rules.items():
         found = differing_numbers(rule, states[path].rule, max(step - 1, 0))
         differing |= dict.fromkeys(words for words in found if not words.startswith("lr is "))
+        if numeric and (schedule := schedules_in(rule, states[path].rule).get("lr")):
+            differing[f"lr is a number here and {schedule} there"] = None
     for words in differing:
         warnings.warn(
             f"{who} keeps its own hyperparameters: {words} (in the checkpoint)",

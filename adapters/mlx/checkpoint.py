@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as xp
 from mlx.nn.layers.base import Module
 from mlx.utils import tree_map_with_path
-from samestep.arrays import parts
 from samestep.checkpoints.description import common_numbers
 from samestep.checkpoints.state import Checkpoint, ParameterState
 from samestep.checkpoints.trees import by_path, found_for, from_leaves, into_leaves
@@ -80,12 +79,12 @@ def _tree(params: Any) -> Any:
 def _numbers(
     rule: Rule, found: dict[str, ParameterState], arrays: dict[str, xp.array]
 ) -> dict[str, Any]:
-    """The numbers that the checkpoint gives to all parameters of a rule; schedules stay."""
+    """The numbers that the checkpoint gives to all parameters of a rule."""
     if rule.branches != (rule,):
         return {}
     own = ((rule_of(rule, path, array), found[path].rule) for path, array in arrays.items())
     return {
         name: several.pop()
         for name, several in common_numbers(rule, own).items()
-        if len(several) == 1 and not any(map(callable, parts(rule.hypers[name])))
+        if len(several) == 1
     }

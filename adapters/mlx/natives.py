@@ -300,7 +300,8 @@ def _planned(one: _One, saved: Checkpoint) -> tuple[dict[str, Any], dict[str, An
         mine = [own for own in owned if own.native is native]
         found |= (part := _matched(native, mine, saved))
         rules, kept = [own.rule for own in mine], [part[own.path] for own in mine]
-        attributes |= native.taken_over(mine[0].who, rules, kept, About({}))
+        on_schedules = ("lr",) if "learning_rate" in one.optimizer._schedulers else ()
+        attributes |= native.taken_over(mine[0].who, rules, kept, About({}), on_schedules)
     states = {own.path: _native_state(one, own, found[own.path]) for own in owned}
     rate = attributes.pop("learning_rate", None)
     old = one.optimizer.state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
@@ -17,11 +18,11 @@ from samestep.checkpoints.state import (
     sorted_for,
 )
 from samestep.checkpoints.tensor import Tensor, tensors
-from samestep.checkpoints.trees import check_values
+from samestep.checkpoints.trees import check_values, warn_of_numbers
 from samestep.counts import Counts, standing
 from samestep.kept import rule_of
 from samestep.names import unwrapped
-from samestep.notice import warn
+from samestep.rule import Rule
 
 from .counting import CALLS, calls_of, entry, missed
 from .entries import slots_in
@@ -49,9 +50,10 @@ Params: TypeAlias = (
 
 
 class _Own(NamedTuple):
-    """A parameter of the optimizer: its name in a checkpoint, its group and its own rule."""
+    """A parameter of the optimizer: its names in a checkpoint and here, its group, its rule."""
 
     path: str
+    name: str
     group: int
     wanted: Wanted
     param: torch.Tensor
@@ -92,12 +94,19 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
             saved.value.verify()
     shared = {name: copied(tensor) for name, tensor in checkpoint.shared.items()}
     place = {path: at for at, path in enumerate(found)}
-    groups = []
+    groups, later = [], {}
     for at, group in enumerate(optimizer.param_groups):
         members = [own for own in owned if own.group == at]
-        changed = _numbers(optimizer, at, members, found)
+        rule = optimizer._rule_of(group)
+        new = _numbers(rule, members, found)
+        with _fitting():
+            rule = rule.replace(**new)
+        for own in members:
+            later[own.path] = Wanted(rule_of(rule, own.name, own.param), own.param)
+        changed = {name: _held_as(group[name], number) for name, number in new.items()}
         keys = [place[own.path] for own in members]
         groups.append({**group, **changed, **shared, "params": keys, CALLS: checkpoint.all_calls})
+    warn_of_numbers(later, found, checkpoint.all_calls, checkpoint.shared)
     states = {
         place[path]: {
             "step": torch.tensor(saved.step),
@@ -107,14 +116,21 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
         for path, saved in found.items()
         if saved.slots is not None
     }
-    try:
+    with _fitting():
         optimizer.load_state_dict({"state": states, "param_groups": groups})
+    if params is not None:
+        put(found, own_params, others, checkpoint)
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Say of an error that the checkpoint does not fit."""
+    try:
+        yield
     except CheckpointError:
         raise
     except ValueError as error:
         raise CheckpointError(f"the checkpoint does not fit: {error}") from None
-    if params is not None:
-        put(found, own_params, others, checkpoint)
 
 
 def named(params: Params | None) -> list[tuple[str, torch.Tensor]]:
@@ -203,27 +219,15 @@ def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:
                     "optimizer.init_state() before either"
                 )
             own = rule_of(rule, name, param)
-            yield _Own(path, at, Wanted(own, real(param.detach())), param)
+            yield _Own(path, name, at, Wanted(own, real(param.detach())), param)
 
 
 def _numbers(
-    optimizer: RuleOptimizer, at: int, members: list[_Own], found: Mapping[str, ParameterState]
+    rule: Rule, members: list[_Own], found: Mapping[str, ParameterState]
 ) -> dict[str, Any]:
-    """The hyperparameters that a group is to have."""
-    rule = optimizer._rule_of(optimizer.param_groups[at])
+    """The numbers that the checkpoint gives to all parameters of a group; others stay."""
     there = common_numbers(rule, ((own.wanted.rule, found[own.path].rule) for own in members))
-    for name, several in there.items():
-        if len(several) > 1:
-            warn(
-                f"{optimizer.rule.name}: group {at} keeps its own {name}; in the checkpoint its "
-                f"parameters have {', '.join(sorted(map(repr, several)))}"
-            )
-    own = optimizer.param_groups[at]
-    return {
-        name: _held_as(own[name], several.pop())
-        for name, several in there.items()
-        if len(several) == 1
-    }
+    return {name: several.pop() for name, several in there.items() if len(several) == 1}
 
 
 def _held_as(held: Any, number: Any) -> Any:

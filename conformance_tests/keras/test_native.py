@@ -203,6 +203,15 @@ def test_frozen_layers_and_moving_averages_of_a_model_are_carried() -> None:
         assert numpy.array_equal(one.value, same.value), one.path
 
 
+def test_a_schedule_of_the_checkpoint_is_said_where_keras_has_a_number() -> None:
+    params = variables("float32")
+    rule = samestep.AdamW(like="keras", lr=samestep.schedules.CosineDecay(0.5, 30))
+    own = arrays(params)
+    _, state = rule.update(gradients(0, "float32"), own, rule.init(own))
+    with pytest.warns(UserWarning, match="lr is a number here and 0.5 by CosineDecay"):
+        samestep.restore(native("AdamW", params, {}), samestep.checkpoint(rule, own, state))
+
+
 def test_a_parameter_that_has_not_begun_has_no_count_of_its_own_in_keras() -> None:
     params = variables("float32")
     rule = samestep.AdamW(like="keras", lr=0.1)
