@@ -11,7 +11,7 @@ from samestep.counts import counts_of
 from samestep.names import unwrapped
 from samestep.rule import Rule
 from samestep.spelling import nearest
-from samestep.step import check_slots
+from samestep.step import FLOATING, check_slots
 
 from .description import Description, describe, differing_options
 from .tensor import Tensor
@@ -237,6 +237,12 @@ def matched(
             f"the checkpoint's shared state has {listed(checkpoint.shared)}; it must have "
             f"{listed(shared)}"
         )
+    for name, tensor in checkpoint.shared.items():
+        if tensor.shape or tensor.dtype not in FLOATING:
+            raise CheckpointError(
+                f"{name} of the checkpoint's shared state is {tensor.dtype} of shape "
+                f"{tensor.shape}; it must be a number of {', '.join(FLOATING)}"
+            )
     return {path: checkpoint.parameters[path] for path in wanted}
 
 

@@ -98,6 +98,14 @@ def check_shared(rule: Rule, common: Any) -> None:
             f"{rule.name}: the shared state has {listed(common)}; {rule.name} keeps "
             f"{listed(rule.shared())}"
         )
+    for name, value in common.items():
+        kind = getattr(value, "dtype", None)
+        if kind is None or tuple(value.shape) or not _floating(value):
+            found = repr(value) if kind is None else f"{kind} of shape {tuple(value.shape)}"
+            raise ValueError(
+                f"{rule.name}: {name} of the shared state is {found}; it must be a 0-d array of "
+                f"{', '.join(FLOATING)}"
+            )
 
 
 def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:

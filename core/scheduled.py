@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
 from .arrays import is_array, known
@@ -39,18 +40,47 @@ def values_at(rule: Rule, names: tuple[str, ...], step: Any) -> dict[str, Any]:
 
     Raises:
         ValueError: a schedule gave a value that its hyperparameter does not allow.
+        TypeError: a schedule does not take the step.
     """
     values = dict(rule._values)
     for name in names:
         value, field = values[name], cast(Hyper, rule.fields()[name])
         now = tuple(
-            known(part(rule.schedule_step(name, place, step))) if callable(part) else part
+            known(_called(rule, name, part, rule.schedule_step(name, place, step)))
+            if callable(part)
+            else part
             for place, part in enumerate(_elements(value))
         )
         with blamed(step):
             given = now if isinstance(value, tuple) else now[0]
             values[name] = field.validated(rule.name, given, schedules=False)
     return values
+
+
+def _called(rule: Rule, name: str, schedule: Any, step: Any) -> Any:
+    """The number of a schedule at a step; an error inside it says whose schedule it is."""
+    try:
+        return schedule(step)
+    except Exception as error:
+        words = f"{rule.name}({name}={schedule!r})"
+        if not _takes_one(schedule):
+            raise TypeError(
+                f"{words}: {error}. A schedule takes the step, how many steps were taken before, "
+                "such as lambda step: 0.1 / (1 + step)"
+            ) from None
+        error.add_note(f"{words}: the schedule failed")
+        raise
+
+
+def _takes_one(schedule: Any) -> bool:
+    """Whether a callable takes one argument, as far as its signature is known."""
+    try:
+        signature(schedule).bind(0)
+    except TypeError:
+        return False
+    except ValueError:  # it is not known
+        return True
+    return True
 
 
 @contextmanager

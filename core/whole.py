@@ -82,7 +82,7 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
     stepping.check_slots(rule, "the parameters", state.slots)
     arrays = dict(tree.leaves(params))
     common, missed = split(state.shared)
-    if arrays and state.slots:
+    if arrays and (state.slots or common):
         check_shared(rule, common)
     _refuse_unknown(rule, grads, arrays)
     given = {path: grad for path in arrays if (grad := tree.subtree(grads, path)) is not None}

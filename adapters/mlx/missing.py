@@ -89,10 +89,10 @@ class Seen:
             missed: the counts of missed calls.
         """
         now = paths, [*common, *missed], optimizer.rule.withholds
+        if paths and (common or now != self.of):
+            check_shared(optimizer.rule, common)
         if now == self.of:
             return self.last, missed
-        if paths:
-            check_shared(optimizer.rule, common)
         known, present = _known(optimizer), _with_slots(optimizer.rule, paths, params)
         new = present - known
         missed = _late(optimizer, known, new, step, common, missed)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cache, partial
 from typing import Any
 
 import mlx.core as xp
@@ -23,6 +21,7 @@ from samestep.products import float32_products, multiplies
 from samestep.rule import Rule
 
 from . import checkpoint as checkpoints
+from .compiling import as_arrays, compiled
 from .missing import OWN, Seen, counter, label, late
 from .trees import leaves
 
@@ -59,8 +58,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         """
         if not self._has_rate:
             raise self._several("learning_rate")
-        rate: xp.array = self.state["learning_rate"]
-        return rate
+        return self._array("learning_rate")
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -75,7 +73,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
     @property
     def steps_taken(self) -> int:
         """Steps taken so far."""
-        return int(self.state["step"].item())
+        return int(self._array("step").item())
 
     @property
     def current(self) -> Rule:
@@ -139,6 +137,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 f"{self.rule.name}: the parameters are {type(parameters).__name__}; MLX keeps "
                 "state by name, so they must be a Module or a dict"
             )
+        for name in {"step", "learning_rate"} & self.state.keys():
+            self._array(name)
         named = leaves(parameters)
         for path, parameter in named:
             self._check_parameter(path, parameter)
@@ -229,7 +229,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         places = tree_map_with_path(enter, gradients, parameters, state)
         execution = self._chosen(traced=not host)
         run = stepping.run if execution == "reference" else packing.run
-        executor = (_compiled, _as_arrays) if execution == "compiled" else ()
+        executor = (compiled, as_arrays) if execution == "compiled" else ()
         with float32_products(xp) if multiplies(rule) else nullcontext():
             computed, shared = run(xp, entries, common, *executor)
             results = list(computed)
@@ -297,11 +297,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
 
     def _value(self, name: str) -> Any:
         """The exact value of a state array if it is known, the array itself if it is traced."""
-        if name not in self.state:
-            raise ValueError(
-                f"{self.rule.name}: the state has no {name}; it has {listed(self.state)}"
-            )
-        array = self.state[name]
+        array = self._array(name)
         held, value = self._on_host.get(name, (None, None))
         if held is not array:
             if name == "step":
@@ -314,6 +310,27 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 value = exact  # what a state that was saved and loaded has been rounded from
             self._store(name, value, array)
         return value
+
+    def _array(self, name: str) -> xp.array:
+        """An array of the state; a number that was put in its place becomes one."""
+        if name not in self.state:
+            raise ValueError(
+                f"{self.rule.name}: the state has no {name}; it has {listed(self.state)}"
+            )
+        if not isinstance(held := self.state[name], xp.array):
+            self.state[name] = array = self._as_array(name, known(held))
+            if name != "step":  # which is checked where it is read
+                self._on_host[name] = array, known(held)
+        found: xp.array = self.state[name]
+        return found
+
+    def _as_array(self, name: str, number: Any) -> xp.array:
+        if name == "step":
+            refuse_count(self.rule, number)
+            return xp.array(number, xp.uint64)
+        rate: Any = self.rule.all_fields()["lr"]
+        lr = rate.validated(self.rule.name, number, schedules=False)
+        return xp.array(lr, self._on_host[name][0].dtype if name in self._on_host else xp.float32)
 
     def _several(self, name: str) -> AttributeError:
         return AttributeError(
@@ -363,31 +380,3 @@ def bind(rule: Rule, *, execution: Execution = "auto") -> RuleOptimizer:
             unless the whole step is compiled already.
     """
     return RuleOptimizer(rule, execution=execution)
-
-
-def _as_arrays(values: Any, param: xp.array) -> Any:
-    """Scalars as 0-d arrays, so that a change of value does not compile again."""
-    if isinstance(values, dict):
-        return {name: _as_arrays(value, param) for name, value in values.items()}
-    if isinstance(values, tuple):
-        return tuple(_as_arrays(value, param) for value in values)
-    if isinstance(values, bool):
-        return xp.array(values)
-    return xp.array(values, stepping.compute_dtype(xp, param.dtype))
-
-
-@cache
-def _compiled(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
-    """The kernel, compiled once per rule and dtype, and per shape if the rule may read shapes.
-
-    A compiled function without shapes keeps the numbers that were computed from the first one's.
-    """
-    reads = rule.needs != "element" and not _is_ours(rule)
-    shaped = rule.sees_axes or reads or getattr(function, "stacks", False)
-    compiled: Callable[..., Any] = xp.compile(partial(function, xp, rule), shapeless=not shaped)
-    return compiled if shaped else stepping.as_vectors(xp, compiled)
-
-
-def _is_ours(rule: Rule) -> bool:
-    """Whether the package defines a rule and the rules inside; none of these reads a size."""
-    return rule.published().__module__.startswith("samestep.") and all(map(_is_ours, rule.inside))

@@ -11,6 +11,7 @@ import array_api_compat.torch as xp
 import torch
 from samestep import step as stepping
 from samestep.arrays import dtype_name, listed, parts
+from samestep.checks import check_shared
 from samestep.kept import rule_of
 from samestep.rule import Rule, registry
 from samestep.step import FLOATING
@@ -83,6 +84,7 @@ def members_of(
     read = iter(counts_in([*steps, *chain.from_iterable(map(dict.values, withheld))]))
     counts, members = [next(read) for _ in steps], []
     for (place, own, name, param, state), count, names in zip(found, counts, withheld, strict=True):
+        _refuse_inference(rules[place], name, param, state)
         slots = slots_of(own, name, param, state, count)
         gone = tuple((by, number) for by in names if (number := next(read)))
         members.append(Member(place, name, param, state, slots, count or 0, gone))
@@ -146,6 +148,21 @@ def _refuse_lacking(rule: Rule, who: str, param: torch.Tensor) -> None:
             raise TypeError(
                 f"{who} has {what} and is on {param.device}, which has no {dtype}; allowed there: "
                 f"{', '.join(own for own in FLOATING if own not in LACKS[param.device.type])}"
+            )
+
+
+def _refuse_inference(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) -> None:
+    """Refuse tensors that torch lets nobody change outside of the mode that made them."""
+    if torch.is_inference_mode_enabled():
+        return
+    held = {f"parameter {name!r}": param}
+    held |= {f"{entry} in the state of {name!r}": value for entry, value in state.items()}
+    for what, value in held.items():
+        if isinstance(value, torch.Tensor) and value.is_inference():
+            raise ValueError(
+                f"{rule.name}: {what} was made under torch.inference_mode(), outside of which "
+                "torch does not change it; step under torch.no_grad(). State is made anew by "
+                "optimizer.load_state_dict(optimizer.state_dict()), a parameter by its clone()"
             )
 
 
@@ -222,6 +239,7 @@ def shared_of(optimizer: RuleOptimizer, params: list[torch.Tensor]) -> dict[str,
         return {}
     first = optimizer.param_groups[0]
     if all(name in first for name in names):
+        check_shared(optimizer.rule, {name: first[name] for name in names})
         home = params[0].device
         if any((now := first[name].device) != home for name in names) and any(
             param.device == now for param in params

@@ -263,11 +263,11 @@ class Plan:
         values = [*chain.from_iterable(map(dict.values, self.states))]
         own = values if self.own is None else [values[place] for place in self.own]
         self.states = None
-        self.where, self.formats = where, self._formats(params, grads, values)
+        self.where = None if torch.is_inference_mode_enabled() else where  # else checked anew
+        self.formats, self.kinds = self._formats(params, grads, values), _kinds(params)
         self.watched = [*map(weakref.ref, own)]
         self.kept = [weakref.ref(values[place]) for place in self.unmoved]
         self.addresses, self.memory = [*map(self.address, own)], [*map(self.address, params)]
-        self.kinds = _kinds(params)
         if self.capturable:
             self.expected = self._counted(values)
 

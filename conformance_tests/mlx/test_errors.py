@@ -162,3 +162,26 @@ def test_a_rule_that_fails_in_the_middle_leaves_the_state_as_it_was():
     with pytest.raises(ValueError, match="no vectors of three"):
         optimizer.apply_gradients(grads, {**params, "b": mx.ones(3)})
     assert_equal(optimizer.state, before)
+
+
+def test_a_number_in_place_of_an_array_of_the_state_is_taken_or_refused():
+    """As mlx.optimizers takes a learning rate."""
+    params = {"w": mx.ones(2)}
+    optimizer, expected = adapter.AdamW(lr=0.3), adapter.AdamW(lr=0.3)
+    for one in (optimizer, expected):
+        one.apply_gradients(params, params)
+    expected.learning_rate = 0.1
+    for number in (0.1, np.array(0.1)):
+        optimizer.state["learning_rate"] = number
+        moved = [one.apply_gradients(params, params) for one in (optimizer, expected)]
+        assert_equal(*moved)
+        assert_equal(optimizer.state, expected.state)
+    assert optimizer.state["learning_rate"].dtype == mx.float32 and optimizer.current.lr == 0.1
+    optimizer.state["step"] = 7
+    optimizer.apply_gradients(params, params)
+    assert optimizer.state["step"].item() == optimizer.steps_taken == 8
+    for wrong in ("x", None, True, [0.1], -1.0, lambda step: 0.1):
+        optimizer.state["learning_rate"] = wrong
+        with pytest.raises(ValueError, match=r"AdamW\(lr=.*\): lr must be"):
+            optimizer.apply_gradients(params, params)
+    assert optimizer.state["step"].item() == 8

@@ -197,3 +197,46 @@ def test_a_dtype_that_a_device_lacks_is_named(state_dtype):
         ):
             optimizer.step()
         assert not optimizer.state
+
+
+@pytest.mark.parametrize(
+    "execution", ["reference", "packed", pytest.param("compiled", marks=pytest.mark.thorough)]
+)
+@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize("name", ["AdamW", "Prodigy"])
+def test_state_of_inference_mode_is_refused_outside_of_it_before_anything_moves(
+    name, execution, capturable
+):
+    """torch refuses it in the middle of a step, when something has moved."""
+    params = [torch.nn.Parameter(torch.ones(n)) for n in (2, 3)]
+    options = {"execution": execution, "capturable": capturable}
+    optimizer = getattr(adapter, name)(params, **options)
+    for param in params:
+        param.grad = torch.ones_like(param)
+    with torch.inference_mode():
+        optimizer.step()
+        optimizer.step()
+    before = copy.deepcopy((params, optimizer.state_dict()))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"{name}: step in the state of '0' was made under"):
+            optimizer.step()
+        assert repr((params, optimizer.state_dict())) == repr(before)
+    with torch.inference_mode():
+        optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.step()
+    expected = [torch.nn.Parameter(torch.ones(n)) for n in (2, 3)]
+    plain = getattr(adapter, name)(expected, **options)
+    for _ in range(4):
+        for param in expected:
+            param.grad = torch.ones_like(param)
+        plain.step()
+    assert all(map(torch.equal, params, expected))
+
+
+def test_a_parameter_of_inference_mode_is_refused_outside_of_it():
+    with torch.inference_mode():
+        param = torch.nn.Parameter(torch.ones(2))
+        param.grad = torch.ones(2)
+    with pytest.raises(ValueError, match=r"AdamW: parameter 'w' was made under torch\.infer"):
+        adapter.AdamW([("w", param)]).step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import pickle
 import types
@@ -346,6 +347,46 @@ def test_shared_state_of_another_rule_is_refused():
     rule = Prodigy()
     with pytest.raises(ValueError, match="Prodigy: the shared state has none; Prodigy keeps d, "):
         rule.update(W, W, rule.init(W)._replace(shared={}))
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax", "jax.jit", "mlx"])
+@pytest.mark.parametrize("wrong", ["whole", "three", "number"])
+def test_shared_state_is_a_floating_number_in_an_array(library, wrong):
+    """A whole number stays 0 where the rule grows it by a factor; the step is then another."""
+    lib = library.partition(".")[0]
+    names = {"numpy": "numpy", "torch": "torch", "jax": "jax.numpy", "mlx": "mlx.core"}
+    pytest.importorskip(names[lib])
+    xp = importlib.import_module(names[lib])
+    bad = {"whole": xp.zeros((), dtype=xp.int32), "three": xp.zeros((3,)), "number": 0}[wrong]
+    if library == "jax.jit" and wrong == "number":
+        bad = numpy.int32(0)
+    params, replaced = {"w": xp.ones((2,))}, {"d": bad}
+    with pytest.raises(ValueError, match=r"Prodigy: d of the shared state is .*; it must be a 0-d"):
+        if library == "numpy":
+            rule = Prodigy()
+            state = rule.init(params)
+            rule.update(params, params, state._replace(shared=state.shared | replaced))
+        elif lib == "jax":
+            optimizer = samestep.jax.Prodigy()
+            update = (
+                optimizer.update
+                if library == "jax"
+                else importlib.import_module("jax").jit(optimizer.update)
+            )
+            state = optimizer.init(params)
+            update(params, state._replace(shared=state.shared | replaced), params)
+        elif library == "mlx":
+            optimizer = samestep.mlx.Prodigy()
+            optimizer.apply_gradients(params, params)
+            optimizer.state["shared_state"] |= replaced
+            optimizer.apply_gradients(params, params)
+        else:
+            param = xp.nn.Parameter(params["w"])
+            param.grad = params["w"]
+            optimizer = samestep.torch.Prodigy([param])
+            optimizer.step()
+            optimizer.param_groups[0] |= replaced
+            optimizer.step()
 
 
 def test_a_wrapper_shows_the_hyperparameters_of_the_rule_inside():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 import warnings
 from fractions import Fraction
 from pkgutil import resolve_name
@@ -441,3 +442,19 @@ def test_a_traced_step_gives_the_rule_the_same_schedule():
         params, state = update(grads, params, state)
         total -= schedule(step)
         np.testing.assert_allclose(params, total, rtol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", [lambda: 0.1, lambda a, b: 0.1])
+def test_a_schedule_that_does_not_take_the_step_is_named(schedule):
+    params = {"w": np.ones(2)}
+    for given, name in (({"lr": schedule}, "lr"), ({"betas": (0.9, schedule)}, "betas")):
+        rule = samestep.AdamW(**given)
+        with pytest.raises(TypeError, match=rf"AdamW\({name}=<.*>\): .*A schedule takes the step"):
+            rule.update(params, params, rule.init(params))
+
+
+def test_an_error_inside_a_schedule_says_whose_schedule_it_is():
+    rule, params = samestep.AdamW(lr=lambda step: 1 / step), {"w": np.ones(2)}
+    with pytest.raises(ZeroDivisionError) as raised:
+        rule.update(params, params, rule.init(params))
+    assert re.match(r"AdamW\(lr=<.*>\): the schedule failed", raised.value.__notes__[0])

@@ -1,0 +1,41 @@
+"""A kernel compiled by ``mx.compile``, and the form of the numbers that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import mlx.core as xp
+from samestep import step as stepping
+from samestep.rule import Rule
+
+__all__ = ["as_arrays", "compiled"]
+
+
+def as_arrays(values: Any, param: xp.array) -> Any:
+    """Scalars as 0-d arrays, so that a change of value does not compile again."""
+    if isinstance(values, dict):
+        return {name: as_arrays(value, param) for name, value in values.items()}
+    if isinstance(values, tuple):
+        return tuple(as_arrays(value, param) for value in values)
+    if isinstance(values, bool):
+        return xp.array(values)
+    return xp.array(values, stepping.compute_dtype(xp, param.dtype))
+
+
+@cache
+def compiled(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
+    """The kernel, compiled once per rule and dtype, and per shape if the rule may read shapes.
+
+    A compiled function without shapes keeps the numbers that were computed from the first one's.
+    """
+    reads = rule.needs != "element" and not _is_ours(rule)
+    shaped = rule.sees_axes or reads or getattr(function, "stacks", False)
+    made: Callable[..., Any] = xp.compile(partial(function, xp, rule), shapeless=not shaped)
+    return made if shaped else stepping.as_vectors(xp, made)
+
+
+def _is_ours(rule: Rule) -> bool:
+    """Whether the package defines a rule and the rules inside; none of these reads a size."""
+    return rule.published().__module__.startswith("samestep.") and all(map(_is_ours, rule.inside))
