@@ -209,7 +209,7 @@ def test_a_schedule_of_the_checkpoint_is_said_where_keras_has_a_number() -> None
     own = arrays(params)
     _, state = rule.update(gradients(0, "float32"), own, rule.init(own))
     with pytest.warns(UserWarning, match="lr is a number here and 0.5 by CosineDecay"):
-        samestep.restore(native("AdamW", params, {}), samestep.checkpoint(rule, own, state))
+        samestep.restore(native("AdamW", params, {}), samestep.checkpoint(rule, own, state), params)
 
 
 def test_a_parameter_that_has_not_begun_has_no_count_of_its_own_in_keras() -> None:
