@@ -73,7 +73,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
     @property
     def steps_taken(self) -> int:
         """Steps taken so far."""
-        return int(self._array("step").item())
+        count: Any = self._array("step").item()
+        return int(count)
 
     @property
     def current(self) -> Rule:
