@@ -95,7 +95,7 @@ class Accelerator:
             params.append(param)
         return params
 
-    def step(self, optimizer: Any, before: int = 2) -> None:
+    def step(self, optimizer: Any, before: int = 1) -> None:
         """Count a step after others, in which memory is arranged and kernels are compiled."""
         for _ in range(before):
             optimizer.step()
