@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-integrations thorough faults format check docs stubs agreement bench clean
+.PHONY: demo test test-integrations oldest thorough faults format check docs stubs agreement bench clean
 
 demo: .venv/installed
 	$(BIN)/samestep demo $(ARGS)
@@ -23,6 +23,17 @@ test-integrations: .venv/installed
 	OMP_NUM_THREADS=1 \
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough" \
 	conformance_tests/integrations tests/checkpoint/test_aged_states.py $(ARGS)
+
+# The oldest versions that pyproject.toml allows, in a folder whose packages hide those of .venv.
+oldest: OLDEST = beginnings functional groups route schedules state_dtypes
+oldest: .venv/installed
+	rm -rf .oldest
+	$(BIN)/pip install --quiet --no-deps --target .oldest --requirement constraints-oldest.txt
+	PYTHONPATH=$(CURDIR)/.oldest OMP_NUM_THREADS=1 \
+	SAMESTEP_BACKENDS=numpy,array_api_strict,torch,jax,mlx \
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough and not typing" \
+	conformance_tests/rules/test_agreement.py conformance_tests/jax conformance_tests/mlx \
+	conformance_tests/checkpoint $(OLDEST:%=tests/core/test_%.py) $(ARGS)
 
 # Every rule on every backend, through every compiler and in every dtype; make test has the rules
 # that stand for all, as conformance_tests/harness/parametrized.py says.

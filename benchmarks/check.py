@@ -35,20 +35,26 @@ ROUNDS = 15
 def device(name: str, file: Path, platform: str) -> bool:
     """Write which device a framework computes on, and take a step there in every execution.
 
-    Whether that is an accelerator; ``platform`` is ``cpu`` where none is expected.
+    Nothing is written if that is no accelerator, unless ``platform`` is ``cpu``. Whether every
+    execution takes a step.
     """
     about = {"framework": name, **_ASKED[name]()}
     about["versions"] = versions([name, "jaxlib", "mlx-metal", "triton", "numpy", "optax"])
-    replace_text(file, json.dumps(about))
     print(about, flush=True)
     stepper = framework(name)
     if stepper.device == "cpu" and platform != "cpu":
         print(f"{name} sees no accelerator")
         return False
+    replace_text(file, json.dumps(about))
+    failed = False
     for execution in stepper.executions:
-        stepper.ours(registry[run.SWEPT](), execution, [(8, 8), (3,)], "float32")()
-        print(f"a step of {run.SWEPT}, {execution}, was taken", flush=True)
-    return True
+        try:
+            stepper.ours(registry[run.SWEPT](), execution, [(8, 8), (3,)], "float32")()
+            print(f"a step of {run.SWEPT}, {execution}, was taken", flush=True)
+        except Exception as error:  # whatever a framework raises, the other executions are tried
+            failed = True
+            print(f"{execution}: {type(error).__name__}: {error}", flush=True)
+    return not failed
 
 
 def _torch() -> dict[str, Any]:

@@ -16,6 +16,7 @@ import samestep.jax as adapter
 from samestep import Where
 from samestep.conformance.harness.jax_trees import close, stacked, tree
 from samestep.conformance.peers import dialects
+from samestep.conformance.peers.optax import multi_steps
 
 STEPS = 30
 PEERS = {peer.rule: peer for peer in dialects()["optax"].PEERS}
@@ -78,14 +79,11 @@ TOOLS = {
     "multi_transform": lambda inner: optax.multi_transform(
         {"tested": inner, "other": optax.set_to_zero()}, labelled
     ),
-    "MultiSteps": lambda inner: optax.MultiSteps(
-        inner, lambda count: 2 + count % 2, accumulator_dtype=jnp.float64
+    "MultiSteps": lambda inner: multi_steps(
+        optax, inner, lambda count: 2 + count % 2
     ).gradient_transformation(),
-    "MultiSteps, skipping": lambda inner: optax.MultiSteps(
-        inner,
-        2,
-        should_skip_update_fn=optax.skip_not_finite,
-        accumulator_dtype=jnp.float64,
+    "MultiSteps, skipping": lambda inner: multi_steps(
+        optax, inner, 2, should_skip_update_fn=optax.skip_not_finite
     ).gradient_transformation(),
     "apply_if_finite": lambda inner: optax.apply_if_finite(inner, max_consecutive_errors=5),
     "flatten": optax.flatten,

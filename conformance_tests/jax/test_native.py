@@ -19,6 +19,7 @@ import samestep
 from samestep import Where
 from samestep.checkpoints import Checkpoint, CheckpointError, read
 from samestep.conformance.peers import dialects
+from samestep.conformance.peers.optax import multi_steps
 from samestep.conformance.rules.test_dialects import made
 from samestep.rule import Rule
 
@@ -153,9 +154,7 @@ def halved(step: Any) -> Any:
 
 
 def several(transformation: Any) -> Any:
-    return optax.MultiSteps(
-        transformation, 4, accumulator_dtype="float64"
-    ).gradient_transformation()
+    return multi_steps(optax, transformation, 4).gradient_transformation()
 
 
 CONTAINERS: dict[str, tuple[Callable[[], Any], Any, Any]] = {

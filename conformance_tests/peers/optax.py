@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from samestep.parity import Trajectory
@@ -91,8 +92,15 @@ def _lookahead(optax: Any, h: Hypers) -> Any:
     return optax.lookahead(_inside(optax, h), h["sync_period"], h["sync_rate"])
 
 
+def multi_steps(optax: Any, inner: Any, every: Any, **given: Any) -> Any:
+    """``optax.MultiSteps`` in float64; before 0.2.8 it adds up in the dtype of the parameters."""
+    known = signature(optax.MultiSteps).parameters
+    wide = {name: "float64" for name in ("accumulator_dtype",) if name in known}
+    return optax.MultiSteps(inner, every, **wide, **given)
+
+
 def _accumulate(optax: Any, h: Hypers) -> Any:
-    return optax.MultiSteps(_inside(optax, h), h["every"], accumulator_dtype="float64")
+    return multi_steps(optax, _inside(optax, h), h["every"])
 
 
 LARGE = {"lr": 0.01, "eps": 1e-2}

@@ -29,6 +29,7 @@ time.sleep(60)
 TESTS = """
 print("[gw0] [ 50%] PASSED tests/test_a.py::test_one[AdamW-torch (cuda)]")
 print("tests/test_a.py::test_two FAILED    [100%]")
+print("FAILED tests/test_a.py::test_two - AssertionError: no")
 raise SystemExit("1 failed, 1 passed")
 """
 REPORT = """
@@ -104,7 +105,23 @@ def test_a_framework_that_takes_no_step_is_left_out(tmp_path: Path) -> None:
     found = written(tmp_path)["checks"]
     assert [one["outcome"] for one in found] == ["failed", "not begun", "passed"]
     assert found[0]["said"] == "ModuleNotFoundError: No module named 'no_such_module'"
-    assert found[1]["said"] == "torch takes no step here"
+    assert found[1]["said"] == "torch has no device here"
+
+
+def test_an_execution_that_fails_leaves_out_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    stepper = frameworks.framework("torch")
+    monkeypatch.setattr(type(stepper), "executions", ("no such", "reference"))
+    assert not check.device("torch", tmp_path / "torch-device.json", "cpu")
+    said = capsys.readouterr().out
+    assert "no such: ValueError" in said and "AdamW, reference, was taken" in said
+    if stepper.device == "cpu":
+        (tmp_path / "torch-device.json").unlink()
+        assert not check.device("torch", tmp_path / "torch-device.json", "cuda")
+        assert not (tmp_path / "torch-device.json").exists()
+        assert "torch sees no accelerator" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_has_written_what_it_found(

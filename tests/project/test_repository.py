@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from functools import cache
 
@@ -52,6 +53,28 @@ def test_the_figures_of_agreement_are_what_is_promised_on_every_machine(own):
         assert float(cell.strip("*")) <= bound(rule, backend, "float32"), backend.name
         if exact(rule, backend):
             assert cell.startswith("**"), backend.name
+
+
+def pinned(file):
+    """The versions in a file of constraints, by name."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    return dict(re.findall(r"^([\w-]+)==(\S+)$", text, re.M))
+
+
+def test_the_floors_are_the_oldest_versions_that_are_tested():
+    """torch's is the version of all tests: there is no older one for CPUs."""
+    oldest, usual = pinned("constraints-oldest.txt"), pinned("constraints.txt")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = settings["project"]
+    extras = project["optional-dependencies"]
+    lines = [*settings["build-system"]["requires"], *project["dependencies"]]
+    lines += [line for extra in ("torch", "jax", "mlx", "conformance") for line in extras[extra]]
+    floors = [re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line).groups() for line in lines]
+    untested = {"setuptools", "hypothesis", "pytest"}
+    assert {(name, floor) for name, floor in floors if name not in untested} == {
+        (name, oldest.get(name, usual[name])) for name, _ in floors if name not in untested
+    }
+    assert not {*oldest} - {*usual, "chex", "toolz"}
 
 
 def test_the_readme_is_short():
