@@ -13,7 +13,16 @@ from .weight_decay import FACTORS
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["FLOATING", "READ", "check", "check_shared", "check_slots", "refuse_slips", "shapes"]
+__all__ = [
+    "FLOATING",
+    "READ",
+    "check",
+    "check_shared",
+    "check_slots",
+    "refuse_lacking",
+    "refuse_slips",
+    "shapes",
+]
 
 FLOATING = ("bfloat16", "float16", "float32", "float64")
 """The dtypes of parameters and gradients."""
@@ -74,6 +83,18 @@ def check(rule: Rule, xp: Any, name: str, param: Array, grad: Array | None = Non
             f"{_who(rule, name)}: its gradient has dtype {grad.dtype}; allowed: "
             f"{', '.join(FLOATING)}"
         )
+
+
+def refuse_lacking(rule: Rule, name: str, own: Any, device: Any, lacks: tuple[str, ...]) -> None:
+    """Raise if a parameter of dtype ``own``, or its state, has a dtype that its device lacks."""
+    for dtype in lacks:
+        slots = [slot for slot in rule.slots() if rule.storage(slot) == dtype]
+        if slots or dtype_name(own) == dtype:
+            what = f"a state of {dtype} ({listed(slots)})" if slots else f"dtype {dtype}"
+            raise TypeError(
+                f"{_who(rule, name)} has {what} and is on {device}, which has no {dtype}; allowed "
+                f"there: {', '.join(one for one in FLOATING if one not in lacks)}"
+            )
 
 
 def _who(rule: Rule, name: str) -> str:

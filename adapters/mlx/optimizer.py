@@ -12,7 +12,7 @@ from samestep import packing
 from samestep import step as stepping
 from samestep.arrays import known, listed
 from samestep.checkpoints.state import Checkpoint
-from samestep.checks import check_shared
+from samestep.checks import check_shared, refuse_lacking
 from samestep.counts import MOST, advanced, refuse_count, split, standing, withheld
 from samestep.execution import EXECUTIONS, Execution, checked, say
 from samestep.kept import rule_of
@@ -185,7 +185,10 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             )
         if isinstance(parameters, xp.array):
             if not state:
-                state = stepping.init_slots(rule_of(self.rule, path, parameters), xp, parameters)
+                own = rule_of(self.rule, path, parameters)
+                if own.slots() and xp.default_device() != xp.Device(xp.cpu):
+                    refuse_lacking(own, path, parameters.dtype, "the GPU", ("float64",))
+                state = stepping.init_slots(own, xp, parameters)
                 self._seen.of = None if state else self._seen.of  # its count begins anew too
             return state
         if many:

@@ -10,8 +10,8 @@ import array_api_compat.torch as xp
 
 import torch
 from samestep import step as stepping
-from samestep.arrays import dtype_name, listed, parts
-from samestep.checks import check_shared
+from samestep.arrays import dtype_name, parts
+from samestep.checks import check_shared, refuse_lacking
 from samestep.kept import rule_of
 from samestep.rule import Rule, registry
 from samestep.step import FLOATING
@@ -103,7 +103,7 @@ def check(
     if is_lazy(param):
         raise ValueError(f"{who} of a lazy module has no shape yet; run the model once before")
     if param.device.type in LACKS:
-        _refuse_lacking(rule, who, param)
+        refuse_lacking(rule, name, param.dtype, param.device, LACKS[param.device.type])
     if param.layout is not torch.strided:
         raise TypeError(f"{who} has layout {param.layout}; allowed: dense (torch.strided)")
     if param.is_conj() or param.is_neg():
@@ -136,19 +136,6 @@ def check(
     own = rule_of(rule, name, param)
     stepping.check(own, xp, name, real(param), grad)
     return own
-
-
-def _refuse_lacking(rule: Rule, who: str, param: torch.Tensor) -> None:
-    """Refuse a parameter or a state of a dtype that the device lacks."""
-    kept = {name: rule.storage(name) for name in rule.slots()}
-    for dtype in LACKS[param.device.type]:
-        slots = [name for name, own in kept.items() if own == dtype]
-        if slots or dtype_name(param.dtype) == dtype:
-            what = f"a state of {dtype} ({listed(slots)})" if slots else f"dtype {dtype}"
-            raise TypeError(
-                f"{who} has {what} and is on {param.device}, which has no {dtype}; allowed there: "
-                f"{', '.join(own for own in FLOATING if own not in LACKS[param.device.type])}"
-            )
 
 
 def _refuse_inference(rule: Rule, name: str, param: torch.Tensor, state: dict[str, Any]) -> None:

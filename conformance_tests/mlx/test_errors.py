@@ -185,3 +185,13 @@ def test_a_number_in_place_of_an_array_of_the_state_is_taken_or_refused():
         with pytest.raises(ValueError, match=r"AdamW\(lr=.*\): lr must be"):
             optimizer.apply_gradients(params, params)
     assert optimizer.state["step"].item() == 8
+
+
+@pytest.mark.parametrize("wide", ["state", "parameter"])
+def test_a_dtype_that_the_gpu_lacks_is_named(wide, monkeypatch):
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
+    rule = samestep.AdamW(lr=0.1, state_dtype={"v": "float64"} if wide == "state" else None)
+    optimizer = adapter.bind(rule)
+    dtype = mx.float32 if wide == "state" else mx.float64
+    with mx.stream(mx.cpu), pytest.raises(TypeError, match="on the GPU, which has no float64; all"):
+        optimizer.init({"w": mx.zeros((2, 2), dtype)})
