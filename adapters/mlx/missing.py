@@ -89,7 +89,8 @@ class Seen:
             missed: the counts of missed calls.
         """
         now = paths, [*common, *missed], optimizer.rule.withholds
-        if paths and (common or now != self.of):
+        left = all(value is self.copy.get(name) for name, value in common.items())
+        if paths and not (left and now == self.of):
             check_shared(optimizer.rule, common)
         if now == self.of:
             return self.last, missed
