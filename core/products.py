@@ -37,13 +37,19 @@ def float32_products(xp: Any) -> AbstractContextManager[Any]:
     Args:
         xp: an array namespace, or the module of a framework.
     """
-    names = xp.__name__.split(".")
-    if "jax" in names:  # which notes the precision in every product that it traces
+    library = _library(xp.__name__)
+    if library == "jax":  # which notes the precision in every product that it traces
         precise: AbstractContextManager[Any] = sys.modules["jax"].default_matmul_precision(
             "highest"
         )
         return precise
-    return next((held for name, held in _HELD.items() if name in names), nullcontext())
+    return _HELD.get(library) or nullcontext()
+
+
+@cache
+def _library(module: str) -> str:
+    """The framework that an array namespace is of, or nothing."""
+    return next((name for name in ("torch", "jax", "mlx") if name in module.split(".")), "")
 
 
 class _Held:
@@ -75,19 +81,21 @@ class _Held:
 
 _KINDS = ("cuda", "mkldnn")
 """Libraries whose products torch has a setting for: that of GPUs, and oneDNN."""
+_EXACT = ("ieee", "none")
 
 
 def _in_torch() -> Restore | None:
     """Let torch compute products in float32; ``None`` if it does."""
     torch = sys.modules["torch"]
+    get = getattr(torch._C, "_get_fp32_precision_getter", None)
+    if get and get("cuda", "matmul") in _EXACT and get("mkldnn", "matmul") in _EXACT:
+        return None
     old, set_old = torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
-    if not hasattr(torch._C, "_get_fp32_precision_getter"):  # before torch 2.9
+    if get is None:  # before torch 2.9
         before = old()
         set_old("highest")
         return None if before == "highest" else partial(set_old, before)
-    get, put = torch._C._get_fp32_precision_getter, torch._C._set_fp32_precision_setter
-    if all(get(kind, "matmul") in ("ieee", "none") for kind in _KINDS):
-        return None
+    put = torch._C._set_fp32_precision_setter
     values = {kind: _set_in_torch(get, put, kind, "matmul") for kind in _KINDS}
     for kind in _KINDS:
         put(kind, "matmul", "ieee")

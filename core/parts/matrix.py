@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from samestep.arrays import cast
@@ -38,24 +39,24 @@ def orthogonalize(
     tall = matrix.shape[0] > matrix.shape[1]
     x = xp.matrix_transpose(matrix) if tall else matrix
     x = x / (norm(xp, x) + eps)
-
-    def product(one: Array, other: Array) -> Array:
-        result = xp.matmul(narrowed(xp, one, dtype), narrowed(xp, other, dtype))
-        return cast(xp, narrowed(xp, result, dtype), matrix.dtype)
-
+    product = xp.matmul if dtype == "float32" else partial(_narrow_product, xp, dtype)
     for _ in range(steps):
         gram = product(x, xp.matrix_transpose(x))
         x = a * x + product(b * gram + c * product(gram, gram), x)
     return xp.matrix_transpose(x) if tall else x
 
 
-def narrowed(xp: Any, x: Array, dtype: str) -> Array:
-    """A float32 or float64 array in a narrower dtype; unchanged if that is ``"float32"``.
+def _narrow_product(xp: Any, dtype: str, one: Array, other: Array) -> Array:
+    """The product of matrices in a narrower dtype, in their own."""
+    result = xp.matmul(narrowed(xp, one, dtype), narrowed(xp, other, dtype))
+    return cast(xp, narrowed(xp, result, dtype), one.dtype)
 
-    Libraries without bfloat16 round to its 8 bits, by Veltkamp's splitting.
+
+def narrowed(xp: Any, x: Array, dtype: str) -> Array:
+    """A float32 or float64 array in bfloat16.
+
+    Libraries that have no bfloat16 round to its 8 bits, by Veltkamp's splitting.
     """
-    if dtype == "float32":
-        return x
     if hasattr(xp, dtype):
         return cast(xp, x, getattr(xp, dtype))
     large = (2.0 ** (45 if x.dtype == xp.float64 else 16) + 1) * x
