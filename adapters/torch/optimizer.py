@@ -225,7 +225,7 @@ class RuleOptimizer(GroupedOptimizer):
         entries = []
         for member, grad in zip(members, grads, strict=True):
             rule = rule_of(rules[member.group], member.name, member.param)
-            step = member.state["step"] if self.capturable else member.count
+            step = member.state["step"] if self.capturable else member.steps
             counted = Counts(calls, step, member.missed)
             param, grad = real(member.param.clone()), real_gradient(grad)  # noqa: PLW2901
             kept = kept_by(rule, param.ndim)

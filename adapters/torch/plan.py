@@ -45,7 +45,7 @@ class Member(NamedTuple):
     param: torch.Tensor
     state: dict[str, Any]
     slots: dict[str, Any]
-    count: int
+    steps: int
     missed: tuple[tuple[str, int], ...] = ()
 
 
@@ -90,7 +90,7 @@ class Plan:
         self.complex = any(param.is_complex() for param in params)
         self.captures = capturable or any(param.is_cuda for param in params)
         self.spread = len({param.device for param in params}) > 1
-        self.expected = [member.count for member in members]
+        self.expected = [member.steps for member in members]
         self.fake = any(is_fake(state["step"]) for state in self.states)
         if len({*self.expected}) > 1:
             for rule in {id(rule): rule for rule in rules if rule.withholds}.values():
