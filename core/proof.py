@@ -7,21 +7,16 @@ are proved by the conformance suite, and are not tried.
 from __future__ import annotations
 
 import contextlib
-import types
-from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy
 
 from . import step as stepping
 from .arrays import map_parts, parts
-from .checks import shapes
-from .declaration import Hyper, Storage
-from .groups import Groups
-from .kept import as_seen
 from .neutral import XP, Neutral, renamed
+from .watched import HERE, KINDS, described, not_floating, watched
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -38,42 +33,6 @@ SPARSE, BROKEN = 3, 4
 CLOSE = 1e-7
 """The relative difference of two results in float64 that sums in another order may have."""
 
-
-class _Method(NamedTuple):
-    """A method that an author defines: its arguments, and the types and words of its result."""
-
-    arguments: str
-    types: tuple[type, ...]
-    returns: str
-
-
-NEW = "and a dict of new slots"
-METHODS = {
-    "scalars": _Method("xp t", (dict,), "a dict of numbers, {name: number}"),
-    "direction": _Method(
-        "xp grad param state s",
-        (Neutral, dict),
-        f"(direction, slots): an array shaped like the parameter, {NEW}",
-    ),
-    "step": _Method(
-        "xp grad param state s", (Neutral, dict), f"(param, slots): the new parameter, {NEW}"
-    ),
-    "local": _Method(
-        "xp grad param state s",
-        (dict, dict),
-        "(slots, sums): a dict of new slots, and a dict of 0-d arrays to sum",
-    ),
-    "combine": _Method("xp sums shared s", (dict,), "a dict of 0-d arrays, {name: array}"),
-    "prepare": _Method("xp grad param state s", (Neutral,), "the gradient, an array"),
-    "redirect": _Method("xp direction grad s", (Neutral,), "the direction, an array"),
-}
-KINDS = (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError)
-NO_INTEGERS = (
-    "; slots are kept in the dtype of the parameter (xp.astype(x, param.dtype)), or as "
-    "init=samestep.vocabulary.scalar says in the compute dtype, exact up to 2^24"
-)
-HERE = ("samestep.moves", "samestep.rule", "samestep.wrapper")
-"""Where the methods are defined that a rule has not defined."""
 
 SUITE: set[type] = set()
 """Somebody's classes that the conformance suite proves, with a test for each property."""
@@ -118,7 +77,7 @@ def reads_order(rule: Rule) -> bool:
     if key not in known:
         with numpy.errstate(all="ignore"), contextlib.suppress(*KINDS):
             known[key] = False
-            one, other = (_steps(_watched(rule), [KERNEL], order=order) for order in ORDERS)
+            one, other = (_steps(watched(rule), [KERNEL], order=order) for order in ORDERS)
             known[key] = not _alike(one, other)
     return known[key]
 
@@ -145,7 +104,7 @@ def tried(rule: Rule) -> None:
         TypeError, ValueError: the message names the class, the method, and what must be there.
     """
     with numpy.errstate(all="ignore"):
-        _try(_watched(rule))
+        _try(watched(rule))
 
 
 def _try(rule: Rule) -> None:
@@ -258,17 +217,9 @@ def _refuse_unfit_start(rule: Rule, param: Neutral) -> None:
         except Exception as error:
             raise TypeError(f"{rule.name}: init of slot {name} fails: {error}; {words}") from error
         if not all(isinstance(part, Neutral) for part in parts(made)):
-            raise TypeError(
-                f"{rule.name}: init of slot {name} returned {_described(made)}; {words}"
-            )
-        if unfit := _not_floating(made):
+            raise TypeError(f"{rule.name}: init of slot {name} returned {described(made)}; {words}")
+        if unfit := not_floating(made):
             raise TypeError(f"{rule.name}: init of slot {name} returned an array of {unfit}")
-
-
-def _not_floating(value: Any) -> str:
-    """The dtype of an array that no slot has, with what to do, or nothing."""
-    wrong = [str(p.dtype) for p in parts(value) if not XP.isdtype(p.dtype, "real floating")]
-    return wrong[0] + NO_INTEGERS if wrong else ""
 
 
 def _alike(some: list[Any], others: list[Any]) -> bool:
@@ -285,123 +236,3 @@ def _vector(values: list[Any]) -> Any:
     """All numbers of an array in pieces; of tuples, the first ones' numbers come first."""
     groups = zip(*map(parts, values), strict=True)
     return numpy.concatenate([part.values.ravel() for group in groups for part in group])
-
-
-# A rule whose methods are watched.
-
-
-def _watched(rule: Rule) -> Any:
-    """The rule, with methods that check what they return, a step size of 1, and plain numbers."""
-    values = dict(rule._values)
-    for name, field in rule._hypers.items():
-        number = isinstance(field, Hyper)
-        if isinstance(field, Storage) or (number and not _is_plain(values[name])):
-            values[name] = field.default
-        values[name] = as_seen(rule).get(name, values[name])
-        if isinstance(field, Hyper) and name == "lr" and field.contains(1.0):
-            values[name] = 1.0
-    made: Any = object.__new__(_watched_class(type(rule)))
-    vars(made).update({name: getattr(rule, name) for name in rule._carried})
-    made._store(values, tuple(map(_watched, rule.inside)), Groups(rule.name))
-    return made
-
-
-def _is_plain(value: Any) -> bool:
-    return all(type(n) in (int, float, type(None)) for n in parts(value))
-
-
-def _watched_class(cls: Any) -> Any:
-    """The class with its author's methods watched; it is not registered."""
-    methods = {name: getattr(cls, name, None) for name in METHODS}
-    own = {n: f for n, f in methods.items() if f is not None and f.__module__ not in HERE}
-    body = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
-    body |= {"dialects": cls.dialects, "_published": cls.published(), "quirks": cls.quirks}
-    body |= {name: _watching(cls.__name__, name, own[name]) for name in own}
-    return types.new_class(cls.__name__, (cls,), {"register": False}, lambda s: s.update(body))
-
-
-def _watching(rule: str, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """An author's method that must not fail, and must return what its name says."""
-    arguments, _, returns = METHODS[name]
-
-    @wraps(function)
-    def watched(self: Any, *args: Any) -> Any:
-        given = dict(zip(arguments.split(), args, strict=False))
-        named = {n: _named(value, n) for n, value in given.items()}
-        what = f" for a parameter of shape {given['param'].shape}" if "param" in given else ""
-        try:
-            found = function(self, *named.values())
-        except Exception as error:
-            if getattr(error, "told", False):
-                raise
-            kind = type(error) if type(error) in KINDS else TypeError
-            wants = "" if isinstance(error, AttributeError) else f"; it must return {returns}"
-            words = f"{rule}.{name} fails{what}: {error}{wants}"
-            raise _told(kind(words)) from error
-        words = _unfit(name, found, given)
-        if words:
-            raise _told(ValueError(f"{rule}.{name} returned {words}"))
-        return found
-
-    return watched
-
-
-def _told(error: Exception) -> Exception:
-    """An error that names rule and method, and stays as it is on its way out."""
-    vars(error)["told"] = True
-    return error
-
-
-def _named(value: Any, name: str) -> Any:
-    """An argument of a rule's method, whose arrays must not be written into."""
-    if not isinstance(value, stepping.Record):
-        return renamed(value, name)
-    kind = _Coefficients if name == "s" else stepping.Record
-    return kind({n: renamed(v, f"{name}.{n}") for n, v in vars(value).items()})
-
-
-class _Coefficients(stepping.Record):
-    """The ``s`` of a rule."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError as error:
-            raise AttributeError(f"{error}; scalars() must return it") from None
-
-
-def _unfit(name: str, found: Any, given: dict[str, Any]) -> str:
-    """What is wrong with the result of a method, in words, or nothing."""
-    _, types, returns = METHODS[name]
-    several = len(types) > 1 and isinstance(found, (tuple, list))
-    results = [*found] if several else [found]
-    if len(results) != len(types) or not all(map(isinstance, results, types)):
-        return f"{_described(found)}; it must return {returns}"
-    like: Any = given.get("direction", given.get("param"))
-    first, last = results[0], results[-1]
-    if isinstance(first, Neutral) and first.shape != like.shape:
-        return f"an array of shape {first.shape} for {like!r}; the shapes must be equal"
-    slots = first if name == "local" else last if several else {}
-    for slot, value in slots.items():
-        old = vars(given["state"]).get(slot, value)
-        if not all(isinstance(part, Neutral) for part in parts(value)):
-            return f"slot {slot} as {_described(value)}; it must be an array"
-        same = shapes(value) == shapes(old)
-        unfit = _not_floating(value) if same else f"shape {shapes(value)}; it must be {shapes(old)}"
-        if unfit:
-            return f"slot {slot} of {unfit}"
-    for term, value in last.items() if name in ("local", "combine", "scalars") else ():
-        if any(getattr(part, "shape", ()) != () for part in _flat(value)):
-            return f"{term} of shape {shapes(value)}; it must be a number, or 0-d"
-    return ""
-
-
-def _flat(value: Any) -> list[Any]:
-    return [leaf for part in value for leaf in _flat(part)] if isinstance(value, tuple) else [value]
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_described, value))})"
-    known = {Neutral: "an array", dict: "a dict", type(None): "None"}
-    return known.get(type(value), f"{type(value).__name__}")

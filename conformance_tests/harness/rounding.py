@@ -73,7 +73,7 @@ def in_mlx(form: str) -> Iterator[list[str]]:
     import mlx.core  # noqa: PLC0415
 
     from samestep import products  # noqa: PLC0415
-    from samestep.mlx import optimizer  # noqa: PLC0415
+    from samestep.mlx import compiling  # noqa: PLC0415
 
     mx: Any = mlx.core
     matmul, operator = mx.matmul, mx.array.__matmul__
@@ -88,7 +88,7 @@ def in_mlx(form: str) -> Iterator[list[str]]:
 
     def forget() -> None:
         products._rounds.cache_clear()
-        optimizer._compiled.cache_clear()
+        compiling.compiled.cache_clear()
 
     mx.matmul, mx.array.__matmul__ = rounding, rounding
     forget()

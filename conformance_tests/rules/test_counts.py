@@ -314,7 +314,7 @@ FAULTS = {
         lambda _, __, calls, ___: lambda member: calls,
     ),
     "a skipped call counts": (
-        "samestep.step.withheld",
+        "samestep.coefficients.withheld",
         lambda xp, rule, *_, **__: dict.fromkeys(rule.withholds, 0),
     ),
 }
