@@ -237,7 +237,13 @@ def test_the_compiler_makes_one_kernel_of_an_element_rule():
         for capturable in (False, True)
     ],
 )
-@pytest.mark.parametrize("name", each_rule())
+@pytest.mark.parametrize(
+    "name",
+    [
+        *each_rule(lambda rule: rule.phases, most=2),
+        *each_rule(lambda rule: not rule.phases, most=1),
+    ],
+)
 def test_several_devices_share_what_all_read_once(name, execution, capturable):
     """No operation mixes them; copies between them are as many for many parameters as for few."""
     rule, counts = typical(registry[name]), []
