@@ -33,6 +33,8 @@ from samestep.conformance.faults.mutation import Fault, functions_of
 from samestep.conformance.harness.settings import is_own, representatives, typical
 from samestep.parity.backend import Backend
 from samestep.rule import Rule, registry
+from samestep.rules import SignSGD
+from samestep.schedules import CosineDecay
 
 RULES = [registry[name] for name in rules.__all__]
 MOST = 60
@@ -141,6 +143,8 @@ def running(backend: Backend) -> list[Run]:
     found = [OnBackend(typical(rule), backend, "float32") for rule in others]
     dtypes = backend.dtypes[:1] if backend.slow else backend.dtypes
     found += [OnBackend(typical(first), backend, dtype) for dtype in dtypes]
+    if not backend.slow:  # equal to the last bit, so that a number in float32 is seen
+        found.append(OnBackend(typical(SignSGD, lr=CosineDecay(0.1, 20)), backend, "float32"))
     return [run for run in found if run.agrees(run.found)]
 
 
@@ -160,6 +164,7 @@ def spread(faults: Sequence[Fault], most: int) -> Sequence[Fault]:
     return faults[:: max(1, math.ceil(len(faults) / most))]
 
 
+@pytest.mark.compiler_fails
 @pytest.mark.thorough
 def test_faults_on_a_backend_are_caught(backend, monkeypatch):
     """All where a step takes a millisecond, and some where it is compiled."""
