@@ -271,7 +271,7 @@ class Composed(Declared, root=True):
 
     @cached_property
     def _known(self) -> dict[Any, Any]:
-        """Slots' shapes by the shape of a parameter, and how it is kept by its number of axes."""
+        """Slots' shapes by a parameter's shape, how it is kept by its number of axes, and more."""
         return {}
 
     def declared_slots(self) -> dict[str, Slot]:

@@ -26,9 +26,12 @@ Restore = Callable[[], Any]
 
 def multiplies(rule: Rule) -> bool:
     """Whether a step may have products of matrices; of the package's rules, matrix rules have."""
-    ours = rule.published().__module__.startswith("samestep.rules.")
-    own = rule._own_need == "matrix" if ours else rule._own_need != "element"
-    return own or any(map(multiplies, rule.inside))
+    known = rule._known.get("multiplies")
+    if known is None:
+        ours = rule.published().__module__.startswith("samestep.rules.")
+        own = rule._own_need == "matrix" if ours else rule._own_need != "element"
+        known = rule._known["multiplies"] = own or any(map(multiplies, rule.inside))
+    return bool(known)
 
 
 def float32_products(xp: Any) -> AbstractContextManager[Any]:
