@@ -75,10 +75,11 @@ def reads_order(rule: Rule) -> bool:
     known = _orders.setdefault(type(rule), {})
     key = hash((rule.bare, *rule.slots()))
     if key not in known:
+        differs = False
         with numpy.errstate(all="ignore"), contextlib.suppress(*KINDS):
-            known[key] = False
             one, other = (_steps(watched(rule), [KERNEL], order=order) for order in ORDERS)
-            known[key] = not _alike(one, other)
+            differs = not _alike(one, other)
+        known[key] = differs  # once it is known, as other threads may read it
     return known[key]
 
 
@@ -190,8 +191,13 @@ def _steps(
         groups = zip(grads, params, slots, strict=True)
         entries = [stepping.Entry(rule, step, *arrays) for arrays in groups]
         enter = (lambda s, param: _unknown(s)) if traced else None
-        results, common = stepping.run(XP, entries, common, enter=enter)
-        params, slots = map(list, zip(*results, strict=True))
+        try:
+            results, common = stepping.run(XP, entries, common, enter=enter)
+            params, slots = map(list, zip(*results, strict=True))
+        except (TypeError, ValueError) as error:
+            if taken == BROKEN and isinstance(error.__cause__, numpy.linalg.LinAlgError):
+                break  # NumPy decomposes no NaN
+            raise
         if order is not None:
             back = numpy.argsort(order)
             found.append([Neutral(param.values.transpose(back)) for param in params])
@@ -224,7 +230,7 @@ def _refuse_unfit_start(rule: Rule, param: Neutral) -> None:
 
 def _alike(some: list[Any], others: list[Any]) -> bool:
     """Whether arrays of two runs have the same numbers; only arrays of equal size are compared."""
-    for one, other in zip(map(_vector, some), map(_vector, others), strict=True):
+    for one, other in zip(map(_vector, some), map(_vector, others), strict=False):
         scale = numpy.max(numpy.abs(one), initial=0.0, where=numpy.isfinite(one))
         near = {"rtol": CLOSE, "atol": CLOSE * scale}
         if one.shape == other.shape and not numpy.allclose(one, other, equal_nan=True, **near):

@@ -210,7 +210,8 @@ def _update(
     kernel = partial(_traced_once, kernel, plan.repeated) if plan.repeated else kernel
     enter = None if isinstance(step, int) and not plan.traced else _hoisted
     if execution == "packed" and plan.together:
-        plan.packs = plan.packs or packing.packs(entries)
+        if plan.packs is None or not whole:  # counts of missed calls differ from state to state
+            plan.packs = packing.packs(entries)
         results, shared = packing.run(
             xp, entries, common, kernel, enter, places=plan.packs, step=stepping.change
         )

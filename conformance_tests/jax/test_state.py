@@ -164,3 +164,22 @@ def test_a_route_has_slots_only_where_a_rule_has_them():
     assert jax.tree.structure(doubled) == jax.tree.structure(state)
     _, again = jax.jit(optimizer.update)(params, doubled, params)
     assert types(again) == types(state)
+
+
+def test_states_that_have_missed_other_calls_are_stepped_by_one_transformation_in_turn():
+    """The parameters of the first have one count, and are gathered; the second's have two."""
+    params = {name: jnp.ones(3) for name in "ab"}
+    grads = {name: jnp.asarray([1.0, -2.0, 0.5]) for name in "ab"}
+
+    def after(optimizer, missing):
+        state = optimizer.init(params)
+        for name in missing:
+            state = optimizer.update({**grads, name: None}, state, params)[1]
+        return state
+
+    optimizer, other = (samestep.jax.bind(samestep.AdamW(lr=0.1)) for _ in range(2))
+    one, two = after(optimizer, "ab"), after(optimizer, "abb")
+    wanted, _ = other.update(grads, two, params)
+    optimizer.update(grads, one, params)
+    found, _ = optimizer.update(grads, two, params)
+    assert all(jnp.array_equal(found[name], wanted[name]) for name in params)

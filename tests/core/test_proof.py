@@ -396,6 +396,16 @@ def test_a_right_rule_is_not_refused_for_what_it_may_do():
     begin(rule, "torch")
 
 
+@pytest.mark.parametrize("by", ["eigh", "svd", "pinv"])
+def test_a_rule_may_decompose_a_matrix_which_numpy_does_not_do_for_nan(by):
+    def decomposed(xp, grad, state, s):
+        square = grad @ grad.mT + xp.eye(grad.shape[0], dtype=grad.dtype)
+        found = getattr(xp.linalg, by)(square)
+        return grad * xp.sum(found if by == "pinv" else found[1]), {"m": grad}
+
+    begin(mistaken(returning(decomposed), needs="matrix")(layout="oi"), "numpy")
+
+
 def test_numbers_of_numpy_in_scalars_are_plain_ones_where_a_step_is_traced():
     mx = pytest.importorskip("mlx.core")
 
