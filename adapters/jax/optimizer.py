@@ -192,11 +192,8 @@ def _update(
         entries, slots = plan.read(step, before, flat)
     else:
         refuse_count(rule, noted)  # which may be None
-        rule, step, trees = (
-            rule.map_numbers(known),
-            known(noted),
-            (params, grads, state._replace(shared=before)),
-        )
+        rule, step = rule.map_numbers(known), known(noted)
+        trees = params, grads, state._replace(shared=before)
         plan, lasts, entries, slots = planned(rule, step, trees, flat, structure)
         memory.plan = plan if lasts and not rule.has_arrays else None
     if execution == "auto":
