@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .arrays import cast, compute_dtype, dtype_name, map_parts, widest
 from .declaration import ZEROS
 from .kept import kept_by
+from .products import float32_products, multiplies
 from .shaping import started
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
     for name, item in rule.slots().items():
         dtype = _stored(rule, xp, name, param.dtype)
         make = partial(_made, xp, item.init.make, rule.owner(name))
-        first[name] = cast(xp, started(xp, make, param, kept), dtype)
+        with float32_products(xp) if multiplies(rule) else nullcontext():
+            first[name] = cast(xp, started(xp, make, param, kept), dtype)
         if item.init is not ZEROS:  # which may be a view of the parameter, written into by a step
             first[name] = map_parts(partial(xp.asarray, copy=True), first[name])
         if item.start != 0.0:

@@ -119,6 +119,11 @@ class Declared:
         return vars(cls).get("_published") or cls
 
     @classmethod
+    def is_own(cls) -> bool:
+        """Whether the rule is the package's own."""
+        return cls.published().__module__.startswith("samestep.rules.")
+
+    @classmethod
     def quirks_known(cls) -> tuple[Quirk, ...]:
         """The quirks that libraries have of this rule."""
         own = (quirk for preset in cls.dialects.values() for quirk in preset.quirks)

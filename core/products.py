@@ -28,8 +28,7 @@ def multiplies(rule: Rule) -> bool:
     """Whether a step may have products of matrices; of the package's rules, matrix rules have."""
     known = rule._known.get("multiplies")
     if known is None:
-        ours = rule.published().__module__.startswith("samestep.rules.")
-        own = rule._own_need == "matrix" if ours else rule._own_need != "element"
+        own = rule._own_need == "matrix" if rule.is_own() else rule._own_need != "element"
         known = rule._known["multiplies"] = own or any(map(multiplies, rule.inside))
     return bool(known)
 
@@ -40,7 +39,7 @@ def float32_products(xp: Any) -> AbstractContextManager[Any]:
     Args:
         xp: an array namespace, or the module of a framework.
     """
-    library = _library(xp.__name__)
+    library = _library(getattr(xp, "__name__", ""))
     if library == "jax":  # which notes the precision in every product that it traces
         precise: AbstractContextManager[Any] = sys.modules["jax"].default_matmul_precision(
             "highest"
@@ -100,18 +99,26 @@ def _in_torch() -> Restore | None:
         return None if before == "highest" else partial(set_old, before)
     put = torch._C._set_fp32_precision_setter
     values = {kind: _set_in_torch(get, put, kind, "matmul") for kind in _KINDS}
-    for kind in _KINDS:
-        put(kind, "matmul", "ieee")
-    before = old()  # raises where the two interfaces disagree, which they do not now
-    if before != "highest":
-        set_old("highest")
+    before = "highest"
 
     def restore() -> None:
+        chosen = {kind: now for kind in _KINDS if (now := get(kind, "matmul")) != "ieee"}
+        if len(chosen) == len(_KINDS):
+            return  # by another thread meanwhile, whose choice holds
         if before != "highest":
             set_old(before)
-        for kind, value in values.items():
+        for kind, value in {**values, **chosen}.items():
             put(kind, "matmul", value)
 
+    try:
+        for kind in _KINDS:
+            put(kind, "matmul", "ieee")
+        before = old()  # raises where the two interfaces disagree
+        if before != "highest":
+            set_old("highest")
+    except BaseException:
+        restore()
+        raise
     return restore
 
 

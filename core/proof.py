@@ -50,7 +50,7 @@ def prove(rule: Rule) -> None:
         TypeError, ValueError: as in ``tried``.
     """
     for branch in rule.branches:
-        if _is_own(branch):
+        if _is_proved(branch):
             continue
         known = _proved.setdefault(type(branch), set())
         key = hash((branch.bare, *branch.slots()))
@@ -59,10 +59,10 @@ def prove(rule: Rule) -> None:
             known.add(key)
 
 
-def _is_own(rule: Rule) -> bool:
+def _is_proved(rule: Rule) -> bool:
     """Whether the suite proves all of a rule, as it does the package's own."""
-    own = type(rule).__module__.startswith("samestep.rules.") or rule.published() in SUITE
-    return own and all(map(_is_own, rule.inside))
+    own = rule.is_own() or rule.published() in SUITE
+    return own and all(map(_is_proved, rule.inside))
 
 
 def reads_order(rule: Rule) -> bool:
@@ -70,7 +70,7 @@ def reads_order(rule: Rule) -> bool:
 
     That order is another one in each framework. A rule that takes no kernel does not read it.
     """
-    if _is_own(rule):
+    if _is_proved(rule):
         return False
     known = _orders.setdefault(type(rule), {})
     key = hash((rule.bare, *rule.slots()))

@@ -30,12 +30,12 @@ def compiled(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[...,
 
     A compiled function without shapes keeps the numbers that were computed from the first one's.
     """
-    reads = rule.needs != "element" and not _is_ours(rule)
+    reads = rule.needs != "element" and not _is_own(rule)
     shaped = rule.sees_axes or reads or getattr(function, "stacks", False)
     made: Callable[..., Any] = xp.compile(partial(function, xp, rule), shapeless=not shaped)
     return made if shaped else stepping.as_vectors(xp, made)
 
 
-def _is_ours(rule: Rule) -> bool:
-    """Whether the package defines a rule and the rules inside; none of these reads a size."""
-    return rule.published().__module__.startswith("samestep.") and all(map(_is_ours, rule.inside))
+def _is_own(rule: Rule) -> bool:
+    """Whether a rule and the rules inside are the package's; none of these reads a size."""
+    return rule.is_own() and all(map(_is_own, rule.inside))

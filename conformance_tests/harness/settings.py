@@ -30,7 +30,7 @@ def all_rules() -> list[type[Rule]]:
 
 def is_own(rule: Rule | type[Rule]) -> bool:
     """Whether a rule is the package's."""
-    return rule.__module__.startswith("samestep.")
+    return rule.is_own()
 
 
 @cache

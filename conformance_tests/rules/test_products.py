@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import pytest
 
 import samestep
@@ -153,6 +154,61 @@ def test_a_setting_is_as_it_was_after_a_step_that_failed(library):
             raise ZeroDivisionError
         assert everything() == before
         assert backend.library == library
+
+
+def test_a_precision_that_is_chosen_during_a_step_holds_afterwards():
+    """Another thread may choose one; torch's two interfaces agree then as they did before."""
+    torch = pytest.importorskip("torch")
+    choices = {
+        "high": lambda: torch.set_float32_matmul_precision("high"),
+        "medium": lambda: torch.set_float32_matmul_precision("medium"),
+        "of GPUs": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+    }
+    with ExitStack() as stack:
+        machine("torch", "high", stack)
+        for name, choose in choices.items():
+            choices["high"]()
+            before = of_torch()
+            with products.float32_products(torch):
+                choose()
+            found = of_torch()
+            choices["high"]()
+            choose()
+            assert found == of_torch(), name
+            assert name != "high" or found == before
+
+
+class Begun(Product, register=False):
+    """Somebody's own rule, whose state begins with a product."""
+
+    gram = samestep.slot(
+        "the products of rows",
+        init=samestep.vocabulary.Initial(
+            lambda xp, param, rule: xp.matmul(param, xp.matrix_transpose(param)),
+            lambda shape, rule: (shape[0], shape[0]),
+        ),
+    )
+
+    def direction(self, xp, grad, param, state, s):
+        step, slots = super().direction(xp, grad, param, state, s)
+        return step, {**slots, "gram": state.gram}
+
+
+def test_the_first_value_of_a_slot_is_a_float32_product():
+    jax, torch = pytest.importorskip("jax"), pytest.importorskip("torch")
+    rule = Begun(layout="oi", batch_axes=())
+    param = np.linspace(-1, 2, 12, dtype=np.float32).reshape(4, 3)
+    with jax.default_matmul_precision("bfloat16"):
+        init = samestep.jax.bind(rule).init
+        found = str(jax.make_jaxpr(init)({"w": param}))
+    assert found.count("Precision.HIGHEST") >= found.count("dot_general") > 0, found
+    with ExitStack() as stack:
+        formats = machine("torch", "tf32", stack)
+        weight = torch.nn.Parameter(torch.asarray(param))
+        samestep.torch.bind(rule, [("w", weight)]).init_state()
+        rule.init({"w": weight.detach()})
+        assert formats
+        assert {*formats} == {"float32"}
 
 
 def asked(rule: samestep.Rule) -> set[str]:
