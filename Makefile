@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-integrations oldest thorough faults format check docs stubs agreement bench clean
+.PHONY: demo test test-integrations sharded oldest thorough faults format check docs stubs agreement bench clean
 
 demo: .venv/installed
 	$(BIN)/samestep demo $(ARGS)
@@ -14,7 +14,14 @@ test: .venv/installed
 	OMP_NUM_THREADS=1 \
 	SAMESTEP_RULES=examples/quasi_hyperbolic_momentum.py \
 	SAMESTEP_BACKENDS=numpy,array_api_strict,torch,jax,mlx \
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not thorough and not typing" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not thorough and not typing and not sharded" $(ARGS)
+
+# What runs in several processes, which are the ranks of gloo, jax.distributed and mlx.launch; at most
+# ten minutes. One test after another: ranks need the cores.
+sharded: .venv/installed
+	OMP_NUM_THREADS=1 \
+	$(BIN)/python -m pytest -m "sharded and not thorough" \
+	conformance_tests tests/checkpoint tests/project $(ARGS)
 
 # Our optimizers inside the tools that people train with; of timm only the optimizers are used.
 test-integrations: .venv/installed
@@ -31,7 +38,7 @@ oldest: .venv/installed
 	$(BIN)/pip install --quiet --no-deps --target .oldest --requirement constraints-oldest.txt
 	PYTHONPATH=$(CURDIR)/.oldest OMP_NUM_THREADS=1 \
 	SAMESTEP_BACKENDS=numpy,array_api_strict,torch,jax,mlx \
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough and not typing" \
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough and not typing and not sharded" \
 	conformance_tests/rules/test_agreement.py conformance_tests/jax conformance_tests/mlx \
 	conformance_tests/checkpoint $(OLDEST:%=tests/core/test_%.py) $(ARGS)
 

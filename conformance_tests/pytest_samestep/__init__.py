@@ -24,6 +24,7 @@ MARKERS = (
     "trajectory(seed, steps, shapes, decades, dtype): what the fixture trajectory is recorded "
     "with, as by samestep.parity.record; with dtype, in numbers that it holds",
     "thorough: of the conformance suite of samestep: what takes minutes",
+    "sharded: of the conformance suite: what runs in several processes",
     "only(where): of the conformance suite: a condition on the rule, the backend and the dtype",
     "every_rule: of the conformance suite: not the rules alone that stand for all",
     "compiler_fails: of the conformance suite: a compiler fails in the test, and means to",
