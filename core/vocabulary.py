@@ -7,6 +7,8 @@ A rule file imports from here and from ``samestep.parts`` only. ``xp`` is the ar
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from .arrays import differentiated, map_parts, traced
@@ -50,6 +52,7 @@ __all__ = [
     "sqrt",
     "trust_ratio",
     "weights",
+    "whole",
 ]
 
 Array = Any
@@ -147,6 +150,23 @@ def kept(rule: Rule, slot: str, state: Any) -> bool:
     if slot not in type(rule)._slots:
         raise AttributeError(f"{rule.name} declares no slot {slot}")
     return slot in vars(state)
+
+
+def whole(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A function of a namespace and one whole matrix, in place of which no shard may be given.
+
+    Its result has the shape of the matrix. Its other arguments are numbers and words. Where
+    parameters are sharded, the namespace that a rule gets brings the matrix together.
+    """
+
+    @wraps(function)
+    def met(xp: Any, matrix: Array, *args: Any, **kwargs: Any) -> Array:
+        meet = getattr(xp, "whole", None)
+        if meet is None:
+            return function(xp, matrix, *args, **kwargs)
+        return meet(function, xp, matrix, *args, **kwargs)
+
+    return met
 
 
 def norm(xp: Any, x: Array) -> Array:

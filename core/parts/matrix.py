@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from samestep.arrays import cast
-from samestep.vocabulary import at_least, norm, sqrt
+from samestep.vocabulary import at_least, norm, sqrt, whole
 
 __all__ = [
     "as_matrix",
@@ -27,6 +27,7 @@ def as_matrix(xp: Any, x: Array, whole: bool = False) -> Array:
     return xp.reshape(x, (x.shape[0], -1)) if x.ndim > 2 else x
 
 
+@whole
 def orthogonalize(
     xp: Any, matrix: Array, steps: int, eps: float = 1e-7, dtype: str = "float32"
 ) -> Array:
