@@ -22,6 +22,7 @@ from .counting import counts_in, missed_so_far, withheld_in
 from .entries import entries_of, slots_in
 from .kernels import real, real_gradient
 from .memory import overlaps_itself
+from .pieces import as_param, check_gradient, check_part, is_spread, piece
 from .plan import Member
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def check(
         raise TypeError(
             f"{who} has a gradient of layout {grad.layout}; allowed: dense (torch.strided)"
         )
+    if grad is not None:
+        check_gradient(who, param, grad)
     if grad is not None and grad.is_complex() != param.is_complex():
         raise TypeError(f"{who} has dtype {param.dtype}, its gradient {grad.dtype}")
     if param.is_complex() and rule.sees_axes:
@@ -168,11 +171,13 @@ def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[
         state = {**state, "step": count_of(state["step"], device)}
     if slots_in(state).keys() >= {"step", *rule.slots()}:
         return state
-    first = (
-        stepping.init_slots(rule, kernels.Differentiable(), real(param))
-        if optimizer.differentiable
-        else stepping.init_slots(rule, xp, real(param.detach()))
-    )
+    if optimizer.differentiable:
+        first = stepping.init_slots(rule, kernels.Differentiable(), real(param))
+    else:
+        first = stepping.init_slots(rule, xp, real(piece(param).detach()))
+        if is_spread(param):
+            whole = real(param.new_empty(param.shape, device="meta"))
+            first = as_param(param, first, stepping.init_slots(rule, xp, whole))
     fresh = {"step": torch.tensor(0, device=device), **first}
     conditional = {n for n, item in rule.slots().items() if item.only_if is not None}
     if is_ours(rule, state) and not fresh.keys() - slots_in(state) <= conditional:
@@ -209,6 +214,7 @@ def slots_of(
                 f"{who} that is {found}; it must be a dense tensor (torch.strided) of "
                 f"{', '.join(stepping.FLOATING)}"
             )
+        check_part(who, param, part)
         if part.is_meta and not (param.is_meta or hasattr(part, "copied")):
             raise ValueError(f"{who} that is on meta; it must be on {param.device}")
         if overlaps_itself(part):
@@ -234,7 +240,7 @@ def shared_of(optimizer: RuleOptimizer, params: list[torch.Tensor]) -> dict[str,
             home = now  # as parameters come and go
         return {name: first[name].to(home) for name in names}
     common: dict[str, Any] = {}
-    values = [real(param.detach()) for param in params]
+    values = [real(piece(param).detach()) for param in params]
     for rule in (*map(optimizer._rule_of, optimizer.param_groups), *optimizer._branches):
         common = stepping.init_shared(rule, xp, values) | common
     return common

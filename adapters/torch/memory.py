@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
+from samestep.arrays import parts
+from samestep.step import Entry
 
 from .kernels import is_fake, is_plain
 
-__all__ = ["address", "in_shared_memory", "overlapping", "overlaps", "overlaps_itself", "release"]
+if TYPE_CHECKING:
+    from .plan import Member
+
+__all__ = [
+    "address",
+    "in_shared_memory",
+    "is_shared",
+    "overlapping",
+    "overlaps",
+    "overlaps_itself",
+    "refuse_common",
+    "refuse_strided",
+    "release",
+]
 
 
 def address(tensor: torch.Tensor) -> int:
@@ -63,3 +79,37 @@ def release(left: Iterable[tuple[torch.Tensor, int]]) -> None:
         moved = address(part) != known or not part.ndim
         if not (moved or whole) and is_plain(part) and not in_shared_memory(part):
             part.data = part.clone()
+
+
+def is_shared(entry: Entry) -> bool:
+    """Whether other processes see the state of a parameter."""
+    return any(in_shared_memory(part) for value in entry.slots.values() for part in parts(value))
+
+
+def refuse_common(members: Sequence[Member], entries: Sequence[Entry]) -> None:
+    """Raise if a part of a state is in the memory of a parameter or of another part."""
+    named, slots = [], []
+    for member, entry in zip(members, entries, strict=True):
+        named.append((f"parameter {member.name!r}", entry.param))
+        for slot, value in entry.slots.items():
+            slots += [(f"the slot {slot} of {member.name!r}", part) for part in parts(value)]
+    known = [*slots, *named]
+    for pair in overlaps([array for _, array in known]):
+        (who, part), (where, other) = (known[place] for place in sorted(pair))
+        plain = part.is_contiguous() and other.is_contiguous()
+        if min(pair) < len(slots) and (plain or address(part) == address(other)):
+            raise ValueError(
+                f"{entries[0].rule.name}: {who} is in the memory of {where}; give it a tensor of "
+                "its own, such as a clone"
+            )
+
+
+def refuse_strided(members: Sequence[Member], entries: Sequence[Entry]) -> None:
+    """Raise if a state in shared memory would have to be moved."""
+    for member, entry in zip(members, entries, strict=True):
+        arrays = [entry.param, *(part for value in entry.slots.values() for part in parts(value))]
+        if not all(array.is_contiguous() for array in arrays) and is_shared(entry):
+            raise ValueError(
+                f"{entry.rule.name}: the state of {member.name!r} is in shared memory, and it or "
+                "the parameter is not contiguous; execution='reference' steps it where it is"
+            )

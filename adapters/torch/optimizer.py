@@ -33,7 +33,9 @@ from .groups import GroupedOptimizer
 from .kernels import real, real_gradient
 from .members import check, members_of, shared_of, state_of
 from .memory import release
+from .pieces import apart, is_spread, pieces
 from .plan import Plan
+from .scaling import unscaled
 from .state_dict import as_mapping, loaded, settled
 from .trial import tried
 
@@ -56,6 +58,8 @@ class RuleOptimizer(GroupedOptimizer):
     """The calls of ``step``, which schedules count; ``None`` is the most steps of a parameter."""
     _captured: Captured | None = None
     _plan: Plan | None
+    _apart: bool
+    """Whether there are DTensors, of which the pieces of this process are stepped."""
     _tried: set[Any]
     _resolved: str | None
 
@@ -134,21 +138,23 @@ class RuleOptimizer(GroupedOptimizer):
         Its own kernels are compiled if the execution says so.
         """
         rules = self._rules_of_groups()
-        params, grads, where = self._with_gradients()
+        own, grads, where = self._with_gradients()
+        params, grads = apart(self, own, grads) if self._apart else (own, grads)
         common = shared_of(self, params) if self._sums else {}
         plan = self._plan
         calls = self._calls if type(self._calls) is int else calls_of(self, params)
-        values = None if plan is None else plan.values(rules, params, grads, where, self.state)
+        values = plan and plan.values(rules, own, params, grads, where, self.state)
         if plan is None or values is None:
-            plan, values = self._planned(rules, common)
+            params, grads = self._begun(own, params, grads)
+            plan, values = self._planned(rules, common, grads)
         scaled = hasattr(self, "grad_scale") or hasattr(self, "found_inf")
-        taken = self._unscaled(grads) if scaled else None
+        taken = unscaled(self, grads) if scaled else None
         try:
             entries = plan.entries(rules, params, grads, values, calls)
         except (RuntimeError, UserWarning):  # torch warns of a resized result
             if plan is not self._plan:
                 raise
-            plan, values = self._planned(rules, common)  # which names what has another shape
+            plan, values = self._planned(rules, common, grads)  # which names another shape
             entries = plan.entries(rules, params, grads, values, calls)
         if plan.captures and capturing():
             refuse_uncounted(self)
@@ -165,7 +171,7 @@ class RuleOptimizer(GroupedOptimizer):
         spread = spread_of(xp, params, common, _device) if plan.spread else None
         results, common = stepping.run(xp, entries, common, **executor, vmap=vmap, spread=spread)
         if plan is not self._plan:
-            plan.enter(self.state, params, grads, where)
+            plan.enter(self.state, own, params, grads, where)
             self._plan = plan
         plan.finish(results, params, values, taken)
         if taken is not None:
@@ -192,23 +198,6 @@ class RuleOptimizer(GroupedOptimizer):
             for param in group["params"]
         )
         return self.capturable and not self.differentiable and all(plain)
-
-    def _unscaled(self, grads: list[torch.Tensor]) -> torch.Tensor | None:
-        """Undo the scaling that a GradScaler has left to the step; return whether to take the step.
-
-        A GradScaler sets attributes of the optimizer while it calls ``step``. Operations and
-        results are the same as in ``GradScaler.unscale_``.
-        """
-        found: torch.Tensor | None = getattr(self, "found_inf", None)
-        scale: torch.Tensor | None = getattr(self, "grad_scale", None)
-        if scale is not None:
-            exact = scale if scale.device.type == "mps" else scale.double()  # as in torch
-            inverse = exact.reciprocal().float()
-            for alike in _grouped(grads):
-                on_device = inverse.to(alike[0].device)
-                seen = torch.zeros_like(on_device)
-                torch._amp_foreach_non_finite_check_and_unscale_(alike, seen, on_device)
-        return None if found is None else found == 0
 
     @_disable_dynamo
     @torch.enable_grad()
@@ -240,26 +229,37 @@ class RuleOptimizer(GroupedOptimizer):
         note(self, before, common)
         self._share(common)
 
-    def _planned(self, rules: list[Rule], common: dict[str, Any]) -> tuple[Plan, list[Any]]:
+    def _begun(self, own: list[Any], params: list[Any], grads: list[Any]) -> Any:
+        """Parameters and gradients, in pieces from now on if there are DTensors."""
+        if self._apart or not any(map(is_spread, own)):
+            return params, grads
+        vars(self)["_apart"] = all(branch.needs == "element" for branch in self._branches)
+        return apart(self, own, grads) if self._apart else (params, grads)
+
+    def _planned(
+        self, rules: list[Rule], common: dict[str, Any], grads: list[Any]
+    ) -> tuple[Plan, list[Any]]:
         """A new plan, and all values in the states of its parameters."""
         refuse_unplanned(self)
         if self._captured is not None:
             warn_of_memory(self)
             vars(self)["_captured"] = None
-        members, grads = members_of(self, rules)
+        members, given = members_of(self, rules)
+        grads = grads if self._apart else given
         left = [] if self._plan is None else self._plan.left()
         self._plan = None  # other memory may have its addresses from here on
         try:
-            plan = Plan(rules, members, grads, common, self._chosen(), self.capturable)
+            plan = Plan(rules, members, grads, common, self._chosen(), self.capturable, self._apart)
         finally:
             release(left)
-        return plan, [*chain.from_iterable(map(dict.values, plan.states))]
+        values = [*chain.from_iterable(map(dict.values, plan.states))]
+        return plan, pieces(values) if self._apart else values
 
     def _chosen(self) -> str:
         """The execution; ``auto`` is resolved at the first step, and logged."""
         if self._resolved is None:
             params = [param for group in self.param_groups for param in group["params"]]
-            self._resolved, reason = kernels.chosen(params)
+            self._resolved, reason = kernels.chosen(pieces(params) if self._apart else params)
             say(self.rule.name, self._resolved, reason)
         return self._resolved
 
@@ -337,7 +337,7 @@ class RuleOptimizer(GroupedOptimizer):
 
     def _forget(self) -> None:
         """Drop everything derived from the rule, the groups and the state."""
-        self._plan, self._tried = None, set()
+        self._plan, self._apart, self._tried = None, False, set()
         self._resolved = None if self.execution == "auto" else self.execution
         self._held, self._rules = [], []
         self._branches = self.rule.branches
@@ -383,11 +383,3 @@ def _precisely(advance: Callable[[], None]) -> None:
     """A step whose products of matrices are in float32, whatever torch is told for the model."""
     with float32_products(torch):
         advance()
-
-
-def _grouped(grads: list[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Gradients by device and dtype."""
-    groups: dict[Any, list[torch.Tensor]] = {}
-    for grad in grads:
-        groups.setdefault((grad.device, grad.dtype), []).append(grad)
-    return [*groups.values()]

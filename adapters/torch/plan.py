@@ -20,7 +20,8 @@ from samestep.step import Entry
 from .batch import Batch
 from .entries import entries_of, slots_in
 from .kernels import FLAT, is_fake, is_plain, limits, real, real_gradient
-from .memory import address, in_shared_memory, overlapping, overlaps
+from .memory import address, in_shared_memory, is_shared, overlapping, refuse_common, refuse_strided
+from .pieces import pieces, slots_of_piece
 from .trial import stackable, variant
 
 __all__ = ["Member", "Plan"]
@@ -67,6 +68,7 @@ class Plan:
         common: dict[str, Any],
         execution: str,
         capturable: bool,
+        in_pieces: bool = False,
     ) -> None:
         """Read the state, and move that of small parameters together.
 
@@ -77,6 +79,7 @@ class Plan:
             common: shared state.
             execution: how the kernels are executed.
             capturable: whether steps are counted on the devices of the parameters.
+            in_pieces: whether the pieces of DTensors are stepped; the gradients are pieces.
 
         Raises:
             ValueError: a state in shared memory cannot be stepped where it is.
@@ -85,7 +88,10 @@ class Plan:
         self.variants = [variant(rule) for rule in rules]
         self.capturable = capturable
         self.states: Any = [member.state for member in members]
+        self.in_pieces = in_pieces
         params = [member.param for member in members]
+        if in_pieces:
+            params = pieces(params)
         self.address = address if any(map(is_fake, params)) else torch.Tensor.data_ptr  # fast
         self.complex = any(param.is_complex() for param in params)
         self.captures = capturable or any(param.is_cuda for param in params)
@@ -101,18 +107,18 @@ class Plan:
                 own := rule_of(rules[member.group], member.name, member.param),
                 Counts(0, step, gone) if gone else step,
                 real_gradient(grad),
-                param := real(member.param.detach()),
-                member.slots,
+                param := real(part.detach()),
+                slots_of_piece(member.slots) if in_pieces else member.slots,
                 kept_by(own, param.ndim),
             )
-            for member, grad, step, gone in zip(
-                members, grads, self.expected, self.missed, strict=True
+            for member, part, grad, step, gone in zip(
+                members, params, grads, self.expected, self.missed, strict=True
             )
         ]
-        _refuse_common(members, entries)
+        refuse_common(members, entries)
         flat = FLAT[execution]
         if flat is not None:
-            _refuse_strided(members, entries)
+            refuse_strided(members, entries)
         self.counters = self._counters(params)
         self._place(members)
         apart = overlapping([entry.param for entry in entries])
@@ -134,7 +140,7 @@ class Plan:
         self.moved = self._slots_of([b for b in self.batches if b.gathers or b.flat])
         self.unmoved = self._slots_of([b for b in self.batches if not (b.gathers or b.flat)])
         firsts = [members[batch.places[0]] for batch in self.batches]
-        self.firsts = [(one.group, one.name) for one in firsts]
+        self.firsts = [(one.group, one.name, _form(one.param)) for one in firsts]
         self.used: Any = None
         self.kinds: Any = None
 
@@ -181,6 +187,7 @@ class Plan:
     def values(
         self,
         rules: Sequence[Rule],
+        own: Sequence[Any],
         params: Sequence[Any],
         grads: Sequence[torch.Tensor],
         where: Sequence[Any],
@@ -194,7 +201,8 @@ class Plan:
 
         Args:
             rules: one per parameter group.
-            params: the parameters that have a gradient.
+            own: the parameters that have a gradient.
+            params: the same, or the pieces of DTensors.
             grads: their gradients.
             where: names and places of the parameters.
             state: the state of the optimizer.
@@ -202,16 +210,18 @@ class Plan:
         if where != self.where:
             return None
         states = [*state.values()]
-        if len(states) != len(params) or not all(map(is_, params, state)):
-            states = [*map(state.get, params)]
+        if len(states) != len(own) or not all(map(is_, own, state)):
+            states = [*map(state.get, own)]
         try:
             if [*chain.from_iterable(states)] != self.names:
                 return None
             values = [*chain.from_iterable(map(dict.values, states))]
-            own = values if self.own is None else [values[place] for place in self.own]
+            if self.in_pieces:
+                values = pieces(values)
+            known = values if self.own is None else [values[place] for place in self.own]
             memory = [*map(self.address, params)]
             holds = (
-                [*map(self.address, own)] == self.addresses
+                [*map(self.address, known)] == self.addresses
                 and all(map(is_, map(values.__getitem__, self.unmoved), map(_target, self.kept)))
                 and self._formats(params, grads, values) == self.formats
                 and (memory == self.memory or self._only_moved(params, memory))
@@ -257,17 +267,19 @@ class Plan:
         self.memory = memory
         return True
 
-    def enter(self, state: Any, params: Sequence[torch.Tensor], grads: Any, where: Any) -> None:
+    def enter(self, state: Any, own: Tensors, params: Tensors, grads: Any, where: Any) -> None:
         """Store the states of the plan in the optimizer, and note what the plan is made for."""
-        state.update(zip(params, self.states, strict=True))
+        state.update(zip(own, self.states, strict=True))
         values = [*chain.from_iterable(map(dict.values, self.states))]
-        own = values if self.own is None else [values[place] for place in self.own]
+        if self.in_pieces:
+            values = pieces(values)
+        known = values if self.own is None else [values[place] for place in self.own]
         self.states = None
         self.where = None if torch.is_inference_mode_enabled() else where  # else checked anew
         self.formats, self.kinds = self._formats(params, grads, values), _kinds(params)
-        self.watched = [*map(weakref.ref, own)]
+        self.watched = [*map(weakref.ref, known)]
         self.kept = [weakref.ref(values[place]) for place in self.unmoved]
-        self.addresses, self.memory = [*map(self.address, own)], [*map(self.address, params)]
+        self.addresses, self.memory = [*map(self.address, known)], [*map(self.address, params)]
         if self.capturable:
             self.expected = self._counted(values)
 
@@ -285,7 +297,7 @@ class Plan:
             RuntimeError: a parameter has another shape in the memory that it had.
         """
         if rules is not self.used:
-            self.used, self.of_batches = rules, self._rules_of_batches(rules, params)
+            self.used, self.of_batches = rules, self._rules_of_batches(rules)
         if self.complex:
             params, grads = [*map(real, params)], [*map(real_gradient, grads)]
         found = []
@@ -298,15 +310,13 @@ class Plan:
             found.append(batch.entry(rule, step, grads, params, values))
         return found
 
-    def _rules_of_batches(
-        self, rules: Sequence[Rule], params: Sequence[torch.Tensor]
-    ) -> list[Rule]:
+    def _rules_of_batches(self, rules: Sequence[Rule]) -> list[Rule]:
         variants: dict[Any, Rule] = {}
         found = []
-        for batch, (group, name) in zip(self.batches, self.firsts, strict=True):
+        for batch, (group, name, whole) in zip(self.batches, self.firsts, strict=True):
             key = group, batch.rule
             if key not in variants:
-                variants[key] = rule_of(rules[group], name, params[batch.places[0]])
+                variants[key] = rule_of(rules[group], name, whole)
             found.append(variants[key])
         return found
 
@@ -349,42 +359,13 @@ def _is_alone(entry: Entry) -> bool:
     """
     kept = [part for value in entry.slots.values() for part in parts(value)]
     one = entry.rule.needs == "element" and any(p.numel() != entry.param.numel() for p in kept)
-    return one or _is_shared(entry)
-
-
-def _is_shared(entry: Entry) -> bool:
-    """Whether other processes see the state of a parameter."""
-    return any(in_shared_memory(part) for value in entry.slots.values() for part in parts(value))
-
-
-def _refuse_common(members: Sequence[Member], entries: Sequence[Entry]) -> None:
-    """Raise if a part of a state is in the memory of a parameter or of another part."""
-    named, slots = [], []
-    for member, entry in zip(members, entries, strict=True):
-        named.append((f"parameter {member.name!r}", entry.param))
-        for slot, value in entry.slots.items():
-            slots += [(f"the slot {slot} of {member.name!r}", part) for part in parts(value)]
-    known = [*slots, *named]
-    for pair in overlaps([array for _, array in known]):
-        (who, part), (where, other) = (known[place] for place in sorted(pair))
-        plain = part.is_contiguous() and other.is_contiguous()
-        if min(pair) < len(slots) and (plain or address(part) == address(other)):
-            raise ValueError(
-                f"{entries[0].rule.name}: {who} is in the memory of {where}; give it a tensor of "
-                "its own, such as a clone"
-            )
-
-
-def _refuse_strided(members: Sequence[Member], entries: Sequence[Entry]) -> None:
-    """Raise if a state in shared memory would have to be moved."""
-    for member, entry in zip(members, entries, strict=True):
-        arrays = [entry.param, *(part for value in entry.slots.values() for part in parts(value))]
-        if not all(array.is_contiguous() for array in arrays) and _is_shared(entry):
-            raise ValueError(
-                f"{entry.rule.name}: the state of {member.name!r} is in shared memory, and it or "
-                "the parameter is not contiguous; execution='reference' steps it where it is"
-            )
+    return one or is_shared(entry)
 
 
 def _kinds(tensors: Sequence[torch.Tensor]) -> Any:
-    return [(t.shape, t.stride(), t.dtype, t.device, t.is_conj()) for t in tensors]
+    return [(type(t), t.shape, t.stride(), t.dtype, t.device, t.is_conj()) for t in tensors]
+
+
+def _form(param: torch.Tensor) -> torch.Tensor:
+    """A tensor of the shape of a parameter that keeps nothing alive."""
+    return torch.empty(param.shape, device="meta")

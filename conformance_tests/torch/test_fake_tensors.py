@@ -54,7 +54,7 @@ def test_counts_are_read_at_once(monkeypatch):
         monkeypatch.setattr(
             torch.Tensor, name, lambda tensor, *args, own=own: read.append(own) or own(tensor)
         )
-    plan, _ = optimizer._planned(rules, {"skipped": torch.tensor(0.0)})
+    plan, _ = optimizer._planned(rules, {"skipped": torch.tensor(0.0)}, [])
     assert len(read) == 1
     assert plan.expected == [2] * 100 and plan.missed[7] == (("skipped", 2),)
 

@@ -1,0 +1,36 @@
+"""The work that ``torch.amp.GradScaler`` leaves to a step: unscaling, and skipping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["unscaled"]
+
+
+def unscaled(optimizer: Any, grads: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Undo the scaling that a GradScaler has left to the step; return whether to take the step.
+
+    A GradScaler sets attributes of the optimizer while it calls ``step``. Operations and
+    results are the same as in ``GradScaler.unscale_``.
+    """
+    found: torch.Tensor | None = getattr(optimizer, "found_inf", None)
+    scale: torch.Tensor | None = getattr(optimizer, "grad_scale", None)
+    if scale is not None:
+        exact = scale if scale.device.type == "mps" else scale.double()  # as in torch
+        inverse = exact.reciprocal().float()
+        for alike in _grouped(grads):
+            on_device = inverse.to(alike[0].device)
+            seen = torch.zeros_like(on_device)
+            torch._amp_foreach_non_finite_check_and_unscale_(alike, seen, on_device)
+    return None if found is None else found == 0
+
+
+def _grouped(grads: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Gradients by device and dtype."""
+    groups: dict[Any, list[torch.Tensor]] = {}
+    for grad in grads:
+        groups.setdefault((grad.device, grad.dtype), []).append(grad)
+    return [*groups.values()]
