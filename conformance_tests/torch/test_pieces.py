@@ -196,12 +196,11 @@ def redistributed(rank, world):
     alone, optimizer = (samestep.torch.AdamW([p], lr=0.1) for p in (plain, param))
     for step in range(6):
         plain.grad = gradient(step, 0, plain)
-        share = plain.grad / world  # exact
-        param.grad = [
-            lambda: DTensor.from_local(share, mesh, [Partial()]),
-            lambda: spread(plain.grad, mesh, [Replicate()]),
-            lambda: spread(plain.grad, mesh, [Shard(1)]),
-        ][step % 3]()
+        if step % 3 == 0:
+            share = plain.grad / world  # exact
+            param.grad = DTensor.from_local(share, mesh, [Partial()])
+        else:
+            param.grad = spread(plain.grad, mesh, [Replicate() if step % 3 == 1 else Shard(1)])
         alone.step()
         optimizer.step()
         assert torch.equal(whole(param.detach()), plain.detach())
