@@ -143,7 +143,8 @@ class RuleOptimizer(GroupedOptimizer):
         common = shared_of(self, params) if self._sums else {}
         plan = self._plan
         calls = self._calls if type(self._calls) is int else calls_of(self, params)
-        values = plan and plan.values(rules, own, params, grads, where, self.state)
+        known = self.state
+        values = None if plan is None else plan.values(rules, own, params, grads, where, known)
         if plan is None or values is None:
             params, grads = self._begun(own, params, grads)
             plan, values = self._planned(rules, common, grads)

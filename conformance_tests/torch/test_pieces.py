@@ -77,9 +77,7 @@ def stepped_apart(rank, rule, way, world, dtype, execution, shapes=SHAPES):
     """Steps of DTensors next to those of whole tensors with the same gradients: equal bits."""
     mesh, placed = mesh_of(way, world), placements(way)
     plain = {n: torch.nn.Parameter(v) for n, v in parameters(dtype, shapes).items()}
-    own = {
-        n: torch.nn.Parameter(spread(v, mesh, placed(v.shape))) for n, v in plain.items()
-    }
+    own = {n: torch.nn.Parameter(spread(v, mesh, placed(v.shape))) for n, v in plain.items()}
     alone = adapter.bind(rule, plain.items(), execution=execution)
     optimizer = adapter.bind(rule, own.items(), execution=execution)
     for step in range(STEPS):
