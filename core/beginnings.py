@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from .arrays import cast, compute_dtype, dtype_name, map_parts, widest
 from .declaration import ZEROS
-from .kept import kept_by
+from .exchanges import begun
+from .kept import Kept, kept_by
+from .placement import Placement
 from .products import float32_products, multiplies
 from .shaping import started
 
@@ -24,14 +26,24 @@ Array = Any
 Slots = dict[str, Any]
 
 
-def init_slots(rule: Rule, xp: Any, param: Array) -> Slots:
-    """The first state of one parameter: every slot, in its dtype and in memory of its own."""
+def init_slots(rule: Rule, xp: Any, param: Array, placement: Placement | None = None) -> Slots:
+    """The first state of one parameter: every slot, in its dtype and in memory of its own.
+
+    With a ``placement`` the parameter is a piece, and so are slots that are cut as it is.
+
+    Raises:
+        ValueError: a first value depends on the values of other pieces.
+    """
     first, kept = {}, kept_by(rule, param.ndim)
     for name, item in rule.slots().items():
         dtype = _stored(rule, xp, name, param.dtype)
         make = partial(_made, xp, item.init.make, rule.owner(name))
+        own, as_kept = make, kept
+        if placement is not None and not placement.is_whole:
+            own = partial(begun, rule, name, item.init.make, kept, placement, xp)
+            as_kept = Kept(kept.batch)
         with float32_products(xp) if multiplies(rule) else nullcontext():
-            first[name] = cast(xp, started(xp, make, param, kept), dtype)
+            first[name] = cast(xp, started(xp, own, param, as_kept), dtype)
         if item.init is not ZEROS:  # which may be a view of the parameter, written into by a step
             first[name] = map_parts(partial(xp.asarray, copy=True), first[name])
         if item.start != 0.0:

@@ -121,7 +121,7 @@ def _difference(step: Any) -> Any:
 
 def asked(xp: Any, entry: Any, dtype: Any) -> Any:
     """The entry; of a rule that steps early the change is asked for, see ``early_step``."""
-    if not entry.rule.steps_early or 0 in entry.param.shape:
+    if not entry.rule.steps_early or entry.is_empty:
         return entry
     zeros = xp.zeros_like(entry.param, dtype=dtype)
     return entry._replace(slots={**entry.slots, "moved": zeros})

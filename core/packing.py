@@ -80,7 +80,7 @@ def packs(
 def _key(entry: Entry) -> Any:
     dtypes = [str(part.dtype) for value in entry.slots.values() for part in parts(value)]
     kinds = str(entry.param.dtype), str(entry.grad.dtype), *dtypes
-    return id(entry.rule), key_of(entry.step), entry.kept, *kinds
+    return id(entry.rule), key_of(entry.step), entry.kept, entry.placement, *kinds
 
 
 def merged(xp: Any, entries: Sequence[Entry]) -> Entry:

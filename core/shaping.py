@@ -15,10 +15,13 @@ from .once import once
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["as_vectors", "seen", "stacked", "started"]
+__all__ = ["EXCHANGED", "as_vectors", "seen", "stacked", "started"]
 
 Array = Any
 Slots = dict[str, Any]
+
+EXCHANGED = "exchanged"
+"""The name beside a parameter's slots of what other processes have answered; see ``exchanges``."""
 
 UNMAPPED = re.compile("vmap|[Bb]atching rule|data pointer")
 """What PyTorch says of a function that ``vmap`` cannot map, such as one that asks for a value."""
@@ -60,6 +63,7 @@ def stacked(
     """
     together: Any = partial(_together, function, vmap)
     together.stacks = getattr(function, "stacks", False)
+    together.sends = getattr(function, "sends", False)
     return cast("Callable[..., Any]", together)
 
 
@@ -74,10 +78,16 @@ def _together(
     common: Slots,
     s: Any,
 ) -> Any:
-    def one(grad: Array, param: Array, slots: Slots) -> Any:
-        return function(xp, rule, grad, param, slots, common, s)
+    sends = getattr(function, "sends", False)
 
-    first, second = _mapped(xp, one, (grad, param, slots), vmap)
+    def one(grad: Array, param: Array, slots: Slots) -> Any:
+        found = function(xp, rule, grad, param, slots, common, s)
+        return found[1] if sends else found
+
+    mapped = _mapped(xp, one, (grad, param, slots), vmap)
+    if sends:
+        return slots, mapped
+    first, second = mapped
     if isinstance(first, dict):  # local: slots and sums
         second = {name: xp.sum(value, axis=0) for name, value in second.items()}
     return first, second
@@ -87,9 +97,9 @@ def _mapped(
     xp: Any, function: Callable[..., Any], stacks: tuple[Any, ...], vmap: Callable[..., Any] | None
 ) -> Any:
     """The stacks of the results of a function for each place in the first axis of arrays."""
-    if vmap is not None:
-        return vmap(function)(*stacks)
     count = stacks[0].shape[0]
+    if vmap is not None and count:
+        return vmap(function)(*stacks)
     if not count:  # the shapes of the results are those for something
         some = _each(lambda x: xp.zeros((1, *x.shape[1:]), dtype=x.dtype), stacks)
         return _each(lambda x: x[:0, ...], _mapped(xp, function, some, None))
@@ -128,6 +138,7 @@ def seen(
         return function
     whole: Any = partial(_whole, function, kept, vmap)
     whole.of, whole.stacks = function, bool(kept.batch)
+    whole.sends = getattr(function, "sends", False)
     return cast("Callable[..., Any]", whole)
 
 
@@ -145,7 +156,10 @@ def _whole(
 ) -> Any:
     own = kept._replace(batch=())
     axes = _Axes(xp, kept, param.shape)
-    arrays = _each(axes.shown, (grad, param, slots))
+    known = {name: slots[name] for name in (EXCHANGED,) if name in slots}
+    own_slots = {name: value for name, value in slots.items() if name not in known}
+    arrays = _each(axes.shown, (grad, param, own_slots))
+    arrays[2].update(known)
     if kept.batch:  # each layer is then turned as a parameter by itself is
         one = seen(function, own)
         try:
@@ -156,9 +170,13 @@ def _whole(
             first, second = stacked(one)(xp, rule, *arrays, common, s)
     else:
         first, second = function(xp, rule, *arrays, common, s)
+    if getattr(function, "sends", False):
+        return slots, second
+    new = first if isinstance(first, dict) else second
+    new = _each(axes.stored, {n: value for n, value in new.items() if n not in known}) | known
     if isinstance(first, dict):  # local: slots and sums
-        return _each(axes.stored, first), second
-    return _each(axes.stored, (first, second))
+        return new, second
+    return axes.stored(first), new
 
 
 class _Axes:

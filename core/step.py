@@ -19,9 +19,11 @@ from .arrays import cast, cast_like, compute_dtype, listed, widest
 from .beginnings import WIDTHS, init_shared, init_slots
 from .checks import FLOATING, check, check_slots
 from .coefficients import Record, scalars
+from .collectives import Exchange, Exchanging
 from .counts import counts_of, furthest, key_of
 from .kept import PLAIN, Kept, kept_by
 from .moves import Moving, asked
+from .placement import Placement
 from .shaping import as_vectors, seen, stacked
 from .spread import Spread
 
@@ -190,6 +192,7 @@ class Entry(NamedTuple):
 
     ``step``: its ``Counts``, or a number where it has taken a step in every call. ``kept``: how it
     is kept. ``stacked``: the arrays hold several parameters of one shape, along a new first axis.
+    ``placement``: which piece of the parameter the arrays are, if they are not the whole.
     """
 
     rule: Rule
@@ -199,6 +202,12 @@ class Entry(NamedTuple):
     slots: Slots
     kept: Kept = PLAIN
     stacked: bool = False
+    placement: Placement | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the parameter has no elements."""
+        return 0 in (self.param if self.placement is None else self.placement).shape
 
 
 def run(
@@ -210,6 +219,7 @@ def run(
     vmap: Callable[..., Any] | None = None,
     step: Callable[..., tuple[Array, Slots]] | None = None,
     spread: Spread | None = None,
+    exchange: Exchange | None = None,
 ) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
     """One step over a list of parameters. Nothing passed in is changed.
 
@@ -225,6 +235,7 @@ def run(
         vmap: the framework's function, for stacked entries and batch axes.
         step: ``change``; by default ``advance``.
         spread: the devices of the parameters, where there are several.
+        exchange: the other processes, where parameters have a placement.
 
     Returns:
         An iterator over new parameters, or their changes, and slots, each computed when it is
@@ -248,13 +259,13 @@ def run(
             known[key] = scalars(now, xp, counts, dtype, shared)
         return known[key]
 
-    def execute(function: Callable[..., Any], entry: Entry) -> Any:
-        rule, _, grad, param, slots, kept, stack = entry
-        if function is step and 0 in param.shape:
+    def execute(function: Callable[..., Any], entry: Entry, made: Any = None) -> Any:
+        rule, _, grad, param, slots, kept, stack, _ = entry
+        if function is step and 0 in param.shape and made is None:
             return param, slots
-        key = function, id(rule), kept, stack
+        key = made or function, id(rule), kept, stack
         if key not in kernels:
-            whole = function if kept == PLAIN else seen(function, kept, vmap)
+            whole = made or (function if kept == PLAIN else seen(function, kept, vmap))
             kernels[key] = kernel(stacked(whole, vmap) if stack else whole, xp, rule.bare)
         s: Any = coefficients(entry)
         if enter is not None:
@@ -270,9 +281,14 @@ def run(
         place = id(s := coefficients(entry)), entry.param.dtype
         if enter is not None and place not in entered:
             entered[place] = enter(s, entry.param)
+    call: Any = execute
+    if exchange is not None:
+        call = Exchanging(xp, exchange, execute, coefficients, visible, vmap)
     if any(map(attrgetter("rule.phases"), entries)):
-        entries, common = _summed(xp, entries, common, visible, execute, coefficients, spread)
-    return map(partial(execute, step), entries), common
+        entries, common = _summed(xp, entries, common, visible, call, coefficients, spread)
+    if exchange is not None:
+        entries = call.answered(step, entries)
+    return map(partial(call, step), entries), common
 
 
 def _summed(
@@ -280,7 +296,7 @@ def _summed(
     entries: Sequence[Entry],
     common: Slots,
     visible: Slots,
-    execute: Callable[..., Any],
+    execute: Any,
     coefficients: Callable[..., dict[str, Any]],
     spread: Spread | None,
 ) -> tuple[list[Entry], Slots]:
@@ -297,16 +313,20 @@ def _summed(
         places = [
             place
             for place, entry in enumerate(entries)
-            if entry.rule.phases > phase and 0 not in entry.param.shape
+            if entry.rule.phases > phase and not entry.is_empty
         ]
         if not places:
             continue
         summed = [entries[place] for place in places]
         wide = widest(xp, [entry.param for entry in summed])
-        parts = [execute(_local_of(phase), entry) for entry in summed]
+        exchanging = isinstance(execute, Exchanging)
+        asking = execute.answered(_local_of(phase), summed) if exchanging else summed
+        parts = [execute(_local_of(phase), entry) for entry in asking]
         for place, (slots, _) in zip(places, parts, strict=True):
             entries[place] = entries[place]._replace(slots=slots)
         sums = [{name: cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
+        if exchanging:
+            sums = execute.terms(summed, sums)
         if spread is not None:
             sums = spread.together(home, sums)
             steps = spread.counts(home, [entry.step for entry in summed])

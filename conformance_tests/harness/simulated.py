@@ -1,0 +1,114 @@
+"""Processes simulated by threads of one process, which exchange arrays as an adapter would.
+
+A collective that not every rank joins is an error that names the rank and the collective.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import array_api_compat
+
+from samestep.placement import Mesh
+
+__all__ = ["Group", "Rank", "together"]
+
+SECONDS = 20
+"""How long a rank waits for the others."""
+
+Array = Any
+
+
+class Group:
+    """Simulated processes.
+
+    Args:
+        count: how many there are.
+        seconds: how long a rank waits for the others in a collective.
+    """
+
+    def __init__(self, count: int, seconds: float = SECONDS) -> None:
+        self.count, self.seconds = count, seconds
+        self.barrier = threading.Barrier(count)
+        self.board: list[Any] = [None] * count
+        self.joined: list[str] = ["nothing yet"] * count
+        self.counted: Counter[str] = Counter()
+        """Of rank 0: the collectives by name, and the elements that it has received."""
+
+    def swap(self, rank: int, collective: str, value: Any) -> list[Any]:
+        """What every rank has given."""
+        self.board[rank], self.joined[rank] = value, collective
+        try:
+            self.barrier.wait(self.seconds)
+            found = [*self.board]
+            names = {*self.joined}
+            self.barrier.wait(self.seconds)
+        except threading.BrokenBarrierError:
+            others = ", ".join(f"rank {at} in {name}" for at, name in enumerate(self.joined))
+            raise TimeoutError(f"rank {rank} waits in {collective}: {others}") from None
+        if len(names) > 1:
+            raise RuntimeError(f"rank {rank}: the ranks are in different collectives: {names}")
+        if rank == 0:
+            self.counted[collective] += 1
+        return found
+
+
+class Rank:
+    """One simulated process, as ``step.run`` is given it.
+
+    Args:
+        group: all of them.
+        rank: the number of this one.
+    """
+
+    def __init__(self, group: Group, rank: int) -> None:
+        self.group, self.rank = group, rank
+
+    def gathered(self, mesh: Mesh, vector: Array) -> Array:
+        """The vectors of all ranks."""
+        assert mesh.place(tuple(range(len(mesh.sizes)))) == self.rank
+        vectors = self.group.swap(self.rank, "gathered", vector)
+        shapes = {(tuple(one.shape), str(one.dtype)) for one in vectors}
+        if len(shapes) > 1:
+            raise RuntimeError(f"rank {self.rank}: gathered is given vectors of {shapes}")
+        return array_api_compat.array_namespace(vector).stack(vectors)
+
+    def swapped(self, mesh: Mesh, parts: Sequence[Array], lengths: Sequence[int]) -> list[Array]:
+        """What all ranks have sent to this one."""
+        found = [row[self.rank] for row in self.group.swap(self.rank, "swapped", [*parts])]
+        sizes = [int(part.shape[0]) for part in found]
+        if sizes != [*lengths]:
+            raise RuntimeError(f"rank {self.rank} expects {[*lengths]} elements and gets {sizes}")
+        return found
+
+
+def together(
+    count: int, function: Callable[[Rank], Any], seconds: float = SECONDS
+) -> tuple[list[Any], Counter[str]]:
+    """The results of a function on every rank, and the collectives of rank 0.
+
+    Rank 0 is the calling thread. If one fails its error is raised, not those of others that wait.
+    """
+    group = Group(count, seconds)
+    results: list[Any] = [None] * count
+    failed: list[tuple[bool, int, BaseException]] = []
+
+    def run(rank: int) -> None:
+        try:
+            results[rank] = function(Rank(group, rank))
+        except BaseException as error:
+            failed.append((isinstance(error, TimeoutError), rank, error))
+            group.barrier.abort()
+
+    threads = [threading.Thread(target=run, args=(at,), daemon=True) for at in range(1, count)]
+    for thread in threads:
+        thread.start()
+    run(0)
+    for thread in threads:
+        thread.join(seconds)
+    if failed:
+        raise min(failed, key=lambda one: one[:2])[2]
+    return results, group.counted
