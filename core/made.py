@@ -81,7 +81,7 @@ class Declared:
         cls._slots = cls._declared(Slot)
         cls._shared = cls._declared(Shared)
         own = vars(cls).get("dialects", {})
-        if register and cls.__module__.startswith("samestep.rules."):
+        if register and cls.__module__.startswith(("samestep.rules.", "samestep.routes")):
             own = {**presets.presets(cls.__name__), **own}
         cls.dialects = {name: item.named(name, cls.__name__) for name, item in own.items()}
         cls.__signature__ = cls._derived_signature()
@@ -121,7 +121,7 @@ class Declared:
     @classmethod
     def is_own(cls) -> bool:
         """Whether the rule is the package's own."""
-        return cls.published().__module__.startswith("samestep.rules.")
+        return cls.published().__module__.startswith(("samestep.rules.", "samestep.routes"))
 
     @classmethod
     def quirks_known(cls) -> tuple[Quirk, ...]:

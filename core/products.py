@@ -25,10 +25,13 @@ Restore = Callable[[], Any]
 
 
 def multiplies(rule: Rule) -> bool:
-    """Whether a step may have products of matrices; of the package's rules, matrix rules have."""
+    """Whether a step may have products of matrices; of the package's rules, matrix rules have.
+
+    Whatever a rule of somebody's own needs, it may multiply: an element rule weighs its slots so.
+    """
     known = rule._known.get("multiplies")
     if known is None:
-        own = rule._own_need == "matrix" if rule.is_own() else rule._own_need != "element"
+        own = rule._own_need == "matrix" or not rule.is_own()
         known = rule._known["multiplies"] = own or any(map(multiplies, rule.inside))
     return bool(known)
 

@@ -28,14 +28,15 @@ def as_arrays(values: Any, param: xp.array) -> Any:
 def compiled(function: Callable[..., Any], xp: Any, rule: Rule) -> Callable[..., Any]:
     """The kernel, compiled once per rule and dtype, and per shape if the rule may read shapes.
 
-    A compiled function without shapes keeps the numbers that were computed from the first one's.
+    A compiled function without shapes keeps the numbers that were computed from the first one's,
+    and cannot have the parts of a product.
     """
-    reads = rule.needs != "element" and not _is_own(rule)
-    shaped = rule.sees_axes or reads or getattr(function, "stacks", False)
+    # of the package's rules, those that see no axes do not multiply
+    shaped = rule.sees_axes or not _is_own(rule) or getattr(function, "stacks", False)
     made: Callable[..., Any] = xp.compile(partial(function, xp, rule), shapeless=not shaped)
     return made if shaped else stepping.as_vectors(xp, made)
 
 
 def _is_own(rule: Rule) -> bool:
-    """Whether a rule and the rules inside are the package's; none of these reads a size."""
+    """Whether a rule and the rules inside are the package's, of which none reads a size."""
     return rule.is_own() and all(map(_is_own, rule.inside))

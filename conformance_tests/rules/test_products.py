@@ -46,14 +46,44 @@ class Inner(samestep.Rule, register=False):
         return grad / (1 + xp.sum(row @ column)), {}
 
 
+def weighted(xp: Any, *arrays: Any) -> Any:
+    """Half of the sum of arrays, by products of rows and columns."""
+    columns = xp.stack(arrays, axis=-1)[..., None]
+    row = xp.stack([xp.full_like(array, 0.5) for array in arrays], axis=-1)[..., None, :]
+    return xp.matmul(row, columns)[..., 0, 0]
+
+
+class Weighted(samestep.Rule, register=False):
+    """Somebody's own element rule, which weighs gradients by a product."""
+
+    lr = samestep.hyper(0.1, "step size", unit="parameter", ge=0)
+    m = samestep.slot("the gradients so far")
+
+    def direction(self, xp, grad, param, state, s):
+        m = weighted(xp, state.m, grad)
+        return m, {"m": m}
+
+
+class Reweighted(samestep.Wrapper, register=False):
+    """Somebody's own wrapper, which weighs gradient and direction by a product."""
+
+    def redirect(self, xp, direction, grad, s):
+        return weighted(xp, direction, grad)
+
+
 MUON = samestep.Muon(lr=0.1, layout="oi", batch_axes=())
 RULES = {
     "Muon": MUON,
     "an author's": Product(layout="oi", batch_axes=()),
     "an author's tensor rule": Inner(),
+    "an author's element rule": Weighted(),
+    "an author's wrapper": Reweighted(samestep.AdamW()),
     "wrapped": samestep.Scout(samestep.Cautious(MUON)),
 }
-FEW = {("high", "Muon"), ("medium", "an author's"), ("tf32", "Muon"), ("tf32", "an author's")}
+FEW = {
+    *[("high", "Muon"), ("medium", "an author's"), ("tf32", "Muon"), ("tf32", "an author's")],
+    *[("tf32", "an author's element rule"), ("high", "an author's wrapper")],
+}
 HOSTILE = {"torch": ("high", "medium", "tf32", "bf16"), "mlx": ("tf32",)}
 
 
@@ -253,6 +283,9 @@ def test_the_rules_that_multiply_are_those_of_matrices_and_others_that_are_not_o
     assert [rule for rule in RULES.values() if not products.multiplies(rule)] == []
     assert not products.multiplies(samestep.Scout(samestep.AdamW()))
     assert not products.multiplies(samestep.LAMB())
+    assert not products.multiplies(
+        samestep.route((samestep.Where(min_ndim=2), samestep.LAMB()), samestep.AdamW())
+    )
     assert products.multiplies(
         samestep.route((samestep.Where(min_ndim=2), samestep.Muon()), samestep.AdamW())
     )
