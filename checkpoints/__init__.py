@@ -17,6 +17,7 @@ from samestep.rule import Rule, State
 
 from .file import FORMAT_VERSION, Progress, read, write
 from .maps import Map
+from .processes import Processes, together
 from .state import Checkpoint, CheckpointError, ParameterState
 from .tensor import Tensor
 from .trees import from_tree, into_tree
@@ -139,10 +140,11 @@ def save(
         TypeError: ``optimizer`` is not an optimizer, or an argument that it needs is missing.
         OSError: the file cannot be written.
     """
-    taken = optimizer
-    if not isinstance(optimizer, Checkpoint):
-        taken = _taken(optimizer, params, state)
-    write(path, taken, max_shard_bytes=max_shard_bytes, progress=progress)
+    with together(_processes(optimizer, params)):
+        taken = optimizer
+        if not isinstance(optimizer, Checkpoint):
+            taken = _taken(optimizer, params, state)
+        write(path, taken, max_shard_bytes=max_shard_bytes, progress=progress)
 
 
 def load(
@@ -181,15 +183,30 @@ def load(
         CheckpointError: the file is damaged or is of another optimizer. Nothing has been changed.
         ValueError: the file of the map is not a map.
     """
-    chosen = map if map is None or isinstance(map, Map) else Map.read(map)
-    saved, after = read(path, allow_nan=allow_nan, lazily=True, progress=progress), ""
+    processes, after = _processes(optimizer, params), None
     try:
-        if chosen is not None:
-            saved, report = chosen.apply(saved)
-            after = f"; names and shapes are those after the map, of which\n{report}"
-        return restore(optimizer, saved, params)
+        with together(processes):
+            chosen = map if map is None or isinstance(map, Map) else Map.read(map)
+            checks: Any = {"allow_nan": allow_nan, "progress": progress, "processes": processes}
+            saved, after = read(path, lazily=True, **checks), ""
+            if chosen is not None:
+                saved, report = chosen.apply(saved)
+                after = f"; names and shapes are those after the map, of which\n{report}"
+            return restore(optimizer, saved, params)
     except CheckpointError as error:
+        if after is None:  # the error names the file
+            raise
         raise CheckpointError(f"{os.fspath(path)}: {error}{after}") from None
+
+
+def _processes(optimizer: Any, params: Any) -> Processes | None:
+    """Those who have pieces of the arrays of an optimizer."""
+    optimizer = _inside(optimizer)
+    if isinstance(optimizer, (Checkpoint, Rule, Mapping)):
+        return None
+    if (library := _library_of(optimizer)) is not None:
+        return library.processes(optimizer, params) if hasattr(library, "processes") else None
+    return optimizer._processes(params) if hasattr(optimizer, "_processes") else None
 
 
 def _inside(optimizer: Any) -> Any:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -30,9 +30,11 @@ from samestep.version import __version__
 from . import header, index
 from .contents import FORMAT, FORMAT_VERSION, arrays, check_seal, metadata, parsed, seal
 from .index import file_names, opened, remove_left
+from .processes import WRITER, Processes, together
 from .replacing import flush, flush_folder, replaceable, replaced
+from .sharded import facts, processes_of, streamed
 from .state import Checkpoint, CheckpointError
-from .stored import Progress, Source, Stored, checksum, pieces
+from .stored import PIECE, Progress, Source, Stored, checksum, pieces, verify_together
 from .tensor import DTYPES, Tensor
 
 __all__ = ["FORMAT_VERSION", "Progress", "read", "write"]
@@ -65,18 +67,29 @@ def write(
         OSError: the file cannot be written, or the path is a folder, a pipe or a device. What is
             there is unchanged.
     """
-    target = Path(os.path.realpath(path))
-    replaceable(target)
-    shards = _shards(arrays(checkpoint), max_shard_bytes)
-    said = metadata(checkpoint) | _written_by()
-    done = _Count(checkpoint.nbytes, progress)
-    remove_left(target)
-    with replaced(target) as (file, this):
-        if len(shards) == 1:
-            _write_one(file, shards[0], said, done)
-        else:
-            _write_shards(target, this, file, shards, said, done)
-    remove_left(target)
+    tensors = arrays(checkpoint)
+    processes = processes_of(tensors)
+    with together(processes):
+        shards = _shards(tensors, max_shard_bytes)
+        said = metadata(checkpoint) | _written_by()
+        if processes is not None:
+            place = {"path": os.path.abspath(path), "max_shard_bytes": str(max_shard_bytes)}
+            processes.agree({**place, **facts(said, tensors)})
+            if processes.rank != WRITER:
+                for shard in shards:
+                    for _ in streamed(_ordered(shard), processes):
+                        pass
+                return
+        target = Path(os.path.realpath(path))
+        replaceable(target)
+        done = _Count(checkpoint.nbytes, progress)
+        remove_left(target)
+        with replaced(target) as (file, this):
+            if len(shards) == 1:
+                _write_one(file, shards[0], said, done)
+            else:
+                _write_shards(target, this, file, shards, said, done)
+        remove_left(target)
 
 
 def _written_by() -> dict[str, str]:
@@ -131,20 +144,60 @@ def _write_one(
     file: BinaryIO, tensors: Mapping[str, Tensor], said: Mapping[str, str], done: _Count
 ) -> None:
     """Write the arrays, computing their checksums, and then the header, which has the checksums."""
-    inside = dict(sorted(tensors.items(), key=lambda pair: _width(pair[1]), reverse=True))
-    sums = dict.fromkeys(inside, f"{0:08x}")
+    inside = _ordered(tensors)
+    sums = {key: _Sum() for key in inside}
     file.write(_header(inside, said, sums))
     with _Flushed(file) as flushed:
-        for key, tensor in inside.items():
-            crcs = []
-            for piece in pieces(numpy.ascontiguousarray(tensor.bits).reshape(-1)):
-                flushed.write(piece)
-                crcs.append(crc32(piece.data))
-                done.add(piece.nbytes)
-            sums[key] = checksum(key, tensor.dtype, tensor.shape, crcs)
+        for key, piece in _pieces(inside):
+            flushed.write(piece)
+            sums[key].add(piece)
+            done.add(piece.nbytes)
     file.seek(0)
     file.write(_header(inside, said, sums))
     flush(file)
+
+
+def _ordered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The arrays as a file has them: the widest elements come first, so that all are aligned."""
+
+    def width(pair: tuple[str, Tensor]) -> int:
+        return numpy.dtype(DTYPES[pair[1].dtype]).itemsize
+
+    return dict(sorted(tensors.items(), key=width, reverse=True))
+
+
+def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, numpy.ndarray]]:
+    """The bits of all arrays in their order, piece by piece."""
+    processes = processes_of(tensors)
+    if processes is not None:
+        yield from streamed(tensors, processes)
+        return
+    for key, tensor in tensors.items():
+        for piece in pieces(numpy.ascontiguousarray(tensor.bits).reshape(-1)):
+            yield key, piece
+
+
+class _Sum:
+    """The CRC-32 of every ``PIECE`` bytes of an array, which comes in other pieces."""
+
+    def __init__(self) -> None:
+        self._done: list[int] = []
+        self._crc, self._size = 0, 0
+
+    def add(self, array: numpy.ndarray) -> None:
+        """Go on with these bytes."""
+        left = array.reshape(-1).view(numpy.uint8).data
+        while left:
+            piece, left = left[: PIECE - self._size], left[PIECE - self._size :]
+            self._crc, self._size = crc32(piece, self._crc), self._size + len(piece)
+            if self._size == PIECE:
+                self._done.append(self._crc)
+                self._crc, self._size = 0, 0
+
+    @property
+    def crcs(self) -> list[int]:
+        """Of every piece; the last may be shorter."""
+        return [*self._done, *([self._crc] if self._size else [])]
 
 
 class _Flushed:
@@ -174,15 +227,11 @@ class _Flushed:
             self._waiting = 0
 
 
-def _width(tensor: Tensor) -> int:
-    """Bytes of an element; the widest arrays come first, so that all are aligned."""
-    return numpy.dtype(DTYPES[tensor.dtype]).itemsize
-
-
 def _header(
-    tensors: Mapping[str, Tensor], said: Mapping[str, str], sums: Mapping[str, str]
+    tensors: Mapping[str, Tensor], said: Mapping[str, str], sums: Mapping[str, _Sum]
 ) -> bytes:
-    said = {**said, "crc32": json.dumps(sums)}
+    found = {key: checksum(key, t.dtype, t.shape, sums[key].crcs) for key, t in tensors.items()}
+    said = {**said, "crc32": json.dumps(found)}
     return header.built(tensors, {**said, "seal": seal(said)})
 
 
@@ -192,6 +241,7 @@ def read(
     allow_nan: bool = True,
     lazily: bool = False,
     progress: Progress | None = None,
+    processes: Processes | None = None,
 ) -> Checkpoint:
     """The checkpoint in a file.
 
@@ -203,24 +253,39 @@ def read(
         allow_nan: whether arrays may hold NaN.
         lazily: whether an array is checked when it is first used, instead of now.
         progress: called with the number of bytes checked and the number of all bytes.
+        processes: those who read the file at the same time, each of which checks its share now.
 
     Raises:
         FileNotFoundError: the file does not exist.
         CheckpointError: the file is not a checkpoint, has a later format, or is damaged.
     """
     target = Path(path)
-    try:
-        texts, found = _read_any(target)
-        checkpoint = parsed(texts, found)
-        done = _Count(sum(tensor.nbytes for tensor in found.values()), progress)
-        for tensor in found.values():
-            tensor.allow_nan, tensor.progress = allow_nan, done.add
-            if not lazily:
-                tensor.verify()
-    except CheckpointError as error:
-        words = str(error)
-        short = words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."
-        raise CheckpointError(f"{target}: {short}") from None
+    with together(processes):
+        try:
+            if processes is not None:
+                processes.agree({"path": os.path.abspath(path)})
+            texts, found = _read_any(target)
+            checkpoint = parsed(texts, found)
+            done = _Count(sum(tensor.nbytes for tensor in found.values()), progress)
+            for tensor in found.values():
+                tensor.allow_nan, tensor.progress = allow_nan, done.add
+                if not lazily and processes is None:
+                    tensor.verify()
+            if processes is not None:
+                processes.agree({"the content of the file": texts["seal"]})
+                verify_together(found, processes)
+        except FileNotFoundError as error:
+            if processes is None:
+                raise
+            words = (
+                f"{error.strerror} (each of {processes.size} processes reads the file, so it must "
+                "be where all find it under this path)"
+            )
+            raise FileNotFoundError(error.errno, words, error.filename) from None
+        except CheckpointError as error:
+            words = str(error)
+            short = words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."
+            raise CheckpointError(f"{target}: {short}") from None
     return checkpoint
 
 

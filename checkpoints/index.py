@@ -1,4 +1,4 @@
-"""The index of a checkpoint that is spread over several files, and the set of these files."""
+"""The index of a checkpoint that is sharded over several files, and the set of these files."""
 
 from __future__ import annotations
 

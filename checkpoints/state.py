@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from samestep.arrays import dtype_name, listed, map_parts
@@ -134,20 +135,18 @@ class Checkpoint:
 
     def copied(self) -> Checkpoint:
         """The checkpoint with copies of its arrays, which no later step changes."""
-
-        def copy(tensor: Tensor) -> Tensor:
-            return tensor.reshaped(tensor.copy())
+        held = methodcaller("held")
 
         def state(own: ParameterState) -> ParameterState:
-            slots = {name: map_parts(copy, value) for name, value in (own.slots or {}).items()}
-            value = None if own.value is None else copy(own.value)
+            slots = {name: map_parts(held, value) for name, value in (own.slots or {}).items()}
+            value = None if own.value is None else own.value.held()
             return replace(own, slots=None if own.slots is None else slots, value=value)
 
         return replace(
             self,
             parameters={path: state(own) for path, own in self.parameters.items()},
-            shared={name: copy(tensor) for name, tensor in self.shared.items()},
-            others={path: copy(tensor) for path, tensor in self.others.items()},
+            shared={name: tensor.held() for name, tensor in self.shared.items()},
+            others={path: tensor.held() for path, tensor in self.others.items()},
         )
 
     def mapped(self, map: Map) -> Checkpoint:  # noqa: A002  (the name of this argument everywhere)

@@ -11,16 +11,20 @@ import os
 import threading
 import weakref
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, islice
+from operator import itemgetter, mul
 from typing import Any, BinaryIO
 
 import numpy
 
+from .boxes import Box, runs
+from .processes import Processes
 from .state import CheckpointError
 from .tensor import DTYPES, Tensor
 
-__all__ = ["PIECE", "Progress", "Source", "Stored", "checksum", "pieces"]
+__all__ = ["PIECE", "Progress", "Source", "Stored", "checksum", "pieces", "verify_together"]
 
 PIECE = 1 << 22
 """Bytes that are read together and have a checksum of their own."""
@@ -50,7 +54,21 @@ class Source:
     def __init__(self, file: BinaryIO) -> None:
         self._file = os.dup(file.fileno())
         self._lock = threading.Lock()
+        self._was = self._last_change()
         weakref.finalize(self, os.close, self._file)
+
+    def _last_change(self) -> tuple[int, int]:
+        now = os.fstat(self._file)
+        return now.st_size, now.st_mtime_ns
+
+    def refuse_change(self) -> None:
+        """Raise if somebody has written to the file since it was opened.
+
+        Raises:
+            CheckpointError: somebody has.
+        """
+        if self._last_change() != self._was:
+            raise CheckpointError("the file has been changed while it was read")
 
     def read(self, start: int, size: int) -> bytes:
         """Bytes of the file; fewer where it ends."""
@@ -144,20 +162,52 @@ class Stored(Tensor):
         if not self._verified:
             self._read(None)
 
-    def copy(self) -> numpy.ndarray:
-        """The array's bits in memory of their own, read and compared in one go."""
+    def copy(self, box: Box | None = None) -> numpy.ndarray:
+        """The bits of the array or of a part, in memory of their own.
+
+        The array is read and compared with its checksum in one go. Of an array that has been
+        compared before only the part is read.
+        """
         given = self._given()
         if given is not None:  # somebody may have written to it
-            return numpy.array(given, order="C")
+            return numpy.array(given if box is None else given[box.slices], order="C")
+        if box is not None:
+            return self._part(box)
         made = self._empty()
         self._read(made.reshape(-1))
         return made
 
+    def part(self, box: Box) -> numpy.ndarray:
+        """The bits of a part."""
+        return self.copy(box)
+
+    def _part(self, box: Box) -> numpy.ndarray:
+        self.verify()
+        kind = numpy.dtype(DTYPES[self.dtype])
+        made, filled = numpy.empty(box.size, kind), 0
+        strides = [math.prod(self._shape[axis + 1 :]) for axis in range(len(self._shape))]
+        for run in runs(self._shape, box):
+            out = made[filled : filled + run.size]
+            first = sum(map(mul, run.start, strides))
+            self._source.read_into(self._start + first * kind.itemsize, out)
+            filled += run.size
+        self._source.refuse_change()
+        return made.reshape(box.shape)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Where the pieces of the array begin and end."""
+        size, step = math.prod(self._shape), PIECE // numpy.dtype(DTYPES[self.dtype]).itemsize
+        return [(at, min(at + step, size)) for at in range(0, size, step)]
+
     def _read(self, into: numpy.ndarray | None) -> None:
         """Look at every piece once, and put it ``into`` this, or leave nothing of it in memory."""
+        self.judge(self.look(self.spans(), into))
+
+    def look(
+        self, spans: Iterable[tuple[int, int]], into: numpy.ndarray | None = None
+    ) -> list[tuple[int, int]]:
+        """Of these pieces the CRC-32 and how many elements are NaN."""
         kind = numpy.dtype(DTYPES[self.dtype])
-        size, step = math.prod(self._shape), PIECE // kind.itemsize
-        spans = [(at, min(at + step, size)) for at in range(0, size, step)]
 
         def piece(span: tuple[int, int]) -> tuple[int, int, int]:
             begin, end = span
@@ -168,20 +218,37 @@ class Stored(Tensor):
             nans = 0 if self.allow_nan else _nans(out, self.dtype)
             return zlib.crc32(out.data), nans, out.nbytes
 
-        crcs, count = [], 0
-        for crc, nans, nbytes in _each(piece, spans):
-            crcs.append(crc)
-            count += nans
+        found = []
+        for crc, nans, nbytes in _each(piece, [*spans]):
+            found.append((crc, nans))
             if not self._verified:
                 self.progress(nbytes)
+        return found
+
+    def judge(self, looked_at: Sequence[tuple[int, int]]) -> None:
+        """Compare the array with its checksum, given what ``look`` says of all its pieces."""
+        count, size = sum(nans for _, nans in looked_at), math.prod(self._shape)
         key, expected = self._key, self._expected
-        if expected not in (None, checksum(key, self.dtype, self._shape, crcs)):
+        found = checksum(key, self.dtype, self._shape, [crc for crc, _ in looked_at])
+        if expected not in (None, found):
             raise CheckpointError(f"{key!r}: the bytes have been changed since they were written")
         if count and not self.allow_nan:
             raise CheckpointError(
                 f"{key!r}: {count} of {size} elements are NaN; allow_nan=True takes them"
             )
         self._verified = True
+
+
+def verify_together(arrays: Mapping[str, Stored], processes: Processes) -> None:
+    """Compare arrays with their checksums; each process reads its share of the pieces."""
+    spans = [(key, span) for key, array in arrays.items() for span in array.spans()]
+    first, last = (len(spans) * at // processes.size for at in (processes.rank, processes.rank + 1))
+    by_key = groupby(spans[first:last], itemgetter(0))
+    mine = [one for key, own in by_key for one in arrays[key].look([span for _, span in own])]
+    processes.agree({"what it does": "it has read its share of the file"})
+    said = iter([found for text in processes.texts(json.dumps(mine)) for found in json.loads(text)])
+    for array in arrays.values():
+        array.judge([*islice(said, len(array.spans()))])
 
 
 def _each(function: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:

@@ -11,6 +11,8 @@ import numpy
 
 from samestep.arrays import dtype_name, map_parts
 
+from .boxes import Box
+
 __all__ = ["DTYPES", "Tensor", "native", "tensors"]
 
 DTYPES = {
@@ -47,6 +49,11 @@ class Tensor:
         name = dtype_name(array.dtype)
         if name not in DTYPES:
             raise TypeError(f"an array of dtype {name} is no state; allowed: {', '.join(DTYPES)}")
+        if hasattr(array, "device_mesh") or not getattr(array, "is_fully_addressable", True):
+            raise TypeError(
+                "an array that is sharded over several processes is saved with an optimizer of "
+                "samestep.torch, torch.optim or samestep.jax, not with a rule by itself"
+            )
         if hasattr(array, "detach"):  # torch
             array = array.detach()
         return _Distant(array, name) if _is_distant(array) else cls(_on_host(array, name), name)
@@ -74,9 +81,17 @@ class Tensor:
         negated = self.bits ^ sign if self.dtype == "bfloat16" else -self.bits
         return self.reshaped(numpy.asarray(negated))
 
-    def copy(self) -> numpy.ndarray:
-        """The array's bits in memory of their own, one after another."""
-        return numpy.array(self.bits, order="C")
+    def copy(self, box: Box | None = None) -> numpy.ndarray:
+        """The bits of the array or of a part, in memory of their own, one after another."""
+        return numpy.array(self.bits if box is None else self.part(box), order="C")
+
+    def part(self, box: Box) -> numpy.ndarray:
+        """The bits of a part, which are not to be written to."""
+        return numpy.asarray(self.bits[box.slices])
+
+    def held(self) -> Tensor:
+        """The array in memory of its own."""
+        return self.reshaped(self.copy())
 
     def verify(self) -> None:
         """Raise if the array is damaged in its file."""
@@ -126,7 +141,13 @@ class _Distant(Tensor):
     @property
     def bits(self) -> numpy.ndarray:
         """A copy of it."""
-        array = self._array
+        return self._brought(self._array)
+
+    def part(self, box: Box) -> numpy.ndarray:
+        """A copy of a part."""
+        return self._brought(self._array[box.slices])
+
+    def _brought(self, array: Any) -> numpy.ndarray:
         if hasattr(array, "cpu"):  # torch
             return _on_host(array.cpu(), self.dtype)
         # a second array: JAX keeps the host copy with the array that was copied

@@ -206,7 +206,7 @@ def check_values(
         check_value(path, saved, params[path])
         if saved.value is not None:
             saved.value.verify()
-    for path in checkpoint.others.keys() & others.keys():
+    for path in (path for path in others if path in checkpoint.others):
         value, array = checkpoint.others[path], others[path]
         if (value.shape, value.dtype) != (tuple(array.shape), dtype_name(array.dtype)):
             raise CheckpointError(

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from samestep.arrays import map_parts
 from samestep.checkpoints.description import common_numbers
+from samestep.checkpoints.processes import Processes, together
 from samestep.checkpoints.state import (
     Checkpoint,
     CheckpointError,
     ParameterState,
+    Slots,
     Wanted,
     matched,
     sorted_for,
 )
-from samestep.checkpoints.tensor import Tensor, tensors
+from samestep.checkpoints.tensor import Tensor
 from samestep.checkpoints.trees import check_values, warn_of_numbers
 from samestep.counts import Counts, standing
 from samestep.kept import rule_of
@@ -27,6 +30,8 @@ from samestep.rule import Rule
 from .counting import CALLS, calls_of, entry, missed
 from .entries import slots_in
 from .kernels import real
+from .pieces import is_spread
+from .sharded import fill, placed, processes_of, tensor_of
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
@@ -62,6 +67,8 @@ class _Own(NamedTuple):
 def taken(optimizer: RuleOptimizer, params: Params | None) -> Checkpoint:
     """The state of every parameter, and the parameters' values if ``params`` are given."""
     states, calls = {}, int(calls_of(optimizer, ()))
+    processes = processes_of(everything(optimizer.param_groups, params))
+    tensor = partial(tensor_of, processes=processes)
     first = optimizer.param_groups[0] if optimizer.param_groups else {}
     for own in _owned(optimizer, params):
         state = slots_in(optimizer.state.get(own.param) or {})
@@ -71,16 +78,37 @@ def taken(optimizer: RuleOptimizer, params: Params | None) -> Checkpoint:
             standing(rule, first),
             own.wanted.param,
             count,
-            tensors({n: state[n] for n in rule.declared_slots() if n in state}) if begun else None,
-            None if params is None else Tensor.of(own.wanted.param),
+            _tensors(rule, state, tensor) if begun else None,
+            None if params is None else tensor(own.wanted.param),
         )
-    shared = {name: Tensor.of(first[name]) for name in optimizer.rule.shared() if name in first}
-    others = others_in(optimizer.param_groups, params)
+    shared = {name: tensor(first[name]) for name in optimizer.rule.shared() if name in first}
+    others = others_in(optimizer.param_groups, params, processes)
     return Checkpoint(states, shared, "torch", others, calls)
+
+
+def _tensors(rule: Rule, state: Mapping[str, Any], tensor: Callable[[Any], Tensor]) -> Slots:
+    return {n: map_parts(tensor, state[n]) for n in rule.declared_slots() if n in state}
+
+
+def everything(groups: Iterable[Mapping[str, Any]], params: Params | None) -> list[torch.Tensor]:
+    """The parameters of groups, and what the model has in addition."""
+    own = [param for group in groups for param in group["params"]]
+    return [*own, *others_of(groups, params).values()]
 
 
 def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | None) -> None:
     """Take over state, numbers and, where ``params`` are given, values; all or nothing."""
+    processes = processes_of(everything(optimizer.param_groups, params))
+    with together(processes):
+        _restore(optimizer, checkpoint, params, processes)
+
+
+def _restore(
+    optimizer: RuleOptimizer,
+    checkpoint: Checkpoint,
+    params: Params | None,
+    processes: Processes | None,
+) -> None:
     owned = list(_owned(optimizer, params))
     wanted = {own.path: own.wanted for own in owned}
     checkpoint = sorted_for(checkpoint, wanted)
@@ -110,12 +138,14 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Params | N
     states = {
         place[path]: {
             "step": torch.tensor(saved.step),
-            **_tensors_of(saved.slots),
+            **_forms(saved.slots, own_params[path]),
             **{entry(name): torch.tensor(float(n)) for name, n in saved.missed.items()},
         }
         for path, saved in found.items()
         if saved.slots is not None
     }
+    if processes is not None:
+        processes.agree({"what it does": "it has read the checkpoint"})
     with _fitting():
         optimizer.load_state_dict({"state": states, "param_groups": groups})
     if params is not None:
@@ -169,10 +199,12 @@ def others_of(
     return {path: real(tensor) for path, tensor in named(tensors) if id(tensor) not in held}
 
 
-def others_in(groups: Iterable[Mapping[str, Any]], params: Params | None) -> dict[str, Tensor]:
+def others_in(
+    groups: Iterable[Mapping[str, Any]], params: Params | None, processes: Processes | None
+) -> dict[str, Tensor]:
     """The same as a checkpoint has them."""
     others = others_of(groups, params)
-    return {path: Tensor.of(tensor.detach()) for path, tensor in others.items()}
+    return {path: tensor_of(tensor.detach(), processes) for path, tensor in others.items()}
 
 
 @torch.no_grad()
@@ -185,9 +217,16 @@ def put(
     """Write the values of a checkpoint into a model; ``check_values`` has seen that they fit."""
     for path, param in params.items():
         if (value := found[path].value) is not None:
-            param.copy_(copied(value))
+            _put(param, value)
     for path in checkpoint.others.keys() & others.keys():
-        others[path].copy_(copied(checkpoint.others[path]))
+        _put(others[path], checkpoint.others[path])
+
+
+def _put(param: torch.Tensor, value: Tensor) -> None:
+    if is_spread(param):
+        fill(param, value)
+    else:
+        param.copy_(copied(value))
 
 
 def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:
@@ -212,7 +251,7 @@ def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:
             if path in seen:
                 raise CheckpointError(f"two parameters are called {path!r}; rename one")
             seen[path] = param
-            if hasattr(param, "__tensor_flatten__"):
+            if hasattr(param, "__tensor_flatten__") and not is_spread(param):
                 raise CheckpointError(
                     f"parameter {path!r} is a {type(param.data).__name__}, which keeps its values "
                     "in other tensors; torch.distributed.checkpoint saves and loads it, with "
@@ -235,12 +274,16 @@ def _held_as(held: Any, number: Any) -> Any:
     return torch.full_like(held, number) if isinstance(held, torch.Tensor) else number
 
 
-def _tensors_of(slots: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: map_parts(_form, value) for name, value in (slots or {}).items()}
+def _forms(slots: Slots, param: torch.Tensor) -> dict[str, Any]:
+    return {name: map_parts(partial(_form, param), value) for name, value in slots.items()}
 
 
-def _form(tensor: Tensor) -> Any:
+def _form(param: torch.Tensor, tensor: Tensor) -> Any:
     """The tensor's form without its values, which are perhaps in a file; ``copied`` reads them."""
+    if is_spread(param) and tensor.shape:
+        there = placed(tensor, param)
+        there.copied = lambda: there
+        return there
     made: Any = torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype), device="meta")
     made.copied = lambda: copied(tensor)
     return made

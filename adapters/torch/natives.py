@@ -20,6 +20,7 @@ from samestep import step as stepping
 from samestep.arrays import dtype_name, map_parts
 from samestep.checkpoints import correspondence
 from samestep.checkpoints.correspondence import About
+from samestep.checkpoints.processes import Processes, together
 from samestep.checkpoints.state import (
     Checkpoint,
     CheckpointError,
@@ -35,12 +36,15 @@ from samestep.rule import Rule
 from .checkpoint import (
     Params,
     copied,
+    everything,
     named,
     others_in,
     others_of,
     put,
 )
 from .finding import Found, found_in, held_by, who_is
+from .pieces import is_spread
+from .sharded import placed, processes_of, tensor_of
 from .tables import TORCH, Member
 
 __all__ = ["checkpoint", "counterpart", "from_state_dict", "into_state_dict", "restore"]
@@ -64,8 +68,14 @@ def checkpoint(optimizer: Any, params: Params | None = None, state: Any = None) 
     """
     if state is not None:
         raise TypeError(f"{who_is(optimizer)} holds its state itself; give no other")
-    others = others_in(optimizer.param_groups, params)
-    return _taken(held_by(optimizer, params), others, params is not None)
+    processes = processes_of(everything(optimizer.param_groups, params))
+    others = others_in(optimizer.param_groups, params, processes)
+    return _taken(held_by(optimizer, params), others, params is not None, processes)
+
+
+def processes(optimizer: Any, params: Params | None = None) -> Processes | None:
+    """Those who have parts of a native optimizer's parameters, or of the model's other tensors."""
+    return processes_of(everything(optimizer.param_groups, params))
 
 
 def restore(optimizer: Any, saved: Checkpoint, params: Params | None = None) -> None:
@@ -75,12 +85,22 @@ def restore(optimizer: Any, saved: Checkpoint, params: Params | None = None) -> 
         CheckpointError: the checkpoint is not of these parameters, or the optimizer computes
             something else. Nothing has been changed.
     """
+    processes = processes_of(everything(optimizer.param_groups, params))
+    with together(processes):
+        _restore(optimizer, saved, params, processes)
+
+
+def _restore(
+    optimizer: Any, saved: Checkpoint, params: Params | None, processes: Processes | None
+) -> None:
     found = held_by(optimizer, params)
     groups, states, saved = _planned(found, saved)
     own = {member.path: member.param for member in found.members if member.param is not None}
     others = others_of(optimizer.param_groups, params)
     if params is not None:
         check_values(saved.parameters, own, others, saved)
+    if processes is not None:
+        processes.agree({"what it does": "it has read the checkpoint"})
     with torch.no_grad():
         _put_numbers(optimizer.param_groups, groups)
         for member in found.members:
@@ -116,8 +136,8 @@ def from_state_dict(
         ValueError: the dialect is unknown.
     """
     found = found_in(optimizer, state_dict, params, dialect)
-    everything = [{"params": [param for _, param in named(params)]}]
-    return _taken(found, others_in(everything, params), params is not None)
+    groups = [{"params": [param for _, param in named(params)]}]
+    return _taken(found, others_in(groups, params, None), params is not None)
 
 
 def into_state_dict(
@@ -150,7 +170,13 @@ def into_state_dict(
     return {**state_dict, "state": new, "param_groups": [{**old, **more} for old, more in pairs]}
 
 
-def _taken(found: Found, others: Mapping[str, Tensor], with_values: bool) -> Checkpoint:
+def _taken(
+    found: Found,
+    others: Mapping[str, Tensor],
+    with_values: bool,
+    processes: Processes | None = None,
+) -> Checkpoint:
+    tensor = partial(tensor_of, processes=processes)
     states = {}
     for member in found.members:
         rule = found.native.rule_of(found.who, member.about)
@@ -160,10 +186,10 @@ def _taken(found: Found, others: Mapping[str, Tensor], with_values: bool) -> Che
             raise CheckpointError(
                 f"the state of {member.path!r} is not that of {found.who}: {error}"
             ) from None
-        kept = None if slots is None else {n: map_parts(Tensor.of, v) for n, v in slots.items()}
+        kept = None if slots is None else {n: map_parts(tensor, v) for n, v in slots.items()}
         step = 0 if kept is None else member.step
         rule = _stored(rule, kept, member.dtype)
-        value = Tensor.of(member.param) if with_values and member.param is not None else None
+        value = tensor(member.param) if with_values and member.param is not None else None
         states[member.path] = ParameterState.of(rule, member, step, kept, value)
         if kept is None:
             continue
@@ -269,6 +295,9 @@ def _put_numbers(groups: list[dict[str, Any]], changes: list[dict[str, Any]]) ->
 
 def _own(part: Any, member: Member) -> torch.Tensor:
     """A tensor of its own, on the parameter's device and complex where the parameter is."""
+    if is_spread(member.key) and not torch.is_tensor(part) and part.shape:
+        there: torch.Tensor = placed(part, member.key)
+        return there
     array = part if torch.is_tensor(part) else copied(part)
     if not member.shape or array.ndim:
         array = array.to(member.device)

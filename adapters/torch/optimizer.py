@@ -12,6 +12,7 @@ import array_api_compat.torch as xp
 
 import torch
 from samestep import step as stepping
+from samestep.checkpoints.processes import Processes
 from samestep.checkpoints.state import Checkpoint
 from samestep.counts import Counts
 from samestep.execution import EXECUTIONS, Execution, checked, say
@@ -36,6 +37,7 @@ from .memory import release
 from .pieces import apart, is_spread, pieces
 from .plan import Plan
 from .scaling import unscaled
+from .sharded import processes_of
 from .state_dict import as_mapping, loaded, settled
 from .trial import tried
 
@@ -320,6 +322,10 @@ class RuleOptimizer(GroupedOptimizer):
     def restore(self, checkpoint: Checkpoint, params: Params | None = None) -> None:
         """Take the state of a checkpoint, in place; see ``samestep.restore``."""
         checkpoints.restore(self, checkpoint, params)
+
+    def _processes(self, params: Params | None) -> Processes | None:
+        """Those who have parts of the parameters, or of the model's other tensors."""
+        return processes_of(checkpoints.everything(self.param_groups, params))
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("rule", "execution", "capturable", "differentiable", "_within", "_calls")

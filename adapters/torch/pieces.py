@@ -24,6 +24,8 @@ __all__ = [
     "is_spread",
     "piece",
     "pieces",
+    "placed",
+    "placements_of",
     "slots_of_piece",
 ]
 
@@ -137,29 +139,35 @@ def as_param(param: Any, slots: dict[str, Any], whole: dict[str, Any]) -> dict[s
         slots: the slots that its piece has.
         whole: slots of the shapes that the parameter has as a whole.
     """
-    return {name: map_parts(partial(_placed, param), slots[name], whole[name]) for name in slots}
+    return {name: map_parts(partial(placed, param), slots[name], whole[name]) for name in slots}
 
 
-def _placed(param: Any, local: torch.Tensor, whole: torch.Tensor) -> Any:
-    """A DTensor that is placed as a parameter is, from the piece of each process.
-
-    An axis of another length than the parameter's, such as that of a mean, is whole everywhere.
-    """
-    from torch.distributed.tensor import DTensor, Replicate  # noqa: PLC0415  (a second)
+def placed(param: Any, local: torch.Tensor, whole: torch.Tensor) -> Any:
+    """A DTensor that is placed as a parameter is, from the piece of each process."""
+    from torch.distributed.tensor import DTensor  # noqa: PLC0415  (a second)
 
     if not local.ndim:
         return local
-    sizes = zip(whole.shape, param.shape, strict=False)
-    same = [axis for axis, (one, other) in enumerate(sizes) if one == other]
-    placements = [
-        place if place.is_replicate() or getattr(place, "dim", None) in same else Replicate()
-        for place in param.placements
-    ]
     return DTensor.from_local(
         local,
         param.device_mesh,
-        placements,
+        placements_of(param, whole.shape),
         run_check=False,
         shape=whole.shape,
         stride=whole.stride(),
     )
+
+
+def placements_of(param: Any, shape: Sequence[int]) -> list[Any]:
+    """How a slot of this shape is placed: as the parameter is.
+
+    An axis of another length than the parameter's, such as that of a mean, is whole everywhere.
+    """
+    from torch.distributed.tensor import Replicate  # noqa: PLC0415  (a second)
+
+    sizes = zip(shape, param.shape, strict=False)
+    same = [axis for axis, (one, other) in enumerate(sizes) if one == other]
+    return [
+        place if place.is_replicate() or getattr(place, "dim", None) in same else Replicate()
+        for place in param.placements
+    ]

@@ -15,6 +15,7 @@ import numpy
 
 from samestep.arrays import listed
 from samestep.arrays import parts as parts_of
+from samestep.checkpoints.boxes import Box
 from samestep.checkpoints.description import Description, made
 from samestep.checkpoints.state import ParameterState
 from samestep.checkpoints.tensor import Tensor
@@ -66,9 +67,10 @@ class _Changed(Tensor):
         """Its shape."""
         return self._shape
 
-    def copy(self) -> numpy.ndarray:
-        """The array's bits in memory of their own."""
-        return numpy.array(self._view(), order="C")
+    def copy(self, box: Box | None = None) -> numpy.ndarray:
+        """The bits of the array or of a part, in memory of their own."""
+        view = self._view()
+        return numpy.array(view if box is None else view[box.slices], order="C")
 
     def verify(self) -> None:
         """Raise if an array is damaged in its file."""

@@ -1,0 +1,195 @@
+"""Checkpoints of runs whose parameters are DTensors: one file, for any mesh, device and framework.
+
+Gradients are given, so that an element rule has the same bits on every mesh; so has its file.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import samestep
+import samestep.torch as adapter
+from samestep.conformance.harness.ranks import Ranks, started
+from samestep.conformance.harness.torch_training import gradient
+
+pytestmark = pytest.mark.sharded
+
+HALF, STEPS = 3, 6
+RULES = {
+    "AdamW": samestep.AdamW(),
+    "NAdam": samestep.NAdam(),
+    "Lookahead": samestep.Lookahead(samestep.AdamW(), sync_period=2),
+    "torch.optim": torch.optim.AdamW,
+}
+"""Of element rules, which have the same bits on every mesh."""
+MESHES = {2: ("fully_shard", "columns"), 4: ("fully_shard", "replicated", "two axes", "parallel")}
+
+gloo = started("torch", 2, 4)
+
+
+class Net(torch.nn.Module):
+    """Layers and single parameters, and a buffer."""
+
+    def __init__(self, seed):
+        super().__init__()
+        noise = torch.Generator().manual_seed(seed)
+        self.embed = torch.nn.Embedding(5, 3)
+        self.fc = torch.nn.Linear(4, 8)
+        self.out = torch.nn.Linear(8, 3, bias=False)
+        self.scale = torch.nn.Parameter(torch.zeros(1))
+        self.conv = torch.nn.Parameter(torch.zeros(2, 3, 2))
+        self.register_buffer("mean", torch.zeros(3))
+        with torch.no_grad():
+            for tensor in (*self.parameters(), *self.buffers()):
+                tensor.copy_(torch.randn(tensor.shape, generator=noise))
+
+
+def placed(model, kind):
+    """The model on a mesh of all ranks."""
+    from torch.distributed.fsdp import fully_shard  # noqa: PLC0415  (in the ranks only)
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor  # noqa: PLC0415
+    from torch.distributed.tensor.parallel import (  # noqa: PLC0415
+        ColwiseParallel,
+        RowwiseParallel,
+        parallelize_module,
+    )
+
+    world = torch.distributed.get_world_size()
+    names = ("dp", "tp")
+    square = (2, 2) if world == 4 else (1, 2)
+    if kind == "fully_shard":
+        return fully_shard(model, mesh=torch.distributed.init_device_mesh("cpu", (world,)))
+    mesh = torch.distributed.init_device_mesh("cpu", square, mesh_dim_names=names)
+    if kind == "replicated":
+        return fully_shard(model, mesh=mesh)
+    if kind == "parallel":  # fc.weight is cut twice along one axis, out.weight along two
+        plan = {"fc": ColwiseParallel(), "out": RowwiseParallel()}
+        parallelize_module(model, mesh["tp"], plan)
+        return fully_shard(model, mesh=mesh["dp"])
+    for module in model.modules():
+        for name, param in [*module.named_parameters(recurse=False)]:
+            axes = {0: Shard(0), 1: Shard(1)} if param.ndim > 1 else {0: Replicate(), 1: Shard(0)}
+            own = [Replicate() if kind == "columns" else axes[0], axes[1]]
+            whole = distribute_tensor(param.detach(), mesh, own)
+            module.register_parameter(name, torch.nn.Parameter(whole))
+    return model
+
+
+def whole(tensor):
+    return tensor.detach().full_tensor() if hasattr(tensor, "full_tensor") else tensor.detach()
+
+
+class Run:
+    """A model and its optimizer."""
+
+    def __init__(self, kind, rule, seed):
+        self.model = Net(seed) if kind is None else placed(Net(seed), kind)
+        if isinstance(rule, samestep.Rule):
+            self.optimizer = adapter.bind(rule, [*self.model.named_parameters()])
+        else:
+            self.optimizer = rule(self.model.named_parameters())
+
+    def train(self, steps):
+        for step in steps:
+            for place, param in enumerate(self.model.parameters()):
+                param.grad = gradient(step, place, whole(param))
+                if hasattr(param, "device_mesh"):
+                    from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415
+
+                    param.grad = distribute_tensor(param.grad, param.device_mesh, param.placements)
+            self.optimizer.step()
+        return self
+
+    def everything(self):
+        """Values, state and buffers, whole."""
+        found = {name: whole(value) for name, value in self.model.state_dict().items()}
+        for name, param in self.model.named_parameters():
+            state = self.optimizer.state.get(param, {})
+            found |= {f"{slot} of {name}": whole(value) for slot, value in state.items()}
+        return {name: value.clone() for name, value in found.items()}
+
+
+def differing(one, other):
+    assert one.keys() == other.keys()
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def saved_and_loaded(rank, kind, rule, folder):
+    """Saves a run, loads the file of one device, and goes on."""
+    run = Run(kind, RULES[rule], 0).train(range(HALF))
+    half = run.everything()
+    samestep.save(folder / "sharded", run.optimizer, run.model)
+    samestep.save(folder / "set", run.optimizer, run.model, max_shard_bytes=500)
+    assert differing(run.everything(), half) == []
+    if isinstance(RULES[rule], samestep.Rule):
+        in_memory = samestep.checkpoint(run.optimizer, run.model)
+        run.train(range(HALF, STEPS))
+        samestep.restore(run.optimizer, in_memory, run.model)
+        assert differing(run.everything(), half) == []
+        samestep.save(folder / "memory", in_memory)
+    other = Run(kind, RULES[rule], 1)
+    before = {name: (p.device_mesh, p.placements) for name, p in other.model.named_parameters()}
+    samestep.load(folder / "one", other.optimizer, other.model)
+    assert differing(other.everything(), half) == []
+    for name, param in other.model.named_parameters():
+        assert (param.device_mesh, param.placements) == before[name]
+        for value in other.optimizer.state[param].values():
+            assert (
+                value.ndim == 0
+                or value.placements == param.placements
+                or value.shape != param.shape
+            )
+    return other.train(range(HALF, STEPS)).everything()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_sharded_run_writes_the_file_of_one_device_and_reads_it(gloo, rule, tmp_path):
+    """To the last byte, and it goes on with the bits of one device."""
+    one = Run(None, RULES[rule], 0).train(range(HALF))
+    samestep.save(tmp_path / "one", one.optimizer, one.model)
+    end = one.train(range(HALF, STEPS)).everything()
+    for kind in MESHES[gloo.world]:
+        for found in gloo.run(saved_and_loaded, kind, rule, tmp_path):
+            assert differing(found, end) == []
+        written = (tmp_path / "one").read_bytes()
+        assert (tmp_path / "sharded").read_bytes() == written
+        if (tmp_path / "memory").exists():
+            assert (tmp_path / "memory").read_bytes() == written
+        samestep.checkpoints.write(tmp_path / "again", samestep.checkpoints.read(tmp_path / "set"))
+        assert (tmp_path / "again").read_bytes() == written
+
+
+def carried_on(rank, kind, rule, folder, source, target, steps):
+    run = Run(kind, rule, 1)
+    samestep.load(folder / source, run.optimizer, run.model)
+    run.train(steps)
+    samestep.save(folder / target, run.optimizer, run.model)
+
+
+@pytest.fixture(scope="module")
+def meshes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("meshes")
+    with Ranks("torch", 2, folder / "2") as two, Ranks("torch", 4, folder / "4") as four:
+        yield two, four
+
+
+@pytest.mark.parametrize("kind", ["fully_shard", "parallel"])
+@pytest.mark.parametrize("rule", [samestep.AdamW(), samestep.LAMB()], ids=str)
+def test_a_run_goes_from_two_ranks_to_one_and_to_four(meshes, rule, kind, tmp_path):
+    """Element rules keep their bits; sums may be added in another order."""
+    two, four = meshes
+    run = Run(None, rule, 0)
+    samestep.save(tmp_path / "0", run.train([0]).optimizer, run.model)
+    two.run(carried_on, "fully_shard", rule, tmp_path, "0", "2", range(1, 4))
+    alone = Run(None, rule, 2)
+    samestep.load(tmp_path / "2", alone.optimizer, alone.model)
+    samestep.save(tmp_path / "1", alone.train(range(4, 6)).optimizer, alone.model)
+    four.run(carried_on, kind, rule, tmp_path, "1", "4", range(6, 8))
+    end = Run(None, rule, 3)
+    samestep.load(tmp_path / "4", end.optimizer, end.model)
+    expected, found = run.train(range(1, 8)).everything(), end.everything()
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
+        assert rule.needs != "element" or torch.equal(found[name], value)
