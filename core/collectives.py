@@ -1,20 +1,24 @@
-"""Exchanges of all parameters together: one collective for each level and mesh.
+"""Exchanges of all parameters together, between the processes that hold their pieces.
 
-Everything that the parameters of a mesh send goes in one vector, and every process reduces what has
-come from all of them in the order of processes. So all processes have the same bits.
+For each level there is one collective for all sums of a mesh. What is done with whole arrays takes
+two, and one bucket of parameters is whole at a time.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .arrays import cast, widest
+from .adding import Item, added
 from .exchanges import Noting, Plan, Request, placed
-from .placed import over_of
+from .owners import buckets
+from .placed import NotLocalError
 from .placement import Mesh
 from .shaping import EXCHANGED, stacked
+from .wholes import Job, answers, of_request, of_step, returned
 
 if TYPE_CHECKING:
     from .step import Entry
@@ -25,12 +29,24 @@ Array = Any
 Slots = dict[str, Any]
 _PLACED: Any = placed
 
+_log = logging.getLogger("samestep")
+
 
 class Exchange(Protocol):
-    """The processes of a mesh, as an adapter reaches them."""
+    """The processes of a mesh, as an adapter reaches them.
+
+    An exchange that is ``immediate`` has ``total`` and ``whole`` instead, which are called while a
+    rule is executed; see ``exchanges.Tape``.
+    """
 
     def gathered(self, mesh: Mesh, vector: Array) -> Array:
         """The vectors of all processes, of equal length, as the rows of a matrix, in order."""
+
+    def swapped(self, mesh: Mesh, parts: Sequence[Array], lengths: Sequence[int]) -> list[Array]:
+        """What all processes have sent here; ``parts`` has a vector for each process.
+
+        ``lengths``: the elements that come from each. Without this method all is gathered.
+        """
 
 
 class Exchanging:
@@ -41,7 +57,7 @@ class Exchanging:
         exchange: the processes.
         execute: executes a function on an entry, as one that has been made of it.
         coefficients: gives the scalars of an entry.
-        shared: gives the shared state, as rules are shown it.
+        shared: the shared state, as rules are shown it.
         vmap: the framework's function, for batch axes.
     """
 
@@ -57,16 +73,71 @@ class Exchanging:
         self.xp, self.exchange, self.execute = xp, exchange, execute
         self.coefficients, self.shared, self.vmap = coefficients, shared, vmap
         self.immediate = exchange if getattr(exchange, "immediate", False) else None
-        self.plans: dict[Any, Plan] = {}
+        self.plans: dict[Any, Plan | None] = {}
 
-    def __call__(self, function: Callable[..., Any], entry: Entry) -> Any:
-        """The results of a function of one entry, to which ``answered`` has been applied."""
+    def results(self, function: Callable[..., Any], entries: Sequence[Entry]) -> Iterator[Any]:
+        """The results of a function of all entries, in their order.
+
+        Sums are exchanged at once. What is done with whole arrays is done a bucket at a time, when
+        the first result of a bucket is asked for.
+        """
+        entries, plans = [*entries], dict[int, Plan | None]()
+        if self.immediate is None:
+            for place, entry in enumerate(entries):
+                if not is_whole(entry):
+                    plans[place] = self._plan(function, entry)
+        levels = {place: _deepest(plan) for place, plan in plans.items()}
+        late = {place for place, plan in plans.items() if _ends_whole(plan)}
+        for level in range(1, max(levels.values(), default=0) + 1):
+            now = (p for p in plans if plans[p] and not (p in late and levels[p] == level))
+            self._answer(function, entries, plans, dict.fromkeys(now, level))
+        if not late:
+            return map(partial(self._result, function), entries)
+        return self._by_bucket(function, entries, plans, {place: levels[place] for place in late})
+
+    def _by_bucket(
+        self,
+        function: Callable[..., Any],
+        entries: list[Entry],
+        plans: Mapping[int, Plan | None],
+        late: Mapping[int, int],
+    ) -> Iterator[Any]:
+        """The results in order; ``late``: entries for which arrays come together, and the level."""
+        bucket_of: dict[int, list[int]] = {}
+        meshes: dict[Mesh, list[int]] = {}
+        for place in late:
+            placement: Any = entries[place].placement
+            meshes.setdefault(placement.mesh, []).append(place)
+        for mesh, places in meshes.items():
+            work = [_work(entries[place]) for place in places]
+            for bucket in buckets(work, math.prod(mesh.sizes)):
+                together = [places[at] for at in bucket]
+                bucket_of |= dict.fromkeys(together, together)
+        done: dict[int, Any] = {}
+        for place, entry in enumerate(entries):
+            if place in late and place not in done:
+                own = {at: entries[at] for at in bucket_of[place]}
+                terms = self._answer(function, own, plans, {at: late[at] for at in own})
+                for at, answered in own.items():
+                    done[at] = self._result(function, answered, terms.get(at))
+            yield done.pop(place) if place in late else self._result(function, entry)
+
+    def _result(
+        self, function: Callable[..., Any], entry: Entry, terms: Slots | None = None
+    ) -> Any:
+        """The result of a function of an entry with all answers.
+
+        ``terms``: where the whole function was executed elsewhere, its terms of sums.
+        """
         if is_whole(entry):
             return self.execute(function, entry)
-        first, second = self.execute(function, entry, self._made(function, entry))
+        if terms is None:
+            first, second = self.execute(function, entry, self._made(function, entry))
+        else:
+            first, second = self.execute(function, entry, returned(function))
         new = first if isinstance(first, dict) else second
         new = {name: value for name, value in new.items() if name != EXCHANGED}
-        return (new, second) if isinstance(first, dict) else (first, new)
+        return (new, terms or second) if isinstance(first, dict) else (first, new)
 
     def _made(self, function: Callable[..., Any], entry: Entry, level: int = 0) -> Any:
         plan = None if self.immediate is not None else self._plan(function, entry)
@@ -82,69 +153,120 @@ class Exchanging:
             known[key] = tuple(placement.one(entry.kept).slots(entry.rule, own).items())
         return function, entry.kept, self.vmap, placement, known[key]
 
-    def _plan(self, function: Callable[..., Any], entry: Entry) -> Plan:
+    def _plan(self, function: Callable[..., Any], entry: Entry) -> Plan | None:
         """The exchanges of a function of an entry; the first time they are found by executing it.
 
-        Raises:
-            NotLocalError: the rule does something with a piece that needs the whole.
+        ``None``: the rule does something with a piece that needs the whole.
         """
         s = self.coefficients(entry)
         key = function, id(entry.rule), entry.kept, entry.stacked, entry.placement, id(s)
         if key not in self.plans:
             kind = function, entry.rule.bare, entry.kept, entry.placement, _switches(s)
             if kind not in _plans:
-                notes = Noting()
-                made = _PLACED(*self._kind(function, entry), None, 0, notes)
-                made = stacked(made, self.vmap) if entry.stacked else made
-                arrays = entry.grad, entry.param, entry.slots, self.shared
-                made(self.xp, entry.rule.bare, *arrays, s)
-                _plans[kind] = tuple(notes.requests)
+                _plans[kind] = self._found(function, entry, s)
             self.plans[key] = _plans[kind]
         return self.plans[key]
 
-    def answered(self, function: Callable[..., Any], entries: Sequence[Entry]) -> list[Entry]:
-        """The entries with the results of all exchanges that a function needs."""
-        entries = [*entries]
-        if self.immediate is not None:
-            return entries
-        plans = {
-            place: plan
-            for place, entry in enumerate(entries)
-            if not is_whole(entry) and (plan := self._plan(function, entry))
-        }
-        deepest = max((one.level for plan in plans.values() for one in plan), default=0)
-        for level in range(1, deepest + 1):
-            items: list[Item] = []
-            for place, plan in plans.items():
-                asked = {str(at): one for at, one in enumerate(plan) if one.level == level}
-                if asked:
-                    entry = entries[place]
-                    made = self._made(function, entry, level)
-                    _, sent = self.execute(function, entry, made)
-                    items += [Item(place, entry, one, sent[at]) for at, one in asked.items()]
-            totals = added(self.xp, self.exchange, items)
-            for item, total in zip(items, totals, strict=True):
-                entry = entries[item.place]
-                known = (*entry.slots.get(EXCHANGED, ()), total)
-                entries[item.place] = entry._replace(slots={**entry.slots, EXCHANGED: known})
-        return entries
+    def _is_brought(self, function: Callable[..., Any], entry: Entry) -> bool:
+        """Whether a function of an entry is executed on whole arrays."""
+        return self.immediate is None and self._plan(function, entry) is None
 
-    def terms(self, entries: Sequence[Entry], sums: Sequence[Slots]) -> list[Slots]:
+    def _found(self, function: Callable[..., Any], entry: Entry, s: Any) -> Plan | None:
+        notes = Noting()
+        made = _PLACED(*self._kind(function, entry), None, 0, notes)
+        made = stacked(made, self.vmap) if entry.stacked else made
+        arrays = entry.grad, entry.param, entry.slots, self.shared
+        try:
+            made(self.xp, entry.rule.bare, *arrays, s)
+        except NotLocalError as error:
+            if entry.rule.name not in _said:
+                _said.add(entry.rule.name)
+                _log.warning(
+                    "%s: each step brings whole parameters together: %s", entry.rule.name, error
+                )
+            return None
+        return tuple(notes.requests)
+
+    def _answer(
+        self,
+        function: Callable[..., Any],
+        entries: Any,
+        plans: Mapping[int, Plan | None],
+        levels: Mapping[int, int],
+    ) -> dict[int, Slots]:
+        """Put the answers to what entries ask for, each at its level, beside their slots.
+
+        Args:
+            function: the function that they ask in.
+            entries: a list, or a dict, of entries, which are replaced.
+            plans: their exchanges.
+            levels: which entries, and at which level.
+
+        Returns:
+            The terms of sums of entries whose function has been executed on whole arrays.
+        """
+        items: list[Item] = []
+        jobs: list[Job] = []
+        for place, level in levels.items():
+            entry, plan = entries[place], plans[place]
+            if plan is None:
+                common, s = self.shared, self.coefficients(entry)
+                jobs.append(of_step(self.xp, place, function, entry, common, s, self.vmap))
+                continue
+            asked = {str(at): one for at, one in enumerate(plan) if one.level == level}
+            if not asked:
+                continue
+            _, sent = self.execute(function, entry, self._made(function, entry, level))
+            for name, request in asked.items():
+                item = Item(place, entry, request, sent[name], name)
+                if request.call is None:
+                    items.append(item)
+                else:
+                    jobs.append(of_request(self.xp, item))
+        sums = [
+            (item.place, int(item.name), (total,))
+            for item, total in zip(items, added(self.xp, self.exchange, items), strict=True)
+        ]
+        wholes = [
+            (job.place, job.at, answer)
+            for job, answer in zip(jobs, answers(self.xp, self.exchange, jobs), strict=True)
+        ]
+        for place, _, answer in sorted([*sums, *wholes], key=lambda one: one[:2]):
+            entry = entries[place]
+            known = (*entry.slots.get(EXCHANGED, ()), *answer)
+            entries[place] = entry._replace(slots={**entry.slots, EXCHANGED: known})
+        return {job.place: job.terms for job in jobs if job.terms is not None}
+
+    def terms(
+        self, function: Callable[..., Any], entries: Sequence[Entry], sums: Sequence[Slots]
+    ) -> list[Slots]:
         """Terms of sums over all parameters, of parameters that are stacked along a cut axis."""
         items = []
         for place, (entry, terms) in enumerate(zip(entries, sums, strict=True)):
             over = entry.placement.one(entry.kept).apart if entry.placement is not None else ()
-            request = Request(1, "sum", over, ())
-            if over:
-                items += [Item(place, entry, request, term, name) for name, term in terms.items()]
+            done = not is_whole(entry) and self._is_brought(function, entry)  # of all of the stack
+            if over and not done:
+                request = Request(1, "sum", over, ())
+                items += [
+                    Item(place, entry, request, term, name, True) for name, term in terms.items()
+                ]
         found = [*sums]
+        if self.immediate is not None:
+            for item in items:
+                placement: Any = item.entry.placement
+                mesh, over = placement.mesh, item.request.over
+                total = self.immediate.total(mesh, "sum", over, item.partial)
+                found[item.place] = {**found[item.place], item.name: total}
+            return found
         for item, total in zip(items, added(self.xp, self.exchange, items), strict=True):
             found[item.place] = {**found[item.place], item.name: total}
         return found
 
 
-_plans: dict[Any, Plan] = {}
+_plans: dict[Any, Plan | None] = {}
 """Exchanges by function, rule, placement, and what is switched on in a step."""
+_said: set[str] = set()
+"""The rules of which the log has been told that they bring whole parameters together."""
 
 
 def _switches(value: Any) -> Any:
@@ -156,88 +278,27 @@ def _switches(value: Any) -> Any:
     return (value,) if isinstance(value, bool) else ()
 
 
+def _deepest(plan: Plan | None) -> int:
+    """The highest level of exchanges."""
+    return max((request.level for request in plan or ()), default=0)
+
+
+def _ends_whole(plan: Plan | None) -> bool:
+    """Whether the last thing that is asked for are whole arrays."""
+    if plan is None:
+        return True
+    deepest = _deepest(plan)
+    return bool(plan) and all(one.call is not None for one in plan if one.level == deepest)
+
+
+def _work(entry: Entry) -> tuple[int, int]:
+    """The work for a parameter that is whole, and its elements."""
+    placement: Any = entry.placement
+    size = math.prod(placement.shape) * (entry.param.shape[0] if entry.stacked else 1)
+    return size * min(placement.shape), size
+
+
 def is_whole(entry: Entry) -> bool:
     """Whether a process has all that a parameter's step needs."""
     placement = entry.placement
     return placement is None or entry.rule.needs == "element" or placement.one(entry.kept).is_whole
-
-
-class Item(NamedTuple):
-    """What a process sends for a request: ``place`` is that of the entry."""
-
-    place: int
-    entry: Entry
-    request: Request
-    partial: Array
-    name: str = ""
-
-    def group(self) -> Any:
-        """The reduction, and what the processes along each dimension of the mesh have.
-
-        They are reduced over (``None``), have other values (true), or copies of which one counts.
-        Nothing here differs between processes, which have to agree on the order of groups.
-        """
-        placement: Any = self.entry.placement
-        apart = {*placement.one(self.entry.kept).apart, *over_of(self.request.axes)}
-        dims, over = range(len(placement.mesh.sizes)), self.request.over
-        return self.request.kind, tuple(None if dim in over else dim in apart for dim in dims)
-
-    def room(self) -> int:
-        """The most numbers that a process sends."""
-        placement: Any = self.entry.placement
-        stack = self.entry.param.shape[0] if self.entry.stacked else 1
-        most = [
-            part.size if part.cut is None else part.cut.most
-            for axis in self.request.axes
-            for part in axis
-        ]
-        batch = placement.one(self.entry.kept).room if not self.name else 1
-        return math.prod([stack if not self.name else 1, batch, *most])
-
-
-def added(xp: Any, exchange: Exchange, items: Sequence[Item]) -> list[Array]:
-    """The results of requests, from what all processes send for them: one collective per mesh.
-
-    Partial results are reduced in the order of the processes, so that all have the same bits.
-    Along dimensions of the mesh that hold copies the first process counts.
-    """
-    totals: list[Any] = [None] * len(items)
-    meshes: dict[Mesh, dict[Any, list[int]]] = {}
-    for place, item in enumerate(items):
-        placement: Any = item.entry.placement
-        groups = meshes.setdefault(placement.mesh, {})
-        groups.setdefault(item.group(), []).append(place)
-    for mesh, groups in meshes.items():
-        order = [place for places in groups.values() for place in places]
-        wide = widest(xp, [items[place].partial for place in order])
-        vector = xp.concat([_padded(xp, items[place], wide) for place in order])
-        table = exchange.gathered(mesh, vector)
-        table = xp.reshape(table, (*mesh.sizes, vector.shape[0]))
-        start = 0
-        for (kind, dims), places in groups.items():
-            sizes = [items[place].room() for place in places]
-            end = start + sum(sizes)
-            index = tuple(
-                slice(None) if apart is None else at if apart else 0
-                for apart, at in zip(dims, mesh.at or (), strict=True)
-            )
-            rows = xp.reshape(table[(*index, slice(start, end))], (-1, end - start))
-            total = getattr(xp, kind)(rows, axis=0)
-            first = 0
-            for place, size in zip(places, sizes, strict=True):
-                own = items[place].partial
-                found = total[first : first + math.prod(own.shape)]
-                totals[place] = cast(xp, xp.reshape(found, own.shape), own.dtype)
-                first += size
-            start = end
-    return totals
-
-
-def _padded(xp: Any, item: Item, dtype: Any) -> Array:
-    """A partial result as a vector that is as long in every process."""
-    vector = cast(xp, xp.reshape(item.partial, (-1,)), dtype)
-    missing = item.room() - vector.shape[0]
-    if not missing:
-        return vector
-    zero = xp.zeros_like(xp.sum(vector))  # on the device of the vector
-    return xp.concat([vector, xp.broadcast_to(zero, (missing,))])

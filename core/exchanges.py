@@ -15,15 +15,24 @@ from .arrays import known, map_parts
 from .coefficients import Record
 from .kept import Kept
 from .once import once
-from .placed import Axes, Placed, as_placed, axis_of, fitted
+from .placed import (
+    Axes,
+    NotLocalError,
+    Placed,
+    as_placed,
+    axis_of,
+    fitted,
+    is_cut,
+    over_of,
+)
 from .placed_namespace import Namespace
-from .placement import Mesh, Placement
+from .placement import Mesh, Part, Placement
 from .shaping import EXCHANGED, seen, started
 
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["Noting", "Plan", "Request", "begun", "placed"]
+__all__ = ["Noting", "Plan", "Request", "begun", "called", "placed"]
 
 Array = Any
 Slots = dict[str, Any]
@@ -34,15 +43,22 @@ class Request(NamedTuple):
 
     Args:
         level: the number of exchanges, one after another, that end with it.
-        kind: the reduction: ``"sum"``, ``"max"``, ``"min"`` or ``"prod"``.
+        kind: the reduction, ``"sum"``, ``"max"``, ``"min"`` or ``"prod"``; or ``"whole"``.
         over: the dimensions of the mesh.
         axes: the axes of the result.
+        call: a function of a whole array, and its other arguments.
     """
 
     level: int
     kind: str
     over: tuple[int, ...]
     axes: Axes
+    call: Any = None
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The result with an axis for each part."""
+        return tuple(part for axis in self.axes for part in axis)
 
 
 Plan = tuple[Request, ...]
@@ -53,14 +69,10 @@ class _Enough(Exception):  # noqa: N818 # it ends an evaluation, and is no error
 
 
 class Noting:
-    """In place of exchanges, a list of them; each process then has its own partial result."""
+    """In place of an exchange: notes the requests; a partial result stands for each answer."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-
-    def total(self, mesh: Mesh, kind: str, over: tuple[int, ...], partial: Array) -> Array:
-        """The partial result."""
-        return partial
 
 
 class Tape:
@@ -101,14 +113,46 @@ class Tape:
         axes: Axes,
         over: tuple[int, ...],
         level: int,
-        dtype: Any,
     ) -> Placed:
         """The result of a reduction over axes that are cut."""
-        request, place = Request(level + 1, kind, over, axes), len(self.noted)
-        self.noted.append(request)
         if self.immediate is not None:
             total = self.immediate.total(self.mesh, kind, over, piece())
-        elif self.plan is None:
+            return self._found(total, axes, level + 1)
+        return self._met(Request(level + 1, kind, over, axes), piece)
+
+    def whole(
+        self, function: Callable[..., Any], xp: Any, matrix: Placed, *args: Any, **kwargs: Any
+    ) -> Placed:
+        """The result of a function of one whole array, of the shape of that.
+
+        Raises:
+            NotLocalError: another argument is an array.
+        """
+        if any(isinstance(value, Placed) for value in (*args, *kwargs.values())):
+            raise NotLocalError(f"{function.__name__} of {matrix!r} is given another array")
+        call = function, args, tuple(sorted(kwargs.items()))
+        if not any(map(is_cut, matrix.axes)):
+            return matrix.like(called(self.xp, call, matrix.local))
+        request = Request(matrix.level + 1, "whole", over_of(matrix.axes), matrix.axes, call)
+        if self.immediate is None:
+            return self._met(request, lambda: matrix.local)
+        parts = request.parts
+        sizes = tuple(part.length(self.mesh) for part in parts)
+
+        def of_parts(array: Array) -> Array:
+            shaped = self.xp.reshape(array, matrix.shape)
+            return self.xp.reshape(called(self.xp, call, shaped), array.shape)
+
+        local = self.xp.reshape(matrix.local, sizes)
+        cuts = tuple(part.cut for part in parts)
+        local = self.immediate.whole(self.mesh, cuts, of_parts, local)
+        return self._found(local, matrix.axes, matrix.level + 1)
+
+    def _met(self, request: Request, piece: Callable[[], Array]) -> Placed:
+        """What has been answered to a request, or the part of it that is here."""
+        place = len(self.noted)
+        self.noted.append(request)
+        if self.plan is None:
             total = piece()
         elif self.level and request.level >= self.level:
             total = piece()
@@ -118,11 +162,20 @@ class Tape:
                     raise _Enough
         else:
             total = self.known[self.places[place]]
-        found = Placed(total, axes, cast("Any", self), level + 1)
+        return self._found(total, request.axes, request.level)
+
+    def _found(self, total: Array, axes: Axes, level: int) -> Placed:
+        found = Placed(total, axes, self, level)
         sizes = found.sizes()
-        if tuple(total.shape) != sizes:
+        if tuple(total.shape) != sizes:  # a rule that sees no axes may be given vectors
             found.local = self.xp.reshape(total, sizes)
         return found
+
+
+def called(xp: Any, call: Any, array: Array) -> Array:
+    """The result of the function of a request."""
+    function, args, kwargs = call
+    return function(xp, array, *args, **dict(kwargs))
 
 
 @once
@@ -165,6 +218,8 @@ def _on_piece(
     s: Any,
 ) -> Any:
     """The function of placed arrays, and its results as pieces that are cut as the arguments."""
+    notes = immediate if isinstance(immediate, Noting) else None
+    immediate = None if notes else immediate
     tape = Tape(xp, placement, plan, level, slots.get(EXCHANGED, ()), immediate)
     axes, own = _axes(placement, dict(of_slots), param)
 
@@ -184,8 +239,8 @@ def _on_piece(
         )
     except _Enough:
         return slots, tape.sent
-    if isinstance(immediate, Noting):
-        immediate.requests = tape.noted
+    if notes:
+        notes.requests = tape.noted
     if level:
         return slots, tape.sent
     new = first if isinstance(first, dict) else second
@@ -256,7 +311,10 @@ def begun(
     def first(seen: Placed) -> Any:
         return make(Namespace(tape), seen, rule.owner(name))
 
-    value = started(Namespace(tape), first, Placed(param, axes, tape), own)
+    try:
+        value = started(Namespace(tape), first, Placed(param, axes, tape), own)
+    except NotLocalError as error:
+        raise _unknown(rule, name) from error
     return map_parts(lambda part, axes: fitted(part, axes).local, value, of_slot(name, value))
 
 
@@ -269,8 +327,12 @@ class _Zeros:
     def total(self, mesh: Mesh, kind: str, over: tuple[int, ...], partial: Array) -> Array:
         """The sum of zeros."""
         if any(known(value) != 0 for value in partial.reshape(-1)[:1]):
-            raise ValueError(
-                f"{self.rule.name}: the first value of slot {self.name} is computed from all of a "
-                "parameter, of which this process has a piece; start it from zeros"
-            )
+            raise _unknown(self.rule, self.name)
         return partial
+
+
+def _unknown(rule: Rule, slot: str) -> ValueError:
+    return ValueError(
+        f"{rule.name}: the first value of slot {slot} is computed from all of a parameter, of "
+        "which this process has a piece; make it with xp.zeros(shape, dtype=param.dtype)"
+    )

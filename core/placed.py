@@ -45,9 +45,14 @@ class Tape(Protocol):
     mesh: Mesh
 
     def reduced(
-        self, kind: str, partial: Callable[[], Array], axes: Axes, over: Any, level: int, dtype: Any
+        self, kind: str, partial: Callable[[], Array], axes: Axes, over: Any, level: int
     ) -> Placed:
         """The result of a sum, or a maximum and the like, over dimensions of the mesh."""
+
+    def whole(
+        self, function: Callable[..., Any], xp: Any, matrix: Placed, *args: Any, **kwargs: Any
+    ) -> Placed:
+        """The result of a function of one whole array."""
 
 
 def axis_of(parts: Sequence[Part]) -> Axis:

@@ -54,6 +54,11 @@ class Namespace:
     def __init__(self, tape: Tape, of: Any = None, prefix: str = "") -> None:
         self._tape, self._of, self._prefix = tape, tape.xp if of is None else of, prefix
 
+    @property
+    def whole(self) -> Any:
+        """Calls a function of one whole array; see ``vocabulary.whole``."""
+        return self._tape.whole
+
     def __getattr__(self, name: str) -> Any:
         own = getattr(self._of, name)
         if isinstance(own, ModuleType) or (type(own) is type(self._of) and not callable(own)):
@@ -141,7 +146,7 @@ def _reduced(
 
     if not over:
         return x.like(piece(), left)
-    return tape.reduced(kind, piece, left, over, x.level, x.dtype)
+    return tape.reduced(kind, piece, left, over, x.level)
 
 
 def _mean(tape: Tape, x: Any, /, axis: Any = None, keepdims: bool = False) -> Any:

@@ -281,14 +281,22 @@ def run(
         place = id(s := coefficients(entry)), entry.param.dtype
         if enter is not None and place not in entered:
             entered[place] = enter(s, entry.param)
-    call: Any = execute
+    results: Any = partial(_in_turn, execute)
+    exchanging = None
     if exchange is not None:
-        call = Exchanging(xp, exchange, execute, coefficients, visible, vmap)
+        exchanging = Exchanging(xp, exchange, execute, coefficients, visible, vmap)
+        results = exchanging.results
     if any(map(attrgetter("rule.phases"), entries)):
-        entries, common = _summed(xp, entries, common, visible, call, coefficients, spread)
-    if exchange is not None:
-        entries = call.answered(step, entries)
-    return map(partial(call, step), entries), common
+        given = results, coefficients, spread, exchanging
+        entries, common = _summed(xp, entries, common, visible, *given)
+    return results(step, entries), common
+
+
+def _in_turn(
+    execute: Callable[..., Any], function: Callable[..., Any], entries: Sequence[Entry]
+) -> Iterator[Any]:
+    """The results of a function of one entry after another."""
+    return map(partial(execute, function), entries)
 
 
 def _summed(
@@ -296,13 +304,14 @@ def _summed(
     entries: Sequence[Entry],
     common: Slots,
     visible: Slots,
-    execute: Any,
+    results: Callable[..., Iterator[Any]],
     coefficients: Callable[..., dict[str, Any]],
     spread: Spread | None,
+    exchanging: Exchanging | None,
 ) -> tuple[list[Entry], Slots]:
     """The entries with their slots after the sums over all parameters, and the new shared state.
 
-    ``visible``, which ``execute`` shows to the rules, is updated in place after each phase. Of
+    ``visible``, which ``results`` shows to the rules, is updated in place after each phase. Of
     several devices the sums meet on one, where they are added in the order of the entries.
     """
     entries = list(entries)
@@ -319,14 +328,12 @@ def _summed(
             continue
         summed = [entries[place] for place in places]
         wide = widest(xp, [entry.param for entry in summed])
-        exchanging = isinstance(execute, Exchanging)
-        asking = execute.answered(_local_of(phase), summed) if exchanging else summed
-        parts = [execute(_local_of(phase), entry) for entry in asking]
+        parts = [*results(_local_of(phase), summed)]
         for place, (slots, _) in zip(places, parts, strict=True):
             entries[place] = entries[place]._replace(slots=slots)
         sums = [{name: cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
-        if exchanging:
-            sums = execute.terms(summed, sums)
+        if exchanging is not None:
+            sums = exchanging.terms(_local_of(phase), summed, sums)
         if spread is not None:
             sums = spread.together(home, sums)
             steps = spread.counts(home, [entry.step for entry in summed])

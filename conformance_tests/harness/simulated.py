@@ -108,7 +108,7 @@ def together(
         thread.start()
     run(0)
     for thread in threads:
-        thread.join(seconds)
+        thread.join(3 * seconds)
     if failed:
         raise min(failed, key=lambda one: one[:2])[2]
     return results, group.counted

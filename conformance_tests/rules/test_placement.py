@@ -6,11 +6,13 @@ import array_api_compat
 import numpy
 import pytest
 
+import samestep
 from samestep.conformance.harness.settings import all_rules, is_own, typical
 from samestep.conformance.harness.sharded import follow, on_ranks
 from samestep.conformance.harness.simulated import together
 from samestep.parity import record
-from samestep.rule import registry
+from samestep.rule import Rule, registry
+from samestep.vocabulary import Initial, hyper, norm, slot
 
 SHAPES = {"a": (7, 5), "b": (3, 8), "c": (4, 6), "d": (5,), "e": (1,), "f": (), "w": (4, 3, 2, 2)}
 MESHES = {
@@ -28,33 +30,30 @@ MESHES = {
     ),
 }  # fmt: skip
 """Meshes of processes, and of each parameter the dimensions that cut an axis; others are whole."""
-STEPS = 20
+STEPS, FEW = 20, 8
 CLOSE = {"float64": 1e-14, "float32": 1e-6}
 """The largest relative difference of parameters after 20 steps."""
 
 
-def trajectory(rule, dtype):
+def trajectory(rule, dtype, steps):
     """Whole parameters, and their gradients; some are missing in some steps."""
     shapes = {path: shape for path, shape in SHAPES.items() if len(shape) >= rule.min_ndim}
-    found = record(seed=3, steps=STEPS, shapes=shapes)
+    found = record(seed=3, steps=steps, shapes=shapes)
     params = {path: array.astype(dtype) for path, array in found.params.items()}
     grads = [{path: array.astype(dtype) for path, array in each.items()} for each in found.grads]
-    for step, path in ((2, "c"), (3, "c"), (3, "b"), (7, "w")):
-        grads[step].pop(path)
+    for step, path in ((1, "c"), (2, "c"), (2, "b"), (7, "w")):
+        if step < steps:
+            grads[step].pop(path)
     return params, grads
 
 
-def assert_pieces_step_as_the_whole(rule, mesh, dtype="float64", xp=None):
+def assert_pieces_step_as_the_whole(rule, mesh, dtype="float64", steps=FEW, xp=None, given=None):
     xp = xp or array_api_compat.array_namespace(numpy.zeros(1))
-    sizes, cuts = MESHES[mesh]
-    params, grads = trajectory(rule, dtype)
-    if xp.__name__.endswith("torch"):
-        params, *grads = (
-            {path: xp.asarray(array) for path, array in each.items()} for each in (params, *grads)
-        )
+    sizes, cuts = MESHES[mesh] if isinstance(mesh, str) else mesh
+    params, grads = given or trajectory(rule, dtype, steps)
     whole = follow(xp, rule, params, grads)
     found = on_ranks(xp, rule, params, grads, sizes, {p: c for p, c in cuts.items() if p in params})
-    exact = rule.needs == "element" or type(rule).__name__ == "Muon"
+    exact = rule.needs == "element" or isinstance(rule, EXACT)
     for path, array in whole.params.items():
         expected = numpy.asarray(array)
         if exact:
@@ -66,12 +65,36 @@ def assert_pieces_step_as_the_whole(rule, mesh, dtype="float64", xp=None):
     return found
 
 
+class Grams(Rule, register=False):
+    """A rule of somebody, with products of a matrix and its state that no piece has."""
+
+    needs, min_ndim = "matrix", 2
+
+    lr = hyper(0.1, "step size", unit="parameter", ge=0)
+    m = slot("mean of the gradient")
+    gram = slot(
+        "sum of products",
+        init=Initial(
+            lambda xp, param, rule: xp.zeros((param.shape[0],) * 2, dtype=param.dtype),
+            lambda shape, rule: (shape[0], shape[0]),
+        ),
+    )
+
+    def direction(self, xp, grad, param, state, s):
+        matrix = xp.reshape(grad, (grad.shape[0], -1))
+        gram = 0.9 * state.gram + xp.matmul(matrix, xp.matrix_transpose(matrix))
+        m = 0.9 * state.m + grad
+        return m / (1 + norm(xp, gram)), {"m": m, "gram": gram}
+
+
+EXACT = (samestep.Muon, Grams)
+"""Rules of whole matrices, which have the same bits."""
+
+
 def shown():
     """The first rule of each need, plain and wrapping; all others are thorough."""
     seen = set()
     for rule in sorted(filter(is_own, all_rules()), key=lambda rule: rule.__name__):
-        if rule.__name__ == "Muon":
-            continue
         need = typical(rule).needs, hasattr(rule, "reads")
         marks = pytest.mark.thorough if need in seen else ()
         seen.add(need)
@@ -85,11 +108,82 @@ def test_pieces_step_as_the_whole(kind, mesh):
     assert_pieces_step_as_the_whole(typical(kind), mesh)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("mesh", [*MESHES])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_pieces_step_as_the_whole_for_20_steps_on_every_mesh(rule_class, mesh, precision):
+    assert_pieces_step_as_the_whole(typical(rule_class), mesh, precision, STEPS)
+
+
+@pytest.mark.thorough
+def test_pieces_step_as_the_whole_with_every_option(setting):
+    assert_pieces_step_as_the_whole(setting, "2 x 2", steps=STEPS)
+
+
+@pytest.mark.parametrize("mesh", ["copies"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        samestep.Scout(samestep.Muon(batch_axes=(), layout="io")),
+        samestep.ClipGlobalNorm(samestep.Lookahead(Grams(batch_axes=(), layout="oi"))),
+        samestep.Scout(Grams(batch_axes=(), layout="oi")),
+    ],
+    ids=repr,
+)
+def test_what_needs_whole_parameters_has_them(rule, mesh, caplog):
+    """A matrix, or with a log that says so once the whole step, in a sum over a tree too."""
+    assert_pieces_step_as_the_whole(rule, mesh)
+    brought = [record for record in caplog.records if "brings whole" in record.message]
+    assert len(brought) <= 1
+
+
+STACKS = {"x": (4, 6, 5), "y": (3, 6, 5)}
+CUT_STACKS = {
+    "along batches": ((4,), {"x": {0: 0}, "y": {0: 0}}),
+    "across": ((2,), {"x": {1: 0}, "y": {2: 0}}),
+    "both": ((2, 2), {"x": {0: 0, 1: 1}, "y": {0: 1, 2: 0}}),
+}
+
+
+@pytest.mark.parametrize("cuts", [*CUT_STACKS])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        samestep.LAMB(batch_axes=0),
+        samestep.ClipGlobalNorm(samestep.Muon(batch_axes=0, layout="io")),
+        samestep.Scout(Grams(batch_axes=(0,), layout="oi")),
+    ],
+    ids=repr,
+)
+def test_stacks_are_cut_along_and_across_their_batch_axes(rule, cuts):
+    """Nothing but sums over a tree is exchanged where whole parameters are in one process."""
+    found = record(seed=3, steps=4, shapes=STACKS)
+    given = dict(found.params), [dict(each) for each in found.grads]
+    found = assert_pieces_step_as_the_whole(rule, CUT_STACKS[cuts], given=given)
+    if cuts == "along batches":
+        assert found.counted == ({"gathered": 4} if rule.phases else {})
+
+
+@pytest.mark.parametrize("name", ["LAMB", "Muon"])
+def test_pieces_of_another_library_step_as_the_whole(name):
+    """Torch, where kernels of placed arrays are those of its tensors."""
+    xp = pytest.importorskip("array_api_compat.torch")
+    rule = typical(registry[name])
+    params, grads = trajectory(rule, "float64", 4)
+    params, *grads = (
+        {path: xp.asarray(array) for path, array in each.items()} for each in (params, *grads)
+    )
+    assert_pieces_step_as_the_whole(rule, "2 x 2", xp=xp, given=(params, grads))
+
+
 def test_one_collective_for_each_level():
-    """LAMB's norms are one; Adafactor's means depend on one another."""
-    for name, levels in (("AdamW", 0), ("NAdam", 0), ("LAMB", 1), ("Adafactor", 2), ("Prodigy", 1)):
-        found = assert_pieces_step_as_the_whole(typical(registry[name]), "4", "float32")
-        assert found.counted == ({"gathered": levels * STEPS} if levels else {}), name
+    """LAMB's norms are one; Adafactor's means depend on one another. Matrices go and come back."""
+    expected = {"AdamW": 0, "NAdam": 0, "LAMB": 1, "Adafactor": 2, "Prodigy": 1, "AdamP": 2}
+    for name, levels in expected.items():
+        found = assert_pieces_step_as_the_whole(typical(registry[name]), "4", "float32", 3)
+        assert found.counted == ({"gathered": levels * 3} if levels else {}), name
+    found = assert_pieces_step_as_the_whole(typical(samestep.Muon), "4", "float32", 3)
+    assert found.counted == {"swapped": 2 * 3}
 
 
 def test_a_rank_that_does_not_come_is_named():
