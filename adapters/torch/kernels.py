@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._triton import has_triton
 
 from .coefficients import TAKEN, Scalars
+from .keeping import keep_copies
 
 __all__ = [
     "FLAT",
@@ -209,10 +210,13 @@ def _writing(
             if into is not result:
                 pairs.append((into, result if taken is None else torch.where(taken, result, into)))
                 memory.add(into.untyped_storage()._cdata)  # a traced tensor has no address
-    results = []
-    for _, result in pairs:
-        shared = result.untyped_storage()._cdata in memory
-        results.append(result.clone() if shared else result)
+
+    def apart(result: torch.Tensor) -> torch.Tensor:
+        return result.clone() if result.untyped_storage()._cdata in memory else result
+
+    results = [apart(result) for _, result in pairs]
+    if sums:
+        second = {name: apart(value) for name, value in second.items()}
     for (into, _), result in zip(pairs, results, strict=True):
         into.copy_(result)
     return (slots, second) if sums else (param, slots)
@@ -272,6 +276,7 @@ SMALLER = {"max_fusion_size": 4}
 
 def _built(graph: Any, arrays: list[Any], dynamic_shapes: Any) -> Kernel:
     """The compiled graph; a graph whose loops Inductor fails to fuse is compiled in more parts."""
+    keep_copies(graph)
     try:
         return standalone_compile(graph, arrays, dynamic_shapes)
     except Exception:  # whatever a compiler raises
