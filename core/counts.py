@@ -183,8 +183,8 @@ def warn_apart(rule: Rule) -> None:
         names = rule.name, inside[0].name
         warn(
             "{0}({1}(...)): parameters have missed different gradients, so their steps come in "
-            "different calls, and {1} counts a skipped step only in calls in which the parameter "
-            "with most gradients has its own; {1}({0}(...)) counts for each".format(*names)
+            "different calls, and {1} counts a skipped step for all of them, whichever takes its "
+            "own in that call; {1}({0}(...)) counts for each".format(*names)
         )
     for one in inside:
         warn_apart(one)

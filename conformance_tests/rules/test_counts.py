@@ -17,7 +17,19 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import samestep
-from samestep import Accumulate, Adam, Adan, Lookahead, NAdam, RAdam, SkipNonFinite, schedules
+from samestep import (
+    SGD,
+    Accumulate,
+    Adam,
+    Adan,
+    ClipGlobalNorm,
+    Lookahead,
+    NAdam,
+    Prodigy,
+    RAdam,
+    SkipNonFinite,
+    schedules,
+)
 from samestep.conformance.harness.settings import all_rules, is_own, typical
 from samestep.parity import Trajectory, follow, record
 from samestep.parity.backend import NUMPY, Backend, backends
@@ -149,6 +161,78 @@ def test_after_a_skipped_first_step_schedules_are_at_their_first(on, tmp_path):
     samestep.save(tmp_path / "saved", saved)
     on.start(rule, {"a": numpy.ones(2)}, "float32").restore(saved)
     assert min(step for step in asked if isinstance(step, int)) == 0
+
+
+CLIPPED = Accumulate(ClipGlobalNorm(SGD(lr=0.1), max_norm=0.5), every=2)
+
+
+def clipped(trajectory: Trajectory) -> dict[str, Any]:
+    """The last parameters by the formula of ``CLIPPED``: the norm is that of what steps."""
+    params, sums = dict(trajectory.params), dict.fromkeys(PATHS, 0.0)
+    calls = dict.fromkeys(PATHS, 0)
+    for grads in trajectory.grads:
+        means = {}
+        for path, grad in grads.items():
+            calls[path], sums[path] = calls[path] + 1, sums[path] + grad
+            if calls[path] % 2 == 0:
+                means[path], sums[path] = sums[path] / 2, 0.0
+        norm = numpy.sqrt(sum(numpy.sum(mean * mean) for mean in means.values()))
+        for path, mean in means.items():
+            params[path] = params[path] - 0.1 * mean * numpy.minimum(1, 0.5 / norm)
+    return params
+
+
+def assert_clipped(on: Backend, pattern: list[set[str]], bad: set[int]) -> None:
+    trajectory = spoilt(pattern, bad)
+    found = follow(on.start(CLIPPED, trajectory.params, "float32"), on, trajectory)[-1]
+    for path, expected in clipped(trajectory).items():
+        numpy.testing.assert_allclose(found["param", path], expected, rtol=2e-5, atol=2e-6)
+
+
+apart = example(pattern=[{"a"}, {*PATHS}] + [{"a", "b"}, {"b", "c.d"}] * 3 + [{"a"}], bad={2})
+"""Three parameters step in different calls; an unfinished mean is NaN while others step."""
+
+
+@on("numpy", "torch (packed)", "mlx")
+@few
+@apart
+@calls
+def test_sums_are_of_the_parameters_that_step(on, pattern, bad):
+    assert_clipped(on, pattern, bad)
+
+
+@on("jax.jit")
+def test_sums_are_of_the_parameters_that_step_where_counts_are_traced(on):
+    assert_clipped(on, [{"a"}] + [{*PATHS}] * 5, {2})
+
+
+@pytest.mark.thorough
+@on()
+@several
+@apart
+@calls
+def test_sums_are_of_the_parameters_that_step_in_every_execution(on, pattern, bad):
+    assert_clipped(on, pattern, bad)
+
+
+@on("numpy", "torch (packed)", "mlx")
+def test_shared_state_moves_where_any_parameter_steps(on):
+    """One parameter has zero gradients, which add nothing, and has missed no call."""
+    rule = Accumulate(Prodigy(d0=1e-3), every=2)
+    grads = [{"a": numpy.zeros(2)}] + [
+        {"a": numpy.zeros(2), "b": numpy.full(2, 0.5 + place % 3)} for place in range(8)
+    ]
+    run = on.start(rule, {name: numpy.ones(2) for name in "ab"}, "float32")
+    alone = NUMPY.start(rule, {"b": numpy.ones(2)}, "float64")
+    for own in grads:
+        run.step(own)
+        if "b" in own:
+            alone.step({"b": own["b"]})
+    expected = NUMPY.snapshot(alone)
+    found = on.snapshot(run)
+    assert expected["d", ""] > 2e-3
+    for key, value in expected.items():
+        numpy.testing.assert_allclose(found[key], value, rtol=2e-5, err_msg=str(key))
 
 
 KEY = "step missed by 1 of {:08x}".format(crc32("\n".join("ab").encode()))

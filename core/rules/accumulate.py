@@ -13,7 +13,8 @@ class Accumulate(Conditional):
     calls. A mean in bfloat16 loses gradients: use accumulated_dtype="float32".
 
     A parameter counts the calls in which it has a gradient: its step comes with its own
-    ``every``-th gradient, and its mean is the mean of these.
+    ``every``-th gradient, and its mean is the mean of these. Sums over parameters inside, such as
+    the norm of ClipGlobalNorm, are of those that take their step in the call.
     Accumulate(SkipNonFinite(rule)) skips a step whose mean is NaN or infinite; it counts skips for
     all parameters together, and warns where they have missed different gradients.
     SkipNonFinite(Accumulate(rule)) leaves a call with such a gradient out of the mean.
