@@ -13,7 +13,7 @@ from samestep.arrays import dtype_name, map_parts
 
 from .boxes import Box
 
-__all__ = ["DTYPES", "Tensor", "native", "tensors"]
+__all__ = ["DTYPES", "Tensor", "place", "tensors"]
 
 DTYPES = {
     "float64": numpy.float64,
@@ -115,15 +115,15 @@ class Tensor:
         """
         xp = array_api_compat.array_namespace(example)
         fixed = hasattr(example, "device") and getattr(example, "committed", True)  # JAX
-        place = {"device": _place(example, self.shape)} if fixed else {}
+        on = {"device": place(example, self.shape)} if fixed else {}
         wanted = getattr(xp, self.dtype, None)
         if wanted is None:
             raise TypeError(f"{xp.__name__} has no dtype {self.dtype}")
         # a copy, because a framework may share the memory of its argument
         if self.dtype == "bfloat16":
-            made = xp.asarray(self.copy(), dtype=xp.uint16, **place).view(wanted)
+            made = xp.asarray(self.copy(), dtype=xp.uint16, **on).view(wanted)
         else:
-            made = xp.asarray(self.copy(), dtype=wanted, **place)
+            made = xp.asarray(self.copy(), dtype=wanted, **on)
         if dtype_name(made.dtype) != self.dtype:
             raise TypeError(
                 f"{xp.__name__} made {dtype_name(made.dtype)} of an array of {self.dtype}; does it "
@@ -159,7 +159,7 @@ class _Distant(Tensor):
         return tuple(self._array.shape)
 
 
-def _place(example: Any, shape: tuple[int, ...]) -> Any:
+def place(example: Any, shape: tuple[int, ...]) -> Any:
     """The placement of an array: spread like ``example`` along the axes of equal size."""
     device, whole = example.device, tuple(example.shape)
     if shape == whole or not hasattr(device, "spec"):
@@ -184,10 +184,3 @@ def _on_host(array: Any, dtype: str) -> numpy.ndarray:
 def tensors(slots: Mapping[str, Any]) -> dict[str, Any]:
     """Slots, each an array or a tuple of arrays, as tensors."""
     return {name: map_parts(Tensor.of, value) for name, value in slots.items()}
-
-
-def native(slots: Mapping[str, Any], example: Any) -> dict[str, Any]:
-    """Slots as arrays of the library of ``example``, on its device."""
-    return {
-        name: map_parts(lambda tensor: tensor.like(example), value) for name, value in slots.items()
-    }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import array_api_compat
 
 from samestep import step as stepping
 from samestep import tree
-from samestep.arrays import dtype_name, is_array, known, listed
+from samestep.arrays import dtype_name, is_array, known, listed, map_parts
 from samestep.counts import Form, Histories, placed, recorded, refuse_count, split, standing
 from samestep.kept import rule_of
 from samestep.notice import warn
@@ -20,11 +20,12 @@ from .state import (
     Checkpoint,
     CheckpointError,
     ParameterState,
+    Slots,
     Wanted,
     matched,
     sorted_for,
 )
-from .tensor import Tensor, native, tensors
+from .tensor import Tensor, tensors
 
 __all__ = [
     "Restored",
@@ -114,12 +115,14 @@ def into_leaves(
     params: Mapping[str, Any],
     members: Sequence[Any] | None = None,
     form: Form | None = None,
+    like: Callable[[Tensor, Any], Any] = Tensor.like,
 ) -> Restored:
     """Parameters and state as arrays of the library of ``params``.
 
     Parameters keep their values if the checkpoint has no values. A warning names the numbers that
     differ from the checkpoint. ``members`` are the parameters as the counts of missed calls are to
-    name them; ``None`` for one that is not to be counted before its first gradient.
+    name them; ``None`` for one that is not to be counted before its first gradient. ``like`` makes
+    an array that is placed like another.
     """
     shared, calls = checkpoint.shared, checkpoint.all_calls
     wanted = _wanted(rule, params)
@@ -128,14 +131,14 @@ def into_leaves(
     try:
         for path, one in wanted.items():
             value, kept = found[path].value, found[path].slots
-            param = one.param if value is None else value.like(one.param)
+            param = one.param if value is None else like(value, one.param)
             new_params.append(param)
             if kept is None:
                 slots.append(stepping.init_slots(one.rule, xp, param))
             else:
-                slots.append(native(kept, one.param))
+                slots.append(_native(kept, one.param, like))
         example = next(iter(params.values()), None)
-        common = {name: tensor.like(example) for name, tensor in shared.items()}
+        common = {name: like(tensor, example) for name, tensor in shared.items()}
     except TypeError as error:  # a dtype that the library has not, or not now
         raise CheckpointError(str(error)) from None
     members = range(len(params)) if members is None else members
@@ -144,6 +147,11 @@ def into_leaves(
     form = form or _placed(rule, params, members)
     keys = recorded(("step", *rule.withholds), missed, form)
     return Restored(new_params, calls, slots, common, keys)
+
+
+def _native(slots: Slots, example: Any, like: Callable[[Tensor, Any], Any]) -> dict[str, Any]:
+    """Slots as arrays of the library of ``example``, placed like it."""
+    return {n: map_parts(lambda tensor: like(tensor, example), v) for n, v in slots.items()}
 
 
 def _missed(

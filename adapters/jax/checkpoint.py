@@ -6,11 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as xp
+from samestep.arrays import map_parts
+from samestep.checkpoints.processes import Processes
 from samestep.checkpoints.state import Checkpoint
 from samestep.checkpoints.trees import by_path, found_for, from_leaves, into_leaves
 from samestep.rule import Rule, State
 
 from . import natives as optax_states
+from .sharded import local, placed, processes_of, tensor_of
 from .trees import dotted, flattened, joined, matched, parts, real, strong
 
 __all__ = ["restored", "taken"]
@@ -21,16 +24,23 @@ def taken(rule: Rule, params: Any, state: State) -> Checkpoint:
     if not isinstance(state, State):
         return optax_states.from_optax(rule, params, state)
     paths, structure = flattened(params)
+    tensor = tensor_of(processes(params))
     found = {
         name: [*map(parts, matched(rule, f"slot {name} of the state", tree, paths, structure))]
         for name, tree in state.slots.items()
     }
     slots = [
-        {name: values[at] for name, values in found.items() if values[at] is not None}
+        {n: map_parts(tensor, values[at]) for n, values in found.items() if values[at] is not None}
         for at in range(len(paths))
     ]
-    arrays = _by_path(rule, paths)
-    return from_leaves(rule, arrays, state.step, slots, state.shared, "jax")
+    arrays = {path: tensor(array) for path, array in _by_path(rule, paths).items()}
+    shared = {name: local(value) for name, value in state.shared.items()}
+    return from_leaves(rule, arrays, local(state.step), slots, shared, "jax")
+
+
+def processes(params: Any) -> Processes | None:
+    """Those who have parts of the parameters; ``None`` if they are all in this process."""
+    return processes_of(jax.tree.leaves(params))
 
 
 def restored(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, State]:
@@ -38,7 +48,7 @@ def restored(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, Stat
     paths, structure = flattened(params)
     arrays = _by_path(rule, paths)
     found = found_for(rule, checkpoint, arrays)
-    new = into_leaves(rule, xp, found, checkpoint, arrays)
+    new = into_leaves(rule, xp, found, checkpoint, arrays, like=placed)
     slots = {
         name: structure.unflatten([own.get(name) for own in new.slots]) for name in rule.slots()
     }

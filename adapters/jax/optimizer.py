@@ -78,6 +78,8 @@ class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore
             )
         return checkpoints.restored(self.rule, checkpoint, params)
 
+    _processes = staticmethod(checkpoints.processes)
+
 
 def bind(rule: Rule, *, execution: Execution = "auto") -> RuleTransformation:
     """Any rule object, also a user's or a wrapped rule, as an optax transformation.

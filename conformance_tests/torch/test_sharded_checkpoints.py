@@ -23,6 +23,11 @@ RULES = {
     "torch.optim": torch.optim.AdamW,
 }
 """Of element rules, which have the same bits on every mesh."""
+EACH = [
+    "AdamW",
+    "torch.optim",
+    *(pytest.param(rule, marks=pytest.mark.thorough) for rule in ("NAdam", "Lookahead")),
+]
 MESHES = {2: ("fully_shard", "columns"), 4: ("fully_shard", "replicated", "two axes", "parallel")}
 
 gloo = started("torch", 2, 4)
@@ -143,7 +148,7 @@ def saved_and_loaded(rank, kind, rule, folder):
     return other.train(range(HALF, STEPS)).everything()
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", EACH)
 def test_a_sharded_run_writes_the_file_of_one_device_and_reads_it(gloo, rule, tmp_path):
     """To the last byte, and it goes on with the bits of one device."""
     one = Run(None, RULES[rule], 0).train(range(HALF))
