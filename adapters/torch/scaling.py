@@ -21,8 +21,9 @@ def unscaled(optimizer: Any, grads: Sequence[torch.Tensor]) -> torch.Tensor | No
     if scale is not None:
         exact = scale if scale.device.type == "mps" else scale.double()  # as in torch
         inverse = exact.reciprocal().float()
+        there = {device: inverse.to(device) for device in {grad.device for grad in grads}}
         for alike in _grouped(grads):
-            on_device = inverse.to(alike[0].device)
+            on_device = there[alike[0].device]
             seen = torch.zeros_like(on_device)
             torch._amp_foreach_non_finite_check_and_unscale_(alike, seen, on_device)
     return None if found is None else found == 0

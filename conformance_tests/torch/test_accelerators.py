@@ -1,5 +1,7 @@
 """A step on accelerators that are pretended: what it launches, and what crosses to the host."""
 
+from itertools import product
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -65,6 +67,31 @@ def test_a_step_for_a_cuda_graph_copies_nothing(name):
         params = device.parameters([(7, 3), (5,)])
         device.step(getattr(adapter, name)(params, execution="compiled", capturable=True))
     assert device.crossings == {} and not device.sent
+
+
+@pytest.mark.parametrize(
+    ("execution", "kind"),
+    [
+        pytest.param(*pair, marks=[] if pair == ("compiled", "mps") else pytest.mark.thorough)
+        for pair in product(EXECUTIONS, KINDS)
+    ],
+)
+@pytest.mark.parametrize("name", ["AdamW", pytest.param("Prodigy", marks=pytest.mark.thorough)])
+def test_what_a_grad_scaler_leaves_to_a_step_crosses_nothing(name, execution, kind):
+    """Whether to step, and the scale, come to every other device once, for all its kernels."""
+    rule = typical(registry[name])
+    with Accelerator(kind) as device:
+        params = [
+            param
+            for index, dtype in [(0, DTYPES[0]), (1, DTYPES[0]), (1, DTYPES[1])]
+            for param in device.parameters([(4, 5), (3,)], dtype, index)
+        ]
+        optimizer = adapter.bind(rule, params, execution=execution, capturable=True)
+        optimizer.grad_scale = torch.ones((), device=f"{kind}:0")
+        optimizer.found_inf = torch.zeros((), device=f"{kind}:0")
+        device.step(optimizer)
+    assert device.crossings == {} and not device.sent
+    assert rule.phases or [*device.moved.values()] == [1, 1, 1], device.moved
 
 
 @pytest.mark.parametrize("name", each_rule(lambda rule: rule.min_ndim < 2, most=2))
