@@ -61,11 +61,14 @@ def test_only_coefficients_cross_and_at_once(name, execution, kind, dtype, captu
     assert device.sent.total() <= (execution == "compiled" and not capturable), device.sent
 
 
-@pytest.mark.parametrize("name", ["AdamW", "Lion"])
-def test_a_step_for_a_cuda_graph_copies_nothing(name):
-    with Accelerator("cuda") as device:
+@pytest.mark.parametrize(
+    ("name", "kind", "execution"),
+    [("AdamW", "mps", "compiled"), ("Lion", "cuda", "compiled"), ("AdamW", "mps", "packed")],
+)
+def test_a_step_for_a_cuda_graph_copies_nothing(name, kind, execution):
+    with Accelerator(kind) as device:
         params = device.parameters([(7, 3), (5,)])
-        device.step(getattr(adapter, name)(params, execution="compiled", capturable=True))
+        device.step(getattr(adapter, name)(params, execution=execution, capturable=True))
     assert device.crossings == {} and not device.sent
 
 
@@ -118,6 +121,12 @@ def foreach(params):
 
 def ours(execution):
     return lambda params: adapter.AdamW(params, execution=execution)
+
+
+def test_a_large_parameter_costs_the_launches_of_a_small_one():
+    """Pieces are for the caches of a CPU."""
+    counts = {launched(ours("packed"), [(size,)]) for size in (1 << 10, 1 << 20, 1 << 24)}
+    assert len(counts) == 1, counts
 
 
 @pytest.mark.parametrize(
