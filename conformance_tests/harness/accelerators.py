@@ -44,7 +44,8 @@ class Accelerator:
     Attributes:
         launched: kernels, by the name of the operation.
         reads: values that the host has read, by place.
-        sent: copies from the host to a device, by place and kind of memory.
+        sent: copies from the host to a device, by kind of memory, whether the host waits, and
+            place.
         fetched: copies from a device to the host, by place.
         moved: copies from one device to another, by place.
         mixed: operations of tensors on a device with a tensor on the host, by place.
@@ -169,6 +170,7 @@ class Accelerator:
             return func(*args, **kwargs)
 
     def _note_copies(self, name: str, args: Any, kwargs: Any) -> None:
+        goes_on = kwargs.get("non_blocking") or any(arg is True for arg in args[2:])
         if name == "_to_copy":
             into = torch.device(kwargs.get("device") or args[0].device)
             pairs = [(into, args[0])]
@@ -180,7 +182,8 @@ class Accelerator:
             if source.device.type == "cpu" and into.type == self.kind:
                 own = source.untyped_storage()._cdata
                 pinned = any(own == one.untyped_storage()._cdata for one in self.pinned)
-                self.sent[f"{'pinned' if pinned else 'pageable'} {_place()}"] += 1
+                memory = "pinned" if pinned else "pageable"
+                self.sent[f"{memory}{'' if goes_on else ', waits'} {_place()}"] += 1
             elif source.device.type == self.kind and into.type == "cpu":
                 self.fetched[_place()] += 1
             elif into.type == self.kind and (into.index or 0) != (source.device.index or 0):

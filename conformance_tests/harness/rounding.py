@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy
 
-__all__ = ["KEPT", "in_mlx", "in_torch", "rounded"]
+__all__ = ["KEPT", "OPERATORS", "PRODUCTS", "in_mlx", "in_torch", "rounded"]
 
 KEPT = {"tf32": 13, "bf16": 16}
 """The bits of a float32 that a format has no room for."""
+
+OLDER = {"highest": "ieee", "high": "tf32", "medium": "bf16"}
+"""By the older setting of torch, which its compiler reads, the format of a product."""
+PRODUCTS = ("matmul", "einsum", "tensordot", "inner", "vecdot")
+OPERATORS = ("__matmul__", "__imatmul__")
+"""The functions of MLX, and the methods of its arrays, that are products."""
 
 
 def rounded(values: Any, form: str) -> numpy.ndarray:
@@ -30,7 +36,7 @@ def _rounded_in(view: Callable[[Any, str], Any], array: Any, form: str) -> Any:
 
 @contextmanager
 def in_torch() -> Iterator[list[str]]:
-    """A machine that rounds as torch's settings for GPUs and oneDNN let it.
+    """A machine that rounds as torch's settings for GPUs and oneDNN let it, the older one too.
 
     It yields the formats of the products so far.
     """
@@ -52,6 +58,8 @@ def in_torch() -> Iterator[list[str]]:
         ) -> Any:
             if func.__name__.partition(".")[0] in products:
                 forms = [setting(kind, "matmul") for kind in ("cuda", "mkldnn")]
+                with suppress(RuntimeError):  # where the two interfaces disagree
+                    forms.append(OLDER[torch.get_float32_matmul_precision()])
                 form = next((form for form in forms if form in KEPT), "float32")
                 found.append(form)
                 if form in KEPT:
@@ -76,24 +84,34 @@ def in_mlx(form: str) -> Iterator[list[str]]:
     from samestep.mlx import compiling  # noqa: PLC0415
 
     mx: Any = mlx.core
-    matmul, operator = mx.matmul, mx.array.__matmul__
+    places = [*((mx, name) for name in PRODUCTS), *((mx.array, name) for name in OPERATORS)]
+    before = [getattr(*place) for place in places]
     found: list[str] = []
 
     def view(array: Any, dtype: str) -> Any:
         return array.view(getattr(mx, dtype))
 
-    def rounding(*arrays: Any) -> Any:
-        found.append(form)
-        return matmul(*(_rounded_in(view, x, form) if x.dtype == mx.float32 else x for x in arrays))
+    def cut(value: Any) -> Any:
+        narrow = isinstance(value, mx.array) and value.dtype == mx.float32
+        return _rounded_in(view, value, form) if narrow else value
+
+    def rounding(function: Callable[..., Any]) -> Callable[..., Any]:
+        def product(*args: Any, **kwargs: Any) -> Any:
+            found.append(form)
+            return function(*map(cut, args), **kwargs)
+
+        return product
 
     def forget() -> None:
         products._rounds.cache_clear()
         compiling.compiled.cache_clear()
 
-    mx.matmul, mx.array.__matmul__ = rounding, rounding
+    for (owner, name), function in zip(places, before, strict=True):
+        setattr(owner, name, rounding(function))
     forget()
     try:
         yield found
     finally:
-        mx.matmul, mx.array.__matmul__ = matmul, operator
+        for (owner, name), function in zip(places, before, strict=True):
+            setattr(owner, name, function)
         forget()

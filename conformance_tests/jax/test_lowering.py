@@ -19,7 +19,9 @@ import samestep.jax
 from samestep.conformance.harness.classes import build
 from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.rules.test_products import RULES
+from samestep.execution import EXECUTIONS, Execution
 
+THOROUGH = pytest.mark.thorough
 PLATFORMS = ("cuda", "rocm", "tpu")
 SHAPES = {"w": (96, 64), "v": (96, 64), "k": (32, 8, 3, 3), "b": (64,)}
 LEAST = 32 * 8 * 3 * 3
@@ -31,9 +33,9 @@ def tree(rule: samestep.Rule, dtype: Any) -> dict[str, Any]:
     }
 
 
-def unfit(rule: samestep.Rule, dtype: Any = xp.float32) -> set[str]:
+def unfit(rule: samestep.Rule, dtype: Any = xp.float32, execution: Execution = "auto") -> set[str]:
     """What a step under the user's ``jax.jit`` and settings has that it should not have."""
-    transformation = samestep.jax.bind(rule)
+    transformation = samestep.jax.bind(rule, execution=execution)
     params = tree(rule, dtype)
     state = transformation.init(params)
 
@@ -83,10 +85,18 @@ def test_a_step_lowers_for_every_device_without_anything_that_is_slow_there(name
     assert unfit(build(name), getattr(xp, dtype)) == set()
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_products_are_precise_whatever_the_default_is(name):
+@pytest.mark.parametrize(
+    ("name", "execution"),
+    [
+        pytest.param(name, execution, marks=marks)
+        for execution in EXECUTIONS
+        for name in RULES
+        for marks in ([] if execution == "auto" or name == "an author's" else [THOROUGH],)
+    ],
+)
+def test_products_are_precise_whatever_the_default_is(name, execution):
     """In rules, in wrappers around them and in an author's own, by a function and an operator."""
-    assert unfit(RULES[name]) == set()
+    assert unfit(RULES[name], execution=execution) == set()
 
 
 def test_products_of_a_rule_on_arrays_are_precise():

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -83,6 +84,7 @@ RULES = {
 FEW = {
     *[("high", "Muon"), ("medium", "an author's"), ("tf32", "Muon"), ("tf32", "an author's")],
     *[("tf32", "an author's element rule"), ("high", "an author's wrapper")],
+    ("bf16", "an author's"),
 }
 HOSTILE = {"torch": ("high", "medium", "tf32", "bf16"), "mlx": ("tf32",)}
 
@@ -162,6 +164,54 @@ def test_a_product_at_the_default_precision_is_seen(library, monkeypatch):
         machine(library, "tf32", stack)
         found = one_steps(RULES["Muon"], backend, steps=1)
     assert found.worst["param"].ulp > 100 * bound(RULES["Muon"], backend, "float32")
+
+
+def test_every_product_of_mlx_is_made_of_several():
+    mx: Any = pytest.importorskip("mlx.core")
+    noise = np.random.default_rng(0).normal(size=(2, 6, 300)).astype("float32")
+    a, b = map(mx.array, noise)
+    exact = noise[0].astype("float64") @ noise[1].astype("float64").T
+    ways = {
+        "matmul": lambda: mx.matmul(a, b.T),
+        "einsum": lambda: mx.einsum("ij,kj->ik", a, b),
+        "tensordot": lambda: mx.tensordot(a, b.T, 1),
+        "inner": lambda: mx.inner(a, b),
+        "vecdot": lambda: mx.vecdot(a[:, None], b[None]),
+        "__matmul__": lambda: a @ b.T,
+        "__imatmul__": lambda: operator.imatmul(a[:], b.T),
+    }
+    assert {*ways} == {*rounding.PRODUCTS, *rounding.OPERATORS}
+    for name, way in ways.items():
+        with rounding.in_mlx("tf32"):
+            assert abs(np.asarray(way()) - exact).max() > 1e-3, name
+            with products.float32_products(mx):
+                assert abs(np.asarray(way()) - exact).max() < 1e-4, name
+
+
+def test_the_parts_of_a_number_of_mlx_are_finite_where_it_is():
+    mx: Any = pytest.importorskip("mlx.core")
+    most = np.finfo("float32").max
+    values = np.asarray([most, -most, np.inf, -np.inf, 1 + 2**-20, 0], "float32")
+    parts = [*map(np.asarray, products._split(mx, mx.array(values)))]
+    assert np.isfinite(parts[1]).all() and (np.isfinite(parts[0]) == np.isfinite(values)).all()
+    assert np.array_equal(sum(parts), values)
+    assert all(np.array_equal(part, rounding.rounded(part, "tf32")) for part in parts[:1])
+
+
+@pytest.mark.parametrize("execution", ["reference", "packed", "differentiable"])
+def test_every_way_of_a_step_of_torch_is_precise(execution):
+    torch = pytest.importorskip("torch")
+    options = (
+        {"differentiable": True} if execution == "differentiable" else {"execution": execution}
+    )
+    param = torch.linspace(-1, 2, 12).reshape(4, 3).requires_grad_()
+    param = param.clone() if execution == "differentiable" else torch.nn.Parameter(param.detach())
+    param.grad = torch.ones(4, 3)
+    optimizer = samestep.torch.bind(RULES["an author's"], [("w", param)], **options)
+    with ExitStack() as stack:
+        formats = machine("torch", "high", stack)
+        optimizer.step()
+        assert {*formats} == {"float32"}
 
 
 @pytest.mark.parametrize("library", HOSTILE)
