@@ -22,6 +22,7 @@ from samestep.rule import Rule, State
 from samestep.spread import spread_in
 
 from . import checkpoint as checkpoints
+from .matrices import deferring, finished
 from .missing import warn_in_loop
 from .namespace import xp
 from .plan import Plan, planned
@@ -198,15 +199,15 @@ def _update(
         trees = params, grads, state._replace(shared=before)
         plan, lasts, entries, slots = planned(rule, step, trees, flat, structure)
         memory.plan = plan if lasts and not rule.has_arrays else None
+    spreads = plan.spreads and execution != "reference"
     if execution == "auto":
         execution = "packed" if plan.together and not plan.traced else "reference"
         if execution not in memory.said:
             memory.said.add(execution)
-            say(rule.name, execution, _why(plan))
+            say(rule.name, execution, _why(plan, spreads))
     whole = plan.histories is None
     common, missed = (before, {}) if whole else split(before)
-    kernel: Any = _kernel if plan.sees_axes else partial
-    kernel = partial(_traced_once, kernel, plan.repeated) if plan.repeated else kernel
+    kernel = _kernels(plan, spreads)
     enter = None if isinstance(step, int) and not plan.traced else _hoisted
     if execution == "packed" and plan.together:
         if plan.packs is None or not whole:  # counts of missed calls differ from state to state
@@ -215,11 +216,12 @@ def _update(
             xp, entries, common, kernel, enter, places=plan.packs, step=stepping.change
         )
     else:
-        vmap = jax.vmap if plan.traced else None
+        vmap = jax.vmap if plan.traced or spreads else None
         spread = None if plan.together or plan.traced else spread_in(rule, xp, entries, common)
         results, shared = stepping.run(
             xp, entries, common, kernel, enter, vmap, step=stepping.change, spread=spread
         )
+        results = finished(results) if spreads else results
     updates: list[Any] = [None] * plan.own.num_leaves
     for (place, *_), (change, new) in zip(plan.chosen, results, strict=True):
         updates[place] = change
@@ -274,7 +276,7 @@ def _in_jit(
     **extra: Any,
 ) -> tuple[Any, State]:
     """One step under a ``jax.jit`` of its own."""
-    made: tuple[Any, State] = _compiled(rule, "reference", None, grads, state, params)
+    made: tuple[Any, State] = _compiled(rule, "compiled", None, grads, state, params)
     return made
 
 
@@ -285,13 +287,21 @@ def _precisely(step: Any, *args: Any, **kwargs: Any) -> tuple[Any, State]:
         return made
 
 
-def _why(plan: Plan) -> str:
+def _why(plan: Plan, spreads: bool) -> str:
     """The reason for the choice of ``auto``, for the log."""
+    divided = "; whole matrices are divided among the devices" if spreads else ""
     if plan.traced:
-        return "under jax.jit XLA compiles the whole step"
+        return f"under jax.jit XLA compiles the whole step{divided}"
     if plan.together:
         return "outside jax.jit small parameters are gathered"
-    return "the parameters are spread over devices"
+    return f"the parameters are spread over devices{divided}"
+
+
+def _kernels(plan: Plan, spreads: bool) -> Any:
+    """What makes the kernels of a step."""
+    kernel: Any = _kernel if plan.sees_axes else partial
+    kernel = partial(_traced_once, kernel, plan.repeated) if plan.repeated else kernel
+    return partial(deferring, kernel) if spreads else kernel
 
 
 def _kernel(function: Any, xp: Any, rule: Rule) -> Any:

@@ -16,6 +16,7 @@ from samestep.kept import Kept, rule_of
 from samestep.rule import Rule, State
 from samestep.step import Entry
 
+from .matrices import is_spread
 from .trees import dotted, flattened, is_complex, is_staged, matched, parts, real_pair, strong
 
 __all__ = ["Plan", "planned"]
@@ -63,6 +64,8 @@ class Plan:
         self.together = len(set().union(*devices)) <= 1
         """Whether arrays are on one device, so that they may be gathered."""
         self.sees_axes = any(rule.sees_axes for _, rule, _ in chosen)
+        self.spreads = False
+        """Whether there are whole matrices to divide among devices."""
         self.complex: list[int] = []
         """Places of complex parameters, which are stepped as pairs of real numbers."""
         self.repeated: set[Any] = set()
@@ -180,6 +183,7 @@ def planned(
     devices = [] if traced else [*map(_devices, used)]
     plan = Plan(rule, flat, structure, own, chosen, devices, histories)
     plan.complex = [place for place, *_ in chosen if is_complex(arrays[place])]
+    plan.spreads = any(is_spread(entry.rule, entry.param) for entry in entries)
     if any(map(is_staged, flat)):
         kinds = Counter((entry.param.shape, entry.param.dtype) for entry in entries)
         plan.repeated = {kind for kind, times in kinds.items() if times > 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import traceback
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 
 import samestep
 import samestep.jax as adapter
+from samestep import Where
+from samestep.conformance.harness import collectives
 from samestep.conformance.harness.interrupted import in_a_new_process
 from samestep.conformance.harness.jax_trees import KINDS, close, same, stepper
 from samestep.conformance.harness.settings import all_rules, typical
@@ -146,6 +149,75 @@ def committed_to_two_devices(folder, rules):
     same(*(jax.tree.map(np.array, clipped) for clipped in norms))
 
 
+EQUAL, TALL = (16, 8), (8, 24)
+"""Shapes of matrices, of which there are eight and three."""
+
+
+def exchanges(folder, rules):
+    """Element rules exchange nothing, sums go together, matrices once in and once out by shape."""
+    thorough = len(rules) > len(FEW)
+    own = samestep.Muon(lr=0.1, layout="io")
+    wanted = {
+        samestep.AdamW(lr=0.1): {},
+        samestep.ClipGlobalNorm(samestep.LAMB(lr=0.1)): {"all_reduce": 2},
+        own: {"all_to_all": 4},
+    }
+    auto = mesh(jax.sharding.AxisType.Auto)
+    spread = jax.sharding.NamedSharding(auto, jax.P("x"))
+    params = {f"l{at}": {"equal": jnp.ones(EQUAL)} for at in range(8)}
+    params |= {f"t{at}": {"tall": jnp.ones(TALL)} for at in range(3)}
+    params = jax.device_put(params, spread)
+    for rule, names in wanted.items():
+        optimizer = adapter.bind(rule)
+        state = optimizer.init(params)
+        for steps in (adapter.bind(rule), adapter.bind(rule, execution="compiled"))[: 1 + thorough]:
+            program = jax.jit(stepper(steps)).lower(params, state, params).compile()
+            found = collectives.compiled(program)
+            assert collectives.names(found) == names, (rule, found)
+    pieces, size = 8, params["l0"]["equal"].dtype.itemsize
+    stacks = (8 * math.prod(EQUAL), 8 * math.prod(TALL))  # three are filled up to eight
+    most = sum(2 * numbers * size * (pieces - 1) / pieces**2 for numbers in stacks)
+    assert collectives.sent(found) == most
+
+
+def matrices(folder, rules):
+    """The bits of one device, for layers and experts too, on meshes of one and two axes."""
+    thorough = len(rules) > len(FEW)
+    muon = samestep.Muon(lr=0.02, weight_decay=0.1, layout="io")
+    layers = samestep.Muon(lr=0.02, weight_decay=0.1, layout="io", batch_axes=0)
+    rule = samestep.route((Where(path="layers"), layers), muon)
+    rule = samestep.Cautious(rule) if thorough else rule
+    auto = jax.sharding.AxisType.Auto
+    two = jax.make_mesh((4, 2), ("x", "y"), axis_types=(auto, auto))
+    wheres = [(mesh(auto), "x", None), (two, "x", "y"), (two, None, "y"), (two, ("x", "y"), None)]
+
+    def arrays(seed, sharding=None):
+        random = np.random.default_rng(seed)
+        shapes = {"one": (16, 8), "other": (16, 8), "layers": (8, 16, 8)}
+        made = {n: jnp.asarray(random.standard_normal(shape)) for n, shape in shapes.items()}
+        return made if sharding is None else jax.device_put(made, sharding)
+
+    for within, *axes in wheres if thorough else wheres[1:2]:
+        spread = {
+            name: jax.sharding.NamedSharding(within, jax.P(*([None] * (name == "layers")), *axes))
+            for name in arrays(0)
+        }
+        for execution in ("auto", "compiled", "reference") if thorough else ("auto",):
+            for wrap in (jax.jit, lambda step: step) if thorough else (jax.jit,):
+                optimizer = adapter.bind(rule, execution=execution)
+                step, ends = wrap(stepper(optimizer)), []
+                for sharding in (None, spread):
+                    params = arrays(0, sharding)
+                    state = optimizer.init(params)
+                    for t in range(2):
+                        params, state = step(params, state, arrays(1 + t, sharding))
+                        jax.block_until_ready(params)
+                    ends.append(jax.tree.map(np.array, (params, state)))
+                for name, param in params.items():
+                    assert param.sharding.is_equivalent_to(spread[name], param.ndim), name
+                close(*ends, 1e-14)
+
+
 def committed(tree, places):
     """The leaves in turn on two devices."""
     leaves, structure = jax.tree.flatten(tree)
@@ -166,6 +238,8 @@ WHAT = {
         sharded_in_types,
         saved_and_loaded,
         committed_to_two_devices,
+        exchanges,
+        matrices,
     )
 }
 
