@@ -105,6 +105,6 @@ def added(xp: Any, exchange: Any, items: Sequence[Item]) -> list[Array]:
                 own = items[place].partial
                 found = total[first : first + math.prod(own.shape)]
                 totals[place] = cast(xp, xp.reshape(found, own.shape), own.dtype)
-                first += size
+                first = first + size
             start = end
     return totals

@@ -62,7 +62,7 @@ def axis_of(parts: Sequence[Part]) -> Axis:
         if part.cut is None and part.size == 1:
             continue
         if part.cut is None and found and found[-1].cut is None:
-            found[-1] = Part(found[-1].size * part.size)
+            found = [*found[:-1], Part(found[-1].size * part.size)]
         else:
             found.append(part)
     return tuple(found)

@@ -219,15 +219,16 @@ def _split(x: Placed, shape: Sequence[int]) -> Axes:
     axes: list[Axis] = []
     for place, size in enumerate(shape):
         taken: list[Part] = []
-        while left and (size > 1 or (left[0].size == 1 and not taken)):
-            part = left[0]
+        for part in left.copy():
+            if size == 1 and (part.size > 1 or taken):
+                break
             if part.size and size % part.size == 0:
                 taken.append(left.pop(0))
                 size //= part.size  # noqa: PLW2901
             elif part.cut is None and size and part.size % size == 0:
                 taken.append(Part(size))
-                left[0] = Part(part.size // size)
-                size = 1  # noqa: PLW2901
+                left = [Part(part.size // size), *left[1:]]
+                break
             else:
                 raise NotLocalError(f"{x!r} is reshaped to {tuple(shape)}")
         if place == len(shape) - 1:

@@ -260,8 +260,8 @@ def run(
         return known[key]
 
     def execute(function: Callable[..., Any], entry: Entry, made: Any = None) -> Any:
-        rule, _, grad, param, slots, kept, stack, _ = entry
-        if function is step and 0 in param.shape and made is None:
+        rule, _, grad, param, slots, kept, stack, placement = entry
+        if function is step and 0 in param.shape and (placement is None or entry.is_empty):
             return param, slots
         key = made or function, id(rule), kept, stack
         if key not in kernels:

@@ -30,6 +30,7 @@ from samestep.conformance.faults.behaviour import InNumPy, OnBackend, Run, judge
 from samestep.conformance.faults.kept import faults_of_keeping, runs_of_keeping
 from samestep.conformance.faults.mechanical import faults_in
 from samestep.conformance.faults.mutation import Fault, functions_of
+from samestep.conformance.faults.placement import NAMED, OnPieces, faults_of_placement
 from samestep.conformance.harness.settings import is_own, representatives, typical
 from samestep.parity.backend import Backend
 from samestep.rule import Rule, registry
@@ -243,3 +244,25 @@ def test_faults_in_how_parameters_are_kept_are_caught():
     faults = faults_of_keeping(tried)
     counted = judge(faults, tried)
     assert counted["caught"] >= len(faults) / 3
+
+
+def on_pieces() -> list[OnPieces]:
+    """Sums over all and along axes, matrices, and a count in a slot."""
+    found = [OnPieces(typical(registry[name])) for name in ("Adafactor", "Muon", "NAdam", "LAMB")]
+    assert all(run.agrees() for run in found)
+    return found
+
+
+def test_faults_that_people_make_in_placement_are_caught():
+    """All of them; and some of the mechanical ones."""
+    tried = on_pieces()
+    for fault in NAMED():
+        assert any(run.shows(fault) == "caught" for run in tried), fault.name
+    assert judge(spread(faults_of_placement(tried), 6), tried)["caught"]
+
+
+@pytest.mark.thorough
+def test_faults_in_placement_are_caught():
+    tried = on_pieces()
+    faults = faults_of_placement(tried)
+    assert judge(faults, tried)["caught"] >= len(faults) / 3

@@ -12,21 +12,22 @@ import numpy
 from samestep import step as stepping
 from samestep.counts import Histories, placed
 from samestep.kept import kept_by, rule_of
+from samestep.parity.backend import Snapshot
 from samestep.placement import Cut, Mesh, Placement, chunks
 from samestep.rule import Rule
 from samestep.step import Entry
 
-from .simulated import Rank, together
+from .simulated import SECONDS, Rank, together
 
 __all__ = ["Followed", "cut", "follow", "mesh_of", "on_ranks", "piece"]
 
 Arrays = Mapping[str, Any]
 
 
-def mesh_of(sizes: Sequence[int], rank: int) -> Mesh:
+def mesh_of(sizes: Sequence[int], rank: int, key: Any = "simulated") -> Mesh:
     """A mesh of simulated processes, as one of them sees it."""
     at = tuple(int(one) for one in numpy.unravel_index(rank, tuple(sizes)))
-    return Mesh("simulated", tuple(sizes), at)
+    return Mesh(key, tuple(sizes), at)
 
 
 def cut(shape: Sequence[int], dims: Mapping[Any, Any], mesh: Mesh) -> Placement | None:
@@ -56,12 +57,28 @@ def piece(array: Any, placement: Placement | None) -> Any:
 
 
 class Followed(NamedTuple):
-    """Parameters, slots and shared state after some steps, whole, and what rank 0 has exchanged."""
+    """Parameters, slots and shared state after some steps, whole, and what has been exchanged.
+
+    ``counted``: the collectives by name. ``received``: the elements that each rank has got.
+    """
 
     params: dict[str, Any]
     slots: dict[str, dict[str, Any]]
     shared: dict[str, Any]
     counted: Counter[str]
+    received: list[int]
+
+    def snapshot(self) -> Snapshot:
+        """Parameters and state, as the parity kit names them."""
+        found = {("param", path): numpy.asarray(array) for path, array in self.params.items()}
+        for path, slots in self.slots.items():
+            for name, value in slots.items():
+                if isinstance(value, tuple):
+                    parts = enumerate(value)
+                    found |= {(f"{name}.{at}", path): numpy.asarray(part) for at, part in parts}
+                else:
+                    found[name, path] = numpy.asarray(value)
+        return found | {(name, ""): numpy.asarray(value) for name, value in self.shared.items()}
 
 
 class _Pieces:
@@ -121,7 +138,7 @@ def follow(xp: Any, rule: Rule, params: Arrays, grads: Sequence[Arrays]) -> Foll
     with numpy.errstate(all="ignore"):
         for each in grads:
             run.step(each)
-    return Followed(run.params, run.slots, run.shared, Counter())
+    return Followed(run.params, run.slots, run.shared, Counter(), [])
 
 
 def on_ranks(
@@ -131,6 +148,8 @@ def on_ranks(
     grads: Sequence[Arrays],
     sizes: Sequence[int],
     cuts: Mapping[str, Any],
+    key: Any = "simulated",
+    seconds: float = SECONDS,
 ) -> Followed:
     """Parameters after some steps on pieces, put together; all copies have the same bits.
 
@@ -141,10 +160,12 @@ def on_ranks(
         grads: whole gradients by path, for each step.
         sizes: of the mesh.
         cuts: for each path the ``dims`` of ``cut``.
+        key: of the mesh; all that is found about another key is found anew.
+        seconds: how long a process waits for the others.
     """
 
     def run(rank: Rank) -> Any:
-        mesh = mesh_of(sizes, rank.rank)
+        mesh = mesh_of(sizes, rank.rank, key)
         placements = {path: cut(params[path].shape, one, mesh) for path, one in cuts.items()}
         own = _Pieces(xp, rule, params, placements, rank)
         with numpy.errstate(all="ignore"):
@@ -152,7 +173,7 @@ def on_ranks(
                 own.step(each)
         return own
 
-    ranks, counted = together(int(numpy.prod(sizes)), run)
+    ranks, group = together(int(numpy.prod(sizes)), run, seconds)
     first = ranks[0]
     found: dict[str, Any] = {}
     slots: dict[str, dict[str, Any]] = {}
@@ -175,7 +196,7 @@ def on_ranks(
             else:
                 slots[path][name] = _joined([*zip(values, places, strict=True)])
     shared = {name: _joined([(r.shared[name], None) for r in ranks]) for name in first.shared}
-    return Followed(found, slots, shared, counted)
+    return Followed(found, slots, shared, group.counted, group.received)
 
 
 def _joined(pieces: Sequence[tuple[Any, Placement | None]]) -> numpy.ndarray:

@@ -14,7 +14,7 @@ import array_api_compat
 
 from samestep.placement import Mesh
 
-__all__ = ["Group", "Rank", "together"]
+__all__ = ["SECONDS", "Group", "Rank", "together"]
 
 SECONDS = 20
 """How long a rank waits for the others."""
@@ -36,7 +36,9 @@ class Group:
         self.board: list[Any] = [None] * count
         self.joined: list[str] = ["nothing yet"] * count
         self.counted: Counter[str] = Counter()
-        """Of rank 0: the collectives by name, and the elements that it has received."""
+        """The collectives of rank 0 by name."""
+        self.received = [0] * count
+        """The elements that every rank has got from others."""
 
     def swap(self, rank: int, collective: str, value: Any) -> list[Any]:
         """What every rank has given."""
@@ -74,6 +76,7 @@ class Rank:
         shapes = {(tuple(one.shape), str(one.dtype)) for one in vectors}
         if len(shapes) > 1:
             raise RuntimeError(f"rank {self.rank}: gathered is given vectors of {shapes}")
+        self.group.received[self.rank] += (self.group.count - 1) * int(vector.shape[0])
         return array_api_compat.array_namespace(vector).stack(vectors)
 
     def swapped(self, mesh: Mesh, parts: Sequence[Array], lengths: Sequence[int]) -> list[Array]:
@@ -82,13 +85,14 @@ class Rank:
         sizes = [int(part.shape[0]) for part in found]
         if sizes != [*lengths]:
             raise RuntimeError(f"rank {self.rank} expects {[*lengths]} elements and gets {sizes}")
+        self.group.received[self.rank] += sum(sizes) - sizes[self.rank]
         return found
 
 
 def together(
     count: int, function: Callable[[Rank], Any], seconds: float = SECONDS
-) -> tuple[list[Any], Counter[str]]:
-    """The results of a function on every rank, and the collectives of rank 0.
+) -> tuple[list[Any], Group]:
+    """The results of a function on every rank, and what they have exchanged.
 
     Rank 0 is the calling thread. If one fails its error is raised, not those of others that wait.
     """
@@ -111,4 +115,4 @@ def together(
         thread.join(3 * seconds)
     if failed:
         raise min(failed, key=lambda one: one[:2])[2]
-    return results, group.counted
+    return results, group

@@ -7,10 +7,12 @@ import numpy
 import pytest
 
 import samestep
+from samestep.conformance.harness.agreement import bound
 from samestep.conformance.harness.settings import all_rules, is_own, typical
 from samestep.conformance.harness.sharded import follow, on_ranks
 from samestep.conformance.harness.simulated import together
-from samestep.parity import record
+from samestep.parity import compare, record
+from samestep.parity.backend import NUMPY
 from samestep.rule import Rule, registry
 from samestep.vocabulary import Initial, hyper, norm, slot
 
@@ -53,15 +55,15 @@ def assert_pieces_step_as_the_whole(rule, mesh, dtype="float64", steps=FEW, xp=N
     params, grads = given or trajectory(rule, dtype, steps)
     whole = follow(xp, rule, params, grads)
     found = on_ranks(xp, rule, params, grads, sizes, {p: c for p, c in cuts.items() if p in params})
+    ours, theirs = found.snapshot(), whole.snapshot()
+    assert ours.keys() == theirs.keys()
     exact = rule.needs == "element" or isinstance(rule, EXACT)
-    for path, array in whole.params.items():
-        expected = numpy.asarray(array)
-        if exact:
-            numpy.testing.assert_array_equal(found.params[path], expected, err_msg=path)
-        size = max(numpy.max(numpy.abs(numpy.asarray(a))) for a in (expected, params[path]))
-        numpy.testing.assert_allclose(
-            found.params[path], expected, rtol=0, atol=CLOSE[dtype] * size, err_msg=path
-        )
+    near = 0 if exact else CLOSE[dtype]
+    for (name, path), expected in theirs.items():
+        others = [expected, params[path]] if name == "param" else [expected]
+        size = max(numpy.max(numpy.abs(numpy.asarray(one)), initial=0) for one in others)
+        words = f"{name} of {path}"
+        numpy.testing.assert_allclose(ours[name, path], expected, 0, near * size, err_msg=words)
     return found
 
 
@@ -113,6 +115,25 @@ def test_pieces_step_as_the_whole(kind, mesh):
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_pieces_step_as_the_whole_for_20_steps_on_every_mesh(rule_class, mesh, precision):
     assert_pieces_step_as_the_whole(typical(rule_class), mesh, precision, STEPS)
+
+
+@pytest.mark.only(where=lambda rule: rule.needs != "element")
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("float64", marks=pytest.mark.thorough)]
+)
+def test_one_step_of_pieces_is_within_the_bound(rule_class, precision):
+    """Of two results that are each as far from the rule in float64 as the bound allows."""
+    rule = typical(rule_class)
+    params, grads = trajectory(rule, precision, 1)
+    xp = array_api_compat.array_namespace(numpy.zeros(1))
+    sizes, cuts = MESHES["2 x 2"]
+    before = follow(xp, rule, params, []).snapshot()
+    whole = follow(xp, rule, params, grads).snapshot()
+    cuts = {path: one for path, one in cuts.items() if path in params}
+    ours = on_ranks(xp, rule, params, grads, sizes, cuts).snapshot()
+    found = compare([ours], [whole], precision, [before], whole=rule.needs == "matrix")
+    for name, worst in found.worst.items():
+        assert worst.ulp <= 2 * bound(rule, NUMPY, precision, name), worst
 
 
 @pytest.mark.thorough
