@@ -281,22 +281,15 @@ def run(
         place = id(s := coefficients(entry)), entry.param.dtype
         if enter is not None and place not in entered:
             entered[place] = enter(s, entry.param)
-    results: Any = partial(_in_turn, execute)
     exchanging = None
     if exchange is not None:
         exchanging = Exchanging(xp, exchange, execute, coefficients, visible, vmap)
-        results = exchanging.results
     if any(map(attrgetter("rule.phases"), entries)):
-        given = results, coefficients, spread, exchanging
+        given = execute, coefficients, spread, exchanging
         entries, common = _summed(xp, entries, common, visible, *given)
-    return results(step, entries), common
-
-
-def _in_turn(
-    execute: Callable[..., Any], function: Callable[..., Any], entries: Sequence[Entry]
-) -> Iterator[Any]:
-    """The results of a function of one entry after another."""
-    return map(partial(execute, function), entries)
+    if exchanging is not None:
+        return exchanging.results(step, entries), common
+    return map(partial(execute, step), entries), common
 
 
 def _summed(
@@ -304,14 +297,14 @@ def _summed(
     entries: Sequence[Entry],
     common: Slots,
     visible: Slots,
-    results: Callable[..., Iterator[Any]],
+    execute: Callable[..., Any],
     coefficients: Callable[..., dict[str, Any]],
     spread: Spread | None,
     exchanging: Exchanging | None,
 ) -> tuple[list[Entry], Slots]:
     """The entries with their slots after the sums over all parameters, and the new shared state.
 
-    ``visible``, which ``results`` shows to the rules, is updated in place after each phase. Of
+    ``visible``, which ``execute`` shows to the rules, is updated in place after each phase. Of
     several devices the sums meet on one, where they are added in the order of the entries.
     """
     entries = list(entries)
@@ -328,7 +321,10 @@ def _summed(
             continue
         summed = [entries[place] for place in places]
         wide = widest(xp, [entry.param for entry in summed])
-        parts = [*results(_local_of(phase), summed)]
+        if exchanging is None:
+            parts = [execute(_local_of(phase), entry) for entry in summed]
+        else:
+            parts = [*exchanging.results(_local_of(phase), summed)]
         for place, (slots, _) in zip(places, parts, strict=True):
             entries[place] = entries[place]._replace(slots=slots)
         sums = [{name: cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
