@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as xp
+import numpy
 import pytest
 
 import samestep
@@ -24,12 +25,20 @@ READING = (
     "__bool__",
     "__index__",
     "__iter__",
+    "_value",
+    "block_until_ready",
 )
+"""Members of arrays that need their values."""
+FUNCTIONS = {
+    numpy: ("array", "asarray", "asanyarray", "ascontiguousarray", "copy"),
+    jax: ("block_until_ready", "device_get"),
+}
+"""The same, which may read the memory of an array without a member of it."""
 
 
 @contextmanager
 def reads() -> Iterator[list[str]]:
-    """The methods of arrays that give their values to the host, as they are called."""
+    """The members and functions that give the values of arrays to the host, as they are called."""
     found: list[str] = []
     kind: Any = type(xp.zeros(()))
 
@@ -38,13 +47,27 @@ def reads() -> Iterator[list[str]]:
 
         def read(self: Any, *args: Any, **kwargs: Any) -> Any:
             found.append(name)
-            return method(self, *args, **kwargs)
+            return (method.fget if computed else method)(self, *args, **kwargs)
 
-        return read
+        computed = isinstance(method, property)
+        return property(read) if computed else read
+
+    def watched(owner: Any, name: str) -> Any:
+        function = getattr(owner, name)
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves((args, kwargs))):
+                found.append(f"{owner.__name__}.{name}")
+            return function(*args, **kwargs)
+
+        return called
 
     with pytest.MonkeyPatch.context() as patch:
         for name in READING:
             patch.setattr(kind, name, noted(name))
+        for owner, names in FUNCTIONS.items():
+            for name in names:
+                patch.setattr(owner, name, watched(owner, name))
         yield found
 
 
@@ -67,6 +90,23 @@ def test_a_warm_step_reads_nothing(name, missing):
             _, state = optimizer.update(grads, state, params)
     assert found == []
     assert state.steps_taken == 4
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        int,
+        lambda array: numpy.asarray(array, "int32"),
+        lambda array: array._value,
+        lambda array: jax.block_until_ready([array]),
+        lambda array: jax.device_get({"step": array}),
+    ],
+)
+def test_a_read_is_seen(read):
+    count = xp.zeros((), xp.int32) + 1
+    with reads() as found:
+        read(count)
+    assert found
 
 
 def again(tree: Any) -> Any:
