@@ -150,6 +150,7 @@ def on_ranks(
     cuts: Mapping[str, Any],
     key: Any = "simulated",
     seconds: float = SECONDS,
+    kind: type[Rank] = Rank,
 ) -> Followed:
     """Parameters after some steps on pieces, put together; all copies have the same bits.
 
@@ -162,6 +163,7 @@ def on_ranks(
         cuts: for each path the ``dims`` of ``cut``.
         key: of the mesh; all that is found about another key is found anew.
         seconds: how long a process waits for the others.
+        kind: the class of a process.
     """
 
     def run(rank: Rank) -> Any:
@@ -173,7 +175,7 @@ def on_ranks(
                 own.step(each)
         return own
 
-    ranks, group = together(int(numpy.prod(sizes)), run, seconds)
+    ranks, group = together(int(numpy.prod(sizes)), run, seconds, kind)
     first = ranks[0]
     found: dict[str, Any] = {}
     slots: dict[str, dict[str, Any]] = {}

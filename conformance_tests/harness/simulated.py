@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import array_api_compat
+import numpy
 
 from samestep.placement import Mesh
 
-__all__ = ["SECONDS", "Group", "Rank", "together"]
+__all__ = ["SECONDS", "Group", "Immediate", "Rank", "together"]
 
 SECONDS = 20
 """How long a rank waits for the others."""
@@ -89,8 +90,47 @@ class Rank:
         return found
 
 
+class Immediate(Rank):
+    """One simulated process that makes an exchange while a rule is executed, as JAX traces one."""
+
+    immediate = True
+
+    def total(self, mesh: Mesh, kind: str, over: Sequence[int], partial: Array) -> Array:
+        """The reduction over some dimensions of the mesh."""
+        rows, xp = self.group.swap(self.rank, "total", partial), numpy
+        grid = xp.reshape(xp.stack(rows), (*mesh.sizes, *partial.shape))
+        here = tuple(
+            slice(None) if dim in over else at for dim, at in enumerate(mesh.at or mesh.sizes)
+        )
+        own = grid[here].reshape(-1, *partial.shape)
+        found: Array = getattr(xp, kind)(own, axis=0)
+        return found
+
+    def whole(
+        self, mesh: Mesh, cuts: Sequence[Any], function: Callable[[Array], Array], piece: Array
+    ) -> Array:
+        """The piece of the result of a function of a whole array."""
+        pieces = self.group.swap(self.rank, "whole", piece)
+        places = [
+            tuple(int(one) for one in numpy.unravel_index(rank, mesh.sizes))
+            for rank in range(self.group.count)
+        ]
+        index = [
+            tuple(slice(None) if cut is None else slice(*cut.piece(mesh, at)) for cut in cuts)
+            for at in places
+        ]
+        shape = [
+            size if cut is None else cut.bounds[-1]
+            for size, cut in zip(piece.shape, cuts, strict=True)
+        ]
+        array = numpy.zeros(shape, piece.dtype)
+        for at, one in zip(index, pieces, strict=True):
+            array[at] = one
+        return numpy.array(function(array)[index[self.rank]])
+
+
 def together(
-    count: int, function: Callable[[Rank], Any], seconds: float = SECONDS
+    count: int, function: Callable[[Rank], Any], seconds: float = SECONDS, kind: type[Rank] = Rank
 ) -> tuple[list[Any], Group]:
     """The results of a function on every rank, and what they have exchanged.
 
@@ -102,7 +142,7 @@ def together(
 
     def run(rank: int) -> None:
         try:
-            results[rank] = function(Rank(group, rank))
+            results[rank] = function(kind(group, rank))
         except BaseException as error:
             failed.append((isinstance(error, TimeoutError), rank, error))
             group.barrier.abort()

@@ -10,7 +10,7 @@ import samestep
 from samestep.conformance.harness.agreement import bound
 from samestep.conformance.harness.settings import all_rules, is_own, typical
 from samestep.conformance.harness.sharded import follow, on_ranks
-from samestep.conformance.harness.simulated import together
+from samestep.conformance.harness.simulated import Immediate, together
 from samestep.parity import compare, record
 from samestep.parity.backend import NUMPY
 from samestep.rule import Rule, registry
@@ -49,12 +49,15 @@ def trajectory(rule, dtype, steps):
     return params, grads
 
 
-def assert_pieces_step_as_the_whole(rule, mesh, dtype="float64", steps=FEW, xp=None, given=None):
+def assert_pieces_step_as_the_whole(
+    rule, mesh, dtype="float64", steps=FEW, xp=None, given=None, **more
+):
     xp = xp or array_api_compat.array_namespace(numpy.zeros(1))
     sizes, cuts = MESHES[mesh] if isinstance(mesh, str) else mesh
     params, grads = given or trajectory(rule, dtype, steps)
     whole = follow(xp, rule, params, grads)
-    found = on_ranks(xp, rule, params, grads, sizes, {p: c for p, c in cuts.items() if p in params})
+    cuts = {path: one for path, one in cuts.items() if path in params}
+    found = on_ranks(xp, rule, params, grads, sizes, cuts, **more)
     ours, theirs = found.snapshot(), whole.snapshot()
     assert ours.keys() == theirs.keys()
     exact = rule.needs == "element" or isinstance(rule, EXACT)
@@ -205,6 +208,27 @@ def test_one_collective_for_each_level():
         assert found.counted == ({"gathered": levels * 3} if levels else {}), name
     found = assert_pieces_step_as_the_whole(typical(samestep.Muon), "4", "float32", 3)
     assert found.counted == {"swapped": 2 * 3}
+
+
+@pytest.mark.parametrize("name", ["LAMB", "Adafactor", "Muon", "Prodigy"])
+def test_exchanges_may_be_made_while_a_rule_is_executed(name):
+    """As a framework does that traces collectives; pieces are of equal size."""
+    given = record(seed=3, steps=3, shapes={"a": (6, 4), "b": (4, 8)})
+    cuts = (2, 2), {"a": {0: 0, 1: 1}, "b": {1: 1}}
+    rule, given = typical(registry[name]), (given.params, given.grads)
+    found = assert_pieces_step_as_the_whole(rule, cuts, given=given, kind=Immediate)
+    assert {*found.counted} == {"whole" if name == "Muon" else "total"}
+
+
+def test_matrices_move_to_their_owner_and_back_only():
+    """Of P elements on N ranks each gets 2 P (N - 1) / N^2 from others."""
+    shapes = {f"w{at}": (8, 6) for at in range(8)}
+    given = record(seed=3, steps=1, shapes=shapes)
+    cuts = (4,), {path: {0: 0} for path in shapes}
+    found = assert_pieces_step_as_the_whole(
+        typical(samestep.Muon), cuts, given=(given.params, given.grads)
+    )
+    assert found.received == [2 * 8 * 8 * 6 * 3 // 16] * 4
 
 
 def test_a_rank_that_does_not_come_is_named():
