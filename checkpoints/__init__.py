@@ -140,11 +140,13 @@ def save(
         TypeError: ``optimizer`` is not an optimizer, or an argument that it needs is missing.
         OSError: the file cannot be written.
     """
-    with together(_processes(optimizer, params)):
+    processes = _processes(optimizer, params)
+    with together(processes):
         taken = optimizer
         if not isinstance(optimizer, Checkpoint):
             taken = _taken(optimizer, params, state)
-        write(path, taken, max_shard_bytes=max_shard_bytes, progress=progress)
+        more: Any = {"max_shard_bytes": max_shard_bytes, "progress": progress}
+        write(path, taken, processes=processes, **more)
 
 
 def load(

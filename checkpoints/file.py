@@ -51,6 +51,7 @@ def write(
     *,
     max_shard_bytes: int | None = None,
     progress: Progress | None = None,
+    processes: Processes | None = None,
 ) -> None:
     """Write a checkpoint, replacing an existing file.
 
@@ -62,13 +63,14 @@ def write(
         max_shard_bytes: bytes of arrays per file. If there are more, ``path`` becomes an index, and
             the arrays go to files next to it, one after another.
         progress: called with the number of bytes written and the number of all bytes.
+        processes: those who save it together, by default those who have parts of its arrays.
 
     Raises:
         OSError: the file cannot be written, or the path is a folder, a pipe or a device. What is
             there is unchanged.
     """
     tensors = arrays(checkpoint)
-    processes = processes_of(tensors)
+    processes = processes or processes_of(tensors)
     with together(processes):
         shards = _shards(tensors, max_shard_bytes)
         said = metadata(checkpoint) | _written_by()
@@ -77,7 +79,7 @@ def write(
             processes.agree({**place, **facts(said, tensors)})
             if processes.rank != WRITER:
                 for shard in shards:
-                    for _ in streamed(_ordered(shard), processes):
+                    for _ in _pieces(_ordered(shard), processes):
                         pass
                 return
         target = Path(os.path.realpath(path))
@@ -86,9 +88,9 @@ def write(
         remove_left(target)
         with replaced(target) as (file, this):
             if len(shards) == 1:
-                _write_one(file, shards[0], said, done)
+                _write_one(file, shards[0], said, done, processes)
             else:
-                _write_shards(target, this, file, shards, said, done)
+                _write_shards(target, this, file, shards, said, done, processes)
         remove_left(target)
 
 
@@ -122,6 +124,7 @@ def _write_shards(
     shards: list[dict[str, Tensor]],
     said: dict[str, str],
     done: _Count,
+    processes: Processes | None,
 ) -> None:
     """Write the files of one set, and then the index that names them."""
     names = file_names(target, this, len(shards))
@@ -129,7 +132,7 @@ def _write_shards(
         for name, shard in zip(names, shards, strict=True):
             with target.with_name(name).open("xb") as part:
                 target.with_name(name).chmod(stat.S_IMODE(os.fstat(file.fileno()).st_mode))
-                _write_one(part, shard, {**_written_by(), "set": this}, done)
+                _write_one(part, shard, {**_written_by(), "set": this}, done, processes)
         flush_folder(target.parent)
         places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
         file.write(index.built({**said, "set": this}, places))
@@ -141,17 +144,22 @@ def _write_shards(
 
 
 def _write_one(
-    file: BinaryIO, tensors: Mapping[str, Tensor], said: Mapping[str, str], done: _Count
+    file: BinaryIO,
+    tensors: Mapping[str, Tensor],
+    said: Mapping[str, str],
+    done: _Count,
+    processes: Processes | None,
 ) -> None:
     """Write the arrays, computing their checksums, and then the header, which has the checksums."""
     inside = _ordered(tensors)
     sums = {key: _Sum() for key in inside}
     file.write(_header(inside, said, sums))
     with _Flushed(file) as flushed:
-        for key, piece in _pieces(inside):
+        for key, piece in _pieces(inside, processes):
             flushed.write(piece)
             sums[key].add(piece)
             done.add(piece.nbytes)
+            del piece  # before more is brought
     file.seek(0)
     file.write(_header(inside, said, sums))
     flush(file)
@@ -166,9 +174,10 @@ def _ordered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(sorted(tensors.items(), key=width, reverse=True))
 
 
-def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, numpy.ndarray]]:
+def _pieces(
+    tensors: Mapping[str, Tensor], processes: Processes | None
+) -> Iterator[tuple[str, numpy.ndarray]]:
     """The bits of all arrays in their order, piece by piece."""
-    processes = processes_of(tensors)
     if processes is not None:
         yield from streamed(tensors, processes)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -94,15 +94,23 @@ def processes_of(tensors: Mapping[str, Tensor]) -> Processes | None:
 
 def facts(said: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """What must be the same in all processes that save a checkpoint, by names in words."""
-    rules = [ADDRESS.sub("", json.dumps(rule)) for rule in json.loads(said["rules"])]
+    rules = json.loads(said["rules"])
     found = {name: text for name, text in said.items() if name not in ("rules", "parameters")}
     for path, own in json.loads(said["parameters"]).items():
-        own["rule"] = rules[own["rule"]]
-        found |= {f"{name} of parameter {path!r}": str(value) for name, value in own.items()}
+        found |= _said(f"parameter {path!r}", {**own, "rule": rules[own["rule"]]})
     for key, tensor in tensors.items():
         how = tensor.how if isinstance(tensor, Sharded) else "it is not sharded"
         found[f"the form of {key!r}"] = f"{tensor.dtype} of shape {tensor.shape}: {how}"
     return found
+
+
+def _said(of: str, value: Any) -> Iterator[tuple[str, str]]:
+    """What is inside a value, by names in words."""
+    if not isinstance(value, dict):
+        yield of, ADDRESS.sub("", str(value))
+        return
+    for name, inside in value.items():
+        yield from _said(of if name == "values" else f"{name} of {of}", inside)
 
 
 def streamed(

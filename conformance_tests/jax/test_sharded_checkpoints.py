@@ -143,7 +143,12 @@ def failing(rank, folder):
 
 def test_a_failure_of_one_process_is_that_of_all(loopback, tmp_path):
     first, second = loopback.run(failing, tmp_path)
-    words = ("rule of parameter", "path must be the same", "process 1 of 2 has failed", "gone")
+    words = (
+        "lr of rule of parameter",
+        "path must be the same",
+        "process 1 of 2 has failed",
+        "gone",
+    )
     assert len(first) == len(second) == len(words)
     assert all(word in said for word, said in zip(words, first, strict=True)), first
     assert "is not that of NAdam" in second[2]

@@ -5,13 +5,18 @@ Gradients are given, so that an element rule has the same bits on every mesh; so
 
 from __future__ import annotations
 
+import os
+import tracemalloc
+
 import pytest
 import torch
 
 import samestep
 import samestep.torch as adapter
-from samestep.conformance.harness.ranks import Ranks, started
+from samestep.checkpoints import boxes, file, stored
+from samestep.conformance.harness.ranks import RankError, Ranks, started
 from samestep.conformance.harness.torch_training import gradient
+from samestep.torch import checkpoint, sharded
 
 pytestmark = pytest.mark.sharded
 
@@ -198,3 +203,142 @@ def test_a_run_goes_from_two_ranks_to_one_and_to_four(meshes, rule, kind, tmp_pa
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
         assert rule.needs != "element" or torch.equal(found[name], value)
+
+
+# Failures: every rank is told, nothing is changed, nobody waits.
+
+
+def told(act):
+    """The error of an act, in words."""
+    try:
+        act()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def failing(rank, folder):
+    """What each rank is told when the second does or has something else."""
+    from torch.distributed.tensor import Shard, distribute_tensor  # noqa: PLC0415
+
+    run, other = (Run("fully_shard", RULES["AdamW"], seed).train(range(HALF)) for seed in (0, 1))
+    samestep.save(folder / "good", run.optimizer, run.model)
+    written, before = (folder / "good").read_bytes(), other.everything()
+    good, late = folder / "good", Run("fully_shard", RULES["AdamW"], 0)
+    last = late.train(range(HALF)).optimizer
+    for group in last.param_groups:
+        group["lr"] = 0.5 if rank == 1 else 0.001
+    mesh = torch.distributed.init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    turned = distribute_tensor(torch.ones(4, 4), mesh, [Shard(int(rank == 1))])
+    apart = adapter.AdamW([("w", turned)])
+    apart.init_state()
+    longer = adapter.AdamW([("w", distribute_tensor(torch.ones(6, 4), mesh, [Shard(0)]))])
+    samestep.save(folder / "w", adapter.AdamW([("w", torch.ones(4, 4))]))
+    own = adapter.bind(RULES["AdamW" if rank != 1 else "NAdam"], [*other.model.named_parameters()])
+    said = [
+        told(lambda: samestep.save(folder / f"file{rank}", run.optimizer, run.model)),
+        told(lambda: samestep.save(good, last, late.model)),
+        told(lambda: samestep.save(good, apart)),
+        told(lambda: samestep.save(folder / "none" / "good", run.optimizer)),
+        told(lambda: samestep.load(good, own, other.model)),
+        told(lambda: samestep.load(folder / "w", longer)),
+        told(lambda: samestep.load(folder / "gone", other.optimizer, other.model)),
+    ]
+    if rank == 1:
+        sharded.fill = broken
+        checkpoint.placed = broken
+    said.append(told(lambda: samestep.load(good, other.optimizer, other.model)))
+    sharded.fill, checkpoint.placed = FILL, PLACED
+    assert differing(other.everything(), before) == []
+    assert (folder / "good").read_bytes() == written
+    return said
+
+
+FILL, PLACED = sharded.fill, checkpoint.placed
+
+
+def broken(*_):
+    """A disk that fails."""
+    raise OSError(5, "Input/output error")
+
+
+def test_a_failure_of_one_rank_is_that_of_all(gloo, tmp_path):
+    """And after it they save and load."""
+    first, second, *others = gloo.run(failing, tmp_path)
+    of = f"of {gloo.world} has failed"
+    for own in (first, *others):
+        assert f"file0 in process 0 and {tmp_path}/file1 in process 1" in own[0]
+        assert "lr of rule of parameter 'scale' must be the same in all processes" in own[1]
+        assert "0.001 in process 0 and 0.5 in process 1" in own[1]
+        assert "the form of 'slots/m/w' must be the same" in own[2], own[2]
+        assert "Shard(dim=0) on a mesh" in own[2]
+        assert "No such file or directory" in own[3]
+        assert f"process 1 {of}" in own[4]
+        assert "is not that of NAdam" in own[4]
+        assert "has shape (6, 4) here and (4, 4) in the checkpoint" in own[5]
+        assert f"each of {gloo.world} processes reads the file" in own[6]
+        assert f"process 1 {of}" in own[7]
+        assert "OSError: [Errno 5] Input/output error" in own[7]
+    assert second[:3] == first[:3]
+    assert f"process 0 {of}" in second[3]
+    assert second[7] == "OSError: [Errno 5] Input/output error"
+    assert {path.name for path in tmp_path.iterdir()} == {"good", "w"}
+
+
+# Memory, in bytes: of NumPy, in which every array comes and goes.
+
+
+def peak(act):
+    tracemalloc.start()
+    act()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
+def measured(rank, kind, folder):
+    """The most bytes that saving, and loading in a new optimizer, take in addition."""
+    module = torch.nn.ParameterDict({f"w{at}": torch.randn(512, 512) for at in range(4)})
+    model = placed(module, kind)
+    optimizer, fresh = (adapter.AdamW([*model.named_parameters()]) for _ in range(2))
+    optimizer.init_state()
+    samestep.save(folder / "file", optimizer, model)  # the first time it imports and makes groups
+    saving = peak(lambda: samestep.save(folder / "file", optimizer, model))
+    loading = peak(lambda: samestep.load(folder / "file", fresh, model))
+    slots = [value for state in fresh.state.values() for value in state.values() if value.ndim]
+    return saving, loading - sum(slot.to_local().nbytes for slot in slots)
+
+
+def limited(rank, kind, folder):
+    """The same with buckets of 256 kB."""
+    before = boxes.BUCKET, stored.PIECE, file.PIECE
+    boxes.BUCKET = stored.PIECE = file.PIECE = 1 << 18
+    try:
+        return measured(rank, kind, folder)
+    finally:
+        boxes.BUCKET, stored.PIECE, file.PIECE = before
+
+
+@pytest.mark.parametrize("kind", ["fully_shard", "columns"])
+def test_memory_is_two_buckets(gloo, kind, tmp_path):
+    """Of 12 MB: what comes, and the array that is put together of it."""
+    for rank, (saving, loading) in enumerate(gloo.run(limited, kind, tmp_path)):
+        assert saving < (2.5 if rank == 0 else 1.5) * 2**18, (rank, saving / 2**18)
+        assert loading < 2.5 * 2**18, (rank, loading / 2**18)
+
+
+@pytest.mark.thorough
+def test_a_rank_that_dies_leaves_no_half_written_file(tmp_path):
+    ended = pytest.raises(RankError, match="rank 1 failed: the process ended")
+    with Ranks("torch", 2, tmp_path / "ranks") as two, ended:
+        two.run(dying, tmp_path / "file")
+    assert (tmp_path / "said").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"ranks", "said"}
+
+
+def dying(rank, path):
+    run = Run("fully_shard", RULES["AdamW"], 0).train(range(1))
+    if rank == 1:
+        sharded._Processes.gathered = lambda *_: os._exit(1)
+    said = told(lambda: samestep.save(path, run.optimizer, run.model))
+    (path.parent / "said").write_text(said)

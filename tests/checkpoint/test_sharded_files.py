@@ -176,7 +176,7 @@ def other_parameters(saved):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (other_rule, ("rule of parameter 'w'", "0.5")),
+        (other_rule, ("lr of rule of parameter 'w'", "0.001 in process 0 and 0.5 in process 1")),
         (later_step, ("step of parameter 'w'", "5 in process 0", "6 in process 1")),
         (other_parameters, ("parameter 'b'", "nothing in process 1")),
     ],
