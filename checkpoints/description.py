@@ -22,6 +22,8 @@ __all__ = [
     "made",
     "numbers",
     "numbers_of",
+    "on_schedules",
+    "schedule_of",
     "schedules_in",
 ]
 
@@ -62,6 +64,31 @@ def _plain(rule: Rule, name: str, value: Any, now: Any) -> Any:
     if is_array(value):
         raise TypeError(f"{rule.name}: {name} is traced; a checkpoint is made outside of jit")
     return encoded(value)
+
+
+def on_schedules(
+    description: Description, schedules: Mapping[tuple[str, int | None], Any]
+) -> Description:
+    """The description with some of its numbers on schedules, which another library asks.
+
+    Args:
+        description: the rule, with the numbers of now.
+        schedules: by the name of a number, and its place in a tuple, what makes the schedule.
+    """
+    values = dict(description["values"])
+    for (name, at), schedule in schedules.items():
+        now = values.get(name)
+        if now is None or _schedule(now):
+            continue
+        made_by = schedule if isinstance(schedule, str) else repr(schedule)
+        if at is None:
+            values[name] = {"schedule": made_by, "value": now}
+        elif not _schedule(now[at]):
+            values[name] = [*now[:at], {"schedule": made_by, "value": now[at]}, *now[at + 1 :]]
+    found = {**description, "values": values}
+    if "rule" in description:
+        found["rule"] = on_schedules(description["rule"], schedules)
+    return found
 
 
 def _number(value: Any) -> Any:
@@ -157,6 +184,13 @@ def schedules_in(rule: Rule, description: Description) -> dict[str, str]:
     """The numbers in a description that are schedules, in whole or in part, in words."""
     described = _hypers(rule, description).items()
     return {n: _shown(v) for n, v in described if any(map(_schedule, parts(v)))}
+
+
+def schedule_of(rule: Rule, description: Description, name: str, at: int | None) -> str:
+    """A number in a description, or an element of it, in words; empty if it is no schedule."""
+    value = _hypers(rule, description).get(name)
+    value = value[at] if isinstance(value, list) and at is not None else value
+    return _shown(value) if _schedule(value) else ""
 
 
 def _apart(here: Any, there: Any) -> bool:

@@ -5,7 +5,7 @@
 
 Keras is not imported here: an optimizer is asked for its attributes and variables. Parameters are
 called by their variables' paths, joined by dots. A learning rate that is a schedule is the number
-that it gives now.
+that it gives now, and a checkpoint says that it is one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from samestep.checkpoints.correspondence import (
     natives,
     placed,
 )
-from samestep.checkpoints.description import differing_numbers, schedules_in
+from samestep.checkpoints.description import differing_numbers, on_schedules, schedules_in
 from samestep.checkpoints.state import (
     Checkpoint,
     CheckpointError,
@@ -91,6 +91,8 @@ def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpo
     native = _native(optimizer)
     found = _variables(optimizer, params)
     step = int(_host(optimizer.iterations))
+    rate = optimizer._learning_rate
+    schedules = {} if _is_number(rate) else {("lr", None): rate}
     states = {}
     for own in found:
         rule = _rule(optimizer, native, own)
@@ -101,7 +103,8 @@ def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpo
         slots = {name: map_parts(Tensor.of, value) for name, value in slots.items()}
         check_slots(rule, own.path, slots, own.shape)
         value = None if params is None else tensor(own.variable)
-        states[own.path] = ParameterState.of(rule, own, step, slots if step else None, value)
+        one = ParameterState.of(rule, own, step, slots if step else None, value)
+        states[own.path] = replace(one, rule=on_schedules(one.rule, schedules))
     others = {path: tensor(variable) for path, variable in _others(found, params).items()}
     return Checkpoint(states, {}, "keras", others)
 
@@ -290,11 +293,16 @@ def _refuse_several(who: str, assigned: list[tuple[Any, Any]]) -> None:
             )
 
 
+def _is_number(rate: Any) -> bool:
+    """Whether a learning rate is a variable, and no schedule or function."""
+    return hasattr(rate, "assign")
+
+
 def _rate(
     optimizer: Any, rules: Mapping[str, Rule], states: Mapping[str, ParameterState]
 ) -> float | None:
     """The learning rate of all parameters, where the optimizer's is a number."""
-    if not hasattr(optimizer._learning_rate, "assign"):
+    if not _is_number(optimizer._learning_rate):
         return None
     found = set()
     for path in rules:

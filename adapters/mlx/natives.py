@@ -24,6 +24,7 @@ from mlx.utils import tree_map_with_path
 from samestep.arrays import listed
 from samestep.checkpoints import correspondence
 from samestep.checkpoints.correspondence import About, Native, called, natives
+from samestep.checkpoints.description import on_schedules
 from samestep.checkpoints.state import (
     Checkpoint,
     CheckpointError,
@@ -54,6 +55,8 @@ class _Own(NamedTuple):
     step: int
     state: Mapping[str, Any]
     """Entries of its state in MLX; empty if there is no state yet."""
+    schedules: Mapping[str, Any] = {}
+    """The schedules of its optimizer by MLX's names of the numbers."""
 
 
 class _One(NamedTuple):
@@ -162,7 +165,14 @@ def _state_of(own: _Own) -> ParameterState:
     begun = bool(own.state) or (own.step > 0 and not own.rule.slots())
     slots = _slots(own) if begun else None
     step = own.step if begun else 0
-    return ParameterState.of(own.rule, own.param, step, slots, Tensor.of(own.param))
+    state = ParameterState.of(own.rule, own.param, step, slots, Tensor.of(own.param))
+    return replace(state, rule=on_schedules(state.rule, _scheduled(own)))
+
+
+def _scheduled(own: _Own) -> dict[tuple[str, int | None], Any]:
+    """The schedules of a parameter's optimizer by our names of the numbers."""
+    pairs = own.native.fields.items()
+    return {(ours, None): own.schedules[name] for ours, name in pairs if name in own.schedules}
 
 
 def _slots(own: _Own) -> dict[str, Any]:
@@ -233,8 +243,9 @@ def _owned(one: _One) -> Iterator[_Own]:
         about = About(numbers, str(param.dtype))
         mine = BELOW if name == "Muon" and param.ndim < 2 else native
         own = saying(mine.rule_of(who, about), {"batch_axes": ()})  # MLX's own knows no stacks
-        rule = rule_of(own, path, param)
-        yield _Own(path, param, who, mine, rule, _step(who, one.flat), _entries(one.flat, path))
+        rule, entries = rule_of(own, path, param), _entries(one.flat, path)
+        schedules = one.optimizer._schedulers
+        yield _Own(path, param, who, mine, rule, _step(who, one.flat), entries, schedules)
 
 
 def _refuse_kernel(who: str, path: str, param: Any) -> None:

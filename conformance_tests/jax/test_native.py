@@ -278,6 +278,55 @@ def test_a_correspondence_that_is_wrong_shows(
             goes_on(adamw(), ADAMW, path)
 
 
+SCHEDULED: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], float]] = {
+    "in a chain": (
+        lambda: optax.chain(optax.clip(1.0), optax.adamw(halved, weight_decay=0.1)),
+        ADAMW,
+        {"enc.w": ["lr"], "head.0": ["lr"]},
+        2.0**-6,
+    ),
+    "injected": (
+        lambda: injected(optax.adamw, learning_rate=halved, weight_decay=0.1),
+        ADAMW.replace(lr=0.5),
+        {"enc.w": ["lr"], "head.0": ["lr"]},
+        2.0**-6,
+    ),
+    "of one label": (
+        lambda: optax.partition({"a": adamw(), "s": optax.sgd(halved, momentum=0.9)}, LABELS),
+        {"a": ADAMW, "s": SGD.replace(lr=2.0**-6)},
+        {"enc.w": [], "head.0": ["lr"]},
+        2.0**-6,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULED)
+def test_a_schedule_that_the_rule_has_not_is_said(name: str) -> None:
+    make, rule, expected, value = SCHEDULED[name]
+    native = Native(make())
+    native.run(2)
+    saved = adapter.from_optax(rule, native.params, native.state)
+    for path, names in expected.items():
+        values = saved.parameters[path].rule["values"]
+        on_schedules = {n: v for n, v in values.items() if isinstance(v, dict) and "schedule" in v}
+        assert [*on_schedules] == names
+        assert all(v["value"] == value for v in on_schedules.values())
+    fixed = adapter.bind(ROUTE if isinstance(rule, dict) else rule)
+    with pytest.warns(UserWarning, match="lr is .* here and 0.015625 by <optax"):
+        samestep.restore(fixed, saved, native.params)
+
+
+def test_an_injected_schedule_is_said_where_a_number_is_injected() -> None:
+    native = Native(injected(optax.adamw, learning_rate=halved, weight_decay=0.1))
+    native.run(2)
+    saved = adapter.from_optax(ADAMW, native.params, native.state)
+    adapter.to_optax(saved, native.state, native.params)  # which has the schedule
+    fixed = injected(optax.adamw, learning_rate=0.5, weight_decay=0.1).init(native.params)
+    with pytest.warns(UserWarning, match="learning_rate as a number; .* 0.015625 by <optax"):
+        new = adapter.to_optax(saved, fixed, native.params)
+    assert float(new.hyperparams["learning_rate"]) == 2.0**-6
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "twice": (lambda: optax.chain(adamw(), adamw()), ADAMW, r"2 times .*state\[0\]\[0\], state\[1"),
     "not at all": (sgd, ADAMW, r"0 times .*mu of ScaleByAdamState; there is: .*TraceState"),

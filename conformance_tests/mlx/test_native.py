@@ -134,6 +134,7 @@ CASES: dict[str, Callable[[], Any]] = SETS | {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the optimizer keeps its own hyperparameters")
 @pytest.mark.parametrize("name", SETS)
 def test_a_rule_goes_on_where_mlx_stopped_and_back(name: str, tmp_path: Path) -> None:
     goes_on(SETS[name], tmp_path / "x.safetensors")
@@ -156,10 +157,23 @@ def test_a_state_that_mlx_users_save_is_read_alike(name: str, tmp_path: Path) ->
         for mine, other in zip(
             found.parameters.values(), expected.parameters.values(), strict=True
         ):
-            assert (mine.step, mine.rule["values"]) == (other.step, other.rule["values"])
+            assert (mine.step, made(mine.rule)) == (other.step, made(other.rule))
             for (slot, left), (_, right) in zip(mine.tensors(), other.tensors(), strict=True):
                 assert left.dtype == right.dtype == "float32"
                 assert np.array_equal(left.bits, right.bits), slot
+
+
+def test_a_schedule_is_said_where_it_becomes_a_number() -> None:
+    native = Native(optimizers.AdamW(halved))
+    native.run(2)
+    saved = samestep.checkpoint(native.optimizer, native.params)
+    described = {"schedule": repr(halved), "value": LR}
+    assert all(own.rule["values"]["lr"] == described for own in saved.parameters.values())
+    for fixed in (optimizers.AdamW(0.5), adapter.AdamW(lr=0.5, like="mlx")):
+        with pytest.warns(UserWarning, match=f"lr.*{LR}.* by <function halved"):
+            samestep.restore(fixed, saved, native.params)
+        assert float(fixed.learning_rate) == LR
+    samestep.restore(optimizers.AdamW(halved), saved, native.params)  # says nothing
 
 
 def test_a_class_stands_for_its_defaults() -> None:

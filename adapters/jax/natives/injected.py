@@ -1,4 +1,4 @@
-"""The numbers that ``optax.inject_hyperparams`` keeps in its state."""
+"""The numbers that ``optax.inject_hyperparams`` keeps in its state, and those on schedules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from samestep.arrays import listed
-from samestep.checkpoints.description import numbers
+from samestep.checkpoints.description import numbers, schedule_of
 from samestep.checkpoints.state import Checkpoint
 from samestep.rule import Rule
 
@@ -17,7 +17,7 @@ from .nodes import Node, States, like
 from .places import Own
 from .tables import INJECTED
 
-__all__ = ["given", "taken"]
+__all__ = ["given", "scheduled", "taken"]
 
 
 def taken(states: States, own: Own) -> dict[str, Any]:
@@ -36,14 +36,39 @@ def taken(states: States, own: Own) -> dict[str, Any]:
     return found
 
 
+def scheduled(states: States, own: Own) -> dict[tuple[str, int | None], str]:
+    """The numbers of a rule that the state shows to be schedules of optax's."""
+    found: dict[tuple[str, int | None], str] = {}
+    around = {above.place for mine in own.nodes for above in mine.above}
+    for node in states.of_kinds("ScaleByScheduleState"):
+        own_part = (
+            around if own.nodes else {a.place for a in node.above if a.kind != "PartitionState"}
+        )
+        if own_part.issuperset(above.place for above in node.above):
+            found["lr", None] = "<optax.scale_by_schedule>"
+    for node in _above(states, own):
+        for name in getattr(node.value, "hyperparams_states", ()):
+            if (target := _target(own.rule, name)) is not None:
+                found[target] = f"<optax.inject_hyperparams, {name}>"
+    return found
+
+
 def given(states: States, node: Node, owned: list[Own], saved: Checkpoint) -> dict[str, Any]:
     """The injected numbers of a part as a checkpoint has them.
 
-    What it has several of stays, with a warning that is as from who calls ``to_optax``.
+    What it has several of stays, with a warning that is as from who calls ``to_optax``. So is the
+    warning of a schedule that becomes a number.
     """
-    values = _several(states, node, owned, saved)
+    values, lost = _several(states, node, owned, saved), _lost(states, node, owned, saved)
     found = dict(node.value.hyperparams)
     for name, array in node.value.hyperparams.items():
+        if name in lost:
+            warnings.warn(
+                f"{node.place}.hyperparams takes {name} as a number; in the checkpoint it is "
+                f"{lost[name]}, a schedule",
+                UserWarning,
+                stacklevel=4,
+            )
         if len(values[name]) == 1:
             found[name] = like(values[name].pop(), array)
         elif values[name]:
@@ -68,6 +93,21 @@ def _several(
         for name, values in found.items():
             if (target := _target(own.rule, name)) is not None:
                 values.add(_at(there, target))
+    return found
+
+
+def _lost(states: States, node: Node, owned: list[Own], saved: Checkpoint) -> dict[str, str]:
+    """The schedules in a checkpoint of what is injected as a number, by optax's names."""
+    found = {}
+    names = node.value.hyperparams.keys() - {*getattr(node.value, "hyperparams_states", ())}
+    for own in owned:
+        if node.place not in {above.place for above in _above(states, own)}:
+            continue
+        for name in names:
+            target = _target(own.rule, name)
+            there = target and schedule_of(own.rule, saved.parameters[own.path].rule, *target)
+            if there:
+                found[name] = there
     return found
 
 

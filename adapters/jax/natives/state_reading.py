@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as xp
 from samestep import step as stepping
+from samestep.checkpoints.description import on_schedules
 from samestep.checkpoints.state import Checkpoint, CheckpointError, ParameterState
 from samestep.checkpoints.tensor import Tensor, tensors
 
@@ -36,16 +38,12 @@ def from_optax(rule: Any, params: Any, state: Any, *, step: int | None = None) -
     """
     states = States(params, state)
     owned = found(states, rules_of(rule, states), foreign=True)
-    parameters = {
-        own.path: ParameterState.of(
-            own.rule.replace(**injected.taken(states, own)),
-            own.param,
-            count,
-            tensors(_slots(own)),
-            Tensor.of(own.param),
-        )
-        for own, count in zip(owned, counts(states, owned, step), strict=True)
-    }
+    parameters = {}
+    for own, count in zip(owned, counts(states, owned, step), strict=True):
+        now, value = own.rule.replace(**injected.taken(states, own)), Tensor.of(own.param)
+        one = ParameterState.of(now, own.param, count, tensors(_slots(own)), value)
+        described = on_schedules(one.rule, injected.scheduled(states, own))
+        parameters[own.path] = replace(one, rule=described)
     return Checkpoint(parameters, _shared(states, owned), "jax")
 
 
