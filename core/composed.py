@@ -37,12 +37,14 @@ class Composed(Declared, root=True):
     """For a rule at one step: the numbers that schedules gave."""
     _chosen: frozenset[str] | None = None
     """The fields that were given to the constructor or to ``replace``."""
-    _carried: ClassVar[tuple[str, ...]] = ("_scheduled", "_chosen", "_withheld")
+    _carried: ClassVar[tuple[str, ...]] = ("_scheduled", "_chosen", "_withheld", "_begins")
     """Attributes that a copy with other values keeps."""
     withheld: ClassVar[str | None] = None
     """The shared array that counts the calls in which the rules inside take no step, if any."""
     _withheld: Any = 0
     """For a rule at one step: that number."""
+    _begins: bool = False
+    """For a rule at one step: whether slots begin that were switched off in steps before."""
 
     @property
     def name(self) -> str:
@@ -192,6 +194,12 @@ class Composed(Declared, root=True):
         """A copy that has withheld so many steps, by the names in ``withholds``."""
         copy = self._copy(self._values, tuple(rule.withholding(counts) for rule in self.inside))
         vars(copy)["_withheld"] = 0 if self.withheld is None else counts[self.withheld]
+        return copy
+
+    def beginning(self) -> Self:
+        """A copy for a step in which slots begin that were switched off in steps before."""
+        copy = self._copy(self._values, tuple(rule.beginning() for rule in self.inside))
+        vars(copy)["_begins"] = True
         return copy
 
     @cached_property

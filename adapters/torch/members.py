@@ -88,7 +88,8 @@ def members_of(
         _refuse_inference(rules[place], name, param, state)
         slots = slots_of(own, name, param, state, count)
         gone = tuple((by, number) for by in names if (number := next(read)))
-        members.append(Member(place, name, param, state, slots, count or 0, gone))
+        begins = bool(count) and not slots_in(optimizer.state[param]).keys() >= slots.keys()
+        members.append(Member(place, name, param, state, slots, count or 0, gone, begins))
     return members, grads
 
 

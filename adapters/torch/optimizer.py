@@ -217,6 +217,7 @@ class RuleOptimizer(GroupedOptimizer):
         entries = []
         for member, grad in zip(members, grads, strict=True):
             rule = rule_of(rules[member.group], member.name, member.param)
+            rule = rule.beginning() if member.begins else rule
             step = member.state["step"] if self.capturable else member.steps
             counted = Counts(calls, step, member.missed)
             param, grad = real(member.param.clone()), real_gradient(grad)  # noqa: PLW2901

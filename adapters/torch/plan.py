@@ -48,6 +48,8 @@ class Member(NamedTuple):
     slots: dict[str, Any]
     steps: int
     missed: tuple[tuple[str, int], ...] = ()
+    begins: bool = False
+    """Whether some slot was switched off in the steps before."""
 
 
 class Plan:
@@ -102,9 +104,10 @@ class Plan:
             for rule in {id(rule): rule for rule in rules if rule.withholds}.values():
                 warn_apart(rule)
         self.missed = [member.missed for member in members]
+        self.begin: dict[int, Rule] = {}
         entries = [
             Entry(
-                own := rule_of(rules[member.group], member.name, member.param),
+                own := self._rule(rules[member.group], member),
                 Counts(0, step, gone) if gone else step,
                 real_gradient(grad),
                 param := real(part.detach()),
@@ -310,13 +313,19 @@ class Plan:
             found.append(batch.entry(rule, step, grads, params, values))
         return found
 
+    def _rule(self, rule: Rule, member: Member) -> Rule:
+        """The rule of a parameter in the first step of the plan."""
+        own = rule_of(rule, member.name, member.param)
+        return self.begin.setdefault(id(own), own.beginning()) if member.begins else own
+
     def _rules_of_batches(self, rules: Sequence[Rule]) -> list[Rule]:
         variants: dict[Any, Rule] = {}
+        begin = {id(rule): rule for rule in self.begin.values()}
         found = []
         for batch, (group, name, whole) in zip(self.batches, self.firsts, strict=True):
             key = group, batch.rule
             if key not in variants:
-                variants[key] = rule_of(rules[group], name, whole)
+                variants[key] = begin.get(batch.rule) or rule_of(rules[group], name, whole)
             found.append(variants[key])
         return found
 
@@ -350,6 +359,8 @@ class Plan:
         known = taken is None and self.counters and not self.capturable
         after = map(add, self.expected, repeat(1)) if known else self._counted(values)
         self.expected = [*after]
+        if self.begin:
+            self.begin, self.used = {}, None
 
 
 def _is_alone(entry: Entry) -> bool:

@@ -147,6 +147,37 @@ def test_a_number_that_is_one_for_all_cannot_differ_between_groups():
     assert float((a.detach() - before[0]).norm()) == pytest.approx(0.1 / 2**0.5)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"execution": "reference"},
+        {"execution": "packed", "capturable": True},
+        {"differentiable": True},
+    ],
+    ids=str,
+)
+def test_momentum_that_is_switched_on_later_begins_as_in_torch(how):
+    """Its first step is not dampened, whichever number of steps the parameter has taken."""
+    theirs = [torch.nn.Parameter(torch.ones(n)) for n in (3, 2, 2)]
+    ours = [torch.ones(n) for n in (3, 2, 2)]
+    numbers = {"lr": 0.1, "dampening": 0.3, "weight_decay": 0.1}
+    both = (
+        torch.optim.SGD(theirs, **numbers),
+        adapter.SGD(ours, **numbers, like="torch", **how),
+    )
+    noise = torch.Generator().manual_seed(0)
+    for step, momentum in enumerate((0.0, 0.0, 0.9, 0.9, 0.0, 0.9, 0.9)):
+        for place, pair in enumerate(zip(theirs, ours, strict=True)):
+            grad = torch.randn(pair[0].shape, generator=noise)
+            for param in pair:
+                param.grad = None if place == 1 and step < 3 else grad.clone()
+        for optimizer in both:
+            optimizer.param_groups[0]["momentum"] = momentum
+            optimizer.step()
+        for their, our in zip(theirs, ours, strict=True):
+            torch.testing.assert_close(our.detach(), their.detach(), rtol=3e-7, atol=0)
+
+
 def test_a_group_that_lost_a_number_is_named():
     param = torch.nn.Parameter(torch.ones(2))
     optimizer = adapter.AdamW([param], lr=0.1)

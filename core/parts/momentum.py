@@ -15,7 +15,7 @@ from typing import Any
 from samestep.declaration import hyper, option, slot
 from samestep.vocabulary import choose, kept
 
-__all__ = ["accelerated", "gains", "refuse_momentum"]
+__all__ = ["accelerated", "first", "gains", "refuse_momentum"]
 
 Array = Any
 
@@ -71,11 +71,16 @@ def refuse_momentum(rule: Any) -> None:
         )
 
 
+def first(rule: Any, t: Any) -> Any:
+    """Whether m begins: at the first step, or at the first one with momentum after some without."""
+    return rule._begins or t == 1
+
+
 def gains(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
     """``first``, and ``fresh``, the weight of a new step; ``rate`` is 1 if lr is inside m."""
     damped = rule.momentum if rule.momentum_form == "mean" else rule.dampening
     inside = {"rate": 1.0} if rule.lr_at == "inside" else {}
-    return {"first": t == 1, "fresh": 1 - damped, **inside}
+    return {"first": first(rule, t), "fresh": 1 - damped, **inside}
 
 
 def accelerated(

@@ -12,9 +12,11 @@ class SGD(Rule):
     Source: Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum
         in deep learning", ICML 2013, in the form that torch.optim.SGD gives it.
     Agrees with: torch.optim.SGD; optax.sgd and mlx.optimizers.SGD without dampening.
-    Differs from: mlx.optimizers.SGD with dampening, which starts m at zero and so dampens the
-        first gradient too; keras.optimizers.SGD, which keeps lr inside m, as the paper does; MLX
-        0.0, which forgot weight decay where there was no momentum.
+    Differs from: torch.optim.SGD where a schedule of momentum is 0: m is the dampened gradient
+        then, as in optax; torch leaves its buffer, and so does samestep.torch where momentum is 0
+        in a parameter group; mlx.optimizers.SGD with dampening, which starts m at zero and so
+        dampens the first gradient too; keras.optimizers.SGD, which keeps lr inside m, as the paper
+        does; MLX 0.0, which forgot weight decay where there was no momentum.
     Shapes: grad, param and m are equal, any shape. m exists only with momentum.
     """
 

@@ -24,7 +24,7 @@ class Signum(Rule):
     m = form.m
 
     def scalars(self, xp, t):
-        return {"first": t == 1, "fresh": 1 - self.momentum}
+        return {"first": form.first(self, t), "fresh": 1 - self.momentum}
 
     def direction(self, xp, grad, param, state, s):
         if not kept(self, "m", state):
