@@ -39,16 +39,16 @@ class _Processes(Processes):
     def texts(self, text: str) -> list[str]:
         own = numpy.frombuffer(text.encode(), numpy.uint8)
         sizes = [int(size) for size in _gathered(numpy.uint32(own.nbytes))]
-        every = _gathered(_padded(own, max(sizes)))
-        return [one[:size].tobytes().decode() for one, size in zip(every, sizes, strict=True)]
+        whole = _gathered(_padded(own, max(sizes)))
+        return [one[:size].tobytes().decode() for one, size in zip(whole, sizes, strict=True)]
 
     def gathered(self, own: numpy.ndarray, sizes: Sequence[int]) -> list[numpy.ndarray]:
         most = max(sizes)
         if not most:
             return [own] * self.size
         if most * (self.size - 1) <= 2 * sum(sizes):
-            every = _gathered(_padded(own, most))
-            return [one[:size] for one, size in zip(every, sizes, strict=True)]
+            whole = _gathered(_padded(own, most))
+            return [one[:size] for one, size in zip(whole, sizes, strict=True)]
         made = []
         for rank, size in enumerate(sizes):  # one after another, as every process gets them all
             mine = own if rank == self.rank else numpy.zeros(size, numpy.uint8)
@@ -120,5 +120,5 @@ def placed(tensor: Tensor, example: Any) -> Any:
 
 
 def _box(index: Any, shape: Sequence[int]) -> Box:
-    bounds = [own.indices(size)[:2] for own, size in zip(index, shape, strict=True)]
-    return Box(tuple(start for start, _ in bounds), tuple(stop for _, stop in bounds))
+    bounds = [own.indices(size) for own, size in zip(index, shape, strict=True)]
+    return Box(tuple(one[0] for one in bounds), tuple(one[1] for one in bounds))

@@ -94,12 +94,12 @@ def tensor_of(array: Any, processes: Processes | None) -> Tensor:
     assert isinstance(processes, _Processes)
     array = array.detach()
     mesh, shape, local = array.device_mesh, tuple(array.shape), array.to_local()
-    every = dict(zip(_ranks(mesh), _parts(shape, _sizes(mesh), array.placements), strict=True))
-    mine = every[processes.ranks[processes.rank]]
+    there = dict(zip(_ranks(mesh), _parts(shape, _sizes(mesh), array.placements), strict=True))
+    mine = there[processes.ranks[processes.rank]]
     given: dict[Box, Piece] = {}
-    if processes.ranks[WRITER] in every:
-        for rank in sorted(every):
-            for box, _ in every[rank].boxes:
+    if processes.ranks[WRITER] in there:
+        for rank in sorted(there):
+            for box, _ in there[rank].boxes:
                 given.setdefault(box, Piece(processes.ranks.index(rank), box))
     return Sharded(
         dtype_name(array.dtype),
@@ -161,8 +161,8 @@ def _sizes(mesh: Any) -> tuple[int, ...]:
 
 def _own(mesh: Any, shape: Sequence[int], placements: Sequence[Any]) -> _Part:
     """What this process has."""
-    every = _parts(tuple(shape), _sizes(mesh), tuple(placements))
-    return every[_ranks(mesh).index(torch.distributed.get_rank())]
+    found = _parts(tuple(shape), _sizes(mesh), tuple(placements))
+    return found[_ranks(mesh).index(torch.distributed.get_rank())]
 
 
 @cache
