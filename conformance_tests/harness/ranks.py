@@ -290,10 +290,10 @@ def _join(kind: str, rank: int, world: int, place: Path, port: str) -> None:
         distributed.init_process_group(
             "gloo", store, timedelta(minutes=10), world_size=world, rank=rank
         )
-    elif kind == "jax":
+    elif kind == "jax" and world > 1:
         jax = importlib.import_module("jax")
         jax.distributed.initialize(f"127.0.0.1:{port}", world, rank)
-    else:
+    elif kind == "mlx":
         importlib.import_module("mlx.core").distributed.init(strict=True, backend="ring")
 
 

@@ -1,0 +1,111 @@
+"""The ways in which MLX is used on several devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy
+from mlx.nn import average_gradients
+
+import samestep.mlx
+from samestep.rule import Rule
+
+from .given import STEPS, Arrays, gradients, parameters
+
+__all__ = ["ENGINES", "alone", "trained"]
+
+Make = Callable[[Rule, str], Arrays]
+ENGINES: dict[str, tuple[tuple[int, ...], Make]] = {}
+"""The numbers of ranks, and what gives the parameters at the end, by the name."""
+
+
+def engine(name: str, *worlds: int) -> Callable[[Make], Make]:
+    """Under this name in the table, with these numbers of ranks."""
+
+    def known(make: Make) -> Make:
+        ENGINES[name] = worlds, make
+        return make
+
+    return known
+
+
+def stepped(optimizer: Any, rule: Rule, dtype: str, put: Any, average: Any) -> Any:
+    """All steps."""
+    params = put(parameters(rule, dtype))
+    for at in range(STEPS):
+        grads = average(put(gradients(rule, dtype, at)))
+        params = optimizer.apply_gradients(grads, params)
+        mx.eval(params, optimizer.state)
+    return params
+
+
+def everything(values: Arrays) -> dict[str, mx.array]:
+    """On this rank."""
+    return {name: mx.array(value) for name, value in values.items()}
+
+
+def rows(values: Arrays) -> dict[str, mx.array]:
+    """Of the first axis what belongs to this rank; the first ranks have one more."""
+    group = mx.distributed.init()
+    return {
+        name: mx.array(numpy.array_split(value, group.size())[group.rank()])
+        for name, value in values.items()
+        if value.shape[0] >= group.size()
+    }
+
+
+def joined(params: dict[str, mx.array]) -> Arrays:
+    """The rows of all ranks, in their order."""
+    group = mx.distributed.init()
+    found = {}
+    for name, param in params.items():
+        most = int(mx.distributed.all_max(mx.array(param.shape[0])).item())
+        counts = mx.distributed.all_gather(mx.array([param.shape[0]])).tolist()
+        padded = mx.pad(param, [(0, most - param.shape[0]), *[(0, 0)] * (param.ndim - 1)])
+        every = numpy.array(mx.distributed.all_gather(padded)).reshape(group.size(), *padded.shape)
+        found[name] = numpy.concatenate([p[:n] for p, n in zip(every, counts, strict=True)])
+    return found
+
+
+def read(params: dict[str, mx.array]) -> Arrays:
+    """As NumPy has them."""
+    return {name: numpy.array(param) for name, param in params.items()}
+
+
+@engine("MLX, `average_gradients`", 2)
+def averaged(rule: Rule, dtype: str) -> Arrays:
+    optimizer = samestep.mlx.bind(rule)
+    return read(stepped(optimizer, rule, dtype, everything, average_gradients))
+
+
+def divided(rule: Rule, dtype: str, **options: Any) -> Arrays:
+    """Each rank has some rows of every parameter."""
+    optimizer = samestep.mlx.bind(rule, **options)
+    return joined(stepped(optimizer, rule, dtype, rows, lambda grads: grads))
+
+
+@engine("MLX, rows of each parameter, `group=`", 2)
+def divided_unsaid(rule: Rule, dtype: str) -> Arrays:
+    return divided(rule, dtype, group=mx.distributed.init())
+
+
+@engine("MLX, rows of each parameter, `group=`, `shards=`", 2)
+def divided_by_rows(rule: Rule, dtype: str) -> Arrays:
+    return divided(rule, dtype, group=mx.distributed.init(), shards=0)
+
+
+def alone(rank: int, rule: Rule, dtype: str) -> Arrays:
+    """What one rank finds with everything."""
+    return read(stepped(samestep.mlx.bind(rule), rule, dtype, everything, lambda grads: grads))
+
+
+def trained(rank: int, name: str, rule: Rule, dtype: str) -> Arrays | str:
+    """What a rank finds, or the words with which it has refused."""
+    try:
+        return ENGINES[name][1](rule, dtype)
+    except (ValueError, TypeError) as refusal:
+        if type(rule).__name__ not in str(refusal):
+            raise
+        return str(refusal)

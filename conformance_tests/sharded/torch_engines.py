@@ -1,0 +1,198 @@
+"""The engines of PyTorch, each around the same model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy
+import torch
+from torch.distributed import ProcessGroup, init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.distributed.tensor import (
+    DTensor,
+    Replicate,
+    Shard,
+    distribute_module,
+    distribute_tensor,
+)
+from torch.nn.parallel import DistributedDataParallel
+
+import samestep.torch
+from samestep.rule import Rule
+
+from .given import STEPS, Arrays, gradients, parameters
+
+__all__ = ["ENGINES", "Given", "alone", "trained"]
+
+Make = Callable[[Rule, "Given"], tuple[torch.nn.Module, torch.optim.Optimizer]]
+ENGINES: dict[str, tuple[tuple[int, ...], Make]] = {}
+"""The numbers of ranks, and the model and optimizer of a rule, by the name of the engine."""
+
+
+def engine(name: str, *worlds: int) -> Callable[[Make], Make]:
+    """Under this name in the table, with these numbers of ranks."""
+
+    def known(make: Make) -> Make:
+        ENGINES[name] = worlds, make
+        return make
+
+    return known
+
+
+class Given(torch.nn.Module):
+    """Parameters whose gradients are given."""
+
+    def __init__(self, values: Arrays) -> None:
+        super().__init__()
+        for name, value in values.items():
+            setattr(self, name, torch.nn.Parameter(torch.tensor(value)))
+
+    def forward(self, grads: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """A loss with these gradients."""
+        total: Any = 0
+        for name, grad in grads.items():
+            param = getattr(self, name)
+            if isinstance(param, DTensor):
+                product = distribute_tensor(grad, param.device_mesh, param.placements) * param
+                total = total + product.sum().full_tensor()
+            else:
+                total = total + (grad * param).sum()
+        found: torch.Tensor = total
+        return found
+
+
+def named(model: torch.nn.Module) -> list[tuple[str, Any]]:
+    """Parameters under the names of the model, without those of an engine."""
+    return [(name.rpartition(".")[2], param) for name, param in model.named_parameters()]
+
+
+def bound(rule: Rule, model: torch.nn.Module, **options: Any) -> torch.optim.Optimizer:
+    """Our optimizer of the model's parameters."""
+    return samestep.torch.bind(rule, named(model), **options)
+
+
+def everybody() -> ProcessGroup:
+    """The group of all ranks."""
+    group = torch.distributed.group.WORLD
+    assert group is not None
+    return group
+
+
+@engine("DistributedDataParallel", 2)
+def ddp(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    return DistributedDataParallel(model), bound(rule, model)
+
+
+@engine("DistributedDataParallel, `share_work=`", 2, 4)
+def ddp_shared(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    return DistributedDataParallel(model), bound(rule, model, share_work=everybody())
+
+
+@engine("FSDP2 (`fully_shard`)", 2, 4)
+def fsdp2(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    sharded = fully_shard(model, mesh=init_device_mesh("cpu", (torch.distributed.get_world_size(),)))
+    return sharded, bound(rule, sharded)
+
+
+@engine("FSDP2 on a mesh of two dimensions (HSDP)", 4)
+def hsdp(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    sharded = fully_shard(model, mesh=init_device_mesh("cpu", (2, 2), mesh_dim_names=("copies", "shards")))
+    return sharded, bound(rule, sharded)
+
+
+def parted(name: str, module: torch.nn.Module, mesh: Any) -> None:
+    """As tensor parallelism does: some by rows, some by columns, vectors replicated or not."""
+    ways = {"even": Shard(1), "wide": Shard(1), "one": Replicate(), "vector": Replicate()}
+    for own, param in list(module.named_parameters(recurse=False)):
+        made = distribute_tensor(param.detach(), mesh, [ways.get(own, Shard(0))])
+        module.register_parameter(own, torch.nn.Parameter(made))
+
+
+@engine("tensor parallelism (DTensor)", 2, 4)
+def tensor_parallel(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    distribute_module(model, mesh, parted)
+    return model, bound(rule, model)
+
+
+@engine("FSDP2 and tensor parallelism", 4)
+def both(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+    distribute_module(model, mesh["tensor"], parted)
+    sharded = fully_shard(model, mesh=mesh["data"])
+    return sharded, bound(rule, sharded)
+
+
+@engine("FSDP1 (`FullyShardedDataParallel`)", 2)
+def fsdp1(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    sharded = FullyShardedDataParallel(model, device_id=torch.device("cpu"), use_orig_params=True)
+    return sharded, bound(rule, sharded)
+
+
+@engine("FSDP1, flat", 2)
+def fsdp1_flat(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    sharded = FullyShardedDataParallel(model, device_id=torch.device("cpu"))
+    return sharded, bound(rule, sharded)
+
+
+@engine("FSDP1, flat, `reduce_over=`", 2)
+def fsdp1_reduced(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    sharded = FullyShardedDataParallel(model, device_id=torch.device("cpu"))
+    return sharded, bound(rule, sharded, reduce_over=everybody())
+
+
+@engine("`ZeroRedundancyOptimizer`", 2)
+def zero(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    own = getattr(samestep.torch, type(rule).__name__)
+    optimizer = ZeroRedundancyOptimizer(model.parameters(), optimizer_class=own, **rule.hypers)
+    return DistributedDataParallel(model), optimizer
+
+
+def taken(model: torch.nn.Module, optimizer: Any, rule: Rule, dtype: str) -> None:
+    """All steps."""
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        given = gradients(rule, dtype, step)
+        model({name: torch.tensor(value) for name, value in given.items()}).backward()
+        optimizer.step()
+
+
+def alone(rank: int, rule: Rule, dtype: str) -> Arrays:
+    """What one process finds."""
+    model = Given(parameters(rule, dtype))
+    optimizer = bound(rule, model)
+    taken(model, optimizer, rule, dtype)
+    return read(model, optimizer)
+
+
+def trained(rank: int, name: str, rule: Rule, dtype: str) -> Arrays | str:
+    """What a rank finds, or the words with which it has refused."""
+    try:
+        model, optimizer = ENGINES[name][1](rule, Given(parameters(rule, dtype)))
+        taken(model, optimizer, rule, dtype)
+    except (ValueError, TypeError) as refusal:
+        if type(rule).__name__ not in str(refusal):
+            raise
+        return str(refusal)
+    if isinstance(model, FullyShardedDataParallel):
+        with FullyShardedDataParallel.summon_full_params(model):
+            return read(model, None)
+    return read(model, None if isinstance(optimizer, ZeroRedundancyOptimizer) else optimizer)
+
+
+def read(model: torch.nn.Module, optimizer: Any) -> Arrays:
+    """Parameters, and state where the optimizer is given, whole."""
+    found = {}
+    for name, param in named(model):
+        found[name] = whole(param)
+        own = optimizer.state.get(param, {}) if optimizer is not None else {}
+        found |= {f"{slot} of {name}": whole(value) for slot, value in own.items()}
+    return found
+
+
+def whole(value: Any) -> numpy.ndarray:
+    """All of it, as NumPy has it."""
+    value = value.detach()
+    return (value.full_tensor() if isinstance(value, DTensor) else value).clone().numpy()
