@@ -54,7 +54,9 @@ def placed(values: Arrays, where: Any) -> Any:
     """Divided among the devices."""
     return {
         name: jax.make_array_from_callback(
-            value.shape, NamedSharding(where, spec(value)), partial(numpy.ndarray.__getitem__, value)
+            value.shape,
+            NamedSharding(where, spec(value)),
+            partial(numpy.ndarray.__getitem__, value),
         )
         for name, value in values.items()
     }
@@ -104,7 +106,9 @@ def in_shard_map(rule: Rule, dtype: str, **options: Any) -> tuple[Any, Any]:
     whole, local = (jax.eval_shape(samestep.jax.bind(rule).init, p) for p in (values, pieces))
     specs = {name: spec(value) for name, value in values.items()}
     kept = jax.tree.map(
-        lambda w, p: jax.P(*("x" if a != b else None for a, b in zip(w.shape, p.shape, strict=True))),
+        lambda w, p: jax.P(
+            *("x" if a != b else None for a, b in zip(w.shape, p.shape, strict=True))
+        ),
         whole,
         local,
     )

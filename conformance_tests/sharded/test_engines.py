@@ -29,7 +29,9 @@ def shown():
     text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     table = re.search(r"<!-- engines -->\n(.*?)<!-- /engines -->", text, re.S)
     lines = [line.strip("| ").split(" | ") for line in table[1].splitlines()] if table else []
-    return {(row[0], need): text for row in lines[2:] for need, text in zip(RULES, row[1:], strict=True)}
+    return {
+        (row[0], need): text for row in lines[2:] for need, text in zip(RULES, row[1:], strict=True)
+    }
 
 
 SHOWN = shown()

@@ -92,13 +92,17 @@ def ddp_shared(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.O
 
 @engine("FSDP2 (`fully_shard`)", 2, 4)
 def fsdp2(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-    sharded = fully_shard(model, mesh=init_device_mesh("cpu", (torch.distributed.get_world_size(),)))
+    sharded = fully_shard(
+        model, mesh=init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    )
     return sharded, bound(rule, sharded)
 
 
 @engine("FSDP2 on a mesh of two dimensions (HSDP)", 4)
 def hsdp(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-    sharded = fully_shard(model, mesh=init_device_mesh("cpu", (2, 2), mesh_dim_names=("copies", "shards")))
+    sharded = fully_shard(
+        model, mesh=init_device_mesh("cpu", (2, 2), mesh_dim_names=("copies", "shards"))
+    )
     return sharded, bound(rule, sharded)
 
 

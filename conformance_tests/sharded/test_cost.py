@@ -1,0 +1,87 @@
+"""What is said of the bytes of a step on many devices is what is counted on a few."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+
+import samestep
+from samestep.benchmarks import communication
+from samestep.conformance.harness import collectives
+from samestep.conformance.harness.checkout import ROOT
+from samestep.conformance.harness.ranks import started
+
+ranks = started("torch", 2, 4)
+SHAPES = [(16, 8), (32, 8), (8, 24), (16, 16), (8, 8), (64, 4), (32, 32), (8, 40)]
+STEPS = 2
+RULES = {
+    "AdamW": samestep.AdamW(lr=0.01),
+    "LAMB": samestep.LAMB(lr=0.01),
+    "Muon": samestep.Muon(lr=0.01),
+}
+
+
+def counted(rank, rule):
+    """The collectives of a step of DTensors, after one that made the state."""
+    import torch  # noqa: PLC0415
+    from torch.distributed.tensor import Shard, distribute_tensor  # noqa: PLC0415
+
+    import samestep.torch  # noqa: PLC0415
+
+    mesh = torch.distributed.init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    random = torch.Generator().manual_seed(0)
+    values = [torch.randn(shape, generator=random) for shape in SHAPES]
+    params = [torch.nn.Parameter(distribute_tensor(v, mesh, [Shard(0)])) for v in values]
+    optimizer = samestep.torch.bind(rule, params)
+    for _ in range(STEPS):
+        for param in params:
+            param.grad = param.detach() * 0.1
+        with collectives.counted() as found:
+            optimizer.step()
+    return [tuple(each) for each in found]
+
+
+@pytest.mark.sharded
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(
+            name, marks=[] if name == "AdamW" else pytest.mark.xfail(reason="not there yet")
+        )
+        for name in RULES
+    ],
+)
+def test_a_step_sends_what_the_formula_says(ranks, rule):
+    world, elements = ranks.world, sum(map(math.prod, SHAPES))
+    found = ranks.run(counted, RULES[rule])
+    in_all = sum(sent for each in found for _, _, sent in each)
+    names = [[name for name, _, _ in each] for each in found]
+    if rule == "AdamW":
+        assert names == [[]] * world
+    elif rule == "LAMB":
+        assert [len(each) for each in names] == [1] * world
+        assert in_all == pytest.approx(world * communication.summed(2 * len(SHAPES), world))
+    elif names[0] == ["all_gather"]:  # cheaper, of two ranks
+        assert in_all == pytest.approx(world * communication.gathered(elements, world))
+    else:
+        assert names == [["all_to_all"] * 2] * world
+        assert in_all == pytest.approx(world * communication.owned(elements, world))
+        busiest = communication.busiest(SHAPES, world)
+        assert max(sum(sent for _, _, sent in each) for each in found) <= busiest * 1.001
+
+
+def test_the_page_has_the_table_of_the_formulas():
+    text = (ROOT / "docs" / "pages" / "sharding.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- cost -->\n(.*?)<!-- /cost -->", text, re.S)
+    assert shown[1].rstrip() == communication.table()
+
+
+def test_models_have_the_sizes_of_their_names():
+    sizes = {name: sum(map(math.prod, m.every)) for name, m in communication.MODELS.items()}
+    assert sizes == {"7 B": 6_738_415_616, "70 B": 68_976_648_192}
+    assert {name: len(m.hidden) for name, m in communication.MODELS.items()} == {
+        "7 B": 224,
+        "70 B": 560,
+    }
