@@ -16,6 +16,7 @@ is a failure that says where it waits, and after a failure the group is started 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import importlib
@@ -221,12 +222,14 @@ def _place(stack: str) -> str:
 @cache
 def _template(kind: str, environment: Sequence[tuple[str, str]]) -> subprocess.Popen[str]:
     """A process that has imported everything, and forks the ranks that it reads of."""
-    return subprocess.Popen(
+    found = subprocess.Popen(
         [sys.executable, "-m", __spec__.name, kind],
         env={**os.environ, **dict(environment)},
         stdin=subprocess.PIPE,
         text=True,
     )
+    atexit.register(found.communicate, timeout=10)  # it ends where nothing more is to be read
+    return found
 
 
 def _free_port() -> int:

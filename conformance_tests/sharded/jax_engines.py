@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy
-import optax
+import optax  # type: ignore[import-untyped]
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding
 
 import samestep.jax
 from samestep.rule import Rule
@@ -22,6 +22,7 @@ __all__ = ["ENGINES", "alone", "trained"]
 
 NAMES = ("even", "uneven", "wide", "vector")
 """A few, since XLA compiles a step of each."""
+P: Any = jax.P
 Make = Callable[[Rule, str], tuple[Any, Any]]
 ENGINES: dict[str, tuple[tuple[int, ...], Make]] = {}
 """The numbers of processes, and what gives parameters and state at the end, by the name."""
@@ -37,12 +38,12 @@ def engine(name: str, *worlds: int) -> Callable[[Make], Make]:
     return known
 
 
-def spec(value: numpy.ndarray) -> PartitionSpec:
+def spec(value: numpy.ndarray) -> Any:
     """The first axis that the devices divide is divided among them."""
     for axis, size in enumerate(value.shape):
         if size % jax.device_count() == 0:
-            return jax.P(*[None] * axis, "x")
-    return jax.P()
+            return P(*[None] * axis, "x")
+    return P()
 
 
 def mesh(kind: AxisType = AxisType.Auto) -> Any:
@@ -83,32 +84,31 @@ def stepped(optimizer: Any, rule: Rule, dtype: str, put: Any, **options: Any) ->
 
 
 @engine("`jax.jit`, sharded arrays", 1, 2)
-def automatic(rule: Rule, dtype: str) -> tuple[Any, Any]:
+def automatic(rule: Rule, dtype: str) -> Any:
     return stepped(samestep.jax.bind(rule), rule, dtype, partial(placed, where=mesh()))
 
 
 @engine("`jax.jit`, explicit axes", 1)
-def explicit(rule: Rule, dtype: str) -> tuple[Any, Any]:
+def explicit(rule: Rule, dtype: str) -> Any:
     own = mesh(AxisType.Explicit)
     with jax.set_mesh(own):
         return stepped(samestep.jax.bind(rule), rule, dtype, partial(placed, where=own))
 
 
-def in_shard_map(rule: Rule, dtype: str, **options: Any) -> tuple[Any, Any]:
+def in_shard_map(rule: Rule, dtype: str, **options: Any) -> Any:
     """All steps under ``jax.shard_map``, which shows the optimizer the pieces."""
     optimizer, own = samestep.jax.bind(rule, **options), mesh()
     values = parameters(rule, dtype, NAMES)
     put = partial(placed, where=own)
+    struct: Any = jax.ShapeDtypeStruct
     pieces = {
-        name: jax.ShapeDtypeStruct(NamedSharding(own, spec(v)).shard_shape(v.shape), v.dtype)
+        name: struct(NamedSharding(own, spec(v)).shard_shape(v.shape), v.dtype)
         for name, v in values.items()
     }
     whole, local = (jax.eval_shape(samestep.jax.bind(rule).init, p) for p in (values, pieces))
     specs = {name: spec(value) for name, value in values.items()}
     kept = jax.tree.map(
-        lambda w, p: jax.P(
-            *("x" if a != b else None for a, b in zip(w.shape, p.shape, strict=True))
-        ),
+        lambda w, p: P(*("x" if a != b else None for a, b in zip(w.shape, p.shape, strict=True))),
         whole,
         local,
     )
@@ -124,17 +124,17 @@ def in_shard_map(rule: Rule, dtype: str, **options: Any) -> tuple[Any, Any]:
 
 
 @engine("`jax.shard_map`", 1)
-def mapped(rule: Rule, dtype: str) -> tuple[Any, Any]:
+def mapped(rule: Rule, dtype: str) -> Any:
     return in_shard_map(rule, dtype)
 
 
 @engine("`jax.shard_map`, `axis_name=` the axis", 1)
-def mapped_over_an_axis(rule: Rule, dtype: str) -> tuple[Any, Any]:
+def mapped_over_an_axis(rule: Rule, dtype: str) -> Any:
     return in_shard_map(rule, dtype, axis_name="x")
 
 
 @engine("`jax.shard_map`, `axis_name=` the specs", 1, 2)
-def mapped_with_specs(rule: Rule, dtype: str) -> tuple[Any, Any]:
+def mapped_with_specs(rule: Rule, dtype: str) -> Any:
     values = parameters(rule, dtype, NAMES)
     return in_shard_map(rule, dtype, axis_name={name: spec(v) for name, v in values.items()})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy
-from mlx.nn import average_gradients
+from mlx.nn.utils import average_gradients
 
 import samestep.mlx
 from samestep.rule import Rule
@@ -61,8 +61,8 @@ def joined(params: dict[str, mx.array]) -> Arrays:
     group = mx.distributed.init()
     found = {}
     for name, param in params.items():
-        most = int(mx.distributed.all_max(mx.array(param.shape[0])).item())
-        counts = mx.distributed.all_gather(mx.array([param.shape[0]])).tolist()
+        counts = numpy.array(mx.distributed.all_gather(mx.array([param.shape[0]])))
+        most = int(counts.max())
         padded = mx.pad(param, [(0, most - param.shape[0]), *[(0, 0)] * (param.ndim - 1)])
         every = numpy.array(mx.distributed.all_gather(padded)).reshape(group.size(), *padded.shape)
         found[name] = numpy.concatenate([p[:n] for p, n in zip(every, counts, strict=True)])

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy
 import torch
-from torch.distributed import ProcessGroup, init_device_mesh
+from torch.distributed import ProcessGroup
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import (
@@ -26,7 +27,9 @@ from .given import STEPS, Arrays, gradients, parameters
 
 __all__ = ["ENGINES", "Given", "alone", "trained"]
 
-Make = Callable[[Rule, "Given"], tuple[torch.nn.Module, torch.optim.Optimizer]]
+Made = tuple[Any, Any]
+"""The model and its optimizer."""
+Make = Callable[[Rule, "Given"], Made]
 ENGINES: dict[str, tuple[tuple[int, ...], Make]] = {}
 """The numbers of ranks, and the model and optimizer of a rule, by the name of the engine."""
 
@@ -55,20 +58,20 @@ class Given(torch.nn.Module):
         for name, grad in grads.items():
             param = getattr(self, name)
             if isinstance(param, DTensor):
-                product = distribute_tensor(grad, param.device_mesh, param.placements) * param
-                total = total + product.sum().full_tensor()
+                given: Any = distribute_tensor(grad, param.device_mesh, param.placements)
+                total = total + (given * param).sum().full_tensor()
             else:
                 total = total + (grad * param).sum()
         found: torch.Tensor = total
         return found
 
 
-def named(model: torch.nn.Module) -> list[tuple[str, Any]]:
+def named(model: Any) -> list[tuple[str, Any]]:
     """Parameters under the names of the model, without those of an engine."""
     return [(name.rpartition(".")[2], param) for name, param in model.named_parameters()]
 
 
-def bound(rule: Rule, model: torch.nn.Module, **options: Any) -> torch.optim.Optimizer:
+def bound(rule: Rule, model: Any, **options: Any) -> torch.optim.Optimizer:
     """Our optimizer of the model's parameters."""
     return samestep.torch.bind(rule, named(model), **options)
 
@@ -81,17 +84,17 @@ def everybody() -> ProcessGroup:
 
 
 @engine("DistributedDataParallel", 2)
-def ddp(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def ddp(rule: Rule, model: Given) -> Made:
     return DistributedDataParallel(model), bound(rule, model)
 
 
 @engine("DistributedDataParallel, `share_work=`", 2, 4)
-def ddp_shared(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def ddp_shared(rule: Rule, model: Given) -> Made:
     return DistributedDataParallel(model), bound(rule, model, share_work=everybody())
 
 
 @engine("FSDP2 (`fully_shard`)", 2, 4)
-def fsdp2(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def fsdp2(rule: Rule, model: Given) -> Made:
     sharded = fully_shard(
         model, mesh=init_device_mesh("cpu", (torch.distributed.get_world_size(),))
     )
@@ -99,7 +102,7 @@ def fsdp2(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimi
 
 
 @engine("FSDP2 on a mesh of two dimensions (HSDP)", 4)
-def hsdp(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def hsdp(rule: Rule, model: Given) -> Made:
     sharded = fully_shard(
         model, mesh=init_device_mesh("cpu", (2, 2), mesh_dim_names=("copies", "shards"))
     )
@@ -115,14 +118,14 @@ def parted(name: str, module: torch.nn.Module, mesh: Any) -> None:
 
 
 @engine("tensor parallelism (DTensor)", 2, 4)
-def tensor_parallel(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def tensor_parallel(rule: Rule, model: Given) -> Made:
     mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
     distribute_module(model, mesh, parted)
     return model, bound(rule, model)
 
 
 @engine("FSDP2 and tensor parallelism", 4)
-def both(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def both(rule: Rule, model: Given) -> Made:
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
     distribute_module(model, mesh["tensor"], parted)
     sharded = fully_shard(model, mesh=mesh["data"])
@@ -130,25 +133,25 @@ def both(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimiz
 
 
 @engine("FSDP1 (`FullyShardedDataParallel`)", 2)
-def fsdp1(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def fsdp1(rule: Rule, model: Given) -> Made:
     sharded = FullyShardedDataParallel(model, device_id=torch.device("cpu"), use_orig_params=True)
     return sharded, bound(rule, sharded)
 
 
 @engine("FSDP1, flat", 2)
-def fsdp1_flat(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def fsdp1_flat(rule: Rule, model: Given) -> Made:
     sharded = FullyShardedDataParallel(model, device_id=torch.device("cpu"))
     return sharded, bound(rule, sharded)
 
 
 @engine("FSDP1, flat, `reduce_over=`", 2)
-def fsdp1_reduced(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def fsdp1_reduced(rule: Rule, model: Given) -> Made:
     sharded = FullyShardedDataParallel(model, device_id=torch.device("cpu"))
     return sharded, bound(rule, sharded, reduce_over=everybody())
 
 
 @engine("`ZeroRedundancyOptimizer`", 2)
-def zero(rule: Rule, model: Given) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def zero(rule: Rule, model: Given) -> Made:
     own = getattr(samestep.torch, type(rule).__name__)
     optimizer = ZeroRedundancyOptimizer(model.parameters(), optimizer_class=own, **rule.hypers)
     return DistributedDataParallel(model), optimizer
