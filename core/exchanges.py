@@ -198,7 +198,7 @@ def placed(
     own, one = kept._replace(batch=()), placement.one(kept)
     alone = seen(function, own)
     found: Any = partial(_on_piece, alone, one, of_slots, plan, level, immediate)
-    found.stacks, found.sends = False, bool(level)
+    found.stacks, found.sends, found.placed = False, bool(level), True
     return seen(cast("Callable[..., Any]", found), Kept(kept.batch), vmap)
 
 

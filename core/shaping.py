@@ -63,8 +63,13 @@ def stacked(
     """
     together: Any = partial(_together, function, vmap)
     together.stacks = getattr(function, "stacks", False)
-    together.sends = getattr(function, "sends", False)
+    together.sends, together.placed = getattr(function, "sends", False), _is_placed(function)
     return cast("Callable[..., Any]", together)
+
+
+def _is_placed(function: Callable[..., Any]) -> bool:
+    """Whether a function is for the piece of a parameter, of a certain shape."""
+    return bool(getattr(function, "placed", False))
 
 
 def _together(
@@ -138,7 +143,7 @@ def seen(
         return function
     whole: Any = partial(_whole, function, kept, vmap)
     whole.of, whole.stacks = function, bool(kept.batch)
-    whole.sends = getattr(function, "sends", False)
+    whole.sends, whole.placed = getattr(function, "sends", False), _is_placed(function)
     return cast("Callable[..., Any]", whole)
 
 

@@ -58,7 +58,7 @@ class Batch:
         first, params = entries[0], [entry.param for entry in entries]
         self.rule = id(first.rule)
         self.sizes = [param.numel() for param in params]
-        self.kept = first.kept
+        self.kept, self.placement = first.kept, first.placement
         shaped = first.rule.sees_axes or bool(first.kept.batch)
         self.vector = flat is not None and is_plain(params[0]) and not shaped
         self.stacked = len(entries) > 1 and not fits(first)
@@ -126,15 +126,17 @@ class Batch:
             slots[name] = tuple([where.among(values) for where in several])
         if self.gathers:
             grad, param = self.grad.filled(self.own(grads)), self.param.filled(self.own(params))
-            return Entry(rule, step, grad, param, slots, self.kept, self.stacked)
+            more = self.kept, self.stacked, self.placement
+            return Entry(rule, step, grad, param, slots, *more)
         grad, param = grads[self.places[0]], params[self.places[0]]
+        more = self.kept, False, self.placement
         if self.vector and not param.is_contiguous():
             raise RuntimeError("a parameter has other strides than the vector was made for")
         if self.flat:
             vector = grad.reshape(-1).contiguous()
-            return Entry(rule, step, vector, param.view(-1), slots, self.kept)
+            return Entry(rule, step, vector, param.view(-1), slots, *more)
         grad = grad.contiguous() if self.vector else grad
-        return Entry(rule, step, grad, param, slots, self.kept)
+        return Entry(rule, step, grad, param, slots, *more)
 
 
 class _Gathered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import count, repeat
+from itertools import chain, count, repeat
 from numbers import Real
 from operator import attrgetter, is_, is_not
 from typing import Any, NamedTuple
@@ -175,6 +175,10 @@ class GroupedOptimizer(torch.optim.Optimizer):
             names += item.get("param_names", ()) if isinstance(item, dict) else ()
         self._within = around(names)
         return items
+
+    def _params(self) -> list[Any]:
+        """All parameters."""
+        return [*chain.from_iterable(group["params"] for group in self.param_groups)]
 
     def _count(self) -> int:
         """How many parameters there are."""

@@ -131,7 +131,7 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
     Inductor does not come to an end with it. Where the compiler fails, the log says so once, and
     the rule is executed as in ``packed``.
     """
-    shaped = rule.sees_axes or getattr(function, "stacks", False)
+    shaped = _is_shaped(function, rule)
     uncompiled = rule.reduces and rule.sees_axes
     plain = packed(function, xp, rule)
 
@@ -179,6 +179,11 @@ def forget() -> None:
     """Drop every compiled kernel; the next step compiles its own again."""
     _kernels.clear()
     _said.clear()
+
+
+def _is_shaped(function: Kernel, rule: Rule) -> bool:
+    """Whether a kernel is for certain shapes."""
+    return rule.sees_axes or any(getattr(function, name, False) for name in ("stacks", "placed"))
 
 
 def _count(value: Any) -> int | None:
@@ -247,7 +252,7 @@ def _compiled(
         results.append(tuple(sums))
         return tuple(sums.values())
 
-    if rule.sees_axes or getattr(function, "stacks", False):
+    if _is_shaped(function, rule):
         graph = make_fx(kernel, tracing_mode="fake")(*arrays)
         run = _built(graph, arrays, "from_example_inputs")
     else:

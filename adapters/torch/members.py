@@ -22,7 +22,8 @@ from .counting import counts_in, missed_so_far, withheld_in
 from .entries import entries_of, slots_in
 from .kernels import real, real_gradient
 from .memory import overlaps_itself
-from .pieces import as_param, check_gradient, check_part, is_spread, piece
+from .pieces import check_gradient, is_spread, piece
+from .placement import begun, check_param, check_slot
 from .plan import Member
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def check(
         raise ValueError(f"{who} of a lazy module has no shape yet; run the model once before")
     if param.device.type in LACKS:
         refuse_lacking(rule, name, param.dtype, param.device, LACKS[param.device.type])
+    if is_spread(param):
+        check_param(who, param)
     if param.layout is not torch.strided:
         raise TypeError(f"{who} has layout {param.layout}; allowed: dense (torch.strided)")
     if param.is_conj() or param.is_neg():
@@ -174,11 +177,10 @@ def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[
         return state
     if optimizer.differentiable:
         first = stepping.init_slots(rule, kernels.Differentiable(), real(param))
+    elif is_spread(param):
+        first = begun(rule, f"{rule.name}: a parameter", param)
     else:
-        first = stepping.init_slots(rule, xp, real(piece(param).detach()))
-        if is_spread(param):
-            whole = real(param.new_empty(param.shape, device="meta"))
-            first = as_param(param, first, stepping.init_slots(rule, xp, whole))
+        first = stepping.init_slots(rule, xp, real(param.detach()))
     fresh = {"step": torch.tensor(0, device=device), **first}
     conditional = {n for n, item in rule.slots().items() if item.only_if is not None}
     if is_ours(rule, state) and not fresh.keys() - slots_in(state) <= conditional:
@@ -206,6 +208,9 @@ def slots_of(
     others = _slots_of_all() - ended
     slots = {n: v for n, v in slots_in(state).items() if n in rule.slots() or n in others}
     stepping.check_slots(rule, name, slots, real(param).shape)
+    for slot in slots if any(map(is_spread, (param, *state.values()))) else ():
+        who = f"{rule.name}: the state of {name!r} has a slot {slot}"
+        check_slot(rule, who, param, slot, slots[slot])
     for slot, part in ((n, part) for n, value in slots.items() for part in parts(value)):
         tensor = isinstance(part, torch.Tensor)
         who = f"{rule.name}: the state of {name!r} has a slot {slot}"
@@ -215,7 +220,6 @@ def slots_of(
                 f"{who} that is {found}; it must be a dense tensor (torch.strided) of "
                 f"{', '.join(stepping.FLOATING)}"
             )
-        check_part(who, param, part)
         if part.is_meta and not (param.is_meta or hasattr(part, "copied")):
             raise ValueError(f"{who} that is on meta; it must be on {param.device}")
         if overlaps_itself(part):

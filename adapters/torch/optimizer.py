@@ -34,10 +34,11 @@ from .groups import GroupedOptimizer
 from .kernels import real, real_gradient
 from .members import check, members_of, shared_of, state_of
 from .memory import release
-from .pieces import apart, is_spread, pieces
+from .pieces import is_spread, pieces
 from .plan import Plan
 from .scaling import unscaled
 from .sharded import processes_of
+from .shards import Shards
 from .state_dict import as_mapping, loaded, settled
 from .trial import tried
 
@@ -60,8 +61,8 @@ class RuleOptimizer(GroupedOptimizer):
     """The calls of ``step``, which schedules count; ``None`` is the most steps of a parameter."""
     _captured: Captured | None = None
     _plan: Plan | None
-    _apart: bool
-    """Whether there are DTensors, of which the pieces of this process are stepped."""
+    _shards: Shards | None = None
+    """The DTensors, of which the pieces of this process are stepped."""
     _tried: set[Any]
     _resolved: str | None
 
@@ -98,11 +99,16 @@ class RuleOptimizer(GroupedOptimizer):
         advance = self._advance_in_graph if self.differentiable else self._advance_in_place
         if self._multiplies:
             advance = partial(_precisely, advance)
-        if torch._C._is_any_autocast_enabled():  # which is for the model around the step
-            with torch._C._DisableAutocast():
+        try:
+            if torch._C._is_any_autocast_enabled():  # which is for the model around the step
+                with torch._C._DisableAutocast():
+                    advance()
+            else:
                 advance()
-        else:
-            advance()
+        except Exception as error:
+            if self._shards is not None:
+                self._shards.failed(error)
+            raise
         return loss
 
     @property
@@ -141,7 +147,9 @@ class RuleOptimizer(GroupedOptimizer):
         """
         rules = self._rules_of_groups()
         own, grads, where = self._with_gradients()
-        params, grads = apart(self, own, grads) if self._apart else (own, grads)
+        params, grads = (
+            (own, grads) if self._shards is None else self._shards.apart(self, own, grads)
+        )
         common = shared_of(self, params) if self._sums else {}
         plan = self._plan
         calls = self._calls if type(self._calls) is int else calls_of(self, params)
@@ -172,16 +180,14 @@ class RuleOptimizer(GroupedOptimizer):
         before = common
         vmap = None if self._resolved == "reference" else torch.vmap
         spread = spread_of(xp, params, common, _device) if plan.spread else None
-        results, common = stepping.run(xp, entries, common, **executor, vmap=vmap, spread=spread)
+        more = {"vmap": vmap, "spread": spread, "exchange": plan.shards and plan.shards.begun()}
+        results, common = stepping.run(xp, entries, common, **executor, **more)
         if plan is not self._plan:
             plan.enter(self.state, own, params, grads, where)
             self._plan = plan
         plan.finish(results, params, values, taken)
         if taken is not None:
-            common = {
-                name: torch.where(taken.to(old.device), common[name], old)
-                for name, old in before.items()
-            }
+            common = {n: torch.where(taken.to(v.device), common[n], v) for n, v in before.items()}
         if type(calls) is int and taken is None and not common:
             vars(self)["_calls"] = calls + 1
         else:
@@ -235,10 +241,10 @@ class RuleOptimizer(GroupedOptimizer):
 
     def _begun(self, own: list[Any], params: list[Any], grads: list[Any]) -> Any:
         """Parameters and gradients, in pieces from now on if there are DTensors."""
-        if self._apart or not any(map(is_spread, own)):
+        if self._shards is not None or not any(map(is_spread, self._params())):
             return params, grads
-        vars(self)["_apart"] = all(branch.needs == "element" for branch in self._branches)
-        return apart(self, own, grads) if self._apart else (params, grads)
+        vars(self)["_shards"] = shards = Shards(self.rule.name, checks=not self.capturable)
+        return shards.apart(self, own, grads)
 
     def _planned(
         self, rules: list[Rule], common: dict[str, Any], grads: list[Any]
@@ -249,21 +255,24 @@ class RuleOptimizer(GroupedOptimizer):
             warn_of_memory(self)
             vars(self)["_captured"] = None
         members, given = members_of(self, rules)
-        grads = grads if self._apart else given
+        if self._shards is None:
+            grads = given
+        else:
+            self._shards.placed(self, rules)
         left = [] if self._plan is None else self._plan.left()
         self._plan = None  # other memory may have its addresses from here on
         try:
-            plan = Plan(rules, members, grads, common, self._chosen(), self.capturable, self._apart)
+            more = self._chosen(), self.capturable, self._shards
+            plan = Plan(rules, members, grads, common, *more)
         finally:
             release(left)
         values = [*chain.from_iterable(map(dict.values, plan.states))]
-        return plan, pieces(values) if self._apart else values
+        return plan, values if self._shards is None else pieces(values)
 
     def _chosen(self) -> str:
         """The execution; ``auto`` is resolved at the first step, and logged."""
         if self._resolved is None:
-            params = [param for group in self.param_groups for param in group["params"]]
-            self._resolved, reason = kernels.chosen(pieces(params) if self._apart else params)
+            self._resolved, reason = kernels.chosen(pieces(self._params()))
             say(self.rule.name, self._resolved, reason)
         return self._resolved
 
@@ -345,7 +354,7 @@ class RuleOptimizer(GroupedOptimizer):
 
     def _forget(self) -> None:
         """Drop everything derived from the rule, the groups and the state."""
-        self._plan, self._apart, self._tried = None, False, set()
+        self._plan, self._tried = None, set()
         self._resolved = None if self.execution == "auto" else self.execution
         self._held, self._rules = [], []
         self._branches = self.rule.branches

@@ -7,7 +7,6 @@ a tensor is known as one by its attributes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "apart",
-    "as_param",
     "check_gradient",
-    "check_part",
     "is_spread",
+    "kind_of",
     "piece",
     "pieces",
     "placed",
@@ -96,7 +94,7 @@ def _waited(tensor: Any) -> Any:
 def check_gradient(who: str, param: Any, grad: Any) -> None:
     """Refuse a gradient that is not on the mesh of its parameter."""
     if is_spread(param) != is_spread(grad):
-        kinds = [_kind(tensor) for tensor in (param, grad)]
+        kinds = [kind_of(tensor) for tensor in (param, grad)]
         raise TypeError(
             f"{who} is {kinds[0]}, its gradient {kinds[1]}; both must be DTensors of one mesh, or "
             "neither (DTensor.from_local makes one of the piece of each process, full_tensor() "
@@ -109,41 +107,22 @@ def check_gradient(who: str, param: Any, grad: Any) -> None:
         )
 
 
-def check_part(who: str, param: Any, part: Any) -> None:
-    """Refuse a state that is not placed as its parameter is."""
-    if not (is_spread(param) or is_spread(part)):
-        return
-    one = not part.ndim or (is_spread(param) and part.shape != param.shape)
-    if one and (not is_spread(part) or part.device_mesh == param.device_mesh):
-        return
-    if not (is_spread(param) and is_spread(part)) or _differ(param._spec, part._spec):
-        raise ValueError(
-            f"{who} that is {_kind(part)}; the parameter is {_kind(param)}, and its state must be "
-            "placed in the same way. torch.distributed.checkpoint.state_dict."
-            "set_optimizer_state_dict places a state that is whole or from another mesh"
-        )
-
-
-def _kind(tensor: Any) -> str:
+def kind_of(tensor: Any) -> str:
     """A tensor in words."""
     if not is_spread(tensor):
         return f"a plain tensor of shape {(*tensor.shape,)}"
     return f"a DTensor placed {(*tensor.placements,)} on {tensor.device_mesh}"
 
 
-def as_param(param: Any, slots: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    """Slots of the piece of a parameter as slots of the parameter; a 0-d array stays as it is.
+def placed(param: Any, local: torch.Tensor, whole: torch.Tensor, slot: Any = None) -> Any:
+    """A slot of a DTensor, from the piece of each process; a 0-d array stays as it is.
 
     Args:
-        param: a DTensor.
-        slots: the slots that its piece has.
-        whole: slots of the shapes that the parameter has as a whole.
+        param: the parameter.
+        local: the piece.
+        whole: a tensor of the shape of the whole slot.
+        slot: the slot's ``Placement``, if it is known.
     """
-    return {name: map_parts(partial(placed, param), slots[name], whole[name]) for name in slots}
-
-
-def placed(param: Any, local: torch.Tensor, whole: torch.Tensor) -> Any:
-    """A DTensor that is placed as a parameter is, from the piece of each process."""
     from torch.distributed.tensor import DTensor  # noqa: PLC0415  (a second)
 
     if not local.ndim:
@@ -151,23 +130,29 @@ def placed(param: Any, local: torch.Tensor, whole: torch.Tensor) -> Any:
     return DTensor.from_local(
         local,
         param.device_mesh,
-        placements_of(param, whole.shape),
+        placements_of(param, whole.shape, slot),
         run_check=False,
         shape=whole.shape,
         stride=whole.stride(),
     )
 
 
-def placements_of(param: Any, shape: Sequence[int]) -> list[Any]:
+def placements_of(param: Any, shape: Sequence[int], slot: Any = None) -> tuple[Any, ...]:
     """How a slot of this shape is placed: as the parameter is.
 
-    An axis of another length than the parameter's, such as that of a mean, is whole everywhere.
+    An axis of another length than the parameter's, such as that of a mean, is whole everywhere. So
+    are all axes of a slot that has another number of them, unless its ``Placement`` says more.
     """
-    from torch.distributed.tensor import Replicate  # noqa: PLC0415  (a second)
+    from torch.distributed.tensor import Replicate, Shard  # noqa: PLC0415  (a second)
 
-    sizes = zip(shape, param.shape, strict=False)
+    ndim = param.ndim + param.is_complex()
+    sizes = zip(shape, param.shape, strict=False) if len(shape) == ndim else ()
     same = [axis for axis, (one, other) in enumerate(sizes) if one == other]
-    return [
-        place if place.is_replicate() or getattr(place, "dim", None) in same else Replicate()
-        for place in param.placements
-    ]
+    found = []
+    for dim, place in enumerate(param.placements):
+        own = getattr(place, "dim", None)
+        axes = [own] if own in same else []
+        if slot is not None:
+            axes = [axis for axis, cut in enumerate(slot.cuts) if cut and dim in cut.over]
+        found.append(place if axes == [own] else Shard(axes[0]) if axes else Replicate())
+    return tuple(found)

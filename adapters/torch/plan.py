@@ -22,6 +22,7 @@ from .entries import entries_of, slots_in
 from .kernels import FLAT, is_fake, is_plain, limits, real, real_gradient
 from .memory import address, in_shared_memory, is_shared, overlapping, refuse_common, refuse_strided
 from .pieces import pieces, slots_of_piece
+from .shards import Shards
 from .trial import stackable, variant
 
 __all__ = ["Member", "Plan"]
@@ -70,7 +71,7 @@ class Plan:
         common: dict[str, Any],
         execution: str,
         capturable: bool,
-        in_pieces: bool = False,
+        shards: Shards | None = None,
     ) -> None:
         """Read the state, and move that of small parameters together.
 
@@ -81,7 +82,7 @@ class Plan:
             common: shared state.
             execution: how the kernels are executed.
             capturable: whether steps are counted on the devices of the parameters.
-            in_pieces: whether the pieces of DTensors are stepped; the gradients are pieces.
+            shards: the pieces of DTensors, if there are any; the gradients are pieces.
 
         Raises:
             ValueError: a state in shared memory cannot be stepped where it is.
@@ -90,9 +91,10 @@ class Plan:
         self.variants = [variant(rule) for rule in rules]
         self.capturable = capturable
         self.states: Any = [member.state for member in members]
-        self.in_pieces = in_pieces
+        self.in_pieces = shards is not None
+        self.shards = shards and shards.of(members)
         params = [member.param for member in members]
-        if in_pieces:
+        if self.in_pieces:
             params = pieces(params)
         self.address = address if any(map(is_fake, params)) else torch.Tensor.data_ptr  # fast
         self.complex = any(param.is_complex() for param in params)
@@ -111,8 +113,9 @@ class Plan:
                 Counts(0, step, gone) if gone else step,
                 real_gradient(grad),
                 param := real(part.detach()),
-                slots_of_piece(member.slots) if in_pieces else member.slots,
+                slots_of_piece(member.slots) if self.in_pieces else member.slots,
                 kept_by(own, param.ndim),
+                placement=shards and shards.placements[id(member.param)],
             )
             for member, part, grad, step, gone in zip(
                 members, params, grads, self.expected, self.missed, strict=True

@@ -14,6 +14,7 @@ from samestep.arrays import map_parts
 from samestep.rule import Rule
 from samestep.step import Entry, run
 
+from .exchange import Pretended
 from .kernels import is_plain
 
 __all__ = ["stackable", "tried", "variant"]
@@ -39,7 +40,7 @@ def tried(entries: Sequence[Entry], common: dict[str, Any], known: set[Any]) -> 
     for entry in entries:
         arrays = {"param": entry.param, "grad": entry.grad, **entry.slots}
         formats = _mapped(lambda array: (tuple(array.shape), array.dtype), arrays)
-        key = variant(entry.rule)[0], entry.kept, entry.stacked, *formats.items()
+        key = variant(entry.rule)[0], entry.kept, entry.stacked, entry.placement, *formats.items()
         if key not in known and is_plain(entry.param):
             new[key] = entry
     for entry in new.values():
@@ -52,7 +53,9 @@ def _run_without_memory(entry: Entry, common: dict[str, Any]) -> None:
     empty = partial(_mapped, partial(torch.empty_like, device="meta"))
     arrays = {name: empty(getattr(entry, name)) for name in ("grad", "param", "slots")}
     step = entry.step if isinstance(entry.step, int) else 0
-    list(run(xp, [entry._replace(step=step, **arrays)], empty(common), vmap=torch.vmap)[0])
+    exchange = None if entry.placement is None else Pretended()
+    entries = [entry._replace(step=step, **arrays)]
+    list(run(xp, entries, empty(common), vmap=torch.vmap, exchange=exchange)[0])
 
 
 def stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
@@ -62,7 +65,7 @@ def stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
     def stacks(entry: Entry) -> bool:
         if entry.param.ndim == 0 or not is_plain(entry.param):
             return False
-        key = id(entry.rule), entry.kept, entry.param.ndim
+        key = id(entry.rule), entry.kept, entry.placement, entry.param.ndim
         if key not in known:
             two = {
                 name: _mapped(_two_without_memory, getattr(entry, name))

@@ -1,0 +1,224 @@
+"""Collectives of ``torch.distributed`` between the processes that have pieces of the parameters.
+
+A process whose parameters with a gradient are not those of the others would wait for ever, or for
+what it takes for something else. So the first message of every step begins with a number that
+stands for the parameters, and is as long as that of the step before. Only where a number differs
+do all processes say what they have, and then all of them go on, or all of them raise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from samestep.placement import Mesh
+from torch import distributed
+
+__all__ = ["Exchange", "Pretended"]
+
+Tensors = Sequence[torch.Tensor]
+Facts = dict[Mesh, tuple[str, ...]]
+
+
+class Exchange:
+    """The processes of all meshes of an optimizer.
+
+    Args:
+        who: the rule, in messages.
+        checks: whether the first message of a step is looked at, for which a device is waited for.
+    """
+
+    def __init__(self, who: str, checks: bool = True) -> None:
+        self.who, self.checks = who, checks
+        self._groups: dict[Any, _Group] = {}
+        self._facts: Facts = {}
+        self._known: _Message | None = None
+        self._number = 0
+        self._agrees, self._first = False, False
+        self.opens = True
+        """Whether this process has sent nothing in this step."""
+
+    def begin(self, facts: Facts) -> None:
+        """Say what is stepped: by mesh, each parameter with a gradient in words.
+
+        Raises:
+            ValueError: other processes step other parameters, or have failed; all raise it.
+        """
+        self._facts, self._first = facts, self.checks and bool(facts)
+        if not self._first:
+            return
+        self._number = zlib.crc32(repr([*facts.values()]).encode()) & 0xFFFFFF  # exact in float32
+        if not self._agrees:
+            self._agree()
+        elif self._known is not None and self._known.number != self._number:
+            self._known.repeat(self.group(self._known.mesh), self._number)
+            self._agree()
+
+    def failed(self, error: Exception, meshes: Sequence[Mesh]) -> None:
+        """Tell processes that wait for a first message that there will be none."""
+        if not (self.checks and self.opens):
+            return
+        self._facts = dict.fromkeys(meshes, ())
+        if self._agrees and self._known is not None:
+            self._known.repeat(self.group(self._known.mesh), -1)
+        elif self._agrees:
+            return
+        with contextlib.suppress(ValueError):
+            self._agree(str(error))
+
+    def group(self, mesh: Mesh) -> _Group:
+        """The processes of a mesh."""
+        if mesh.key not in self._groups:
+            self._groups[mesh.key] = _group_of(mesh)
+        return self._groups[mesh.key]
+
+    def _agree(self, error: str | None = None) -> None:
+        """Compare what all processes step, mesh by mesh."""
+        self._agrees, self._known, self.opens = False, None, False
+        for mesh, own in self._facts.items():
+            group = self.group(mesh)
+            said: list[Any] = [None] * len(group.order)
+            distributed.all_gather_object(said, (error, own), group=group.handle)
+            said = [said[at] for at in group.order]
+            if any(each != (None, said[0][1]) for each in said):
+                raise ValueError(_differing(self.who, said))
+        self._agrees = error is None
+
+    def gathered(self, mesh: Mesh, vector: torch.Tensor) -> torch.Tensor:
+        """The vectors of all processes, as rows in the order of the mesh."""
+        group, self.opens = self.group(mesh), False
+        if not self._first:
+            return group.gathered(vector)
+        table = group.gathered(torch.cat([vector.new_full((1,), self._number), vector]))
+        form = mesh, "gathered", (vector.shape[0],), vector.dtype, vector.device
+        self._looked_at(table[:, 0], _Message(self._number, *form))
+        return table[:, 1:]
+
+    def swapped(self, mesh: Mesh, parts: Tensors, lengths: Sequence[int]) -> list[torch.Tensor]:
+        """The parts that all processes have for this one, of these lengths."""
+        group, self.opens = self.group(mesh), False
+        if not self._first:
+            return group.swapped(parts, lengths)
+        head = parts[0].new_full((1,), self._number)
+        found = group.swapped([torch.cat([head, p]) for p in parts], [n + 1 for n in lengths])
+        sizes = tuple(part.shape[0] for part in parts), tuple(lengths)
+        form = mesh, "swapped", sizes, parts[0].dtype, parts[0].device
+        self._looked_at(torch.cat([part[:1] for part in found]), _Message(self._number, *form))
+        return [part[1:] for part in found]
+
+    def _looked_at(self, numbers: torch.Tensor, message: _Message) -> None:
+        """Go on if all processes step the same; if not, all say what they have, and raise."""
+        self._first = False
+        if any(number != self._number for number in numbers.tolist()):
+            self._agree()
+            raise ValueError(f"{self.who}: processes of a mesh do not step the same parameters")
+        self._known = message
+
+
+class _Message(NamedTuple):
+    """The first message of a step, which all processes expect again in the next one."""
+
+    number: int
+    mesh: Mesh
+    kind: str
+    sizes: Any
+    dtype: torch.dtype
+    device: torch.device
+
+    def repeat(self, group: _Group, number: int) -> None:
+        """Send one as long, with another number."""
+
+        def empty(length: int) -> torch.Tensor:
+            message = torch.zeros(1 + length, dtype=self.dtype, device=self.device)
+            message[0] = number
+            return message
+
+        if self.kind == "gathered":
+            group.gathered(empty(*self.sizes))
+        else:
+            sent, lengths = self.sizes
+            group.swapped([*map(empty, sent)], [length + 1 for length in lengths])
+
+
+class _Group(NamedTuple):
+    """A process group, and the places of a mesh's processes in it."""
+
+    handle: Any
+    order: list[int]
+    device: str | None
+
+    def gathered(self, vector: torch.Tensor) -> torch.Tensor:
+        """The vectors of all processes as rows."""
+        own = self._there(vector)
+        found = own.new_empty(len(self.order) * own.shape[0])
+        distributed.all_gather_into_tensor(found, own, group=self.handle)
+        table = found.view(len(self.order), -1)
+        table = table if self.order == [*range(len(self.order))] else table[self.order]
+        return table.to(vector.device)
+
+    def swapped(self, parts: Tensors, lengths: Sequence[int]) -> list[torch.Tensor]:
+        """The parts that all processes have for this one."""
+        places = [self.order.index(place) for place in range(len(self.order))]
+        own = self._there(torch.cat([parts[at] for at in places]))
+        sizes = [lengths[at] for at in places]
+        found = own.new_empty(sum(sizes))
+        sent = [parts[at].shape[0] for at in places]
+        distributed.all_to_all_single(found, own, sizes, sent, group=self.handle)
+        pieces = torch.split(found.to(parts[0].device), sizes)
+        return [pieces[at] for at in self.order]
+
+    def _there(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor on a device that the group can reach."""
+        return tensor.contiguous() if self.device is None else tensor.to(self.device)
+
+
+def _group_of(mesh: Mesh) -> _Group:
+    """The process group of a mesh, whose key is a ``DeviceMesh`` or a process group."""
+    key: Any = mesh.key
+    if isinstance(key, distributed.ProcessGroup):
+        return _Group(key, [*range(key.size())], None)
+    ranks: list[int] = key.mesh.flatten().tolist()
+    if key.ndim == 1:
+        handle = key.get_group()
+    elif sorted(ranks) == [*range(distributed.get_world_size())]:
+        handle = distributed.group.WORLD
+    else:
+        handle = distributed.new_group(sorted(ranks), use_local_synchronization=True)
+    order = [distributed.get_group_rank(handle, rank) for rank in ranks]
+    return _Group(handle, order, key.device_type if key.device_type != "cpu" else None)
+
+
+def _differing(who: str, said: Sequence[tuple[str | None, tuple[str, ...]]]) -> str:
+    """What processes step that do not step the same, in words that are the same in all of them."""
+    for rank, (error, _) in enumerate(said):
+        if error is not None:
+            return f"{who}: process {rank} of {len(said)} of the mesh cannot take the step: {error}"
+    every, words = dict.fromkeys(name for _, names in said for name in names), []
+    for name in every:
+        ranks = [str(rank) for rank, (_, names) in enumerate(said) if name in names]
+        if len(ranks) < len(said):
+            words.append(f"{name} in {', '.join(ranks)} only")
+    what = "; ".join(words[:5]) or "the same ones in another order"
+    return (
+        f"{who}: the {len(said)} processes of a mesh have gradients of different parameters: {what}"
+        ". The sums of a step are over the parameters that have a gradient: give one to all "
+        "processes, of zeros where there is none, or to no process"
+    )
+
+
+class Pretended:
+    """Processes that answer with tensors without memory."""
+
+    @staticmethod
+    def gathered(mesh: Mesh, vector: torch.Tensor) -> torch.Tensor:
+        """A tensor as large as the vectors of all processes."""
+        return vector.new_empty((math.prod(mesh.sizes), *vector.shape))
+
+    @staticmethod
+    def swapped(mesh: Mesh, parts: Tensors, lengths: Sequence[int]) -> list[torch.Tensor]:
+        """Tensors of these lengths."""
+        return [parts[0].new_empty((length,)) for length in lengths]

@@ -1,0 +1,133 @@
+"""Where the pieces of DTensors are, in terms of core, and state that is placed as its parameter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import array_api_compat.torch as xp
+
+import torch
+from samestep.arrays import map_parts
+from samestep.beginnings import init_slots
+from samestep.placement import Cut, Mesh, Placement, chunks
+from samestep.rule import Rule
+
+from .kernels import real
+from .pieces import is_spread, kind_of, piece, placed, placements_of
+
+__all__ = ["begun", "check_param", "check_slot", "placement_of"]
+
+
+def check_param(who: str, param: Any) -> None:
+    """Refuse a DTensor whose piece is no part of its values, or is in other processes."""
+    if param.device_mesh.get_coordinate() is None:
+        raise ValueError(
+            f"{who} is {kind_of(param)}, of which this process is no part (rank "
+            f"{torch.distributed.get_rank()}); give every process the parameters of its own meshes"
+        )
+    if any(place.is_partial() for place in param.placements):
+        raise ValueError(
+            f"{who} is {kind_of(param)}, whose values have to be added up yet; "
+            "redistribute() it to Shard or Replicate"
+        )
+
+
+def placement_of(rule: Rule, who: str, param: Any) -> Placement | None:
+    """The placement of a parameter; ``None`` if nothing of it is cut, or the rule needs no more.
+
+    Raises:
+        ValueError: it is placed in a way that cannot be described.
+    """
+    if not is_spread(param) or rule.needs == "element":
+        return None
+    mesh = param.device_mesh
+    sizes = tuple(mesh.shape)
+    cuts: list[Cut | None] = [
+        _cut(axis, size, param.placements, sizes) for axis, size in enumerate(param.shape)
+    ]
+    if not any(cuts):
+        return None
+    shape = tuple(param.shape)
+    if param.is_complex():
+        shape, cuts = (*shape, 2), [*cuts, None]
+    found = Placement(shape, tuple(cuts), Mesh(mesh, sizes, tuple(mesh.get_coordinate())))
+    if found.local != tuple(real(piece(param)).shape):
+        raise ValueError(
+            f"{who} is {kind_of(param)}; its piece has shape {tuple(piece(param).shape)} in this "
+            f"process, and not {found.local}, as pieces that torch cuts have"
+        )
+    return found
+
+
+def _cut(axis: int, size: int, placements: Sequence[Any], sizes: Sequence[int]) -> Cut | None:
+    """How an axis is cut.
+
+    The first dimension of the mesh cuts it first, unless that has a ``split_factor``: the number of
+    pieces that dimensions behind it have cut before, as tensor parallelism before FSDP2 does.
+    """
+    over: list[int] = []
+    for dim in reversed(range(len(sizes))):
+        place = placements[dim]
+        if getattr(place, "dim", None) == axis:
+            before, at = getattr(place, "split_factor", 1), 0
+            while at < len(over) and math.prod(sizes[one] for one in over[:at]) < before:
+                at += 1
+            over.insert(at, dim)
+    bounds = (0, size)
+    for dim in over:
+        bounds = (0, *(end for one in pairwise(bounds) for end in _ends(*one, sizes[dim])))
+    return Cut(bounds, tuple(over)) if over else None
+
+
+def _ends(start: int, end: int, pieces: int) -> list[int]:
+    return [start + bound for bound in chunks(end - start, pieces)[1:]]
+
+
+def begun(rule: Rule, who: str, param: Any) -> dict[str, Any]:
+    """The first state of a DTensor, from its piece; 0-d arrays are plain, and equal everywhere."""
+    placement = placement_of(rule, who, param)
+    first = init_slots(rule, xp, real(piece(param).detach()), placement)
+    return {
+        name: map_parts(partial(_spread, param), value, _slot(rule, name, placement, value))
+        for name, value in first.items()
+    }
+
+
+def _slot(rule: Rule, name: str, placement: Placement | None, value: Any) -> Any:
+    """The placement of a slot, or of each of its arrays."""
+    return map_parts(lambda _: None, value) if placement is None else placement.slot(rule, name)
+
+
+def _spread(param: Any, local: torch.Tensor, slot: Placement | None) -> Any:
+    """A DTensor of the piece that a process has of a slot."""
+    shape = tuple(local.shape) if slot is None else slot.shape
+    if slot is None and local.shape == real(piece(param)).shape:
+        shape = (*param.shape, 2) if param.is_complex() else tuple(param.shape)
+    return placed(param, local, torch.empty(shape, device="meta"), slot)
+
+
+def check_slot(rule: Rule, who: str, param: Any, name: str, value: Any) -> None:
+    """Refuse a slot that is not placed as its parameter is."""
+    slot = _slot(rule, name, placement_of(rule, who, param), value)
+    map_parts(partial(_check, who, param), value, slot)
+
+
+def _check(who: str, param: Any, part: Any, slot: Placement | None) -> None:
+    if is_spread(param) and (part.ndim or is_spread(part)):
+        wanted = placements_of(param, part.shape, slot)
+        mesh = param.device_mesh
+        if is_spread(part) and part.device_mesh == mesh and tuple(part.placements) == wanted:
+            return
+        what = f"the parameter is {kind_of(param)}, so the slot must be placed {wanted} there"
+    elif is_spread(part):
+        what = "the parameter is a plain tensor, and so must the slot be"
+    else:
+        return
+    raise ValueError(
+        f"{who} that is {kind_of(part)}; {what}. torch.distributed.checkpoint.state_dict."
+        "set_optimizer_state_dict places a state that is whole or from another mesh"
+    )

@@ -1,0 +1,72 @@
+"""The DTensors of an optimizer: the pieces that a step is made of, and the other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from samestep.kept import rule_of
+from samestep.placement import Placement
+from samestep.rule import Rule
+
+from .exchange import Exchange, Facts
+from .pieces import apart
+from .placement import placement_of
+
+if TYPE_CHECKING:
+    from .optimizer import RuleOptimizer
+    from .plan import Member
+
+__all__ = ["Shards"]
+
+
+class Shards:
+    """The pieces of an optimizer's parameters, and the processes that have the others."""
+
+    def __init__(self, who: str, checks: bool) -> None:
+        self.exchange = Exchange(who, checks)
+        self.placements: dict[int, Placement | None] = {}
+        self.facts: Facts = {}
+
+    def apart(
+        self,
+        optimizer: RuleOptimizer,
+        params: Sequence[torch.Tensor],
+        grads: Sequence[torch.Tensor],
+    ) -> tuple[list[Any], list[Any]]:
+        """The pieces of parameters and gradients, with which a step begins."""
+        self.exchange.opens = True
+        return apart(optimizer, params, grads)
+
+    def placed(self, optimizer: RuleOptimizer, rules: Sequence[Rule]) -> None:
+        """Find where the pieces of all parameters are, of those without a gradient too."""
+        self.placements = {}
+        for group, rule in zip(optimizer.param_groups, rules, strict=True):
+            for name, param in optimizer._named(group):
+                who = f"{rule.name}: parameter {name!r}"
+                found = placement_of(rule_of(rule, name, param), who, param)
+                self.placements[id(param)] = found
+
+    def of(self, members: Sequence[Member]) -> Shards | None:
+        """Note the parameters that are stepped; nothing if no rule sees more than an element."""
+        found: dict[Any, list[str]] = {
+            placement.mesh: [] for placement in self.placements.values() if placement is not None
+        }
+        for member in members:
+            placement = self.placements[id(member.param)]
+            if placement is not None:
+                kind = member.param.dtype, tuple(member.param.shape), placement.cuts
+                found[placement.mesh].append(f"{member.name!r} {kind}")
+        self.facts = {mesh: tuple(words) for mesh, words in found.items()}
+        return self if found else None
+
+    def begun(self) -> Exchange:
+        """The other processes, which step the same parameters."""
+        self.exchange.begin(self.facts)
+        return self.exchange
+
+    def failed(self, error: Exception) -> None:
+        """Tell the other processes of an error before they wait for this one."""
+        meshes = [one.mesh for one in self.placements.values() if one is not None]
+        self.exchange.failed(error, [*dict.fromkeys(meshes)])
