@@ -50,7 +50,6 @@ _EXECUTORS: dict[str, dict[str, Any]] = {
     "compiled": {"kernel": kernels.compiled},
 }
 
-
 _device = attrgetter("device")
 
 
@@ -153,8 +152,8 @@ class RuleOptimizer(GroupedOptimizer):
         common = shared_of(self, params) if self._sums else {}
         plan = self._plan
         calls = self._calls if type(self._calls) is int else calls_of(self, params)
-        known = self.state
-        values = None if plan is None else plan.values(rules, own, params, grads, where, known)
+        state = self.state
+        values = None if plan is None else plan.values(rules, own, params, grads, where, state)
         if plan is None or values is None:
             params, grads = self._begun(own, params, grads)
             plan, values = self._planned(rules, common, grads)
@@ -241,10 +240,10 @@ class RuleOptimizer(GroupedOptimizer):
 
     def _begun(self, own: list[Any], params: list[Any], grads: list[Any]) -> Any:
         """Parameters and gradients, in pieces from now on if there are DTensors."""
-        if self._shards is not None or not any(map(is_spread, self._params())):
-            return params, grads
-        vars(self)["_shards"] = shards = Shards(self.rule.name, checks=not self.capturable)
-        return shards.apart(self, own, grads)
+        if self._shards is None and any(map(is_spread, self._params())):
+            vars(self)["_shards"] = shards = Shards(self.rule.name, checks=not self.capturable)
+            return shards.apart(self, own, grads)
+        return params, grads
 
     def _planned(
         self, rules: list[Rule], common: dict[str, Any], grads: list[Any]

@@ -1,0 +1,111 @@
+"""Rules that see more than an element, on DTensors: the step of whole parameters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import samestep
+import samestep.torch as adapter
+from samestep.conformance.harness import collectives
+from samestep.conformance.harness.parametrized import each_rule
+from samestep.conformance.harness.ranks import started
+from samestep.conformance.harness.settings import typical
+from samestep.conformance.harness.torch_training import gradient
+
+from .test_pieces import FOUR, SHAPES, TWO, is_element, mesh_of, parameters, placements, spread
+from .test_pieces import whole as full
+
+ranks = started("torch", 2)
+four = started("torch", 4)
+
+STEPS = 20
+WITHIN = {torch.float64: 1e-14, torch.float32: 1e-6}
+EXACT = ("Muon", "NAdam")
+"""Rules without a sum over what is cut: equal bits."""
+
+
+def named(shapes, rule):
+    return {name: shape for name, shape in shapes.items() if len(shape) >= rule.min_ndim}
+
+
+def summed_apart(rank, rule, way, world, dtype, execution="packed", shapes=SHAPES):
+    """Steps of DTensors next to those of whole tensors; what this rank has of the state."""
+    mesh, placed = mesh_of(way, world), placements(way)
+    begin = parameters(dtype, named(shapes, rule))
+    plain = {name: torch.nn.Parameter(value) for name, value in begin.items()}
+    own = {n: torch.nn.Parameter(spread(v, mesh, placed(v.shape))) for n, v in plain.items()}
+    alone = adapter.bind(rule, plain.items(), execution=execution)
+    optimizer = adapter.bind(rule, own.items(), execution=execution)
+    for step in range(STEPS):
+        for place, name in enumerate(plain):
+            plain[name].grad = gradient(step, place, plain[name])
+            own[name].grad = spread(plain[name].grad, mesh, placed(plain[name].shape))
+        alone.step()
+        with collectives.counted() as found:
+            optimizer.step()
+    counted = collectives.names(found)
+    exact = rule.name in EXACT
+    for name, param in plain.items():
+        pairs = {"the parameter": (own[name].detach(), param.detach())}
+        pairs |= {s: (v, alone.state[param][s]) for s, v in optimizer.state[own[name]].items()}
+        for slot, (value, wanted) in pairs.items():
+            value, worst = full(value), WITHIN[dtype] * wanted.abs().max().clamp(min=1e-30)  # noqa: PLW2901
+            if exact:
+                assert torch.equal(value, wanted), (rule.name, way, name, slot)
+            assert (value - wanted).abs().max() <= worst, (rule.name, way, name, slot, dtype)
+    shared = {name: optimizer.param_groups[0][name] for name in rule.shared()}
+    for name, value in shared.items():
+        assert type(value) is torch.Tensor
+        assert torch.isclose(value, alone.param_groups[0][name], rtol=WITHIN[dtype], atol=0)
+    return counted, {name: value.item() for name, value in shared.items()}
+
+
+def each_way(rank, name, ways, world, dtypes, execution="packed"):
+    rule, found = typical(getattr(samestep, name)), []
+    for way in ways:
+        for dtype in dtypes:
+            found.append(summed_apart(rank, rule, way, world, dtype, execution))
+    return found
+
+
+def agreed(results, most):
+    """Every rank has the same shared state and collectives, and at most so many of these."""
+    assert all(found == results[0] for found in results)
+    for counted, _ in results[0]:
+        assert sum(counted.values()) <= most, counted
+
+
+MOST = {"Adafactor": 3, "AdamP": 2, "Muon": 2, "Scout": 2}
+
+
+def sees_more(rule):
+    return not is_element(rule)
+
+
+def test_a_norm_is_that_of_the_whole_parameter(ranks):
+    agreed(ranks.run(each_way, "LAMB", ["mixed"], 2, [torch.float32], "auto"), 1)
+
+
+@pytest.mark.sharded
+@pytest.mark.parametrize("name", each_rule(sees_more))
+def test_sums_are_over_the_pieces_of_all_processes(ranks, name):
+    """One collective a phase; on the rows, the columns, copies, and next to plain tensors."""
+    agreed(ranks.run(each_way, name, TWO, 2, [torch.float32]), MOST.get(name, 1))
+
+
+@pytest.mark.sharded
+@pytest.mark.parametrize("name", each_rule(sees_more))
+def test_sums_count_copies_once(four, name):
+    agreed(four.run(each_way, name, FOUR, 4, [torch.float64]), MOST.get(name, 1))
+
+
+@pytest.mark.sharded
+def test_a_first_state_does_not_depend_on_what_has_run_before(ranks):
+    """DTensor's cache of operations once doubled the first state of later rules of a process."""
+    agreed(ranks.run(one_after_another), 1)
+
+
+def one_after_another(rank):
+    names = ("Prodigy", "NAdam", "TAdam", "Adafactor", "Prodigy", "NAdam", "TAdam")
+    return [each_way(rank, name, ["columns", "mixed"], 2, [torch.float64])[0] for name in names][:1]
