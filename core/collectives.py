@@ -161,7 +161,8 @@ class Exchanging:
         s = self.coefficients(entry)
         key = function, id(entry.rule), entry.kept, entry.stacked, entry.placement, id(s)
         if key not in self.plans:
-            kind = function, entry.rule.bare, entry.kept, entry.placement, _switches(s)
+            known = entry.rule.bare, entry.kept, entry.placement, tuple(entry.slots)
+            kind = function, *known, _switches(s)
             if kind not in _plans:
                 _plans[kind] = self._found(function, entry, s)
             self.plans[key] = _plans[kind]

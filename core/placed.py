@@ -202,18 +202,22 @@ def elementwise(function: Callable[..., Array], args: Sequence[Any], **kwargs: A
                 first, axes = each, each.axes
             alike = alike and (each.axes == axes or not each.axes)
             level = max(level, each.level)
-        elif getattr(each, "shape", ()) != ():
+        elif _is_array(each) and each.shape != ():
             alike = False
     assert first is not None
     if not alike:
-        placed = [as_placed(each, first.tape) for each in args if hasattr(each, "shape")]
+        placed = [as_placed(each, first.tape) for each in args if _is_array(each)]
         axes = common([each.axes for each in placed])
         args = [
-            fitted(as_placed(each, first.tape), axes) if hasattr(each, "shape") else each
-            for each in args
+            fitted(as_placed(each, first.tape), axes) if _is_array(each) else each for each in args
         ]
     local = [each.local if isinstance(each, Placed) else each for each in args]
     return Placed(function(*local, **kwargs), axes, first.tape, level)
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value is an array, and no dtype: NumPy's have a shape too."""
+    return hasattr(value, "shape") and not isinstance(value, type)
 
 
 def as_placed(value: Any, tape: Tape) -> Placed:

@@ -97,13 +97,13 @@ class Immediate(Rank):
 
     def total(self, mesh: Mesh, kind: str, over: Sequence[int], partial: Array) -> Array:
         """The reduction over some dimensions of the mesh."""
-        rows, xp = self.group.swap(self.rank, "total", partial), numpy
-        grid = xp.reshape(xp.stack(rows), (*mesh.sizes, *partial.shape))
-        here = tuple(
-            slice(None) if dim in over else at for dim, at in enumerate(mesh.at or mesh.sizes)
-        )
-        own = grid[here].reshape(-1, *partial.shape)
-        found: Array = getattr(xp, kind)(own, axis=0)
+        rows = self.group.swap(self.rank, "total", partial)
+        own = [
+            row
+            for row, at in zip(rows, numpy.ndindex(*mesh.sizes), strict=True)
+            if all(dim in over or at[dim] == here for dim, here in enumerate(mesh.at or at))
+        ]
+        found: Array = getattr(numpy, kind)(numpy.stack(own), axis=0)
         return found
 
     def whole(
@@ -111,13 +111,9 @@ class Immediate(Rank):
     ) -> Array:
         """The piece of the result of a function of a whole array."""
         pieces = self.group.swap(self.rank, "whole", piece)
-        places = [
-            tuple(int(one) for one in numpy.unravel_index(rank, mesh.sizes))
-            for rank in range(self.group.count)
-        ]
         index = [
             tuple(slice(None) if cut is None else slice(*cut.piece(mesh, at)) for cut in cuts)
-            for at in places
+            for at in numpy.ndindex(*mesh.sizes)
         ]
         shape = [
             size if cut is None else cut.bounds[-1]
