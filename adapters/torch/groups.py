@@ -18,6 +18,8 @@ from samestep.rule import Rule, registry
 from samestep.spelling import ELSEWHERE
 from torch.nn.parameter import is_lazy
 
+from .foreign import refuse_foreign
+
 __all__ = ["GroupedOptimizer", "alike"]
 
 
@@ -76,6 +78,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         groups = [
             {**self._branches[part.get("branch", 0)].hypers, **changed, **part} for part in parts
         ]
+        for group in groups:
+            refuse_foreign(self._own(group), group)
         refuse_apart([self._rule_of(group) for group in (*self.param_groups, *groups)])
         before = len(self.param_groups)
         try:

@@ -178,6 +178,38 @@ def test_momentum_that_is_switched_on_later_begins_as_in_torch(how):
             torch.testing.assert_close(our.detach(), their.detach(), rtol=3e-7, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "theirs", "ours"),
+    [
+        ("Adam", {"decoupled_weight_decay": True}, {"decay": "decoupled"}),
+        ("NAdam", {"decoupled_weight_decay": True}, {"decay": "decoupled"}),
+        ("RAdam", {"decoupled_weight_decay": True}, {"decay": "decoupled"}),
+        ("Adafactor", {"beta2_decay": -0.3}, {"decay_rate": 0.3}),
+        ("Adafactor", {"d": 0.1}, {"clip_threshold": 0.1}),
+    ],
+)
+def test_a_number_under_a_name_of_torch_s_is_refused_and_has_another_here(name, theirs, ours):
+    """The name that the message says takes the same steps."""
+    common = {"lr": 0.1, "weight_decay": 0.1}
+    a, b = (torch.nn.Parameter(torch.full((4, 4), 1.0)) for _ in range(2))
+    words = ", ".join(f"{field}={value!r}" for field, value in ours.items())
+    for wrapped in (getattr(samestep, name)(), samestep.Cautious(getattr(samestep, name)())):
+        with pytest.raises(TypeError, match=f"{next(iter(theirs))!r}.*give it {words}"):
+            adapter.bind(wrapped, [{"params": [b], **theirs}])
+    like = getattr(adapter, name)([{"params": [b], **ours}], **common, like="torch")
+    natives = getattr(torch.optim, name)([{"params": [a], **theirs}], **common)
+    for seed in range(4):
+        for param in (a, b):
+            noise = torch.Generator().manual_seed(seed)
+            param.grad = torch.randn(4, 4, generator=noise)
+        like.step()
+        natives.step()
+    torch.testing.assert_close(a, b, rtol=2e-6, atol=2e-7)
+    usual = {n: v for n, v in natives.defaults.items() if n not in ("capturable", "differentiable")}
+    if name != "Adafactor":  # of which eps has another default
+        getattr(adapter, name)([{"params": [b], **usual}], like="torch")
+
+
 def test_a_group_that_lost_a_number_is_named():
     param = torch.nn.Parameter(torch.ones(2))
     optimizer = adapter.AdamW([param], lr=0.1)
