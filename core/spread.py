@@ -102,13 +102,16 @@ def spread_of(
     params: Iterable[Array],
     common: Mapping[str, Any] | None = None,
     where: Callable[[Array], Any] = device_of,
+    rules: Iterable[Rule] = (),
 ) -> Spread | None:
-    """The devices of some parameters, if there are several.
+    """The devices of some parameters, if there are several, or if a number is on another one.
 
     Sums meet where the shared state ``common`` is, if that is one of them, else on the first.
     """
     places = dict.fromkeys(place for param in params if (place := where(param)) is not None)
-    if len(places) < 2:
+    numbers = (number for rule in rules if rule.has_arrays for number in rule.numbers())
+    others = {where(number) for number in numbers if is_array(number)} - {None}
+    if len(others.union(places)) < 2 or not places:
         return None
     shared = [where(part) for value in (common or {}).values() for part in parts(value)]
     return Spread(xp, where, next(place for place in (*shared, *places) if place in places))
@@ -117,6 +120,7 @@ def spread_of(
 def spread_in(
     rule: Rule, xp: Any, entries: Sequence[Any], common: Mapping[str, Any]
 ) -> Spread | None:
-    """The devices of the entries of a step, if there are several and anything comes to each."""
+    """``spread_of`` the entries of a step, if anything comes to each device."""
     shares = rule.phases or rule.has_arrays or any(is_array(entry.step) for entry in entries[:1])
-    return spread_of(xp, [entry.param for entry in entries], common) if shares else None
+    params = [entry.param for entry in entries]
+    return spread_of(xp, params, common, rules=[rule]) if shares else None

@@ -23,6 +23,13 @@ __all__ = ["Plan", "planned"]
 
 _devices = methodcaller("devices")
 
+
+def _is_placed(number: Any) -> bool:
+    """Whether a number is an array that JAX moves to no other device by itself."""
+    known = isinstance(number, jax.Array) and not isinstance(number, jax.core.Tracer)
+    return known and bool(getattr(number, "committed", True))
+
+
 Slots = dict[str, list[Any]]
 
 
@@ -61,7 +68,8 @@ class Plan:
         self.wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
         self.traced = any(issubclass(kind, jax.core.Tracer) for kind in self.types)
         self.devices = devices
-        self.together = len(set().union(*devices)) <= 1
+        numbers = [number for number in rule.numbers() if _is_placed(number)]
+        self.together = len(set().union(*devices, *map(_devices, numbers))) <= 1
         """Whether arrays are on one device, so that they may be gathered."""
         self.sees_axes = any(rule.sees_axes for _, rule, _ in chosen)
         self.spreads = False

@@ -178,7 +178,7 @@ class RuleOptimizer(GroupedOptimizer):
             executor = {**executor, "enter": conditional(taken, executor["enter"])}
         before = common
         vmap = None if self._resolved == "reference" else torch.vmap
-        spread = spread_of(xp, params, common, _device) if plan.spread else None
+        spread = spread_of(xp, params, common, _device, rules) if plan.spread else None
         more = {"vmap": vmap, "spread": spread, "exchange": plan.shards and plan.shards.begun()}
         results, common = stepping.run(xp, entries, common, **executor, **more)
         if plan is not self._plan:
@@ -229,7 +229,8 @@ class RuleOptimizer(GroupedOptimizer):
             kept = kept_by(rule, param.ndim)
             entries.append(stepping.Entry(rule, counted, grad, param, member.slots, kept))
         before = common
-        spread = spread_of(xp, [member.param for member in members], common, _device)
+        params = [member.param for member in members]
+        spread = spread_of(xp, params, common, _device, rules)
         results, common = stepping.run(kernels.Differentiable(), entries, common, spread=spread)
         for member, (param, slots) in zip(members, list(results), strict=True):
             real(member.param).copy_(param)

@@ -99,7 +99,7 @@ class Plan:
         self.address = address if any(map(is_fake, params)) else torch.Tensor.data_ptr  # fast
         self.complex = any(param.is_complex() for param in params)
         self.captures = capturable or any(param.is_cuda for param in params)
-        self.spread = len({param.device for param in params}) > 1
+        self.several = len({param.device for param in params}) > 1
         self.expected = [member.steps for member in members]
         self.fake = any(is_fake(state["step"]) for state in self.states)
         if len({*self.expected}) > 1:
@@ -304,6 +304,7 @@ class Plan:
         """
         if rules is not self.used:
             self.used, self.of_batches = rules, self._rules_of_batches(rules)
+            self.spread = self.several or any(map(attrgetter("has_arrays"), rules))
         if self.complex:
             params, grads = [*map(real, params)], [*map(real_gradient, grads)]
         found = []

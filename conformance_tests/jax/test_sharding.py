@@ -145,6 +145,17 @@ def committed_to_two_devices(folder, rules):
         same(ends[0], ends[1])
         for spread in ends[2:]:
             close(ends[0], spread)
+    ends = []
+    for place in several:
+        rule = samestep.AdamW(lr=jax.device_put(jnp.asarray(0.1), place))
+        for execution in adapter.EXECUTIONS if thorough else ("auto",):
+            optimizer = adapter.bind(rule, execution=execution)
+            params = committed(large(rule, 0), alone)
+            updates, _ = optimizer.update(params, optimizer.init(params), params)
+            assert jax.tree.leaves(updates)[0].devices() == {alone[0]}
+            ends.append(jax.tree.map(np.array, updates))
+    for end in ends[1:]:
+        close(ends[0], end)
     norms = [samestep.clip_grads(committed(large(rule, 5), two), 0.1) for two in places_of()]
     same(*(jax.tree.map(np.array, clipped) for clipped in norms))
 

@@ -59,6 +59,17 @@ def test_parameters_on_two_devices_step_as_on_one(rule_class, missing):
         numpy.testing.assert_array_equal(*map(read, (here, other)))
 
 
+@pytest.mark.parametrize("rule", [samestep.AdamW, samestep.Prodigy])
+def test_a_number_on_another_device_is_that_number(rule):
+    """It comes to the parameters, which are on one device or on two."""
+    for several in (False, True):
+        numbers = [strict.asarray(0.1, dtype=strict.float64, device=place) for place in devices]
+        one, two = (trained(rule(lr=number), several) for number in numbers)
+        for here, other in zip(leaves(*one), leaves(*two), strict=True):
+            assert here.device == other.device
+            numpy.testing.assert_array_equal(*map(read, (here, other)))
+
+
 def test_gradients_on_two_devices_are_clipped_as_on_one():
     one, two = (samestep.clip_grads(given(0, several), 0.1) for several in (False, True))
     for name, clipped in two.items():

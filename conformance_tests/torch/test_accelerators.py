@@ -302,3 +302,18 @@ def test_several_devices_share_what_all_read_once(name, execution, capturable):
             counts.append(device.moved.total())
     most = 0 if not rule.phases else 3 + 2 * capturable
     assert counts[0] == counts[1] <= most, device.moved
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", ["AdamW", pytest.param("Prodigy", marks=pytest.mark.thorough)])
+def test_a_learning_rate_on_another_device_comes_once(name, execution):
+    rule, counts = typical(registry[name]), []
+    for count in (1, 3):
+        with Accelerator("cuda") as device:
+            lr = torch.full((), 0.1, device="cuda:1")
+            shapes = [[(4, 5), (place + 2,)] for place in range(count)]
+            groups = [{"params": device.parameters(own), "lr": lr} for own in shapes]
+            device.step(adapter.bind(rule, groups, execution=execution, capturable=True))
+            assert device.crossings == {} and not device.sent
+            counts.append(device.moved.total())
+    assert counts == [1, 1], device.moved
