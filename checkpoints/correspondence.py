@@ -143,6 +143,16 @@ class Native:
             )
         return found
 
+    def refuse_others(self, who: str, path: str, state: Mapping[str, Any]) -> None:
+        """Raise for arrays of a state that the optimizer does not keep, and which would be lost."""
+        own = entries({"": self})
+        others = [name for name, value in state.items() if value is not None and name not in own]
+        if others:
+            raise CheckpointError(
+                f"the state of {path!r} has {listed(others)}, which {who} does not keep (it keeps "
+                f"{listed(own)}); give the class that the state is of"
+            )
+
     def given(self, slots: Mapping[str, Any], about: About) -> dict[str, Any]:
         """Our slots as their state."""
         found: dict[str, Any] = {}

@@ -162,6 +162,8 @@ def _taken(tree: Any, owned: list[_Own]) -> Checkpoint:
 
 
 def _state_of(own: _Own) -> ParameterState:
+    own.native.refuse_others(own.who, own.path, own.state)
+    _refuse_unread(own)
     begun = bool(own.state) or (own.step > 0 and not own.rule.slots())
     slots = _slots(own) if begun else None
     step = own.step if begun else 0
@@ -173,6 +175,18 @@ def _scheduled(own: _Own) -> dict[tuple[str, int | None], Any]:
     """The schedules of a parameter's optimizer by our names of the numbers."""
     pairs = own.native.fields.items()
     return {(ours, None): own.schedules[name] for ours, name in pairs if name in own.schedules}
+
+
+def _refuse_unread(own: _Own) -> None:
+    """Refuse a momentum that a rule without momentum would not have; MLX keeps zeros of it."""
+    unread = [theirs for ours, theirs in own.native.slots.items() if ours not in own.rule.slots()]
+    arrays = {n: own.state[n] for n in unread if isinstance(n, str) and n in own.state}
+    held = [name for name, array in arrays.items() if bool(xp.any(array != 0).item())]
+    if held:
+        raise CheckpointError(
+            f"the state of {own.path!r} has {listed(held)}, which {own.rule!r} does not keep; give "
+            "the class, or the numbers, that the state is of"
+        )
 
 
 def _slots(own: _Own) -> dict[str, Any]:

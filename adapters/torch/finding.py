@@ -14,7 +14,7 @@ from samestep.checkpoints.state import Checkpoint, CheckpointError
 
 from .checkpoint import Params, named, names_of, paths_of
 from .kernels import real
-from .tables import LIBRARIES, Library, Member
+from .libraries import LIBRARIES, Library, Member
 
 __all__ = ["Found", "found_in", "held_by", "numbers", "who_is"]
 
@@ -80,6 +80,7 @@ def found_in(
         raise CheckpointError(
             f"the state dict has {listed([*state_dict][:5])}; it must have state and param_groups"
         )
+    _refuse_other_library(library, who, state_dict["param_groups"])
     given = named(params)
     by_name = dict(given)
     groups = [numbers(group) for group in state_dict["param_groups"]]
@@ -107,6 +108,23 @@ def found_in(
     return Found(library, native, who, _members(library, native, seeds, saved), groups)
 
 
+def _refuse_other_library(library: Library, who: str, groups: Any) -> None:
+    """Raise for groups that have the sign of another library, or lack that of this one."""
+    cls = who.rpartition(".")[2]
+    for name, other in LIBRARIES.items():
+        signed = [other.sign in group for group in groups if other.sign]
+        if other is library and not all(signed):
+            raise CheckpointError(
+                f"a group of the state dict has no {other.sign}, and {other.name} writes it; the "
+                f"state is not that of {who}"
+            )
+        if other is not library and any(signed):
+            raise CheckpointError(
+                f"a group of the state dict has {other.sign}, which {other.name} writes; the state "
+                f'is not that of {who} (dialect="{name}", or --rule {name}.{cls})'
+            )
+
+
 def _members(
     library: Library, native: Native, seeds: list[Any], saved: Checkpoint | None
 ) -> list[Member]:
@@ -119,7 +137,13 @@ def _members(
         state = {name: _plain(v) for name, v in library.opened(repr(path), kept).items()}
         shape, dtype = _form(path, state, param, saved)
         step = library.count(state, group) if native.counts else None
-        if step is None:  # it is only known that the state has begun
+        if step is None:
+            if native.counts and state:
+                raise CheckpointError(
+                    f"{library.name} counts steps, and nothing counts those of {path!r}, which has "
+                    f"{listed(state)}; is it the state dict of another library?"
+                )
+            # it is only known that the state has begun
             step = int(any(state.get(str(name)) is not None for name in native.slots.values()))
         arrays = [array for array in state.values() if torch.is_tensor(array) and array.ndim]
         held = arrays if param is None else [param]

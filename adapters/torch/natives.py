@@ -43,9 +43,10 @@ from .checkpoint import (
     put,
 )
 from .finding import Found, found_in, held_by, who_is
+from .libraries import Member
 from .pieces import is_spread
 from .sharded import placed, processes_of, tensor_of
-from .tables import TORCH, Member
+from .tables import TORCH
 
 __all__ = ["checkpoint", "counterpart", "from_state_dict", "into_state_dict", "restore"]
 
@@ -180,6 +181,8 @@ def _taken(
     states = {}
     for member in found.members:
         rule = found.native.rule_of(found.who, member.about)
+        arrays = {n: v for n, v in member.state.items() if n not in found.library.beside}
+        found.native.refuse_others(found.who, member.path, arrays)
         try:
             slots = found.native.taken(rule, member.state, member.about)
         except CheckpointError as error:

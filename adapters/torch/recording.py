@@ -37,8 +37,8 @@ from .checkpoint import Params, named
 from .counting import now
 from .finding import numbers
 from .kernels import real
+from .libraries import LIBRARIES
 from .optimizer import RuleOptimizer
-from .tables import LIBRARIES
 
 __all__ = ["TorchRecorder", "recorder"]
 

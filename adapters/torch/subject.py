@@ -17,7 +17,7 @@ from samestep.parity.subjects.subject import Arrays, Slots, Stepper
 from samestep.parity.subjects.subject import Runner as BaseRunner
 
 from .entries import slots_in
-from .tables import LIBRARIES
+from .libraries import LIBRARIES
 
 __all__ = ["Runner"]
 

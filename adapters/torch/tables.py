@@ -1,4 +1,4 @@
-"""Optimizers of torch.optim, torch-optimi and heavyball in our terms, and their states' layouts.
+"""Optimizers of torch.optim, torch-optimi and heavyball in our terms.
 
 This file names rules and hyperparameters: it has their names in these libraries.
 """
@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from samestep.checkpoints.correspondence import (
@@ -22,9 +22,8 @@ from samestep.checkpoints.correspondence import (
     row,
     truth,
 )
-from samestep.checkpoints.state import CheckpointError
 
-__all__ = ["HEAVYBALL", "LIBRARIES", "OPTIMI", "TORCH", "Library", "Member"]
+__all__ = ["HEAVYBALL", "NOT_OF_OPTIMI", "NOT_OF_TORCH", "OPTIMI", "TORCH"]
 
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 """The distance from 1 to the next number of a dtype."""
@@ -95,7 +94,7 @@ TORCH = {
 }
 """The optimizers of torch.optim that compute the same as a rule."""
 
-_NOT_OF_TORCH = {
+NOT_OF_TORCH = {
     "ASGD": "there is no rule here for averaged SGD; its rates and averages are its own",
     "LBFGS": "it keeps a history of gradients of all parameters together, as no rule here does",
     "Muon": "torch.optim.Muon iterates in bfloat16 and samestep's Muon does not, so that the next "
@@ -117,6 +116,7 @@ def _divided(name: str, beta: Callable[[Mapping[str, Any]], float]) -> Kept:
     return Kept(
         lambda state, about: _scaled(state.get(name), gathered(about)),
         lambda value, about: {name: _scaled(value, 1 / gathered(about))},
+        (name,),
     )
 
 
@@ -200,7 +200,7 @@ OPTIMI = {
 }
 """The optimizers of torch-optimi, which keeps averages divided by their weight so far."""
 
-_NOT_OF_OPTIMI = {
+NOT_OF_OPTIMI = {
     "StableAdamW": "there is no rule here that clips by the RMS of the update, as it does",
     "Ranger": "RAdam inside Lookahead; there the two are one and their averages are interleaved",
 }
@@ -254,145 +254,3 @@ HEAVYBALL = {
     ),
 }
 """The optimizers of heavyball, which keeps averages in the same form, in float32."""
-
-
-class Member(NamedTuple):
-    """A parameter of a native optimizer, or of its state dict."""
-
-    path: str
-    place: int
-    """The index of the group."""
-    at: int
-    """The index of the parameter in the group."""
-    group: Mapping[str, Any]
-    key: Any
-    """Under which its state is kept."""
-    shape: tuple[int, ...]
-    dtype: str
-    device: Any
-    state: Mapping[str, Any]
-    step: int
-    param: torch.Tensor | None
-    """The parameter, as real numbers."""
-
-    @property
-    def about(self) -> About:
-        """The values that conversions may read."""
-        return About(self.group, self.dtype, self.step)
-
-
-class Library:
-    """The layout of a library's state; this class has the layout of torch.optim."""
-
-    name = "torch.optim"
-    table: Mapping[str, Native] = TORCH
-    refused: Mapping[str, str] = _NOT_OF_TORCH
-    per_group = False
-    """Whether steps are counted for a whole group."""
-
-    def opened(self, who: str, state: Any) -> Mapping[str, Any]:
-        """A parameter's state by name."""
-        return dict(state or {})
-
-    def count(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> int | None:
-        """The steps that a parameter has taken; ``None`` if they are not counted."""
-        return int(state["step"]) if "step" in state else None
-
-    def closed(
-        self, slots: dict[str, Any], native: Native, member: Member, step: int
-    ) -> dict[Any, Any]:
-        """A parameter's state in the library's form."""
-        if native.counts:
-            slots["step"] = self._counter(step, member)
-        return slots
-
-    @staticmethod
-    def _counter(step: int, member: Member) -> torch.Tensor:
-        fused = bool(member.group.get("fused"))
-        there = fused or bool(member.group.get("capturable"))
-        wide = torch.get_default_dtype() is torch.float64 and not fused
-        return torch.tensor(
-            float(step),
-            dtype=torch.float64 if wide else torch.float32,
-            device=member.device if there else "cpu",
-        )
-
-    def counted(self, native: Native, step: int) -> dict[str, Any]:
-        """The entries of a group that count the steps of its parameters."""
-        return {}
-
-    def check(self, slot: str, found: str, member: Member) -> None:
-        """Refuse a slot whose dtype is not the library's."""
-        if found != member.dtype:
-            raise CheckpointError(
-                f"slot {slot} of {member.path!r} is {found} in the checkpoint and the parameter "
-                f"{member.dtype}; {self.name} keeps state in the parameter's dtype"
-            )
-
-
-class _Optimi(Library):
-    """The layout of torch-optimi."""
-
-    name, table, refused, per_group = "optimi", OPTIMI, _NOT_OF_OPTIMI, True
-
-    def opened(self, who: str, state: Any) -> Mapping[str, Any]:
-        found = dict(state or {})
-        kahan = found.get("kahan_comp")
-        if kahan is not None and kahan.is_floating_point() and bool(torch.any(kahan != 0)):
-            raise CheckpointError(
-                f"the state of {who} has kahan_comp, what is still to be added to the parameter; "
-                "no rule here keeps such a rest"
-            )
-        return found
-
-    def count(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> int | None:
-        return int(group["step"]) if "step" in group else None
-
-    def closed(
-        self, slots: dict[str, Any], native: Native, member: Member, step: int
-    ) -> dict[Any, Any]:
-        low = member.dtype in ("float16", "bfloat16") and member.group["kahan_sum"] is not False
-        first = next(iter(slots.values()), None)
-        slots.setdefault("exp_avg", None)  # of SGD without momentum
-        slots["kahan_comp"] = torch.zeros_like(first) if low and first is not None else None
-        return slots
-
-    def counted(self, native: Native, step: int) -> dict[str, Any]:
-        if not native.counts:
-            return {"setup": True}
-        return {"setup": True, "step": torch.tensor(step, dtype=torch.int32)}
-
-
-class _HeavyBall(Library):
-    """The layout of heavyball."""
-
-    name, table, refused, per_group = "heavyball", HEAVYBALL, {}, True
-
-    def opened(self, who: str, state: Any) -> Mapping[str, Any]:
-        pieces = dict(state or {})
-        if len(pieces) > 1:
-            raise CheckpointError(f"the state of {who} is kept in {len(pieces)} pieces, not in one")
-        return dict(pieces.get(0, {}))
-
-    def count(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> int | None:
-        return int(group["step_count"]) if group.get("step_count") is not None else None
-
-    def closed(
-        self, slots: dict[str, Any], native: Native, member: Member, step: int
-    ) -> dict[Any, Any]:
-        first = {"step": torch.tensor(step)} if member.at == 0 else {}
-        return {0: {**first, **slots, "is_initialized": {0}}}
-
-    def counted(self, native: Native, step: int) -> dict[str, Any]:
-        return {"step_count": torch.tensor(step)}
-
-    def check(self, slot: str, found: str, member: Member) -> None:
-        if found != "float32":
-            raise CheckpointError(
-                f"slot {slot} of {member.path!r} is {found} in the checkpoint; heavyball keeps "
-                "state in float32"
-            )
-
-
-LIBRARIES = {"torch": Library(), "optimi": _Optimi(), "heavyball": _HeavyBall()}
-"""By the name of the package."""

@@ -24,6 +24,8 @@ from .orders import NAMES, ordered
 __all__ = ["TARGETS", "Target", "convert", "map_of"]
 
 TARGETS = ("samestep", "torch", "optax", "mlx")
+NAMED = ("torch", "mlx")
+"""The targets of which --rule names the class, if several compute the rule of a checkpoint."""
 LAYOUTS = {"torch": "torch", "optax": "jax", "mlx": "mlx"}
 """The layout that shapes and names must have, by target."""
 
@@ -101,8 +103,15 @@ def _read(path: Path, target: Target) -> tuple[Checkpoint, str]:
         later = target.to == "samestep"  # looked at as it is written
         with watched("reading", kind.nbytes) as progress:
             saved = read(path, lazily=later, progress=None if later else progress)
-        words = dict.fromkeys(rule_words(own.rule) for own in saved.parameters.values())
-        return saved, f"{', '.join(words) or 'no rule'}, layout of {saved.layout}"
+        rules = dict.fromkeys(rule_words(own.rule) for own in saved.parameters.values())
+        words = ", ".join(rules) or "no rule"
+        if target.rule is not None and target.to not in NAMED:
+            raise CheckpointError(
+                f"{path}: it is a checkpoint, which says its rule: {words}. --rule {target.rule} "
+                "changes nothing of it; leave it out. samestep.load(path, optimizer) loads a "
+                "checkpoint into an optimizer with other numbers"
+            )
+        return saved, f"{words}, layout of {saved.layout}"
     try:
         if kind.name == "torch":
             from . import torch_files

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,6 +41,11 @@ def taken(path: Path, named: str | None, said: str | None) -> tuple[Checkpoint, 
 
     loaded: Any = mx.load(str(path), format="safetensors")
     flat: dict[str, Any] = dict(loaded)
+    if said and named and named != said:
+        raise CheckpointError(
+            f"the file says that it is the state of {said}, and --rule {named} says another; leave "
+            "--rule out"
+        )
     named = named or said
     shapes = _shapes(flat)
     if not named:
@@ -50,7 +55,6 @@ def taken(path: Path, named: str | None, said: str | None) -> tuple[Checkpoint, 
             "MLX's defaults or --rule \"AdamW(like='mlx', weight_decay=0.1)\" for others"
         )
     rule = _rule(named)
-    _refuse_others(named, rule, _entries(flat))
     tree = nested((path, mx.zeros(s, getattr(mx, d))) for path, (s, d) in shapes.items())
     try:
         saved = from_state(flat, rule, tree)
@@ -59,24 +63,6 @@ def taken(path: Path, named: str | None, said: str | None) -> tuple[Checkpoint, 
     states = {path: replace(own, value=None) for path, own in saved.parameters.items()}
     what = f"{named} with MLX's defaults" if isinstance(rule, type) else named
     return replace(saved, parameters=states), f"MLX's state of {what}"
-
-
-def _refuse_others(named: str, rule: Any, entries: Sequence[str]) -> None:
-    """Refuse a state with entries that this optimizer does not keep."""
-    from samestep.mlx.natives import MLX
-
-    cls = rule if isinstance(rule, type) else type(rule)
-    name = rule.name if isinstance(rule, Rule) else cls.__name__
-    native = next((own for key, own in MLX.items() if name in (key, own.rule)), None)
-    kept = {} if native is None else native.slots
-    known = {entry for entry in kept.values() if isinstance(entry, str)}
-    if any(not isinstance(entry, str) for entry in kept.values()):
-        known |= {entry for entry in MLX_ENTRIES if entry.startswith("exp_avg_sq")}
-    if native is not None and not known.issuperset(entries):
-        raise CheckpointError(
-            f"--rule {named}: it keeps {', '.join(sorted(known)) or 'nothing'} of a parameter, and "
-            f"the file has {', '.join(entries)}"
-        )
 
 
 def _entries(flat: Mapping[str, Any]) -> list[str]:

@@ -222,8 +222,8 @@ def taken(content: Any, named: str | None) -> tuple[Checkpoint, str]:
     Raises:
         CheckpointError: there is no state, its class is not known, or it cannot be carried.
     """
+    from samestep.torch.libraries import LIBRARIES
     from samestep.torch.natives import from_state_dict
-    from samestep.torch.tables import LIBRARIES
 
     state_dict, _ = optimizer_in(content)
     if state_dict is None:
@@ -320,7 +320,7 @@ def to_torch(saved: Checkpoint, named: str | None) -> tuple[dict[str, Any], str]
     Raises:
         CheckpointError: no class of torch.optim computes the same.
     """
-    from samestep.torch.tables import LIBRARIES
+    from samestep.torch.libraries import LIBRARIES
 
     known = native_classes(saved, named, "torch.optim", LIBRARIES["torch"].table)
     reasons = []
@@ -335,8 +335,8 @@ def to_torch(saved: Checkpoint, named: str | None) -> tuple[dict[str, Any], str]
 def _state_dict(saved: Checkpoint, name: str) -> dict[str, Any]:
     import torch
 
+    from samestep.torch.libraries import LIBRARIES
     from samestep.torch.natives import into_state_dict
-    from samestep.torch.tables import LIBRARIES
 
     native, optim = LIBRARIES["torch"].table[name], getattr(torch.optim, name)
     groups: list[dict[str, Any]] = []

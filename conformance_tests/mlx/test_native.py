@@ -185,6 +185,32 @@ def test_a_class_stands_for_its_defaults() -> None:
     assert values["bias_correction"] is False and found.step == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (optimizers.SGD, "has m, which mlx.optimizers.SGD does not keep"),
+        (optimizers.SGD(LR, momentum=0.9), "has m, which mlx.optimizers.SGD does not keep"),
+        (optimizers.Lion, "has v, which mlx.optimizers.Lion does not keep"),
+        (samestep.SGD(like="mlx"), "has m, which mlx.optimizers.SGD does not keep"),
+    ],
+)
+def test_a_state_is_not_taken_for_that_of_another_class(given: Any, text: str) -> None:
+    native = Native(optimizers.AdamW(LR))
+    native.run(2)
+    with pytest.raises(CheckpointError, match=text):
+        adapter.from_state(native.optimizer.state, given, native.params)
+
+
+def test_a_momentum_is_not_lost_without_the_number_of_it() -> None:
+    native = Native(optimizers.SGD(LR, momentum=0.9))
+    native.run(2)
+    with pytest.raises(CheckpointError, match=r"'enc.w' has v, which SGD\(.* does not keep"):
+        adapter.from_state(native.optimizer.state, optimizers.SGD, native.params)
+    bare = Native(optimizers.SGD(LR))
+    bare.run(2)  # MLX keeps zeros
+    assert adapter.from_state(bare.optimizer.state, optimizers.SGD, bare.params).step == 2
+
+
 def test_a_model_is_restored_in_place_and_takes_the_numbers(tmp_path: Path) -> None:
     model, other = nn.Linear(3, 2), nn.Linear(3, 2)
     optimizer = optimizers.AdamW(LR, [0.5, 0.75], 1e-3, 0.25)

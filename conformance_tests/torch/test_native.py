@@ -22,7 +22,7 @@ from samestep.conformance.rules.test_dialects import FURTHEST
 
 torch = pytest.importorskip("torch")
 adapter = pytest.importorskip("samestep.torch")
-libraries = pytest.importorskip("samestep.torch.tables")
+libraries = pytest.importorskip("samestep.torch.libraries")
 
 SHAPES = {"w": (4, 3), "b": (3,), "conv": (3, 2, 2, 2), "scale": (), "late": (2, 3)}
 BEFORE, AFTER = 30, 10
@@ -436,6 +436,22 @@ def test_a_state_dict_that_is_none_is_refused() -> None:
         del damaged["state"][0][key]
         with pytest.raises(CheckpointError, match=f"no {key}"):
             adapter.from_state_dict("AdamW", damaged)
+
+
+def test_a_state_of_another_class_or_library_is_refused() -> None:
+    momentum = {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"params": [0]}]}
+    adam = {"state": {0: {"exp_avg": torch.ones(2), "exp_avg_sq": torch.ones(2)}}}
+    plain, signed = {"params": [0], "lr": 0.1}, {"params": [0], "lr": 0.1, "decouple_lr": False}
+    cases = [
+        ("SGD", "torch", {**adam, "param_groups": [plain]}, "has exp_avg, exp_avg_sq, which"),
+        ("AdamW", "torch", {**adam, "param_groups": [plain]}, "nothing counts those of '0'"),
+        ("AdamW", "torch", {**adam, "param_groups": [signed]}, 'which optimi writes.*="optimi"'),
+        ("SGD", "optimi", {**adam, "param_groups": [signed]}, "has exp_avg_sq, which optimi.SGD"),
+        ("SGD", "heavyball", momentum, "has momentum_buffer; heavyball has a piece 0"),
+    ]
+    for name, dialect, state_dict, text in cases:
+        with pytest.raises(CheckpointError, match=text):
+            adapter.from_state_dict(name, state_dict, dialect=dialect)
 
 
 # Libraries that keep averages divided by the weight that they have gathered, written out here in

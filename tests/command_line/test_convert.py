@@ -169,6 +169,14 @@ def test_usage_mistakes_have_a_code_of_their_own(line, text):
     assert text in refused(line, code=USAGE)
 
 
+def test_a_rule_is_not_named_for_a_checkpoint_which_says_it():
+    saved("a", ADAMW)
+    for line in ("--rule Nope", "--rule SGD", "--to optax --rule AdamW"):
+        said = refused(f"convert a b {line}")
+        assert f"it is a checkpoint, which says its rule: {ADAMW!r}" in said
+    assert os.listdir() == ["a"]
+
+
 @pytest.mark.parametrize("to", TARGETS[:2])
 def test_a_damaged_checkpoint_is_not_converted(to):
     needs(to)
@@ -215,6 +223,8 @@ def test_what_is_written_for_mlx_goes_on_there_and_comes_back(name):
     done("convert b.safetensors c")
     same_slots("a", "c")
     assert read("c").step == 10
+    said = refused(f"convert b.safetensors d --rule {name}")
+    assert f"it is the state of mlx.optimizers.{name}(" in said and "leave --rule out" in said
     assert f"the state of mlx.optimizers.{name}(" in done("inspect b.safetensors")
 
 
@@ -244,7 +254,7 @@ def test_a_state_of_mlx_must_be_named():
     for wrong in ("AdamW(", "AdamW(0.1)", "__import__('os')", "Adan", "AdamW(lr=open('a'))"):
         assert "--rule" in refused("convert a.safetensors d --rule", wrong)
     said = refused("convert a.safetensors d --rule SGD")
-    assert "--rule SGD: it keeps v of a parameter, and the file has m, v" in said
+    assert "has m, which mlx.optimizers.SGD does not keep (it keeps v)" in said
     assert not Path("d").exists()
 
 

@@ -313,6 +313,27 @@ def test_a_state_dict_of_torch_says_by_its_groups_whose_it_is(name):
     assert [key for key in arrays(read("b")) if key.endswith("/layers.0.weight")]
 
 
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("SGD", "'0' has exp_avg, exp_avg_sq, which torch.optim.SGD does not keep (it keeps momen"),
+        ("torch.optim.RAdam", None),
+        ("optimi.AdamW", "no decouple_lr, and optimi writes it; the state is not that of optimi.A"),
+        ("optimi.SGD", "no decouple_lr, and optimi writes it"),
+        ("heavyball.AdamW", "is kept in 3 pieces, not in one"),
+        ("samestep.SGD", "it is no state of samestep.torch.SGD"),
+    ],
+)
+def test_a_state_is_not_taken_for_that_of_another_class(rule, text):
+    optimizer, _ = torch_trained(torch.optim.AdamW, 2, named=False, lr=1e-2)
+    torch.save(optimizer.state_dict(), "a.pt")
+    if text is None:
+        done(f"convert a.pt b --rule {rule}")
+    else:
+        assert text in refused(f"convert a.pt b --rule {rule}")
+        assert not Path("b").exists()
+
+
 def test_what_no_rule_computes_is_shown_and_refused_by_name():
     optimizer, _ = torch_trained(torch.optim.ASGD, lr=1e-2)
     torch.save(optimizer.state_dict(), "a")
