@@ -8,7 +8,7 @@ from typing import Any
 from samestep.checkpoints.correspondence import About, Native
 from samestep.rule import Rule
 
-from .tables import LIBRARIES
+from .libraries import LIBRARIES
 
 __all__ = ["refuse_foreign"]
 
