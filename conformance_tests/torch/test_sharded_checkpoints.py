@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import tracemalloc
+from dataclasses import replace
 
+import numpy
 import pytest
 import torch
 
 import samestep
 import samestep.torch as adapter
-from samestep.checkpoints import boxes, file, stored
+from samestep.checkpoints import boxes, file, read, stored, write
 from samestep.conformance.harness.ranks import RankError, Ranks, started
 from samestep.conformance.harness.torch_training import gradient
+from samestep.parity.backend import backends
 from samestep.torch import checkpoint, sharded
 
 pytestmark = pytest.mark.sharded
@@ -342,3 +345,89 @@ def dying(rank, path):
         sharded._Processes.gathered = lambda *_: os._exit(1)
     said = told(lambda: samestep.save(path, run.optimizer, run.model))
     (path.parent / "said").write_text(said)
+
+
+# Travel.
+
+
+def test_a_run_goes_through_all_frameworks(gloo, tmp_path):
+    """From a mesh to JAX, MLX and NumPy, and back to the mesh: the steps of one device."""
+    rule = samestep.AdamW()
+    run = Run(None, rule, 0)
+    samestep.save(tmp_path / "0", run.train([0]).optimizer, run.model)
+    gloo.run(carried_on, "fully_shard", rule, tmp_path, "0", "torch", [1])
+    names = {name: tuple(param.shape) for name, param in run.model.named_parameters()}
+    before = "torch"
+    for step, framework in enumerate(("jax", "mlx", "numpy"), 2):
+        backend = backends()[framework]
+        travelling = backend.start(rule, {n: numpy.ones(s) for n, s in names.items()}, "float32")
+        travelling.restore(replace(read(tmp_path / before), others={}))
+        grads = enumerate(run.model.parameters())
+        stepped = {
+            n: gradient(step, at, p).numpy() for n, (at, p) in zip(names, grads, strict=True)
+        }
+        travelling.step(stepped)
+        write(tmp_path / framework, travelling.checkpoint())
+        before = framework
+    gloo.run(carried_on, MESHES[gloo.world][1], rule, tmp_path, "numpy", "end", [5])
+    expected = run.train(range(1, 6)).everything()
+    found = read(tmp_path / "end")
+    assert {own.step for own in found.parameters.values()} == {6}
+    for name, own in found.parameters.items():
+        numpy.testing.assert_allclose(own.value.values(), expected[name], rtol=1e-5, atol=1e-6)
+
+
+def renamed(rank, folder):
+    """Loads a file with other names, of transposed matrices, and one without values."""
+    run, other = (Run("fully_shard", samestep.AdamW(), seed) for seed in (0, 1))
+    half = run.train(range(HALF)).everything()
+    samestep.load(folder / "flax", other.optimizer, other.model, map=FLAX.inverse())
+    assert differing(other.everything(), half) == []
+    third = Run("fully_shard", samestep.AdamW(), 2)
+    values = {name: whole(value).clone() for name, value in third.model.state_dict().items()}
+    samestep.save(folder / "state", run.optimizer)
+    samestep.load(folder / "state", third.optimizer)
+    found = third.everything()
+    assert differing(found, {**half, **values}) == []
+
+
+FLAX = samestep.Map(
+    {"from": "fc.weight", "to": "fc.kernel", "transpose": [1, 0]},
+    {"from": "embed.weight", "to": "tokens.embedding"},
+)
+
+
+def test_a_map_is_applied_to_what_each_rank_reads(gloo, tmp_path):
+    run = Run(None, samestep.AdamW(), 0).train(range(HALF))
+    write(tmp_path / "flax", samestep.checkpoint(run.optimizer, run.model).mapped(FLAX))
+    gloo.run(renamed, tmp_path)
+
+
+def gathered_for_a_forward_pass(rank, folder):
+    """After a forward pass alone, FSDP2 keeps the parameters of the root whole."""
+    from torch.distributed.fsdp import fully_shard  # noqa: PLC0415
+
+    mesh = torch.distributed.init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    torch.manual_seed(0)
+    model = fully_shard(
+        torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 3)), mesh=mesh
+    )
+    optimizer = adapter.AdamW(model.named_parameters())
+    optimizer.init_state()
+    samestep.save(folder / "before", optimizer, model)
+    with torch.no_grad():
+        model(torch.ones(2, 4))
+    samestep.save(folder / "after", optimizer, model)
+    with torch.no_grad():
+        model(torch.ones(2, 4))
+    samestep.load(folder / "before", optimizer, model)
+    with torch.no_grad():
+        model(torch.ones(2, 4))
+    samestep.save(folder / "again", optimizer, model)
+
+
+def test_a_model_whose_parameters_are_gathered_is_saved_as_it_was(gloo, tmp_path):
+    gloo.run(gathered_for_a_forward_pass, tmp_path)
+    before = (tmp_path / "before").read_bytes()
+    assert (tmp_path / "after").read_bytes() == before
+    assert (tmp_path / "again").read_bytes() == before
