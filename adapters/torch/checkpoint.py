@@ -25,12 +25,14 @@ from samestep.checkpoints.trees import check_values, warn_of_numbers
 from samestep.counts import Counts, standing
 from samestep.kept import rule_of
 from samestep.names import unwrapped
+from samestep.placement import Placement
 from samestep.rule import Rule
 
 from .counting import CALLS, calls_of, entry, missed
 from .entries import slots_in
 from .kernels import real
 from .pieces import is_spread
+from .placement import slot_of
 from .sharded import fill, placed, processes_of, tensor_of
 
 if TYPE_CHECKING:
@@ -136,13 +138,13 @@ def _restore(
         groups.append({**group, **changed, **shared, "params": keys, CALLS: checkpoint.all_calls})
     warn_of_numbers(later, found, checkpoint.all_calls, checkpoint.shared)
     states = {
-        place[path]: {
+        place[own.path]: {
             "step": torch.tensor(saved.step),
-            **_forms(saved.slots, own_params[path]),
+            **_forms(own, saved.slots),
             **{entry(name): torch.tensor(float(n)) for name, n in saved.missed.items()},
         }
-        for path, saved in found.items()
-        if saved.slots is not None
+        for own in owned
+        if (saved := found[own.path]).slots is not None
     }
     if processes is not None:
         processes.agree({"what it does": "it has read the checkpoint"})
@@ -274,14 +276,21 @@ def _held_as(held: Any, number: Any) -> Any:
     return torch.full_like(held, number) if isinstance(held, torch.Tensor) else number
 
 
-def _forms(slots: Slots, param: torch.Tensor) -> dict[str, Any]:
-    return {name: map_parts(partial(_form, param), value) for name, value in slots.items()}
+def _forms(own: _Own, slots: Slots) -> dict[str, Any]:
+    """The forms of slots without their values, which are perhaps in a file; ``copied`` reads them.
+
+    The pieces of DTensors are read now, so that all processes know whether that has succeeded.
+    """
+    found, who = {}, f"{own.wanted.rule.name}: parameter {own.name!r}"
+    for name, value in slots.items():
+        slot = slot_of(own.wanted.rule, who, own.param, name, value)
+        found[name] = map_parts(partial(_form, own.param), value, slot)
+    return found
 
 
-def _form(param: torch.Tensor, tensor: Tensor) -> Any:
-    """The tensor's form without its values, which are perhaps in a file; ``copied`` reads them."""
+def _form(param: torch.Tensor, tensor: Tensor, slot: Placement | None) -> Any:
     if is_spread(param) and tensor.shape:
-        there = placed(tensor, param)
+        there = placed(tensor, param, slot)
         there.copied = lambda: there
         return there
     made: Any = torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype), device="meta")

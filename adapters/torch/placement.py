@@ -19,7 +19,7 @@ from samestep.rule import Rule
 from .kernels import real
 from .pieces import is_spread, kind_of, piece, placed, placements_of
 
-__all__ = ["begun", "check_param", "check_slot", "placement_of"]
+__all__ = ["begun", "check_param", "check_slot", "placement_of", "slot_of"]
 
 
 def check_param(who: str, param: Any) -> None:
@@ -112,8 +112,12 @@ def _spread(param: Any, local: torch.Tensor, slot: Placement | None) -> Any:
 
 def check_slot(rule: Rule, who: str, param: Any, name: str, value: Any) -> None:
     """Refuse a slot that is not placed as its parameter is."""
-    slot = _slot(rule, name, placement_of(rule, who, param), value)
-    map_parts(partial(_check, who, param), value, slot)
+    map_parts(partial(_check, who, param), value, slot_of(rule, who, param, name, value))
+
+
+def slot_of(rule: Rule, who: str, param: Any, name: str, value: Any) -> Any:
+    """The placement of a slot of a parameter, or of each of its arrays; ``None`` if not cut."""
+    return _slot(rule, name, placement_of(rule, who, param), value)
 
 
 def _check(who: str, param: Any, part: Any, slot: Placement | None) -> None:

@@ -111,16 +111,19 @@ def tensor_of(array: Any, processes: Processes | None) -> Tensor:
     )
 
 
-def placed(tensor: Tensor, param: Any) -> Any:
-    """A slot of a DTensor, of which every process reads its own part."""
+def placed(tensor: Tensor, param: Any, slot: Any = None) -> Any:
+    """A slot of a DTensor, of which every process reads its own part.
+
+    ``slot`` is the slot's ``Placement``, if it is known.
+    """
     whole = torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype), device="meta")
-    mine = _own(param.device_mesh, whole.shape, placements_of(param, whole.shape))
+    mine = _own(param.device_mesh, whole.shape, placements_of(param, whole.shape, slot))
     if len(mine.boxes) == 1:
         local = _torch(tensor, mine.boxes[0][0]).to(param.device)
     else:
         local = torch.empty(mine.shape, dtype=whole.dtype, device=param.device)
         _fill(local, tensor, mine)
-    return pieces.placed(param, local, whole)
+    return pieces.placed(param, local, whole, slot)
 
 
 def fill(param: Any, tensor: Tensor) -> None:

@@ -187,10 +187,22 @@ def meshes(tmp_path_factory):
         yield two, four
 
 
+MATRICES = samestep.Where(min_ndim=2, max_ndim=2)
+SUMS = [
+    samestep.AdamW(),
+    samestep.LAMB(),
+    samestep.Prodigy(),
+    samestep.SM3(),
+    samestep.route((MATRICES, samestep.Adafactor()), samestep.AdamW()),
+    samestep.route((MATRICES, samestep.Muon()), samestep.AdamW()),
+    samestep.SkipNonFinite(samestep.NAdam()),
+]
+
+
 @pytest.mark.parametrize("kind", ["fully_shard", "parallel"])
-@pytest.mark.parametrize("rule", [samestep.AdamW(), samestep.LAMB()], ids=str)
+@pytest.mark.parametrize("rule", SUMS, ids=str)
 def test_a_run_goes_from_two_ranks_to_one_and_to_four(meshes, rule, kind, tmp_path):
-    """Element rules keep their bits; sums may be added in another order."""
+    """Elements and whole matrices keep their bits; sums may be added in another order."""
     two, four = meshes
     run = Run(None, rule, 0)
     samestep.save(tmp_path / "0", run.train([0]).optimizer, run.model)
@@ -202,10 +214,11 @@ def test_a_run_goes_from_two_ranks_to_one_and_to_four(meshes, rule, kind, tmp_pa
     end = Run(None, rule, 3)
     samestep.load(tmp_path / "4", end.optimizer, end.model)
     expected, found = run.train(range(1, 8)).everything(), end.everything()
+    exact = {branch.needs for branch in rule.branches} <= {"element", "matrix"}
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
-        assert rule.needs != "element" or torch.equal(found[name], value)
+        assert not exact or torch.equal(found[name], value)
 
 
 # Failures: every rank is told, nothing is changed, nobody waits.
