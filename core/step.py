@@ -263,6 +263,11 @@ def run(
         rule, _, grad, param, slots, kept, stack, placement = entry
         if function is step and 0 in param.shape and (placement is None or entry.is_empty):
             return param, slots
+        if placement is not None and exchange is None and rule.needs != "element":
+            raise ValueError(
+                f"{rule.name}: a process has a piece of a parameter of shape {placement.shape}, "
+                f"and {rule.name} needs more than an element; give step.run an exchange"
+            )
         key = made or function, id(rule), kept, stack
         if key not in kernels:
             whole = made or (function if kept == PLAIN else seen(function, kept, vmap))

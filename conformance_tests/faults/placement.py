@@ -32,7 +32,7 @@ from .behaviour import Outcome, Run, bits
 from .mechanical import faults_in
 from .mutation import Fault, Pattern, changed, entered, functions_of, planted
 
-__all__ = ["NAMED", "OnPieces", "faults_of_placement"]
+__all__ = ["OnPieces", "faults_of_people", "faults_of_placement"]
 
 XP = array_api_compat.array_namespace(numpy.zeros(1))
 SHAPES = {"a": (7, 5), "b": (3, 8), "c": (4, 6), "d": (5,), "g": (5, 7), "k": (4, 3, 2)}
@@ -129,7 +129,7 @@ def _named(name: str, function: Any, *patterns: str) -> Fault:
     return fault
 
 
-def NAMED() -> list[Fault]:  # noqa: N802
+def faults_of_people() -> list[Fault]:
     """The faults that people make in placement."""
     return [
         _named("a reduction is forgotten", adding.added, "getattr(X, K)(R, axis=0) => R[0, :]"),

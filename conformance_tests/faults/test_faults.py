@@ -30,7 +30,7 @@ from samestep.conformance.faults.behaviour import InNumPy, OnBackend, Run, judge
 from samestep.conformance.faults.kept import faults_of_keeping, runs_of_keeping
 from samestep.conformance.faults.mechanical import faults_in
 from samestep.conformance.faults.mutation import Fault, functions_of
-from samestep.conformance.faults.placement import NAMED, OnPieces, faults_of_placement
+from samestep.conformance.faults.placement import OnPieces, faults_of_people, faults_of_placement
 from samestep.conformance.harness.settings import is_own, representatives, typical
 from samestep.parity.backend import Backend
 from samestep.rule import Rule, registry
@@ -256,7 +256,7 @@ def on_pieces() -> list[OnPieces]:
 def test_faults_that_people_make_in_placement_are_caught():
     """All of them; and some of the mechanical ones."""
     tried = on_pieces()
-    for fault in NAMED():
+    for fault in faults_of_people():
         assert any(run.shows(fault) == "caught" for run in tried), fault.name
     assert judge(spread(faults_of_placement(tried), 6), tried)["caught"]
 

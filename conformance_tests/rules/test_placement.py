@@ -7,9 +7,10 @@ import numpy
 import pytest
 
 import samestep
+from samestep import owners, step
 from samestep.conformance.harness.agreement import bound
 from samestep.conformance.harness.settings import all_rules, is_own, typical
-from samestep.conformance.harness.sharded import follow, on_ranks
+from samestep.conformance.harness.sharded import cut, follow, mesh_of, on_ranks
 from samestep.conformance.harness.simulated import Immediate, together
 from samestep.parity import compare, record
 from samestep.parity.backend import NUMPY
@@ -43,9 +44,9 @@ def trajectory(rule, dtype, steps):
     found = record(seed=3, steps=steps, shapes=shapes)
     params = {path: array.astype(dtype) for path, array in found.params.items()}
     grads = [{path: array.astype(dtype) for path, array in each.items()} for each in found.grads]
-    for step, path in ((1, "c"), (2, "c"), (2, "b"), (7, "w")):
-        if step < steps:
-            grads[step].pop(path)
+    for missing, path in ((1, "c"), (2, "c"), (2, "b"), (7, "w")):
+        if missing < steps:
+            grads[missing].pop(path)
     return params, grads
 
 
@@ -234,6 +235,30 @@ def test_matrices_move_to_their_owner_and_back_only():
         typical(samestep.Muon), cuts, given=(given.params, given.grads)
     )
     assert found.received == [2 * 8 * 8 * 6 * 3 // 16] * 4
+    assert found.counted == {"swapped": 2}
+
+
+def test_a_bucket_of_matrices_comes_together_at_a_time(monkeypatch):
+    """Two collectives each; a bucket has a matrix for every process, whatever the limit is."""
+    monkeypatch.setattr(owners, "LIMIT", 1)
+    shapes = {f"w{at}": (4 + at, 6) for at in range(10)}
+    given = record(seed=3, steps=2, shapes=shapes)
+    cuts = (4,), {path: {0: 0} for path in shapes}
+    rule = samestep.Lookahead(typical(samestep.Muon))
+    found = assert_pieces_step_as_the_whole(rule, cuts, given=(given.params, given.grads))
+    assert found.counted == {"swapped": 2 * 3 * 2}
+
+
+def test_a_piece_without_an_exchange_is_refused():
+    """Its sums would be those of the piece."""
+    placement = cut((4,), {0: 0}, mesh_of((2,), 0))
+    rule, piece = samestep.LAMB(), numpy.ones(2)
+    xp = array_api_compat.array_namespace(piece)
+    slots = step.init_slots(rule, xp, piece, placement)
+    entry = step.Entry(rule, 0, piece, piece, slots, placement=placement)
+    results, _ = step.run(xp, [entry], {})
+    with pytest.raises(ValueError, match=r"LAMB: a process has a piece .* of shape \(4,\)"):
+        next(results)
 
 
 def test_a_rank_that_does_not_come_is_named():
