@@ -246,23 +246,21 @@ def test_faults_in_how_parameters_are_kept_are_caught():
     assert counted["caught"] >= len(faults) / 3
 
 
-def on_pieces() -> list[OnPieces]:
-    """Sums over all and along axes, matrices, and a count in a slot."""
-    found = [OnPieces(typical(registry[name])) for name in ("Adafactor", "Muon", "NAdam", "LAMB")]
+def on_pieces(*names: str) -> list[OnPieces]:
+    found = [OnPieces(typical(registry[name])) for name in names]
     assert all(run.agrees() for run in found)
     return found
 
 
 def test_faults_that_people_make_in_placement_are_caught():
-    """All of them; and some of the mechanical ones."""
-    tried = on_pieces()
+    tried = on_pieces("Adafactor", "Muon")
     for fault in faults_of_people():
         assert any(run.shows(fault) == "caught" for run in tried), fault.name
-    assert judge(spread(faults_of_placement(tried), 6), tried)["caught"]
 
 
 @pytest.mark.thorough
 def test_faults_in_placement_are_caught():
-    tried = on_pieces()
+    """In sums over all and along axes, matrices, and a count in a slot."""
+    tried = on_pieces("NAdam", "LAMB", "Adafactor", "Muon")
     faults = faults_of_placement(tried)
     assert judge(faults, tried)["caught"] >= len(faults) / 3
