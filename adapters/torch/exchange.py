@@ -197,8 +197,8 @@ def _differing(who: str, said: Sequence[tuple[str | None, tuple[str, ...]]]) -> 
     for rank, (error, _) in enumerate(said):
         if error is not None:
             return f"{who}: process {rank} of {len(said)} of the mesh cannot take the step: {error}"
-    every, words = dict.fromkeys(name for _, names in said for name in names), []
-    for name in every:
+    all_names, words = dict.fromkeys(name for _, names in said for name in names), []
+    for name in all_names:
         ranks = [str(rank) for rank, (_, names) in enumerate(said) if name in names]
         if len(ranks) < len(said):
             words.append(f"{name} in {', '.join(ranks)} only")

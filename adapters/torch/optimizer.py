@@ -179,7 +179,8 @@ class RuleOptimizer(GroupedOptimizer):
         before = common
         vmap = None if self._resolved == "reference" else torch.vmap
         spread = spread_of(xp, params, common, _device, rules) if plan.spread else None
-        more = {"vmap": vmap, "spread": spread, "exchange": plan.shards and plan.shards.begun()}
+        exchange = None if plan.shards is None else plan.shards.begun()
+        more: dict[str, Any] = {"vmap": vmap, "spread": spread, "exchange": exchange}
         results, common = stepping.run(xp, entries, common, **executor, **more)
         if plan is not self._plan:
             plan.enter(self.state, own, params, grads, where)
@@ -387,11 +388,7 @@ def bind(
             hyperparameters that require them. Parameters are then not leaves.
     """
     return RuleOptimizer(
-        rule,
-        params,
-        execution=execution,
-        capturable=capturable,
-        differentiable=differentiable,
+        rule, params, execution=execution, capturable=capturable, differentiable=differentiable
     )
 
 

@@ -77,7 +77,7 @@ def _cut(axis: int, size: int, placements: Sequence[Any], sizes: Sequence[int]) 
             while at < len(over) and math.prod(sizes[one] for one in over[:at]) < before:
                 at += 1
             over.insert(at, dim)
-    bounds = (0, size)
+    bounds: tuple[int, ...] = (0, size)
     for dim in over:
         bounds = (0, *(end for one in pairwise(bounds) for end in _ends(*one, sizes[dim])))
     return Cut(bounds, tuple(over)) if over else None

@@ -92,7 +92,7 @@ class Plan:
         self.capturable = capturable
         self.states: Any = [member.state for member in members]
         self.in_pieces = shards is not None
-        self.shards = shards and shards.of(members)
+        self.shards = None if shards is None else shards.of(members)
         params = [member.param for member in members]
         if self.in_pieces:
             params = pieces(params)
@@ -115,7 +115,7 @@ class Plan:
                 param := real(part.detach()),
                 slots_of_piece(member.slots) if self.in_pieces else member.slots,
                 kept_by(own, param.ndim),
-                placement=shards and shards.placements[id(member.param)],
+                placement=None if shards is None else shards.placements[id(member.param)],
             )
             for member, part, grad, step, gone in zip(
                 members, params, grads, self.expected, self.missed, strict=True
