@@ -8,6 +8,9 @@
     owner           2 P b (N - 1) / N^2      to the owners of P elements of matrices, and back
     gather          P b (N - 1) / N          of P elements of matrices, to every rank
 
+In torch the first message of a step begins with a number by which ranks see that they step the
+same, which is ``b (N - 1)`` more.
+
 The mean over ranks is meant. The owner of a large matrix sends more of it than its share, so the
 busiest rank counts: matrices go to the rank that has the least work so far, longest work first.
 """
@@ -22,6 +25,7 @@ __all__ = [
     "MODELS",
     "Link",
     "Model",
+    "first",
     "gathered",
     "iterations",
     "owned",
@@ -101,6 +105,11 @@ def gathered(elements: int, ranks: int, size: int = FLOAT32) -> float:
     return elements * size * (ranks - 1) / ranks
 
 
+def first(ranks: int, size: int = FLOAT32) -> float:
+    """Bytes that a rank sends by which all see that they step the same."""
+    return size * (ranks - 1)
+
+
 def iterations(shape: Matrix) -> float:
     """Operations of Newton-Schulz on a matrix."""
     short, long = sorted(shape)
@@ -145,6 +154,7 @@ def _rows(ranks: Sequence[int]) -> Iterator[list[str]]:
                 "Adafactor": (vectors(columns, n) + 2 * summed(count, n), 3),
                 "Muon": (busiest(matrices, n), 2),
             }
+            kinds = {k: (sent + first(n), count) for k, (sent, count) in kinds.items()}
             cells = [f"{_size(sent)}, {_time(seconds(sent, k, n))}" for sent, k in kinds.values()]
             gather = gathered(whole, n)
             cells.append(f"{_size(gather)}, {_time(seconds(gather, 1, n))}")

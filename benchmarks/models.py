@@ -10,6 +10,7 @@ __all__ = [
     "IMPORT",
     "MODELS",
     "QUICK",
+    "SHARDED",
     "Model",
     "Shape",
     "elements",
@@ -22,6 +23,8 @@ Shape = tuple[int, ...]
 
 IMPORT = "import"
 """The name, among the models, for importing samestep.torch and torch."""
+SHARDED = "sharded"
+"""The name, among the models, for DTensors on ranks of gloo."""
 QUICK = "quick"
 
 
@@ -102,6 +105,7 @@ MODELS = {
     "elements": Model("one of n", [[(10**n,)] for n in (4, 5, 6, 7, 8)], narrow=True),
     "tiny": Model("3,000 x 4", [[(4,)] * 3000], narrow=True),
     IMPORT: Model("import", [], narrow=True),
+    SHARDED: Model("100 x (64x64) on 2 ranks", [], narrow=True),
     QUICK: Model("20 x (32x32)", [[(32, 32)] * 20]),
 }
 """By the name that ``--models`` takes; all but the last are timed by default."""

@@ -18,8 +18,9 @@ import numpy
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
+from . import sharded
 from .frameworks import COPIED, Framework, Step, framework
-from .models import IMPORT, MODELS, QUICK, Shape, elements
+from .models import IMPORT, MODELS, QUICK, SHARDED, Shape, elements
 from .opponents import COPY, LIBRARIES, Opponent
 from .results import Results, Row, judged, machine
 from .timing import alternate, median, paired, timed
@@ -101,6 +102,8 @@ def cases(options: Options) -> list[Case]:
             continue
         if name == "torch" and IMPORT in models:
             found.append(Case(Row(name, "", IMPORT, "", "", "import torch")))
+        if name == "torch" and SHARDED in models:
+            found += map(Case, _sharded_rows(own, options))
         has = {library: installed[library].opponents() for library in own}
         for model in models:
             found += _of_model(name, model, has, options)
@@ -152,13 +155,30 @@ def run(
     for case in cases(options):
         watch(case.row)
         try:
-            row = _import(case.row, options) if case.rule is None else _step(case, options, first)
+            row = _measured(case, options, first)
         except Exception as error:  # whatever a library raises is said, and the others go on
             row = replace(case.row, error=f"{type(error).__name__}: {error}".splitlines()[0])
         results.rows.append(judged(row))
         results.write(path)
         if row.elements > MANY:
             gc.collect()
+
+
+def _measured(case: Case, options: Options, first: dict[Any, float]) -> Row:
+    if case.row.model == SHARDED:
+        row = case.row
+        return _timed(row, sharded.taken(row.rule, row.library, options.rounds))
+    return _import(case.row, options) if case.rule is None else _step(case, options, first)
+
+
+def _sharded_rows(own: Sequence[str], options: Options) -> Iterator[Row]:
+    """Of DTensors, next to torch.optim and next to our own step of plain tensors."""
+    size = sharded.TENSORS, sharded.TENSORS * elements([sharded.SHAPE])
+    for rule, library, variant in sharded.sides():
+        asked = library in own if library in LIBRARIES else "torch.optim" in own
+        if asked and rule in (options.rules or [rule]):
+            row = Row("torch", rule, SHARDED, "float32", "packed", library, variant)
+            yield replace(row, tensors=size[0], elements=size[1])
 
 
 def _step(case: Case, options: Options, first: dict[Any, float]) -> Row:

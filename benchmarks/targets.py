@@ -48,6 +48,8 @@ TARGETS = [
     Target("ratio", 0.9, "mlx", against=("mlx.optimizers",)),
     Target("first_seconds", 10.0, "torch", "compiled"),
     Target("ratio", 1.05, "torch", models=("import",)),
+    Target("ratio", 1.5, "torch", "packed", ("torch.optim",), ("AdamW",), ("sharded",)),
+    Target("ratio", 1.1, "torch", "packed", ("samestep",), ("AdamW",), ("sharded",)),
     Target("ratio", 0.7, "torch", "packed", ("torch.optim foreach",), models=("tiny",)),
     Target(
         "ratio",

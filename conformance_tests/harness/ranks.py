@@ -251,6 +251,7 @@ def _fork(kind: str) -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
                 _serve(kind, address, rank, int(world), Path(place), port)
+    os._exit(0)
 
 
 def _serve(kind: str, address: str, rank: int, world: int, place: Path, port: str) -> None:

@@ -17,6 +17,7 @@ from samestep.benchmarks import frameworks, opponents, run
 from samestep.benchmarks.models import MODELS, Model, elements, gpt2_small, resnet50
 from samestep.benchmarks.opponents import COPY, LIBRARIES, Library
 from samestep.benchmarks.results import Results, Row, judged, machine
+from samestep.benchmarks.sharded import PIECES
 from samestep.benchmarks.targets import TARGETS, Target
 from samestep.benchmarks.timing import Spread, alternate, median, paired
 from samestep.benchmarks.traffic import moved
@@ -172,7 +173,7 @@ def test_a_target_is_about_its_rows_only() -> None:
 
 def test_targets_name_what_there_is() -> None:
     for target in TARGETS:
-        assert {name.partition(" ")[0] for name in target.against} <= {*LIBRARIES}
+        assert {name.partition(" ")[0] for name in target.against} <= {*LIBRARIES, PIECES}
         assert {*target.rules, *target.but} <= {*samestep.rule.registry}
         assert {*target.models} <= {*MODELS}
         assert hasattr(ROW, target.figure) or target.figure == "first_ratio"
