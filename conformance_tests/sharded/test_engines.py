@@ -62,7 +62,7 @@ def test_the_page_has_every_engine_and_need_and_no_silent_cell():
     assert set(SHOWN.values()) <= {*ORDER[1:], NOT_YET}
 
 
-@pytest.mark.parametrize(("kind", "name", "worlds", "rule"), cases())
+@pytest.mark.parametrize(("kind", "name", "worlds", "rule"), [*cases()])
 def test_an_engine_does_what_the_page_says(group, kind, name, worlds, rule):
     one = typical(rule)
     outcomes = [each for world in worlds for each in measured(group(kind, world), name, one)]
