@@ -10,7 +10,6 @@ import torch
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
-from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import (
     DTensor,
     Replicate,
@@ -152,6 +151,8 @@ def fsdp1_reduced(rule: Rule, model: Given) -> Made:
 
 @engine("`ZeroRedundancyOptimizer`", 2)
 def zero(rule: Rule, model: Given) -> Made:
+    from torch.distributed.optim import ZeroRedundancyOptimizer  # noqa: PLC0415  (it warns)
+
     own = getattr(samestep.torch, type(rule).__name__)
     optimizer = ZeroRedundancyOptimizer(model.parameters(), optimizer_class=own, **rule.hypers)
     return DistributedDataParallel(model), optimizer
@@ -186,7 +187,7 @@ def trained(rank: int, name: str, rule: Rule, dtype: str) -> Arrays | str:
     if isinstance(model, FullyShardedDataParallel):
         with FullyShardedDataParallel.summon_full_params(model):
             return read(model, None)
-    return read(model, None if isinstance(optimizer, ZeroRedundancyOptimizer) else optimizer)
+    return read(model, optimizer if isinstance(optimizer, samestep.torch.RuleOptimizer) else None)
 
 
 def read(model: torch.nn.Module, optimizer: Any) -> Arrays:
