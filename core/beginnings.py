@@ -26,10 +26,13 @@ Array = Any
 Slots = dict[str, Any]
 
 
-def init_slots(rule: Rule, xp: Any, param: Array, placement: Placement | None = None) -> Slots:
+def init_slots(
+    rule: Rule, xp: Any, param: Array, placement: Placement | None = None, immediate: Any = None
+) -> Slots:
     """The first state of one parameter: every slot, in its dtype and in memory of its own.
 
-    With a ``placement`` the parameter is a piece, and so are slots that are cut as it is.
+    With a ``placement`` the parameter is a piece, and so are slots that are cut as it is. Sums over
+    pieces are made by ``immediate``, if a framework traces that.
 
     Raises:
         ValueError: a first value depends on the values of other pieces.
@@ -40,7 +43,7 @@ def init_slots(rule: Rule, xp: Any, param: Array, placement: Placement | None = 
         make = partial(_made, xp, item.init.make, rule.owner(name))
         own, as_kept = make, kept
         if placement is not None and not placement.is_whole:
-            own = partial(begun, rule, name, item.init.make, kept, placement, xp)
+            own = partial(begun, rule, name, item.init.make, kept, placement, immediate, xp)
             as_kept = Kept(kept.batch)
         with float32_products(xp) if multiplies(rule) else nullcontext():
             first[name] = cast(xp, started(xp, own, param, as_kept), dtype)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from .arrays import dtype_name, listed, parts
+from .arrays import dtype_name, listed, map_parts, parts
 from .kept import kept_by
+from .placement import Placement
 from .spelling import resembles
 from .weight_decay import FACTORS
 
@@ -130,7 +132,7 @@ def check_shared(rule: Rule, common: Any) -> None:
 
 
 def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
-    """Raise unless a state is this rule's, and for a parameter of this shape."""
+    """Raise unless a state is this rule's, and for a parameter of this shape, or placement."""
     expected = rule.slots()
     if set(slots) != set(expected):
         raise ValueError(
@@ -139,7 +141,7 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
         )
     if shape is None:
         return
-    for slot, wanted in _shapes_of(rule, tuple(shape)).items():
+    for slot, wanted in _shapes_of(rule, shape).items():
         value = slots[slot]
         found = shapes(value)
         if found != wanted:
@@ -155,10 +157,16 @@ def check_slots(rule: Rule, name: str, slots: Any, shape: Any = None) -> None:
                 )
 
 
-def _shapes_of(rule: Rule, shape: tuple[int, ...]) -> dict[str, Any]:
+def _shapes_of(rule: Rule, shape: Any) -> dict[str, Any]:
     """The shapes of the slots of a parameter, where they are known before the arrays are made."""
+    placed = isinstance(shape, Placement)
+    shape = shape if placed else tuple(shape)
     found: dict[str, Any] | None = rule._known.get(shape)
-    if found is None:
+    if found is None and placed:
+        pieces = {slot: shape.slot(rule, slot) for slot in rule.slots()}
+        found = {slot: map_parts(attrgetter("local"), piece) for slot, piece in pieces.items()}
+        rule._known[shape] = found
+    elif found is None:
         kept, found = kept_by(rule, len(shape)), {}
         for slot, item in rule.slots().items():
             one = item.init.shapes and item.init.shapes(kept.seen(shape), rule.owner(slot))

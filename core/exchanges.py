@@ -296,6 +296,7 @@ def begun(
     make: Callable[..., Any],
     kept: Kept,
     placement: Placement,
+    immediate: Any,
     xp: Any,
     param: Array,
 ) -> Any:
@@ -305,7 +306,7 @@ def begun(
         ValueError: it depends on the values of other pieces.
     """
     own, one = kept._replace(batch=()), placement.one(kept)
-    tape = Tape(xp, one, None, immediate=_Zeros(rule, name))
+    tape = Tape(xp, one, None, immediate=immediate or _Zeros(rule, name))
     axes, of_slot = _axes(one, one.slots(rule, own), param)
 
     def first(seen: Placed) -> Any:

@@ -148,7 +148,14 @@ def _method(rule: Rule, phase: int | None) -> str:
 
 
 def entry(
-    rule: Rule, xp: Any, path: str, step: Any, grad: Array, param: Array, slots: Slots
+    rule: Rule,
+    xp: Any,
+    path: str,
+    step: Any,
+    grad: Array,
+    param: Array,
+    slots: Slots,
+    placement: Placement | None = None,
 ) -> Entry:
     """One parameter's entry, checked; ``path`` is its name in messages.
 
@@ -158,8 +165,9 @@ def entry(
         TypeError, ValueError: a dtype, a shape or a state that the rule cannot take.
     """
     check(rule, xp, path, param, grad)
-    check_slots(rule, path, slots, param.shape)
-    return Entry(rule, step, grad, param, slots, kept_by(rule, param.ndim))
+    check_slots(rule, path, slots, placement or param.shape)
+    kept = kept_by(rule, param.ndim)
+    return Entry(rule, step, grad, param, slots, kept, placement=placement)
 
 
 @cache

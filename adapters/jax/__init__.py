@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 
-KEYWORDS = {"execution": "auto"}
+KEYWORDS = {"execution": "auto", "axis_name": None}
 
 
 def _ruled(rule: type[Rule], /, *args: Any, **given: Any) -> Rule:

@@ -26,6 +26,8 @@ from .trees import leaves
 __all__ = ["deferring", "finished", "is_spread"]
 
 Array = Any
+_spec: Any = jax.P
+_constrained: Any = jax.lax.with_sharding_constraint
 Mesh = Any
 """An abstract mesh, which is known while JAX traces."""
 
@@ -195,34 +197,34 @@ def _spread(
         mesh: the mesh of the arrays.
         back: the shardings of the results, if they are known.
     """
-    axes, free = _axes(mesh), jax.P.UNCONSTRAINED
-    devices = math.prod(mesh.shape[axis] for axis in axes)
+    dims, free = _axes(mesh), _spec.UNCONSTRAINED
+    devices = math.prod(mesh.shape[axis] for axis in dims)
     shape = matrices[0].shape
     layers = len(shape) > 2 and shape[0] % devices == 0  # which may be spread already
-    axes = axes[::-1] if layers else axes
+    dims = dims[::-1] if layers else dims
     stack = jnp.stack(matrices, axis=int(layers))
     joined = jnp.reshape(stack, (-1, *shape[-2:]))
     count = joined.shape[0]
     empty = jnp.zeros((-count % devices, *shape[-2:]), joined.dtype)
-    ways = [jax.P(axes[:some] or None, free, free) for some in range(int(layers), len(axes) + 1)]
+    ways = [_spec(dims[:some] or None, free, free) for some in range(int(layers), len(dims) + 1)]
 
     def moved(stack: Array, ways: Iterable[Any]) -> Array:
         for way in ways:
             place = jax.sharding.NamedSharding(mesh, way)
-            stack = jax.lax.with_sharding_constraint(stack, place)
+            stack = _constrained(stack, place)
         return stack
 
     def own(stack: Array) -> Array:
         alone = stack.shape[0] == 1
         return call.of(stack[0])[None] if alone else jax.lax.map(call.of, stack)
 
-    whole = jax.P(axes, None, None)
-    spread = jax.shard_map(own, mesh=mesh, in_specs=whole, out_specs=whole, axis_names={*axes})
+    whole = _spec(dims, None, None)
+    spread = jax.shard_map(own, mesh=mesh, in_specs=whole, out_specs=whole, axis_names={*dims})
     joined = spread(moved(jnp.concat([joined, empty]), ways))
     joined = moved(joined, reversed(ways))[:count]
     stack = jnp.moveaxis(jnp.reshape(joined, stack.shape), int(layers), 0)
     found = [*map(stack.__getitem__, range(len(matrices)))]
-    return found if back is None else [*map(jax.lax.with_sharding_constraint, found, back)]
+    return found if back is None else [*map(_constrained, found, back)]
 
 
 def _is_known(call: _Call) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -17,16 +18,19 @@ from samestep.counts import MOST, advanced, refuse_count, split
 from samestep.execution import Execution, checked, say
 from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
+from samestep.placement import Placement
 from samestep.products import float32_products, multiplies
 from samestep.rule import Rule, State
 from samestep.spread import spread_in
 
 from . import checkpoint as checkpoints
-from .matrices import deferring, finished
+from .kernels import hoisted, kernels
+from .matrices import finished
 from .missing import warn_in_loop
 from .namespace import xp
 from .plan import Plan, planned
-from .trees import dotted, flattened, joined, leaves, real_pair, strong
+from .shards import Shards, exchange, mapped, typed
+from .trees import dotted, flattened, joined, real_pair, strong
 
 __all__ = ["RuleTransformation", "bind"]
 
@@ -39,6 +43,18 @@ class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore
         """The rule that ``update`` carries out."""
         rule: Rule = self.update.rule
         return rule
+
+    def specs(self, params: Any) -> State:
+        """The ``jax.P`` of every part of the state, for ``in_specs`` and ``out_specs``.
+
+        Args:
+            params: the parameters, whole, or their shapes (``jax.eval_shape``).
+
+        Raises:
+            ValueError: ``axis_name`` is not the ``in_specs`` of the parameters.
+        """
+        found: State = self.update.specs(params)
+        return found
 
     def __repr__(self) -> str:
         return f"samestep.jax.bind({self.rule.full_repr})"
@@ -82,7 +98,7 @@ class RuleTransformation(optax.GradientTransformationExtraArgs):  # type: ignore
     _processes = staticmethod(checkpoints.processes)
 
 
-def bind(rule: Rule, *, execution: Execution = "auto") -> RuleTransformation:
+def bind(rule: Rule, *, execution: Execution = "auto", axis_name: Any = None) -> RuleTransformation:
     """Any rule object, also a user's or a wrapped rule, as an optax transformation.
 
     Args:
@@ -92,46 +108,56 @@ def bind(rule: Rule, *, execution: Execution = "auto") -> RuleTransformation:
             ``jax.jit``, ``"auto"`` is ``"reference"``, because XLA compiles the whole step.
             Elsewhere it is ``"packed"``, unless a parameter is spread over devices. The choice is
             logged once.
+        axis_name: how parameters are sharded inside ``jax.shard_map``, where a rule is given the
+            piece of one device: their ``in_specs`` (a ``jax.P``, or a tree of these), or the names
+            of the axes of the mesh, which is enough for rules that only sum over whole parameters.
+            Outside of ``shard_map`` it says nothing.
 
     Raises:
         TypeError, ValueError: ``rule`` is not a rule; the execution is unknown.
     """
     checked(rule, execution)
     traced = rule.has_arrays and any(isinstance(n, jax.core.Tracer) for n in rule.numbers())
+    shards = Shards(axis_name)
     step = _in_jit if execution == "compiled" and not traced else _update
     step = partial(_precisely, step) if multiplies(rule) else step
-    update = partial(step, rule, execution, _Memory())
+    update = partial(step, rule, execution, shards, _Memory())
     update.rule = rule  # type: ignore[attr-defined]
-    return RuleTransformation(partial(_init, rule), update)
+    update.specs = partial(shards.of_state, rule)  # type: ignore[attr-defined]
+    return RuleTransformation(partial(_init, rule, shards), update)
 
 
-def _init(rule: Rule, params: Any) -> State:
+def _init(rule: Rule, shards: Shards, params: Any) -> State:
     paths, structure = flattened(params)
     arrays: list[Any] = [
         leaf if isinstance(leaf, jax.ShapeDtypeStruct) else strong(rule, path, leaf)
         for path, leaf in paths
     ]
+    specs = shards.specs(params)
+    wholes = [*map(shards.whole, arrays, specs)]
     own = [
-        rule_of(rule, dotted(path), array) for (path, _), array in zip(paths, arrays, strict=True)
+        rule_of(rule, dotted(path), array) for (path, _), array in zip(paths, wholes, strict=True)
     ]
-    shapes = [array.shape for array in arrays]
+    shapes = [array.shape for array in wholes]
     for place, (chosen, (path, _)) in enumerate(zip(own, paths, strict=True)):
         arrays[place], _ = real_pair(chosen, dotted(path), arrays[place])
         stepping.check(chosen, xp, dotted(path), arrays[place])
     warn_unmatched(rule, zip([dotted(path) for path, _ in paths], shapes, strict=True))
     first = [
-        _first(chosen, path, array)
-        for chosen, (path, _), array in zip(own, paths, arrays, strict=True)
+        _first(chosen, path, array, shards.placement(chosen, dotted(path), array, spec))
+        for chosen, (path, _), array, spec in zip(own, paths, arrays, specs, strict=True)
     ]
     slots = {name: structure.unflatten([s.get(name) for s in first]) for name in rule.slots()}
-    common = stepping.init_shared(rule, xp, arrays or [xp.zeros((), xp.float32)])
+    if mapped() or not arrays:  # shared state is the same on every device of a shard_map
+        arrays = [xp.zeros((), array.dtype) for array in arrays] or [xp.zeros((), xp.float32)]
+    common = stepping.init_shared(rule, xp, arrays)
     return State(xp.zeros((), xp.int32), slots, common)
 
 
-def _first(rule: Rule, path: Any, param: Any) -> dict[str, Any]:
+def _first(rule: Rule, path: Any, param: Any, placement: Placement | None) -> dict[str, Any]:
     """The first slots of a parameter; its values may be unknown, as a ShapeDtypeStruct's are."""
     try:
-        return stepping.init_slots(rule, xp, param)
+        slots = stepping.init_slots(rule, xp, param, placement, exchange)
     except TypeError:
         if not isinstance(param, jax.ShapeDtypeStruct):
             raise
@@ -139,6 +165,9 @@ def _first(rule: Rule, path: Any, param: Any) -> dict[str, Any]:
             f"{rule.name}: parameter {dotted(path)!r} is ShapeDtypeStruct, and the state starts "
             "from its values; use jax.eval_shape(optimizer.init, params)"
         ) from None
+    if placement is not None:
+        return {name: typed(slots[name], placement.slot(rule, name)) for name in slots}
+    return slots
 
 
 UNKNOWN: tuple[Any, int] = (object, 0)
@@ -171,6 +200,7 @@ class _Memory:
 def _update(
     rule: Rule,
     execution: str,
+    shards: Shards,
     memory: _Memory | None,
     grads: Any,
     state: State,
@@ -197,7 +227,8 @@ def _update(
         refuse_count(rule, noted)  # which may be None
         rule, step = rule.map_numbers(known), known(noted)
         trees = params, grads, state._replace(shared=before)
-        plan, lasts, entries, slots = planned(rule, step, trees, flat, structure)
+        plan, lasts, entries, slots = planned(rule, shards, step, trees, flat, structure)
+        plan.kernel = kernels(plan, plan.spreads and execution != "reference")
         memory.plan = plan if lasts and not rule.has_arrays else None
     spreads = plan.spreads and execution != "reference"
     if execution == "auto":
@@ -207,19 +238,19 @@ def _update(
             say(rule.name, execution, _why(plan, spreads))
     whole = plan.histories is None
     common, missed = (before, {}) if whole else split(before)
-    kernel = _kernels(plan, spreads)
-    enter = None if isinstance(step, int) and not plan.traced else _hoisted
+    enter = None if isinstance(step, int) and not plan.traced else hoisted
+    results: Iterable[Any]
     if execution == "packed" and plan.together:
         if plan.packs is None or not whole:  # counts of missed calls differ from state to state
             plan.packs = packing.packs(entries)
         results, shared = packing.run(
-            xp, entries, common, kernel, enter, places=plan.packs, step=stepping.change
+            xp, entries, common, plan.kernel, enter, places=plan.packs, step=stepping.change
         )
     else:
-        vmap = jax.vmap if plan.traced or spreads else None
         spread = None if plan.together or plan.traced else spread_in(rule, xp, entries, common)
+        more: Any = jax.vmap if plan.traced or spreads else None, stepping.change, spread
         results, shared = stepping.run(
-            xp, entries, common, kernel, enter, vmap, step=stepping.change, spread=spread
+            xp, entries, common, plan.kernel, enter, *more, exchange=plan.exchange
         )
         results = finished(results) if spreads else results
     updates: list[Any] = [None] * plan.own.num_leaves
@@ -263,12 +294,13 @@ def _missed(
     return counts
 
 
-_compiled = jax.jit(_update, static_argnums=(0, 1, 2))
+_compiled = jax.jit(_update, static_argnums=(0, 1, 2, 3))
 
 
 def _in_jit(
     rule: Rule,
     execution: str,
+    shards: Shards,
     memory: _Memory | None,
     grads: Any,
     state: State,
@@ -276,7 +308,7 @@ def _in_jit(
     **extra: Any,
 ) -> tuple[Any, State]:
     """One step under a ``jax.jit`` of its own."""
-    made: tuple[Any, State] = _compiled(rule, "compiled", None, grads, state, params)
+    made: tuple[Any, State] = _compiled(rule, "compiled", shards, None, grads, state, params)
     return made
 
 
@@ -295,76 +327,3 @@ def _why(plan: Plan, spreads: bool) -> str:
     if plan.together:
         return "outside jax.jit small parameters are gathered"
     return f"the parameters are spread over devices{divided}"
-
-
-def _kernels(plan: Plan, spreads: bool) -> Any:
-    """What makes the kernels of a step."""
-    kernel: Any = _kernel if plan.sees_axes else partial
-    kernel = partial(_traced_once, kernel, plan.repeated) if plan.repeated else kernel
-    return partial(deferring, kernel) if spreads else kernel
-
-
-def _kernel(function: Any, xp: Any, rule: Rule) -> Any:
-    """Call the function directly.
-
-    With explicit sharding, XLA chooses the shardings inside a rule that sees axes (``auto_axes``);
-    other rules are called directly in any case.
-    """
-    inside = partial(function, xp, rule)
-    function = getattr(function, "of", function)
-    in_types = hasattr(jax.sharding, "auto_axes")  # from JAX 0.6 on
-    if not (in_types and function is stepping.change and rule.sees_axes):
-        return inside
-
-    def kernel(grad: Any, param: Any, slots: Any, common: Any, s: Any) -> Any:
-        if jax.sharding.AxisType.Explicit not in jax.typeof(param).sharding.mesh.axis_types:
-            return inside(grad, param, slots, common, s)
-        flat, structure = leaves((common, s))
-
-        def free(grad: Any, param: Any, slots: Any, arrays: Any) -> Any:
-            pairs = zip(arrays, flat, strict=True)
-            known_and_traced = [leaf if array is None else array for array, leaf in pairs]
-            return inside(grad, param, slots, *structure.unflatten(known_and_traced))
-
-        same = jax.tree.map(lambda array: jax.typeof(array).sharding, (param, slots))
-        arrays = [leaf if isinstance(leaf, jax.Array) else None for leaf in flat]
-        return jax.sharding.auto_axes(free, out_sharding=same)(grad, param, slots, arrays)
-
-    return kernel
-
-
-def _traced_once(kernel: Any, repeated: Any, function: Any, xp: Any, rule: Rule) -> Any:
-    """A kernel that JAX traces once for each of the repeated kinds of parameters.
-
-    XLA puts it in every place, and gets the same program.
-    """
-    whole = kernel(function, xp, rule)
-    made: dict[Any, Any] = {}
-
-    def once(grad: Any, param: Any, slots: Any, common: Any, s: Any) -> Any:
-        if (param.shape, param.dtype) not in repeated:
-            return whole(grad, param, slots, common, s)
-        flat, structure = leaves((common, s))
-        arrays = [leaf for leaf in flat if isinstance(leaf, jax.Array)]
-        known = [None if isinstance(leaf, jax.Array) else leaf for leaf in flat]
-        key = structure, *map(repr, known)  # 1 is equal to 1.0
-        if key not in made:
-
-            def again(grad: Any, param: Any, slots: Any, arrays: Any) -> Any:
-                traced = iter(arrays)
-                flat = [next(traced) if value is None else value for value in known]
-                return whole(grad, param, slots, *structure.unflatten(flat))
-
-            made[key] = jax.jit(again)
-        return made[key](grad, param, slots, arrays)
-
-    return once
-
-
-def _hoisted(values: Any, param: jax.Array) -> Any:
-    """Traced scalars, computed once and not again in every kernel that reads them."""
-    traced = [leaf for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.core.Tracer)]
-    kept = iter(jax.lax.optimization_barrier(traced))  # type: ignore[no-untyped-call]
-    return jax.tree.map(
-        lambda leaf: next(kept) if isinstance(leaf, jax.core.Tracer) else leaf, values
-    )

@@ -13,10 +13,12 @@ from samestep import step as stepping
 from samestep.checks import check_shared
 from samestep.counts import Histories, placed, refuse_count, split
 from samestep.kept import Kept, rule_of
+from samestep.placement import Placement
 from samestep.rule import Rule, State
 from samestep.step import Entry
 
 from .matrices import is_spread
+from .shards import Shards, exchange
 from .trees import dotted, flattened, is_complex, is_staged, matched, parts, real_pair, strong
 
 __all__ = ["Plan", "planned"]
@@ -43,7 +45,8 @@ class Plan:
         flat: the leaves of parameters, gradients, slots, shared state and count, in this order.
         structure: the structure of these five trees together.
         own: the structure of the parameters.
-        chosen: place and rule of every parameter that has a gradient, and how it is kept.
+        chosen: place and rule of every parameter that has a gradient, how it is kept, and which
+            piece of it is here.
         devices: of every parameter and gradient, where that is known.
         histories: the parameters by the calls that they miss, if any does.
     """
@@ -54,7 +57,7 @@ class Plan:
         flat: Sequence[Any],
         structure: Any,
         own: Any,
-        chosen: list[tuple[int, Rule, Kept]],
+        chosen: list[tuple[int, Rule, Kept, Placement | None]],
         devices: list[set[Any]],
         histories: Histories | None,
     ) -> None:
@@ -71,9 +74,13 @@ class Plan:
         numbers = [number for number in rule.numbers() if _is_placed(number)]
         self.together = len(set().union(*devices, *map(_devices, numbers))) <= 1
         """Whether arrays are on one device, so that they may be gathered."""
-        self.sees_axes = any(rule.sees_axes for _, rule, _ in chosen)
+        self.sees_axes = any(rule.sees_axes for _, rule, *_ in chosen)
         self.spreads = False
         """Whether there are whole matrices to divide among devices."""
+        self.exchange: Any = exchange if any(piece for *_, piece in chosen) else None
+        """What the devices of ``shard_map`` send each other with."""
+        self.kernel: Any = None
+        """What makes the kernels of a step."""
         self.complex: list[int] = []
         """Places of complex parameters, which are stepped as pairs of real numbers."""
         self.repeated: set[Any] = set()
@@ -124,18 +131,20 @@ class Plan:
                 several = tuple(map(flat.__getitem__, at)) if isinstance(at, tuple) else None
                 values.append(several if several or at is None else flat[at])
         entries = []
-        for place, rule, kept in self.chosen:
+        for place, rule, kept, placement in self.chosen:
             own = {}
             for name, values in slots.items():
                 if values[place] is not None:
                     own[name] = values[place]
             count = step if steps is None else steps(place)
-            entries.append(Entry(rule, count, flat[self.grads[place]], flat[place], own, kept))
+            grad, param = flat[self.grads[place]], flat[place]
+            entries.append(Entry(rule, count, grad, param, own, kept, placement=placement))
         return entries, slots
 
 
 def planned(
     rule: Rule,
+    shards: Shards,
     step: Any,
     trees: tuple[Any, Any, State],
     flat: Sequence[Any],
@@ -145,6 +154,7 @@ def planned(
 
     Args:
         rule: the rule, its numbers as they are at this step.
+        shards: how parameters are sharded.
         step: how many steps have been taken.
         trees: parameters, gradients and state.
         flat: the leaves of these, the step last.
@@ -174,18 +184,19 @@ def planned(
         form = placed(rule, (dotted(path) for path, _ in paths))
         histories = Histories(rule, range(len(grads)), absent, missed, form)
     steps = None if histories is None else histories.steps(xp, step, missed)
-    entries, chosen = [], []
+    entries, chosen, specs = [], [], shards.specs(params)
     for place, ((path, _), array) in enumerate(zip(paths, arrays, strict=True)):
         if grads[place] is None:
             continue
         grads[place] = grad = strong(rule, path, grads[place], "the gradient of ")
         name = dotted(path)
-        branch = rule_of(rule, name, array)
+        branch = rule_of(rule, name, shards.whole(array, specs[place]))
         own_slots = {slot: v[place] for slot, v in slots.items() if v[place] is not None}
         pair, grad = real_pair(branch, name, array, grad)
         count = step if steps is None else steps(place)
-        entries.append(stepping.entry(branch, xp, name, count, grad, pair, own_slots))
-        chosen.append((place, branch, entries[-1].kept))
+        piece = shards.placement(branch, name, pair, specs[place])
+        entries.append(stepping.entry(branch, xp, name, count, grad, pair, own_slots, piece))
+        chosen.append((place, branch, entries[-1].kept, piece))
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in flat)
     used = [*arrays, *(grad for grad in grads if grad is not None)]
     devices = [] if traced else [*map(_devices, used)]

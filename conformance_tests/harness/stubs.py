@@ -270,6 +270,7 @@ def _added(argument: str, rule: type[Rule]) -> str:
         names = ", ".join(map(_literal, rule.dialects))
         return f"Literal[{names}] | None" if names else "None"
     return {
+        "axis_name": "Any",
         "execution": "Execution",
         "capturable": "bool",
         "differentiable": "bool",

@@ -18,6 +18,7 @@ import samestep.jax as adapter
 from samestep import Where
 from samestep.conformance.harness import collectives
 from samestep.conformance.harness.interrupted import in_a_new_process
+from samestep.conformance.harness.jax_pieces import few_agree, refused
 from samestep.conformance.harness.jax_trees import KINDS, close, same, stepper
 from samestep.conformance.harness.settings import all_rules, typical
 
@@ -251,6 +252,8 @@ WHAT = {
         committed_to_two_devices,
         exchanges,
         matrices,
+        few_agree,
+        refused,
     )
 }
 
