@@ -23,6 +23,9 @@ __all__ = ["Item", "added"]
 
 Array = Any
 
+LONG = 1 << 20
+"""The most elements that a process gets of all others' vectors, if it can do with less."""
+
 
 class Item(NamedTuple):
     """What a process sends for a request.
@@ -67,11 +70,25 @@ class Item(NamedTuple):
         return several * math.prod(most)
 
 
+Dims = tuple[Any, ...]
+"""For each dimension of a mesh: ``None`` if it is reduced over, else whether values differ."""
+
+
+class _Span(NamedTuple):
+    """A part of a vector: how it is reduced, and where it begins and ends."""
+
+    kind: str
+    dims: Dims
+    start: int
+    end: int
+
+
 def added(xp: Any, exchange: Any, items: Sequence[Item]) -> list[Array]:
     """The results of requests, from what all processes send for them: one collective per mesh.
 
     Partial results are reduced in the order of the processes, so that all have the same bits.
-    Along dimensions of the mesh that hold copies the first process counts.
+    Along dimensions of the mesh that hold copies the first process counts. Where a vector of all
+    would be long, each process reduces a part of it and then sends that: two collectives.
     """
     totals: list[Any] = [None] * len(items)
     meshes: dict[Mesh, dict[Any, list[int]]] = {}
@@ -81,30 +98,76 @@ def added(xp: Any, exchange: Any, items: Sequence[Item]) -> list[Array]:
         groups.setdefault(item.group(), []).append(place)
     for mesh, groups in meshes.items():
         order = [place for places in groups.values() for place in places]
+        rooms = {place: items[place].room() for place in order}
         wide = widest(xp, [items[place].partial for place in order])
-        vector = xp.concat(
-            [
-                padded(xp, cast(xp, xp.reshape(items[at].partial, (-1,)), wide), items[at].room())
-                for at in order
-            ]
-        )
-        table = exchange.gathered(mesh, vector)
-        table = xp.reshape(table, (*mesh.sizes, vector.shape[0]))
-        start = 0
+        vectors, spans, start = [], [], 0
         for (kind, dims), places in groups.items():
-            sizes = [items[place].room() for place in places]
-            end = start + sum(sizes)
-            index = tuple(
-                slice(None) if apart is None else at if apart else 0
-                for apart, at in zip(dims, mesh.at or (), strict=True)
-            )
-            rows = xp.reshape(table[(*index, slice(start, end))], (-1, end - start))
-            total = getattr(xp, kind)(rows, axis=0)
-            first = 0
-            for place, size in zip(places, sizes, strict=True):
-                own = items[place].partial
-                found = total[first : first + math.prod(own.shape)]
-                totals[place] = cast(xp, xp.reshape(found, own.shape), own.dtype)
-                first = first + size
-            start = end
+            for at in places:
+                vector = cast(xp, xp.reshape(items[at].partial, (-1,)), wide)
+                vectors.append(padded(xp, vector, rooms[at]))
+            spans.append(_Span(kind, dims, start, start + sum(map(rooms.__getitem__, places))))
+            start = spans[-1].end
+        found = _reduced(xp, exchange, mesh, xp.concat(vectors), spans)
+        start = 0
+        for place in order:
+            own = items[place].partial
+            total = found[start : start + math.prod(own.shape)]
+            totals[place] = cast(xp, xp.reshape(total, own.shape), own.dtype)
+            start = start + rooms[place]
     return totals
+
+
+def _reduced(xp: Any, exchange: Any, mesh: Mesh, vector: Array, spans: Sequence[_Span]) -> Array:
+    """The vector of this process's results."""
+    count, length = math.prod(mesh.sizes), vector.shape[0]
+    if count * length <= LONG or not hasattr(exchange, "swapped"):
+        table = xp.reshape(exchange.gathered(mesh, vector), (*mesh.sizes, length))
+        return _own(_of_all(xp, mesh, table, spans, 0), mesh, spans)
+    part = -(-length // count)
+    vector = padded(xp, vector, part * count)
+    parts = [vector[part * rank : part * (rank + 1)] for rank in range(count)]
+    rows = exchange.swapped(mesh, parts, [part] * count)
+    table = xp.reshape(xp.stack(rows), (*mesh.sizes, part))
+    here = part * mesh.place(tuple(range(len(mesh.sizes))))
+    mine = _of_all(xp, mesh, table, spans, here)
+    every = xp.reshape(exchange.gathered(mesh, xp.reshape(mine, (-1,))), (count, *mine.shape))
+    return xp.concat([_own(every[rank, ...], mesh, spans) for rank in range(count)])
+
+
+def _of_all(xp: Any, mesh: Mesh, table: Array, spans: Sequence[_Span], start: int) -> Array:
+    """The results of all processes, of some columns; along most dimensions they are the same.
+
+    Args:
+        xp: array namespace.
+        mesh: the processes.
+        table: what they have sent: the dimensions of the mesh, and columns.
+        spans: how columns are reduced.
+        start: the first column.
+
+    Returns:
+        The dimensions of the mesh along which results may differ, others of size 1, and columns.
+    """
+    end = start + table.shape[-1]
+    shape = [size if apart else 1 for size, apart in zip(mesh.sizes, _apart(spans), strict=True)]
+    found = []
+    for kind, dims, first, last in [*spans, _Span("sum", (None,) * len(shape), spans[-1].end, end)]:
+        low, high = max(first, start), min(last, end)
+        if low >= high:
+            continue
+        index = tuple(slice(0, 1) if apart is False else slice(None) for apart in dims)
+        own = table[(*index, slice(low - start, high - start))]
+        over = tuple(dim for dim, apart in enumerate(dims) if apart is None)
+        own = getattr(xp, kind)(own, axis=over, keepdims=True)
+        found.append(xp.broadcast_to(own, (*shape, high - low)))
+    return xp.concat(found, axis=-1)
+
+
+def _apart(spans: Sequence[_Span]) -> tuple[bool, ...]:
+    """Whether results differ along each dimension of the mesh."""
+    return tuple(any(column) for column in zip(*(span.dims for span in spans), strict=True))
+
+
+def _own(results: Array, mesh: Mesh, spans: Sequence[_Span]) -> Array:
+    """The results of this process."""
+    at: Any = mesh.at
+    return results[tuple(at[dim] if apart else 0 for dim, apart in enumerate(_apart(spans)))]

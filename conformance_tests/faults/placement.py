@@ -61,6 +61,7 @@ class OnPieces(Run):
         rule: the rule.
         shapes: of the parameters.
         cuts: as of ``on_ranks``.
+        long: the elements that ``adding.LONG`` is meanwhile.
     """
 
     def __init__(
@@ -68,8 +69,9 @@ class OnPieces(Run):
         rule: Rule,
         shapes: Mapping[str, tuple[int, ...]] = SHAPES,
         cuts: Mapping[str, Any] = CUTS,
+        long: int = adding.LONG,
     ) -> None:
-        self.rule = rule
+        self.rule, self.long = rule, long
         own = {path: shape for path, shape in shapes.items() if len(shape) >= rule.min_ndim}
         self.trajectory = record(seed=3, steps=STEPS, shapes=own)
         self.cuts = {path: one for path, one in cuts.items() if path in own}
@@ -85,8 +87,12 @@ class OnPieces(Run):
 
     def _follow(self) -> None:
         """Step on a mesh that nothing is known of yet."""
-        key = next(_meshes)
-        run = self._stepped(on_ranks, SIZES, self.cuts, key=key, seconds=SECONDS)
+        usual, adding.LONG = adding.LONG, self.long
+        try:
+            key = next(_meshes)
+            run = self._stepped(on_ranks, SIZES, self.cuts, key=key, seconds=SECONDS)
+        finally:
+            adding.LONG = usual
         self.found = run.snapshot()
         self.found |= {(one, ""): numpy.asarray(run.counted[one]) for one in COSTS[:2]}
         self.found["received", ""] = numpy.asarray(run.received)
@@ -132,8 +138,16 @@ def _named(name: str, function: Any, *patterns: str) -> Fault:
 def faults_of_people() -> list[Fault]:
     """The faults that people make in placement."""
     return [
-        _named("a reduction is forgotten", adding.added, "getattr(X, K)(R, axis=0) => R[0, :]"),
-        _named("copies count twice", adding.added, "A if B else 0 => A if B else slice(None)"),
+        _named(
+            "a reduction is forgotten",
+            adding._of_all,
+            "getattr(X, K)(A, axis=O, **Q) => A[tuple(slice(0, 1) for _ in shape)]",
+        ),
+        _named(
+            "copies count twice",
+            adding.Item.group,
+            "None if D in O else D in A => None if D in O or D not in A else True",
+        ),
         _named(
             "an owner gets the pieces of another",
             owners.scheduled,
@@ -141,7 +155,9 @@ def faults_of_people() -> list[Fault]:
             "F.back[O] => F.back[O - 1]",
         ),
         _named("an owner gets all copies", owners.Task.counts, "all(A) => True"),
-        _named("padding is kept", adding.added, "first + size => first + math.prod(own.shape)"),
+        _named(
+            "padding is kept", adding.added, "start + rooms[place] => start + math.prod(own.shape)"
+        ),
         _named(
             "an empty piece keeps its count",
             step.run,

@@ -262,5 +262,6 @@ def test_faults_that_people_make_in_placement_are_caught():
 def test_faults_in_placement_are_caught():
     """In sums over all and along axes, matrices, and a count in a slot."""
     tried = on_pieces("NAdam", "LAMB", "Adafactor", "Muon")
+    tried.append(OnPieces(typical(registry["Adafactor"]), long=0))
     faults = faults_of_placement(tried)
     assert judge(faults, tried)["caught"] >= len(faults) / 3

@@ -7,7 +7,7 @@ import numpy
 import pytest
 
 import samestep
-from samestep import owners, step
+from samestep import adding, owners, step
 from samestep.conformance.harness.agreement import bound
 from samestep.conformance.harness.settings import all_rules, is_own, typical
 from samestep.conformance.harness.sharded import cut, follow, mesh_of, on_ranks
@@ -236,6 +236,19 @@ def test_matrices_move_to_their_owner_and_back_only():
     )
     assert found.received == [2 * 8 * 8 * 6 * 3 // 16] * 4
     assert found.counted == {"swapped": 2}
+
+
+@pytest.mark.parametrize("mesh", ["uneven", "2 x 2"])
+def test_long_vectors_are_reduced_in_parts(monkeypatch, mesh):
+    """Each process reduces a part, and sends it: two collectives, and the same bits."""
+    rule = typical(samestep.Adafactor)
+    before = assert_pieces_step_as_the_whole(rule, mesh, "float32", 3)
+    monkeypatch.setattr(adding, "LONG", 0)
+    found = assert_pieces_step_as_the_whole(rule, mesh, "float32", 3)
+    assert found.counted["swapped"] == found.counted["gathered"] == before.counted["gathered"]
+    ours, theirs = found.snapshot(), before.snapshot()
+    for key, value in theirs.items():
+        assert ours[key].tobytes() == value.tobytes(), key
 
 
 def test_a_bucket_of_matrices_comes_together_at_a_time(monkeypatch):
