@@ -192,6 +192,8 @@ def _of_replay(found: Replay, words: Sequence[str]) -> Report:
             "departures": found.departures,
             "resumes": found.resumes,
             "changes": [{"before": step, "parameters": names} for step, names in found.changes],
+            "lost": [{"after": last, "before": step, "why": why} for last, step, why in found.lost],
+            "between": found.between,
             "unchecked": [
                 {"first": first, "last": last, "why": why} for first, last, why in found.unchecked
             ],

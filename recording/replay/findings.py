@@ -63,6 +63,12 @@ class Replay:
     resumes: list[Resume] = field(default_factory=list)
     changes: list[tuple[int, list[str]]] = field(default_factory=list)
     """Steps before which something else has changed parameters, with these parameters."""
+    lost: list[tuple[int, int, str]] = field(default_factory=list)
+    """Recorded steps between which the state was lost, the last before and the first after; how."""
+    between: int = 0
+    """How many steps between recorded ones of a session are not recorded."""
+    uncounted: list[tuple[int, int, int]] = field(default_factory=list)
+    """Recorded steps, and how many of the steps between them no parameter has counted."""
     unchecked: list[tuple[int, int, str]] = field(default_factory=list)
     """Steps, from the first to the last, that could not be judged, and the reason."""
     instead: list[str] = field(default_factory=list)
@@ -95,7 +101,8 @@ class Replay:
         if the steps are the rule's and end in NaN or infinity; ``"nothing moved"``, if no parameter
         did by more than it may be off, so that nothing tells the rule from another.
         """
-        if self.departures or self.changes or not all(one.carried for one in self.resumes):
+        carried = not self.lost and all(one.carried for one in self.resumes)
+        if self.departures or self.changes or not carried:
             return "departs"
         if not self.ends_finite:
             return "not finite"
@@ -126,6 +133,13 @@ class Replay:
         for step, names in self.changes[:3]:
             what = names_shown(names, len(self.rows))
             said.append(f"something else than the optimizer changed {what} before step {step}")
+        for last, step, words in self.lost[:3]:
+            said.append(f"the state was not carried from step {last} to step {step}: {words}")
+        for last, step, count in self.uncounted[:3]:
+            said.append(
+                f"no parameter counted {count} of the steps between {last} and {step}: either they "
+                "had no gradients, or the state was lost there"
+            )
         for one in self.resumes:
             said += [f"resumed at step {one.step}: {sentence}" for sentence in one.sentences]
         if self.discarded:
@@ -133,7 +147,13 @@ class Replay:
                 f"{self.discarded} updates were computed and not taken, as in the accumulation of "
                 "gradients; they were not judged"
             )
-        return [*said, *_unchecked(self.unchecked)]
+        said += _unchecked(self.unchecked)
+        if self.between:
+            said.append(
+                f"{self.between:,} steps between the recorded ones are not recorded; of these only "
+                "the counts are judged"
+            )
+        return said
 
 
 def _unchecked(stretches: list[tuple[int, int, str]]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from samestep.rule import Rule
 from samestep.step import check_slots
 
 from .findings import Departure, Replay, Row
+from .gaps import lost, short
 from .judging import Bound, Judge, Judgement, finite
 from .numbers import Numbers
 from .reasons import instead
@@ -175,9 +176,21 @@ class _Run:
                 gap = f"steps {self.last.number + 1} to {step.number - 1} are in no file"
                 why = f"{gap}, so it cannot be judged how the run went on"
                 self.found.resumes.append(Resume(step.number, path, False, [why], unknown=[why]))
+            if place and self.last is not None and self.pair is not None:
+                self._carried(self.last, step, rules)
             self._take(steps, place, rules, each, params)
         if self.pair is not None:
             self._free(params)
+
+    def _carried(self, last: Step, step: Step, rules: Mapping[str, Rule]) -> None:
+        """Note what the counts of a state tell of the steps before it that are not recorded."""
+        assert self.pair is not None
+        where = last.number, step.number
+        self.found.between += step.number - last.number - 1
+        words = lost(last, step, self.pair, rules)
+        self.found.lost += [(*where, one) for one in words]
+        if not words and (count := short(last, step, self.pair, rules)):
+            self.found.uncounted.append((*where, count))
 
     def _end(self) -> End:
         assert self.last is not None and self.pair is not None and self.earlier is not None

@@ -19,7 +19,7 @@ from .judging import RELATIVE, Judge, distance
 from .stepper import Values
 from .trials import Pair
 
-__all__ = ["End", "differing", "shared_differing"]
+__all__ = ["End", "counts_otherwise", "differing", "shared_differing"]
 
 Arrays = tuple[numpy.ndarray, ...]
 
@@ -70,6 +70,12 @@ def shared_differing(saved: Checkpoint, end: End) -> Iterator[str]:
             yield f"{name} is {here:.6g} in place of {there:.6g}"
 
 
+def counts_otherwise(rule: Rule, one: int, other: int) -> bool:
+    """Whether a rule takes other steps at another count."""
+    first, second = (rule.coefficients(numpy, step + 1) for step in (one, other))
+    return repr(first) != repr(second)
+
+
 @dataclass(frozen=True)
 class _Beside:
     """The state of a parameter that should be."""
@@ -96,13 +102,8 @@ class _Beside:
         for said, slots in kinds.items():
             if said:
                 yield f"{' and '.join(slots)} {'is' if len(slots) == 1 else 'are'} {said}"
-        if state.step != count and self._counts(state.step, count):
+        if state.step != count and counts_otherwise(self.rule, state.step, count):
             yield f"it has counted {state.step} steps in place of {count}"
-
-    def _counts(self, one: int, other: int) -> bool:
-        """Whether the rule takes other steps at another count."""
-        first, second = (self.rule.coefficients(numpy, step + 1) for step in (one, other))
-        return repr(first) != repr(second)
 
     def _said(self, slot: str, tensors: tuple[Tensor, ...]) -> str:
         """What is in place of a slot; empty if it is the slot."""
