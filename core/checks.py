@@ -38,14 +38,29 @@ Array = Any
 
 
 def refuse_slips(rule: Rule, found: dict[str, Any]) -> None:
-    """Raise if ``scalars`` returned nearly a name that every rule reads, or one that is taken."""
+    """Raise if ``scalars`` returned nearly a name that every rule reads, or one that is taken.
+
+    A wrapper's step size and decay are the wrapped rule's.
+    """
     taken = [name for name in FACTORS if name in found]
     if taken:
         raise ValueError(
             f"{rule.name}: {listed(taken)} is a coefficient of weight decay, as all of "
             f"{', '.join(FACTORS)} are; give yours another name"
         )
-    for name in found.keys() - {*COEFFICIENTS, *rule.hypers}:
+    unread = [name for name in (*COEFFICIENTS, "lr", "inner") if rule.inside and name in found]
+    if unread:
+        raise ValueError(
+            f"{rule.name}.scalars returned {listed(unread)}, which nothing reads: step size and "
+            f"decay are those of {rule.inside[0].name}. Change the gradient in prepare or the "
+            "direction in redirect, and give the coefficient another name"
+        )
+    if "lr" in found and "rate" not in found:
+        raise ValueError(
+            f"{rule.name}.scalars returned lr, which changes no step: the coefficient that "
+            "multiplies the direction is called rate. Return that, or give yours another name"
+        )
+    for name in found.keys() - {*COEFFICIENTS, *rule.hypers} if not rule.inside else ():
         meant = resembles(name, COEFFICIENTS)
         if meant:
             raise ValueError(

@@ -36,6 +36,12 @@ RESERVED = ("inner", "keep", "lost", "params", "rate", "rule", "shrink")
 """Names that a rule may not declare: they have another meaning in its arithmetic."""
 
 
+UNCALLED = {"direction": "prepare, redirect or step", "prepared": "prepare"}
+"""The methods of a rule that a wrapper does not call, and what it defines in their place."""
+OF_WRAPPERS = ("acts", "prepare", "redirect")
+"""The methods that only rules around others call."""
+
+
 class Declared:
     """A class whose body declares fields, slots and shared state; the base of every rule."""
 
@@ -213,6 +219,20 @@ def _settle_min_ndim(cls: Any) -> None:
         cls.min_ndim = 2
 
 
+def _refuse_uncalled(cls: type[Declared]) -> None:
+    """Raise for a method that is never called: a rule's in a wrapper, or a wrapper's in a rule."""
+    inherited = {name for base in cls.__mro__[1:] for name in vars(base)}
+    for name in vars(cls).keys() & UNCALLED.keys() if cls._holds else ():
+        raise TypeError(
+            f"{cls.__name__}.{name} is never called: a wrapper takes the {name} of the rule in it; "
+            f"define {UNCALLED[name]}"
+        )
+    defines_them = "_holds" in vars(cls) or cls.__module__.startswith("samestep.parts.")
+    for name in () if defines_them else vars(cls).keys() & {*OF_WRAPPERS} - inherited:
+        meant = "a wrapper that lets no step be taken in some calls" if cls._holds else "a Wrapper"
+        raise TypeError(f"{cls.__name__}.{name} is never called: it is a method of {meant}")
+
+
 def _refuse_clashes(cls: type[Declared]) -> None:
     """Raise for a name with two meanings, and for a need that there is not."""
     names = [*cls._hypers, *cls._slots, *cls._shared]
@@ -226,6 +246,7 @@ def _refuse_clashes(cls: type[Declared]) -> None:
                 f"{cls.__name__} declares {name!r}, which every rule has already; give it another "
                 "name"
             )
+    _refuse_uncalled(cls)
     inherited = {name for base in cls.__mro__[1:] for name in vars(base) if name[0] != "_"}
     for name in () if "_holds" in vars(cls) else vars(cls).keys() - inherited - {*names}:
         meant = "" if name[0] == "_" else resembles(name, inherited)

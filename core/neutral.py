@@ -21,7 +21,7 @@ COMMON = """
 1: abs acos acosh arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh
   bitwise_invert ceil conj cos cosh exp expm1 finfo floor iinfo imag isfinite isinf isnan
   isneginf isposinf log log10 log1p log2 logical_not matrix_transpose negative positive real
-  reciprocal round sign sin sinh sqrt square tan tanh trunc linalg.det linalg.eig linalg.eigh
+  reciprocal round sin sinh sqrt square tan tanh trunc linalg.det linalg.eig linalg.eigh
   linalg.eigvals linalg.inv linalg.pinv linalg.qr linalg.slogdet linalg.svd
 1 axes: fft.fftshift fft.ifftshift
 1 axes norm s: fft.fftn fft.ifftn fft.irfftn fft.rfftn
@@ -33,8 +33,8 @@ COMMON = """
 1 copy: from_dlpack
 1 copy dtype: asarray
 1 d: fft.fftfreq fft.rfftfreq
-1 dtype: empty_like ones_like zeros_like
-1 dtype shape: empty ones zeros
+1 dtype: ones_like zeros_like
+1 dtype shape: ones zeros
 1 k: tril triu
 1 upper: linalg.cholesky
 2: add arctan2 astype atan2 bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift
@@ -72,6 +72,14 @@ COMMON = """
 Of functions, before the names: how many arguments may be given by place, and which by name.
 """
 
+OTHERS = "other functions of xp, or those of samestep.vocabulary"
+OURS = ("sign",)
+"""The functions of ``samestep.vocabulary`` that differ under ``xp``: MLX's sign of NaN is 0."""
+ARITHMETIC = "add sub mul truediv floordiv mod pow neg"
+COMPUTED = """
+add divide floor_divide mean multiply negative pow remainder std subtract var
+"""
+"""Arithmetic as operators and as functions, which is refused for truth values."""
 BINARY = "add sub mul truediv floordiv mod pow matmul and or xor"
 COMPARED = "lt le eq ne gt ge"
 UNARY = "neg pos abs invert"
@@ -178,6 +186,15 @@ def _refuse_numpy(array: Neutral, *others: Any) -> None:
             )
 
 
+def _refuse_truth(what: str, given: Any) -> None:
+    """Raise if truth values are taken for numbers: 0 times infinity is 0 in some, and NaN."""
+    if any(isinstance(each, Neutral) and each.values.dtype == bool for each in given):
+        raise TypeError(
+            f"{what} computes with truth values, which torch refuses in part, and which make 0 of "
+            "infinity in JAX and NaN elsewhere; use xp.where(condition, x, y)"
+        )
+
+
 def _refuse_default_dtype(what: str, result: Any, given: Any) -> None:
     """Raise if an array of floating numbers is made of none: then its dtype is the default."""
     kind = getattr(getattr(result, "dtype", None), "kind", "")
@@ -198,9 +215,11 @@ def _is_floating(value: Any) -> bool:
     return getattr(_opened(value), "dtype", _opened(value)) in (numpy.float32, numpy.float64)
 
 
-def _operator(name: str) -> Any:
+def _operator(name: str, computes: bool = False) -> Any:
     def operate(self: Neutral, *other: Any) -> Any:
         _refuse_numpy(self, *other)
+        if computes and not _is_ours():
+            _refuse_truth(f"{name.strip('_')} of {self!r}", (self, *other))
         result = getattr(self.values, name)(*map(_opened, other))
         if result is NotImplemented:
             return result
@@ -224,11 +243,12 @@ def _in_place(name: str, sign: str) -> Any:
 
 SIGNS = {"add": "+=", "sub": "-=", "mul": "*=", "truediv": "/=", "pow": "**="}
 for _name in BINARY.split():
-    setattr(Neutral, f"__{_name}__", _operator(f"__{_name}__"))
-    setattr(Neutral, f"__r{_name}__", _operator(f"__r{_name}__"))
+    computes = _name in ARITHMETIC.split()
+    setattr(Neutral, f"__{_name}__", _operator(f"__{_name}__", computes))
+    setattr(Neutral, f"__r{_name}__", _operator(f"__r{_name}__", computes))
     setattr(Neutral, f"__i{_name}__", _in_place(_name, SIGNS.get(_name, f"{_name}=")))
 for _name in (*COMPARED.split(), *UNARY.split()):
-    setattr(Neutral, f"__{_name}__", _operator(f"__{_name}__"))
+    setattr(Neutral, f"__{_name}__", _operator(f"__{_name}__", _name in ARITHMETIC.split()))
 
 
 class Dtype:
@@ -294,9 +314,9 @@ class Namespace:
     def __getattr__(self, name: str) -> Any:
         whole = self._prefix + name
         if whole not in _arguments():
+            use = f"samestep.vocabulary.{whole}(xp, x)" if whole in OURS else OTHERS
             raise (AttributeError if _is_ours() else TypeError)(  # which no getattr takes
-                f"not all frameworks have xp.{whole}, or it differs between them; use "
-                "other functions of xp, or those of samestep.vocabulary"
+                f"not all frameworks have xp.{whole}, or it differs between them; use {use}"
             )
         found = getattr(import_module(self._module), name)
         if isinstance(found, ModuleType):
@@ -309,6 +329,8 @@ class Namespace:
         def function(*args: Any, out: Any = None, **kwargs: Any) -> Any:
             if out is not None:
                 raise TypeError(f"it writes into {out!r} with out=; make a new array")
+            if whole in COMPUTED.split() and not _is_ours():
+                _refuse_truth(f"xp.{whole}", args)
             result = found(*_opened(args), **_opened(kwargs))
             if not _is_ours():
                 _refuse_arguments(whole, len(args), kwargs)

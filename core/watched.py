@@ -50,6 +50,7 @@ METHODS = {
     "redirect": _Method("xp direction grad s", (Neutral,), "the direction, an array"),
 }
 KINDS = (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError)
+ZERO_D = "it must be a 0-d array, such as xp.sum(grad * grad); numbers come from scalars()"
 NO_INTEGERS = (
     "; slots are kept in the dtype of the parameter (xp.astype(x, param.dtype)), or as "
     "init=samestep.vocabulary.scalar says in the compute dtype, exact up to 2^24"
@@ -158,9 +159,17 @@ def _unfit(name: str, found: Any, given: dict[str, Any]) -> str:
         unfit = not_floating(value) if same else f"shape {shapes(value)}; it must be {shapes(old)}"
         if unfit:
             return f"slot {slot} of {unfit}"
-    for term, value in last.items() if name in ("local", "combine", "scalars") else ():
+    return _unfit_terms(name, last) if name in ("local", "combine", "scalars") else ""
+
+
+def _unfit_terms(name: str, terms: dict[str, Any]) -> str:
+    """What is wrong with a term of a sum, a shared array or a coefficient, in words, or nothing."""
+    number = name == "scalars"
+    for term, value in terms.items():
         if any(getattr(part, "shape", ()) != () for part in _flat(value)):
-            return f"{term} of shape {shapes(value)}; it must be a number, or 0-d"
+            return f"{term} of shape {shapes(value)}; it must be {'a number, or ' * number}0-d"
+        if not number and not isinstance(value, Neutral):
+            return f"{term} as {described(value)}; {ZERO_D}"
     return ""
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from . import checks
 from .kept import KEPT, said
 from .made import NEEDS
 from .rule import Redirect, Rule
@@ -116,7 +117,10 @@ class Wrapper(Rule, register=False):
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:
         """The wrapper's ``s``, with the wrapped rule's as ``s.inner``."""
-        own = {**self._numbers, **self.scalars(xp, t)}
+        own = self.scalars(xp, t)
+        if (type(self), *own) not in checks.READ:
+            checks.refuse_slips(self, own)
+        own = {**self._numbers, **own}
         return {**own, "inner": self.rule.coefficients(xp, self.steps_inside(t - 1) + 1)}
 
     step, changed, moved = Rule.step, Rule.changed, Rule.moved

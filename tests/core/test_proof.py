@@ -12,7 +12,19 @@ import numpy
 import pytest
 
 import samestep
-from samestep import AdamW, Lookahead, Rule, Wrapper, hyper, neutral, option, proof, route, slot
+from samestep import (
+    AdamW,
+    Lookahead,
+    Rule,
+    Wrapper,
+    hyper,
+    neutral,
+    option,
+    proof,
+    route,
+    shared,
+    slot,
+)
 from samestep.conformance.rules.test_agreement import assert_agrees
 from samestep.parity.backend import backends
 from samestep.vocabulary import choose, norm
@@ -105,7 +117,20 @@ MISTAKES = {
     ),
     "sums that are no sums": (
         mistaken(needs="tree", local=lambda self, xp, grad, param, state, s: ({}, {"sum": grad})),
-        r"^Mine\.local returned sum of shape \(8, 4\); it must be a number, or 0-d",
+        r"^Mine\.local returned sum of shape \(8, 4\); it must be 0-d",
+    ),
+    "sums that are numbers": (
+        mistaken(needs="tree", local=lambda self, xp, grad, param, state, s: ({}, {"sum": 1.0})),
+        r"^Mine\.local returned sum as float; it must be a 0-d array, such as xp\.sum",
+    ),
+    "combines to a number": (
+        mistaken(
+            needs="tree",
+            total=shared("a sum", start=0.0),
+            local=lambda self, xp, grad, param, state, s: ({}, {"sum": xp.sum(grad)}),
+            combine=lambda self, xp, sums, shared, s: {"total": 2.0},
+        ),
+        r"^Mine\.combine returned total as float; it must be a 0-d array",
     ),
     "combines to nothing": (
         mistaken(
@@ -124,7 +149,12 @@ MISTAKES = {
         r"^Mine declares needs = 'element', but .*steps of its pieces",
     ),
     "a look for zeros in an element rule": (
-        returning(lambda xp, grad, state, s: (grad + xp.any(grad != 0) * state.m, {"m": grad})),
+        returning(
+            lambda xp, grad, state, s: (
+                xp.where(xp.any(grad != 0), grad + state.m, grad),
+                {"m": grad},
+            )
+        ),
         r"^Mine declares needs = 'element', but .*steps of its pieces",
     ),
     "a look for NaN in an element rule": (
@@ -166,7 +196,35 @@ MISTAKES = {
     ),
     "truth values times a number": (
         returning(lambda xp, grad, state, s: (grad + 0.1 * (grad > 0), {"m": grad})),
-        r"^Mine\.direction fails .*rmul of an array .* makes floating numbers of none",
+        r"^Mine\.direction fails .*rmul of an array .* computes with truth values.* use xp\.wh",
+    ),
+    "truth values times an array": (
+        returning(lambda xp, grad, state, s: (grad * (grad > 0), {"m": grad})),
+        r"^Mine\.direction fails .*mul of grad .* computes with truth values, .* use xp\.where",
+    ),
+    "truth values turned": (
+        returning(lambda xp, grad, state, s: (grad / (1 - (grad > 0)), {"m": grad})),
+        r"^Mine\.direction fails .*rsub of an array .* computes with truth values",
+    ),
+    "truth values in a function": (
+        returning(lambda xp, grad, state, s: (xp.multiply(grad > 0, grad), {"m": grad})),
+        r"^Mine\.direction fails .*xp\.multiply computes with truth values",
+    ),
+    "the sign of NaN": (
+        returning(lambda xp, grad, state, s: (xp.sign(grad), {"m": grad})),
+        r"^Mine\.direction fails .*xp\.sign, .* use samestep\.vocabulary\.sign\(xp, x\)",
+    ),
+    "a step size that is not called rate": (
+        mistaken(scalars=lambda self, xp, t: {"lr": self.lr / t}),
+        r"^Mine\.scalars returned lr, .*multiplies the direction is called rate",
+    ),
+    "a step size in a wrapper": (
+        mistaken(Wrapper, scalars=lambda self, xp, t: {"rate": 1 / t}),
+        r"^Mine\.scalars returned rate, which nothing reads: step size and decay .* of AdamW",
+    ),
+    "a decay in a wrapper": (
+        mistaken(Wrapper, scalars=lambda self, xp, t: {"weight_decay": 1 / t, "lr": 1.0}),
+        r"^Mine\.scalars returned lr, weight_decay, which nothing reads",
     ),
     "an axis by place": (
         returning(lambda xp, grad, state, s: (grad / xp.sum(grad, 1), {"m": grad})),
@@ -419,6 +477,22 @@ def test_numbers_of_numpy_in_scalars_are_plain_ones_where_a_step_is_traced():
     assert update({"w": mx.full(3, 0.5)}, params)["w"].tolist() == [0.75] * 3
 
 
+@pytest.mark.parametrize(
+    ("base", "name", "words"),
+    [
+        (Wrapper, "direction", "a wrapper takes the direction of the rule in it; define prepare"),
+        (Wrapper, "prepared", "define prepare"),
+        (Wrapper, "acts", "a method of a wrapper that lets no step be taken"),
+        (Right, "acts", "it is a method of a Wrapper"),
+        (Right, "prepare", "it is a method of a Wrapper"),
+        (Right, "redirect", "it is a method of a Wrapper"),
+    ],
+)
+def test_a_method_that_nothing_calls_is_refused(base, name, words):
+    with pytest.raises(TypeError, match=rf"^Mine\.{name} is never called: .*{words}"):
+        mistaken(base, **{name: lambda self, *given: given[0]})
+
+
 def test_a_rule_of_matrices_takes_no_vector_unless_it_says_so():
     cls = mistaken(returning(lambda xp, grad, state, s: (grad @ grad.mT @ grad, {"m": grad})))
     cls = mistaken(cls, needs="matrix")
@@ -453,6 +527,7 @@ def test_a_rule_takes_the_axes_of_a_kernel_in_no_order_but_the_outputs_first(arr
 
 
 DIFFERENT = {"load", "median", "save", "set_printoptions", "split", "transpose", "unique"}
+DIFFERENT |= {"empty", "empty_like", "sign"}  # what the memory held before; the sign of NaN
 """What every framework has, with another meaning in torch or MLX, and what is no arithmetic."""
 
 
