@@ -32,8 +32,8 @@ FIRST = ("lr", "betas")
 LAST = ("weight_decay", "decay", "maximize", "state_dtype", "layout", "batch_axes")
 """Names that come last in a signature, within numbers and within options."""
 
-RESERVED = ("inner", "keep", "lost", "params", "rate", "rule", "shrink")
-"""Names that a rule may not declare: they have another meaning in its arithmetic."""
+RESERVED = ("inner", "keep", "lost", "params", "rate", "rule", "shrink", "groups", "like", "mask")
+"""Names that a rule may not declare: they have another meaning in its arithmetic or constructor."""
 
 
 UNCALLED = {"direction": "prepare, redirect or step", "prepared": "prepare"}
@@ -90,8 +90,8 @@ class Declared:
         if register and cls.__module__.startswith(("samestep.rules.", "samestep.routes")):
             own = {**presets.presets(cls.__name__), **own}
         cls.dialects = {name: item.named(name, cls.__name__) for name, item in own.items()}
-        cls.__signature__ = cls._derived_signature()
         _refuse_clashes(cls)
+        cls.__signature__ = cls._derived_signature()
         _settle_min_ndim(cls)
         presets.refuse(cls.__name__, cls.dialects, cls._hypers)
         if register:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from .names import Place
 
-__all__ = ["has_outputs", "is_stack", "is_transposed", "parameter", "reads_order"]
+__all__ = [
+    "has_outputs",
+    "is_stack",
+    "is_transposed",
+    "parameter",
+    "reads_order",
+    "takes_no_kernel",
+]
 
 Shape = tuple[int, ...]
 
@@ -56,6 +63,15 @@ def reads_order(rule: str, path: str, shape: Shape) -> ValueError:
         "of the axes after the outputs, which is another one in each framework; take all of these "
         "axes together, as samestep.parts.matrix.as_matrix(xp, x) does, or as "
         "axis=tuple(range(1, x.ndim))"
+    )
+
+
+def takes_no_kernel(rule: str, path: str, shape: Shape, error: Exception) -> ValueError:
+    """A rule that fails for an array of that many axes."""
+    return ValueError(
+        f"{rule}: {parameter(path)} has shape {shape}, and {rule} takes no array of {len(shape)} "
+        "axes; take all axes after the outputs together, as samestep.parts.matrix.as_matrix(xp, x) "
+        f"does, or give the parameter to another rule (samestep.route). {error}"
     )
 
 

@@ -93,10 +93,13 @@ class Sink:
                 assemble(self.path, [*self._old, *images(part.path)])
             part.path.unlink()
         except (OSError, ValueError) as error:
-            self._warn(
-                f"the file cannot be written: {error}; {part.path.name} has the recording, can be "
-                "read like the file, and is put in its place by append=True"
+            kept = (
+                "has the recording, can be read like the file, and is put in its place by "
+                "append=True"
+                if part.path.exists()
+                else "is not there any more, and what was recorded is lost"
             )
+            self._warn(f"the file cannot be written: {error}; {part.path.name} {kept}")
         else:
             self._old = []
             if not self.steps and ended is None:

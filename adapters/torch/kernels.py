@@ -215,13 +215,14 @@ def _writing(
             if into is not result:
                 pairs.append((into, result if taken is None else torch.where(taken, result, into)))
                 memory.add(into.untyped_storage()._cdata)  # a traced tensor has no address
-
-    def apart(result: torch.Tensor) -> torch.Tensor:
-        return result.clone() if result.untyped_storage()._cdata in memory else result
-
-    results = [apart(result) for _, result in pairs]
+    results = []
+    for _, result in pairs:
+        shared = result.untyped_storage()._cdata in memory
+        results.append(result.clone() if shared else result)
     if sums:
-        second = {name: apart(value) for name, value in second.items()}
+        for name, value in second.items():
+            if value.untyped_storage()._cdata in memory:
+                second = {**second, name: value.clone()}
     for (into, _), result in zip(pairs, results, strict=True):
         into.copy_(result)
     return (slots, second) if sums else (param, slots)

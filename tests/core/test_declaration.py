@@ -173,6 +173,11 @@ def test_a_declaration_that_cannot_work_is_refused_where_it_is_made():
         type("Misspelt", (Rule,), {"lr": hyper(1.0, "step", unit="1"), "needs": "elements"})
     with pytest.raises(TypeError, match="declares 'step', which every rule has already"):
         type("Reserved", (Rule,), {"lr": hyper(1.0, "step", unit="1"), "step": slot("count")})
+    for name in ("groups", "like", "mask"):
+        with pytest.raises(TypeError, match=f"declares '{name}', which every rule has already"):
+            type(
+                "Taken", (Rule,), {"lr": hyper(1.0, "s", unit="1"), name: hyper(0.1, "s", unit="1")}
+            )
     with pytest.raises(ValueError, match="a rule named AdamW exists already"):
         type("AdamW", (Rule,), {"lr": hyper(1.0, "step", unit="1"), "__module__": "elsewhere"})
 

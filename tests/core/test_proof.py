@@ -526,6 +526,19 @@ def test_a_rule_takes_the_axes_of_a_kernel_in_no_order_but_the_outputs_first(arr
         wrong(layout="oi", batch_axes=()).init(kernel)
 
 
+def test_a_rule_that_fails_for_a_kernel_is_refused_in_words():
+    cls = mistaken(
+        returning(lambda xp, grad, state, s: (grad @ grad.T @ grad, {"m": grad})), needs="matrix"
+    )
+    made = cls(layout="oi", batch_axes=())
+    made.init({"w": numpy.ones((4, 3))})
+    words = (
+        r"'w' has shape \(4, 3, 2\), and Mine takes no array of 3 axes; take .*as_matrix.*Mine\.d"
+    )
+    with pytest.raises(ValueError, match=words):
+        made.init({"w": numpy.ones((4, 3, 2))})
+
+
 DIFFERENT = {"load", "median", "save", "set_printoptions", "split", "transpose", "unique"}
 DIFFERENT |= {"empty", "empty_like", "sign"}  # what the memory held before; the sign of NaN
 """What every framework has, with another meaning in torch or MLX, and what is no arithmetic."""

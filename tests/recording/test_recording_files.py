@@ -237,6 +237,19 @@ def test_a_file_that_cannot_be_put_together_stays_a_part(path, monkeypatch):
     assert replay([read(path)]).steps == STEPS
 
 
+def test_a_part_that_somebody_has_deleted_is_not_said_to_be_there(path):
+    with (
+        pytest.warns(
+            UserWarning, match=r"\.part is not there any more, and what was recorded is lo"
+        ),
+        Recorder(path) as recording,
+    ):
+        one = {"w": numpy.ones(2, numpy.float32)}
+        recording.note(0, one, one, one, RULE, None)
+        path.with_name(f"{path.name}.part").unlink()
+    assert not path.exists()
+
+
 def test_no_error_of_the_recorder_ends_a_run_that_has_begun(path, monkeypatch):
     def broken(self, tensor):
         raise MemoryError("nothing left")
