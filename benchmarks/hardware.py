@@ -54,6 +54,10 @@ ALONE = {
     "TORCHINDUCTOR_COMPILE_THREADS": "8",
 }
 """For a check that has the device for itself."""
+DRY = "SAMESTEP_DRY_RUN"
+"""The variable with which the tests of GPUs run on the CPU."""
+FIRST = "AdamW"
+"""The rule of a dry run."""
 FEW = 50
 VERDICT = r"(PASSED|FAILED|ERROR)"
 TIMED = (
@@ -144,16 +148,13 @@ class Run:
 def plan(platform: str, out: Path) -> list[Check]:
     """The checks of a platform, those first that tell most; a run writes into the folder."""
     frameworks = PLATFORMS[platform]
-    found = [_device(name, out, platform) for name in frameworks]
-    if platform == "cpu":
-        return [
-            *found,
-            *(_timed(name, out, "quick", "float32", ["AdamW"], 60) for name in frameworks),
-        ]
+    found, dry = [_device(name, out, platform) for name in frameworks], platform == "cpu"
     if "torch" in frameworks:
-        tests = ["conformance_tests/rules/test_gpu.py"]
-        found.append(_tests("torch: every rule, capture and replay", "torch", tests, 160))
-    found += [_agreement(name, out) for name in frameworks]
+        tests = ["conformance_tests/rules/test_gpu.py", *(["-k", FIRST] if dry else [])]
+        found.append(_tests("torch: every rule, capture and replay", "torch", tests, 160, dry=dry))
+    found += [_agreement(name, out, dry) for name in frameworks]
+    if dry:
+        return found + [_timed(name, out, "quick", "float32", [FIRST], 60) for name in frameworks]
     for model, dtype, rules, limit in TIMED:
         found += [_timed(name, out, model, dtype, rules, limit) for name in frameworks]
     return found
@@ -165,9 +166,10 @@ def _device(name: str, out: Path, platform: str) -> Check:
     return Check(f"{name}: device", name, command, 45, file)
 
 
-def _agreement(name: str, out: Path) -> Check:
+def _agreement(name: str, out: Path, dry: bool) -> Check:
     file = f"{name}-agreement.json"
-    chosen = "one_step and float32" + (" and (cuda or mps or xpu)" if name == "torch" else "")
+    devices = " and (cuda or mps or xpu)" if name == "torch" else ""
+    chosen = "one_step and float32" + (f" and {FIRST}" if dry else devices)
     tests = ["conformance_tests/rules/test_agreement.py", "-m", "thorough or not thorough"]
     tests += ["-k", chosen, "--samestep-report", str(out / file)]
     return _tests(f"{name}: agreement with float64", name, tests, 100, file)
@@ -183,17 +185,24 @@ def _timed(
 
 
 def _tests(
-    title: str, name: str, arguments: Sequence[str], limit: float, writes: str = ""
+    title: str,
+    name: str,
+    arguments: Sequence[str],
+    limit: float,
+    writes: str = "",
+    dry: bool = False,
 ) -> Check:
     command = ["-m", "pytest", "-v", "-W", "ignore", "-p", "no:cacheprovider", "--tb=short"]
     if find_spec("xdist") is not None:
         command += ["-n", str(min(PROCESSES, os.cpu_count() or 1))]
-    environment = {"SAMESTEP_BACKENDS": name}
+    environment = {"SAMESTEP_BACKENDS": name, **({DRY: "1"} if dry else {})}
     return Check(title, name, [*command, *arguments], limit, writes, environment)
 
 
-def run(platform: str, checks: Iterable[Check], out: Path, seconds: float) -> Run:
-    """Run the checks within so many seconds, and print a line for each."""
+def run(
+    platform: str, checks: Iterable[Check], out: Path, seconds: float, checkout: Path | None = None
+) -> Run:
+    """Run the checks within so many seconds, in the checkout, and print a line for each."""
     checks = list(checks)
     for check in checks:
         (out / (check.writes or check.log)).unlink(missing_ok=True)  # of an earlier run
@@ -204,7 +213,7 @@ def run(platform: str, checks: Iterable[Check], out: Path, seconds: float) -> Ru
         outcome = Outcome(check.name, check.framework, limit=check.limit)
         found.checks.append(outcome)
         try:
-            _check(check, out, end - monotonic(), outcome, found)
+            _check(check, out, end - monotonic(), outcome, found, checkout)
         finally:  # also when the run is interrupted
             _gather(found, checks, out)
             found.write(out)
@@ -212,7 +221,9 @@ def run(platform: str, checks: Iterable[Check], out: Path, seconds: float) -> Ru
     return found
 
 
-def _check(check: Check, out: Path, left: float, outcome: Outcome, found: Run) -> None:
+def _check(
+    check: Check, out: Path, left: float, outcome: Outcome, found: Run, checkout: Path | None
+) -> None:
     limit = min(check.limit, left - GRACE)
     first = next(one for one in found.checks if one.framework == check.framework)
     known = {device["framework"] for device in found.devices}
@@ -221,10 +232,12 @@ def _check(check: Check, out: Path, left: float, outcome: Outcome, found: Run) -
     elif limit < min(LEAST, check.limit):
         outcome.said = "no time was left"
     else:
-        _execute(check, out / check.log, outcome, limit)
+        _execute(check, out / check.log, outcome, limit, checkout)
 
 
-def _execute(check: Check, log: Path, outcome: Outcome, limit: float) -> None:
+def _execute(
+    check: Check, log: Path, outcome: Outcome, limit: float, checkout: Path | None
+) -> None:
     """Run a check, interrupt it at its limit, and kill what does not stop then."""
     outcome.outcome, began = "interrupted", monotonic()
     with log.open("wb") as file:
@@ -235,6 +248,7 @@ def _execute(check: Check, log: Path, outcome: Outcome, limit: float) -> None:
             stderr=subprocess.STDOUT,
             env={**os.environ, **ENVIRONMENT, **check.environment},
             start_new_session=True,
+            cwd=checkout,
         )
     try:
         outcome.outcome = "failed" if process.wait(limit) else "passed"
@@ -355,11 +369,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=Path("hardware-run"), help="default: %(default)s"
     )
     parser.add_argument("--minutes", type=float, default=12.0, help="in all; default: %(default)s")
+    parser.add_argument("--checkout", type=Path, help="of samestep, with its tests; default: here")
     given = parser.parse_args(arguments)
     out = given.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    found = run(given.platform, plan(given.platform, out), out, 60 * given.minutes)
+    checks = plan(given.platform, out)
+    found = run(given.platform, checks, out, 60 * given.minutes, given.checkout)
     print(f"\n{(out / 'hardware.md').read_text(encoding='utf-8')}\n{out / 'hardware.json'}")
     return int(any(check.outcome != "passed" for check in found.checks))
 

@@ -15,7 +15,8 @@ float64 from the same state, where the parameter is 64 times larger than the upd
 lands within the bound of the update (6 ULP for AdamW, 256 for Muon) plus 1, in ULP of the larger of
 parameter and update, where the update of a rule that multiplies matrices is its largest element.
 Errors of several steps add up. ``rule.update(grads, params, state)`` and ``samestep.triple`` return
-parameters, equal to those of other frameworks to the last bit.
+parameters. On a CPU and outside ``jit``, those of element rules are equal to those of other
+frameworks to the last bit.
 
 A complex parameter is stepped as its real and imaginary parts, as in ``samestep.torch`` and with
 ``optax.contrib.split_real_and_imaginary``; its state has an axis of two at the end. As for optax,

@@ -67,6 +67,7 @@ class Coefficients:
         self.on_device = on_device
         self.vectors: list[torch.Tensor] = []
         self.copies: dict[torch.device, dict[int, torch.Tensor]] = {}
+        self.filled: dict[Any, torch.Tensor] = {}
 
     def __call__(self, values: dict[str, Any], param: torch.Tensor) -> Scalars:
         """The coefficients for the kernel of a parameter."""
@@ -96,7 +97,7 @@ class Coefficients:
         there = self.on_device or any(value.device.type != "cpu" for value in tensors)
         device = param.device if there else torch.device("cpu")
         if tensors or device.type != "cpu":
-            vector = torch.stack([_on(device, value, dtype) for value in found])
+            vector = torch.stack([self._on(device, value, dtype) for value in found])
         else:
             vector = torch.tensor(found, dtype=dtype, device="cpu")
         if device.type != "cpu":
@@ -122,12 +123,14 @@ class Coefficients:
             for own, place in zip(self.vectors, there, strict=True)
         }
 
-
-def _on(device: torch.device, value: Any, dtype: Any) -> torch.Tensor:
-    """A coefficient on a device; a number is not copied there from the host."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, dtype)
-    return torch.full((), value, dtype=dtype, device=device)
+    def _on(self, device: torch.device, value: Any, dtype: Any) -> torch.Tensor:
+        """A coefficient on a device; a number is made there once, not copied from the host."""
+        if isinstance(value, torch.Tensor):
+            return value.to(device, dtype)
+        key = repr(value), dtype, device  # 0.0 and -0.0 are equal
+        if key not in self.filled:
+            self.filled[key] = torch.full((), value, dtype=dtype, device=device)
+        return self.filled[key]
 
 
 def conditional(taken: torch.Tensor, enter: Enter) -> Enter:

@@ -7,12 +7,15 @@ a wrapper withholds, those that a parameter had missed anyway are in its state, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
+from samestep.arrays import dtype_name
 from samestep.rule import Rule
+from samestep.step import FLOATING
 
 from .kernels import is_fake
 
@@ -28,6 +31,7 @@ __all__ = [
     "missed_so_far",
     "note",
     "now",
+    "numbers_in",
     "withheld_in",
 ]
 
@@ -52,13 +56,13 @@ def calls_of(optimizer: RuleOptimizer, params: Sequence[torch.Tensor]) -> Any:
 def counts_in(values: Sequence[Any]) -> list[int | None]:
     """The whole numbers >= 0 in 0-d tensors, read once per device; ``None`` where there is none.
 
-    A fake tensor, which has no value, counts as 0.
+    A fake tensor, or one on meta, which has no value, counts as 0.
     """
     found: list[int | None] = [None] * len(values)
     places: dict[torch.device, dict[torch.dtype, list[int]]] = {}
     for place, value in enumerate(values):
-        if isinstance(value, torch.Tensor) and not (value.ndim or value.is_meta):
-            if is_fake(value):
+        if isinstance(value, torch.Tensor) and not value.ndim:
+            if value.is_meta or is_fake(value):
                 found[place] = 0
             elif not (value.is_complex() or value.dtype is torch.bool):
                 kinds = places.setdefault(value.device, {})
@@ -68,6 +72,27 @@ def counts_in(values: Sequence[Any]) -> list[int | None]:
         numbers = torch.cat([_whole(several) for several in alike]).tolist()
         for place, number in zip(chain(*kinds.values()), numbers, strict=True):
             found[place] = number if number >= 0 else None
+    return found
+
+
+def numbers_in(values: Sequence[Any]) -> list[float | None]:
+    """The finite numbers in 0-d tensors, read once per device and dtype; ``None`` of others.
+
+    A tensor without a value counts as 0.
+    """
+    found: list[float | None] = [None] * len(values)
+    kinds: dict[Any, list[int]] = {}
+    for place, value in enumerate(values):
+        dense = isinstance(value, torch.Tensor) and value.layout is torch.strided
+        if dense and not value.ndim and dtype_name(value.dtype) in FLOATING:
+            if value.is_meta or is_fake(value):
+                found[place] = 0.0
+            else:
+                kinds.setdefault((value.device, value.dtype), []).append(place)
+    for places in kinds.values():
+        numbers = torch.stack([values[place].detach() for place in places]).tolist()
+        for place, number in zip(places, numbers, strict=True):
+            found[place] = number if math.isfinite(number) else None
     return found
 
 

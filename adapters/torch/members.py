@@ -181,7 +181,7 @@ def state_of(optimizer: RuleOptimizer, rule: Rule, param: torch.Tensor) -> dict[
         first = begun(rule, f"{rule.name}: a parameter", param)
     else:
         first = stepping.init_slots(rule, xp, real(param.detach()))
-    fresh = {"step": torch.tensor(0, device=device), **first}
+    fresh = {"step": torch.zeros((), dtype=torch.int64, device=device), **first}
     conditional = {n for n, item in rule.slots().items() if item.only_if is not None}
     if is_ours(rule, state) and not fresh.keys() - slots_in(state) <= conditional:
         return state  # of another rule; slots_of says so
@@ -199,7 +199,8 @@ def slots_of(
     Raises:
         ValueError: the state is that of another rule or parameter.
     """
-    if count is None:
+    elsewhere = getattr(state.get("step"), "is_meta", False) and not param.is_meta
+    if count is None or elsewhere:
         raise ValueError(
             f"{rule.name}: the state of {name!r} has step {state.get('step')!r}; "
             "it must be a 0-d tensor of a whole number >= 0"

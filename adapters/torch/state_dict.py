@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from copy import deepcopy
@@ -18,9 +17,10 @@ from samestep.step import FLOATING
 from torch.utils._pytree import tree_map
 
 from .aged import RECORD, completed, written_by
-from .counting import CALLS, counts_in, now
+from .counting import CALLS, counts_in, now, numbers_in
 from .entries import entries_of
-from .members import count_of, is_floating, is_ours, slots_of
+from .kernels import is_fake
+from .members import count_of, is_ours, slots_of
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
@@ -38,8 +38,11 @@ def settled(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
         if not own.constant:
             rule = now(optimizer, own)
             packed.update({name: rule.hypers[name] for name in _scheduled(group, rule)})
-        if optimizer._calls is not None and int(optimizer._calls) != optimizer.steps_taken:
-            packed[CALLS] = int(optimizer._calls)
+        calls = optimizer._calls
+        if isinstance(calls, torch.Tensor):
+            (calls,) = counts_in([calls])
+        if calls is not None and calls != optimizer.steps_taken:
+            packed[CALLS] = calls
     return saved
 
 
@@ -54,7 +57,7 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     groups: list[Group] = []
     state: defaultdict[Any, Any] = defaultdict(dict)
     for group, saved_group in zip(optimizer.param_groups, saved_groups, strict=True):
-        _check_group(optimizer, group, saved_group, saved_groups[0], stepped=bool(states))
+        _check_group(optimizer, group, saved_group, stepped=bool(states))
         rule, named = optimizer._rule_of(saved_group), optimizer._named(group)
         for (name, param), key in zip(named, saved_group["params"], strict=True):
             own = entries_of(as_mapping(optimizer, f"the state of {name!r}", states.pop(key, {})))
@@ -69,7 +72,8 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
         names = ["params", "param_names", "places", *_scheduled(group, optimizer._own(group))]
         kept = {name: group[name] for name in names if name in group}
         both = saved_group | kept
-        groups.append({n: v if n in kept else deepcopy(v) for n, v in both.items()})
+        groups.append({n: v if n in kept else _own(v) for n, v in both.items()})
+    _check_shared(optimizer, saved_groups)
     state.update(states)  # of no parameter: kept as it is, as torch does
     return {"state": state, "param_groups": groups}
 
@@ -205,10 +209,8 @@ def _by_place(group: Group) -> bool:
     return all(isinstance(key, int) for key in group["params"])
 
 
-def _check_group(
-    optimizer: RuleOptimizer, group: Group, saved_group: Group, first: Group, stepped: bool
-) -> None:
-    """Refuse a saved group of another rule, or with other shared state than the first."""
+def _check_group(optimizer: RuleOptimizer, group: Group, saved_group: Group, stepped: bool) -> None:
+    """Refuse a saved group of another rule."""
     who = optimizer.rule.name
     if saved_group.get("branch", 0) != group.get("branch", 0):
         raise ValueError(f"{who}: the state dict has its parameters on other routes")
@@ -221,18 +223,6 @@ def _check_group(
     missing = {*optimizer.rule.shared()} - {*saved_group}
     if missing and stepped:
         raise ValueError(f"{who}: the state dict has no {', '.join(missing)}")
-    for name in {*optimizer.rule.shared()} & {*saved_group}:
-        if not _is_number(saved_group[name]):
-            raise ValueError(
-                f"{who}: {name} is {saved_group[name]!r} in the state dict; it must be a 0-d "
-                f"tensor of {', '.join(FLOATING)}, and finite"
-            )
-        other: Any = first.get(name, saved_group[name])
-        if float(other) != float(saved_group[name]):
-            raise ValueError(
-                f"{who}: {name} is {float(other)} in a group of the state dict and "
-                f"{float(saved_group[name])} in another; it belongs to all parameters together"
-            )
     calls = saved_group.get(CALLS, 0)
     if not isinstance(calls, int) or isinstance(calls, bool) or calls < 0:
         raise ValueError(
@@ -240,10 +230,22 @@ def _check_group(
         )
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value can be shared state."""
-    tensor = isinstance(value, torch.Tensor) and value.ndim == 0 and is_floating(value)
-    return tensor and value.layout is torch.strided and math.isfinite(value)
+def _check_shared(optimizer: RuleOptimizer, saved_groups: list[Group]) -> None:
+    """Refuse shared state that is no finite number, or another one in another group."""
+    who, names = optimizer.rule.name, optimizer.rule.shared()
+    values = [(n, group[n]) for n in names for group in saved_groups if n in group]
+    first: dict[str, Any] = {}
+    for (name, value), number in zip(values, numbers_in([v for _, v in values]), strict=True):
+        if number is None:
+            raise ValueError(
+                f"{who}: {name} is {value!r} in the state dict; it must be a 0-d tensor of "
+                f"{', '.join(FLOATING)}, and finite"
+            )
+        if first.setdefault(name, number) != number:
+            raise ValueError(
+                f"{who}: {name} is {first[name]} in a group of the state dict and {number} in "
+                "another; it belongs to all parameters together"
+            )
 
 
 def _check_state(rule: Rule, name: str, param: torch.Tensor, own: dict[str, Any]) -> None:
@@ -265,6 +267,12 @@ def _scheduled(group: Group, rule: Rule) -> list[str]:
         for name in rule.hypers
         if any(map(callable, group[name] if isinstance(group[name], tuple) else (group[name],)))
     ]
+
+
+def _own(value: Any) -> Any:
+    """A copy; a fake tensor has no memory, which ``deepcopy`` would look for."""
+    fake = isinstance(value, torch.Tensor) and is_fake(value)
+    return value.clone() if fake else deepcopy(value)
 
 
 def _copied(value: Any, device: torch.device | str) -> Any:

@@ -91,16 +91,22 @@ class Accelerator:
         """Parameters on one of the devices, which have gradients."""
         params = []
         for shape in shapes:
-            param = torch.empty(*shape, dtype=dtype, device=f"{self.kind}:{index}").requires_grad_()
+            place = f"{self.kind}:{index}"
+            param = torch.empty([*shape], dtype=dtype, device=place).requires_grad_()
             param.grad = torch.empty_like(param, requires_grad=False)
             params.append(param)
         return params
 
     def step(self, optimizer: Any, before: int = 1) -> None:
-        """Count a step after others, in which memory is arranged and kernels are compiled."""
+        """Count a step after others, in which memory is arranged and kernels are compiled.
+
+        What no step may do is counted in all of them.
+        """
         for _ in range(before):
             optimizer.step()
+        wrong = self.mixed, self.doubles
         self.forget()
+        self.mixed, self.doubles = wrong
         optimizer.step()
 
     @property
@@ -209,7 +215,7 @@ class Accelerator:
 
         def called(*given: torch.Tensor) -> Any:
             self.launched["compiled"] += 1
-            if any(array.device.type != self.kind for array in given):
+            if len({array.device.type for array in given}) > 1:
                 self.mixed[f"a kernel of {rule.name}"] += 1
             with self._in_kernel():
                 return kernel(*given)

@@ -10,6 +10,7 @@ import samestep  # noqa: E402
 from samestep import torch as adapter  # noqa: E402
 from samestep.conformance.harness import launches  # noqa: E402
 from samestep.conformance.harness.accelerators import KINDS, Accelerator  # noqa: E402
+from samestep.conformance.harness.launch_table import SMALL  # noqa: E402
 from samestep.conformance.harness.launches import CUDA_12, CUDA_13  # noqa: E402
 from samestep.conformance.harness.parametrized import each_rule  # noqa: E402
 from samestep.conformance.harness.settings import typical  # noqa: E402
@@ -20,8 +21,6 @@ from samestep.torch.coefficients import Coefficients  # noqa: E402
 
 EXECUTIONS = ["reference", "packed", "compiled"]
 DTYPES = [torch.float32, torch.bfloat16]
-SMALL = [(7, 3), (5,), (64, 8), (31,), (16, 16)] * 20
-"""100 parameters of 5 to 512 elements."""
 WIDTH = 768
 LAYER = [
     *[(WIDTH,), (WIDTH,), (3 * WIDTH, WIDTH), (3 * WIDTH,), (WIDTH, WIDTH), (WIDTH,)],
@@ -144,6 +143,29 @@ def test_launches_for_a_hundred_small_parameters(kind, table, expected):
     assert tuple(launched(make, SMALL, kind, table) for make in made) == expected
 
 
+def test_counts_begin_on_the_device():
+    """What the first step sends does not grow with the number of parameters."""
+    sent = []
+    for count in (1, 5):
+        with Accelerator("cuda") as device:
+            params = device.parameters([(3,)] * count)
+            adapter.AdamW(params, execution="packed", capturable=True).step()
+            sent.append(device.sent.total())
+    assert sent[0] == sent[1] <= 2, device.sent  # the counts of all, and that of calls
+
+
+def test_a_number_is_made_once_on_a_device():
+    """And not for every group again."""
+    counts = []
+    for groups in (1, 5):
+        with Accelerator("cuda") as device:
+            lrs = [10.0**-place for place in range(groups)]
+            given = [{"params": device.parameters([(3,)]), "lr": lr} for lr in lrs]
+            device.step(adapter.AdamW(given, execution="compiled", capturable=True))
+            counts.append(device.launched["full"])
+    assert counts[1] - counts[0] <= 3 * 4, counts  # what depends on the learning rate
+
+
 @pytest.mark.thorough
 def test_launches_for_the_shapes_of_gpt_2():
     made = [foreach, ours("packed"), ours("compiled")]
@@ -248,6 +270,36 @@ def test_planted_faults_are_seen(fault, execution):
         assert device.crossings == {}
     else:
         assert "test_accelerators.py" in " ".join(device.crossings[FAULTS[fault]])
+
+
+class Begun(samestep.Rule, register=False):
+    """A rule with a fault that only its first step has."""
+
+    lr = samestep.hyper(0.1, "step size", unit="parameter", ge=0)
+    start = samestep.slot(
+        "the first value of the parameter",
+        init=samestep.vocabulary.Initial(
+            lambda xp, param, rule: xp.astype(xp.astype(param, xp.float64), param.dtype),
+            lambda shape, rule: shape,
+        ),
+    )
+
+    def direction(self, xp, grad, param, state, s):
+        return grad, {"start": state.start}
+
+
+def test_a_fault_of_the_first_step_is_seen():
+    with Accelerator("mps") as device:
+        device.step(adapter.bind(Begun(), device.parameters([(), (3,)]), execution="reference"))
+    assert device.crossings.keys() == {"doubles"}
+
+
+def test_a_kernel_of_parameters_on_the_host_mixes_nothing():
+    with Accelerator("cuda") as device:
+        param = torch.empty(4, device="cpu").requires_grad_()
+        param.grad = torch.empty(4, device="cpu")
+        device.step(adapter.AdamW([param, *device.parameters([()])], execution="compiled"))
+    assert device.crossings == {} and device.launched["compiled"] == 2
 
 
 @pytest.mark.thorough

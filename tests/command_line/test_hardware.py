@@ -245,13 +245,37 @@ def test_more_than_the_device_has_is_never_allocated(
 
 @pytest.mark.thorough
 def test_the_command_runs_on_a_machine_without_an_accelerator(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [ROOT / "benchmarks" / "gpu.sh", "--platform", "cpu", "--out", tmp_path, "--minutes", "8"],
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "broken-1-py3-none-any.whl").touch()
+    done = command(tmp_path, "--platform", "cpu", "--out", "found", "--minutes", "9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = written(tmp_path / "found")
+    assert {row["framework"] for row in found["benchmarks"]} == {"torch", "jax", "mlx"}
+    assert {row["rule"] for row in found["agreement"]} == {"AdamW"}
+    tested = [one for one in found["checks"] if "rule" in one["name"]]
+    agreed = [one for one in found["checks"] if "agreement" in one["name"]]
+    assert len(tested) == 1 and len(agreed) == 3
+    assert all(one["passed"] > 0 for one in tested + agreed)
+    assert "not installed: wheels/broken" in done.stderr
+
+
+def command(where: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command, called in a folder."""
+    return subprocess.run(
+        [ROOT / "benchmarks" / "gpu.sh", *arguments],
         check=False,
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHON": sys.executable},
+        cwd=where,
+        env=os.environ | {"PYTHON": sys.executable} | environment,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = written(tmp_path)
-    assert {row["framework"] for row in found["benchmarks"]} == {"torch", "jax", "mlx"}
+
+
+def test_the_command_says_what_it_lacks(tmp_path: Path) -> None:
+    done = command(tmp_path, WHEELS="nowhere")
+    assert done.returncode == 2 and "WHEELS is nowhere, which is no folder" in done.stderr
+    fake = tmp_path / "python"
+    fake.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    fake.chmod(0o755)
+    done = command(tmp_path, PYTHON=str(fake))
+    assert done.returncode == 2 and "setuptools 77 or newer" in done.stderr

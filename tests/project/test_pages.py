@@ -15,6 +15,7 @@ import pytest
 from samestep.command_line.main import commands
 from samestep.conformance.harness.agreement import BOUNDS
 from samestep.conformance.harness.checkout import ROOT
+from samestep.conformance.harness.settings import all_rules, is_own
 
 PAGES = [
     ROOT / "README.md",
@@ -149,3 +150,13 @@ def test_the_documented_bounds_are_the_tested_ones() -> None:
     rows = re.findall(r"^ *\| (`[a-z`, ]+`) \| (\d+)", text, re.M)
     shown = {need.strip("`"): int(limit) for needs, limit in rows for need in needs.split(", ")}
     assert shown == BOUNDS
+
+
+@pytest.mark.thorough
+def test_the_table_of_launches_is_that_of_the_rules() -> None:
+    pytest.importorskip("torch")
+    from samestep.conformance.harness.launch_table import table  # noqa: PLC0415
+
+    rows = table(rule for rule in all_rules() if is_own(rule))
+    page = (ROOT / "docs" / "pages" / "execution.md").read_text(encoding="utf-8")
+    assert [row for row in rows if row not in page] == []
