@@ -13,6 +13,8 @@ from samestep.rule import Rule
 from samestep.version import __version__
 from samestep.wrapper import Wrapper
 
+from .described import described
+
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
@@ -30,12 +32,13 @@ def written_by(optimizer: RuleOptimizer, group: Group) -> dict[str, Any]:
     """The origin of a group of a state dict.
 
     The version of samestep, the versions of the group's rules from the outermost inwards, the names
-    of their numbers, and the axes of parameters that are not kept as the rule sees them.
+    of their numbers, the axes of parameters that are not kept as the rule sees them, and numbers
+    that are not in the group.
     """
     rule = optimizer._rule_of(group)
     versions = {own.name: type(own).version for own in _all(rule)}
     own = {"rules": versions, "fields": [*rule.hypers], "kept": _kept(optimizer, group)}
-    return {"samestep": __version__, **own}
+    return {"samestep": __version__, **own, **described(optimizer, group)}
 
 
 def _kept(optimizer: RuleOptimizer, group: Group) -> dict[str, str]:

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 
 from .aged import RECORD, completed, written_by
 from .counting import CALLS, counts_in, now, numbers_in
+from .described import warn_of_numbers
 from .entries import entries_of
 from .kernels import is_fake
 from .members import count_of, is_ours, slots_of
@@ -74,6 +75,9 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
         both = saved_group | kept
         groups.append({n: v if n in kept else _own(v) for n, v in both.items()})
     _check_shared(optimizer, saved_groups)
+    fours = zip(optimizer.param_groups, groups, saved_groups, matched, strict=True)
+    for group, new, saved_group, before in fours:
+        warn_of_numbers(optimizer, group, new, saved_group, before.get(RECORD))
     state.update(states)  # of no parameter: kept as it is, as torch does
     return {"state": state, "param_groups": groups}
 

@@ -464,3 +464,50 @@ def test_a_parameter_that_one_side_lacks_is_named_and_nothing_is_loaded(there, t
     with pytest.raises(samestep.CheckpointError, match=words):
         samestep.load(tmp_path / "x.safetensors", other.optimizer)
     assert differing(everything(other), before) == []
+
+
+BIAS, WARMUP = samestep.Where(path="*bias"), samestep.schedules.Linear(0.1, 0.2, 10)
+APART = {  # a rule, and the number that it has and a plain one has not
+    "groups": (samestep.AdamW(groups=[(BIAS, {"lr": 0.5})]), "lr is {} .*bias", "0.5"),
+    "mask": (samestep.AdamW(mask=~BIAS), "weight_decay is {} .*bias", "0.0"),
+    "schedule": (samestep.AdamW(lr=WARMUP), "lr is {} ", "0.11.* by Linear.*"),
+    "schedule in a group": (
+        samestep.AdamW(groups=[(BIAS, {"lr": WARMUP})]),
+        "lr is {} .*bias",
+        "0.11.* by Linear.*",
+    ),
+    "groups inside": (
+        samestep.Cautious(samestep.AdamW(groups=[(BIAS, {"lr": 0.5})])),
+        "lr is {} .*bias",
+        "0.5",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", APART)
+def test_numbers_that_a_state_dict_does_not_load_are_warned_of(what, recwarn):
+    rule, words, number = APART[what]
+    plain = samestep.Cautious(samestep.AdamW()) if "inside" in what else samestep.AdamW()
+
+    def trained(rule, named=True):
+        model = torch.nn.Linear(2, 2)
+        optimizer = adapter.bind(rule, model.named_parameters() if named else model.parameters())
+        for _ in range(2):
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+        return optimizer
+
+    for one in (rule, plain):  # the same on both sides
+        trained(one).load_state_dict(trained(one).state_dict())
+        copy.deepcopy(trained(one))
+    old = trained(rule).state_dict()
+    del old["param_groups"][0]["written_by"]["numbers"]  # as an earlier version wrote it
+    trained(plain).load_state_dict(old)
+    assert not recwarn.list
+    for named in (True, False) if what == "schedule" else (True,):
+        saved = trained(plain, named).state_dict()
+        with pytest.warns(UserWarning, match=words.format(f"{number} here and")):
+            trained(rule, named).load_state_dict(saved)
+        saved = trained(rule, named).state_dict()
+        with pytest.warns(UserWarning, match=words.format(f".* here and {number} there")):
+            trained(plain, named).load_state_dict(saved)
