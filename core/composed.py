@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from . import dialects as presets
 from . import pickling
-from .arrays import is_array
+from .arrays import is_array, parts
 from .declaration import Hyper, Option, Shared, Slot, plain
 from .groups import EVERYWHERE, Choice, Groups
 from .made import Declared
@@ -34,7 +34,7 @@ class Composed(Declared, root=True):
     version: ClassVar[int] = 1
     """Version of the state; it is raised when the meaning of a slot changes."""
     _scheduled: tuple[str, ...] = ()
-    """For a rule at one step: the numbers that schedules gave."""
+    """For a rule at one step: the numbers that schedules, or arrays, gave."""
     _chosen: frozenset[str] | None = None
     """The fields that were given to the constructor or to ``replace``."""
     _carried: ClassVar[tuple[str, ...]] = ("_scheduled", "_chosen", "_withheld", "_begins")
@@ -172,7 +172,11 @@ class Composed(Declared, root=True):
                 values[name] = (
                     tuple(map(function, value)) if isinstance(value, tuple) else function(value)
                 )
-        return self._copy(values, tuple(rule.map_numbers(function) for rule in self.inside))
+        copy = self._copy(values, tuple(rule.map_numbers(function) for rule in self.inside))
+        if self.has_arrays:  # which slots there are does not depend on their values
+            arrays = (n for n, v in self._values.items() if any(map(is_array, parts(v))))
+            vars(copy)["_scheduled"] = (*self._scheduled, *arrays)
+        return copy
 
     @cached_property
     def constant(self) -> bool:

@@ -182,7 +182,7 @@ class Rule(Moving, Composed, root=True):
         now = self
         if self._schedules:
             now = self._copy(scheduled.values_at(self, self._schedules, step))
-            vars(now)["_scheduled"] = self._schedules
+            vars(now)["_scheduled"] = self._scheduled + self._schedules
             with scheduled.blamed(step):
                 now._refuse_combinations()
         inside = tuple(rule.at(self.steps_inside(step)) for rule in self.inside)

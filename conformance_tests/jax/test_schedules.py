@@ -24,7 +24,7 @@ from samestep.conformance.harness.jax_trees import (
     types,
 )
 from samestep.conformance.harness.parametrized import each_rule
-from samestep.conformance.harness.settings import typical
+from samestep.conformance.harness.settings import all_rules, typical
 from samestep.declaration import Option
 from samestep.wrapper import Wrapper
 
@@ -193,3 +193,52 @@ def test_a_step_that_is_known_is_known_at_every_trace():
     for _ in range(3):
         mapped = jax.vmap(lambda g: optimizer.update({"w": g}, state, params)[0])(grads["w"][None])
         np.testing.assert_allclose(mapped["w"], -0.2, rtol=1e-6)
+
+
+OFF = [  # rules that keep a slot for a number that may be 0, and that number
+    pytest.param(rule, field, marks=() if rule.name == "SGD" else pytest.mark.thorough)
+    for rule in map(typical, all_rules())
+    for slot in rule.declared_slots().values()
+    if (field := slot.only_if) and not isinstance(rule.all_fields()[field], Option)
+]
+
+
+@pytest.mark.parametrize(("rule", "field"), OFF, ids=lambda part: getattr(part, "name", part))
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_the_value_of_an_array_does_not_say_which_slots_there_are(rule, field, compiled):
+    rule = rule.replace(**{field: 0.0})
+    params, grads = tree(rule, 0), tree(rule, 1)
+    ends = []
+    for number in (0.0, jnp.asarray(0.0)):
+        optimizer = adapter.bind(rule.replace(**{field: number}, lr=lambda step: 0.1 + 0 * step))
+        update = jax.jit(optimizer.update) if compiled else optimizer.update
+        state, own = optimizer.init(params), params
+        for _ in range(2):
+            updates, later = update(grads, state, own)
+            assert jax.tree.structure(later) == jax.tree.structure(state)
+            own, state = optax.apply_updates(own, updates), later
+        ends.append(own)
+        assert len(state.slots) == len(rule.slots()) + isinstance(number, jax.Array)
+    close(*ends)
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_an_injected_momentum_that_is_zero_at_first_is_optax_s(name):
+    warmup = optax.linear_schedule(0.0, 0.9, 4)
+    ours = getattr(adapter, {"sgd": "SGD", "rmsprop": "RMSprop"}[name])
+    pair = (
+        optax.inject_hyperparams(lambda lr, momentum: ours(lr=lr, momentum=momentum, like="optax"))(
+            0.1, momentum=warmup
+        ),
+        optax.inject_hyperparams(getattr(optax, name))(0.1, momentum=warmup),
+    )
+    ends = []
+    for optimizer in pair:
+        params = jnp.ones(3)
+        state = optimizer.init(params)
+        for step in range(5):
+            grads = jnp.asarray([1.0, -0.5, 0.1]) * (step + 1)
+            updates, state = optimizer.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        ends.append(params)
+    np.testing.assert_allclose(*ends, rtol=2e-6)
