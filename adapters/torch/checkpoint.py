@@ -33,7 +33,7 @@ from .entries import slots_in
 from .kernels import real
 from .pieces import is_spread
 from .placement import slot_of
-from .sharded import fill, placed, processes_of, tensor_of
+from .sharded import fill, placed, processes_of, refuse_slice, tensor_of
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
@@ -259,6 +259,7 @@ def _owned(optimizer: RuleOptimizer, params: Params | None) -> Iterator[_Own]:
                     "in other tensors; torch.distributed.checkpoint saves and loads it, with "
                     "optimizer.init_state() before either"
                 )
+            refuse_slice(optimizer, path, param)
             own = rule_of(rule, name, param)
             yield _Own(path, name, at, Wanted(own, real(param.detach())), param)
 

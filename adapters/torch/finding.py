@@ -15,6 +15,7 @@ from samestep.checkpoints.state import Checkpoint, CheckpointError
 from .checkpoint import Params, named, names_of, paths_of
 from .kernels import real
 from .libraries import LIBRARIES, Library, Member
+from .sharded import refuse_slice
 
 __all__ = ["Found", "found_in", "held_by", "numbers", "who_is"]
 
@@ -57,6 +58,7 @@ def held_by(optimizer: Any, params: Params | None) -> Found:
                     f"a parameter of {who}, of shape {tuple(param.shape)}, is not among the "
                     f"{len(names)} given; is it the model that the optimizer was made for?"
                 )
+            refuse_slice(optimizer, paths[at], param)
             state = optimizer.state.get(param)
             seeds.append(((paths[at], place, at, group, param), state, real(param.detach())))
     return Found(library, native, who, _members(library, native, seeds, None), groups)

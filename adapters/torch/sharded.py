@@ -21,7 +21,7 @@ from samestep.checkpoints.tensor import Tensor
 from . import pieces
 from .pieces import is_spread, placements_of
 
-__all__ = ["fill", "placed", "processes_of", "tensor_of"]
+__all__ = ["fill", "placed", "processes_of", "refuse_slice", "tensor_of"]
 
 
 def processes_of(tensors: Iterable[Any]) -> Processes | None:
@@ -129,6 +129,26 @@ def placed(tensor: Tensor, param: Any, slot: Any = None) -> Any:
 def fill(param: Any, tensor: Tensor) -> None:
     """Write values into a DTensor, bucket by bucket; every process reads its own part."""
     _fill(param.to_local(), tensor, _own(param.device_mesh, tensor.shape, param.placements))
+
+
+def refuse_slice(optimizer: Any, path: str, param: Any) -> None:
+    """Refuse a plain tensor that is a part of a parameter, whose place nobody knows.
+
+    Raises:
+        CheckpointError: it is a part.
+    """
+    if hasattr(param, "_fsdp_flattened") and torch.distributed.get_world_size() > 1:
+        raise CheckpointError(
+            f"parameter {path!r} is a slice of a flat parameter of FSDP1, which does not say what "
+            "it is of the whole; FSDP.optim_state_dict and torch.distributed.checkpoint save it, "
+            "and samestep saves parameters of FSDP2 (fully_shard)"
+        )
+    if getattr(optimizer, "reduce_over", None) is not None:
+        raise CheckpointError(
+            f"parameter {path!r} is a slice (reduce_over=), which does not say what it is of the "
+            "whole; make DTensors of the slices (DTensor.from_local), or save each process's "
+            "state_dict() with torch.save"
+        )
 
 
 class _Part(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tracemalloc
 from dataclasses import replace
+from functools import partial
 
 import numpy
 import pytest
@@ -52,6 +53,7 @@ class Net(torch.nn.Module):
         self.out = torch.nn.Linear(8, 3, bias=False)
         self.scale = torch.nn.Parameter(torch.zeros(1))
         self.conv = torch.nn.Parameter(torch.zeros(2, 3, 2))
+        self.frozen = torch.nn.Parameter(torch.zeros(5, 2), requires_grad=False)
         self.register_buffer("mean", torch.zeros(3))
         with torch.no_grad():
             for tensor in (*self.parameters(), *self.buffers()):
@@ -85,7 +87,7 @@ def placed(model, kind):
             axes = {0: Shard(0), 1: Shard(1)} if param.ndim > 1 else {0: Replicate(), 1: Shard(0)}
             own = [Replicate() if kind == "columns" else axes[0], axes[1]]
             whole = distribute_tensor(param.detach(), mesh, own)
-            module.register_parameter(name, torch.nn.Parameter(whole))
+            module.register_parameter(name, torch.nn.Parameter(whole, param.requires_grad))
     return model
 
 
@@ -99,13 +101,17 @@ class Run:
     def __init__(self, kind, rule, seed):
         self.model = Net(seed) if kind is None else placed(Net(seed), kind)
         if isinstance(rule, samestep.Rule):
-            self.optimizer = adapter.bind(rule, [*self.model.named_parameters()])
+            self.optimizer = adapter.bind(rule, self.trained())
         else:
-            self.optimizer = rule(self.model.named_parameters())
+            self.optimizer = rule(self.trained())
+
+    def trained(self):
+        """The parameters that are not frozen, by name."""
+        return [(n, param) for n, param in self.model.named_parameters() if param.requires_grad]
 
     def train(self, steps):
         for step in steps:
-            for place, param in enumerate(self.model.parameters()):
+            for place, (_, param) in enumerate(self.trained()):
                 param.grad = gradient(step, place, whole(param))
                 if hasattr(param, "device_mesh"):
                     from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415
@@ -147,7 +153,7 @@ def saved_and_loaded(rank, kind, rule, folder):
     assert differing(other.everything(), half) == []
     for name, param in other.model.named_parameters():
         assert (param.device_mesh, param.placements) == before[name]
-        for value in other.optimizer.state[param].values():
+        for value in other.optimizer.state.get(param, {}).values():
             assert (
                 value.ndim == 0
                 or value.placements == param.placements
@@ -162,7 +168,8 @@ def test_a_sharded_run_writes_the_file_of_one_device_and_reads_it(gloo, rule, tm
     one = Run(None, RULES[rule], 0).train(range(HALF))
     samestep.save(tmp_path / "one", one.optimizer, one.model)
     end = one.train(range(HALF, STEPS)).everything()
-    for kind in MESHES[gloo.world]:
+    kinds = MESHES[gloo.world]
+    for kind in kinds if isinstance(RULES[rule], samestep.Rule) else kinds[-1:]:
         for found in gloo.run(saved_and_loaded, kind, rule, tmp_path):
             assert differing(found, end) == []
         written = (tmp_path / "one").read_bytes()
@@ -199,7 +206,9 @@ SUMS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["fully_shard", "parallel"])
+@pytest.mark.parametrize(
+    "kind", ["parallel", pytest.param("fully_shard", marks=pytest.mark.thorough)]
+)
 @pytest.mark.parametrize("rule", SUMS, ids=str)
 def test_a_run_goes_from_two_ranks_to_one_and_to_four(meshes, rule, kind, tmp_path):
     """Elements and whole matrices keep their bits; sums may be added in another order."""
@@ -250,7 +259,7 @@ def failing(rank, folder):
     apart.init_state()
     longer = adapter.AdamW([("w", distribute_tensor(torch.ones(6, 4), mesh, [Shard(0)]))])
     samestep.save(folder / "w", adapter.AdamW([("w", torch.ones(4, 4))]))
-    own = adapter.bind(RULES["AdamW" if rank != 1 else "NAdam"], [*other.model.named_parameters()])
+    own = adapter.bind(RULES["AdamW" if rank != 1 else "NAdam"], other.trained())
     said = [
         told(lambda: samestep.save(folder / f"file{rank}", run.optimizer, run.model)),
         told(lambda: samestep.save(good, last, late.model)),
@@ -363,26 +372,26 @@ def dying(rank, path):
 # Travel.
 
 
-def test_a_run_goes_through_all_frameworks(gloo, tmp_path):
+def test_a_run_goes_through_all_frameworks(meshes, tmp_path):
     """From a mesh to JAX, MLX and NumPy, and back to the mesh: the steps of one device."""
-    rule = samestep.AdamW()
+    (two, four), rule = meshes, samestep.AdamW()
     run = Run(None, rule, 0)
     samestep.save(tmp_path / "0", run.train([0]).optimizer, run.model)
-    gloo.run(carried_on, "fully_shard", rule, tmp_path, "0", "torch", [1])
-    names = {name: tuple(param.shape) for name, param in run.model.named_parameters()}
+    two.run(carried_on, "fully_shard", rule, tmp_path, "0", "torch", [1])
+    names = {name: tuple(param.shape) for name, param in run.trained()}
     before = "torch"
     for step, framework in enumerate(("jax", "mlx", "numpy"), 2):
         backend = backends()[framework]
         travelling = backend.start(rule, {n: numpy.ones(s) for n, s in names.items()}, "float32")
         travelling.restore(replace(read(tmp_path / before), others={}))
-        grads = enumerate(run.model.parameters())
+        grads = enumerate(param for _, param in run.trained())
         stepped = {
             n: gradient(step, at, p).numpy() for n, (at, p) in zip(names, grads, strict=True)
         }
         travelling.step(stepped)
         write(tmp_path / framework, travelling.checkpoint())
         before = framework
-    gloo.run(carried_on, MESHES[gloo.world][1], rule, tmp_path, "numpy", "end", [5])
+    four.run(carried_on, "replicated", rule, tmp_path, "numpy", "end", [5])
     expected = run.train(range(1, 6)).everything()
     found = read(tmp_path / "end")
     assert {own.step for own in found.parameters.values()} == {6}
@@ -444,3 +453,52 @@ def test_a_model_whose_parameters_are_gathered_is_saved_as_it_was(gloo, tmp_path
     before = (tmp_path / "before").read_bytes()
     assert (tmp_path / "after").read_bytes() == before
     assert (tmp_path / "again").read_bytes() == before
+
+
+def flat(rank, folder):
+    """What each rank is told of parameters of FSDP1."""
+    from torch.distributed.fsdp import FullyShardedDataParallel  # noqa: PLC0415
+
+    said = []
+    for kept in (True, False):
+        net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 3))
+        model = FullyShardedDataParallel(net, use_orig_params=kept, device_id=torch.device("cpu"))
+        for make in (adapter.AdamW, torch.optim.AdamW):
+            optimizer = make(model.parameters())
+            said.append(told(lambda: samestep.save(folder / "file", optimizer, model)))  # noqa: B023
+            said.append(told(lambda: samestep.load(folder / "good", optimizer, model)))  # noqa: B023
+    return said
+
+
+def test_flat_parameters_are_refused(gloo, tmp_path):
+    """Each process would take its slice for the whole."""
+    good = adapter.AdamW([("w", torch.ones(2))])
+    samestep.save(tmp_path / "good", good)
+    for said in gloo.run(flat, tmp_path):
+        for words in said:
+            assert "is a slice of a flat parameter of FSDP1" in words, words
+    assert not (tmp_path / "file").exists()
+
+
+NATIVES = {
+    "SGD": {"lr": 0.1, "momentum": 0.9},
+    "Adagrad": {},
+    "Adam": {"amsgrad": True},
+    "RMSprop": {"momentum": 0.9, "centered": True},
+    "NAdam": {},
+    "Adadelta": {},
+}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", NATIVES)
+def test_optimizers_of_torch_are_saved_and_loaded(gloo, name, tmp_path):
+    rule = partial(getattr(torch.optim, name), **NATIVES[name])
+    one = Run(None, rule, 0).train(range(HALF))
+    samestep.save(tmp_path / "one", one.optimizer, one.model)
+    gloo.run(carried_on, "fully_shard", rule, tmp_path, "one", "again", [])
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "one").read_bytes()
+    gloo.run(carried_on, MESHES[gloo.world][1], rule, tmp_path, "one", "end", range(HALF, STEPS))
+    end, expected = read(tmp_path / "end"), one.train(range(HALF, STEPS)).everything()
+    for path, own in end.parameters.items():
+        numpy.testing.assert_allclose(own.value.values(), expected[path], rtol=1e-5, atol=1e-6)
