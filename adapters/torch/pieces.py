@@ -151,8 +151,8 @@ def placements_of(param: Any, shape: Sequence[int], slot: Any = None) -> tuple[A
     found = []
     for dim, place in enumerate(param.placements):
         own = getattr(place, "dim", None)
-        axes = [own] if own in same else []
+        cut_in = [own] if own in same else []
         if slot is not None:
-            axes = [axis for axis, cut in enumerate(slot.cuts) if cut and dim in cut.over]
-        found.append(place if axes == [own] else Shard(axes[0]) if axes else Replicate())
+            cut_in = [axis for axis, cut in enumerate(slot.cuts) if cut and dim in cut.over]
+        found.append(place if cut_in == [own] else Shard(cut_in[0]) if cut_in else Replicate())
     return tuple(found)

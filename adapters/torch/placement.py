@@ -83,8 +83,8 @@ def _cut(axis: int, size: int, placements: Sequence[Any], sizes: Sequence[int]) 
     return Cut(bounds, tuple(over)) if over else None
 
 
-def _ends(start: int, end: int, pieces: int) -> list[int]:
-    return [start + bound for bound in chunks(end - start, pieces)[1:]]
+def _ends(first: int, end: int, pieces: int) -> list[int]:
+    return [first + bound for bound in chunks(end - first, pieces)[1:]]
 
 
 def begun(rule: Rule, who: str, param: Any) -> dict[str, Any]:
