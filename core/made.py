@@ -127,7 +127,8 @@ class Declared:
     @classmethod
     def is_own(cls) -> bool:
         """Whether the rule is the package's own."""
-        return cls.published().__module__.startswith(("samestep.rules.", "samestep.routes"))
+        module: str = cls.published().__module__
+        return module.startswith(("samestep.rules.", "samestep.routes"))
 
     @classmethod
     def quirks_known(cls) -> tuple[Quirk, ...]:

@@ -92,7 +92,7 @@ def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpo
     found = _variables(optimizer, params)
     step = int(_host(optimizer.iterations))
     rate = optimizer._learning_rate
-    schedules = {} if _is_number(rate) else {("lr", None): rate}
+    schedules: dict[tuple[str, int | None], Any] = {} if _is_number(rate) else {("lr", None): rate}
     states = {}
     for own in found:
         rule = _rule(optimizer, native, own)

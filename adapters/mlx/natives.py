@@ -174,7 +174,7 @@ def _state_of(own: _Own) -> ParameterState:
 def _scheduled(own: _Own) -> dict[tuple[str, int | None], Any]:
     """The schedules of a parameter's optimizer by our names of the numbers."""
     pairs = own.native.fields.items()
-    return {(ours, None): own.schedules[name] for ours, name in pairs if name in own.schedules}
+    return {(ours, None): own.schedules[str(name)] for ours, name in pairs if name in own.schedules}
 
 
 def _refuse_unread(own: _Own) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from samestep import torch as adapter
+from samestep.execution import Execution
 from samestep.rule import Rule
 
 from .accelerators import Accelerator
@@ -17,11 +18,11 @@ __all__ = ["SMALL", "table"]
 
 SMALL = [(7, 3), (5,), (64, 8), (31,), (16, 16)] * 20
 """100 parameters of 5 to 512 elements."""
-EXECUTIONS = "packed", "compiled"
+EXECUTIONS: tuple[Execution, ...] = ("packed", "compiled")
 HEAD = "rules", *(f"`{name}`" for name in EXECUTIONS)
 
 
-def counted(rule: Rule, execution: str) -> int:
+def counted(rule: Rule, execution: Execution) -> int:
     """The launches of a step of the small parameters that a rule takes."""
     shapes = [shape for shape in SMALL if len(shape) >= rule.min_ndim]
     with Accelerator("cuda") as device:
