@@ -25,11 +25,20 @@ __all__ = ["fill", "placed", "processes_of", "refuse_slice", "tensor_of"]
 
 
 def processes_of(tensors: Iterable[Any]) -> Processes | None:
-    """The processes that have parts of these tensors; ``None`` if all are whole."""
+    """The processes that have parts of these tensors; ``None`` if all are whole.
+
+    Raises:
+        CheckpointError: this process is none of them.
+    """
     meshes = {tensor.device_mesh for tensor in tensors if is_spread(tensor)}
     ranks = sorted({rank for mesh in meshes for rank in _ranks(mesh)})
     if not ranks:
         return None
+    if (rank := torch.distributed.get_rank()) not in ranks:
+        raise CheckpointError(
+            f"the parameters are in the processes {listed(map(str, ranks))}, and this is process "
+            f"{rank}; those who have parts of the parameters save and load them"
+        )
     for mesh in meshes:
         if mesh.ndim == 1 and mesh.size() == len(ranks):
             return _Processes(mesh.get_group(), ranks)
@@ -95,7 +104,7 @@ def tensor_of(array: Any, processes: Processes | None) -> Tensor:
     array = array.detach()
     mesh, shape, local = array.device_mesh, tuple(array.shape), array.to_local()
     there = dict(zip(_ranks(mesh), _parts(shape, _sizes(mesh), array.placements), strict=True))
-    mine = there[processes.ranks[processes.rank]]
+    mine = there.get(processes.ranks[processes.rank], _Part((), []))
     given: dict[Box, Piece] = {}
     if processes.ranks[WRITER] in there:
         for rank in sorted(there):
@@ -184,8 +193,15 @@ def _sizes(mesh: Any) -> tuple[int, ...]:
 
 def _own(mesh: Any, shape: Sequence[int], placements: Sequence[Any]) -> _Part:
     """What this process has."""
-    found = _parts(tuple(shape), _sizes(mesh), tuple(placements))
-    return found[_ranks(mesh).index(torch.distributed.get_rank())]
+    found = dict(
+        zip(_ranks(mesh), _parts(tuple(shape), _sizes(mesh), tuple(placements)), strict=True)
+    )
+    if (rank := torch.distributed.get_rank()) not in found:
+        raise CheckpointError(
+            f"an array of shape {tuple(shape)} is in the processes {listed(map(str, found))}, and "
+            f"this is process {rank}; give it the parameters of its own meshes"
+        )
+    return found[rank]
 
 
 @cache

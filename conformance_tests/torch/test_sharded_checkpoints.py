@@ -502,3 +502,53 @@ def test_optimizers_of_torch_are_saved_and_loaded(gloo, name, tmp_path):
     end, expected = read(tmp_path / "end"), one.train(range(HALF, STEPS)).everything()
     for path, own in end.parameters.items():
         numpy.testing.assert_allclose(own.value.values(), expected[path], rtol=1e-5, atol=1e-6)
+
+
+def staged(rank, dims, folder):
+    """Each stage of a pipeline saves its own parameters, on its own part of the mesh."""
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor  # noqa: PLC0415
+
+    sizes, names = (
+        ((2, 1, 2), ("stage", "copies", "pieces")) if dims == 2 else ((2, 2), ("stage", "pieces"))
+    )
+    mesh = torch.distributed.init_device_mesh("cpu", sizes, mesh_dim_names=names)
+    own = mesh["copies", "pieces"] if dims == 2 else mesh["pieces"]
+    stage = rank // 2
+    whole_one = torch.arange(15.0).reshape(5, 3) + 100 * stage
+    placements = [Replicate()] * (dims - 1) + [Shard(0)]
+    params = {f"w{stage}": distribute_tensor(whole_one, own, placements)}
+    optimizer = adapter.AdamW(params.items())
+    optimizer.init_state()
+    path = folder / f"{dims}.{stage}"
+    samestep.save(path, optimizer, params)
+    params[f"w{stage}"].to_local().zero_()
+    samestep.load(path, optimizer, params)
+    assert torch.equal(whole(params[f"w{stage}"]), whole_one)
+
+
+def elsewhere(rank, folder):
+    """What the processes are told of a parameter that the first two have."""
+    from torch.distributed.tensor import DTensor, Shard  # noqa: PLC0415
+
+    mesh = torch.distributed.device_mesh.DeviceMesh("cpu", [0, 1])
+    own = DTensor.from_local(torch.ones(2, 3), mesh, [Shard(0)])
+    optimizer = adapter.AdamW([("w", own)])
+    return told(lambda: samestep.save(folder / "file", optimizer, {"w": own}))
+
+
+def test_a_process_without_a_part_is_told_so(meshes, tmp_path):
+    found = meshes[1].run(elsewhere, tmp_path)
+    assert found[:2] == ["nothing", "nothing"]
+    for rank, words in enumerate(found[2:], 2):
+        assert f"in the processes 0, 1, and this is process {rank}" in words
+    assert read(tmp_path / "file").parameters["w"].value.shape == (4, 3)
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_the_processes_are_those_of_the_parameters(meshes, dims, tmp_path):
+    _, four = meshes
+    four.run(staged, dims, tmp_path)
+    for stage in range(2):
+        saved = read(tmp_path / f"{dims}.{stage}")
+        expected = numpy.arange(15.0).reshape(5, 3) + 100 * stage
+        assert (saved.parameters[f"w{stage}"].value.values() == expected).all()
