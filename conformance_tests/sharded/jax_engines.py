@@ -100,19 +100,10 @@ def in_shard_map(rule: Rule, dtype: str, **options: Any) -> Any:
     optimizer, own = samestep.jax.bind(rule, **options), mesh()
     values = parameters(rule, dtype, NAMES)
     put = partial(placed, where=own)
-    struct: Any = jax.ShapeDtypeStruct
-    pieces = {
-        name: struct(NamedSharding(own, spec(v)).shard_shape(v.shape), v.dtype)
-        for name, v in values.items()
-    }
-    whole, local = (jax.eval_shape(samestep.jax.bind(rule).init, p) for p in (values, pieces))
     specs = {name: spec(value) for name, value in values.items()}
-    kept = jax.tree.map(
-        lambda w, p: P(*("x" if a != b else None for a, b in zip(w.shape, p.shape, strict=True))),
-        whole,
-        local,
-    )
-    mapped = partial(jax.shard_map, mesh=own, check_vma=False)
+    told = samestep.jax.bind(rule, axis_name=specs)  # the specs of the state follow from these
+    kept = told.specs(values)
+    mapped = partial(jax.shard_map, mesh=own)
     params = put(values)
     state = jax.jit(mapped(optimizer.init, in_specs=(specs,), out_specs=kept))(params)
     step = jax.jit(
