@@ -63,29 +63,33 @@ def brought(
 
     lengths = [sum(elements(piece[2]) for piece in pieces) for pieces in plan.received]
     vectors = [joined(pieces, mine) for pieces in plan.sent]
-    if everywhere:
-        vector = vectors[every.index(here)]
+    own = every.index(here)
+    if all(task.is_copied for task in tasks):
+        others = vectors[own] if everywhere else nothing
+        rows = [vectors[own] if rank == own else others for rank in range(count)]
+    elif everywhere:
+        vector = vectors[own]
         rows = exchange.gathered(mesh, padded(xp, vector, max(lengths)))
     else:
         rows = exchange.swapped(mesh, vectors, lengths)
     given: dict[tuple[int, int], list[tuple[Region, Array]]] = {}
     for rank, pieces in enumerate(plan.received):
-        for (place, index, own), part in zip(pieces, _parts(xp, rows[rank], pieces), strict=True):
+        for (place, index, at), part in zip(pieces, _parts(xp, rows[rank], pieces), strict=True):
             task = tasks[place]
             if task.counts(task.inputs[index], every[rank], here) or not everywhere:
-                given.setdefault((place, index), []).append((own, part))
+                given.setdefault((place, index), []).append((at, part))
     done: dict[int, Sequence[Array]] = {}
     for place in plan.owned:
         inputs = range(len(tasks[place].inputs))
         done[place] = perform(place, [_assembled(xp, given.pop((place, at))) for at in inputs])
 
     def result(piece: Piece) -> Array:
-        place, index, own = piece
-        return done[place][index][tuple(slice(*bounds) for bounds in own)]
+        place, index, at = piece
+        return done[place][index][tuple(slice(*bounds) for bounds in at)]
 
     found: list[list[Array]] = [[] for _ in tasks]
     if everywhere:
-        for piece in plan.returned[every.index(here)]:
+        for piece in plan.returned[own]:
             found[piece[0]].append(result(piece))
         return found
     lengths = [sum(elements(piece[2]) for piece in pieces) for pieces in plan.back]

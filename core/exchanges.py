@@ -97,6 +97,7 @@ class Tape:
         immediate: Any = None,
     ) -> None:
         self.xp, self.mesh, self.apart = xp, placement.mesh, placement.apart
+        self.shares = placement.shares
         self.plan, self.level, self.known, self.immediate = plan, level, known, immediate
         self.noted: list[Request] = []
         self.sent: dict[str, Array] = {}
@@ -131,7 +132,7 @@ class Tape:
         if any(isinstance(value, Placed) for value in (*args, *kwargs.values())):
             raise NotLocalError(f"{function.__name__} of {matrix!r} is given another array")
         call = function, args, tuple(sorted(kwargs.items()))
-        if not any(map(is_cut, matrix.axes)):
+        if not (self.shares or any(map(is_cut, matrix.axes))):
             return matrix.like(called(self.xp, call, matrix.local))
         request = Request(matrix.level + 1, "whole", over_of(matrix.axes), matrix.axes, call)
         if self.immediate is None:

@@ -42,6 +42,11 @@ class Task(NamedTuple):
     cost: int
     among: tuple[tuple[Cut, int], ...] = ()
 
+    @property
+    def is_copied(self) -> bool:
+        """Whether every process has all inputs."""
+        return not (self.among or any(part.cut for box in self.inputs for part in box))
+
     def holds(self, mesh: Mesh, at: tuple[int, ...]) -> bool:
         """Whether a process has pieces of the arrays."""
         return all(

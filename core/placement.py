@@ -100,6 +100,7 @@ class Placement:
         mesh: the processes.
         apart: dimensions of the mesh along which processes have other parameters.
         room: the most parameters that a process has where they are stacked along cut axes.
+        shares: whether processes that have copies divide the work with whole matrices.
     """
 
     shape: Dims
@@ -107,10 +108,11 @@ class Placement:
     mesh: Mesh
     apart: Dims = ()
     room: int = 1
+    shares: bool = False
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.shape, self.cuts, self.mesh, self.apart))
+        return hash((self.shape, self.cuts, self.mesh, self.apart, self.shares))
 
     def __hash__(self) -> int:
         return self._hash
@@ -128,8 +130,8 @@ class Placement:
 
     @cached_property
     def is_whole(self) -> bool:
-        """Whether nothing is cut."""
-        return not any(self.cuts)
+        """Whether nothing is cut, and no work divided."""
+        return not (self.shares or any(self.cuts))
 
     def one(self, kept: Kept) -> Placement:
         """The placement of one of the parameters that are stacked along batch axes."""

@@ -27,7 +27,13 @@ from .recording import recorder
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state_dict", "into_state_dict", "recorder"]
 
 
-KEYWORDS = {"execution": "auto", "capturable": False, "differentiable": False}
+KEYWORDS = {
+    "execution": "auto",
+    "capturable": False,
+    "differentiable": False,
+    "reduce_over": None,
+    "share_work": None,
+}
 """Arguments of the classes in addition to the rule's own."""
 
 

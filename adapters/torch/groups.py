@@ -25,7 +25,7 @@ __all__ = ["GroupedOptimizer", "alike"]
 
 _grad = attrgetter("grad")
 
-FIXED = ("rule", "execution", "capturable", "differentiable")
+FIXED = ("rule", "execution", "capturable", "differentiable", "reduce_over", "share_work")
 """Attributes that are the constructor's."""
 
 

@@ -14,9 +14,7 @@ import torch
 from samestep import step as stepping
 from samestep.checkpoints.processes import Processes
 from samestep.checkpoints.state import Checkpoint
-from samestep.counts import Counts
 from samestep.execution import EXECUTIONS, Execution, checked, say
-from samestep.kept import kept_by, rule_of
 from samestep.products import float32_products, multiplies
 from samestep.rule import Rule
 from samestep.spread import spread_of
@@ -29,9 +27,8 @@ from .capture import Captured, capturing, refuse_uncounted, refuse_unplanned, wa
 from .checkpoint import Params
 from .coefficients import Coefficients, conditional
 from .counting import CALLS, calls_of, counts_in, note
-from .entries import entries_of
+from .differentiating import advance_in_graph
 from .groups import GroupedOptimizer
-from .kernels import real, real_gradient
 from .members import check, members_of, shared_of, state_of
 from .memory import release
 from .pieces import is_spread, pieces
@@ -39,6 +36,7 @@ from .plan import Plan
 from .scaling import unscaled
 from .sharded import processes_of
 from .shards import Shards
+from .slices import checked_group, refuse_parts, refuse_slices
 from .state_dict import as_mapping, loaded, settled
 from .trial import tried
 
@@ -60,6 +58,8 @@ class RuleOptimizer(GroupedOptimizer):
     """The calls of ``step``, which schedules count; ``None`` is the most steps of a parameter."""
     _captured: Captured | None = None
     _plan: Plan | None
+    reduce_over: Any = None
+    share_work: Any = None
     _shards: Shards | None = None
     """The DTensors, of which the pieces of this process are stepped."""
     _tried: set[Any]
@@ -73,11 +73,16 @@ class RuleOptimizer(GroupedOptimizer):
         execution: Execution = "auto",
         capturable: bool = False,
         differentiable: bool = False,
+        reduce_over: Any = None,
+        share_work: Any = None,
     ) -> None:
         self.execution = checked(rule, execution)
         self.rule = rule
         self.capturable = capturable
         self.differentiable = differentiable
+        self.reduce_over = checked_group(rule, "reduce_over", reduce_over)
+        self.share_work = checked_group(rule, "share_work", share_work)
+        refuse_parts(rule)
         if differentiable and execution not in ("auto", "reference"):
             raise ValueError(
                 f"{rule.name}(differentiable=True, execution={execution!r}): gradients flow "
@@ -88,6 +93,7 @@ class RuleOptimizer(GroupedOptimizer):
         defaults = {n: v for n, v in first.items() if all(n in other for other in others)}
         super().__init__(self._listed(params), {**defaults, "differentiable": differentiable})
         self._warn_unmatched()
+        refuse_slices(self)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. A ``closure`` evaluates the model again; its loss is returned."""
@@ -95,7 +101,8 @@ class RuleOptimizer(GroupedOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        advance = self._advance_in_graph if self.differentiable else self._advance_in_place
+        graph = partial(advance_in_graph, self)
+        advance = graph if self.differentiable else self._advance_in_place
         if self._multiplies:
             advance = partial(_precisely, advance)
         try:
@@ -208,41 +215,10 @@ class RuleOptimizer(GroupedOptimizer):
         )
         return self.capturable and not self.differentiable and all(plain)
 
-    @_disable_dynamo
-    @torch.enable_grad()
-    def _advance_in_graph(self) -> None:
-        """A step that gradients flow through.
-
-        Nothing that an operation has read is written into: the rule gets copies of the parameters,
-        and its results replace the state.
-        """
-        rules = self._rules_of_groups()
-        members, grads = members_of(self, rules)
-        common = shared_of(self, [member.param for member in members])
-        calls = calls_of(self, [member.param for member in members])
-        entries = []
-        for member, grad in zip(members, grads, strict=True):
-            rule = rule_of(rules[member.group], member.name, member.param)
-            rule = rule.beginning() if member.begins else rule
-            step = member.state["step"] if self.capturable else member.steps
-            counted = Counts(calls, step, member.missed)
-            param, grad = real(member.param.clone()), real_gradient(grad)  # noqa: PLW2901
-            kept = kept_by(rule, param.ndim)
-            entries.append(stepping.Entry(rule, counted, grad, param, member.slots, kept))
-        before = common
-        params = [member.param for member in members]
-        spread = spread_of(xp, params, common, _device, rules)
-        results, common = stepping.run(kernels.Differentiable(), entries, common, spread=spread)
-        for member, (param, slots) in zip(members, list(results), strict=True):
-            real(member.param).copy_(param)
-            state = {**member.state, **entries_of(slots), "step": member.state["step"] + 1}
-            self.state[member.param] = state
-        note(self, before, common)
-        self._share(common)
-
     def _begun(self, own: list[Any], params: list[Any], grads: list[Any]) -> Any:
-        """Parameters and gradients, in pieces from now on if there are DTensors."""
-        if self._shards is None and any(map(is_spread, self._params())):
+        """Parameters and gradients, in pieces from now on if other processes have some."""
+        groups = self.reduce_over, self.share_work
+        if self._shards is None and (any(groups) or any(map(is_spread, self._params()))):
             vars(self)["_shards"] = shards = Shards(self.rule.name, checks=not self.capturable)
             return shards.apart(self, own, grads)
         return params, grads
@@ -252,6 +228,7 @@ class RuleOptimizer(GroupedOptimizer):
     ) -> tuple[Plan, list[Any]]:
         """A new plan, and all values in the states of its parameters."""
         refuse_unplanned(self)
+        refuse_slices(self)
         if self._captured is not None:
             warn_of_memory(self)
             vars(self)["_captured"] = None
@@ -340,6 +317,11 @@ class RuleOptimizer(GroupedOptimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("rule", "execution", "capturable", "differentiable", "_within", "_calls")
+        if self.reduce_over is not None or self.share_work is not None:
+            raise TypeError(
+                f"{self.rule.name}: a process group cannot be pickled or copied; make another "
+                "optimizer with it, and load this one's state_dict()"
+            )
         records = [written_by(self, group) for group in self.param_groups]
         kept = {name: getattr(self, name) for name in own}
         return {**super().__getstate__(), **kept, RECORD: records}
@@ -370,6 +352,8 @@ def bind(
     execution: Execution = "auto",
     capturable: bool = False,
     differentiable: bool = False,
+    reduce_over: Any = None,
+    share_work: Any = None,
 ) -> RuleOptimizer:
     """A rule object as a ``torch.optim.Optimizer``.
 
@@ -386,9 +370,21 @@ def bind(
             and skips for ``torch.amp.GradScaler``.
         differentiable: whether gradients flow through a step, to parameters, gradients, state and
             hyperparameters that require them. Parameters are then not leaves.
+        reduce_over: the process group whose processes each have a slice of every parameter, as
+            FSDP1 and DeepSpeed make them. Rules that read elements, and sums over all parameters,
+            then take the step of the whole parameters; others are refused.
+        share_work: the process group whose processes each have all parameters and the same
+            gradients, as with ``DistributedDataParallel``. They divide the work with whole
+            matrices, and take the same step as without it.
     """
     return RuleOptimizer(
-        rule, params, execution=execution, capturable=capturable, differentiable=differentiable
+        rule,
+        params,
+        execution=execution,
+        capturable=capturable,
+        differentiable=differentiable,
+        reduce_over=reduce_over,
+        share_work=share_work,
     )
 
 

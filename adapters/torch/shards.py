@@ -13,6 +13,7 @@ from samestep.rule import Rule
 from .exchange import Exchange, Facts
 from .pieces import apart
 from .placement import placement_of
+from .slices import copied, sliced
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
@@ -28,6 +29,7 @@ class Shards:
         self.exchange = Exchange(who, checks)
         self.placements: dict[int, Placement | None] = {}
         self.facts: Facts = {}
+        self.slices: dict[int, tuple[tuple[int, ...], ...]] = {}
 
     def apart(
         self,
@@ -42,11 +44,37 @@ class Shards:
     def placed(self, optimizer: RuleOptimizer, rules: Sequence[Rule]) -> None:
         """Find where the pieces of all parameters are, of those without a gradient too."""
         self.placements = {}
+        self._measure(optimizer)
         for group, rule in zip(optimizer.param_groups, rules, strict=True):
             for name, param in optimizer._named(group):
                 who = f"{rule.name}: parameter {name!r}"
-                found = placement_of(rule_of(rule, name, param), who, param)
-                self.placements[id(param)] = found
+                self.placements[id(param)] = self._placed(
+                    optimizer, rule_of(rule, name, param), who, param
+                )
+
+    def _measure(self, optimizer: RuleOptimizer) -> None:
+        """Find the shapes of the slices that all processes have, if that is not known."""
+        params, group = optimizer._params(), optimizer.reduce_over
+        if group is None or all(id(param) in self.slices for param in params):
+            return
+        said: list[Any] = [None] * group.size()
+        own = [tuple(param.shape) for param in params]
+        torch.distributed.all_gather_object(said, own, group=group)
+        if len({*map(len, said)}) > 1:
+            raise ValueError(
+                f"{optimizer.rule.name}: the processes of reduce_over have "
+                f"{', '.join(str(len(each)) for each in said)} parameters; give every process a "
+                "slice of every parameter, which may be empty"
+            )
+        self.slices = dict(zip(map(id, params), zip(*said, strict=True), strict=True))
+
+    def _placed(self, optimizer: RuleOptimizer, rule: Rule, who: str, param: Any) -> Any:
+        """The placement of a parameter; ``None`` if it is whole for its rule."""
+        if optimizer.share_work is not None:
+            return copied(rule, param, optimizer.share_work)
+        if optimizer.reduce_over is not None:
+            return sliced(rule, who, param, optimizer.reduce_over, self.slices[id(param)])
+        return placement_of(rule, who, param)
 
     def of(self, members: Sequence[Member]) -> Shards | None:
         """Note the parameters that are stepped; nothing if no rule sees more than an element."""
@@ -56,8 +84,9 @@ class Shards:
         for member in members:
             placement = self.placements[id(member.param)]
             if placement is not None:
-                kind = member.param.dtype, tuple(member.param.shape), placement.cuts
-                found[placement.mesh].append(f"{member.name!r} {kind}")
+                bounds = [cut and cut.bounds for cut in placement.cuts]
+                form = f"of shape {placement.shape}, {member.param.dtype}, cut at {bounds}"
+                found[placement.mesh].append(f"{member.name!r} {form}")
         self.facts = {mesh: tuple(words) for mesh, words in found.items()}
         return self if found else None
 

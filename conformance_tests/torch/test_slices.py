@@ -1,0 +1,204 @@
+"""Plain tensors of several processes: copies that share work, slices, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import samestep
+import samestep.torch as adapter
+from samestep.conformance.harness import collectives
+from samestep.conformance.harness.ranks import started
+from samestep.conformance.harness.torch_training import gradient
+
+from .test_pieces import spread, whole
+
+pytestmark = pytest.mark.sharded
+ranks = started("torch", 2)
+four = started("torch", 4)
+
+SHAPES = [(48, 32), (32, 48), (40, 40), (48, 32), (24, 64), (64, 24), (40, 40), (32, 32), (16,)]
+ROUTE = samestep.route(
+    (samestep.Where(min_ndim=2), samestep.Muon(lr=0.02)), samestep.AdamW(lr=0.01)
+)
+
+
+class Products(torch.utils._python_dispatch.TorchDispatchMode):
+    """Counts the multiplications in products of matrices."""
+
+    done = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in ("mm", "bmm", "addmm", "baddbmm"):
+            self.done += found.numel() * args[-1].shape[-2]
+        return found
+
+
+def made(shapes=SHAPES, dtype=torch.float32):
+    noise = torch.Generator().manual_seed(1)
+    return [
+        torch.nn.Parameter(torch.randn(shape, generator=noise, dtype=dtype)) for shape in shapes
+    ]
+
+
+def sharing(rank, world):
+    """Copies that share the work, next to one that does not; the share of the products."""
+    alone, params = made(), made()
+    one = adapter.bind(ROUTE, alone)
+    optimizer = adapter.bind(ROUTE, params, share_work=torch.distributed.group.WORLD)
+    for step in range(5):
+        for place, param in enumerate(alone):
+            param.grad = gradient(step, place, param)
+            params[place].grad = param.grad.clone()
+        with Products() as all_of_it:
+            one.step()
+        with Products() as own, collectives.counted() as found:
+            optimizer.step()
+        assert all(map(torch.equal, alone, params)), step
+    return own.done / all_of_it.done, collectives.names(found)
+
+
+def test_copies_divide_the_work_with_whole_matrices(four):
+    found = four.run(sharing, 4)
+    assert all(names == {"all_to_all": 1} for _, names in found)
+    assert max(share for share, _ in found) <= 1.2 / 4, found
+    assert sum(share for share, _ in found) == pytest.approx(1)
+
+
+CUTS = {"flat": (40, 23), "rows": (0, 5), "even": (8, 8)}
+
+
+def slices(rank, name):
+    """Slices of vectors and of rows, one of them empty, next to the whole in one process."""
+    rule = getattr(samestep, name)(lr=0.5) if name == "Prodigy" else None
+    rule = rule or samestep.ClipGlobalNorm(samestep.AdamW(lr=0.01), max_norm=0.1)
+    shapes = {"flat": (63,), "rows": (5, 3), "even": (16,)}
+    wholes = dict(zip(shapes, made(shapes.values(), torch.float64), strict=True))
+    own = {
+        n: torch.nn.Parameter(p.detach().split(CUTS[n])[rank].clone()) for n, p in wholes.items()
+    }
+    one = adapter.bind(rule, wholes.items())
+    optimizer = adapter.bind(rule, own.items(), reduce_over=torch.distributed.group.WORLD)
+    for step in range(20):
+        for place, (path, param) in enumerate(wholes.items()):
+            param.grad = gradient(step, place, param)
+            own[path].grad = param.grad.split(CUTS[path])[rank].clone()
+        one.step()
+        with collectives.counted() as found:
+            optimizer.step()
+        assert collectives.names(found) == {"all_gather": 1} or step == 0
+    for path, param in wholes.items():
+        wanted = param.detach().split(CUTS[path])[rank]
+        worst = 1e-14 * param.detach().abs().max()
+        assert not wanted.numel() or (own[path].detach() - wanted).abs().max() <= worst, path
+
+
+@pytest.mark.parametrize("name", ["Prodigy", "ClipGlobalNorm"])
+def test_sums_over_all_parameters_go_over_slices(ranks, name):
+    ranks.run(slices, name)
+
+
+def refused(rank):
+    """The words with which every process refuses what does not fit."""
+    group, words = torch.distributed.group.WORLD, []
+    mesh = torch.distributed.init_device_mesh("cpu", (2,))
+    from torch.distributed.tensor import Shard  # noqa: PLC0415
+
+    placed = torch.nn.Parameter(spread(torch.ones(4, 2), mesh, [Shard(0)]))
+
+    def says(error, act):
+        with pytest.raises(error) as refusal:
+            act()
+        words.append(str(refusal.value))
+
+    def uneven():
+        params = [torch.ones(2, requires_grad=True) for _ in range(1 + rank)]
+        optimizer = adapter.Prodigy(params, reduce_over=group)
+        for param in params:
+            param.grad = torch.ones(2)
+        optimizer.step()
+
+    says(TypeError, lambda: adapter.AdamW([torch.ones(2)], reduce_over="dp"))
+    says(ValueError, lambda: adapter.LAMB([("w", torch.ones(2))], reduce_over=group))
+    says(ValueError, lambda: adapter.Prodigy([placed], reduce_over=group))
+    says(ValueError, lambda: adapter.Muon([placed], share_work=group))
+    says(ValueError, uneven)
+    return words
+
+
+def test_groups_that_do_not_fit_are_refused_in_the_same_words(ranks):
+    found = ranks.run(refused)
+    assert found[0] == found[1]
+    parts = (
+        "AdamW(reduce_over='dp'): it must be a process group",
+        "LAMB: parameter 'w' is a slice (reduce_over=); LAMB reads more of a parameter",
+        "Prodigy(reduce_over=...): there are DTensors",
+        "Muon(share_work=...): there are DTensors",
+        "Prodigy: the processes of reduce_over have 1, 2 parameters; give every process a slice",
+    )
+    assert all(part in words for part, words in zip(parts, found[0], strict=True)), found[0]
+
+
+def missing(rank, name):
+    """A gradient that is missing, or does not fit, in one process; all of them say so."""
+    from torch.distributed.tensor import Shard  # noqa: PLC0415
+
+    mesh, words = torch.distributed.init_device_mesh("cpu", (2,)), []
+    params = {
+        path: torch.nn.Parameter(spread(value, mesh, [Shard(0)]))
+        for path, value in {"w": torch.ones(6, 4), "v": torch.ones(3, 5)}.items()
+    }
+    optimizer = getattr(adapter, name)(params.items())
+
+    def give():
+        for param in params.values():
+            param.grad = param.detach() * 0.1
+
+    def says(error):
+        before = {path: whole(param.detach()).clone() for path, param in params.items()}
+        with pytest.raises(error) as refusal:
+            optimizer.step()
+        words.append(str(refusal.value))
+        for path, param in params.items():
+            assert torch.equal(whole(param.detach()), before[path])
+
+    for _ in range(2):  # in the first step, and after some
+        give()
+        if rank == 1:
+            params["v"].grad = None
+        says(ValueError)
+        give()
+        optimizer.step()
+        give()
+        if rank == 0:
+            params["v"].grad = None
+            params["w"].grad = None
+        says(ValueError)
+        give()
+        optimizer.step()
+        give()
+        optimizer.step()
+        give()
+        if rank == 1:
+            params["w"].grad = torch.ones(6, 4)  # plain
+        says((TypeError, ValueError))
+        give()
+        optimizer.step()
+    give()
+    params["v"].grad = None  # in all: a step of w alone
+    optimizer.step()
+    return words
+
+
+@pytest.mark.parametrize("name", ["LAMB", "Muon"])
+def test_what_one_process_lacks_is_said_by_all(ranks, name):
+    words = ranks.run(missing, name)
+    for place in (0, 1, 3, 4):
+        assert words[0][place] == words[1][place]
+        assert "have gradients of different parameters: " in words[0][place]
+        assert "'v' of shape (3, 5)" in words[0][place]
+    for place in (2, 5):
+        assert "process 1 of 2 of the mesh cannot take the step" in words[0][place]
+        assert "its gradient a plain tensor" in words[0][place]
+        assert "its gradient a plain tensor" in words[1][place]
