@@ -248,9 +248,17 @@ def _update(
         )
     else:
         spread = None if plan.together or plan.traced else spread_in(rule, xp, entries, common)
-        more: Any = (jax.vmap if plan.traced or spreads else None, stepping.change, spread)
+        vmap = jax.vmap if plan.traced or spreads else None
         results, shared = stepping.run(
-            xp, entries, common, plan.kernel, enter, *more, plan.exchange
+            xp,
+            entries,
+            common,
+            plan.kernel,
+            enter,
+            vmap,
+            stepping.change,
+            spread,
+            plan.exchange,
         )
         results = finished(results) if spreads else results
     updates: list[Any] = [None] * plan.own.num_leaves
