@@ -172,7 +172,8 @@ def _agreement(name: str, out: Path, dry: bool) -> Check:
     chosen = "one_step and float32" + (f" and {FIRST}" if dry else devices)
     tests = ["conformance_tests/rules/test_agreement.py", "-m", "thorough or not thorough"]
     tests += ["-k", chosen, "--samestep-report", str(out / file)]
-    return _tests(f"{name}: agreement with float64", name, tests, 100, file)
+    limit = 170 if dry else 100
+    return _tests(f"{name}: agreement with float64", name, tests, limit, file, dry)
 
 
 def _timed(
@@ -193,7 +194,7 @@ def _tests(
     dry: bool = False,
 ) -> Check:
     command = ["-m", "pytest", "-v", "-W", "ignore", "-p", "no:cacheprovider", "--tb=short"]
-    if find_spec("xdist") is not None:
+    if find_spec("xdist") is not None and not dry:
         command += ["-n", str(min(PROCESSES, os.cpu_count() or 1))]
     environment = {"SAMESTEP_BACKENDS": name, **({DRY: "1"} if dry else {})}
     return Check(title, name, [*command, *arguments], limit, writes, environment)

@@ -101,7 +101,7 @@ def _in_torch() -> Restore | None:
         set_old("highest")
         return None if before == "highest" else partial(set_old, before)
     put = torch._C._set_fp32_precision_setter
-    values = {kind: _set_in_torch(get, put, kind, "matmul") for kind in _KINDS}
+    values = {kind: _chosen_in_torch(get, put, kind, "matmul") for kind in _KINDS}
     before = "highest"
 
     def restore() -> None:
@@ -125,7 +125,7 @@ def _in_torch() -> Restore | None:
     return restore
 
 
-def _set_in_torch(get: Any, put: Any, kind: str, operation: str) -> str:
+def _chosen_in_torch(get: Any, put: Any, kind: str, operation: str) -> str:
     """The value that has been set, where torch tells the one that holds, which may be a parent's.
 
     A parent is changed for a moment to find out.
@@ -136,7 +136,7 @@ def _set_in_torch(get: Any, put: Any, kind: str, operation: str) -> str:
     parent = ("generic" if operation == "all" else kind), "all"
     if get(*parent) != value:
         return value
-    above = _set_in_torch(get, put, *parent)
+    above = _chosen_in_torch(get, put, *parent)
     other = "ieee" if value != "ieee" else "tf32"
     put(*parent, other)
     inherits = get(kind, operation) == other

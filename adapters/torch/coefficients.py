@@ -26,21 +26,21 @@ ALIGNED = 8
 class Scalars(NamedTuple):
     """A rule's coefficients as one vector: a new value then needs no new compilation.
 
-    ``structure`` has the name of every element, and whether it is a truth value. ``step``: all
-    coefficients of the step, where the vector is on the host.
+    ``structure`` has the name of every element, and whether it is a truth value. ``together``:
+    those of the whole step, where the vector is on the host.
     """
 
     vector: torch.Tensor
     structure: Any
-    step: Coefficients | None = None
+    together: Coefficients | None = None
 
     def on(self, device: torch.device) -> Scalars:
         """The same on a device."""
         if self.vector.device == device:
             return self
-        if self.step is None:
+        if self.together is None:
             return self._replace(vector=self.vector.to(device, non_blocking=True))
-        return self._replace(vector=self.step.copied(self.vector, device))
+        return self._replace(vector=self.together.copied(self.vector, device))
 
     def named(self) -> Any:
         """The coefficients as a rule reads them, 0-d."""
