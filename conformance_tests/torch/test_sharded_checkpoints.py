@@ -456,7 +456,7 @@ def test_a_model_whose_parameters_are_gathered_is_saved_as_it_was(gloo, tmp_path
 
 
 def flat(rank, folder):
-    """What each rank is told of parameters of FSDP1."""
+    """What each rank is told of parameters of FSDP1, and of slices of its own."""
     from torch.distributed.fsdp import FullyShardedDataParallel  # noqa: PLC0415
 
     said = []
@@ -467,6 +467,10 @@ def flat(rank, folder):
             optimizer = make(model.parameters())
             said.append(told(lambda: samestep.save(folder / "file", optimizer, model)))  # noqa: B023
             said.append(told(lambda: samestep.load(folder / "good", optimizer, model)))  # noqa: B023
+    whole_world = torch.distributed.group.WORLD
+    slices = adapter.AdamW([("w", torch.ones(2))], reduce_over=whole_world)
+    for act in (samestep.save, samestep.load):
+        assert "is a slice (reduce_over=)" in told(lambda: act(folder / "good", slices))  # noqa: B023
     return said
 
 
