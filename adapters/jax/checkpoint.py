@@ -14,7 +14,17 @@ from samestep.rule import Rule, State
 
 from . import natives as optax_states
 from .sharded import local, placed, processes_of, tensor_of
-from .trees import dotted, flattened, joined, matched, parts, real, strong
+from .trees import (
+    by_place,
+    dotted,
+    flattened,
+    in_variables,
+    joined,
+    matched,
+    parts,
+    real,
+    strong,
+)
 
 __all__ = ["restored", "taken"]
 
@@ -49,9 +59,8 @@ def restored(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, Stat
     arrays = _by_path(rule, paths)
     found = found_for(rule, checkpoint, arrays)
     new = into_leaves(rule, xp, found, checkpoint, arrays, like=placed)
-    slots = {
-        name: structure.unflatten([own.get(name) for own in new.slots]) for name in rule.slots()
-    }
+    form = by_place if in_variables(params) else lambda value: value
+    slots = {n: structure.unflatten([form(own.get(n)) for own in new.slots]) for n in rule.slots()}
     missed = {key: xp.asarray(count, xp.int32) for key, count in new.missed.items()}
     step = xp.asarray(new.step, xp.int32)
     pairs = zip(new.params, paths, strict=True)

@@ -30,7 +30,7 @@ from .missing import warn_in_loop
 from .namespace import xp
 from .plan import Plan, planned
 from .shards import Shards, exchange, mapped, typed
-from .trees import dotted, flattened, joined, real_pair, strong
+from .trees import by_place, dotted, flattened, in_variables, joined, real_pair, strong
 
 __all__ = ["RuleTransformation", "bind"]
 
@@ -147,7 +147,8 @@ def _init(rule: Rule, shards: Shards, params: Any) -> State:
         _first(chosen, path, array, shards.placement(chosen, dotted(path), array, spec))
         for chosen, (path, _), array, spec in zip(own, paths, arrays, specs, strict=True)
     ]
-    slots = {name: structure.unflatten([s.get(name) for s in first]) for name in rule.slots()}
+    form = by_place if in_variables(params) else lambda value: value
+    slots = {n: structure.unflatten([form(s.get(n)) for s in first]) for n in rule.slots()}
     if mapped() or not arrays:  # shared state is the same on every device of a shard_map
         arrays = [xp.zeros((), array.dtype) for array in arrays] or [xp.zeros((), xp.float32)]
     common = stepping.init_shared(rule, xp, arrays)
@@ -268,7 +269,7 @@ def _update(
             slots[name][place] = value
     for place in plan.complex:
         updates[place] = joined(updates[place])
-    new_slots = dict(zip(slots, map(plan.own.unflatten, slots.values()), strict=True))
+    formed = map(plan.own.unflatten, (plan.formed(slots) if plan.forms else slots).values())
     host = isinstance(step, int) and step < MOST
     calls = state.step + 1 if host else advanced(state.step)
     reads = plan.traced or not host or not hasattr(calls, "aval")  # which an int has not
@@ -276,7 +277,7 @@ def _update(
     if not whole:
         counted = step, step + 1 if host else calls
         shared = shared | _missed(rule, plan, memory, missed, counted, (common, shared))
-    return plan.own.unflatten(updates), State(calls, new_slots, shared)
+    return plan.own.unflatten(updates), State(calls, dict(zip(slots, formed, strict=True)), shared)
 
 
 def _refuse(rule: Rule, state: Any, params: Any) -> None:

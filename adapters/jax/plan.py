@@ -89,6 +89,8 @@ class Plan:
         """Places of the entries that are taken together, once that has been found out."""
         self.grads: list[Any] = []
         self.slots: Slots = {}
+        self.forms: dict[tuple[str, int], Any] = {}
+        """The structure of every slot that is no tuple of its parts, by its name and place."""
 
     def holds(self, flat: Sequence[Any], structure: Any) -> bool:
         """Whether leaves and structure are of the kinds that the plan was made for."""
@@ -141,6 +143,12 @@ class Plan:
             entries.append(Entry(rule, count, grad, param, own, kept, placement=placement))
         return entries, slots
 
+    def formed(self, slots: Slots) -> Slots:
+        """Slots after a step, in the forms in which they were given."""
+        for (name, place), form in self.forms.items():
+            slots[name][place] = form.unflatten(slots[name][place])
+        return slots
+
 
 def planned(
     rule: Rule,
@@ -174,10 +182,11 @@ def planned(
     paths, own = flattened(params)
     arrays = [strong(rule, path, leaf) for path, leaf in paths]
     grads = matched(rule, "the gradients", grad_tree, paths, own)
-    slots: Slots = {
-        name: [*map(parts, matched(rule, f"slot {name} of the state", tree, paths, own))]
+    given = {
+        name: matched(rule, f"slot {name} of the state", tree, paths, own)
         for name, tree in state.slots.items()
     }
+    slots: Slots = {name: [*map(parts, values)] for name, values in given.items()}
     absent = [place for place, grad in enumerate(grads) if grad is None]
     histories = None
     if absent or missed:
@@ -201,6 +210,12 @@ def planned(
     used = [*arrays, *(grad for grad in grads if grad is not None)]
     devices = [] if traced else [*map(_devices, used)]
     plan = Plan(rule, flat, structure, own, chosen, devices, histories)
+    plan.forms = {
+        (name, place): jax.tree.structure(value)
+        for name, values in given.items()
+        for place, value in enumerate(values)
+        if isinstance(value, Mapping)
+    }
     plan.complex = [place for place, *_ in chosen if is_complex(arrays[place])]
     plan.spreads = any(is_spread(entry.rule, entry.param) for entry in entries)
     if any(map(is_staged, flat)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,10 @@ from samestep.names import dotted as joined_keys
 from samestep.rule import Rule
 
 __all__ = [
+    "by_place",
     "dotted",
     "flattened",
+    "in_variables",
     "is_complex",
     "is_staged",
     "joined",
@@ -122,6 +125,20 @@ def matched(rule: Rule, what: str, tree: Any, paths: list[Any], structure: Any) 
             + ("; ".join(words) or "its nodes are of other types")
         ) from error
     return found
+
+
+def in_variables(params: Any) -> bool:
+    """Whether parameters are variables of Flax NNX, which keeps several arrays as a mapping."""
+    kind = getattr(sys.modules.get("flax.nnx"), "Variable", ())
+    nodes = jax.tree.leaves(params, is_leaf=lambda node: isinstance(node, kind))
+    return any(isinstance(node, kind) for node in nodes)
+
+
+def by_place(value: Any) -> Any:
+    """A slot of a parameter as Flax NNX keeps it: a mapping by place in place of a tuple."""
+    if not isinstance(value, tuple):
+        return value
+    return sys.modules["flax.nnx"].State(dict(enumerate(value)))
 
 
 def parts(value: Any) -> Any:

@@ -242,3 +242,33 @@ def test_swapped_restores_the_variables_of_an_nnx_module():
     with samestep.swapped(lambda tree: nnx.update(model, tree), params, zeros):
         assert not model.kernel[...].any()
     numpy.testing.assert_array_equal(model.kernel[...], before)
+
+
+@pytest.mark.parametrize("name", ["Adafactor", pytest.param("SM3", marks=pytest.mark.thorough)])
+def test_slots_of_several_arrays_keep_their_structure_in_nnx(name):
+    """So a loop can carry them, orbax can restore them, and every step is that of a plain tree."""
+    transformation = getattr(adapter, name)(lr=0.1)
+    model = nnx.Linear(4, 3, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+    plain = {"kernel": model.kernel[...], "bias": model.bias[...]}
+    optimizer = nnx.Optimizer(model, transformation, wrt=nnx.Param)
+    fresh = jax.tree.structure(nnx.state(optimizer))
+
+    def loss_of(kernel, bias):
+        return ((jnp.linspace(-1.0, 2.0, 8).reshape(2, 4) @ kernel + bias - 1.0) ** 2).sum()
+
+    for _ in range(3):
+        optimizer.update(model, nnx.grad(lambda m: loss_of(m.kernel[...], m.bias[...]))(model))
+        assert jax.tree.structure(nnx.state(optimizer)) == fresh
+    kept = transformation.init(plain)
+    for _ in range(3):
+        grads = jax.grad(lambda tree: loss_of(**tree))(plain)
+        updates, kept = transformation.update(grads, kept, plain)
+        plain = optax.apply_updates(plain, updates)
+    numpy.testing.assert_allclose(model.kernel[...], plain["kernel"], rtol=1e-12)
+    numpy.testing.assert_allclose(model.bias[...], plain["bias"], rtol=1e-12)
+    own = nnx.state(model)
+    begun = transformation.init(own)
+    _, state = samestep.restore(
+        transformation, samestep.checkpoint(transformation, own, begun), own
+    )
+    assert jax.tree.structure(state) == jax.tree.structure(begun)
