@@ -28,7 +28,7 @@ from .recording import recorder
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state", "recorder"]
 
-KEYWORDS = {"execution": "auto"}
+KEYWORDS = {"execution": "auto", "group": None, "shards": None}
 
 
 __getattr__, __dir__ = native.serve(__name__, RuleOptimizer, keywords=KEYWORDS)

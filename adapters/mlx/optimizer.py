@@ -23,6 +23,7 @@ from samestep.rule import Rule
 from . import checkpoint as checkpoints
 from .compiling import as_arrays, compiled
 from .missing import OWN, Seen, counter, label, late
+from .shards import Shards
 from .trees import leaves
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
@@ -31,11 +32,14 @@ __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 class RuleOptimizer(mlx.optimizers.Optimizer):
     """A rule as an ``mlx.optimizers.Optimizer``; see ``bind``."""
 
-    def __init__(self, rule: Rule, *, execution: Execution = "auto") -> None:
+    def __init__(
+        self, rule: Rule, *, execution: Execution = "auto", group: Any = None, shards: Any = None
+    ) -> None:
         checked(rule, execution)
         super().__init__()  # type: ignore[no-untyped-call]
         self.rule = rule
         self.execution = execution
+        self._shards = Shards(rule, group, shards)
         self._said = ""
         self._seen = Seen()
         self._on_host: dict[str, tuple[xp.array, float]] = {}
@@ -103,6 +107,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         return checkpoints.restore(self, checkpoint, params)
 
     def _refuse_none(self, params: Any) -> None:
+        self._shards.refuse()
         if params is None:
             raise TypeError(
                 f"{self.rule.name}: give the model too; MLX's optimizers do not know their "
@@ -154,6 +159,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                     "level deeper"
                 )
         begun = {name: child for name, child in parameters.items() if name not in OWN}
+        self._shards.meet(dict(named))
         state: dict[str, Any] = self._grown(self.state, begun)
         wide = any(array.dtype == xp.float64 for array in arrays)
         if self._has_rate and wide and self.learning_rate.dtype != xp.float64:
@@ -188,7 +194,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                 own = rule_of(self.rule, path, parameters)
                 if own.slots() and xp.default_device() != xp.Device(xp.cpu):
                     refuse_lacking(own, path, parameters.dtype, "the GPU", ("float64",))
-                state = stepping.init_slots(own, xp, parameters)
+                state = stepping.init_slots(own, xp, parameters, self._shards.of(path))
                 self._seen.of = None if state else self._seen.of  # its count begins anew too
             return state
         if many:
@@ -227,15 +233,16 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         def enter(path: str, grad: Any, param: Any, state: dict[str, Any]) -> int:
             own = rule_of(rule, path, param)
             count = step if steps is None else steps(label(path))
-            entries.append(stepping.entry(own, xp, path, count, grad, param, state))
+            piece = self._shards.of(path)
+            entries.append(stepping.entry(own, xp, path, count, grad, param, state, piece))
             return len(entries) - 1
 
         places = tree_map_with_path(enter, gradients, parameters, state)
         execution = self._chosen(traced=not host)
-        run = stepping.run if execution == "reference" else packing.run
+        run: Any = stepping.run if execution == "reference" else packing.run
         executor = (compiled, as_arrays) if execution == "compiled" else ()
         with float32_products(xp) if multiplies(rule) else nullcontext():
-            computed, shared = run(xp, entries, common, *executor)
+            computed, shared = run(xp, entries, common, *executor, exchange=self._shards.exchange())
             results = list(computed)
         self.state.update(state)
         new_params = []
@@ -374,7 +381,9 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             super().__setattr__(name, value)
 
 
-def bind(rule: Rule, *, execution: Execution = "auto") -> RuleOptimizer:
+def bind(
+    rule: Rule, *, execution: Execution = "auto", group: Any = None, shards: Any = None
+) -> RuleOptimizer:
     """Any rule object, also a user's or a wrapped rule, as an MLX optimizer.
 
     Args:
@@ -382,5 +391,9 @@ def bind(rule: Rule, *, execution: Execution = "auto") -> RuleOptimizer:
         execution: ``"reference"`` steps one parameter after another, ``"packed"`` gathers small
             parameters, ``"compiled"`` does so through ``mx.compile``; ``"auto"`` is ``"compiled"``,
             unless the whole step is compiled already.
+        group: the ranks among which parameters are divided, as ``mx.distributed.init()`` returns.
+        shards: the axis along which every parameter is divided, or pairs of a predicate and an
+            axis, of which the first that chooses a parameter counts:
+            ``[(Where(path="*.up.weight"), 0)]``. Other parameters are whole on every rank.
     """
-    return RuleOptimizer(rule, execution=execution)
+    return RuleOptimizer(rule, execution=execution, group=group, shards=shards)

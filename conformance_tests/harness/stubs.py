@@ -280,7 +280,9 @@ def _added(argument: str, rule: type[Rule]) -> str:
         "rule": "Rule",
         "params": "ParamsT",
         "mask": "Predicate | None",
+        "group": "Any",
         "groups": "_Groups",
+        "shards": "Any",
     }[argument]
 
 

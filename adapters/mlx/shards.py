@@ -1,0 +1,161 @@
+"""Parameters of which each rank of a group has a piece."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any
+
+import numpy
+
+import mlx.core as xp
+from samestep.arrays import listed
+from samestep.groups import holds, parameter
+from samestep.placement import Cut, Mesh, Placement
+from samestep.rule import Rule
+
+__all__ = ["Exchange", "Shards"]
+
+Array = Any
+
+
+class Shards:
+    """Which axis of which parameters is divided among the ranks of a group.
+
+    Args:
+        rule: the rule.
+        group: the ranks, of ``mx.distributed.init`` or ``split``; ``None`` where nothing is
+            divided.
+        given: an axis, of every parameter; or pairs of a predicate and an axis, of which the first
+            that chooses a parameter counts. Parameters that none chooses are whole on every rank.
+
+    Raises:
+        TypeError, ValueError: only one of the two is given, or ``given`` is something else.
+    """
+
+    def __init__(self, rule: Rule, group: Any, given: Any) -> None:
+        self.name, self.group = rule.name, group
+        self.given = [(None, given)] if isinstance(given, int) else [*(given or ())]
+        self._known: dict[str, tuple[tuple[int, ...], Placement | None]] = {}
+        if group is None and given is not None:
+            raise ValueError(
+                f"{rule.name}(shards={given!r}): give the group too, such as "
+                "group=mx.distributed.init()"
+            )
+        if group is not None and given is None and rule.needs != "element":
+            raise ValueError(
+                f"{rule.name}(group=...): {rule.name} reads more than one element (needs "
+                f"{rule.needs!r}), so it must know which parameters are divided among the ranks; "
+                "give shards=0 if that is the first axis of every parameter, or pairs such as "
+                "[(Where(path='*.up.weight'), 0)]. If every rank has all parameters, leave out "
+                "group= and average the gradients with mlx.nn.average_gradients"
+            )
+        for pair in self.given:
+            if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and _is_axis(pair[1])):
+                raise TypeError(
+                    f"{rule.name}(shards={given!r}): shards must be an axis, or pairs such as "
+                    "(Where(path='*.up.weight'), 0)"
+                )
+
+    def meet(self, params: Mapping[str, Array]) -> None:
+        """Find which piece of each parameter this rank has.
+
+        All ranks call this with the same paths. What is new to them they tell each other.
+
+        Raises:
+            ValueError: an axis is not there, or ranks have other parameters.
+        """
+        if self.group is None or self.group.size() == 1:
+            return
+        known = {path: shape for path, (shape, _) in self._known.items()}
+        new = [path for path, array in params.items() if known.get(path) != tuple(array.shape)]
+        if new:
+            self._meet({path: params[path] for path in sorted(new)})
+
+    def of(self, path: str) -> Placement | None:
+        """Which piece of a parameter this rank has; ``None`` where it has the whole."""
+        return self._known[path][1] if path in self._known else None
+
+    def exchange(self) -> Exchange | None:
+        """What the ranks exchange with in one step."""
+        return Exchange(self.group) if self._known else None
+
+    def refuse(self) -> None:
+        """Raise if parameters are divided: a checkpoint has whole parameters."""
+        divided = [path for path, (_, placed) in self._known.items() if placed is not None]
+        if divided:
+            raise ValueError(
+                f"{self.name}: parameters {listed(divided)} are divided among the ranks of a "
+                "group, and a checkpoint has whole ones; gather parameters and state with "
+                "mx.distributed.all_gather first"
+            )
+
+    def _meet(self, params: Mapping[str, Array]) -> None:
+        """Find the pieces of parameters that have not been seen."""
+        cuts = {path: self._axis(path, array) for path, array in params.items()}
+        sizes = [
+            array.shape[cuts[path] or 0] if array.ndim else 0 for path, array in params.items()
+        ]
+        told = [
+            (path, [size for at, size in enumerate(array.shape) if at != cuts[path]], cuts[path])
+            for path, array in params.items()
+        ]
+        mark = [len(sizes), zlib.crc32(repr(told).encode()) >> 1]
+        marks = self._told(mark)
+        other = [rank for rank, one in enumerate(marks) if one != marks[0]]
+        if other:
+            raise ValueError(
+                f"{self.name}: ranks {listed(map(str, other))} of the group have other parameters "
+                "than rank 0: names, and sizes of axes that are not divided, must be the same on "
+                f"all ranks; this rank has {listed(params)}"
+            )
+        table = self._told(sizes)
+        mesh = Mesh(("mlx", id(self.group)), (self.group.size(),), (self.group.rank(),))
+        for place, (path, array) in enumerate(params.items()):
+            axis, shape = cuts[path], [*array.shape]
+            placed = None
+            if axis is not None:
+                bounds = (0, *accumulate(one[place] for one in table))
+                shape[axis] = bounds[-1]
+                along = [Cut(bounds, (0,)) if at == axis else None for at in range(array.ndim)]
+                placed = Placement(tuple(shape), tuple(along), mesh)
+            self._known[path] = tuple(array.shape), placed
+
+    def _axis(self, path: str, array: Array) -> int | None:
+        """The axis of a parameter that is divided."""
+        for predicate, axis in self.given:
+            if predicate is None or holds(predicate, predicate, parameter(path, array.shape)):
+                if not -array.ndim <= axis < array.ndim:
+                    raise ValueError(
+                        f"{self.name}: parameter {path!r} has shape {tuple(array.shape)}, and "
+                        f"shards= says that its axis {axis} is divided"
+                    )
+                place: int = axis % array.ndim
+                return place
+        return None
+
+    def _told(self, numbers: list[int]) -> list[list[int]]:
+        """The numbers of all ranks."""
+        own = xp.array([numbers], xp.int32)
+        rows: Any = numpy.array(xp.distributed.all_gather(own, group=self.group))
+        return [[*map(int, row)] for row in rows]
+
+
+def _is_axis(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class Exchange:
+    """The ranks of a group in one step, in which they exchange in one order."""
+
+    def __init__(self, group: Any) -> None:
+        self.group = group
+        self._last: Array | None = None
+
+    def gathered(self, mesh: Mesh, vector: Array) -> Array:
+        """The vectors of all ranks, as the rows of a matrix."""
+        if self._last is not None:
+            vector = xp.depends([vector], [self._last])[0]
+        self._last = xp.distributed.all_gather(vector[None], group=self.group)
+        return self._last

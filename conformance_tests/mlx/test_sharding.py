@@ -1,0 +1,133 @@
+"""Parameters that are divided among two ranks of MLX's ring."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import samestep
+import samestep.mlx
+from samestep import Where
+from samestep.conformance.harness.ranks import RankError, started
+
+sharded = pytest.mark.sharded
+CUT = {"w": 0, "u": 1, "b": 0}
+SHARDS = [(Where(path=name), axis) for name, axis in CUT.items()]
+SHAPES = {"w": (7, 12), "u": (4, 9), "n": (4, 3), "b": (9,), "c": (3,)}
+RELATIVE = {"float32": 1e-6, "float64": 1e-14}
+ranks = started("mlx", 2)
+
+
+def arrays(seed, dtype, cut=False):
+    """Arrays of either sign over four decades; with ``cut`` the pieces of this rank."""
+    random, found, group = np.random.default_rng(seed), {}, mx.distributed.init()
+    for name, shape in SHAPES.items():
+        values = random.standard_normal(shape) * 10.0 ** random.integers(-3, 1, shape)
+        if cut and name in CUT:
+            values = np.array_split(values, group.size(), axis=CUT[name])[group.rank()]
+        found[name] = mx.array(values, getattr(mx, dtype))
+    return found
+
+
+def trained(rank, rule, dtype, steps, execution, divided):
+    """The parameters and shared state after some steps; with ``divided`` of the pieces."""
+    mx.set_default_device(mx.cpu)
+    group = {"group": mx.distributed.init(), "shards": SHARDS} if divided else {}
+    optimizer = samestep.mlx.bind(rule, execution=execution, **group)
+    params = arrays(0, dtype, divided)
+    for t in range(steps):
+        params = optimizer.apply_gradients(arrays(1 + t, dtype, divided), params)
+        mx.eval(params, optimizer.state)
+    shared = optimizer.state.get("shared_state", {})
+    return [{name: np.array(x) for name, x in tree.items()} for tree in (params, shared)]
+
+
+def each_need():
+    """A rule of parameters that need everything that can be needed."""
+    return samestep.ClipGlobalNorm(
+        samestep.route(
+            (Where(path="w"), samestep.Muon(lr=0.02, layout="oi", weight_decay=0.1)),
+            (Where(path="u"), samestep.Adafactor(lr=0.01, momentum=0.9)),
+            (Where(path="n"), samestep.SM3(lr=0.01)),
+            (Where(path="b"), samestep.Cautious(samestep.LAMB(lr=0.01))),
+            samestep.TAdam(lr=0.01),
+        )
+    )
+
+
+@sharded
+@pytest.mark.parametrize(
+    "execution", ["reference", pytest.param("auto", marks=pytest.mark.thorough)]
+)
+@pytest.mark.parametrize("dtype", RELATIVE)
+@pytest.mark.parametrize(
+    "rule", [each_need(), samestep.Prodigy(), samestep.AdamW(lr=0.01, weight_decay=0.1)]
+)
+def test_pieces_take_the_steps_of_whole_parameters(rule, dtype, execution, ranks):
+    whole, *_ = ranks.run(trained, rule, dtype, 20, execution, False)
+    found = ranks.run(trained, rule, dtype, 20, execution, True)
+    for name, expected in whole[0].items():
+        pieces = [params[name] for params, _ in found]
+        joined = np.concatenate(pieces, CUT[name]) if name in CUT else pieces[0]
+        off = np.abs(joined - expected).max() / np.abs(expected).max()
+        assert off <= (0 if rule.needs == "element" else RELATIVE[dtype]), (name, off)
+        if name not in CUT:
+            np.testing.assert_array_equal(*pieces)
+    for name, expected in whole[1].items():
+        one, other = (shared[name] for _, shared in found)
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(one, expected, rtol=RELATIVE[dtype])
+
+
+def mistaken(rank):
+    """A step of parameters that the other rank does not have."""
+    group = mx.distributed.init()
+    optimizer = samestep.mlx.bind(samestep.LAMB(lr=0.1), group=group, shards=0)
+    optimizer.init({"w": mx.ones((4, 3 + rank))})
+
+
+@sharded
+def test_ranks_with_other_parameters_are_refused_on_each(ranks):
+    with pytest.raises(RankError, match="ranks 1 of the group have other parameters"):
+        ranks.run(mistaken)
+
+
+def saved(rank):
+    """A checkpoint of pieces."""
+    group, params = mx.distributed.init(), {"w": mx.ones((4, 3))}
+    optimizer = samestep.mlx.bind(samestep.LAMB(lr=0.1), group=group, shards=0)
+    optimizer.init(params)
+    samestep.checkpoint(optimizer, params)
+
+
+@sharded
+def test_pieces_are_not_saved_as_wholes(ranks):
+    with pytest.raises(RankError, match="parameters w are divided among the ranks"):
+        ranks.run(saved)
+
+
+def test_one_rank_has_everything():
+    """A group of one exchanges nothing."""
+    group, params = mx.distributed.init(), {"w": mx.ones((4, 3)), "b": mx.ones((3,))}
+    rule = samestep.LAMB(lr=0.1)
+    ends = []
+    for more in ({}, {"group": group, "shards": 0}):
+        optimizer = samestep.mlx.bind(rule, **more)
+        ends.append(optimizer.apply_gradients(params, params))
+    for name in params:
+        assert mx.array_equal(ends[0][name], ends[1][name]).item()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"shards": 0}, r"LAMB\(shards=0\): give the group too"),
+        ({"group": True}, r"LAMB\(group=...\).*needs 'tensor'.*shards=0.*average_gradients"),
+        ({"group": True, "shards": [0]}, r"LAMB\(shards=\[0\]\): shards must be an axis, or pairs"),
+    ],
+)
+def test_what_is_not_said_is_refused(given, words):
+    more = {**given, "group": mx.distributed.init()} if "group" in given else given
+    with pytest.raises((ValueError, TypeError), match=words):
+        samestep.mlx.LAMB(lr=0.1, **more)
