@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["blamed", "schedules", "values_at"]
 
+SAID = (ArithmeticError, ZeroDivisionError, IndexError, KeyError, TypeError, ValueError)
+"""Errors whose message is all that they are; others have a note."""
+
 
 def _elements(value: Any) -> tuple[Any, ...]:
     """The numbers of a hyperparameter, which is a number or a tuple of numbers."""
@@ -69,6 +72,8 @@ def _called(rule: Rule, name: str, schedule: Any, step: Any) -> Any:
                 "such as lambda step: 0.1 / (1 + step)"
             ) from None
         error.add_note(f"{words}: the schedule failed")
+        if type(error) in SAID:
+            raise type(error)(f"{words}: the schedule failed: {error}") from error
         raise
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import re
 import warnings
 from fractions import Fraction
 from pkgutil import resolve_name
@@ -455,6 +454,6 @@ def test_a_schedule_that_does_not_take_the_step_is_named(schedule):
 
 def test_an_error_inside_a_schedule_says_whose_schedule_it_is():
     rule, params = samestep.AdamW(lr=lambda step: 1 / step), {"w": np.ones(2)}
-    with pytest.raises(ZeroDivisionError) as raised:
+    words = r"AdamW\(lr=<.*>\): the schedule failed: .*division"
+    with pytest.raises(ZeroDivisionError, match=words):
         rule.update(params, params, rule.init(params))
-    assert re.match(r"AdamW\(lr=<.*>\): the schedule failed", raised.value.__notes__[0])
