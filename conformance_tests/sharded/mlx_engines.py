@@ -12,10 +12,12 @@ from mlx.nn.utils import average_gradients
 import samestep.mlx
 from samestep.rule import Rule
 
-from .given import STEPS, Arrays, gradients, parameters
+from .given import SHAPES, STEPS, Arrays, gradients, parameters
 
 __all__ = ["ENGINES", "alone", "trained"]
 
+NAMES = tuple(name for name, shape in SHAPES.items() if shape[0] > 1)
+"""Those of which two ranks have rows."""
 Make = Callable[[Rule, str], Arrays]
 ENGINES: dict[str, tuple[tuple[int, ...], Make]] = {}
 """The numbers of ranks, and what gives the parameters at the end, by the name."""
@@ -33,9 +35,9 @@ def engine(name: str, *worlds: int) -> Callable[[Make], Make]:
 
 def stepped(optimizer: Any, rule: Rule, dtype: str, put: Any, average: Any) -> Any:
     """All steps."""
-    params = put(parameters(rule, dtype))
+    params = put(parameters(rule, dtype, NAMES))
     for at in range(STEPS):
-        grads = average(put(gradients(rule, dtype, at)))
+        grads = average(put(gradients(rule, dtype, at, NAMES)))
         params = optimizer.apply_gradients(grads, params)
         mx.eval(params, optimizer.state)
     return params
@@ -52,7 +54,6 @@ def rows(values: Arrays) -> dict[str, mx.array]:
     return {
         name: mx.array(numpy.array_split(value, group.size())[group.rank()])
         for name, value in values.items()
-        if value.shape[0] >= group.size()
     }
 
 
