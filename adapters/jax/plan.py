@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as xp
+from jax.tree_util import treedef_is_leaf
 from samestep import step as stepping
 from samestep.checks import check_shared
 from samestep.counts import Histories, placed, refuse_count, split
@@ -210,12 +211,13 @@ def planned(
     used = [*arrays, *(grad for grad in grads if grad is not None)]
     devices = [] if traced else [*map(_devices, used)]
     plan = Plan(rule, flat, structure, own, chosen, devices, histories)
-    plan.forms = {
+    mappings = {
         (name, place): jax.tree.structure(value)
         for name, values in given.items()
         for place, value in enumerate(values)
         if isinstance(value, Mapping)
     }
+    plan.forms = {at: form for at, form in mappings.items() if not treedef_is_leaf(form)}
     plan.complex = [place for place, *_ in chosen if is_complex(arrays[place])]
     plan.spreads = any(is_spread(entry.rule, entry.param) for entry in entries)
     if any(map(is_staged, flat)):

@@ -259,7 +259,7 @@ WHAT = {
 
 
 FEW = ("factored", "matrix", "route")
-"""The kinds that make test takes; the branches of the route are an element rule and a sum."""
+"""The kinds that make sharded takes; the branches of the route are an element rule and a sum."""
 
 
 def all_on_eight_devices(folder: Path, kinds: tuple[str, ...]) -> None:
@@ -291,7 +291,10 @@ def said(request, tmp_path_factory):
 @pytest.mark.parametrize("name", WHAT)
 @pytest.mark.parametrize(
     "said",
-    [FEW, pytest.param((*KINDS,), marks=pytest.mark.thorough)],
+    [
+        pytest.param(FEW, marks=pytest.mark.sharded),
+        pytest.param((*KINDS,), marks=pytest.mark.thorough),
+    ],
     ids=["few", "all"],
     indirect=True,
 )
