@@ -140,7 +140,7 @@ def _members(
         shape, dtype = _form(path, state, param, saved)
         step = library.count(state, group) if native.counts else None
         if step is None:
-            if native.counts and state:
+            if native.counts and any(map(torch.is_tensor, state.values())):
                 raise CheckpointError(
                     f"{library.name} counts steps, and nothing counts those of {path!r}, which has "
                     f"{listed(state)}; is it the state dict of another library?"
