@@ -155,7 +155,7 @@ class _Group(NamedTuple):
         """The vectors of all processes as rows."""
         own = self._there(vector)
         found = own.new_empty(len(self.order) * own.shape[0])
-        distributed.all_gather_into_tensor(found, own, group=self.handle)
+        distributed.all_gather_single(found, own, group=self.handle)
         table = found.view(len(self.order), -1)
         table = table if self.order == [*range(len(self.order))] else table[self.order]
         return table.to(vector.device)
