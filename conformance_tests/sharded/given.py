@@ -7,14 +7,23 @@ rounding error, and a step can be compared to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 import numpy
 
 from samestep.rule import Rule
 
-__all__ = ["SHAPES", "STEPS", "Arrays", "Outcome", "compared", "gradients", "parameters"]
+__all__ = [
+    "SHAPES",
+    "STEPS",
+    "Arrays",
+    "Outcome",
+    "compared",
+    "entered",
+    "gradients",
+    "parameters",
+]
 
 STEPS = 20
 SHAPES = {
@@ -32,6 +41,24 @@ LIMIT = {"float32": 1e-6, "float64": 1e-14}
 """What sums in another order may change in all steps, of the largest element of an array."""
 
 Arrays = dict[str, numpy.ndarray]
+
+
+Make = TypeVar("Make")
+
+
+def entered(
+    engines: dict[str, tuple[tuple[int, ...], Make]],
+) -> Callable[..., Callable[[Make], Make]]:
+    """A decorator that enters what makes an engine under a name, with numbers of processes."""
+
+    def engine(name: str, *worlds: int) -> Callable[[Make], Make]:
+        def known(make: Make) -> Make:
+            engines[name] = worlds, make
+            return make
+
+        return known
+
+    return engine
 
 
 class Outcome(NamedTuple):

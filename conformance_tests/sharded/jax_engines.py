@@ -16,7 +16,7 @@ from jax.sharding import AxisType, NamedSharding
 import samestep.jax
 from samestep.rule import Rule
 
-from .given import STEPS, Arrays, gradients, parameters
+from .given import STEPS, Arrays, entered, gradients, parameters
 
 __all__ = ["ENGINES", "alone", "trained"]
 
@@ -26,16 +26,7 @@ P: Any = jax.P
 Make = Callable[[Rule, str], tuple[Any, Any]]
 ENGINES: dict[str, tuple[tuple[int, ...], Make]] = {}
 """The numbers of processes, and what gives parameters and state at the end, by the name."""
-
-
-def engine(name: str, *worlds: int) -> Callable[[Make], Make]:
-    """Under this name in the table, with these numbers of processes."""
-
-    def known(make: Make) -> Make:
-        ENGINES[name] = worlds, make
-        return make
-
-    return known
+engine = entered(ENGINES)
 
 
 def spec(value: numpy.ndarray) -> Any:

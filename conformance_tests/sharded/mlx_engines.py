@@ -12,7 +12,7 @@ from mlx.nn.utils import average_gradients
 import samestep.mlx
 from samestep.rule import Rule
 
-from .given import SHAPES, STEPS, Arrays, gradients, parameters
+from .given import SHAPES, STEPS, Arrays, entered, gradients, parameters
 
 __all__ = ["ENGINES", "alone", "trained"]
 
@@ -21,16 +21,7 @@ NAMES = tuple(name for name, shape in SHAPES.items() if shape[0] > 1)
 Make = Callable[[Rule, str], Arrays]
 ENGINES: dict[str, tuple[tuple[int, ...], Make]] = {}
 """The numbers of ranks, and what gives the parameters at the end, by the name."""
-
-
-def engine(name: str, *worlds: int) -> Callable[[Make], Make]:
-    """Under this name in the table, with these numbers of ranks."""
-
-    def known(make: Make) -> Make:
-        ENGINES[name] = worlds, make
-        return make
-
-    return known
+engine = entered(ENGINES)
 
 
 def stepped(optimizer: Any, rule: Rule, dtype: str, put: Any, average: Any) -> Any:

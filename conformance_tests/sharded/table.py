@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from samestep.conformance.harness.agreement import between_markers
-from samestep.conformance.harness.ranks import RankError, Ranks
+from samestep.conformance.harness.ranks import Ranks
 from samestep.conformance.harness.settings import typical
 from samestep.rule import Rule, registry
 
 from .given import Arrays, Outcome, compared
 
-__all__ = ["NOT_YET", "ORDER", "RULES", "cell", "engines", "groups", "measured", "rule_of", "table"]
+__all__ = ["ORDER", "RULES", "cell", "engines", "groups", "measured", "rule_of", "table"]
 
 RULES = {
     "element": "AdamW",
@@ -35,7 +35,6 @@ RULES = {
 """The rule of a column, by what it needs."""
 KINDS = {"torch": {}, "jax": {"JAX_NUM_CPU_DEVICES": "4", "JAX_ENABLE_X64": "1"}, "mlx": {}}
 """Variables that are set for the processes of a library."""
-NOT_YET = "not yet"
 ORDER = ("wrong", "refused", "within the bound", "equal bits")
 DTYPES = {"torch": ("float32", "float64"), "jax": ("float32", "float64"), "mlx": ("float32",)}
 
@@ -122,12 +121,16 @@ def table(only: str = "", known: str = "") -> str:
 
 
 def _cell(name: str, runs: list[tuple[Ranks, Rule]]) -> str:
-    """The text of a cell, or that it cannot be measured yet."""
-    try:
-        found = cell([one for ranks, rule in runs for one in measured(ranks, name, rule)])
-    except RankError:
-        return NOT_YET
-    return NOT_YET if found == "wrong" else found
+    """The text of a cell.
+
+    Raises:
+        ValueError: the engine goes elsewhere than one process.
+    """
+    outcomes = [one for ranks, rule in runs for one in measured(ranks, name, rule)]
+    found = cell(outcomes)
+    if found == "wrong":
+        raise ValueError(f"{name}, {runs[0][1].name}: {outcomes}")
+    return found
 
 
 def _line(cells: list[str]) -> str:

@@ -9,7 +9,6 @@ import pytest
 from samestep.conformance.harness.checkout import ROOT
 from samestep.conformance.harness.settings import all_rules, is_own, typical
 from samestep.conformance.sharded.table import (
-    NOT_YET,
     ORDER,
     RULES,
     cell,
@@ -45,8 +44,6 @@ def cases():
             if issubclass(rule, Wrapper) and "Zero" in name:
                 continue  # it makes the optimizer of a class and numbers
             marks = [] if RULES[need] == rule.__name__ else [pytest.mark.thorough]
-            if SHOWN.get((name, need)) == NOT_YET:
-                marks.append(pytest.mark.xfail(reason="not there yet", strict=not marks))
             yield pytest.param(kind, name, worlds, rule, marks=marks, id=f"{name}-{rule.__name__}")
 
 
@@ -59,7 +56,7 @@ def group(tmp_path_factory):
 def test_the_page_has_every_engine_and_need_and_no_silent_cell():
     assert set(RULES) == set(NEEDS)
     assert set(SHOWN) == {(name, need) for _, name, _ in engines() for need in RULES}
-    assert set(SHOWN.values()) <= {*ORDER[1:], NOT_YET}
+    assert set(SHOWN.values()) <= {*ORDER[1:]}
 
 
 @pytest.mark.parametrize(("kind", "name", "worlds", "rule"), [*cases()])
@@ -68,6 +65,5 @@ def test_an_engine_does_what_the_page_says(group, kind, name, worlds, rule):
     outcomes = [each for world in worlds for each in measured(group(kind, world), name, one)]
     found, wanted = cell(outcomes), SHOWN[name, one.needs]
     assert found != "wrong", outcomes
-    if wanted != NOT_YET:
-        assert (found == "refused") == (wanted == "refused"), outcomes
-        assert ORDER.index(found) >= ORDER.index(wanted), outcomes
+    assert (found == "refused") == (wanted == "refused"), outcomes
+    assert ORDER.index(found) >= ORDER.index(wanted), outcomes

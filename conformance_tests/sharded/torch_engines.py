@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 import samestep.torch
 from samestep.rule import Rule
 
-from .given import STEPS, Arrays, gradients, parameters
+from .given import STEPS, Arrays, entered, gradients, parameters
 
 __all__ = ["ENGINES", "Given", "alone", "trained"]
 
@@ -31,16 +31,7 @@ Made = tuple[Any, Any]
 Make = Callable[[Rule, "Given"], Made]
 ENGINES: dict[str, tuple[tuple[int, ...], Make]] = {}
 """The numbers of ranks, and the model and optimizer of a rule, by the name of the engine."""
-
-
-def engine(name: str, *worlds: int) -> Callable[[Make], Make]:
-    """Under this name in the table, with these numbers of ranks."""
-
-    def known(make: Make) -> Make:
-        ENGINES[name] = worlds, make
-        return make
-
-    return known
+engine = entered(ENGINES)
 
 
 class Given(torch.nn.Module):

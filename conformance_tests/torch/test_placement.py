@@ -6,14 +6,17 @@ import pytest
 import torch
 
 import samestep
-import samestep.torch as adapter
-from samestep.conformance.harness import collectives
 from samestep.conformance.harness.parametrized import each_rule
 from samestep.conformance.harness.ranks import started
 from samestep.conformance.harness.settings import typical
-from samestep.conformance.harness.torch_training import gradient
 
-from .test_pieces import FOUR, SHAPES, TWO, is_element, mesh_of, parameters, placements, spread
+from .test_pieces import (
+    FOUR,
+    SHAPES,
+    TWO,
+    both,
+    is_element,
+)
 from .test_pieces import whole as full
 
 ranks = started("torch", 2)
@@ -31,20 +34,8 @@ def named(shapes, rule):
 
 def summed_apart(rank, rule, way, world, dtype, execution="packed", shapes=SHAPES):
     """Steps of DTensors next to those of whole tensors; what this rank has of the state."""
-    mesh, placed = mesh_of(way, world), placements(way)
-    begin = parameters(dtype, named(shapes, rule))
-    plain = {name: torch.nn.Parameter(value) for name, value in begin.items()}
-    own = {n: torch.nn.Parameter(spread(v, mesh, placed(v.shape))) for n, v in plain.items()}
-    alone = adapter.bind(rule, plain.items(), execution=execution)
-    optimizer = adapter.bind(rule, own.items(), execution=execution)
-    for step in range(STEPS):
-        for place, name in enumerate(plain):
-            plain[name].grad = gradient(step, place, plain[name])
-            own[name].grad = spread(plain[name].grad, mesh, placed(plain[name].shape))
-        alone.step()
-        with collectives.counted() as found:
-            optimizer.step()
-    counted = collectives.names(found)
+    runs = both(rule, way, world, dtype, execution, named(shapes, rule), STEPS)
+    (plain, alone), (own, optimizer), (*_, counted) = runs
     exact = rule.name in EXACT
     for name, param in plain.items():
         pairs = {"the parameter": (own[name].detach(), param.detach())}
