@@ -48,7 +48,7 @@ def packs(
     entries: Sequence[Entry],
     limits: Callable[[Entry], tuple[int, int]] = limits,
     alike: Callable[[Entry], Any] = lambda entry: None,
-    stacks: Callable[[Entry], bool] = lambda entry: False,
+    joins: Callable[[Entry], Any] = lambda entry: None,
 ) -> list[list[int]]:
     """The places of the entries in each pack; an entry by itself is a pack of one.
 
@@ -56,18 +56,21 @@ def packs(
         entries: one entry per parameter.
         limits: the most elements of an entry in a pack, and of the pack.
         alike: a key that must be equal in a pack, such as the device.
-        stacks: whether an entry that does not fit into a vector may be stacked with others of its
-            shape.
+        joins: what entries that do not fit into a vector of elements have in common where they may
+            be together; ``None`` for an entry that must be by itself.
     """
     found: list[list[int]] = []
     filling: dict[Any, tuple[list[int], int]] = {}
     for place, entry in enumerate(entries):
-        size, joins = math.prod(entry.param.shape), fits(entry)
+        size = math.prod(entry.param.shape)
         largest, most = limits(entry)
-        if not 0 < size <= largest or not (joins or stacks(entry)):
+        kind = None
+        if 0 < size <= largest:
+            kind = "elements" if fits(entry) else joins(entry)
+        if kind is None:
             found.append([place])
             continue
-        key = _key(entry), alike(entry), None if joins else tuple(entry.param.shape)
+        key = _key(entry), alike(entry), kind
         pack, held = filling.get(key, ([], 0))
         if not pack or held + size > most:
             pack, held = [], 0

@@ -15,12 +15,13 @@ import numpy
 from . import step as stepping
 from .arrays import map_parts, parts
 from .neutral import XP, Neutral, renamed
-from .watched import HERE, KINDS, described, not_floating, watched
+from .shaping import SEGMENTS
+from .watched import HERE, KINDS, described, not_floating, plain, watched
 
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["SUITE", "prove", "reads_order", "tried"]
+__all__ = ["SUITE", "joins", "prove", "reads_order", "tried"]
 
 STEPS = (1.0, 1e3, 1e-3, 1.0, 1.0)
 """The size of the gradient in each step: limits are reached in one, and not in another."""
@@ -32,6 +33,9 @@ CLOSE = 1e-7
 """The relative difference of two results in float64 that sums in another order may have."""
 
 
+SEVERAL = (4, 2), (3,), (5,)
+"""The shapes of several parameters."""
+
 SUITE: set[type] = set()
 """Somebody's classes that the conformance suite proves, with a test for each property."""
 
@@ -39,6 +43,8 @@ _proved: WeakKeyDictionary[type, set[int]] = WeakKeyDictionary()
 """Of each class, the hashes of the options that have been tried."""
 _orders: WeakKeyDictionary[type, dict[int, bool | Exception]] = WeakKeyDictionary()
 """Of each class, by the hash of its options, whether it reads the order of a kernel's axes."""
+_joins: WeakKeyDictionary[type, dict[int, bool]] = WeakKeyDictionary()
+"""Of each class, by the hash of its options, whether parameters may be joined in a vector."""
 
 
 def prove(rule: Rule) -> None:
@@ -85,6 +91,40 @@ def reads_order(rule: Rule, ndim: int) -> bool | Exception:
             found = ValueError(str(error))  # without the arrays that the traceback holds
         known[key] = found  # once it is known, as other threads may read it
     return known[key]
+
+
+def joins(rule: Rule) -> bool:
+    """Whether a rule may step several parameters as one vector; see ``shaping.segmented``."""
+    known = _joins.setdefault(type(rule), {})
+    key = hash((rule.bare, *rule.slots()))
+    if key not in known:
+        with numpy.errstate(all="ignore"):
+            try:
+                one, other = (_steps(plain(rule), SEVERAL, joined=each) for each in (False, True))
+                known[key] = not rule.sees_axes and _alike(one, other)
+            except Exception:  # of a rule that does something else to a vector
+                known[key] = False
+    return known[key]
+
+
+def _totals(vector: Neutral, places: Neutral) -> Neutral:
+    if vector.values.dtype.kind != "f":
+        raise TypeError("only floating numbers are summed in segments")
+    return Neutral(numpy.add.reduceat(vector.values, places.values[:-1]))
+
+
+def _joined(slots: list[dict[str, Any]], sizes: list[int]) -> dict[str, Any]:
+    """The slots of a vector of parameters; 0-d ones are a column."""
+
+    def gathered(*values: Neutral) -> Neutral:
+        if not values[0].ndim:
+            return Neutral([[value.values] for value in values])
+        return Neutral(numpy.concatenate([value.values.ravel() for value in values]))
+
+    found = {name: map_parts(gathered, *(own[name] for own in slots)) for name in slots[0]}
+    owners = numpy.repeat(numpy.arange(len(sizes)), sizes)
+    places = numpy.cumsum([0, *sizes])[:, None]
+    return found | {SEGMENTS: (Neutral(owners), Neutral(places))}
 
 
 def _shape(ndim: int) -> tuple[int, ...]:
@@ -157,6 +197,7 @@ def _steps(
     pieces: Sequence[tuple[int, ...]],
     traced: bool = False,
     order: Sequence[int] | None = None,
+    joined: bool = False,
 ) -> list[Any]:
     """The numbers in parameters and slots after every step, by name, in one vector each.
 
@@ -166,6 +207,7 @@ def _steps(
         order: the order of axes in which a parameter is stepped, of which only the numbers of the
             parameter are returned, in the order of its shape.
         traced: whether the values of the step and of coefficients are unknown to the rule.
+        joined: whether the parameters are one vector to the kernel.
     """
     sizes = [int(numpy.prod(shape)) for shape in pieces]
     numbers = numpy.arange(1.0, sum(sizes) + 1)
@@ -184,19 +226,22 @@ def _steps(
         slots.append(stepping.init_slots(rule, XP, param))
         stepping.check_slots(rule, "a small parameter", slots[-1], param.shape)
     common, found = stepping.init_shared(rule, XP, params), []
+    if joined:
+        slots = [_joined(slots, sizes)]
+        params = [Neutral(numpy.cos(numbers))]
     for taken, size in enumerate(STEPS):
         gradient = size * numpy.sin(numbers * (taken + 1))
         if taken == SPARSE:
             gradient[len(gradient) // 2 :] = 0.0
         if taken == BROKEN:
             gradient[-2:] = (numpy.inf, numpy.nan)[-len(gradient) :]
-        grads = cut(gradient)
+        grads = [Neutral(gradient)] if joined else cut(gradient)
         step = Neutral(numpy.asarray(taken)) if traced else taken
         groups = zip(grads, params, slots, strict=True)
         entries = [stepping.Entry(rule, step, *arrays) for arrays in groups]
         enter = (lambda s, param: _unknown(s)) if traced else None
         try:
-            results, common = stepping.run(XP, entries, common, enter=enter)
+            results, common = stepping.run(XP, entries, common, enter=enter, totals=_totals)
             params, slots = map(list, zip(*results, strict=True))
         except (TypeError, ValueError) as error:
             if taken == BROKEN and isinstance(error.__cause__, numpy.linalg.LinAlgError):
@@ -207,7 +252,7 @@ def _steps(
             found.append([Neutral(param.values.transpose(back)) for param in params])
             continue
         found.append(params)
-        found += [[own[name] for own in slots] for name in slots[0]]
+        found += [[own[name] for own in slots] for name in slots[0] if name != SEGMENTS]
     return found
 
 

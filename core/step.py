@@ -24,7 +24,7 @@ from .counts import counts_of, furthest, key_of
 from .kept import PLAIN, Kept, kept_by
 from .moves import Moving, asked
 from .placement import Placement
-from .shaping import as_vectors, seen, stacked
+from .shaping import SEGMENTS, as_vectors, seen, segmented, stacked
 from .spread import Spread
 
 if TYPE_CHECKING:
@@ -225,6 +225,7 @@ def run(
     kernel: Callable[[Callable[..., Any], Any, Rule], Callable[..., Any]] = partial,
     enter: Callable[[dict[str, Any], Array], Any] | None = Record,
     vmap: Callable[..., Any] | None = None,
+    totals: Callable[[Array, Array], Array] | None = None,
     step: Callable[..., tuple[Array, Slots]] | None = None,
     spread: Spread | None = None,
     exchange: Exchange | None = None,
@@ -241,6 +242,7 @@ def run(
             it is called for all parameters before a kernel is. ``Record`` makes one of them for
             all parameters; ``None`` leaves them a dict.
         vmap: the framework's function, for stacked entries and batch axes.
+        totals: the framework's sums of segments, for entries with ``SEGMENTS``.
         step: ``change``; by default ``advance``.
         spread: the devices of the parameters, where there are several.
         exchange: the other processes, where parameters have a placement.
@@ -276,9 +278,11 @@ def run(
                 f"{rule.name}: a process has a piece of a parameter of shape {placement.shape}, "
                 f"and {rule.name} needs more than an element; give step.run an exchange"
             )
-        key = made or function, id(rule), kept, stack
+        joined = SEGMENTS in slots
+        key = made or function, id(rule), kept, stack, joined
         if key not in kernels:
             whole = made or (function if kept == PLAIN else seen(function, kept, vmap))
+            whole = segmented(whole, totals) if joined else whole
             kernels[key] = kernel(stacked(whole, vmap) if stack else whole, xp, rule.bare)
         s: Any = coefficients(entry)
         if enter is not None:

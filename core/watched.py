@@ -18,7 +18,7 @@ from .neutral import XP, Neutral, renamed
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["HERE", "KINDS", "described", "not_floating", "watched"]
+__all__ = ["HERE", "KINDS", "described", "not_floating", "plain", "watched"]
 
 
 class _Method(NamedTuple):
@@ -60,7 +60,12 @@ HERE = ("samestep.moves", "samestep.rule", "samestep.wrapper")
 
 
 def watched(rule: Rule) -> Any:
-    """The rule, with methods that check what they return, a step size of 1, and plain numbers."""
+    """The rule as ``plain`` makes it, with methods that check what they return."""
+    return plain(rule, _watched_class)
+
+
+def plain(rule: Rule, kind: Callable[[type], type] = lambda cls: cls) -> Any:
+    """The rule with a step size of 1 and plain numbers, of the class that ``kind`` makes of its."""
     values = dict(rule._values)
     for name, field in rule._hypers.items():
         number = isinstance(field, Hyper)
@@ -69,9 +74,9 @@ def watched(rule: Rule) -> Any:
         values[name] = as_seen(rule).get(name, values[name])
         if isinstance(field, Hyper) and name == "lr" and field.contains(1.0):
             values[name] = 1.0
-    made: Any = object.__new__(_watched_class(type(rule)))
+    made: Any = object.__new__(kind(type(rule)))
     vars(made).update({name: getattr(rule, name) for name in rule._carried})
-    made._store(values, tuple(map(watched, rule.inside)), Groups(rule.name))
+    made._store(values, tuple(plain(own, kind) for own in rule.inside), Groups(rule.name))
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import torch
 from samestep.arrays import map_parts, parts
 from samestep.packing import fits
 from samestep.rule import Rule
+from samestep.shaping import SEGMENTS
 from samestep.step import Entry
 
 from .kernels import is_plain
@@ -38,7 +40,8 @@ class Batch:
 
     A batch holds no parameter, gradient or state; every step gives them. ``gathers``: gradients and
     parameters are copied into a vector, and parameters back; the state lies in one. ``stacked``:
-    the gathered parameters have one shape, and lie along a new first axis.
+    the gathered parameters have one shape, and lie along a new first axis. ``segments``: where each
+    is in the vector, if the rule reads more than an element of it.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class Batch:
         self.kept, self.placement = first.kept, first.placement
         shaped = first.rule.sees_axes or bool(first.kept.batch)
         self.vector = flat is not None and is_plain(params[0]) and not shaped
-        self.stacked = len(entries) > 1 and not fits(first)
+        alike = len({param.shape for param in params}) == 1
+        self.stacked = len(entries) > 1 and alike and not fits(first)
+        self.segments = None if alike or fits(first) else _segments(self.sizes, params[0].device)
         self.gathers = len(entries) > 1 or (
             self.vector and not all(a.is_contiguous() for a in _arrays(first))
         )
@@ -100,6 +105,8 @@ class Batch:
         if self.stacked:
             own_shape = first.shape if not self.vector else sizes[:1] if first.ndim else ()
             shape = len(values), *own_shape
+        elif self.segments is not None and not first.ndim:
+            shape = len(values), 1
         return _Where(place, shape, torch.empty(shape, device="meta").stride())
 
     def entry(
@@ -124,6 +131,8 @@ class Batch:
             slots[name] = values[place].as_strided(shape, strides)
         for name, several in self.several:
             slots[name] = tuple([where.among(values) for where in several])
+        if self.segments is not None:
+            slots[SEGMENTS] = self.segments
         if self.gathers:
             grad, param = self.grad.filled(self.own(grads)), self.param.filled(self.own(params))
             more = self.kept, self.stacked, self.placement
@@ -169,6 +178,13 @@ class _Gathered:
         if not same:
             raise RuntimeError("tensors have other shapes than the vector was made for")
         return self.vector
+
+
+def _segments(sizes: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where parameters are in a vector; see ``shaping.SEGMENTS``."""
+    places = torch.tensor([*accumulate(sizes, initial=0)], device=device)
+    owners = torch.repeat_interleave(places.diff(), output_size=sum(sizes))
+    return owners, places.unsqueeze(1)
 
 
 def _chosen(places: list[int]) -> Callable[[Sequence[Any]], list[Any]]:

@@ -25,6 +25,7 @@ from .keeping import keep_copies
 
 __all__ = [
     "FLAT",
+    "SEGMENT",
     "Differentiable",
     "chosen",
     "compiled",
@@ -49,6 +50,13 @@ ON_DEVICE = {"reference": (0, 0), "packed": (1 << 22, 1 << 25), "compiled": (1 <
 
 A vector need not stay in a cache there. Below these sizes it takes the host longer to launch the
 operations of a parameter than it takes a fast device to carry them out.
+"""
+
+SEGMENT = {"cuda": 1 << 16}
+"""The most elements of a parameter in a vector whose segments are summed, by kind of device.
+
+MPS cannot sum them. The sum of each is repeated for its elements, which costs as much as a launch
+here, and more above.
 """
 
 LENGTH = 1 << 16
@@ -272,6 +280,8 @@ def _compiled(
 
 def _enlarged(array: torch.Tensor, stacked: bool) -> torch.Tensor:
     """An example for the compiler; code compiled for few elements would run on one core."""
+    if array.ndim > 1 and not stacked:  # a column with a number per parameter, or a place more
+        return array.new_ones((STACK + (not array.is_floating_point()), 1))
     shape = (STACK, LENGTH // STACK) if stacked else (LENGTH,)
     return array.new_ones(shape[: array.ndim]) if array.ndim else array
 

@@ -38,7 +38,7 @@ from .sharded import processes_of
 from .shards import Shards
 from .slices import checked_group, refuse_parts, refuse_slices
 from .state_dict import as_mapping, loaded, settled
-from .trial import tried
+from .trial import totals, tried
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
 
@@ -188,6 +188,7 @@ class RuleOptimizer(GroupedOptimizer):
         spread = spread_of(xp, params, common, _device, rules) if plan.spread else None
         exchange = None if plan.shards is None else plan.shards.begun()
         more: dict[str, Any] = {"vmap": vmap, "spread": spread, "exchange": exchange}
+        more["totals"] = totals
         results, common = stepping.run(xp, entries, common, **executor, **more)
         if plan is not self._plan:
             plan.enter(self.state, own, params, grads, where)

@@ -23,7 +23,7 @@ from .kernels import FLAT, is_fake, is_plain, limits, real, real_gradient
 from .memory import address, in_shared_memory, is_shared, overlapping, refuse_common, refuse_strided
 from .pieces import pieces, slots_of_piece
 from .shards import Shards
-from .trial import stackable, variant
+from .trial import joined, variant
 
 __all__ = ["Member", "Plan"]
 
@@ -136,7 +136,7 @@ class Plan:
                 is_plain(entry.param),
                 id(entry.param) if id(entry.param) in apart or _is_alone(entry) else None,
             ),
-            stacks=stackable(common),
+            joins=joined(common),
         )
         self.batches = [
             Batch([(place, entries[place]) for place in pack], self.places[pack[0]], flat)

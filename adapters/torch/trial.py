@@ -11,13 +11,15 @@ import array_api_compat.torch as xp
 
 import torch
 from samestep.arrays import map_parts
+from samestep.kept import PLAIN
+from samestep.proof import joins
 from samestep.rule import Rule
 from samestep.step import Entry, run
 
 from .exchange import Pretended
-from .kernels import is_plain
+from .kernels import SEGMENT, is_plain
 
-__all__ = ["stackable", "tried", "variant"]
+__all__ = ["joined", "totals", "tried", "variant"]
 
 
 def variant(rule: Rule) -> Any:
@@ -55,32 +57,47 @@ def _run_without_memory(entry: Entry, common: dict[str, Any]) -> None:
     step = entry.step if isinstance(entry.step, int) else 0
     exchange = None if entry.placement is None else Pretended()
     entries = [entry._replace(step=step, **arrays)]
-    list(run(xp, entries, empty(common), vmap=torch.vmap, exchange=exchange)[0])
+    list(run(xp, entries, empty(common), vmap=torch.vmap, totals=totals, exchange=exchange)[0])
 
 
-def stackable(common: dict[str, Any]) -> Callable[[Entry], bool]:
-    """Whether PyTorch can map an entry's rule over a stack; it cannot if the rule reads a value."""
+def totals(vector: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """The sums of the segments of a vector that begin at some places; the last one is the end."""
+    return torch.segment_reduce(vector, "sum", offsets=places, unsafe=True)  # which reads nothing
+
+
+def joined(common: dict[str, Any]) -> Callable[[Entry], Any]:
+    """What entries have in common that PyTorch executes together, though they are no elements.
+
+    It maps a rule over parameters of one shape, unless the rule reads a value. Small ones of all
+    shapes are a vector where it can sum segments of that, and the rule needs no more.
+    """
     known: dict[Any, bool] = {}
 
-    def stacks(entry: Entry) -> bool:
+    def kind(entry: Entry) -> Any:
         if entry.param.ndim == 0 or not is_plain(entry.param):
-            return False
+            return None
         key = id(entry.rule), entry.kept, entry.placement, entry.param.ndim
         if key not in known:
-            two = {
-                name: _mapped(_two_without_memory, getattr(entry, name))
-                for name in ("grad", "param", "slots")
-            }
-            try:
-                _run_without_memory(entry._replace(stacked=True, **two), common)
-                known[key] = True
-            except (
-                Exception
-            ):  # any error of vmap; without a stack the rule works, or raises its own
-                known[key] = False
-        return known[key]
+            known[key] = _can_be_mapped(entry, common)
+        if not known[key]:
+            return None
+        small = entry.param.numel() <= SEGMENT.get(entry.param.device.type, 0)
+        plain = entry.kept == PLAIN and entry.placement is None
+        return "segments" if small and plain and joins(entry.rule) else tuple(entry.param.shape)
 
-    return stacks
+    return kind
+
+
+def _can_be_mapped(entry: Entry, common: dict[str, Any]) -> bool:
+    two = {
+        name: _mapped(_two_without_memory, getattr(entry, name))
+        for name in ("grad", "param", "slots")
+    }
+    try:
+        _run_without_memory(entry._replace(stacked=True, **two), common)
+    except Exception:  # any error of vmap; without a stack the rule works, or raises its own
+        return False
+    return True
 
 
 def _mapped(function: Callable[[torch.Tensor], Any], value: Any) -> Any:

@@ -261,7 +261,7 @@ class _Bindings(TorchFunctionMode):
 
 
 def _indexed(tensor: torch.Tensor, index: Any) -> torch.Tensor:
-    """A view by numbers and slices."""
+    """What is at some numbers, slices and places; without places it is a view."""
     items = index if isinstance(index, tuple) else (index,)
     if Ellipsis in items:
         at = items.index(Ellipsis)
@@ -269,7 +269,10 @@ def _indexed(tensor: torch.Tensor, index: Any) -> torch.Tensor:
         items = (*items[:at], *rest, *items[at + 1 :])
     axis = 0
     for item in items:
-        if isinstance(item, int):
+        if isinstance(item, torch.Tensor):
+            tensor = aten.index.Tensor(tensor, [*[None] * axis, item])
+            axis += 1
+        elif isinstance(item, int):
             tensor = aten.select.int(tensor, axis, item)
         else:
             start, stop, step = item.indices(tensor.shape[axis])

@@ -9,6 +9,7 @@ An operation is one launch, and a view none. An operation on lists is
 - on ``mps``, or where tensors differ in dtype or strides, one launch per tensor.
 
 A concatenation is one launch per 128 arrays on ``cuda``, per 64 on ``xpu``, per array on ``mps``.
+Sums of segments are two on ``cuda``: the lengths of the segments, and the sums.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def launches(func: Any, args: Sequence[Any], kind: str, table: Table = CUDA_12) 
     if name in ("cat", "stack"):
         arrays: int = sum(array.numel() > 0 for array in args[0])
         return math.ceil(arrays / JOINED[kind])
+    if name == "segment_reduce":
+        return 2
     lists = [arg for arg in args if isinstance(arg, (list, tuple)) and _are_tensors(arg)]
     if name.startswith("_foreach_") and lists:
         made = 0 if name.endswith("_") else 1  # a list of results

@@ -32,6 +32,7 @@ from samestep.conformance.harness.torch_executions import (
     values,
 )
 from samestep.execution import EXECUTIONS
+from samestep.torch import kernels
 
 
 @pytest.mark.parametrize("name", each_rule(lambda rule: rule.needs == "element"))
@@ -55,6 +56,25 @@ def test_parameters_of_one_shape_are_stacked(name):
     optimizer = adapter.bind(rule, params := made(), execution="packed")
     train(optimizer, params, 1)
     assert [len(batch.places) for batch in optimizer._plan.batches] == [3, 3, 3, 3, 1]
+
+
+@pytest.mark.parametrize(
+    "execution", ["packed", pytest.param("compiled", marks=pytest.mark.thorough)]
+)
+@pytest.mark.parametrize("name", each_rule(lambda rule: rule.needs != "element", most=4))
+def test_small_parameters_of_all_shapes_are_summed_in_one_vector(name, execution, monkeypatch):
+    """As on CUDA. A compiled step is repeated with other parameters, by the same kernel."""
+    monkeypatch.setitem(kernels.SEGMENT, "cpu", 64)
+    rule = typical(getattr(samestep, name))
+    shapes = [(4, 5), (1, 3), (6, 3), (1, 1), (2, 3, 4), (64, 2)]
+    for given in (shapes, shapes[1:], shapes[2:]):
+        made = lambda: parameters(given, dtype=torch.float64)  # noqa: E731, B023
+        results = both(execution, lambda chosen: stepped(rule, made(), chosen, 12))  # noqa: B023
+        assert close(*results, tolerance=1e-11)
+        optimizer = adapter.bind(rule, params := made(), execution=execution)
+        train(optimizer, params, 1)
+        gathered = [len(batch.places) for batch in optimizer._plan.batches]
+        assert gathered == ([1] * len(given) if rule.sees_axes else [len(given) - 1, 1])
 
 
 class Asking(samestep.Rule, register=False):

@@ -27,7 +27,7 @@ from samestep import (
 )
 from samestep.conformance.rules.test_agreement import assert_agrees
 from samestep.parity.backend import backends
-from samestep.vocabulary import choose, norm
+from samestep.vocabulary import choose, norm, rms
 
 SIZE = hyper(1.0, "step size", unit="parameter", ge=0)
 
@@ -584,6 +584,26 @@ def test_xp_of_the_proof_has_what_every_framework_has_and_takes_what_every_frame
                 function = callable(same[0]) and not isinstance(same[0], type)
                 found[prefix + name] = shared_arguments(same) if function else (0, [])
     assert neutral._arguments() == found
+
+
+@pytest.mark.parametrize(
+    ("factor", "joins"),
+    [
+        (lambda xp, grad: 1.0, True),
+        (lambda xp, grad: norm(xp, grad) + rms(xp, grad), True),
+        (lambda xp, grad: xp.sum(xp.ones_like(grad)), True),
+        (lambda xp, grad: float(grad.shape[0]), False),
+        (lambda xp, grad: xp.max(grad), False),
+        (lambda xp, grad: xp.sum(grad, axis=None), False),
+        (lambda xp, grad: xp.sum(norm(xp, grad)), False),
+        (lambda xp, grad: xp.linalg.norm(grad), False),
+    ],
+)
+def test_parameters_are_joined_where_a_rule_sums_each_and_looks_no_further(factor, joins):
+    one = mistaken(
+        needs="tensor", direction=lambda self, xp, grad, *_: (factor(xp, grad) * grad, {"m": grad})
+    )
+    assert proof.joins(one()) is joins
 
 
 def test_agreement_is_tried_with_every_option():
