@@ -23,7 +23,7 @@ from samestep import (
     step,
     wholes,
 )
-from samestep.conformance.harness.sharded import Followed, follow, on_ranks
+from samestep.conformance.harness.sharded import follow, on_ranks
 from samestep.parity import record
 from samestep.parity.backend import Snapshot
 from samestep.rule import Rule
@@ -75,15 +75,15 @@ class OnPieces(Run):
         own = {path: shape for path, shape in shapes.items() if len(shape) >= rule.min_ndim}
         self.trajectory = record(seed=3, steps=STEPS, shapes=own)
         self.cuts = {path: one for path, one in cuts.items() if path in own}
-        self.whole = self._stepped(follow).snapshot()
+        *_, whole = self._stepped(follow)
+        self.whole = whole.snapshot()
         self.found: Snapshot = {}
         self.functions = entered(self._follow)
         self.before = self.found
 
-    def _stepped(self, how: Any, *where: Any, **more: Any) -> Followed:
+    def _stepped(self, how: Any, *where: Any, **more: Any) -> Any:
         params, grads = self.trajectory.params, self.trajectory.grads
-        found: Followed = how(XP, deepcopy(self.rule), params, grads, *where, **more)
-        return found
+        return how(XP, deepcopy(self.rule), params, grads, *where, **more)
 
     def _follow(self) -> None:
         """Step on a mesh that nothing is known of yet."""

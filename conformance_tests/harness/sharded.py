@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import array_api_compat
@@ -132,13 +132,14 @@ class _Pieces:
         self.shared, self.calls = shared, self.calls + 1
 
 
-def follow(xp: Any, rule: Rule, params: Arrays, grads: Sequence[Arrays]) -> Followed:
-    """Whole parameters after some steps."""
+def follow(xp: Any, rule: Rule, params: Arrays, grads: Sequence[Arrays]) -> Iterator[Followed]:
+    """Whole parameters before the first step and after each."""
     run = _Pieces(xp, rule, params, {}, None)
-    with numpy.errstate(all="ignore"):
-        for each in grads:
-            run.step(each)
-    return Followed(run.params, run.slots, run.shared, Counter(), [])
+    for each in (None, *grads):
+        with numpy.errstate(all="ignore"):
+            if each is not None:
+                run.step(each)
+        yield Followed({**run.params}, {**run.slots}, run.shared, Counter(), [])
 
 
 def on_ranks(

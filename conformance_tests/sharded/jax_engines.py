@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -64,26 +64,28 @@ def stepper(optimizer: Any) -> Callable[..., Any]:
     return step
 
 
-def stepped(optimizer: Any, rule: Rule, dtype: str, put: Any, **options: Any) -> Any:
-    """All steps under ``jax.jit``."""
+def stepped(optimizer: Any, rule: Rule, dtype: str, put: Any, **options: Any) -> Iterator[Any]:
+    """Parameters and state after each step under ``jax.jit``."""
     step = jax.jit(stepper(optimizer), **options)
     params = put(parameters(rule, dtype, NAMES))
     state = jax.jit(optimizer.init)(params)
     for at in range(STEPS):
         params, state = step(params, state, put(gradients(rule, dtype, at, NAMES)))
-    return params, state
+        yield params, state
 
 
 @engine("`jax.jit`, sharded arrays", 1, 2)
 def automatic(rule: Rule, dtype: str) -> Any:
-    return stepped(samestep.jax.bind(rule), rule, dtype, partial(placed, where=mesh()))
+    *_, last = stepped(samestep.jax.bind(rule), rule, dtype, partial(placed, where=mesh()))
+    return last
 
 
 @engine("`jax.jit`, explicit axes", 1)
 def explicit(rule: Rule, dtype: str) -> Any:
     own = mesh(AxisType.Explicit)
     with jax.set_mesh(own):
-        return stepped(samestep.jax.bind(rule), rule, dtype, partial(placed, where=own))
+        *_, last = stepped(samestep.jax.bind(rule), rule, dtype, partial(placed, where=own))
+    return last
 
 
 def in_shard_map(rule: Rule, dtype: str, **options: Any) -> Any:
@@ -121,10 +123,10 @@ def mapped_with_specs(rule: Rule, dtype: str) -> Any:
     return in_shard_map(rule, dtype, axis_name={name: spec(v) for name, v in values.items()})
 
 
-def alone(rank: int, rule: Rule, dtype: str) -> Arrays:
-    """What one device finds."""
+def alone(rank: int, rule: Rule, dtype: str) -> list[Arrays]:
+    """What one device finds after each step."""
     put = partial(jax.tree.map, partial(jax.device_put, device=jax.local_devices()[0]))
-    return read(*stepped(samestep.jax.bind(rule), rule, dtype, put))
+    return [read(*each) for each in stepped(samestep.jax.bind(rule), rule, dtype, put)]
 
 
 def trained(rank: int, name: str, rule: Rule, dtype: str) -> Arrays | str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -24,14 +24,14 @@ ENGINES: dict[str, tuple[tuple[int, ...], Make]] = {}
 engine = entered(ENGINES)
 
 
-def stepped(optimizer: Any, rule: Rule, dtype: str, put: Any, average: Any) -> Any:
-    """All steps."""
+def stepped(optimizer: Any, rule: Rule, dtype: str, put: Any, average: Any) -> Iterator[Any]:
+    """The parameters after each step."""
     params = put(parameters(rule, dtype, NAMES))
     for at in range(STEPS):
         grads = average(put(gradients(rule, dtype, at, NAMES)))
         params = optimizer.apply_gradients(grads, params)
         mx.eval(params, optimizer.state)
-    return params
+        yield params
 
 
 def everything(values: Arrays) -> dict[str, mx.array]:
@@ -69,13 +69,15 @@ def read(params: dict[str, mx.array]) -> Arrays:
 @engine("MLX, `average_gradients`", 2)
 def averaged(rule: Rule, dtype: str) -> Arrays:
     optimizer = samestep.mlx.bind(rule)
-    return read(stepped(optimizer, rule, dtype, everything, average_gradients))
+    *_, last = stepped(optimizer, rule, dtype, everything, average_gradients)
+    return read(last)
 
 
 def divided(rule: Rule, dtype: str, **options: Any) -> Arrays:
     """Each rank has some rows of every parameter."""
     optimizer = samestep.mlx.bind(rule, **options)
-    return joined(stepped(optimizer, rule, dtype, rows, lambda grads: grads))
+    *_, last = stepped(optimizer, rule, dtype, rows, lambda grads: grads)
+    return joined(last)
 
 
 @engine("MLX, rows of each parameter, `group=`", 2)
@@ -88,9 +90,10 @@ def divided_by_rows(rule: Rule, dtype: str) -> Arrays:
     return divided(rule, dtype, group=mx.distributed.init(), shards=0)
 
 
-def alone(rank: int, rule: Rule, dtype: str) -> Arrays:
-    """What one rank finds with everything."""
-    return read(stepped(samestep.mlx.bind(rule), rule, dtype, everything, lambda grads: grads))
+def alone(rank: int, rule: Rule, dtype: str) -> list[Arrays]:
+    """What one rank finds with everything after each step."""
+    steps = stepped(samestep.mlx.bind(rule), rule, dtype, everything, lambda grads: grads)
+    return [read(params) for params in steps]
 
 
 def trained(rank: int, name: str, rule: Rule, dtype: str) -> Arrays | str:

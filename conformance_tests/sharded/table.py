@@ -67,7 +67,7 @@ def measured(ranks: Ranks, name: str, rule: Rule) -> list[Outcome]:
             _ALONE[key] = ranks.run(own.alone, rule, dtype)[0]
         each = ranks.run(own.trained, name, rule, dtype)
         keys = next((one.keys() for one in each if isinstance(one, dict)), ())
-        wanted = {name: value for name, value in _ALONE[key].items() if name in keys}
+        wanted = [{name: arrays[name] for name in keys} for arrays in _ALONE[key]]
         found.append(compared(each, wanted, dtype))
     return found
 

@@ -61,9 +61,13 @@ def test_the_page_has_every_engine_and_need_and_no_silent_cell():
 
 @pytest.mark.parametrize(("kind", "name", "worlds", "rule"), [*cases()])
 def test_an_engine_does_what_the_page_says(group, kind, name, worlds, rule):
+    """A cell is measured with one rule; bits of others are asked for where nothing is summed."""
     one = typical(rule)
     outcomes = [each for world in worlds for each in measured(group(kind, world), name, one)]
     found, wanted = cell(outcomes), SHOWN[name, one.needs]
     assert found != "wrong", outcomes
     assert (found == "refused") == (wanted == "refused"), outcomes
-    assert ORDER.index(found) >= ORDER.index(wanted), outcomes
+    if RULES[one.needs] == rule.__name__ or (
+        kind == "torch" and one.needs in ("element", "matrix")
+    ):
+        assert ORDER.index(found) >= ORDER.index(wanted), outcomes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy
@@ -149,28 +149,29 @@ def zero(rule: Rule, model: Given) -> Made:
     return DistributedDataParallel(model), optimizer
 
 
-def taken(model: torch.nn.Module, optimizer: Any, rule: Rule, dtype: str) -> None:
-    """All steps."""
+def taken(model: torch.nn.Module, optimizer: Any, rule: Rule, dtype: str) -> Iterator[None]:
+    """All steps, one after another."""
     for step in range(STEPS):
         optimizer.zero_grad()
         given = gradients(rule, dtype, step)
         model({name: torch.tensor(value) for name, value in given.items()}).backward()
         optimizer.step()
+        yield
 
 
-def alone(rank: int, rule: Rule, dtype: str) -> Arrays:
-    """What one process finds."""
+def alone(rank: int, rule: Rule, dtype: str) -> list[Arrays]:
+    """What one process finds after each step."""
     model = Given(parameters(rule, dtype))
     optimizer = bound(rule, model)
-    taken(model, optimizer, rule, dtype)
-    return read(model, optimizer)
+    return [read(model, optimizer) for _ in taken(model, optimizer, rule, dtype)]
 
 
 def trained(rank: int, name: str, rule: Rule, dtype: str) -> Arrays | str:
     """What a rank finds, or the words with which it has refused."""
     try:
         model, optimizer = ENGINES[name][1](rule, Given(parameters(rule, dtype)))
-        taken(model, optimizer, rule, dtype)
+        for _ in taken(model, optimizer, rule, dtype):
+            pass
     except (ValueError, TypeError) as refusal:
         if type(rule).__name__ not in str(refusal):
             raise
