@@ -29,7 +29,8 @@ class Exchange:
 
     Args:
         who: the rule, in messages.
-        checks: whether the first message of a step is looked at, for which a device is waited for.
+        checks: whether the first message of each step is looked at, for which a device is waited
+            for; processes compare what they step in their first step in any case.
     """
 
     def __init__(self, who: str, checks: bool = True) -> None:
@@ -49,24 +50,22 @@ class Exchange:
             ValueError: other processes step other parameters, or have failed; all raise it.
         """
         self._facts, self._first = facts, self.checks and bool(facts)
+        if facts and not self._agrees:
+            self._agree()
         if not self._first:
             return
         self._number = zlib.crc32(repr([*facts.values()]).encode()) & 0xFFFFFF  # exact in float32
-        if not self._agrees:
-            self._agree()
-        elif self._known is not None and self._known.number != self._number:
+        if self._known is not None and self._known.number != self._number:
             self._known.repeat(self.group(self._known.mesh), self._number)
             self._agree()
 
     def failed(self, error: Exception, meshes: Sequence[Mesh]) -> None:
         """Tell processes that wait for a first message that there will be none."""
-        if not (self.checks and self.opens):
+        if not self.opens or (self._agrees and not (self.checks and self._known)):
             return
         self._facts = dict.fromkeys(meshes, ())
         if self._agrees and self._known is not None:
             self._known.repeat(self.group(self._known.mesh), -1)
-        elif self._agrees:
-            return
         with contextlib.suppress(ValueError):
             self._agree(str(error))
 
@@ -77,16 +76,21 @@ class Exchange:
         return self._groups[mesh.key]
 
     def _agree(self, error: str | None = None) -> None:
-        """Compare what all processes step, mesh by mesh."""
+        """Compare what all processes step, mesh by mesh.
+
+        Where there are several, a second round tells the failure of one mesh in the others.
+        """
         self._agrees, self._known, self.opens = False, None, False
-        for mesh, own in self._facts.items():
+        for mesh, own in [*self._facts.items()] * min(2, len(self._facts)):
             group = self.group(mesh)
             said: list[Any] = [None] * len(group.order)
             distributed.all_gather_object(said, (error, own), group=group.handle)
             said = [said[at] for at in group.order]
-            if any(each != (None, said[0][1]) for each in said):
-                raise ValueError(_differing(self.who, said))
-        self._agrees = error is None
+            if error is None and any(each != (None, said[0][1]) for each in said):
+                error = _differing(self.who, said)
+        if error is not None:
+            raise ValueError(error)
+        self._agrees = True
 
     def gathered(self, mesh: Mesh, vector: torch.Tensor) -> torch.Tensor:
         """The vectors of all processes, as rows in the order of the mesh."""

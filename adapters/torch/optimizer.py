@@ -36,7 +36,7 @@ from .plan import Plan
 from .scaling import unscaled
 from .sharded import processes_of
 from .shards import Shards
-from .slices import checked_group, refuse_parts, refuse_slices
+from .slices import checked_group, refuse_parts, refuse_slices, warn_of_replaced
 from .state_dict import as_mapping, loaded, settled
 from .trial import totals, tried
 
@@ -112,8 +112,8 @@ class RuleOptimizer(GroupedOptimizer):
             else:
                 advance()
         except Exception as error:
-            if self._shards is not None:
-                self._shards.failed(error)
+            if (shards := self._sharded()) is not None:
+                shards.failed(self, error)
             raise
         return loss
 
@@ -153,9 +153,8 @@ class RuleOptimizer(GroupedOptimizer):
         """
         rules = self._rules_of_groups()
         own, grads, where = self._with_gradients()
-        params, grads = (
-            (own, grads) if self._shards is None else self._shards.apart(self, own, grads)
-        )
+        shards = self._shards
+        params, grads = (own, grads) if shards is None else shards.apart(self, own, grads)
         common = shared_of(self, params) if self._sums else {}
         plan = self._plan
         calls = self._calls if type(self._calls) is int else calls_of(self, params)
@@ -218,11 +217,15 @@ class RuleOptimizer(GroupedOptimizer):
 
     def _begun(self, own: list[Any], params: list[Any], grads: list[Any]) -> Any:
         """Parameters and gradients, in pieces from now on if other processes have some."""
+        shards = None if self._shards is not None else self._sharded()
+        return (params, grads) if shards is None else shards.apart(self, own, grads)
+
+    def _sharded(self) -> Shards | None:
+        """The DTensors of this optimizer, and the processes that have slices or copies, if any."""
         groups = self.reduce_over, self.share_work
         if self._shards is None and (any(groups) or any(map(is_spread, self._params()))):
-            vars(self)["_shards"] = shards = Shards(self.rule.name, checks=not self.capturable)
-            return shards.apart(self, own, grads)
-        return params, grads
+            vars(self)["_shards"] = Shards(self.rule.name, checks=not self.capturable)
+        return self._shards
 
     def _planned(
         self, rules: list[Rule], common: dict[str, Any], grads: list[Any]
@@ -234,6 +237,8 @@ class RuleOptimizer(GroupedOptimizer):
             warn_of_memory(self)
             vars(self)["_captured"] = None
         members, given = members_of(self, rules)
+        if not members:
+            warn_of_replaced(self)
         if self._shards is None:
             grads = given
         else:

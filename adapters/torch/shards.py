@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,10 @@ class Shards:
         self.exchange.begin(self.facts)
         return self.exchange
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, optimizer: RuleOptimizer, error: Exception) -> None:
         """Tell the other processes of an error before they wait for this one."""
+        if not self.placements:  # in the first step
+            with contextlib.suppress(TypeError, ValueError):
+                self.placed(optimizer, [*map(optimizer._rule_of, optimizer.param_groups)])
         meshes = [one.mesh for one in self.placements.values() if one is not None]
         self.exchange.failed(error, [*dict.fromkeys(meshes)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,14 @@ from .pieces import is_spread
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["checked_group", "copied", "refuse_parts", "refuse_slices", "sliced"]
+__all__ = [
+    "checked_group",
+    "copied",
+    "refuse_parts",
+    "refuse_slices",
+    "sliced",
+    "warn_of_replaced",
+]
 
 
 def _needs(rule: Rule) -> set[str]:
@@ -96,6 +104,21 @@ def refuse_slices(optimizer: RuleOptimizer) -> None:
                 f"{optimizer.rule.name}({option}=...): there are DTensors, whose mesh says it; "
                 f"leave {option} out"
             )
+
+
+def warn_of_replaced(optimizer: RuleOptimizer) -> None:
+    """Warn, where there are several processes, of a step in which no parameter has a gradient.
+
+    An engine that replaces the parameters of a model leaves the old ones to an optimizer that was
+    made before, where nothing steps them.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        warnings.warn(
+            f"{optimizer.rule.name}: no parameter has a gradient, so that this step moves nothing. "
+            "fully_shard and parallelize_module replace a model's parameters: make the optimizer "
+            "after them",
+            stacklevel=2,
+        )
 
 
 def refuse_parts(rule: Rule) -> None:

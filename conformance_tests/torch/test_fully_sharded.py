@@ -160,6 +160,9 @@ def late(rank):
     for each, mine in ((alone, one), (model, optimizer)):
         stepped(each, mine, 4)
     assert_same(model, alone)
+    replaced = adapter.AdamW(net().parameters())  # of a model that an engine has made anew
+    with pytest.warns(UserWarning, match="AdamW: no parameter has a gradient.* make the optimizer"):
+        replaced.step()
     stale = net()
     left = adapter.bind(RULES["LAMB"], stale.named_parameters())
     stepped(stale, left, 2)

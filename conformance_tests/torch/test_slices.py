@@ -202,3 +202,51 @@ def test_what_one_process_lacks_is_said_by_all(ranks, name):
         assert "process 1 of 2 of the mesh cannot take the step" in words[0][place]
         assert "its gradient a plain tensor" in words[0][place]
         assert "its gradient a plain tensor" in words[1][place]
+
+
+def failing_at_once(rank, name, capturable):
+    """A gradient that does not fit in one process, in the first step of all."""
+    from torch.distributed.tensor import Shard  # noqa: PLC0415
+
+    mesh = torch.distributed.init_device_mesh("cpu", (2,))
+    param = torch.nn.Parameter(spread(torch.ones(6, 4), mesh, [Shard(0)]))
+    optimizer = getattr(adapter, name)([("w", param)], capturable=capturable)
+    param.grad = param.detach() * 0.1 if rank == 0 else torch.ones(6, 4)
+    with pytest.raises((TypeError, ValueError)) as refusal:
+        optimizer.step()
+    assert torch.equal(whole(param.detach()), torch.ones(6, 4))
+    param.grad = param.detach() * 0.1
+    optimizer.step()
+    return str(refusal.value), whole(param.detach()).sum().item()
+
+
+@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize("name", ["LAMB", "Muon"])
+def test_a_failure_in_the_first_step_is_that_of_all(ranks, name, capturable):
+    (first, moved), (second, same) = ranks.run(failing_at_once, name, capturable)
+    assert "process 1 of 2 of the mesh cannot take the step" in first
+    assert "its gradient a plain tensor" in first
+    assert "its gradient a plain tensor" in second
+    assert moved == same != 24
+
+
+def missing_in_one_mesh(rank):
+    """Parameters of both dimensions of a mesh; one process lacks the gradient of the second."""
+    from torch.distributed.tensor import Shard  # noqa: PLC0415
+
+    mesh = torch.distributed.init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+    params = {
+        dim: torch.nn.Parameter(spread(torch.ones(4, 4), mesh[dim], [Shard(0)]))
+        for dim in ("data", "tensor")
+    }
+    optimizer = adapter.LAMB(params.items())
+    for dim, param in params.items():
+        param.grad = None if (rank, dim) == (3, "tensor") else param.detach() * 0.1
+    with pytest.raises(ValueError) as refusal:
+        optimizer.step()
+    return str(refusal.value)
+
+
+def test_a_failure_in_one_mesh_is_told_in_the_others(four):
+    words = four.run(missing_in_one_mesh)
+    assert all("'tensor' of shape (4, 4)" in each and " only" in each for each in words), words
