@@ -144,11 +144,6 @@ class Rule(Moving, Composed, root=True):
         return self._own_need in SHAPED or any(rule.sees_axes for rule in self._through)
 
     @property
-    def divides(self) -> bool:
-        """Whether a step is a direction and then a descent, so that a wrapper can come between."""
-        return type(self).step is Rule.step and all(rule.divides for rule in self.inside)
-
-    @property
     def branches(self) -> tuple[Rule, ...]:
         """The rules that parameters may have: this rule, or this rule around each of a route's."""
         below = tuple(branch for rule in self.inside for branch in rule.branches)

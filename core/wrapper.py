@@ -80,6 +80,12 @@ class Wrapper(Rule, register=False):
                     f"{self.name}({self.rule!r}): {name} is {here!r} here and {inside!r} inside; a "
                     "parameter is kept in one way, say it once"
                 )
+        whole = type(self).redirect is not Wrapper.redirect and _changes_step(self.rule)
+        if whole:
+            raise ValueError(
+                f"{self.name}({self.rule!r}): {self.name}.redirect changes a direction, and "
+                f"{whole} changes the step after it; let {whole} be the outer one"
+            )
         super()._refuse()
 
     @property
@@ -173,3 +179,9 @@ class Wrapper(Rule, register=False):
 def _contains(rule: Rule, kind: type[Rule]) -> bool:
     """Whether the rule, or one inside it, is of this kind."""
     return isinstance(rule, kind) or any(_contains(inside, kind) for inside in rule.inside)
+
+
+def _changes_step(rule: Rule) -> str:
+    """The name of the rule, or of one inside, whose step is more than a direction and a descent."""
+    inside = (_changes_step(one) for one in rule.inside)
+    return rule.name if type(rule).step is not Rule.step else next(filter(None, inside), "")

@@ -29,14 +29,6 @@ class Cautious(Wrapper):
         choices=("mean", "count"),
     )
 
-    def validate(self):
-        whole = [rule.name for rule in self.rule.branches if not rule.divides]
-        if whole:
-            raise ValueError(
-                f"Cautious({self.rule!r}): it masks a direction, and {whole[0]} changes the step "
-                "after it; let that one be the outer one"
-            )
-
     def redirect(self, xp, direction, grad, s):
         mask = xp.where(direction * sign(xp, grad) > 0, xp.ones_like(grad), 0.0)
         kept, elements = xp.sum(mask), count(xp, mask)
