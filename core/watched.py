@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy
+
 from . import step as stepping
 from .arrays import parts
 from .checks import shapes
@@ -54,6 +56,10 @@ ZERO_D = "it must be a 0-d array, such as xp.sum(grad * grad); numbers come from
 NO_INTEGERS = (
     "; slots are kept in the dtype of the parameter (xp.astype(x, param.dtype)), or as "
     "init=samestep.vocabulary.scalar says in the compute dtype, exact up to 2^24"
+)
+NOT_SUMMED = (
+    "has another gradient, or parameter, than local had for the sums: the step of a wrapper around "
+    "it changes that. Change the gradient in prepare, which comes before the sums"
 )
 HERE = ("samestep.moves", "samestep.rule", "samestep.wrapper")
 """Where the methods are defined that a rule has not defined."""
@@ -115,9 +121,28 @@ def _watching(rule: str, name: str, function: Callable[..., Any]) -> Callable[..
         words = _unfit(name, found, given)
         if words:
             raise _told(ValueError(f"{rule}.{name} returned {words}"))
+        if name == "local":
+            vars(self)["_summed"] = tuple(named.values()), found
+        elif name in ("direction", "prepare", "step") and _sums_differ(self, **named):
+            raise _told(ValueError(f"{rule}.{name} {NOT_SUMMED}"))
         return found
 
     return called
+
+
+def _sums_differ(rule: Any, grad: Any, param: Any, **_: Any) -> bool:
+    """Whether ``local`` had another gradient, or another parameter and gives other sums for it."""
+    if "_summed" not in vars(rule):
+        return False
+    (xp, summed, before, *others), (_, sums) = vars(rule)["_summed"]
+    if not _is_same(grad, summed) or _is_same(param, before):
+        return not _is_same(grad, summed)
+    _, again = super(type(rule), rule).local(xp, grad, param, *others)
+    return not all(_is_same(value, again[name]) for name, value in sums.items())
+
+
+def _is_same(one: Neutral, other: Neutral) -> bool:
+    return numpy.array_equal(one.values, other.values, equal_nan=True)
 
 
 def _told(error: Exception) -> Exception:
