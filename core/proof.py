@@ -14,9 +14,21 @@ import numpy
 
 from . import step as stepping
 from .arrays import map_parts, parts
+from .declaration import Hyper
+from .kept import saying
 from .neutral import XP, Neutral, renamed
 from .shaping import SEGMENTS
-from .watched import HERE, KINDS, described, not_floating, plain, watched
+from .watched import (
+    HERE,
+    KINDS,
+    another,
+    combined,
+    described,
+    is_same,
+    not_floating,
+    plain,
+    watched,
+)
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -168,6 +180,7 @@ def _try(rule: Rule) -> None:
                 f"{declared} has {name}, which is called for {word} = 'tree' only; declare that, "
                 f"or remove {name}"
             )
+    _refuse_numbers_of_groups(rule)
     for one, other in [] if rule.sees_axes else _reshaped(shape, rule.min_ndim):
         if not _alike(whole if one == shape else _steps(rule, [one]), _steps(rule, [other])):
             raise ValueError(
@@ -190,6 +203,25 @@ def _try(rule: Rule) -> None:
                 f"shape {_shape(ndim)}; declare the least number that it takes. {error}"
             ) from error
     _steps(rule, [shape], traced=True)
+
+
+def _refuse_numbers_of_groups(rule: Rule) -> None:
+    """Raise if ``combine`` reads a number that groups may change; ``rule`` has taken steps."""
+    for name, field in rule.all_fields().items():
+        if not isinstance(field, Hyper) or field.whole:
+            continue
+        rules = rule, saying(rule, {name: another(field, rule.hypers[name])})
+        own, other = (
+            combined(rule, stepping.Record(_unknown(each.coefficients(numpy, 3)))) for each in rules
+        )
+        for before, after in zip(own, other, strict=True):
+            if not all(is_same(value, after[found]) for found, value in before.items()):
+                raise ValueError(
+                    f"{rule.name}.combine reads {name}, of which each group of parameters may have "
+                    f"its own; read it in local, or declare {name} with whole=True"
+                )
+    for inside in rule.inside:
+        _refuse_numbers_of_groups(inside)
 
 
 def _steps(

@@ -20,7 +20,17 @@ from .neutral import XP, Neutral, renamed
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["HERE", "KINDS", "described", "not_floating", "plain", "watched"]
+__all__ = [
+    "HERE",
+    "KINDS",
+    "another",
+    "combined",
+    "described",
+    "is_same",
+    "not_floating",
+    "plain",
+    "watched",
+]
 
 
 class _Method(NamedTuple):
@@ -86,6 +96,26 @@ def plain(rule: Rule, kind: Callable[[type], type] = lambda cls: cls) -> Any:
     return made
 
 
+def combined(rule: Any, s: Any) -> list[dict[str, Any]]:
+    """What ``combine`` of a watched rule gives with other coefficients, for all it was called."""
+    calls = vars(rule.bare).get("_calls", ())
+    combine = super(type(rule), rule.bare).combine
+    return [combine(xp, sums, shared, s) for xp, sums, shared, _ in calls]
+
+
+def another(field: Hyper, value: Any) -> Any:
+    """Another number, or tuple of numbers, that a field allows."""
+    if isinstance(value, tuple):
+        return tuple(map(another, field.each, value))
+    start, whole = value or 0.0, isinstance(field.default, int)
+    allowed = (
+        number
+        for number in (start / 2, start + 1, 0.5, 2.0)
+        if number != value and field.contains(number) and not (whole and number % 1)
+    )
+    return next(allowed, value)
+
+
 def _is_plain(value: Any) -> bool:
     return all(type(n) in (int, float, type(None)) for n in parts(value))
 
@@ -125,6 +155,8 @@ def _watching(rule: str, name: str, function: Callable[..., Any]) -> Callable[..
             vars(self)["_summed"] = tuple(named.values()), found
         elif name in ("direction", "prepare", "step") and _sums_differ(self, **named):
             raise _told(ValueError(f"{rule}.{name} {NOT_SUMMED}"))
+        elif name == "combine":
+            vars(self).setdefault("_calls", []).append(args)
         return found
 
     return called
@@ -135,13 +167,14 @@ def _sums_differ(rule: Any, grad: Any, param: Any, **_: Any) -> bool:
     if "_summed" not in vars(rule):
         return False
     (xp, summed, before, *others), (_, sums) = vars(rule)["_summed"]
-    if not _is_same(grad, summed) or _is_same(param, before):
-        return not _is_same(grad, summed)
+    if not is_same(grad, summed) or is_same(param, before):
+        return not is_same(grad, summed)
     _, again = super(type(rule), rule).local(xp, grad, param, *others)
-    return not all(_is_same(value, again[name]) for name, value in sums.items())
+    return not all(is_same(value, again[name]) for name, value in sums.items())
 
 
-def _is_same(one: Neutral, other: Neutral) -> bool:
+def is_same(one: Neutral, other: Neutral) -> bool:
+    """Whether two arrays have the same values."""
     return numpy.array_equal(one.values, other.values, equal_nan=True)
 
 

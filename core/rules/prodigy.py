@@ -21,7 +21,7 @@ class Prodigy(Rule):
     needs, decays_inside = "tree", True
 
     lr = hyper(1.0, "multiple of the estimated step size", unit="1", ge=0)
-    betas = moments.betas
+    betas = moments.betas.replaced(whole=True)
     beta3 = hyper(None, "decay of s; None is sqrt(beta2)", unit="1/step", ge=0, lt=1, whole=True)
     eps = moments.eps.replaced(ge=None, gt=0)
     d0, d_coef, growth_rate = distance.d0, distance.d_coef, distance.growth_rate

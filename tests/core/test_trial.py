@@ -13,7 +13,9 @@ from samestep import (
     ClipNorm,
     Prodigy,
     SkipNonFinite,
+    Where,
     Wrapper,
+    hyper,
     slot,
 )
 from tests.core.own_rules import mistaken
@@ -53,3 +55,40 @@ def test_a_step_that_changes_the_parameter_is_refused_where_the_sums_are_others(
     with pytest.raises(ValueError, match=r"^Prodigy\.direction has another gradient, or parameter"):
         begin(elsewhere(Prodigy()))
     begin(elsewhere(ClipGlobalNorm(SGD())))
+
+
+def summing(**body):
+    """A rule whose direction is the gradient times what ``combine`` returns as ``c``."""
+    return mistaken(
+        needs="tree",
+        local=lambda self, xp, grad, param, state, s: ({}, {"q": xp.sum(grad * grad)}),
+        direction=lambda self, xp, grad, param, state, s: (state.c * grad, {"m": state.m}),
+        **body,
+    )
+
+
+@pytest.mark.parametrize("kind", ["a rule", "a wrapper"])
+def test_a_number_that_groups_may_change_is_not_read_by_combine(kind):
+    """Of groups with different numbers that of the first parameter was used for all."""
+
+    def made(**whole):
+        reads = {
+            "k": hyper(1.0, "a number", unit="1", ge=0, **whole),
+            "combine": lambda self, xp, sums, shared, s: {"c": s.k / (1 + sums.q)},
+        }
+        if kind == "a rule":
+            return summing(**reads)()
+        own = {"prepare": lambda self, xp, grad, param, state, s: state.c * grad}
+        local = summing().local
+        return mistaken(Wrapper, reads="tree", local=local, **own, **reads)(SGD())
+
+    with pytest.raises(
+        ValueError, match=r"^Mine\.combine reads k, .* or declare k with whole=True"
+    ):
+        begin(made())
+    begin(made(whole=True))
+
+
+def test_groups_share_the_numbers_with_which_prodigy_sums():
+    with pytest.raises(ValueError, match=r"betas=.* must be the same for all groups"):
+        Prodigy(groups=[(Where(path="w"), {"betas": (0.9, 0.99)})])
