@@ -101,8 +101,7 @@ class RuleOptimizer(GroupedOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        graph = partial(advance_in_graph, self)
-        advance = graph if self.differentiable else self._advance_in_place
+        advance = partial(advance_in_graph, self) if self.differentiable else self._advance_in_place
         if self._multiplies:
             advance = partial(_precisely, advance)
         try:
@@ -153,8 +152,9 @@ class RuleOptimizer(GroupedOptimizer):
         """
         rules = self._rules_of_groups()
         own, grads, where = self._with_gradients()
-        shards = self._shards
-        params, grads = (own, grads) if shards is None else shards.apart(self, own, grads)
+        params, grads = (
+            (own, grads) if self._shards is None else self._shards.apart(self, own, grads)
+        )
         common = shared_of(self, params) if self._sums else {}
         plan = self._plan
         calls = self._calls if type(self._calls) is int else calls_of(self, params)
@@ -237,8 +237,7 @@ class RuleOptimizer(GroupedOptimizer):
             warn_of_memory(self)
             vars(self)["_captured"] = None
         members, given = members_of(self, rules)
-        if not members:
-            warn_of_replaced(self)
+        warn_of_replaced(self.rule, members)
         if self._shards is None:
             grads = given
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -106,15 +107,15 @@ def refuse_slices(optimizer: RuleOptimizer) -> None:
             )
 
 
-def warn_of_replaced(optimizer: RuleOptimizer) -> None:
+def warn_of_replaced(rule: Rule, members: Sequence[Any]) -> None:
     """Warn, where there are several processes, of a step in which no parameter has a gradient.
 
     An engine that replaces the parameters of a model leaves the old ones to an optimizer that was
     made before, where nothing steps them.
     """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if not members and torch.distributed.is_available() and torch.distributed.is_initialized():
         warnings.warn(
-            f"{optimizer.rule.name}: no parameter has a gradient, so that this step moves nothing. "
+            f"{rule.name}: no parameter has a gradient, so that this step moves nothing. "
             "fully_shard and parallelize_module replace a model's parameters: make the optimizer "
             "after them",
             stacklevel=2,
