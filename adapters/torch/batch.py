@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -39,10 +38,15 @@ class Batch:
     """Parameters that go through the kernel together: a pack as a vector, a single one unchanged.
 
     A batch holds no parameter, gradient or state; every step gives them. ``gathers``: gradients and
-    parameters are copied into a vector, and parameters back; the state lies in one. ``stacked``:
+    parameters are copied into ``grad`` and ``param``, and parameters back; see ``Gathering``. The
+    state lies in one vector. ``stacked``:
     the gathered parameters have one shape, and lie along a new first axis. ``segments``: where each
     is in the vector, if the rule reads more than an element of it.
     """
+
+    shape: Sequence[int]
+    grad: torch.Tensor
+    param: torch.Tensor
 
     def __init__(
         self, placed: Sequence[tuple[int, Entry]], where: dict[str, Any], flat: float | None
@@ -56,7 +60,6 @@ class Batch:
             flat: from how many elements on the kernel wants a vector; ``None`` for never.
         """
         self.places = [place for place, _ in placed]
-        self.own = _chosen(self.places)
         entries = [entry for _, entry in placed]
         first, params = entries[0], [entry.param for entry in entries]
         self.rule = id(first.rule)
@@ -73,10 +76,7 @@ class Batch:
         self.flat = self.vector and params[0].ndim != 1 and self.sizes[0] > (flat or 0)
         if self.gathers:
             own = self.sizes[:1] if self.vector else params[0].shape
-            shape = (len(entries), *own) if self.stacked else (-1,)
-            # kept, since allocating the memory costs more than the work done in it
-            self.grad = _Gathered(first.grad, params, shape)
-            self.param = _Gathered(first.param, params, shape)
+            self.shape = (len(entries), *own) if self.stacked else (-1,)
         ndim = params[0].ndim if self.flat else None
         found = {
             name: map_parts(self._rebased, place, *(entry.slots[name] for entry in entries))
@@ -134,9 +134,8 @@ class Batch:
         if self.segments is not None:
             slots[SEGMENTS] = self.segments
         if self.gathers:
-            grad, param = self.grad.filled(self.own(grads)), self.param.filled(self.own(params))
             more = self.kept, self.stacked, self.placement
-            return Entry(rule, step, grad, param, slots, *more)
+            return Entry(rule, step, self.grad, self.param, slots, *more)
         grad, param = grads[self.places[0]], params[self.places[0]]
         more = self.kept, False, self.placement
         if self.vector and not param.is_contiguous():
@@ -148,50 +147,11 @@ class Batch:
         return Entry(rule, step, grad, param, slots, *more)
 
 
-class _Gathered:
-    """A vector that tensors are copied into one after another, and back out of."""
-
-    def __init__(
-        self, like: torch.Tensor, shaped: Sequence[torch.Tensor], shape: Sequence[int]
-    ) -> None:
-        self.shapes = [tensor.shape for tensor in shaped]
-        vector = like.new_empty(sum(shape.numel() for shape in self.shapes))
-        self.vector = vector.view(shape)
-        pieces = torch.split(vector, [shape.numel() for shape in self.shapes])
-        self.views = [v.view(own) for v, own in zip(pieces, self.shapes, strict=True)]
-        alike = len({own[1:] for own in self.shapes}) == 1 and all(map(len, self.shapes))
-        self.joined = vector.view(-1, *self.shapes[0][1:]) if alike else None
-        self.shape = self.joined.shape if self.joined is not None else None
-        self.cuda = vector if like.device.type == "cuda" and is_plain(like) else None
-
-    def filled(self, tensors: list[torch.Tensor]) -> torch.Tensor:
-        """The vector, with the values of tensors that have these shapes."""
-        if self.joined is not None:  # half the time
-            torch.cat(tensors, out=self.joined)
-            same = self.joined.shape == self.shape
-        else:
-            same = [tensor.shape for tensor in tensors] == self.shapes
-            if same and self.cuda is not None:  # one kernel per 128 tensors, and not per 64
-                torch.cat([tensor.reshape(-1) for tensor in tensors], out=self.cuda)
-            elif same:
-                torch._foreach_copy_(self.views, tensors)
-        if not same:
-            raise RuntimeError("tensors have other shapes than the vector was made for")
-        return self.vector
-
-
 def _segments(sizes: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Where parameters are in a vector; see ``shaping.SEGMENTS``."""
     places = torch.tensor([*accumulate(sizes, initial=0)], device=device)
     owners = torch.repeat_interleave(places.diff(), output_size=sum(sizes))
     return owners, places.unsqueeze(1)
-
-
-def _chosen(places: list[int]) -> Callable[[Sequence[Any]], list[Any]]:
-    """What is at these places of a sequence; where they follow one another, a slice of it."""
-    if places == [*range(places[0], places[-1] + 1)]:
-        return itemgetter(slice(places[0], places[-1] + 1))
-    return lambda values: [values[place] for place in places]
 
 
 def _seen(ndim: int | None, place: int, like: torch.Tensor) -> _Where:

@@ -19,6 +19,7 @@ from samestep.step import Entry
 
 from .batch import Batch
 from .entries import entries_of, slots_in
+from .gathering import gatherings
 from .kernels import FLAT, is_fake, is_plain, limits, real, real_gradient
 from .memory import address, in_shared_memory, is_shared, overlapping, refuse_common, refuse_strided
 from .pieces import pieces, slots_of_piece
@@ -142,6 +143,7 @@ class Plan:
             Batch([(place, entries[place]) for place in pack], self.places[pack[0]], flat)
             for pack in packed
         ]
+        self.gatherings = gatherings(self.batches, entries)
         self.single = [batch.places[0] for batch in self.batches if not batch.gathers]
         self.moved = self._slots_of([b for b in self.batches if b.gathers or b.flat])
         self.unmoved = self._slots_of([b for b in self.batches if not (b.gathers or b.flat)])
@@ -307,6 +309,8 @@ class Plan:
             self.spread = self.several or any(map(attrgetter("has_arrays"), rules))
         if self.complex:
             params, grads = [*map(real, params)], [*map(real_gradient, grads)]
+        for gathering in self.gatherings:
+            gathering.fill(grads, params)
         found = []
         for batch, rule in zip(self.batches, self.of_batches, strict=True):
             place = batch.places[0]
@@ -353,11 +357,16 @@ class Plan:
             values: all values in their states.
             taken: whether the step is taken, where that is known on the device only.
         """
-        for batch, _ in zip(self.batches, results, strict=True):
-            if batch.gathers:
-                own = batch.own(params)
-                into = [*map(real, own)] if self.complex else own
-                torch._foreach_copy_(into, batch.param.views)
+        if self.complex:
+            params = [*map(real, params)]
+        left = {id(gathering.last): gathering for gathering in self.gatherings}
+        try:
+            for batch, _ in zip(self.batches, results, strict=True):
+                if id(batch) in left:
+                    left.pop(id(batch)).put_back(params)
+        finally:  # where a batch fails, those before it have stepped
+            for gathering in left.values():
+                gathering.put_back(params)
         for counts in self.counters or [values[place] for place in self.steps]:
             counts.add_(1 if taken is None else taken.to(counts.device))
         known = taken is None and self.counters and not self.capturable

@@ -32,7 +32,7 @@ from samestep.conformance.harness.torch_executions import (
     values,
 )
 from samestep.execution import EXECUTIONS
-from samestep.torch import kernels
+from samestep.torch import gathering, kernels
 
 
 @pytest.mark.parametrize("name", each_rule(lambda rule: rule.needs == "element"))
@@ -75,6 +75,19 @@ def test_small_parameters_of_all_shapes_are_summed_in_one_vector(name, execution
         train(optimizer, params, 1)
         gathered = [len(batch.places) for batch in optimizer._plan.batches]
         assert gathered == ([1] * len(given) if rule.sees_axes else [len(given) - 1, 1])
+
+
+@pytest.mark.parametrize("name", ["AdamW", "LAMB", "Adafactor"])
+def test_vectors_and_stacks_that_are_gathered_together_step_as_by_themselves(name, monkeypatch):
+    """As on accelerators."""
+    rule = typical(getattr(samestep, name))
+    made = lambda: parameters([(4, 5), (3, 2), (7,)] * 3 + [(300, 1000)])  # noqa: E731
+    apart = stepped(rule, made(), "packed")
+    monkeypatch.setattr(gathering, "APART", ())
+    assert equal(stepped(rule, made(), "packed"), apart)
+    optimizer = adapter.bind(rule, params := made(), execution="packed")
+    train(optimizer, params, 1)
+    assert len(optimizer._plan.gatherings) == 1
 
 
 class Asking(samestep.Rule, register=False):
