@@ -27,6 +27,7 @@ from .watched import (
     is_same,
     not_floating,
     plain,
+    variants,
     watched,
 )
 
@@ -62,6 +63,8 @@ _joins: WeakKeyDictionary[type, dict[int, bool]] = WeakKeyDictionary()
 def prove(rule: Rule) -> None:
     """Try what somebody's own rule declares, or a rule inside it, once for its class and options.
 
+    Numbers are tried again where there are other coefficients, as of one that may be ``None``.
+
     Raises:
         TypeError, ValueError: as in ``tried``.
     """
@@ -69,10 +72,31 @@ def prove(rule: Rule) -> None:
         if _is_proved(branch):
             continue
         known = _proved.setdefault(type(branch), set())
-        key = hash((branch.bare, *branch.slots()))
-        if key not in known:
-            tried(branch)
-            known.add(key)
+        for each in variants(branch):
+            key = _key(each)
+            if key not in known:
+                tried(each)
+                known.add(key)
+
+
+def _key(rule: Rule, *more: Any) -> int:
+    """A hash of what decides what a step does: options, slots, and which coefficients there are."""
+    known = rule._known
+    if "form" not in known:
+        try:
+            known["form"] = _form(plain(rule).coefficients(numpy, 1))
+        except Exception as error:  # which the trial names
+            known["form"] = type(error)
+    return hash((rule.bare, *rule.slots(), known["form"], *more))
+
+
+def _form(value: Any) -> Any:
+    """Names and places of coefficients, without the numbers."""
+    if isinstance(value, dict):
+        return tuple((name, _form(each)) for name, each in value.items())
+    if isinstance(value, tuple):
+        return tuple(map(_form, value))
+    return value if isinstance(value, (bool, str)) else value is None
 
 
 def _is_proved(rule: Rule) -> bool:
@@ -90,7 +114,7 @@ def reads_order(rule: Rule, ndim: int) -> bool | Exception:
     if _is_proved(rule):
         return False
     known = _orders.setdefault(type(rule), {})
-    key = hash((rule.bare, *rule.slots(), ndim))
+    key = _key(rule, ndim)
     if key not in known:
         shape, last = (*KERNEL, *[1] * ndim)[:ndim], (0, *range(2, ndim), 1)
         try:
@@ -108,7 +132,7 @@ def reads_order(rule: Rule, ndim: int) -> bool | Exception:
 def joins(rule: Rule) -> bool:
     """Whether a rule may step several parameters as one vector; see ``shaping.segmented``."""
     known = _joins.setdefault(type(rule), {})
-    key = hash((rule.bare, *rule.slots()))
+    key = _key(rule)
     if key not in known:
         with numpy.errstate(all="ignore"):
             try:
@@ -172,8 +196,11 @@ def _try(rule: Rule) -> None:
             f"{rule.name}: the same arrays gave another result the second time; a step must "
             "depend on its arguments only, and not on a random number or on what was kept"
         )
-    word = "reads" if hasattr(rule, "reads") else "needs"
-    declared = f"{rule.name} declares {word} = {rule._own_need!r}, but"
+    mine = rule
+    while mine.is_own() and mine.inside:
+        mine = mine.inside[0]
+    word = "reads" if mine.inside else "needs"
+    declared = f"{mine.name} declares {word} = {mine._own_need!r}, but"
     for name in ("local", "combine") if rule._own_need != "tree" else ():
         if getattr(getattr(rule, name, None), "__module__", HERE[0]) not in HERE:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +13,7 @@ from . import step as stepping
 from .arrays import parts
 from .checks import shapes
 from .declaration import Hyper, Storage
-from .groups import Groups
+from .groups import Chosen, Groups
 from .kept import as_seen
 from .neutral import XP, Neutral, renamed
 
@@ -29,6 +29,7 @@ __all__ = [
     "is_same",
     "not_floating",
     "plain",
+    "variants",
     "watched",
 ]
 
@@ -84,16 +85,35 @@ def plain(rule: Rule, kind: Callable[[type], type] = lambda cls: cls) -> Any:
     """The rule with a step size of 1 and plain numbers, of the class that ``kind`` makes of its."""
     values = dict(rule._values)
     for name, field in rule._hypers.items():
-        number = isinstance(field, Hyper)
-        if isinstance(field, Storage) or (number and not _is_plain(values[name])):
+        if isinstance(field, Storage):
             values[name] = field.default
         values[name] = as_seen(rule).get(name, values[name])
-        if isinstance(field, Hyper) and name == "lr" and field.contains(1.0):
-            values[name] = 1.0
+        if isinstance(field, Hyper):
+            step_size = name == "lr" and field.contains(1.0)
+            values[name] = 1.0 if step_size else _number(field, values[name])
     made: Any = object.__new__(kind(type(rule)))
     vars(made).update({name: getattr(rule, name) for name in rule._carried})
     made._store(values, tuple(plain(own, kind) for own in rule.inside), Groups(rule.name))
     return made
+
+
+def _number(field: Hyper, value: Any) -> Any:
+    """The number; of a schedule or an array the default, or one that switches something on."""
+    if isinstance(value, tuple):
+        return tuple(map(_number, field.each, value))
+    known = type(value) in (int, float, type(None))
+    return value if known else field.default or another(field, field.default)
+
+
+def variants(rule: Rule) -> Iterator[Rule]:
+    """The rule, and with the numbers of each of its groups, or of the groups of a rule inside."""
+    yield rule
+    for place in range(len(rule.groups.groups)):
+        yield rule.groups.applied(rule, Chosen(numbers=place))
+    for inside in rule.inside:
+        for other in variants(inside):
+            if other is not inside:
+                yield rule._copy(rule._values, (other,))
 
 
 def combined(rule: Any, s: Any) -> list[dict[str, Any]]:
@@ -114,10 +134,6 @@ def another(field: Hyper, value: Any) -> Any:
         if number != value and field.contains(number) and not (whole and number % 1)
     )
     return next(allowed, value)
-
-
-def _is_plain(value: Any) -> bool:
-    return all(type(n) in (int, float, type(None)) for n in parts(value))
 
 
 def _watched_class(cls: Any) -> Any:

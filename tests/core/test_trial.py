@@ -11,13 +11,16 @@ from samestep import (
     Average,
     ClipGlobalNorm,
     ClipNorm,
+    Lookahead,
     Prodigy,
     SkipNonFinite,
     Where,
     Wrapper,
     hyper,
+    proof,
     slot,
 )
+from samestep.vocabulary import norm
 from tests.core.own_rules import mistaken
 
 
@@ -92,3 +95,41 @@ def test_a_number_that_groups_may_change_is_not_read_by_combine(kind):
 def test_groups_share_the_numbers_with_which_prodigy_sums():
     with pytest.raises(ValueError, match=r"betas=.* must be the same for all groups"):
         Prodigy(groups=[(Where(path="w"), {"betas": (0.9, 0.99)})])
+
+
+def dividing(default, by=norm, **body):
+    """A rule that divides by something of the gradient where it has a number for it."""
+
+    def direction(self, xp, grad, param, state, s):
+        return (grad * (s.given[0] / by(xp, grad)) if s.given else grad), {"m": state.m}
+
+    return mistaken(
+        k=hyper(default, "a number", unit="1", ge=0),
+        scalars=lambda self, xp, t: {"given": (self.k,) if self.k else ()},
+        direction=direction,
+        **body,
+    )
+
+
+SWITCHED = {
+    "a number in place of None": (None, {"k": 1.0}),
+    "a number in place of 0": (0.0, {"k": 1.0}),
+    "a schedule": (0.0, {"k": lambda step: 1.0}),
+    "a number of a group": (0.0, {"groups": [(Where(path="w"), {"k": 1.0})]}),
+}
+
+
+@pytest.mark.parametrize("given", SWITCHED)
+@pytest.mark.parametrize("around", [lambda rule: rule, Lookahead])
+def test_a_number_that_changes_which_coefficients_there_are_is_tried_again(given, around):
+    default, values = SWITCHED[given]
+    cls = dividing(default)
+    begin(around(cls()))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^Mine declares needs = 'element', but"):
+            begin(around(cls(**values)))
+
+
+def test_whether_parameters_are_joined_is_asked_for_the_coefficients_that_there_are():
+    cls = dividing(0.0, by=lambda xp, grad: xp.max(grad), needs="tensor")
+    assert proof.joins(cls()) and not proof.joins(cls(k=1.0))
