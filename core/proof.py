@@ -24,6 +24,7 @@ from .watched import (
     another,
     combined,
     described,
+    dicts_of,
     is_same,
     not_floating,
     plain,
@@ -72,11 +73,27 @@ def prove(rule: Rule) -> None:
         if _is_proved(branch):
             continue
         known = _proved.setdefault(type(branch), set())
+        dicts = [(*item, item[1].copy()) for item in dicts_of(branch)]
         for each in variants(branch):
             key = _key(each)
             if key not in known:
                 tried(each)
+                _refuse_writing(branch, dicts)
                 known.add(key)
+
+
+def _refuse_writing(
+    rule: Rule, dicts: Sequence[tuple[str, dict[Any, Any], dict[Any, Any]]]
+) -> None:
+    """Raise if the trial has changed a dict, and take the change back."""
+    for name, now, before in dicts:
+        if now.keys() != before.keys() or any(now[key] is not before[key] for key in now):
+            now.clear()
+            now.update(before)
+            raise ValueError(
+                f"{rule.name} writes into {name}, which other rules and later steps read; what a "
+                "step keeps is a slot, and what it need not compute twice is in a functools.cache"
+            )
 
 
 def _key(rule: Rule, *more: Any) -> int:

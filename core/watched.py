@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -26,6 +27,7 @@ __all__ = [
     "another",
     "combined",
     "described",
+    "dicts_of",
     "is_same",
     "not_floating",
     "plain",
@@ -121,6 +123,18 @@ def combined(rule: Any, s: Any) -> list[dict[str, Any]]:
     calls = vars(rule.bare).get("_calls", ())
     combine = super(type(rule), rule.bare).combine
     return [combine(xp, sums, shared, s) for xp, sums, shared, _ in calls]
+
+
+def dicts_of(rule: Rule) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """The dicts, by name, that the methods of somebody's rule, or of a rule inside, may change."""
+    for cls in () if rule.is_own() else type(rule).__mro__:
+        own = {} if cls.__module__.startswith("samestep.") else dict(vars(cls))
+        for function in filter(inspect.isfunction, vars(cls).values() if own else ()):
+            own |= inspect.getclosurevars(function).nonlocals
+            own |= inspect.getclosurevars(function).globals
+        yield from ((name, value) for name, value in own.items() if isinstance(value, dict))
+    for inside in rule.inside:
+        yield from dicts_of(inside)
 
 
 def another(field: Hyper, value: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy
 import pytest
 
@@ -133,3 +135,26 @@ def test_a_number_that_changes_which_coefficients_there_are_is_tried_again(given
 def test_whether_parameters_are_joined_is_asked_for_the_coefficients_that_there_are():
     cls = dividing(0.0, by=lambda xp, grad: xp.max(grad), needs="tensor")
     assert proof.joins(cls()) and not proof.joins(cls(k=1.0))
+
+
+FIRST = {}
+
+
+@pytest.mark.parametrize("where", ["first", "FIRST", "near"])
+def test_what_a_rule_keeps_in_a_dict_from_its_first_use_is_named(where):
+    """The first use is the trial, whose numbers are not those of the rule."""
+    near = {}
+
+    def scalars(self, xp, t):
+        kept = {"first": self.first, "FIRST": FIRST, "near": near}[where]
+        return {"rate": self.lr / kept.setdefault("lr", self.lr)}
+
+    rule = mistaken(first={}, scalars=scalars)()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"^Mine writes into {where}, .* a slot"):
+            begin(rule)
+
+
+def test_a_rule_may_compute_something_once_for_its_arguments():
+    halved = functools.cache(lambda lr: lr / 2)
+    begin(mistaken(scalars=lambda self, xp, t: {"rate": halved(self.lr)})())
