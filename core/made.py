@@ -234,6 +234,15 @@ def _refuse_uncalled(cls: type[Declared]) -> None:
         raise TypeError(f"{cls.__name__}.{name} is never called: it is a method of {meant}")
 
 
+def _refuse_waiting(cls: type[Declared]) -> None:
+    """Raise for ``waits`` that is no number of steps, or that a wrapper has."""
+    waits = vars(cls).get("waits", 0)
+    if cls._holds and "waits" in vars(cls):
+        raise TypeError(f"{cls.__name__} declares waits; the steps are those of the rule inside")
+    if type(waits) is not int or waits < 0:
+        raise TypeError(f"{cls.__name__}.waits is {waits!r}; it must be a number of steps")
+
+
 def _refuse_clashes(cls: type[Declared]) -> None:
     """Raise for a name with two meanings, and for a need that there is not."""
     names = [*cls._hypers, *cls._slots, *cls._shared]
@@ -248,6 +257,7 @@ def _refuse_clashes(cls: type[Declared]) -> None:
                 "name"
             )
     _refuse_uncalled(cls)
+    _refuse_waiting(cls)
     inherited = {name for base in cls.__mro__[1:] for name in vars(base) if name[0] != "_"}
     for name in () if "_holds" in vars(cls) else vars(cls).keys() - inherited - {*names}:
         meant = "" if name[0] == "_" else resembles(name, inherited)

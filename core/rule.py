@@ -58,6 +58,8 @@ class Rule(Moving, Composed, root=True):
     """How much more than other rules the rule may amplify a rounding error."""
     decays_inside: ClassVar[bool] = False
     """Whether ``direction`` applies the ``in_update`` decay, before a trust ratio for example."""
+    waits: ClassVar[int] = 0
+    """How many first steps count and leave the parameter; their ``direction`` must be finite."""
 
     lr: Any
 
@@ -204,11 +206,7 @@ class Rule(Moving, Composed, root=True):
         own = self.scalars(xp, t)
         if (type(self), *own) not in checks.READ:
             checks.refuse_slips(self, own)
-        family = self.decay
-        if family == "in_update" and "rate" in own and not self.decays_inside:
-            family = "decoupled"  # the same where lr does not multiply the direction
-        decay = decay_families.scalars(family, self.lr, own.get("weight_decay", self.weight_decay))
-        return self._numbers | decay | own
+        return self._numbers | decay_families.coefficients(self, xp, t, own)
 
     @cached_property
     def _numbers(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .declaration import Initial, Storage, hyper, option, shared, slot
 from .moves import Move, early_step
 from .precisions import precision
 from .rule import Rule
-from .weight_decay import decayed_direction, decayed_parameter
+from .weight_decay import decayed_direction, decayed_parameter, later
 from .wrapper import Wrapper
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "hyper",
     "initial_parameter",
     "kept",
+    "later",
     "log",
     "norm",
     "option",

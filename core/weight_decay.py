@@ -18,10 +18,12 @@ __all__ = [
     "FAMILIES",
     "SAYS",
     "change",
+    "coefficients",
     "decayed_direction",
     "decayed_gradient",
     "decayed_parameter",
     "descend",
+    "later",
     "scalars",
 ]
 
@@ -38,6 +40,27 @@ FAMILIES = tuple(SAYS)
 
 FACTORS = ("keep", "shrink", "lost")
 """Coefficients that only weight decay gives; see ``scalars``."""
+
+
+def coefficients(rule: Any, xp: Any, t: Any, own: dict[str, Any]) -> dict[str, Any]:
+    """The coefficients of the descent of step ``t``, and the rule's ``own``.
+
+    In the first steps, of which ``rule.waits`` is the number, nothing moves and nothing decays.
+    """
+    lr, strength = rule.lr, own.get("weight_decay", rule.weight_decay)
+    family = rule.decay
+    if family == "in_update" and "rate" in own and not rule.decays_inside:
+        family = "decoupled"  # the same where lr does not multiply the direction
+    if not rule.waits:
+        return scalars(family, lr, strength) | own
+    moves = later(xp, t, rule.waits)
+    rate = {"rate": moves * own["rate"]} if "rate" in own else {}
+    return scalars(family, moves * lr, moves * strength) | own | rate
+
+
+def later(xp: Any, t: Any, step: int) -> Any:
+    """1 if step ``t`` is later than ``step``, else 0; a factor of coefficients."""
+    return float(t > step) if isinstance(t, int) else xp.astype(t > step, t.dtype)
 
 
 def scalars(family: str | None, lr: Any, weight_decay: Any) -> dict[str, Any]:

@@ -143,6 +143,6 @@ def _others(field: Hyper | Option, switches: bool) -> list[Any]:
 
 
 def _of_need(need: str) -> type[Rule]:
-    """The first rule of the package that needs this, whatever other rules there are."""
+    """The first rule of the package that needs this and moves at once."""
     plain = (rule for rule in all_rules() if is_own(rule) and not issubclass(rule, Wrapper))
-    return next(rule for rule in plain if rule.needs == need)
+    return next(rule for rule in plain if rule.needs == need and not rule.waits)

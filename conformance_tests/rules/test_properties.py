@@ -186,19 +186,19 @@ def test_weight_decay_enters_as_its_family_says(rule_class, data):
     sign = -1 if rule.maximize else 1
     trajectory = _trajectory(rule, data)
     params, state = trajectory.params, rule.init(trajectory.params)
-    for grads in trajectory.grads:
+    for step, grads in enumerate(trajectory.grads):
         coupled = family == "l2" or "decays twice" in rule.quirks
         seen = {p: sign * g + coupled * strength * params[p] for p, g in grads.items()}
         with numpy.errstate(all="ignore"):
             expected, _ = plain.replace(maximize=False).update(seen, params, state)
             new, state = rule.update(grads, params, state)
         for path, param in params.items():
-            moved = expected[path]
-            if family in ("decoupled", "in_update"):
+            moved, entering = expected[path], family if step >= rule.waits else "none"
+            if entering in ("decoupled", "in_update"):
                 moved = moved - lr * strength * param
-            if family == "absolute":
+            if entering == "absolute":
                 moved = moved - strength * param
-            if family == "proximal":
+            if entering == "proximal":
                 moved = moved / (1 + lr * strength)
             numpy.testing.assert_allclose(new[path], moved, rtol=1e-9, atol=1e-12, err_msg=rule)
         params = new
