@@ -1,0 +1,119 @@
+"""The optimizers of pytorch_optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import Peer
+from .torch import PACKAGE, read, target
+
+__all__ = ["LIBRARIES", "NAME", "PACKAGE", "PEERS", "read", "target"]
+
+NAME = "pytorch_optimizer"
+LIBRARIES = ("torch", "pytorch_optimizer")
+
+Hypers = Mapping[str, Any]
+
+LARGE: Hypers = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
+MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
+
+
+def _native(name: str, *names: str, **fixed: Any) -> Callable[[Any, Hypers], Any]:
+    """A function that makes an optimizer from our hyperparameters of these names."""
+
+    def make(tensors: Any, h: Hypers) -> Any:
+        import pytorch_optimizer  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+
+        given = {one: h[one] for one in ("lr", "betas", "weight_decay", *names)}
+        apart = {"weight_decouple": h["decay"] == "decoupled"}
+        return getattr(pytorch_optimizer, name)(tensors, **{**given, **apart, **fixed})
+
+    return make
+
+
+def _came(tensors: Any, h: Hypers) -> Any:
+    eps = dict(zip(("eps1", "eps2"), h["eps"], strict=True))
+    return _native("CAME", "clip_threshold", **eps)(tensors, h)
+
+
+def _mars(tensors: Any, h: Hypers) -> Any:
+    """With its vectors as matrices are."""
+    kind = "adamw" if h["adaptive"] else "lion"
+    return _native("MARS", "eps", "gamma", mars_type=kind, optimize_1d=True)(tensors, h)
+
+
+def _parts(name: str) -> Callable[[Any, int], Any]:
+    """Rows and columns of a mean square, or all of it."""
+
+    def read(optimizer: Any, index: int) -> Any:
+        state = optimizer.state[optimizer.param_groups[0]["params"][index]]
+        rows, cols, whole = (state.get(f"{name}{part}") for part in ("_row", "_col", ""))
+        if rows is None:
+            return whole if whole is None else (whole,)
+        return rows.unsqueeze(-1), cols.unsqueeze(-2)
+
+    return read
+
+
+PEERS = [
+    Peer(
+        "ADOPT",
+        _native("ADOPT", "eps"),
+        MOMENTS,
+        [{}, LARGE, {**LARGE, "betas": (0.8, 0.99), "decay": "decoupled"}],
+    ),
+    Peer(
+        "CAME",
+        _came,
+        {"m": "exp_avg", "v": _parts("exp_avg_sq"), "r": _parts("exp_avg_res")},
+        [{}, {"lr": 0.01, "weight_decay": 0.1, "betas": (0.8, 0.9, 0.99), "clip_threshold": 0.5}],
+        without={"empty": "it divides by the number of elements"},
+    ),
+    Peer("Grams", _native("Grams", "eps"), MOMENTS, [{}, {**LARGE, "betas": (0.8, 0.99)}]),
+    Peer(
+        "LaProp",
+        _native("LaProp", "eps", foreach=False),
+        {"v": "exp_avg_sq"},
+        [{}, {**LARGE, "betas": (0.8, 0.99)}],
+        left_out={"m": "it has lr in it"},
+    ),
+    Peer(
+        "MARS",
+        _mars,
+        {**MOMENTS, "prev": "last_grad"},
+        [
+            {"adaptive": False, "weight_decay": 0.1},
+            {**LARGE, "betas": (0.8, 0.99), "gamma": 0.1},
+        ],
+    ),
+    Peer(
+        "NovoGrad",
+        _native("NovoGrad", "eps"),
+        {"m": "moments", "v": "grads_ema"},
+        [{}, {**LARGE, "betas": (0.8, 0.9)}],
+    ),
+    Peer(
+        "QHAdam",
+        _native("QHAdam", "eps", "nus"),
+        {},
+        [{}, {**LARGE, "betas": (0.8, 0.99), "nus": (0.7, 0.9), "decay": "decoupled"}],
+        left_out={"m": "corrected as it is gathered", "v": "corrected as it is gathered"},
+        tolerance=1e-6,
+        because="the weights of its means are in float32",
+    ),
+    Peer(
+        "SimplifiedAdEMAMix",
+        _native("SimplifiedAdEMAMix", "eps", "alpha", foreach=False),
+        MOMENTS,
+        [{}, {**LARGE, "betas": (0.8, 0.99), "alpha": 2.0}],
+    ),
+    Peer(
+        "StableAdamW",
+        _native("StableAdamW", "eps", weight_decouple=True),
+        {},
+        [{}, {**LARGE, "betas": (0.8, 0.95)}],
+        left_out={"m": "corrected as it is gathered", "v": "corrected as it is gathered"},
+        without={"empty": "a mean over no elements"},
+    ),
+]

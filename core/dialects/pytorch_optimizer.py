@@ -1,0 +1,113 @@
+"""pytorch_optimizer 4.1.0, of the rules that no framework has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from samestep import weight_decay
+from samestep.dialects import preset
+from samestep.parts.moments import gathered, over_root
+from samestep.quirks import Quirk, with_coefficients
+from samestep.vocabulary import ema, later, weights
+
+
+def _added(rule: Any, found: dict[str, Any]) -> dict[str, Any]:
+    under = (1e-15, *found["root"]["under"])
+    return {**found, "root": {**found["root"], "under": under}}
+
+
+ADDED_TO_V = Quirk(
+    "1e-15 added to v",
+    "adds 1e-15 to v before its correction",
+    "adds nothing to v before its correction",
+    with_coefficients(_added),
+    rules=("LaProp", "MARS"),
+    formerly=("added_to_v", 1e-15, 0.0),
+)
+
+
+def _after(rule: Any, found: dict[str, Any]) -> dict[str, Any]:
+    if rule.decay not in ("decoupled", "absolute"):
+        return found
+    lost = tuple(share / keep for share, keep in zip(found["lost"], found["keep"], strict=True))
+    return {**found, "keep": (), "shrink": found["keep"], "lost": lost}
+
+
+DECAY_AFTER = Quirk(
+    "decays after the step",
+    "removes its decay from the parameter after the step",
+    "removes its decay from the parameter before the step",
+    with_coefficients(_after),
+    rules=("LaProp",),
+    formerly=("decays", "after", "before"),
+)
+
+
+def _one_ahead(cls: Any) -> dict[str, Any]:
+    def scalars(self: Any, xp: Any, t: Any) -> dict[str, Any]:
+        return {**cls.scalars(self, xp, t), "bound": later(xp, t, 1) * t**self.power}
+
+    return {"scalars": scalars}
+
+
+BOUND_AHEAD = Quirk(
+    "bound one step ahead",
+    "clips to t^{power:g}",
+    "clips to (t - 1)^{power:g}",
+    _one_ahead,
+    rules=("ADOPT",),
+    formerly=("bound_from", 0, 1),
+)
+
+
+def _at_once(rule: Any, found: dict[str, Any]) -> dict[str, Any]:
+    decay = weight_decay.scalars(rule.decay, rule.lr, rule.weight_decay)
+    return {**found, **decay, "rate": found["rate"]}
+
+
+DECAYS_AT_ONCE = Quirk(
+    "decays at once",
+    "decays in the first step, in which nothing else moves the parameter",
+    "leaves the parameter in the first step",
+    with_coefficients(_at_once),
+    rules=("ADOPT",),
+    formerly=("decays_at_once", True, False),
+)
+
+
+def _divided_twice(cls: Any) -> dict[str, Any]:
+    def scalars(self: Any, xp: Any, t: Any) -> dict[str, Any]:
+        found, (beta1, beta2) = cls.scalars(self, xp, t), self.betas
+        return {**found, "beta1": weights(beta1), "gathered": gathered(self, xp, beta2, t)}
+
+    def direction(self: Any, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
+        m, v = ema(state.m, grad, s.beta1), ema(state.v, grad * grad, s.beta2)
+        step = over_root(xp, m + s.alpha * grad, v, s.root)
+        return step / s.gathered, {"m": m, "v": v}
+
+    return {"scalars": scalars, "direction": direction}
+
+
+DIVIDED_TWICE = Quirk(
+    "a mean, divided twice",
+    "keeps a mean in place of the sum, and divides by 1 - beta2^t once more",
+    "keeps a decaying sum of the gradients",
+    _divided_twice,
+    rules=("SimplifiedAdEMAMix",),
+    formerly=("divided_twice", True, False),
+    changes_state=True,
+)
+
+OF = "pytorch_optimizer.{rule}"
+
+PRESETS = {
+    "ADOPT": preset(decay="l2", quirks=(BOUND_AHEAD, DECAYS_AT_ONCE)),
+    "CAME": preset(layout="io"),
+    "Grams": preset(),
+    "LaProp": preset(eps_at="uncorrected", quirks=(ADDED_TO_V, DECAY_AFTER)),
+    "MARS": preset("its vectors are AdamW's", eps_at="uncorrected", quirks=(ADDED_TO_V,)),
+    "NovoGrad": preset(),
+    "QHAdam": preset(betas=(0.9, 0.999), nus=(1.0, 1.0), decay="l2"),
+    "SimplifiedAdEMAMix": preset(quirks=(DIVIDED_TWICE,)),
+    "StableAdamW": preset(eps=1e-08),
+}
