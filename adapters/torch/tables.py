@@ -166,18 +166,31 @@ def _optimi(
     )
 
 
+def _beside_eps(v: Kept) -> Kept:
+    """A mean of squares, beside which the library keeps the square of eps."""
+
+    def theirs(value: Any, about: About) -> dict[str, Any]:
+        square = value.new_full((), about.numbers["eps"] ** 2)
+        return {**v.theirs(value, about), "eps_sq": square}
+
+    return Kept(v.ours, theirs, (*v.names, "eps_sq"))
+
+
 _BETA_1, _BETA_2, _BETA_3 = itemgetter("beta1"), itemgetter("beta2"), itemgetter("beta3")
+_OPTIMI_MOMENTS = _debiased(m=("exp_avg", _BETA_1), v=("exp_avg_sq", _BETA_2))
 _OPTIMI_ADAM = partial(
-    _optimi,
-    numbers="betas=beta1,beta2 eps",
-    kept=_debiased(m=("exp_avg", _BETA_1), v=("exp_avg_sq", _BETA_2)),
-    decay=_optimi_decay,
+    _optimi, numbers="betas=beta1,beta2 eps", kept=_OPTIMI_MOMENTS, decay=_optimi_decay
 )
 
 OPTIMI = {
     "Adam": _OPTIMI_ADAM("Adam"),
     "AdamW": _OPTIMI_ADAM("AdamW"),
     "RAdam": _OPTIMI_ADAM("RAdam", threshold=5.0),
+    "StableAdamW": _OPTIMI_ADAM(
+        "StableAdamW",
+        kept=_OPTIMI_MOMENTS | {"v": _beside_eps(_OPTIMI_MOMENTS["v"])},
+        decay="in_update",
+    ),
     "Adan": _optimi(
         "Adan",
         "betas=beta1,beta2,beta3 eps",
@@ -201,7 +214,6 @@ OPTIMI = {
 """The optimizers of torch-optimi, which keeps averages divided by their weight so far."""
 
 NOT_OF_OPTIMI = {
-    "StableAdamW": "there is no rule here that clips by the RMS of the update, as it does",
     "Ranger": "RAdam inside Lookahead; there the two are one and their averages are interleaved",
 }
 

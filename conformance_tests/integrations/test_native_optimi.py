@@ -29,6 +29,7 @@ OPTIMI = {
     "Adam": [LARGE, {**LARGE, "decouple_wd": True, "betas": (0.8, 0.95)}],
     "AdamW": [LARGE, {"lr": 0.02, "weight_decay": 1e-4, "decouple_lr": True, "max_lr": 0.05}],
     "RAdam": [LARGE, {**LARGE, "betas": (0.8, 0.95)}],
+    "StableAdamW": [LARGE, {**LARGE, "decouple_lr": True, "max_lr": 0.05}],
     "Adan": [LARGE, {**LARGE, "adam_wd": True}],
     "Lion": [{"lr": 0.001, "weight_decay": 0.1}],
     "SGD": [
@@ -138,9 +139,8 @@ def test_what_optimi_keeps_beside_is_refused_by_name() -> None:
     with pytest.raises(CheckpointError, match="kahan_comp"):
         samestep.checkpoint(theirs)
     model = torch.nn.Linear(2, 2)
-    for make in (optimi.StableAdamW, optimi.Ranger):
-        with pytest.raises(CheckpointError, match=make.__name__):
-            samestep.checkpoint(make(model.parameters(), lr=0.1))
+    with pytest.raises(CheckpointError, match="Ranger"):
+        samestep.checkpoint(optimi.Ranger(model.parameters(), lr=0.1))
     released = optimi.AdamW(model.parameters(), lr=0.1, gradient_release=True)
     with pytest.raises(CheckpointError, match="gradient_release=True"):
         samestep.checkpoint(released)

@@ -114,6 +114,7 @@ ARGUMENTS = Arguments(
         **{name: name for name in ("centered", "bias_correction", "trust_coefficient")},
         **{name: name for name in ("threshold", "decay_rate", "betas", "beta3")},
         "safeguard_warmup": "safeguard_warmup",
+        "use_clipping": "clipping",
         "learning_rate": "lr",
         "b1": lambda h: h["betas"][0],
         "b2": lambda h: h["betas"][1],
@@ -142,6 +143,8 @@ ARGUMENTS = Arguments(
     },
     {
         "AdaDelta.learning_rate": "None there, but the call fails without a number",
+        "ADOPT.nesterov": "a look ahead, which its authors have not",
+        "clip_value_fn": "any function of the step; here it is the power",
         "mask": "a choice of parameters, which groups make here",
         "weight_decay_mask": "a choice of parameters, which groups make here",
         "trust_ratio_mask": "a choice of parameters, which groups make here",
@@ -298,6 +301,24 @@ PEERS = [
         [{}, {**ROOT, **DECAY, "alpha": 2.0, "betas": (0.8, 0.99, 0.999)}],
     ),
     Peer(
+        "SimplifiedAdEMAMix",
+        _native("SimplifiedAdEMAMix"),
+        kept("SimplifiedAdEMAMix", "m", "v"),
+        [{}, {**ROOT, **DECAY, "alpha": 2.0, "betas": (0.8, 0.99)}],
+    ),
+    Peer(
+        "ADOPT",
+        _native("ADOPT"),
+        kept("ADOPT", "m", "v"),
+        [{}, {**LARGE, "clipping": False}, {**LARGE, **BETAS}],
+    ),
+    Peer(
+        "NovoGrad",
+        _native("NovoGrad"),
+        kept("NovoGrad", "m", "v"),
+        [{}, {**ROOT, **DECAY, **BETAS}],
+    ),
+    Peer(
         "NAdam",
         _native("NAdam"),
         kept("NAdam", "m", "v"),
@@ -350,6 +371,12 @@ PEERS = [
         ],
         tolerance=1e-6,
         because="optax computes 1 - t**-0.8 in float32, which rounds by 6e-8",
+    ),
+    Peer(
+        "DAdaptAdam",
+        _native("DAdaptAdam"),
+        kept("DAdaptAdam", "m", "v", "s", "d", "numerator"),
+        [{}, {**DECAY, **BETAS, "d0": 1e-2, "lr": 0.5, "eps": 1e-4}],
     ),
     Peer(
         "Prodigy",

@@ -19,11 +19,13 @@ class Adaptive(Reference):
     reordering at the end of its section 2 ("uncorrected"); google-deepmind/optax (`eps_root`);
     the first release of ml-explore/mlx (`start="gradient"`: before the first step m is the first
     gradient and v its square); pytorch/pytorch, torch/optim/adam.py (`amsgrad`: the largest v so
-    far, then corrected); google-deepmind/optax, `scale_by_amsgrad` (the largest corrected v).
+    far, then corrected); google-deepmind/optax, `scale_by_amsgrad` (the largest corrected v);
+    kozistr/pytorch_optimizer, `apply_ams_bound` (`added_to_v`).
     """
 
     eps_root, eps_at, bias_correction, start = 0.0, "outside", True, "zero"
     amsgrad: bool | str = False
+    added_to_v = 0.0
 
     def slots(self, p: Array) -> dict[str, Array]:
         """Both averages, zero, and v_max where it is used."""
@@ -64,7 +66,8 @@ class Adaptive(Reference):
     def denominator(self, v: Array, v_max: Array | None, beta: float) -> Array:
         """Return the denominator from an average of squares."""
         debias = self.debias(beta)
-        return self.root(self.corrected(v, v_max, debias), debias, self.eps_root)
+        v_hat = self.corrected(v, v_max, debias) + self.added_to_v / debias
+        return self.root(v_hat, debias, self.eps_root)
 
 
 def rectification(beta2: float, t: int, threshold: float) -> float | None:

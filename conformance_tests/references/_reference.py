@@ -51,6 +51,8 @@ class Reference(Numbers):
     """Families of weight decay that ``change`` does itself, with ``weight_decay``."""
     SEES_OLD: ClassVar[bool] = False
     """Whether ``change`` sees the parameter as it was before it decayed."""
+    decays = "before"
+    """Whether the families that shrink a parameter do so before or after the step."""
 
     def __init__(self, params: list[Array], **values: Any) -> None:
         self.take(values)
@@ -75,8 +77,10 @@ class Reference(Numbers):
             old, g = p.copy(), np.asarray(given, dtype=np.float64)
             if self.decay in ("l2", "l2+proximal"):
                 g = np.asarray(g + self.amount * old)
-            decayed = np.asarray(old - shrinks * old)
+            decayed = np.asarray(old - shrinks * old) if self.decays == "before" else old
             p[...] = decayed - self.change(old if self.SEES_OLD else decayed, g, **own)
+            if self.decays == "after":
+                p[...] = p - shrinks * p
             if self.decay == "in_update":
                 p[...] = p - self.lr * self.amount * old
             if self.decay in ("proximal", "l2+proximal"):

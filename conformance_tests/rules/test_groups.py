@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 
 import numpy as np
@@ -152,6 +153,25 @@ def test_what_is_read_of_the_sums_over_all_is_declared_as_one_for_all(rule_class
         return summed(self, xp, sums, shared, Noting(s, read), phase)
 
     monkeypatch.setattr(rule_class, "summed", noted)
-    run(typical(rule_class), NumPy(), TRAJECTORY)
+    rule = typical(rule_class)
+    run(rule, NumPy(), TRAJECTORY)
     numbers = {n: f for n, f in rule_class.fields().items() if isinstance(f, Hyper)}
-    assert read & {*numbers} == {n for n, field in numbers.items() if field.whole}
+    starts = {one.start for one in rule_class._shared.values()}
+
+    def coefficients(rule):
+        found = rule.coefficients(np, 3)
+        return {name: found[name] for name in read if name in found}
+
+    known = coefficients(rule)
+    read |= {
+        name
+        for name in numbers
+        if coefficients(rule.replace(**{name: _another(rule.hypers[name])})) != known
+    }
+    assert (read | starts) & {*numbers} == {n for n, field in numbers.items() if field.whole}
+
+
+def _another(value):
+    if isinstance(value, tuple):
+        return tuple(map(_another, value))
+    return 0.5 if value is None else 2.0 if value == math.inf else type(value)(0.75 * value)

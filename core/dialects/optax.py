@@ -86,6 +86,7 @@ ONE_STEP_LATE = Quirk(
 OF = "optax.{lower}"
 
 PRESETS = {
+    "ADOPT": preset(of="optax.contrib.adopt"),
     "AMSGrad": preset(quirks=(MAXIMUM_CORRECTED,)),
     "AdEMAMix": preset(of="optax.contrib.ademamix", decay="in_update"),
     "AdaBelief": preset(),
@@ -98,16 +99,19 @@ PRESETS = {
     "AdamW": preset(decay="in_update", weight_decay=0.0001),
     "Adamax": preset(of="optax.adamax and adamaxw", decay="in_update"),
     "Adan": preset(eps_root=1e-08, decay="in_update", quirks=(DIFFERENCE_BY_COMPLEMENT,)),
+    "DAdaptAdam": preset(of="optax.contrib.dadapt_adamw", bias_correction=True),
     "LAMB": preset(),
     "LARS": preset(decay="l2"),
     "Lion": preset(decay="in_update", weight_decay=0.001),
     "NAdam": preset("no schedule", momentum_schedule=False, decay="in_update"),
+    "NovoGrad": preset(betas=(0.9, 0.25), eps=1e-06),
     "Prodigy": preset(of="optax.contrib.prodigy", bias_correction=True),
     "RAdam": preset(threshold=5.0),
     "RMSprop": preset(alpha=0.9, eps_at="inside", lr_at="inside"),
     "Rprop": preset("one step late", quirks=(ONE_STEP_LATE,)),
     "SGD": preset(momentum_start="zero"),
     "SM3": preset(eps=1e-08),
+    "SimplifiedAdEMAMix": preset(of="optax.contrib.simplified_ademamix", decay="in_update"),
     "SignSGD": preset(of="optax.sign_sgd"),
     "Signum": preset(),
     "Yogi": preset(bias_correction=True, initial_m=1e-06),

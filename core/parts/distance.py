@@ -8,10 +8,15 @@ from typing import Any
 from samestep.declaration import hyper, shared, slot
 from samestep.vocabulary import choose, initial_parameter
 
+from . import moments
 from .moments import raised
 
-__all__ = ["estimated"]
+__all__ = ["adapted", "estimated"]
 
+lr = hyper(1.0, "multiple of the estimated step size", unit="1", ge=0)
+
+betas = moments.betas.replaced(whole=True)
+beta3 = hyper(None, "decay of s; None is sqrt(beta2)", unit="1/step", ge=0, lt=1, whole=True)
 d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0, typical=1e-3, whole=True)
 d_coef = hyper(1.0, "multiple of the estimate", unit="1", gt=0, whole=True)
 growth_rate = hyper(math.inf, "largest factor of d per step", unit="1", ge=1, whole=True)
@@ -20,6 +25,22 @@ p0 = slot("parameter as it was at init", init=initial_parameter)
 d = shared("estimated step size", start="d0")
 d_max = shared("largest estimate so far", start="d0")
 numerator = shared("decaying sum of weighted grad (p0 - param)", start=0.0)
+
+
+def adapted(xp: Any, numerator: Any, length: Any, shared: Any, s: Any) -> dict[str, Any]:
+    """The new shared state of D-Adaptation, and ``d_used``, as ``estimated`` has it.
+
+    ``d = max(d, numerator / length)``, at most ``growth_rate`` times the old d.
+    """
+    moved = length != 0
+    above, below = raised(xp, numerator, xp.where(moved, length, 1.0))
+    d_hat = above / below
+    free = s.growth_rate == math.inf
+    most = choose(xp, free, 1.0, s.growth_rate) * shared.d
+    d_hat = choose(xp, free, d_hat, xp.minimum(d_hat, most))
+    d = xp.where(moved, xp.maximum(shared.d, d_hat), shared.d)
+    numerator = xp.where(moved, numerator, shared.numerator)
+    return {"d": d, "numerator": numerator, "d_used": xp.where(moved, shared.d, 0 * shared.d)}
 
 
 def estimated(xp: Any, numerator: Any, length: Any, shared: Any, s: Any) -> dict[str, Any]:

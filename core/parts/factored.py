@@ -10,7 +10,7 @@ from samestep.vocabulary import at_least, ema, sqrt
 
 from .moments import quotient, raised
 
-__all__ = ["averaged", "factored_axes", "largest_by_axis", "pair", "smallest"]
+__all__ = ["averaged", "factored_axes", "largest_by_axis", "lines", "pair", "smallest"]
 
 Array = Any
 Shape = tuple[int, ...]
@@ -54,6 +54,19 @@ def _shapes(shape: Shape, rule: Any) -> tuple[Shape, ...]:
     without = (tuple(1 if i == a else size for i, size in enumerate(shape)) for a in axes)
     return tuple(without) or (shape,)
 
+
+def _lines(xp: Any, param: Any, rule: Any) -> tuple[Any, ...]:
+    zeros = _zeros(xp, param, rule)
+    return zeros if len(zeros) > 1 else (xp.sum(zeros[0]),)
+
+
+def _shapes_of_lines(shape: Shape, rule: Any) -> tuple[Shape, ...]:
+    shapes = _shapes(shape, rule)
+    return shapes if len(shapes) > 1 else ((),)
+
+
+lines = Initial(_lines, _shapes_of_lines)
+"""Initialiser of a slot: as ``pair``, but one 0-d zero where no axes are factored."""
 
 pair = Initial(_zeros, _shapes)
 """Initialiser of a slot: zero means along the two axes that the rule's options ``axes`` and

@@ -1,7 +1,7 @@
 from samestep.parts import distance, moments
 from samestep.parts.distance import estimated
 from samestep.parts.moments import gathered, quotient, vanishing
-from samestep.vocabulary import Rule, decayed_direction, ema, hyper, option, slot, sqrt, weights
+from samestep.vocabulary import Rule, decayed_direction, ema, option, slot, sqrt, weights
 
 
 class Prodigy(Rule):
@@ -20,9 +20,7 @@ class Prodigy(Rule):
 
     needs, decays_inside = "tree", True
 
-    lr = hyper(1.0, "multiple of the estimated step size", unit="1", ge=0)
-    betas = moments.betas.replaced(whole=True)
-    beta3 = hyper(None, "decay of s; None is sqrt(beta2)", unit="1/step", ge=0, lt=1, whole=True)
+    lr, betas, beta3 = distance.lr, distance.betas, distance.beta3
     eps = moments.eps.replaced(ge=None, gt=0)
     d0, d_coef, growth_rate = distance.d0, distance.d_coef, distance.growth_rate
     bias_correction = moments.bias_correction.replaced(default=False)

@@ -105,6 +105,11 @@ MAKERS: Mapping[str, Callable[[Any, Hypers], Any]] = {
     "AdaBelief": _call("adabelief", f"{_ADAM} eps eps_root"),
     "Adan": _call("adan", f"{_ADAM_3} eps eps_root weight_decay"),
     "AdEMAMix": _call("contrib.ademamix", f"{_ADAM_3} alpha eps eps_root weight_decay"),
+    "SimplifiedAdEMAMix": _call(
+        "contrib.simplified_ademamix", f"{_ADAM} alpha eps eps_root weight_decay"
+    ),
+    "ADOPT": _call("contrib.adopt", f"{_ADAM} eps clipping=use_clipping"),
+    "NovoGrad": _call("novograd", f"{_ADAM} eps eps_root weight_decay"),
     "NAdam": _call("nadamw", f"{_ADAM} eps eps_root weight_decay"),
     "RAdam": _call("radam", f"{_ADAM} eps eps_root threshold"),
     "Rprop": _rprop,
@@ -112,6 +117,7 @@ MAKERS: Mapping[str, Callable[[Any, Hypers], Any]] = {
     "Signum": _call("signum", "", "lr", "momentum"),
     "SignSGD": _call("sign_sgd", "", "lr"),
     "Adafactor": _adafactor,
+    "DAdaptAdam": _call("contrib.dadapt_adamw", "d0=estim_lr0 betas eps weight_decay", "lr"),
     "Prodigy": _call(
         "contrib.prodigy",
         "d0=estim_lr0 d_coef=estim_lr_coef betas beta3 eps weight_decay safeguard_warmup",

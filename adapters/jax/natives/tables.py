@@ -53,7 +53,7 @@ KEPT: dict[str, dict[str, Kept]] = {
     },
     "Adagrad": _of("ScaleByRssState", v="sum_of_squares"),
     "AdaDelta": _of("ScaleByAdaDeltaState", v="e_g", u="e_x"),
-    **dict.fromkeys(("Adam", "AdamW", "LAMB", "NAdam", "RAdam", "Yogi"), _ADAM),
+    **dict.fromkeys(("ADOPT", "Adam", "AdamW", "LAMB", "NAdam", "RAdam", "Yogi"), _ADAM),
     "AMSGrad": _of("ScaleByAmsgradState", m="mu", v="nu", v_max="nu_max"),
     "Adamax": _of("ScaleByAdamState", m="mu", u="nu"),
     "Lion": _of("ScaleByLionState", m="mu"),
@@ -62,10 +62,13 @@ KEPT: dict[str, dict[str, Kept]] = {
     "AdaBelief": _of("ScaleByBeliefState", m="mu", v="nu"),
     "Adan": _of("ScaleByAdanState", m="m", v="v", n="n", prev="g"),
     "AdEMAMix": _of("ScaleByAdemamixState", m1="m1", m2="m2", v="nu"),
+    "SimplifiedAdEMAMix": _of("ScaleBySimplifiedAdEMAMixState", m="m", v="n"),
+    "NovoGrad": _of("ScaleByNovogradState", m="mu", v="nu"),
     "Rprop": _of("ScaleByRpropState", size="step_sizes", last="prev_updates"),
     "Signum": _of("EmaState", m="ema"),
     "SignSGD": {},
     "Adafactor": {**_of("FactoredState", v="v"), **_of("EmaState", m="ema")},
+    "DAdaptAdam": _of("DAdaptAdamWState", m="exp_avg", v="exp_avg_sq", s="grad_sum"),
     "Prodigy": _of("ProdigyState", m="exp_avg", v="exp_avg_sq", s="grad_sum", p0="params0"),
     "Muon": _of("MuonState", m="mu"),
     "Accumulate": _of("MultiStepsState", accumulated="acc_grads"),
@@ -80,6 +83,7 @@ KEPT: dict[str, dict[str, Kept]] = {
 """By rule and slot. ``FactoredState.v`` means ``v_row`` and ``v_col`` if it is factored."""
 
 SHARED: dict[str, dict[str, Kept]] = {
+    "DAdaptAdam": _of("DAdaptAdamWState", d="estim_lr", numerator="numerator_weighted"),
     "Prodigy": _of("ProdigyState", d="estim_lr", d_max="estim_lr", numerator="numerator_weighted"),
     "SkipNonFinite": _of("ApplyIfFiniteState", skipped="total_notfinite"),
 }
