@@ -9,6 +9,8 @@ A property of the rule alone is proved for every rule. One of a framework is pro
 representatives among the rules, and in float32; the others are left to ``make thorough``, as are
 backends that compile and other dtypes but for one rule. ``@pytest.mark.every_rule`` takes every
 rule on the first backend of every library; its other ways to execute have the representatives.
+A setting that changes nothing but the sign of a step, or how decay enters outside of the rule, is
+left to them too: ``test_properties`` has both of every rule.
 
 ``SAMESTEP_BACKENDS``: names of backends or libraries to test, separated by commas; one that is
 missing is an error. Without it all that are installed are tested.
@@ -146,9 +148,19 @@ def _marks(case: Case, framework: bool, everywhere: bool = False) -> list[pytest
     """Whether a case is left to ``make thorough``; see above."""
     setting = case.get("setting")
     rule = case.get("rule_class") or (type(setting) if setting is not None else None)
-    if rule is None or not is_own(rule) or _is_usual(rule, case, framework, everywhere):
+    if rule is None or not is_own(rule):
         return []
-    return [pytest.mark.thorough]
+    usual = _is_usual(rule, case, framework, everywhere)
+    return [] if usual and not _is_common(setting) else [pytest.mark.thorough]
+
+
+def _is_common(setting: Rule | None) -> bool:
+    """Whether a setting changes only what is written once for all rules; see above."""
+    if setting is None or setting.decays_inside or type(setting) in representatives():
+        return False
+    plain = typical(type(setting))
+    common = {name: setting.hypers.get(name) for name in ("decay", "maximize")}
+    return setting != plain and {**plain.hypers, **common} == setting.hypers
 
 
 def _is_usual(rule: type[Rule], case: Case, framework: bool, everywhere: bool) -> bool:
