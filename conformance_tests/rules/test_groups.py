@@ -165,7 +165,7 @@ def test_what_is_read_of_the_sums_over_all_is_declared_as_one_for_all(rule_class
     known = coefficients(rule)
     read |= {
         name
-        for name in numbers
+        for name in (numbers if read else ())
         if coefficients(rule.replace(**{name: _another(rule.hypers[name])})) != known
     }
     assert (read | starts) & {*numbers} == {n for n, field in numbers.items() if field.whole}
