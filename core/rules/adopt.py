@@ -35,9 +35,11 @@ class ADOPT(Rule):
         beta1, beta2 = self.betas
         after = later(xp, t, 1)
         first = 1 - after
-        pairs = {"beta1": (after * beta1 + first, after * (1 - beta1))}
-        pairs |= {"beta2": (after * beta2, after * (1 - beta2) + first)}
-        return pairs | {"bound": (t - 1) ** self.power, "vanishes": lost(self.eps)}
+        own = {"bound": (t - 1) ** self.power, "vanishes": lost(self.eps)}
+        return own | {
+            "beta1": (after * beta1 + first, after * (1 - beta1)),
+            "beta2": (after * beta2, after * (1 - beta2) + first),
+        }
 
     def direction(self, xp, grad, param, state, s):
         n = quotient(xp, grad, at_least(xp, sqrt(xp, state.v), s.eps), s.vanishes)

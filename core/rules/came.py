@@ -38,9 +38,11 @@ class CAME(Rule):
     def scalars(self, xp, t):
         beta1, beta2, beta3 = map(weights, self.betas)
         first, second = self.eps
-        found = {"v": {"weights": beta2, "eps": (first,), "vanishes": lost(first)}}
-        found |= {"r": {"weights": beta3, "eps": (second,), "vanishes": lost(second)}}
-        return found | {"beta1": beta1}
+        return {
+            "beta1": beta1,
+            "v": {"weights": beta2, "eps": (first,), "vanishes": lost(first)},
+            "r": {"weights": beta3, "eps": (second,), "vanishes": lost(second)},
+        }
 
     def direction(self, xp, grad, param, state, s):
         axes = factored_axes(param.shape, self)

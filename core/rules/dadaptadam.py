@@ -16,18 +16,16 @@ class DAdaptAdam(Rule):
 
     Source: Defazio and Mishchenko, "Learning-rate-free learning by D-Adaptation", arXiv 2301.07733,
         the Adam version, as in the authors' dadaptation 3.2. Prodigy is its successor.
-    Agrees with: dadaptation's DAdaptAdam(decouple=True); optax.contrib.dadapt_adamw with
-        bias_correction=True.
-    Differs from: dadaptation, which does not count steps before the first gradient that is not
-        zero; optax, which makes NaN of these.
+    Agrees with: dadaptation's; optax.contrib.dadapt_adamw with bias_correction=True.
+    Differs from: both before the first gradient that is not 0: one does not count, one makes NaN.
     Shapes: grad, param and slots are equal; d and numerator are 0-d, for all parameters.
     """
 
     needs, decays_inside = "tree", True
 
     lr, betas, beta3 = distance.lr, distance.betas, distance.beta3
-    eps = moments.eps.replaced(ge=None, gt=0)
-    d0, growth_rate = distance.d0, distance.growth_rate
+    eps, d0 = moments.eps.replaced(ge=None, gt=0), distance.d0
+    growth_rate = distance.growth_rate
     bias_correction = moments.bias_correction.replaced(default=False)
     decay = Rule.decay.replaced(default="in_update", choices=("l2", "in_update"))
 
@@ -48,12 +46,12 @@ class DAdaptAdam(Rule):
         along = quotient(xp, state.s, sqrt(xp, state.v) + s.eps, s.vanishes)
         m, v = ema(state.m, step * grad, s.beta1), ema(state.v, grad * grad, s.beta2)
         total = ema(state.s, step * grad, s.beta3)
-        up = step * xp.sum(grad * along)
-        return {"m": m, "v": v, "s": total}, {"up": up, "down": xp.sum(xp.abs(total))}
+        sums = {"up": step * xp.sum(grad * along), "down": xp.sum(xp.abs(total))}
+        return {"m": m, "v": v, "s": total}, sums
 
     def combine(self, xp, sums, shared, s):
-        numerator = ema(shared.numerator, sums.up, s.beta3)
-        return adapted(xp, numerator, s.beta3[1] * sums.down, shared, s)
+        n = ema(shared.numerator, sums.up, s.beta3)
+        return adapted(xp, n, s.beta3[1] * sums.down, shared, s)
 
     def direction(self, xp, grad, param, state, s):
         step = quotient(xp, state.m, sqrt(xp, state.v) + s.eps, s.vanishes)
