@@ -8,6 +8,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.table import Column
 from rich.table import Table as Drawn
 from rich.text import Text
 
@@ -141,7 +142,7 @@ def _drawn(table: Table) -> Drawn:
 def _cell(cell: Cell) -> Text | Drawn:
     if not isinstance(cell, Mapping):
         return _text("" if cell is None else cell)
-    grid = Drawn.grid("", "", padding=(0, 2, 0, 0))
+    grid = Drawn.grid("", Column(overflow="fold"), padding=(0, 2, 0, 0))
     for label, text in cell.items():
         grid.add_row(Text(label), Text(text))
     return grid
