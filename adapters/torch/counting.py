@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CALLS",
+    "calls_in",
     "calls_of",
     "counts_in",
     "entry",
@@ -42,6 +43,14 @@ CALLS = "calls"
 def entry(name: str) -> str:
     """The entry of a parameter's state for the steps withheld under a name."""
     return f"missed_{name}"
+
+
+def calls_in(optimizer: RuleOptimizer) -> int:
+    """The calls so far, which are read from a device if they are counted there."""
+    calls = optimizer._calls
+    if isinstance(calls, torch.Tensor):
+        (calls,) = counts_in([calls])
+    return optimizer.steps_taken if calls is None else calls
 
 
 def calls_of(optimizer: RuleOptimizer, params: Sequence[torch.Tensor]) -> Any:
@@ -145,15 +154,14 @@ def note(
 
 def missed_so_far(optimizer: RuleOptimizer) -> dict[str, Any]:
     """The entries of a new state: a parameter that comes later has missed what was before."""
-    first = optimizer.param_groups[0] if optimizer.state else {}
+    first = optimizer.param_groups[0]
     names = [name for name in optimizer.rule.withholds if name in first]
     return {entry(name): first[name].detach().clone() for name in names}
 
 
 def now(optimizer: RuleOptimizer, rule: Rule) -> Rule:
     """A group's rule with the numbers of its schedules at the last call."""
-    calls = optimizer.steps_taken if optimizer._calls is None else int(optimizer._calls)
     group = optimizer.param_groups[0]
     if rule.withholds:
         rule = rule.withholding({name: int(group.get(name, 0)) for name in rule.withholds})
-    return rule.at(max(calls - 1, 0))
+    return rule.at(max(calls_in(optimizer) - 1, 0))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from samestep.arrays import listed
 from samestep.checkpoints.description import describe, differing_numbers
 from samestep.counts import standing
@@ -13,7 +12,7 @@ from samestep.names import unwrapped
 from samestep.notice import warn
 from samestep.rule import Rule
 
-from .counting import counts_in
+from .counting import calls_in
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
@@ -31,10 +30,8 @@ def described(optimizer: RuleOptimizer, group: Group) -> dict[str, Any]:
     be read by waiting for a device only.
     """
     rule = optimizer._rule_of(group)
-    calls = optimizer.steps_taken if optimizer._calls is None else optimizer._calls
-    (calls,) = counts_in([calls]) if isinstance(calls, torch.Tensor) else (calls,)
     found: dict[int, tuple[Any, list[str]]] = {}
-    last = max((calls or 0) - 1, 0)
+    last = max(calls_in(optimizer) - 1, 0)
     try:
         for name, param in () if _is_plain(rule) else optimizer._named(group):
             own = rule.of(name, param.shape)

@@ -26,7 +26,7 @@ from .aged import RECORD, unpickled, written_by
 from .capture import Captured, capturing, refuse_uncounted, refuse_unplanned, warn_of_memory
 from .checkpoint import Params
 from .coefficients import Coefficients, conditional
-from .counting import CALLS, calls_of, counts_in, note
+from .counting import calls_of, counts_in, note
 from .differentiating import advance_in_graph
 from .groups import GroupedOptimizer
 from .members import check, members_of, shared_of, state_of
@@ -332,8 +332,6 @@ class RuleOptimizer(GroupedOptimizer):
         return {**super().__getstate__(), **kept, RECORD: records}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        counted = [group.pop(CALLS) for group in state["param_groups"] if CALLS in group]
-        state = {"_calls": max(counted, default=None), **state}
         records = state.pop(RECORD, [])
         super().__setstate__(state)
         self._forget()

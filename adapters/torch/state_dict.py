@@ -17,7 +17,7 @@ from samestep.step import FLOATING
 from torch.utils._pytree import tree_map
 
 from .aged import RECORD, completed, written_by
-from .counting import CALLS, counts_in, now, numbers_in
+from .counting import CALLS, calls_in, counts_in, now, numbers_in
 from .described import warn_of_numbers
 from .entries import entries_of
 from .kernels import is_fake
@@ -33,17 +33,14 @@ Group = dict[str, Any]
 
 def settled(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     """A state dict with the current numbers instead of schedules."""
+    calls = calls_in(optimizer)
     for group, packed in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         own = optimizer._rule_of(group)
         packed[RECORD] = written_by(optimizer, group)
         if not own.constant:
             rule = now(optimizer, own)
             packed.update({name: rule.hypers[name] for name in _scheduled(group, rule)})
-        calls = optimizer._calls
-        if isinstance(calls, torch.Tensor):
-            (calls,) = counts_in([calls])
-        if calls is not None and calls != optimizer.steps_taken:
-            packed[CALLS] = calls
+        packed[CALLS] = calls
     return saved
 
 
@@ -73,13 +70,15 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
         names = ["params", "param_names", "places", *_scheduled(group, optimizer._own(group))]
         kept = {name: group[name] for name in names if name in group}
         both = saved_group | kept
-        groups.append({n: v if n in kept else _own(v) for n, v in both.items()})
+        groups.append({n: v if n in kept else _own(v) for n, v in both.items() if n != CALLS})
     _check_shared(optimizer, saved_groups)
     fours = zip(optimizer.param_groups, groups, saved_groups, matched, strict=True)
     for group, new, saved_group, before in fours:
         warn_of_numbers(optimizer, group, new, saved_group, before.get(RECORD))
+    steps = [n or 0 for n in counts_in([s["step"] for s in state.values() if "step" in s])]
+    counted = [group[CALLS] for group in saved_groups if CALLS in group] or steps
     state.update(states)  # of no parameter: kept as it is, as torch does
-    return {"state": state, "param_groups": groups}
+    return {"state": state, "param_groups": groups, "_calls": max(counted, default=0)}
 
 
 def as_mapping(optimizer: RuleOptimizer, what: str, value: Any) -> Mapping[Any, Any]:

@@ -8,6 +8,8 @@ from functools import partial
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import state_dict as distributed
 from torch.optim import lr_scheduler, swa_utils
 from torch.testing._internal.common_optimizers import OptimizerInfo
 
@@ -257,3 +259,61 @@ def test_a_state_holds_the_number_of_a_schedule_and_the_schedule_stays():
     train(first, params, range(3, 6))
     train(second, copies, range(3, 6))
     assert all(map(torch.equal, params, copies))
+
+
+def counted(updates, calls=5):
+    """SGD after some calls. Parameters have gradients in the first ones, and in the last two."""
+    model = torch.nn.ParameterList([torch.zeros(2), torch.zeros(2)])
+    first, second = model
+    groups = [{"params": [first]}, {"params": [second]}]
+    optimizer = adapter.SGD(groups, lr=lambda step: 1.0 + step, momentum=0.5)
+    for t in range(calls):
+        first.grad, second.grad = (torch.zeros(2) if n else None for n in (t < updates, t > 2))
+        optimizer.step()
+    return model, optimizer
+
+
+@pytest.mark.parametrize("kind", ["not saved", "state dict", "distributed"])
+@pytest.mark.parametrize("updates, cleared", [(5, False), (5, True), (3, False)])
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+def test_calls_are_counted_whatever_states_are_left(kind, updates, cleared, tmp_path):
+    model, optimizer = counted(updates)
+    if kind != "not saved":
+        saved = distributed.get_optimizer_state_dict(model, optimizer)
+        model, optimizer = counted(updates, calls=0)
+        if kind == "distributed":
+            dcp.save(saved, checkpoint_id=tmp_path, no_dist=True)
+            optimizer.init_state()
+            saved = distributed.get_optimizer_state_dict(model, optimizer)
+            dcp.load(saved, checkpoint_id=tmp_path, no_dist=True)
+        distributed.set_optimizer_state_dict(model, optimizer, saved)
+    if cleared:
+        optimizer.state.clear()
+    else:
+        del optimizer.param_groups[0]
+        del optimizer.state[model[0]]
+    model[1].grad = torch.ones(2)
+    optimizer.step()
+    assert torch.equal(model[1], torch.full((2,), -6.0))
+
+
+@pytest.mark.parametrize("lr", [0.5, lambda step: 0.5])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_states_that_begin_anew_after_skipped_steps_count_their_own(lr, replaced):
+    param = torch.zeros(2)
+    optimizer = adapter.bind(samestep.SkipNonFinite(samestep.Adam(lr=lr)), [param])
+    for first in (1.0, torch.nan, torch.nan, 1.0):
+        param.grad = torch.full((2,), first)
+        optimizer.step()
+    optimizer.state.clear()
+    if replaced:
+        param = torch.zeros(2)
+        optimizer.add_param_group({"params": [param]})
+        del optimizer.param_groups[0]
+    fresh = param.clone()
+    other = adapter.Adam([fresh], lr=0.5)
+    for t in range(3):
+        param.grad = fresh.grad = torch.tensor([1.0, -0.3 * t])
+        optimizer.step()
+        other.step()
+    assert torch.equal(param, fresh)
