@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as host
@@ -79,6 +81,31 @@ def scalars(
     Returns:
         Python numbers computed in float64 if all is known on the host, else 0-d arrays.
     """
+    known = isinstance(step, int) or (isinstance(step, Counts) and isinstance(step.calls, int))
+    if known and not rule.has_arrays:
+        return _scalars(rule, xp, step, dtype, common)
+    with _computed_in(dtype):
+        return _scalars(rule, xp, step, dtype, common)
+
+
+@contextmanager
+def _computed_in(dtype: Any) -> Iterator[None]:
+    """Hold torch's default dtype, in which it makes floats of integers and of Python numbers."""
+    torch = sys.modules["torch"] if type(dtype).__module__ == "torch" else None
+    before = dtype if torch is None else torch.get_default_dtype()
+    if torch is None or before is dtype:
+        yield
+        return
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _scalars(
+    rule: Rule, xp: Any, step: Any, dtype: Any, common: Mapping[str, Any] | None
+) -> dict[str, Any]:
     if rule.withholds or isinstance(step, Counts):
         now, step, on_host = _counted(rule, xp, counts_of(step), dtype, common or {})
     else:

@@ -317,3 +317,36 @@ def test_states_that_begin_anew_after_skipped_steps_count_their_own(lr, replaced
         optimizer.step()
         other.step()
     assert torch.equal(param, fresh)
+
+
+class Halved(samestep.Rule):
+    """p = p - lr w g, where w is 0.3 from the third step on."""
+
+    lr = samestep.hyper(0.1, "step size", unit="parameter/gradient", ge=0)
+    betas = samestep.hyper((0.9, 0.999), "weights", unit="1", ge=0, le=1)
+
+    def scalars(self, xp, t):
+        return {"w": xp.where(t > 2, 0.3, self.betas[0]), "v": self.betas[1]}
+
+    def direction(self, xp, grad, param, state, s):
+        return s.w * s.v * grad, {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_numbers_are_in_the_compute_dtype_whatever_the_default_is(dtype):
+    own = (lambda step: 0.9 / (1 + step), lambda step: torch.where(step > 1, 0.99, 0.7))
+    kinds = samestep.schedules
+    known = (kinds.Linear(0.9, 0.3, 9), kinds.HalfLife(0.99, 0.9999, 1000))
+    decay = kinds.Join((kinds.ExponentialDecay(0.1, 7, 0.3), own[0]), (2,))
+    for rule in (Halved(betas=own), Halved(lr=decay, betas=known), samestep.Adam(lr=own[1])):
+        params = []
+        for default in (torch.bfloat16, torch.float32, torch.float64):
+            params.append(torch.zeros(3, dtype=dtype))
+            optimizer = adapter.bind(rule, params[-1:], capturable=True)
+            torch.set_default_dtype(default)
+            for t in range(4):
+                params[-1].grad = torch.full_like(params[-1], 0.1 + t)
+                optimizer.step()
+            assert torch.get_default_dtype() is default
+        torch.set_default_dtype(torch.float32)
+        assert all(torch.equal(param, params[0]) for param in params)
