@@ -254,11 +254,12 @@ def _differing(rule: Rule, description: Description, ndim: int | None) -> Iterat
             one_order = name == "layout" and (None in (here, there) or ndim in (0, 1))
             if not one_order and (here or None) != (there or None):
                 yield f"{name} is {here!r} here and {there!r} there"
-        elif name not in theirs or name not in values:
-            where = "there" if name not in theirs else "here"
-            yield f"{rule.name} has no {name} {where}"
+        elif name not in values:
+            yield f"{rule.name} has no {name} here"
         elif isinstance(fields[name], Hyper):
-            continue
+            continue  # which may have come later
+        elif name not in theirs:
+            yield f"{rule.name} has no {name} there"
         elif values[name] != theirs[name]:
             yield f"{name} is {values[name]!r} here and {theirs[name]!r} there"
     if isinstance(rule, Wrapper):

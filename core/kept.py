@@ -312,7 +312,7 @@ def shortened(rule: Rule, letters: str) -> str:
 
 
 def saying(rule: Rule, values: dict[str, Any], ndim: int = 0) -> Rule:
-    """A copy in which each rule that has these options has these values.
+    """A copy without groups, in which each rule that has these options has these values.
 
     A factored rule inside of one that sees the outputs first has the layout that it sees.
     """
@@ -321,7 +321,7 @@ def saying(rule: Rule, values: dict[str, Any], ndim: int = 0) -> Rule:
         letters = _letters(values["layout"], ndim)
         values = values | {"layout": "".join(letters[a] for a in _turned(letters).order(ndim))}
     inside = tuple(saying(one, values, ndim) for one in rule.inside)
-    return rule._copy({**rule._values, **own}, inside)
+    return rule._copy({**rule._values, **own}, inside, rule.bare.groups)
 
 
 @cache

@@ -55,7 +55,10 @@ def _kept(optimizer: RuleOptimizer, group: Group) -> dict[str, str]:
 
 
 def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
-    """A saved group, with the defaults of what its version did not have yet.
+    """A saved group, with what its version did not have yet.
+
+    An option then has its default, as it had when the state was computed. A number is the
+    optimizer's.
 
     Raises:
         ValueError: another version or another rule has written it.
@@ -96,16 +99,23 @@ def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
             "optimizer's. samestep.torch.from_state_dict reads the state dicts of torch.optim, and "
             f"samestep.restore takes what it returns.{by}"
         )
-    _check_axes(optimizer, group, record)
-    return saved | {name: known[name].default for name in sorted(added)}
+    if "kept" in record:
+        _check_axes(optimizer, group, saved, record["kept"])
+    own = {n: known[n].default if isinstance(known[n], Option) else group[n] for n in sorted(added)}
+    return saved | own
 
 
-def _check_axes(optimizer: RuleOptimizer, group: Group, record: Mapping[str, Any]) -> None:
-    """Refuse the state of a parameter that is kept in another way, whose shapes may be equal."""
-    ours = _kept(optimizer, group)
-    theirs = record.get("kept", ours)
-    for name in sorted({*ours} | {*theirs}):
-        own, other = (kept.get(name, "the rule sees it") for kept in (ours, theirs))
+def _check_axes(optimizer: RuleOptimizer, group: Group, saved: Group, kept: Any) -> None:
+    """Refuse the state of a parameter that is kept in another way, whose shapes may be equal.
+
+    Parameters are found by name if both sides have names, else by place.
+    """
+    names = [str(name) for name, _ in optimizer._named(group)]
+    theirs = saved.get("param_names", saved.get("places", optimizer._places(group)))
+    theirs = names if {*group} & {*saved} >= {"param_names"} else map(str, theirs)
+    ours, seen = _kept(optimizer, group), "the rule sees it"
+    for name, there in zip(names, theirs, strict=True):
+        own, other = ours.get(name, seen), kept.get(there, seen)
         if own != other:
             raise ValueError(
                 f"{optimizer.rule.name}: {name!r} is kept as {other} in the state dict, and as "
@@ -127,8 +137,8 @@ def unpickled(optimizer: RuleOptimizer, groups: list[Group], records: list[Any])
     found = []
     for place, group in enumerate(groups):
         record = {RECORD: records[place]} if records else {}
-        named = {n: group[n] for n in ("params", "param_names", "places", "branch") if n in group}
-        usual = named | optimizer._own(group).hypers
+        named = {n: group[n] for n in ("params", "param_names", "branch") if n in group}
+        usual = named | {"places": [*optimizer._places(group)]} | optimizer._own(group).hypers
         found.append(completed(optimizer, usual, group | record))
     return found
 

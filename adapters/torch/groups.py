@@ -315,11 +315,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         """Parameters with their names, or with their places among all parameters."""
         names = group.get("param_names")
         if names is None:
-            known = [id(other) for other in self.param_groups]
-            before = self.param_groups[: known.index(id(group))] if id(group) in known else []
-            first = sum(len(other["params"]) for other in before)
-            places = group.get("places", range(first, first + len(group["params"])))
-            names = [*map(Place, places)]
+            names = [*map(Place, self._places(group))]
         if len(names) != len(group["params"]):
             kind = "param_names" if "param_names" in group else "places, by which its rule goes,"
             raise ValueError(
@@ -328,6 +324,14 @@ class GroupedOptimizer(torch.optim.Optimizer):
                 f"group[{kind.partition(',')[0]!r}] together, or use add_param_group"
             )
         return zip(names, group["params"], strict=True)
+
+    def _places(self, group: dict[str, Any]) -> Iterable[Any]:
+        """The places of a group's parameters among all."""
+        known = [id(other) for other in self.param_groups]
+        before = self.param_groups[: known.index(id(group))] if id(group) in known else []
+        first = sum(len(other["params"]) for other in before)
+        places: Iterable[Any] = group.get("places", range(first, first + len(group["params"])))
+        return places
 
     def _warn_unmatched(self) -> None:
         """Warn of predicates that choose no parameter; shapes of lazy ones are not known yet."""

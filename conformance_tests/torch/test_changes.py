@@ -333,6 +333,25 @@ def test_an_option_that_came_later_has_its_default():
             other.load_state_dict(saved)
 
 
+def test_a_number_that_came_later_stays_the_optimizers():
+    params = parameters(SHAPES[:1])
+    optimizer = adapter.bind(samestep.Lookahead(samestep.AdamW()), params)
+    train(optimizer, params, 2)
+    saved, checkpoint = optimizer.state_dict(), samestep.checkpoint(optimizer)
+    (group,) = saved["param_groups"]
+    for name in ("eps", "sync_rate"):
+        del group[name]
+        group["written_by"]["fields"].remove(name)
+    (state,) = checkpoint.parameters.values()
+    del state.rule["values"]["sync_rate"], state.rule["rule"]["values"]["eps"]
+    rule = samestep.Lookahead(samestep.AdamW(eps=0.5), sync_rate=0.25)
+    for load in (lambda other: other.load_state_dict(saved), lambda o: o.restore(checkpoint)):
+        other = adapter.bind(rule, parameters(SHAPES[:1]))
+        load(other)
+        (group,) = other.param_groups
+        assert (group["eps"], group["sync_rate"], other.steps_taken) == (0.5, 0.25, 2)
+
+
 def test_a_state_dict_of_rules_in_another_order_or_of_a_namesake_is_refused():
     """Their numbers and slots have the same names, so nothing else tells them apart."""
     inner = samestep.Adam(lr=0.1)
@@ -362,6 +381,21 @@ def test_a_state_of_other_batch_axes_is_refused():
     for other, here in ((second, r"\.b\."), (plain, "the rule sees it")):
         with pytest.raises(ValueError, match=words.format(here)):
             other.load_state_dict(first.state_dict())
+
+
+def test_batch_axes_are_compared_by_place_where_a_side_has_no_names():
+    """In groups, of which the second begins at another place than 0."""
+
+    def made(names, axes=0):
+        params = [torch.ones(shape) for shape in ((5,), (2, 3, 4), (2, 3))]
+        given = [*zip(names, params, strict=True)] if names else params
+        return adapter.LAMB([{"params": given[:1]}, {"params": given[1:]}], batch_axes=axes)
+
+    assert copy.deepcopy(made("")).state_dict().keys() == made("").state_dict().keys()
+    for one, other in (("abc", ""), ("", "abc"), ("", "")):
+        made(one).load_state_dict(made(other).state_dict())
+        with pytest.raises(ValueError, match=r"is kept as b in the state dict, and as the rule"):
+            made(one, axes=()).load_state_dict(made(other).state_dict())
 
 
 def test_a_state_dict_of_another_version_or_rule_says_who_wrote_it(monkeypatch):

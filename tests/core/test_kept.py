@@ -139,6 +139,16 @@ def test_groups_and_arguments_go_before_what_is_known():
     assert seen(route((Where(ndim=2), Muon()), AdamW()), "a.kernel", (8, 6)) == "io"
 
 
+def test_the_rule_of_a_parameter_may_get_other_numbers_whatever_groups_there_are():
+    groups = [(Where(min_ndim=3), {"layout": "io", "batch_axes": 0})]
+    rule = AdaptiveClip(Muon(lr=0.1), groups=groups)
+    changed = rule_of(rule, "weight", W).replace(lr=0.3)
+    assert (changed.hypers["lr"], roles(changed, 2)) == (0.3, "oi")
+    params = {"weight": W, "v": {"weight": W[None]}}
+    params, state = rule.update(params, params, rule.init(params))
+    samestep.restore(rule, samestep.checkpoint(rule, params, state), params)
+
+
 def test_element_rules_are_not_asked_and_take_no_such_argument():
     for rule in (AdamW(), Adafactor(like="optax"), samestep.SM3(), LAMB(), samestep.Prodigy()):
         rule.init({"w": numpy.ones((3, 8, 6))})
