@@ -225,10 +225,10 @@ def run(
     kernel: Callable[[Callable[..., Any], Any, Rule], Callable[..., Any]] = partial,
     enter: Callable[[dict[str, Any], Array], Any] | None = Record,
     vmap: Callable[..., Any] | None = None,
-    totals: Callable[[Array, Array], Array] | None = None,
     step: Callable[..., tuple[Array, Slots]] | None = None,
     spread: Spread | None = None,
     exchange: Exchange | None = None,
+    totals: Callable[[Array, Array], Array] | None = None,
 ) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
     """One step over a list of parameters. Nothing passed in is changed.
 
@@ -242,10 +242,10 @@ def run(
             it is called for all parameters before a kernel is. ``Record`` makes one of them for
             all parameters; ``None`` leaves them a dict.
         vmap: the framework's function, for stacked entries and batch axes.
-        totals: the framework's sums of segments, for entries with ``SEGMENTS``.
         step: ``change``; by default ``advance``.
         spread: the devices of the parameters, where there are several.
         exchange: the other processes, where parameters have a placement.
+        totals: the framework's sums of segments, for entries with ``SEGMENTS``.
 
     Returns:
         An iterator over new parameters, or their changes, and slots, each computed when it is
