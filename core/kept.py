@@ -276,11 +276,11 @@ def _way(own: Rule, path: str, shape: Shape, by: str | None) -> Way | None:
             batch = ()
     if known is None:
         raise questions.has_outputs(_asking(own), path, shape)
-    found = turns and ndim > len("oi") and not exact and reads_order(own, ndim)
+    found = ndim > len("oi") and not exact and reads_order(own, ndim)
     if isinstance(found, Exception):
         raise questions.takes_no_kernel(own.name, path, shape, found)
     if found:
-        raise questions.reads_order(own.name, path, shape)
+        raise questions.reads_order(own.name, path, shape, turns)
     letters = _letters(known, ndim)
     if not letters:
         raise ValueError(

@@ -15,7 +15,8 @@ import numpy
 from . import step as stepping
 from .arrays import map_parts, parts
 from .declaration import Hyper
-from .kept import saying
+from .kept import orients, saying
+from .made import SHAPED
 from .neutral import XP, Neutral, renamed
 from .shaping import SEGMENTS
 from .watched import (
@@ -133,12 +134,14 @@ def reads_order(rule: Rule, ndim: int) -> bool | Exception:
     known = _orders.setdefault(type(rule), {})
     key = _key(rule, ndim)
     if key not in known:
-        shape, last = (*KERNEL, *[1] * ndim)[:ndim], (0, *range(2, ndim), 1)
+        shape, first = (*KERNEL, *[1] * ndim)[:ndim], tuple(range(ndim))
+        tried = watched(rule)
+        here, there = (tried, first), (tried, (0, *first[2:], 1))
+        if not orients(rule):  # it is told the layout, of OIHW and of HWIO
+            here, there = (saying(tried, {"layout": "oi"}), first), (tried, (*first[2:], 1, 0))
         try:
             with numpy.errstate(all="ignore"):
-                one, other = (
-                    _steps(watched(rule), [shape], order=order) for order in (range(ndim), last)
-                )
+                one, other = (_steps(each, [shape], order=order) for each, order in (here, there))
             found: bool | Exception = not _alike(one, other)
         except KINDS as error:
             found = ValueError(str(error))  # without the arrays that the traceback holds
@@ -225,6 +228,13 @@ def _try(rule: Rule) -> None:
                 f"or remove {name}"
             )
     _refuse_numbers_of_groups(rule)
+    if rule.needs == "factored" and rule.min_ndim < 3:
+        one, other = (_steps(rule, [_shape(2)], order=order) for order in ((0, 1), (1, 0)))
+        if not _alike(one, other):
+            raise ValueError(
+                f"{declared} the step of a matrix turned on its side is not the step turned; a "
+                f"rule that tells rows from columns declares {word} = 'axes'"
+            )
     for one, other in [] if rule.sees_axes else _reshaped(shape, rule.min_ndim):
         if not _alike(whole if one == shape else _steps(rule, [one]), _steps(rule, [other])):
             raise ValueError(
@@ -247,6 +257,20 @@ def _try(rule: Rule) -> None:
                 f"shape {_shape(ndim)}; declare the least number that it takes. {error}"
             ) from error
     _steps(rule, [shape], traced=True)
+    if rule.inside and not rule.is_own() and rule.sees_axes and rule._own_need not in SHAPED:
+        _try_alone(rule)
+
+
+def _try_alone(rule: Rule) -> None:
+    """Try a wrapper around a rule of elements, in place of one that reads axes itself."""
+    from .rules.sgd import SGD  # noqa: PLC0415 # which imports this module
+
+    alone = rule._copy(rule._values, (watched(SGD()),))
+    try:
+        _steps(alone, [_shape(2)])
+    except KINDS:
+        return  # it reads numbers that only the other rule has
+    _try(alone)
 
 
 def _refuse_numbers_of_groups(rule: Rule) -> None:

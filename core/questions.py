@@ -56,13 +56,17 @@ def is_transposed(rule: str, path: str, shape: Shape) -> ValueError:
     )
 
 
-def reads_order(rule: str, path: str, shape: Shape) -> ValueError:
-    """In which order a rule means the axes of a kernel that are no outputs."""
+def reads_order(rule: str, path: str, shape: Shape, turns: bool) -> ValueError:
+    """In which order a rule means the axes of a kernel, if it ``turns`` them those but outputs."""
+    use = "find the axes with samestep.parts.factored.factored_axes(x.shape, self)"
+    if turns:
+        use = (
+            "take all of these axes together, as samestep.parts.matrix.as_matrix(xp, x) does, or "
+            "as axis=tuple(range(1, x.ndim))"
+        )
     return ValueError(
         f"{rule}: {parameter(path)} has shape {shape}, and the step of {rule} depends on the order "
-        "of the axes after the outputs, which is another one in each framework; take all of these "
-        "axes together, as samestep.parts.matrix.as_matrix(xp, x) does, or as "
-        "axis=tuple(range(1, x.ndim))"
+        f"of the axes{' after the outputs' * turns}, which is another one in each framework; {use}"
     )
 
 

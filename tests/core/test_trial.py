@@ -10,10 +10,12 @@ import pytest
 from samestep import (
     SGD,
     Accumulate,
+    Adafactor,
     Average,
     ClipGlobalNorm,
     ClipNorm,
     Lookahead,
+    Muon,
     Prodigy,
     SkipNonFinite,
     Where,
@@ -23,7 +25,7 @@ from samestep import (
     slot,
 )
 from samestep.vocabulary import norm
-from tests.core.own_rules import mistaken
+from tests.core.own_rules import mistaken, returning
 
 
 def begin(rule):
@@ -158,3 +160,44 @@ def test_what_a_rule_keeps_in_a_dict_from_its_first_use_is_named(where):
 def test_a_rule_may_compute_something_once_for_its_arguments():
     halved = functools.cache(lambda lr: lr / 2)
     begin(mistaken(scalars=lambda self, xp, t: {"rate": halved(self.lr)})())
+
+
+def by_means(*axes):
+    """A rule that divides by the means of the squared gradient along axes, where there are two."""
+
+    def result(xp, grad, state, s):
+        square = grad * grad + 1.0
+        for axis in axes if grad.ndim > 1 else ():
+            grad = grad / xp.mean(square, axis=axis, keepdims=True)
+        return grad, {"m": state.m}
+
+    return mistaken(returning(result), needs="factored")
+
+
+def test_a_factored_rule_does_not_tell_rows_from_columns():
+    """Frameworks keep a matrix in either way, and a factored rule sees it as it is kept."""
+    begin(by_means(-1, -2)())
+    with pytest.raises(ValueError, match=r"^Mine declares needs = 'factored', but .* turned"):
+        begin(by_means(-1)())
+
+
+def test_a_factored_rule_that_takes_axes_by_place_is_refused_for_kernels():
+    kernel = {"conv.kernel": numpy.ones((3, 3, 5, 6))}
+    with pytest.raises(ValueError, match=r"the order of the axes, .*factored_axes"):
+        by_means(-1, -2)().init(kernel)
+    begin(by_means(-1, -2)())
+
+    def result(xp, grad, state, s):
+        return grad / xp.mean(grad * grad + 1.0), {"m": state.m}
+
+    mistaken(returning(result), needs="factored")().init(kernel)
+
+
+@pytest.mark.parametrize("rule", [SGD(), Muon(layout="oi", batch_axes=()), Adafactor()], ids=repr)
+def test_what_a_wrapper_reads_is_found_around_every_rule(rule):
+    def redirect(self, xp, direction, grad, s):
+        return direction / (1.0 + xp.sum(xp.abs(direction), axis=-1, keepdims=True))
+
+    mine = mistaken(Wrapper, redirect=redirect)
+    with pytest.raises(ValueError, match=r"^Mine declares reads = 'element', but"):
+        mine(rule).init({"w.weight": numpy.ones((4, 3))})
