@@ -115,6 +115,15 @@ def test_a_number_of_another_type_traces_as_often_as_in_optax():
     assert sizes[0] == sizes[1]
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_a_number_is_not_rounded_to_the_dtype_of_the_parameters(dtype):
+    """optax rounds what it injects: 0.99 is 0.98828 in bfloat16."""
+    params, make = jnp.ones(2, dtype), optax.inject_hyperparams
+    with pytest.raises(TypeError, match=r"^SGD: .*momentum.* hyperparam_dtype=jnp\.float32"):
+        make(adapter.SGD)(momentum=0.99).init(params)
+    make(adapter.SGD, hyperparam_dtype=jnp.float32)(momentum=0.99).init(params)
+
+
 def test_what_cannot_be_injected_is_refused_in_words():
     with pytest.raises(TypeError, match=r"Muon: ns_steps may not be .* static_args=\['ns_steps'\]"):
         optax.inject_hyperparams(adapter.Muon)(lr=0.1).init(jnp.ones((2, 2)))
