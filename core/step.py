@@ -224,6 +224,7 @@ def run(
     common: Slots,
     kernel: Callable[[Callable[..., Any], Any, Rule], Callable[..., Any]] = partial,
     enter: Callable[[dict[str, Any], Array], Any] | None = Record,
+    *,
     vmap: Callable[..., Any] | None = None,
     step: Callable[..., tuple[Array, Slots]] | None = None,
     spread: Spread | None = None,

@@ -256,10 +256,10 @@ def _update(
             common,
             plan.kernel,
             enter,
-            vmap,
-            stepping.change,
-            spread,
-            plan.exchange,
+            vmap=vmap,
+            step=stepping.change,
+            spread=spread,
+            exchange=plan.exchange,
         )
         results = finished(results) if spreads else results
     updates: list[Any] = [None] * plan.own.num_leaves
