@@ -1,16 +1,21 @@
-"""A process that runs the suite stays small: compilers' caches are emptied when they have grown.
+"""The memory of a process that runs the suite, and of a step of PyTorch.
 
+The process stays small: compilers' caches are emptied when they have grown.
 Frameworks keep every program that they have compiled, and the suite has thousands of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import sys
+import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["bound", "resident"]
+__all__ = ["bound", "held", "resident"]
 
 STATM = Path("/proc/self/statm")
 PAGE = 4096
@@ -41,3 +46,38 @@ def bound() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
     _last["resident"] = resident()
+
+
+@contextlib.contextmanager
+def held(known: Iterable[Any]) -> Iterator[dict[str, int]]:
+    """The ``most`` bytes that tensors of PyTorch hold at once, of those that are made inside.
+
+    Args:
+        known: tensors that are there before.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC0415
+    from torch.utils._pytree import tree_leaves  # noqa: PLC0415
+
+    there = {tensor.untyped_storage()._cdata for tensor in known}
+    found = {"now": 0, "most": 0}
+
+    def gone(storage: int, size: int) -> None:
+        there.discard(storage)
+        found["now"] -= size
+
+    class Holding(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            for tensor in tree_leaves(result):
+                storage = getattr(tensor, "untyped_storage", lambda: None)()
+                if storage is not None and storage._cdata not in there:
+                    there.add(storage._cdata)
+                    found["now"] += storage.nbytes()
+                    weakref.finalize(storage, gone, storage._cdata, storage.nbytes())
+            found["most"] = max(found.values())
+            return result
+
+    with Holding():
+        yield found

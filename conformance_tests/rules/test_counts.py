@@ -178,7 +178,7 @@ def clipped(trajectory: Trajectory) -> dict[str, Any]:
                 means[path], sums[path] = sums[path] / 2, 0.0
         norm = numpy.sqrt(sum(numpy.sum(mean * mean) for mean in means.values()))
         for path, mean in means.items():
-            params[path] = params[path] - 0.1 * mean * numpy.minimum(1, 0.5 / norm)
+            params[path] = params[path] - 0.1 * mean / numpy.maximum(1, norm / 0.5)
     return params
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import samestep
 from samestep.benchmarks import communication
-from samestep.conformance.harness import collectives
+from samestep.conformance.harness import collectives, memory
 from samestep.conformance.harness.checkout import ROOT
 from samestep.conformance.harness.ranks import started
 
@@ -22,7 +22,7 @@ RULES = {
 }
 
 
-def stepped(rule, shapes):
+def stepped(rule, shapes, **options):
     """An optimizer of DTensors that has taken a step, and has the gradients of another."""
     import torch  # noqa: PLC0415
     from torch.distributed.tensor import Shard, distribute_tensor  # noqa: PLC0415
@@ -33,7 +33,7 @@ def stepped(rule, shapes):
     random = torch.Generator().manual_seed(0)
     values = [torch.randn(shape, generator=random) for shape in shapes]
     params = [torch.nn.Parameter(distribute_tensor(v, mesh, [Shard(0)])) for v in values]
-    optimizer = samestep.torch.bind(rule, params)
+    optimizer = samestep.torch.bind(rule, params, **options)
     for param in params:
         param.grad = param.detach() * 0.1
     optimizer.step()
@@ -89,6 +89,32 @@ def test_newton_schulz_is_divided_among_the_ranks(ranks):
         whole = 4 * sum(map(communication.iterations, [(64, 64), (32, 64), (64, 32), (32, 32)]))
         assert sum(shares) == whole
         assert max(shares) <= 1.2 * whole / 4
+
+
+def most(rank, limit):
+    """The most elements that a step holds in addition, with this many of a bucket for a rank."""
+    from samestep import owners  # noqa: PLC0415
+
+    usual, owners.LIMIT = owners.LIMIT, limit
+    try:
+        optimizer = stepped(RULES["Muon"], [(64, 64)] * 32, execution="reference")
+        known = [*optimizer.param_groups[0]["params"]]
+        known += [param.grad for param in known]
+        known += [state["m"] for state in optimizer.state.values()]
+        with memory.held([tensor.to_local() for tensor in known]) as found:
+            optimizer.step()
+    finally:
+        owners.LIMIT = usual
+    return found["most"] / 4
+
+
+@pytest.mark.sharded
+def test_a_step_holds_one_bucket(ranks):
+    """Of 32 matrices a bucket has one for each rank; an iteration holds six."""
+    matrix = 64 * 64
+    few, all_at_once = (max(ranks.run(most, limit)) for limit in (matrix, 32 * matrix))
+    assert few <= 14 * matrix
+    assert all_at_once > 3 * few
 
 
 def test_the_page_has_the_table_of_the_formulas():
