@@ -273,9 +273,24 @@ def _refuse_clashes(cls: type[Declared]) -> None:
                 )
     if not (cls._holds or cls._shared_part or "lr" in cls._hypers):
         raise TypeError(f"{cls.__name__} declares no lr; every rule has a step size")
+    _refuse_need(cls)
+
+
+def _refuse_need(cls: type[Declared]) -> None:
+    """Raise for a need that there is not, and for what does not go with it."""
     word = "reads" if cls._holds else "needs"
     need = getattr(cls, word, NEEDS[0])
     if cls._holds and isinstance(vars(cls).get("needs"), str):
         raise TypeError(f"{cls.__name__} declares needs; a wrapper declares reads")
+    if not cls._holds and "reads" in vars(cls):
+        raise TypeError(f"{cls.__name__} declares reads; a rule declares needs")
+    least = vars(cls).get("min_ndim", 0)
+    if not hasattr(least, "__get__") and (type(least) is not int or least < 0):
+        raise TypeError(f"{cls.__name__}.min_ndim is {least!r}; it must be a whole number >= 0")
+    if cls._shared and need != "tree":
+        raise TypeError(
+            f"{cls.__name__} declares the shared {', '.join(cls._shared)}, which only combine "
+            f"changes; declare {word} = 'tree'"
+        )
     if need not in NEEDS:
         raise TypeError(f"{cls.__name__}.{word} is {need!r}; it must be one of {NEEDS}")

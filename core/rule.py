@@ -114,14 +114,14 @@ class Rule(Moving, Composed, root=True):
         self, xp: Any, grad: Any, param: Any, state: Any, s: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """For rules that need a tree: new slots, and 0-d terms of the sums over parameters."""
-        raise NotImplementedError(f"{self.name} needs a tree but does not define local()")
+        raise NotImplementedError(f"{self.name} sums over a tree and does not define local()")
 
     def combine(self, xp: Any, sums: Any, shared: Any, s: Any) -> dict[str, Any]:
         """For rules that need a tree: new shared state from the sums.
 
         Results with undeclared names are passed to ``direction`` and not kept.
         """
-        raise NotImplementedError(f"{self.name} needs a tree but does not define combine()")
+        raise NotImplementedError(f"{self.name} sums over a tree and does not define combine()")
 
     # Derived members.
 

@@ -32,12 +32,14 @@ def factored_axes(shape: Shape, rule: Any) -> tuple[int, ...]:
     """The two axes along which means are taken; empty for vectors, or below ``rule.min_dim``.
 
     They are the last two, or the two largest, the largest first, of a kernel as HWIO. So they are
-    the same axes of a convolution in whatever layout it is kept.
+    the same axes of a convolution in whatever layout it is kept. Of several axes of inputs, or of
+    outputs, the last one is factored.
     """
     order: Any = range(len(shape))
     if len(shape) > 2:
         letters = letters_of(rule, len(shape)) or "x" * len(shape)
-        order = sorted(order, key=lambda axis: "xio".index(letters[axis]))
+        last = {letters.rfind("i"): 1, letters.rfind("o"): 2}
+        order = sorted(order, key=lambda axis: last.get(axis, 0))
     if rule.axes == "largest":
         order = sorted(order, key=lambda axis: shape[axis])
     axes = tuple(order)[:-3:-1]

@@ -254,6 +254,8 @@ def test_a_misspelt_coefficient_is_refused_with_the_names_there_are():
 
 def test_everything_comes_from_the_declaration():
     class Declared(Rule, register=False):
+        needs = "tree"
+
         lr = hyper(0.5, "step size", unit="parameter", ge=0)
         pair = hyper((0.1, 0.2), "two weights", unit="1", gt=0, le=1)
         mode = option("a", "which way", choices=("a", "b"))
@@ -262,7 +264,7 @@ def test_everything_comes_from_the_declaration():
 
     assert str(Declared.__signature__) == (
         "(lr=0.5, pair=(0.1, 0.2), weight_decay=0.0, *, mode='a', decay='decoupled', "
-        "maximize=False, state_dtype=None, like=None, mask=None, groups=())"
+        "maximize=False, state_dtype=None, batch_axes=None, like=None, mask=None, groups=())"
     )
     rule = Declared(0.25, mode="b", maximize=True)
     assert repr(rule) == "Declared(lr=0.25, mode='b', maximize=True)"

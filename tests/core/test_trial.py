@@ -22,6 +22,7 @@ from samestep import (
     Wrapper,
     hyper,
     proof,
+    shared,
     slot,
 )
 from samestep.vocabulary import norm
@@ -201,3 +202,29 @@ def test_what_a_wrapper_reads_is_found_around_every_rule(rule):
     mine = mistaken(Wrapper, redirect=redirect)
     with pytest.raises(ValueError, match=r"^Mine declares reads = 'element', but"):
         mine(rule).init({"w.weight": numpy.ones((4, 3))})
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"reads": "tensor"}, "declares reads; a rule declares needs"),
+        ({"min_ndim": -1}, r"min_ndim is -1; it must be a whole number >= 0"),
+        ({"min_ndim": "2"}, r"min_ndim is '2'; it must be a whole number >= 0"),
+        ({"min_ndim": None}, r"min_ndim is None; it must be a whole number >= 0"),
+        ({"total": shared("a sum", start=0.0)}, "declares the shared total, which only combine"),
+    ],
+)
+def test_a_declaration_that_means_nothing_is_refused(body, words):
+    with pytest.raises(TypeError, match=rf"^Mine[ .]{words}"):
+        mistaken(**body)
+
+
+def test_of_several_axes_of_outputs_or_of_inputs_the_last_one_is_factored():
+    def kept(layout, shape):
+        rule = Adafactor(layout=layout, batch_axes=())
+        return [mean.shape for mean in rule.init({"w": numpy.ones(shape)}).slots["v"]["w"]]
+
+    assert kept("ioo", (4, 2, 3)) == [(4, 2, 1), (1, 2, 3)]
+    assert kept("iio", (4, 2, 3)) == [(4, 2, 1), (4, 1, 3)]
+    assert kept("xxio", (7, 5, 2, 3)) == [(7, 5, 2, 1), (7, 5, 1, 3)]
+    assert kept("oixx", (3, 2, 7, 5)) == [(1, 2, 7, 5), (3, 1, 7, 5)]
