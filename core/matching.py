@@ -7,16 +7,18 @@ well be for all.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .conditions import described, patterns
 from .groups import NamelessError, Parameter, Predicate, called, parameter
+from .names import AROUND
 from .notice import warn
 
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["unmatched", "warn_unmatched"]
+__all__ = ["unmatched", "warn_hidden", "warn_unmatched"]
 
 
 class _Asked(NamedTuple):
@@ -42,8 +44,20 @@ def warn_unmatched(rule: Rule, params: Iterable[tuple[str, Any]]) -> None:
         warn(words)
 
 
+def warn_hidden(rule: Rule, params: Iterable[tuple[str, Any]]) -> None:
+    """Warn of every predicate that would fit a path without a ``module`` that may be DDP's."""
+    for asked in _asked(rule, params):
+        for words in _hidden(asked):
+            warn(words)
+
+
 def unmatched(rule: Rule, params: Iterable[tuple[str, Any]]) -> list[str]:
     """A sentence for every predicate of a rule that chooses none of the parameters."""
+    return [words for asked in _asked(rule, params) for words in _said(asked)]
+
+
+def _asked(rule: Rule, params: Iterable[tuple[str, Any]]) -> Iterable[_Asked]:
+    """Every predicate of a rule with the parameters that it is asked about."""
     found: dict[tuple[int, int], _Asked] = {}
 
     def ask(rule: Rule, path: str, shape: Any) -> None:
@@ -59,7 +73,7 @@ def unmatched(rule: Rule, params: Iterable[tuple[str, Any]]) -> list[str]:
 
     for path, shape in params:
         ask(rule, path, tuple(shape))
-    return [words for asked in found.values() for words in _said(asked)]
+    return found.values()
 
 
 def _said(asked: _Asked) -> list[str]:
@@ -76,6 +90,24 @@ def _said(asked: _Asked) -> list[str]:
     if all_of_several and not absent and _asks_for_names(predicate, seen[0]):
         return [f"{what}, {described(predicate)}, asks for names and excludes none {among}"]
     return [f"{what}: {part!r} in it fits none {among}" for part in absent]
+
+
+def _hidden(asked: _Asked) -> Iterable[str]:
+    """A sentence for each part of a predicate, about the first parameter of which it holds."""
+    what, predicate, seen, _ = asked
+    wrapped = [(p, path) for p in seen if AROUND in (path := called(p)).split(".")]
+    parts: list[Any] = patterns(predicate) or [predicate]
+    for part in parts:
+        for own, path in wrapped:
+            bare = ".".join(name for name in path.split(".") if name != AROUND)
+            with suppress(Exception):  # a function may know the paths that there are, and no other
+                if part(parameter(bare, own.shape)) and not part(own):
+                    yield (
+                        f"{what}, {described(part)}, does not fit {path!r} and would fit {bare!r}. "
+                        f"DDP's {AROUND!r} is left out where all names have it; give the names of "
+                        f"the model inside (ddp.{AROUND}.named_parameters())"
+                    )
+                    break
 
 
 def _asks_for_names(predicate: Predicate, about: Parameter) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["ADDED", "Place", "around", "dotted", "unwrapped"]
+__all__ = ["ADDED", "AROUND", "Place", "around", "dotted", "unwrapped"]
 
 ADDED = (
     "_orig_mod",

@@ -7,6 +7,9 @@ import warnings
 
 __all__ = ["warn"]
 
+OURS = ("samestep.", "torch.optim.optimizer")
+"""The modules of an optimizer, of which torch's constructor adds the groups."""
+
 
 def warn(words: str) -> None:
     """Warn, with the line from which samestep was called.
@@ -15,6 +18,6 @@ def warn(words: str) -> None:
     ``warnings.warn`` needs Python 3.12.
     """
     level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("samestep."):
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(OURS):
         level, frame = level + 1, frame.f_back
     warnings.warn(words, UserWarning, stacklevel=level)

@@ -101,8 +101,9 @@ def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
         )
     if "kept" in record:
         _check_axes(optimizer, group, saved, record["kept"])
-    own = {n: known[n].default if isinstance(known[n], Option) else group[n] for n in sorted(added)}
-    return saved | own
+    return saved | {
+        n: known[n].default if isinstance(known[n], Option) else group[n] for n in sorted(added)
+    }
 
 
 def _check_axes(optimizer: RuleOptimizer, group: Group, saved: Group, kept: Any) -> None:

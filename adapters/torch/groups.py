@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, count, repeat
 from numbers import Real
 from operator import attrgetter, is_, is_not
@@ -12,7 +12,7 @@ import numpy
 
 import torch
 from samestep.groups import refuse_apart
-from samestep.matching import warn_unmatched
+from samestep.matching import warn_hidden, warn_unmatched
 from samestep.names import Place, around, unwrapped
 from samestep.rule import Rule, registry
 from samestep.spelling import ELSEWHERE
@@ -86,6 +86,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             for group in groups:
                 super().add_param_group(group)
                 self._share_with_last()
+            self._warn(warn_hidden, self.param_groups[before:])
         except Exception:
             del self.param_groups[before:]
             raise
@@ -335,9 +336,12 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def _warn_unmatched(self) -> None:
         """Warn of predicates that choose no parameter; shapes of lazy ones are not known yet."""
-        named = [item for group in self.param_groups for item in self._named(group)]
+        self._warn(warn_unmatched, self.param_groups)
+
+    def _warn(self, say: Callable[..., None], groups: list[dict[str, Any]]) -> None:
+        named = [item for group in groups for item in self._named(group)]
         if not any(is_lazy(param) for _, param in named):
-            warn_unmatched(self.rule, [(name, param.shape) for name, param in named])
+            say(self.rule, [(name, param.shape) for name, param in named])
 
 
 def _on_host(value: Any, differentiable: bool) -> Any:

@@ -76,9 +76,9 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     for group, new, saved_group, before in fours:
         warn_of_numbers(optimizer, group, new, saved_group, before.get(RECORD))
     steps = [n or 0 for n in counts_in([s["step"] for s in state.values() if "step" in s])]
-    counted = [group[CALLS] for group in saved_groups if CALLS in group] or steps
+    calls = [group[CALLS] for group in saved_groups if CALLS in group] or steps
     state.update(states)  # of no parameter: kept as it is, as torch does
-    return {"state": state, "param_groups": groups, "_calls": max(counted, default=0)}
+    return {"state": state, "param_groups": groups, "_calls": max(calls, default=0)}
 
 
 def as_mapping(optimizer: RuleOptimizer, what: str, value: Any) -> Mapping[Any, Any]:

@@ -159,6 +159,24 @@ def test_a_wrapper_of_a_part_is_no_part_of_a_path():
     assert names == [["encoder.module.w"], ["encoder.head.w"], ["a.w"], ["a.b"]]
 
 
+@pytest.mark.parametrize("head", [Where(path="head*"), lambda p: p.path.startswith("head")])
+def test_a_name_that_ddp_hides_from_a_predicate_is_warned_of(head):
+    """DDP around one part of what an optimizer has, when it is made and when a group is added."""
+    rule = samestep.SGD(lr=1.0, groups=[(head, {"lr": 0.1})])
+    plain, wrapped = [("head.b", torch.ones(2))], [("module.head.w", torch.ones(2))]
+    words = r"group 0, .*, does not fit 'module.head.w' and would fit 'head.w'.*ddp\.module"
+    with pytest.warns(UserWarning, match=words) as caught:
+        adapter.bind(rule, plain + wrapped)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    optimizer = adapter.bind(rule, plain)
+    with pytest.warns(UserWarning, match=words):
+        optimizer.add_param_group({"params": wrapped})
+    table = {"head.w": 0, "module.w": 1, "other": 2}
+    for known in (lambda p: table[p.path] == 1, Where(path="module.*"), Where(path="*.w")):
+        rule = samestep.SGD(lr=1.0, groups=[(known, {"lr": 0.1})])
+        adapter.bind(rule, [("module.w", torch.ones(2)), ("other", torch.ones(2))])
+
+
 def test_a_predicate_that_chooses_nothing_is_warned_of_when_the_optimizer_is_made():
     with pytest.warns(UserWarning, match=r"mask, Where\(path='w'\), fits none of the 2") as caught:
         optimizer = adapter.AdamW(
