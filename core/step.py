@@ -10,9 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial, reduce
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .arrays import cast, cast_like, compute_dtype, listed, widest
@@ -170,9 +170,25 @@ def entry(
     return Entry(rule, step, grad, param, slots, kept, placement=placement)
 
 
+def _combined(
+    phase: int,
+    xp: Any,
+    rule: Rule,
+    grad: Array,
+    param: Array,
+    slots: Slots,
+    common: Slots,
+    s: Any,
+) -> tuple[Slots, Slots]:
+    """What all parameters share after a phase; ``slots`` has the terms of each sum."""
+    totals = {name: reduce(add, terms) for name, terms in slots.items()}
+    s = s if isinstance(s, Record) else Record(s)
+    return slots, rule.summed(xp, Record(totals), Record(common), s, phase)
+
+
 @cache
-def _local_of(phase: int) -> Callable[..., Any]:
-    return partial(local, phase)
+def _of(phase: int, function: Callable[..., Any] = local) -> Callable[..., Any]:
+    return partial(function, phase)
 
 
 def _kept(xp: Any, value: Any, like: Any, taken: tuple[Array, ...]) -> Any:
@@ -254,7 +270,7 @@ def run(
     """
     step = advance if step is None else step
     known: dict[Any, dict[str, Any]] = {}
-    entered: dict[Any, Any] = {}
+    entered: dict[int, Any] = {}
     kernels: dict[Any, Callable[..., Any]] = {}
     before, visible = common, dict(common)
 
@@ -287,7 +303,7 @@ def run(
             kernels[key] = kernel(stacked(whole, vmap) if stack else whole, xp, rule.bare)
         s: Any = coefficients(entry)
         if enter is not None:
-            s = entered[id(s), param.dtype]
+            s = entered[id(s)]
         common = visible if rule.phases else {}
         if spread is not None:
             common = spread.shared(spread.where(param), common)
@@ -296,14 +312,15 @@ def run(
     if step is change and any(map(attrgetter("rule.steps_early"), entries)):
         entries = [asked(xp, e, compute_dtype(xp, e.param.dtype)) for e in entries]
     for entry in entries:  # a schedule that fails does so before anything is computed
-        place = id(s := coefficients(entry)), entry.param.dtype
-        if enter is not None and place not in entered:
-            entered[place] = enter(s, entry.param)
+        s = coefficients(entry)
+        if enter is not None and id(s) not in entered:
+            entered[id(s)] = enter(s, entry.param)
     exchanging = None
     if exchange is not None:
         exchanging = Exchanging(xp, exchange, execute, coefficients, visible, vmap)
     if any(map(attrgetter("rule.phases"), entries)):
-        given = execute, coefficients, spread, exchanging
+        compiles = getattr(kernel, "combines", lambda array: False)
+        given = execute, coefficients, entered, compiles, spread, exchanging
         entries, common = _summed(xp, entries, common, visible, *given)
     if exchanging is not None:
         return exchanging.results(step, entries), common
@@ -317,11 +334,14 @@ def _summed(
     visible: Slots,
     execute: Callable[..., Any],
     coefficients: Callable[..., dict[str, Any]],
+    entered: Mapping[int, Any],
+    compiles: Callable[[Array], bool],
     spread: Spread | None,
     exchanging: Exchanging | None,
 ) -> tuple[list[Entry], Slots]:
     """The entries with their slots after the sums over all parameters, and the new shared state.
 
+    ``compiles``: whether the sums are combined by a kernel too, if coefficients have entered it.
     ``visible``, which ``execute`` shows to the rules, is updated in place after each phase. Of
     several devices the sums meet on one, where they are added in the order of the entries.
     """
@@ -340,24 +360,29 @@ def _summed(
         summed = [entries[place] for place in places]
         wide = widest(xp, [entry.param for entry in summed])
         if exchanging is None:
-            parts = [execute(_local_of(phase), entry) for entry in summed]
+            parts = [execute(_of(phase), entry) for entry in summed]
         else:
-            parts = [*exchanging.results(_local_of(phase), summed)]
+            parts = [*exchanging.results(_of(phase), summed)]
         for place, (slots, _) in zip(places, parts, strict=True):
             entries[place] = entries[place]._replace(slots=slots)
         sums = [{name: cast(xp, value, wide) for name, value in part.items()} for _, part in parts]
         if exchanging is not None:
-            sums = exchanging.terms(_local_of(phase), summed, sums)
+            sums = exchanging.terms(_of(phase), summed, sums)
         if spread is not None:
             sums = spread.together(home, sums)
             steps = spread.counts(home, [entry.step for entry in summed])
             pairs = zip(summed, steps, strict=True)
             summed = [entry._replace(step=there) for entry, there in pairs]
-        totals = reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)
+        terms = {name: tuple(own[name] for own in sums) for name in sums[0]}
         first = _furthest(xp, summed, wide)
-        first = first._replace(rule=first.rule.whole)
-        s, so_far = Record(coefficients(first, home)), Record(visible)
-        visible |= first.rule.bare.summed(xp, Record(totals), so_far, s, phase)
+        some = next((own[0] for own in terms.values()), first.param)
+        first = Entry(first.rule.whole, first.step, some, some, terms)
+        if compiles(some) and id(coefficients(first, home)) in entered:
+            _, new = execute(_of(phase, _combined), first)
+        else:
+            s = coefficients(first, home)
+            _, new = _combined(phase, xp, first.rule.bare, some, some, terms, visible, s)
+        visible |= new
         common = {name: cast_like(xp, visible[name], old) for name, old in common.items()}
     return entries, common
 

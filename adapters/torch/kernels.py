@@ -176,6 +176,13 @@ def compiled(function: Kernel, xp: Any, rule: Rule) -> Kernel:
     return kernel
 
 
+def _is_away(array: torch.Tensor) -> bool:
+    """Whether launches cost more than the arithmetic of single numbers."""
+    return array.device.type != "cpu"
+
+
+compiled.combines = _is_away  # type: ignore[attr-defined]
+
 _kernels: dict[Any, Kernel | None] = {}
 """The cache: kernels by function, rule, device and arrays; ``None`` where compiling failed."""
 

@@ -110,15 +110,15 @@ def test_alike_parameters_cost_the_launches_of_one(name):
 
 @pytest.mark.parametrize("name", each_rule(lambda rule: not rule.sees_axes, most=3))
 def test_parameters_of_any_shape_cost_the_launches_of_one(name):
-    """Sums of the parameters of a vector take a launch for each sum, and one for its elements."""
+    """Sums of the parameters of a vector take three launches each; over all they are one kernel."""
     rule, counts = typical(registry[name]), []
     for shapes, execution in [(SMALL[:1], "reference"), (SMALL, "packed"), (SMALL, "compiled")]:
         with Accelerator("cuda") as device:
             device.step(adapter.bind(rule, device.parameters(shapes), execution=execution))
             counts.append(device.launches)
     one, packed, compiled = counts
-    assert packed <= one + 15 and device.launched["compiled"] == 1 + rule.phases, counts
-    assert compiled <= 6 or rule.phases, counts
+    assert packed <= one + 15 and device.launched["compiled"] == 1 + 2 * rule.phases, counts
+    assert compiled <= 6 + 2 * rule.phases or rule.withheld, counts
 
 
 @pytest.mark.parametrize("name", each_rule(lambda rule: rule.sees_axes, most=2))

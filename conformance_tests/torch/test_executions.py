@@ -77,6 +77,22 @@ def test_small_parameters_of_all_shapes_are_summed_in_one_vector(name, execution
         assert gathered == ([1] * len(given) if rule.sees_axes else [len(given) - 1, 1])
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", each_rule(lambda rule: rule.phases))
+def test_sums_over_all_parameters_are_combined_in_a_kernel(name, monkeypatch):
+    """As on accelerators."""
+    rule = typical(getattr(samestep, name))
+    run = lambda chosen: stepped(rule, parameters(dtype=torch.float64), chosen, 12)  # noqa: E731
+    expected = run("reference")
+    made, compiler = [], kernels.standalone_compile
+    monkeypatch.setattr(kernels, "standalone_compile", lambda *of: made.append(of) or compiler(*of))
+    monkeypatch.setattr(kernels.compiled, "combines", lambda array: True)
+    kernels.forget()
+    assert close(run("compiled"), expected, tolerance=1e-11)
+    assert any(not array.ndim for _, arrays, _ in made for array in arrays[:1])
+    kernels.forget()
+
+
 @pytest.mark.parametrize("name", ["AdamW", "LAMB", "Adafactor"])
 def test_vectors_and_stacks_that_are_gathered_together_step_as_by_themselves(name, monkeypatch):
     """As on accelerators."""
