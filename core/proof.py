@@ -29,6 +29,7 @@ from .watched import (
     is_same,
     not_floating,
     plain,
+    refuse_writing,
     variants,
     watched,
 )
@@ -47,9 +48,11 @@ SPARSE, BROKEN = 3, 4
 CLOSE = 1e-7
 """The relative difference of two results in float64 that sums in another order may have."""
 
-
 SEVERAL = (4, 2), (3,), (5,)
 """The shapes of several parameters."""
+
+FORGOTTEN = {"weight_decay": (0.0, 0.1), "maximize": (False, True)}
+"""What a step of one's own may forget, with values that must make a difference."""
 
 SUITE: set[type] = set()
 """Somebody's classes that the conformance suite proves, with a test for each property."""
@@ -79,22 +82,8 @@ def prove(rule: Rule) -> None:
             key = _key(each)
             if key not in known:
                 tried(each)
-                _refuse_writing(branch, dicts)
+                refuse_writing(branch, dicts)
                 known.add(key)
-
-
-def _refuse_writing(
-    rule: Rule, dicts: Sequence[tuple[str, dict[Any, Any], dict[Any, Any]]]
-) -> None:
-    """Raise if the trial has changed a dict, and take the change back."""
-    for name, now, before in dicts:
-        if now.keys() != before.keys() or any(now[key] is not before[key] for key in now):
-            now.clear()
-            now.update(before)
-            raise ValueError(
-                f"{rule.name} writes into {name}, which other rules and later steps read; what a "
-                "step keeps is a slot, and what it need not compute twice is in a functools.cache"
-            )
 
 
 def _key(rule: Rule, *more: Any) -> int:
@@ -102,7 +91,9 @@ def _key(rule: Rule, *more: Any) -> int:
     known = rule._known
     if "form" not in known:
         try:
-            known["form"] = _form(plain(rule).coefficients(numpy, 1))
+            tried = plain(rule)
+            decays = bool(tried.hypers.get("weight_decay"))
+            known["form"] = decays, _form(tried.coefficients(numpy, 1))
         except Exception as error:  # which the trial names
             known["form"] = type(error)
     return hash((rule.bare, *rule.slots(), known["form"], *more))
@@ -228,6 +219,7 @@ def _try(rule: Rule) -> None:
                 f"or remove {name}"
             )
     _refuse_numbers_of_groups(rule)
+    _refuse_forgotten(rule, shape)
     if rule.needs == "factored" and rule.min_ndim < 3:
         one, other = (_steps(rule, [_shape(2)], order=order) for order in ((0, 1), (1, 0)))
         if not _alike(one, other):
@@ -261,6 +253,17 @@ def _try(rule: Rule) -> None:
         _try_alone(rule)
 
 
+def _refuse_forgotten(rule: Rule, shape: tuple[int, ...]) -> None:
+    """Raise if weight decay, or maximize, is given and makes no difference."""
+    for name, values in FORGOTTEN.items():
+        runs = (_steps(saying(rule, {name: value}), [shape]) for value in values)
+        if not rule.is_own() and rule.hypers.get(name) and _alike(*runs):
+            raise ValueError(
+                f"{rule.name} takes {name}, and its step is the same with it and without; a step "
+                "of one's own is made with self.prepared and self.descended, which apply it"
+            )
+
+
 def _try_alone(rule: Rule) -> None:
     """Try a wrapper around a rule of elements, in place of one that reads axes itself."""
     from .rules.sgd import SGD  # noqa: PLC0415 # which imports this module
@@ -275,7 +278,7 @@ def _try_alone(rule: Rule) -> None:
 
 def _refuse_numbers_of_groups(rule: Rule) -> None:
     """Raise if ``combine`` reads a number that groups may change; ``rule`` has taken steps."""
-    for name, field in rule.all_fields().items():
+    for name, field in rule.all_fields().items() if rule._own_need == "tree" else ():
         if not isinstance(field, Hyper) or field.whole:
             continue
         rules = rule, saying(rule, {name: another(field, rule.hypers[name])})

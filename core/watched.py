@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +31,7 @@ __all__ = [
     "is_same",
     "not_floating",
     "plain",
+    "refuse_writing",
     "variants",
     "watched",
 ]
@@ -137,6 +138,18 @@ def dicts_of(rule: Rule) -> Iterator[tuple[str, dict[Any, Any]]]:
         yield from dicts_of(inside)
 
 
+def refuse_writing(rule: Rule, dicts: Sequence[tuple[str, dict[Any, Any], dict[Any, Any]]]) -> None:
+    """Raise if the trial has changed a dict, and take the change back."""
+    for name, now, before in dicts:
+        if now.keys() != before.keys() or any(now[key] is not before[key] for key in now):
+            now.clear()
+            now.update(before)
+            raise ValueError(
+                f"{rule.name} writes into {name}, which other rules and later steps read; what a "
+                "step keeps is a slot, and what it need not compute twice is in a functools.cache"
+            )
+
+
 def another(field: Hyper, value: Any) -> Any:
     """Another number, or tuple of numbers, that a field allows."""
     if isinstance(value, tuple):
@@ -144,7 +157,7 @@ def another(field: Hyper, value: Any) -> Any:
     start, whole = value or 0.0, isinstance(field.default, int)
     allowed = (
         number
-        for number in (start / 2, start + 1, 0.5, 2.0)
+        for number in (start / 2, 0.5, start + 1, 2.0)
         if number != value and field.contains(number) and not (whole and number % 1)
     )
     return next(allowed, value)

@@ -17,6 +17,7 @@ from samestep import (
     Lookahead,
     Muon,
     Prodigy,
+    Rule,
     SkipNonFinite,
     Where,
     Wrapper,
@@ -228,3 +229,26 @@ def test_of_several_axes_of_outputs_or_of_inputs_the_last_one_is_factored():
     assert kept("iio", (4, 2, 3)) == [(4, 2, 1), (4, 1, 3)]
     assert kept("xxio", (7, 5, 2, 3)) == [(7, 5, 2, 1), (7, 5, 1, 3)]
     assert kept("oixx", (3, 2, 7, 5)) == [(1, 2, 7, 5), (3, 1, 7, 5)]
+
+
+FORGETFUL = {
+    "a step": {"step": lambda self, xp, grad, param, state, s: (param - s.lr * grad, {"m": grad})},
+    "decay inside": {"decays_inside": True, "decay": Rule.decay.replaced(default="in_update")},
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "given"),
+    [
+        ("a step", {"weight_decay": 0.5}),
+        ("a step", {"weight_decay": lambda step: 0.5}),
+        ("a step", {"maximize": True}),
+        ("decay inside", {"weight_decay": 0.5}),
+    ],
+)
+def test_a_decay_or_a_sign_that_a_step_forgets_is_refused_where_it_is_given(body, given):
+    cls = mistaken(**FORGETFUL[body])
+    begin(cls())
+    with pytest.raises(ValueError, match=f"^Mine takes {next(iter(given))}, and its step"):
+        begin(cls(**given))
+    begin(mistaken()(**given))
