@@ -206,7 +206,12 @@ class Rule(Moving, Composed, root=True):
         own = self.scalars(xp, t)
         if (type(self), *own) not in checks.READ:
             checks.refuse_slips(self, own)
-        return self._numbers | decay_families.coefficients(self, xp, t, own)
+        family, lr = self.decay, self.lr
+        if family == "in_update" and "rate" in own and not self.decays_inside:
+            family = "decoupled"  # the same where lr does not multiply the direction
+        decay = decay_families.scalars(family, lr, own.get("weight_decay", self.weight_decay))
+        found = self._numbers | decay | own
+        return decay_families.waiting(self, xp, t, family, found) if self.waits else found
 
     @cached_property
     def _numbers(self) -> dict[str, Any]:

@@ -18,13 +18,13 @@ __all__ = [
     "FAMILIES",
     "SAYS",
     "change",
-    "coefficients",
     "decayed_direction",
     "decayed_gradient",
     "decayed_parameter",
     "descend",
     "later",
     "scalars",
+    "waiting",
 ]
 
 SAYS = {
@@ -42,20 +42,13 @@ FACTORS = ("keep", "shrink", "lost")
 """Coefficients that only weight decay gives; see ``scalars``."""
 
 
-def coefficients(rule: Any, xp: Any, t: Any, own: dict[str, Any]) -> dict[str, Any]:
-    """The coefficients of the descent of step ``t``, and the rule's ``own``.
-
-    In the first steps, of which ``rule.waits`` is the number, nothing moves and nothing decays.
-    """
-    lr, strength = rule.lr, own.get("weight_decay", rule.weight_decay)
-    family = rule.decay
-    if family == "in_update" and "rate" in own and not rule.decays_inside:
-        family = "decoupled"  # the same where lr does not multiply the direction
-    if not rule.waits:
-        return scalars(family, lr, strength) | own
+def waiting(
+    rule: Any, xp: Any, t: Any, family: str | None, found: dict[str, Any]
+) -> dict[str, Any]:
+    """The coefficients of step ``t`` of a rule whose first steps move nothing and decay nothing."""
     moves = later(xp, t, rule.waits)
-    rate = {"rate": moves * own["rate"]} if "rate" in own else {}
-    return scalars(family, moves * lr, moves * strength) | own | rate
+    own = scalars(family, moves * rule.lr, moves * found.get("weight_decay", 0.0))
+    return {**found, **own, "rate": moves * found["rate"]}
 
 
 def later(xp: Any, t: Any, step: int) -> Any:
