@@ -67,7 +67,12 @@ def _of_dtype(xp: Any, value: Any, dtype: Any) -> Any:
 
 
 def scalars(
-    rule: Rule, xp: Any, step: Any, dtype: Any, common: Mapping[str, Any] | None = None
+    rule: Rule,
+    xp: Any,
+    step: Any,
+    dtype: Any,
+    common: Mapping[str, Any] | None = None,
+    held: bool = False,
 ) -> dict[str, Any]:
     """The coefficients of the step after ``step``: they depend on hyperparameters and counts only.
 
@@ -77,15 +82,27 @@ def scalars(
         step: the number of steps taken: an int, a 0-d integer array when traced, or ``Counts``.
         dtype: compute dtype of the arrays and of traced scalars.
         common: the shared state before the step; a rule that withholds steps counts them there.
+        held: whether the default dtype is already that of the coefficients.
 
     Returns:
         Python numbers computed in float64 if all is known on the host, else 0-d arrays.
     """
     known = isinstance(step, int) or (isinstance(step, Counts) and isinstance(step.calls, int))
-    if known and not rule.has_arrays:
-        return _scalars(rule, xp, step, dtype, common)
-    with _computed_in(dtype):
-        return _scalars(rule, xp, step, dtype, common)
+    if not held and (rule.has_arrays or not known):
+        with _computed_in(dtype):
+            return scalars(rule, xp, step, dtype, common, held=True)
+    if rule.withholds or isinstance(step, Counts):
+        now, step, on_host = _counted(rule, xp, counts_of(step), dtype, common or {})
+    else:
+        now, on_host = rule if rule.constant else rule.at(step), isinstance(step, int)
+    if on_host and not now.has_arrays:
+        with host.errstate(all="ignore"):
+            settled: dict[str, Any] = _settled(now.coefficients(host, step + 1))
+        return settled
+    t = step + 1 if isinstance(step, int) else xp.astype(advanced(step), dtype)
+    now = now.map_numbers(lambda value: _of_dtype(xp, value, dtype))
+    traced: dict[str, Any] = _of_dtype(xp, now.coefficients(xp, t), dtype)
+    return traced
 
 
 @contextmanager
@@ -101,23 +118,6 @@ def _computed_in(dtype: Any) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-def _scalars(
-    rule: Rule, xp: Any, step: Any, dtype: Any, common: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    if rule.withholds or isinstance(step, Counts):
-        now, step, on_host = _counted(rule, xp, counts_of(step), dtype, common or {})
-    else:
-        now, on_host = rule if rule.constant else rule.at(step), isinstance(step, int)
-    if on_host and not now.has_arrays:
-        with host.errstate(all="ignore"):
-            settled: dict[str, Any] = _settled(now.coefficients(host, step + 1))
-        return settled
-    t = step + 1 if isinstance(step, int) else xp.astype(advanced(step), dtype)
-    now = now.map_numbers(lambda value: _of_dtype(xp, value, dtype))
-    traced: dict[str, Any] = _of_dtype(xp, now.coefficients(xp, t), dtype)
-    return traced
 
 
 def _counted(

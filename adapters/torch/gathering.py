@@ -24,7 +24,7 @@ Form = tuple[Sequence[int], list[torch.Size]]
 
 
 def gatherings(batches: Sequence[Batch], entries: Sequence[Entry]) -> list[Gathering]:
-    """The gatherings of all batches: elsewhere than on the CPU one for many, as a launch copies."""
+    """The gatherings of all batches, by their last ones; on the CPU each batch has its own."""
     found: dict[Any, list[Batch]] = {}
     for batch in batches:
         if batch.gathers:
@@ -32,7 +32,9 @@ def gatherings(batches: Sequence[Batch], entries: Sequence[Entry]) -> list[Gathe
             alone = id(batch) if first.param.device.type in APART else None
             kind = first.param.device, first.param.dtype, first.grad.dtype, is_plain(first.param)
             found.setdefault((alone, kind), []).append(batch)
-    return [Gathering(group, entries) for group in found.values()]
+    order = [id(batch) for batch in batches]
+    made = [Gathering(group, entries) for group in found.values()]
+    return sorted(made, key=lambda gathering: order.index(id(gathering.last)))
 
 
 class Gathering:
@@ -53,19 +55,6 @@ class Gathering:
         self.grad, self.param = _Gathered(first.grad, forms), _Gathered(first.param, forms)
         for batch, grad, param in zip(batches, self.grad.vectors, self.param.vectors, strict=True):
             batch.grad, batch.param = grad, param
-
-    def fill(self, grads: Sequence[torch.Tensor], params: Sequence[torch.Tensor]) -> None:
-        """Copy the gradients and parameters of the batches.
-
-        Raises:
-            RuntimeError: one has another shape than it had.
-        """
-        self.grad.fill(self.own(grads))
-        self.param.fill(self.own(params))
-
-    def put_back(self, params: Sequence[torch.Tensor]) -> None:
-        """Copy the results into the parameters."""
-        torch._foreach_copy_(self.own(params), self.param.views)
 
 
 class _Gathered:
@@ -93,7 +82,11 @@ class _Gathered:
         self.cuda = memory if like.device.type == "cuda" and is_plain(like) else None
 
     def fill(self, tensors: list[torch.Tensor]) -> None:
-        """Copy tensors that have these shapes."""
+        """Copy tensors that have these shapes.
+
+        Raises:
+            RuntimeError: one has another shape.
+        """
         if self.joined is not None:  # half the time
             torch.cat(tensors, out=self.joined)
             same = self.joined.shape == self.shape

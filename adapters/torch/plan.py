@@ -310,7 +310,8 @@ class Plan:
         if self.complex:
             params, grads = [*map(real, params)], [*map(real_gradient, grads)]
         for gathering in self.gatherings:
-            gathering.fill(grads, params)
+            gathering.grad.fill(gathering.own(grads))
+            gathering.param.fill(gathering.own(params))
         found = []
         for batch, rule in zip(self.batches, self.of_batches, strict=True):
             place = batch.places[0]
@@ -359,14 +360,15 @@ class Plan:
         """
         if self.complex:
             params = [*map(real, params)]
-        left = {id(gathering.last): gathering for gathering in self.gatherings}
+        left = [*self.gatherings]
         try:
             for batch, _ in zip(self.batches, results, strict=True):
-                if id(batch) in left:
-                    left.pop(id(batch)).put_back(params)
+                if left and batch is left[0].last:
+                    one = left.pop(0)
+                    torch._foreach_copy_(one.own(params), one.param.views)
         finally:  # where a batch fails, those before it have stepped
-            for gathering in left.values():
-                gathering.put_back(params)
+            for one in left:
+                torch._foreach_copy_(one.own(params), one.param.views)
         for counts in self.counters or [values[place] for place in self.steps]:
             counts.add_(1 if taken is None else taken.to(counts.device))
         known = taken is None and self.counters and not self.capturable

@@ -19,6 +19,7 @@ class ADOPT(Reference):
     """
 
     bound_from, decays_at_once = 1, False
+    waits = True
 
     def slots(self, p: Array) -> dict[str, Any]:
         """Both averages, zero."""

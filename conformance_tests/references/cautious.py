@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ._reference import Array, Wrapping
@@ -17,14 +19,23 @@ class Cautious(Wrapping):
 
     def begin(self) -> None:
         """Take the decay over from the reference that has it."""
-        base = self.inner
-        while isinstance(base, Wrapping):
-            base = base.inner
+        base = self.base()
         self.lr, self.family, self.amount = base.lr, base.decay, base.amount
         base.amount = 0.0
 
+    def base(self) -> Any:
+        """The reference that is no wrapper."""
+        base = self.inner
+        while isinstance(base, Wrapping):
+            base = base.inner
+        return base
+
     def step(self, grads: list[Array]) -> None:
         """Take one step."""
+        base = self.base()
+        if getattr(base, "waits", False) and base.t == 0:
+            self.inner.step(grads)
+            return
         before = [param.copy() for param in self.params]
         if self.family in ("l2", "l2+proximal"):
             grads = [g + self.amount * p for g, p in zip(grads, before, strict=True)]

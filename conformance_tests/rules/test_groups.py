@@ -76,7 +76,8 @@ def assert_as_alone(rule, backend, plain, mask=None, groups=(), trajectory=TRAJE
 def changed(rule):
     """Two groups of numbers that every rule has."""
     fields, lr = rule.all_fields(), rule.hypers["lr"]
-    betas = {"betas": tuple(0.5 * b for b in rule.hypers["betas"])} if "betas" in fields else {}
+    own = "betas" in fields and not fields["betas"].whole
+    betas = {"betas": tuple(0.5 * b for b in rule.hypers["betas"])} if own else {}
     return [
         (is_small, {"lr": 0.5 * lr}),
         (in_encoder, {"lr": 0.25 * lr, "weight_decay": 0.3, **betas}),

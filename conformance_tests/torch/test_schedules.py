@@ -319,7 +319,7 @@ def test_states_that_begin_anew_after_skipped_steps_count_their_own(lr, replaced
     assert torch.equal(param, fresh)
 
 
-class Halved(samestep.Rule):
+class Halved(samestep.Rule, register=False):
     """p = p - lr w g, where w is 0.3 from the third step on."""
 
     lr = samestep.hyper(0.1, "step size", unit="parameter/gradient", ge=0)

@@ -104,7 +104,7 @@ def test_a_rule_is_named_where_the_recording_does_not(tmp_path):
     path = train(tmp_path / "run.safetensors", says=numbers)
     done = run(path)
     assert done.exit_code == 2 and not done.stdout
-    assert "name one with --rule: AMSGrad, AdEMAMix, AdaBelief" in done.stderr
+    assert "name one with --rule: ADOPT, AMSGrad, AdEMAMix, AdaBelief" in done.stderr
     assert run(path, "--rule", "AdamW").exit_code == 0
     assert run(path, "--rule", "AdamW", "--like", "torch").exit_code == 0
     assert run(path, "--rule", "Adam", "--like", "torch").exit_code == 1
@@ -195,7 +195,7 @@ def test_bounds_that_bound_nothing_are_refused(tmp_path, option, value):
         (["none.safetensors"], "none.safetensors: there is no such file"),
         (["a.txt"], "a.txt: this is no safetensors file"),
         (["saved"], "saved: this is a checkpoint of samestep, no recording; its header has"),
-        (["run", "--rule", "Adamw"], "there is no rule Adamw; there are AMSGrad,"),
+        (["run", "--rule", "Adamw"], "there is no rule Adamw; there are ADOPT, AMSGrad,"),
         (["run", "--rule", "Muon"], "run: Muon takes no parameter such as bias of shape (3,)"),
         (["run", "--rule", "a.py:QHM"], "a.py: there is no such file"),
         (["run", "--rule", "samestep.torch:bind"], "is function; it must be a class of a rule"),

@@ -115,7 +115,7 @@ def test_a_rule_is_found_for_a_name_that_says_nothing(own: str) -> None:
 @pytest.mark.parametrize(
     ("description", "arguments", "message"),
     [
-        ("samestep:Adom", {}, "samestep:Adom: there is no such rule; there are AMSGrad"),
+        ("samestep:Adom", {}, "samestep:Adom: there is no such rule; there are ADOPT, AMSGrad"),
         ("torch.optim.Adom", {}, "torch.optim.Adom cannot be imported: "),
         ("no_such_package.Adam", {}, "no_such_package.Adam cannot be imported: "),
         ("no_such_file.py:Adam", {}, "no_such_file.py: there is no such file"),

@@ -78,7 +78,7 @@ def test_an_eps_that_is_inside_the_root_departs(path):
         model = network()
         made = Strange(model.parameters(), 1e-2, inside)
         run = trained(path.with_name(f"{inside}.safetensors"), model, made)
-        with pytest.raises(RecordingError, match=r"Strange follows; name one with --rule: AMSGrad"):
+        with pytest.raises(RecordingError, match=r"Strange follows; name one with --rule: ADOPT"):
             replay([run])
         verdicts[inside] = replay([run], Asked("Adam", "torch"))
     assert verdicts[False].verdict == "agree", verdicts[False].sentences
