@@ -221,8 +221,8 @@ def _try(rule: Rule) -> None:
     _refuse_numbers_of_groups(rule)
     _refuse_forgotten(rule, shape)
     if rule.needs == "factored" and rule.min_ndim < 3:
-        one, other = (_steps(rule, [_shape(2)], order=order) for order in ((0, 1), (1, 0)))
-        if not _alike(one, other):
+        way, turned = (_steps(rule, [_shape(2)], order=order) for order in ((0, 1), (1, 0)))
+        if not _alike(way, turned):
             raise ValueError(
                 f"{declared} the step of a matrix turned on its side is not the step turned; a "
                 f"rule that tells rows from columns declares {word} = 'axes'"

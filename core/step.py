@@ -299,7 +299,7 @@ def run(
         key = made or function, id(rule), kept, stack, joined
         if key not in kernels:
             whole = made or (function if kept == PLAIN else seen(function, kept, vmap))
-            whole = segmented(whole, totals) if joined else whole
+            whole = segmented(whole, totals) if joined and totals else whole
             kernels[key] = kernel(stacked(whole, vmap) if stack else whole, xp, rule.bare)
         s: Any = coefficients(entry)
         if enter is not None:

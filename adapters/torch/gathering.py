@@ -68,7 +68,8 @@ class _Gathered:
         self.vectors: list[torch.Tensor] = []
         self.views: list[torch.Tensor] = []
         self.fillers: list[tuple[int, torch.Tensor]] = []
-        for (form, shapes), size, part in zip(forms, sizes, memory.split(lengths), strict=True):
+        parts = torch.split(memory, lengths)
+        for (form, shapes), size, part in zip(forms, sizes, parts, strict=True):
             self.vectors.append(part[:size].view(form))
             pieces = torch.split(part[:size], [shape.numel() for shape in shapes])
             self.views += [v.view(own) for v, own in zip(pieces, shapes, strict=True)]

@@ -79,5 +79,5 @@ def held(known: Iterable[Any]) -> Iterator[dict[str, int]]:
             found["most"] = max(found.values())
             return result
 
-    with Holding():
+    with Holding():  # type: ignore[no-untyped-call]
         yield found

@@ -17,7 +17,7 @@ class CAME(Reference):
     any mean, and no confidence where nothing is factored.
     """
 
-    factored_axes = Adafactor.factored_axes
+    factored_axes: Any = Adafactor.factored_axes
 
     def slots(self, p: Array) -> dict[str, Any]:
         """The momentum, and rows and columns of both squares."""

@@ -52,7 +52,7 @@ def _module(kind: str):  # type: ignore[no-untyped-def]
     return importlib.import_module(f"samestep.conformance.sharded.{kind}_engines")
 
 
-_ALONE: dict[tuple[str, Rule, str], Arrays] = {}
+_ALONE: dict[tuple[str, Rule, str], list[Arrays]] = {}
 
 
 def measured(ranks: Ranks, name: str, rule: Rule) -> list[Outcome]:
