@@ -52,6 +52,9 @@ def packs(
 ) -> list[list[int]]:
     """The places of the entries in each pack; an entry by itself is a pack of one.
 
+    All processes that have pieces of the parameters make the same packs, since their messages have
+    the order of these. So a piece counts as large as the largest.
+
     Args:
         entries: one entry per parameter.
         limits: the most elements of an entry in a pack, and of the pack.
@@ -62,7 +65,7 @@ def packs(
     found: list[list[int]] = []
     filling: dict[Any, tuple[list[int], int]] = {}
     for place, entry in enumerate(entries):
-        size = math.prod(entry.param.shape)
+        size = math.prod(entry.param.shape) if entry.placement is None else entry.placement.most
         largest, most = limits(entry)
         kind = None
         if 0 < size <= largest:

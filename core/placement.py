@@ -129,6 +129,12 @@ class Placement:
         return tuple(math.prod(part.length(self.mesh) for part in axis) for axis in self.axes)
 
     @cached_property
+    def most(self) -> int:
+        """The number of elements of the largest piece, which all processes know."""
+        pairs = zip(self.shape, self.cuts, strict=True)
+        return math.prod(size if cut is None else cut.most for size, cut in pairs)
+
+    @cached_property
     def is_whole(self) -> bool:
         """Whether nothing is cut, and no work divided."""
         return not (self.shares or any(self.cuts))

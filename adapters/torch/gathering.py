@@ -77,7 +77,7 @@ class _Gathered:
                 place = len(self.views) + len(self.fillers)
                 self.fillers.append((place, like.new_empty(part.shape[0] - size)))
         alike = len({own[1:] for own in self.shapes}) == 1 and all(map(len, self.shapes))
-        alike = alike and len(forms) == 1
+        alike = alike and len(forms) == 1 and memory.numel() > 0
         self.joined = memory.view(-1, *self.shapes[0][1:]) if alike else None
         self.shape = self.joined.shape if self.joined is not None else None
         self.cuda = memory if like.device.type == "cuda" and is_plain(like) else None

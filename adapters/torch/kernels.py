@@ -22,6 +22,7 @@ from torch.utils._triton import has_triton
 
 from .coefficients import TAKEN, Scalars
 from .keeping import keep_copies
+from .pieces import piece
 
 __all__ = [
     "FLAT",
@@ -314,7 +315,7 @@ MANY = 1_000_000
 def chosen(params: Sequence[torch.Tensor]) -> tuple[str, str]:
     """The execution that ``auto`` stands for with these parameters, and the reason."""
     params = [param for param in params if not is_lazy(param)]
-    if not all(is_plain(param.detach()) for param in params):
+    if not all(is_plain(piece(param.detach())) for param in params):
         return "reference", "some parameters are tensors of a class of their own"
     elements = sum(param.numel() for param in params)
     if elements < MANY:

@@ -255,7 +255,7 @@ class RuleOptimizer(GroupedOptimizer):
     def _chosen(self) -> str:
         """The execution; ``auto`` is resolved at the first step, and logged."""
         if self._resolved is None:
-            self._resolved, reason = kernels.chosen(pieces(self._params()))
+            self._resolved, reason = kernels.chosen(self._params())
             say(self.rule.name, self._resolved, reason)
         return self._resolved
 

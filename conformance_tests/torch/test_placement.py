@@ -25,7 +25,7 @@ four = started("torch", 4)
 STEPS = 20
 WITHIN = {torch.float64: 1e-14, torch.float32: 1e-6}
 EXACT = ("Muon", "NAdam")
-"""Rules without a sum over what is cut: equal bits."""
+"""Rules without a sum over what is cut: equal bits, but for products of stacks."""
 
 
 def named(shapes, rule):
@@ -36,7 +36,7 @@ def summed_apart(rank, rule, way, world, dtype, execution="packed", shapes=SHAPE
     """Steps of DTensors next to those of whole tensors; what this rank has of the state."""
     runs = both(rule, way, world, dtype, execution, named(shapes, rule), STEPS)
     (plain, alone), (own, optimizer), (*_, counted) = runs
-    exact = rule.name in EXACT
+    exact = rule.name in EXACT and len({*shapes.values()}) == len(shapes)
     for name, param in plain.items():
         pairs = {"the parameter": (own[name].detach(), param.detach())}
         pairs |= {s: (v, alone.state[param][s]) for s, v in optimizer.state[own[name]].items()}
@@ -70,6 +70,22 @@ def agreed(results, most):
 MOST = {"Adafactor": 3, "AdamP": 2, "Muon": 2, "Scout": 2}
 
 
+UNEVEN = {
+    "LAMB": {"a": (257, 255), "b": (257, 255), "c": (7, 5)},
+    "Muon": {f"{at}{shape[0]}": shape for at in "abc" for shape in ((3, 16), (4, 12))},
+    "Adafactor": {f"{at}{shape[0]}": shape for at in "abc" for shape in ((3, 16), (4, 12))},
+}
+"""Parameters of one shape, which are stacked; a piece is small, or has nothing, on some ranks."""
+
+
+def stacked_apart(rank, name, world):
+    rule = typical(getattr(samestep, name))
+    return [
+        summed_apart(rank, rule, way, world, torch.float64, shapes=UNEVEN[name])
+        for way in (TWO if world == 2 else FOUR)
+    ]
+
+
 def sees_more(rule):
     return not is_element(rule)
 
@@ -89,6 +105,13 @@ def test_sums_are_over_the_pieces_of_all_processes(ranks, name):
 @pytest.mark.parametrize("name", each_rule(sees_more))
 def test_sums_count_copies_once(four, name):
     agreed(four.run(each_way, name, FOUR, 4, [torch.float64]), MOST.get(name, 1))
+
+
+@pytest.mark.sharded
+@pytest.mark.parametrize("name", UNEVEN)
+def test_all_processes_stack_the_same_parameters(ranks, four, name):
+    for group in (ranks, four):
+        agreed(group.run(stacked_apart, name, group.world), MOST.get(name, 1))
 
 
 @pytest.mark.sharded
