@@ -15,7 +15,7 @@ LIBRARIES = ("torch", "optimi")
 
 
 def _stable(tensors: Any, h: Mapping[str, Any]) -> Any:
-    import optimi  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+    import optimi  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: PLC0415
 
     given = {name: h[name] for name in ("lr", "betas", "eps", "weight_decay")}
     return optimi.StableAdamW(tensors, triton=False, **given)
