@@ -144,11 +144,13 @@ def joins(rule: Rule) -> bool:
     """Whether a rule may step several parameters as one vector; see ``shaping.segmented``."""
     known = _joins.setdefault(type(rule), {})
     key = _key(rule)
+    if rule.sees_axes:
+        return False
     if key not in known:
         with numpy.errstate(all="ignore"):
             try:
                 one, other = (_steps(plain(rule), SEVERAL, joined=each) for each in (False, True))
-                known[key] = not rule.sees_axes and _alike(one, other)
+                known[key] = _alike(one, other)
             except Exception:  # of a rule that does something else to a vector
                 known[key] = False
     return known[key]

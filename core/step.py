@@ -245,7 +245,7 @@ def run(
     step: Callable[..., tuple[Array, Slots]] | None = None,
     spread: Spread | None = None,
     exchange: Exchange | None = None,
-    totals: Callable[[Array, Array], Array] | None = None,
+    totals: Any = None,
 ) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
     """One step over a list of parameters. Nothing passed in is changed.
 
@@ -262,7 +262,7 @@ def run(
         step: ``change``; by default ``advance``.
         spread: the devices of the parameters, where there are several.
         exchange: the other processes, where parameters have a placement.
-        totals: the framework's sums of segments, for entries with ``SEGMENTS``.
+        totals: the framework's function of sums of segments, for entries with ``SEGMENTS``.
 
     Returns:
         An iterator over new parameters, or their changes, and slots, each computed when it is
@@ -299,7 +299,7 @@ def run(
         key = made or function, id(rule), kept, stack, joined
         if key not in kernels:
             whole = made or (function if kept == PLAIN else seen(function, kept, vmap))
-            whole = segmented(whole, totals) if joined and totals else whole
+            whole = segmented(whole, totals) if joined else whole
             kernels[key] = kernel(stacked(whole, vmap) if stack else whole, xp, rule.bare)
         s: Any = coefficients(entry)
         if enter is not None:

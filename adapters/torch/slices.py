@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
 from samestep.kept import rule_of
+from samestep.notice import warn
 from samestep.placement import Cut, Mesh, Placement
 from samestep.rule import Rule
 
@@ -114,11 +114,10 @@ def warn_of_replaced(rule: Rule, members: Sequence[Any]) -> None:
     made before, where nothing steps them.
     """
     if not members and torch.distributed.is_available() and torch.distributed.is_initialized():
-        warnings.warn(
+        warn(
             f"{rule.name}: no parameter has a gradient, so that this step moves nothing. "
             "fully_shard and parallelize_module replace a model's parameters: make the optimizer "
-            "after them",
-            stacklevel=2,
+            "after them"
         )
 
 

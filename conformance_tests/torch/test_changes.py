@@ -391,7 +391,7 @@ def test_batch_axes_are_compared_by_place_where_a_side_has_no_names():
         given = [*zip(names, params, strict=True)] if names else params
         return adapter.LAMB([{"params": given[:1]}, {"params": given[1:]}], batch_axes=axes)
 
-    assert copy.deepcopy(made("")).state_dict().keys() == made("").state_dict().keys()
+    made("").load_state_dict(copy.deepcopy(made("")).state_dict())
     for one, other in (("abc", ""), ("", "abc"), ("", "")):
         made(one).load_state_dict(made(other).state_dict())
         with pytest.raises(ValueError, match=r"is kept as b in the state dict, and as the rule"):

@@ -344,9 +344,11 @@ def test_numbers_are_in_the_compute_dtype_whatever_the_default_is(dtype):
             params.append(torch.zeros(3, dtype=dtype))
             optimizer = adapter.bind(rule, params[-1:], capturable=True)
             torch.set_default_dtype(default)
-            for t in range(4):
-                params[-1].grad = torch.full_like(params[-1], 0.1 + t)
-                optimizer.step()
-            assert torch.get_default_dtype() is default
-        torch.set_default_dtype(torch.float32)
+            try:
+                for t in range(4):
+                    params[-1].grad = torch.full_like(params[-1], 0.1 + t)
+                    optimizer.step()
+                assert torch.get_default_dtype() is default
+            finally:
+                torch.set_default_dtype(torch.float32)
         assert all(torch.equal(param, params[0]) for param in params)
