@@ -403,10 +403,14 @@ def test_a_rule_is_tried_once_for_its_options_and_in_less_than_50_ms(monkeypatch
     tried = []
     original = proof.tried
     monkeypatch.setattr(proof, "tried", lambda rule: tried.append(rule) or original(rule))
-    cls = mistaken(mode=option("a", "which way", choices=("a", "b")))
-    started = time.process_time()
-    cls(lr=0.0).init(numpy.ones(3))
-    assert time.process_time() - started < 0.05
+    seconds = []
+    for _ in range(3):  # in one of which the garbage of other tests may be collected
+        cls = mistaken(mode=option("a", "which way", choices=("a", "b")))
+        tried.clear()
+        started = time.process_time()
+        cls(lr=0.0).init(numpy.ones(3))
+        seconds.append(time.process_time() - started)
+    assert min(seconds) < 0.05
     for rule in (cls(lr=2.0, maximize=False), cls(lr=lambda step: 0.1), cls(mode="b"), AdamW()):
         rule.init(numpy.ones(3))
     assert [rule.mode for rule in tried] == ["a", "b"]
