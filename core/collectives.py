@@ -131,10 +131,14 @@ class Exchanging:
         """
         if is_whole(entry):
             return self.execute(function, entry)
-        if terms is None:
-            first, second = self.execute(function, entry, self._made(function, entry))
-        else:
-            first, second = self.execute(function, entry, returned(function))
+        made = self._made(function, entry) if terms is None else returned(function)
+        try:
+            first, second = self.execute(function, entry, made)
+        except NotLocalError as error:  # of an exchange that is immediate; others have a plan
+            raise ValueError(
+                f"{entry.rule.name}: {error}, and pieces are not brought together while a rule is "
+                "executed on them; step where arrays are whole, as in jax.jit without shard_map"
+            ) from error
         new = first if isinstance(first, dict) else second
         new = {name: value for name, value in new.items() if name != EXCHANGED}
         return (new, terms or second) if isinstance(first, dict) else (first, new)
@@ -302,4 +306,6 @@ def _work(entry: Entry) -> tuple[int, int]:
 def is_whole(entry: Entry) -> bool:
     """Whether a process has all that a parameter's step needs."""
     placement = entry.placement
-    return placement is None or entry.rule.needs == "element" or placement.one(entry.kept).is_whole
+    if placement is None or entry.is_empty or entry.rule.needs == "element":
+        return True
+    return placement.one(entry.kept).is_whole

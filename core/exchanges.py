@@ -25,7 +25,7 @@ from .placed import (
     is_cut,
     over_of,
 )
-from .placed_namespace import Namespace
+from .placed_namespace import IDENTITY, Namespace
 from .placement import Mesh, Part, Placement
 from .shaping import EXCHANGED, seen, started
 
@@ -307,7 +307,7 @@ def begun(
         ValueError: it depends on the values of other pieces.
     """
     own, one = kept._replace(batch=()), placement.one(kept)
-    tape = Tape(xp, one, None, immediate=immediate or _Zeros(rule, name))
+    tape = Tape(xp, one, None, immediate=immediate or _Zeros(xp, rule, name))
     axes, of_slot = _axes(one, one.slots(rule, own), param)
 
     def first(seen: Placed) -> Any:
@@ -323,14 +323,15 @@ def begun(
 class _Zeros:
     """In place of exchanges: sums of zeros, which are known."""
 
-    def __init__(self, rule: Rule, name: str) -> None:
-        self.rule, self.name = rule, name
+    def __init__(self, xp: Any, rule: Rule, name: str) -> None:
+        self.xp, self.rule, self.name = xp, rule, name
 
     def total(self, mesh: Mesh, kind: str, over: tuple[int, ...], partial: Array) -> Array:
         """The sum of zeros."""
-        if any(known(value) != 0 for value in partial.reshape(-1)[:1]):
+        nothing = (partial == 0) | (partial == IDENTITY.get(kind, 0))
+        if not known(self.xp.all(nothing)):
             raise _unknown(self.rule, self.name)
-        return partial
+        return self.xp.zeros_like(partial)
 
 
 def _unknown(rule: Rule, slot: str) -> ValueError:

@@ -163,6 +163,12 @@ class Placed:
                 axes.append(())
         return self.like(self.local[index], tuple(axes))
 
+    def __matmul__(self, other: Any) -> Any:
+        return self.__array_namespace__().matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return self.__array_namespace__().matmul(other, self)
+
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         from .placed_namespace import Namespace  # noqa: PLC0415
 
@@ -249,7 +255,9 @@ def fitted(array: Placed, axes: Axes) -> Placed:
     own = axes[len(axes) - array.ndim :]
     local, found = array.local, [*array.axes]
     for place, (axis, wanted) in enumerate(zip(array.axes, own, strict=True)):
-        if axis == wanted or not is_cut(wanted) or (not axis and size_of(wanted) != 1):
+        if axis == wanted or not (is_cut(axis) or is_cut(wanted)):
+            continue
+        if not axis and size_of(wanted) != 1:
             continue
         if is_cut(axis) or size_of(axis) != size_of(wanted) or array.tape.mesh.at is None:
             raise NotLocalError(f"{array!r} is not cut as another array")

@@ -24,7 +24,7 @@ from .placed import (
 )
 from .placement import Axis, Part
 
-__all__ = ["Namespace"]
+__all__ = ["IDENTITY", "Namespace"]
 
 Array = Any
 
@@ -85,9 +85,10 @@ def _of_elements(tape: Tape, function: Callable[..., Array], *args: Any, **kwarg
 
 
 def _alike(tape: Tape, function: Callable[..., Array], x: Any, *args: Any, **kwargs: Any) -> Any:
-    x = as_placed(x, tape)
-    args = tuple(each.local if isinstance(each, Placed) else each for each in args)
-    return Placed(function(x.local, *args, **kwargs), x.axes, tape)
+    x, found = as_placed(x, tape), list[Placed]()
+    args, kwargs = _opened(args, found), {key: _opened(v, found) for key, v in kwargs.items()}
+    level = max((value.level for value in found), default=0)
+    return Placed(function(x.local, *args, **kwargs), x.axes, tape, level)
 
 
 def _of_whole(

@@ -17,19 +17,21 @@ from samestep.parity.backend import NUMPY
 from samestep.rule import Rule, registry
 from samestep.vocabulary import Initial, hyper, norm, slot
 
-SHAPES = {"a": (7, 5), "b": (3, 8), "c": (4, 6), "d": (5,), "e": (1,), "f": (), "w": (4, 3, 2, 2)}
+SHAPES = {"a": (7, 5), "b": (3, 8), "c": (4, 6), "d": (5,), "e": (1,), "f": (), "w": (4, 3, 2, 2),
+          "none": (0, 4)}  # fmt: skip
 MESHES = {
     "2": ((2,), {"a": {0: 0}, "b": {1: 0}, "c": {0: 0}, "d": {0: 0}, "e": {0: 0}, "w": {1: 0}}),
     "4": ((4,), {"a": {0: 0}, "b": {1: 0}, "c": {0: 0}, "d": {0: 0}, "e": {0: 0}, "w": {2: 0}}),
     "uneven": (
         (4,),
-        {"a": {0: 0, ("bounds", 0): (0, 0, 6, 6, 7)}, "b": {1: 0, ("bounds", 1): (0, 1, 8, 8, 8)}},
+        {"a": {0: 0, ("bounds", 0): (0, 0, 6, 6, 7)}, "b": {1: 0, ("bounds", 1): (0, 1, 8, 8, 8)},
+         "none": {0: 0}},
     ),
     "copies": ((2, 2), {"a": {1: 1}, "b": {0: 1}, "d": {0: 1}, "w": {0: 0}}),
     "2 x 2": (
         (2, 2),
         {"a": {0: 0, 1: 1}, "b": {1: 1}, "c": {0: (1, 0)}, "d": {0: 0}, "e": {0: (0, 1)},
-         "w": {0: 0, 1: 1}},
+         "w": {0: 0, 1: 1}, "none": {0: 0, 1: 1}},
     ),
 }  # fmt: skip
 """Meshes of processes, and of each parameter the dimensions that cut an axis; others are whole."""
@@ -94,6 +96,49 @@ class Grams(Rule, register=False):
         gram = 0.9 * state.gram + xp.matmul(matrix, xp.matrix_transpose(matrix))
         m = 0.9 * state.m + grad
         return m / (1 + norm(xp, gram)), {"m": m, "gram": gram}
+
+
+class Filled(Rule, register=False):
+    """A rule of somebody, in which a sum depends on an array that another has filled."""
+
+    needs = "tensor"
+
+    lr = hyper(0.1, "step size", unit="parameter", ge=0)
+
+    def direction(self, xp, grad, param, state, s):
+        filled = xp.full_like(grad, xp.sum(grad * grad))
+        return grad / (1 + xp.sum(filled * param * param)), {}
+
+
+class Multiplied(Rule, register=False):
+    """A rule of somebody that writes a product of matrices as an operator."""
+
+    needs, min_ndim, max_ndim = "matrix", 2, 2
+
+    lr = hyper(0.1, "step size", unit="parameter", ge=0)
+
+    def direction(self, xp, grad, param, state, s):
+        return grad @ xp.matrix_transpose(param) @ param / (1 + norm(xp, param) ** 2), {}
+
+
+class Columns(Rule, register=False):
+    """A rule of somebody with a slot that no process has a piece of, but has a piece of its sum."""
+
+    needs, min_ndim = "axes", 2
+
+    lr = hyper(0.1, "step size", unit="parameter", ge=0)
+    columns = slot(
+        "sum of each column",
+        init=Initial(
+            lambda xp, param, rule: xp.zeros((param.shape[-1],), dtype=param.dtype),
+            lambda shape, rule: (shape[-1],),
+        ),
+    )
+
+    def direction(self, xp, grad, param, state, s):
+        kept = tuple(range(grad.ndim - 1))
+        columns = 0.9 * state.columns + xp.sum(grad, axis=kept)
+        return grad * columns, {"columns": columns}
 
 
 EXACT = (samestep.Muon, Grams)
@@ -167,6 +212,40 @@ def test_rules_in_rules_step_pieces(rule, mesh, caplog):
     assert_pieces_step_as_the_whole(rule, mesh, steps=3)
     brought = [record for record in caplog.records if "brings whole" in record.message]
     assert len(brought) <= 1
+
+
+@pytest.mark.parametrize(
+    "rule", [Filled(), Multiplied(layout="oi"), Columns(layout="oi")], ids=repr
+)
+def test_rules_of_somebody_step_pieces(rule):
+    """What they do with a piece is done with the piece, or with the whole."""
+    given = record(seed=3, steps=3, shapes={"a": (7, 5), "b": (3, 8)})
+    assert_pieces_step_as_the_whole(rule, "2 x 2", given=(given.params, given.grads))
+
+
+class First(Rule, register=False):
+    """A rule of somebody whose state begins with sums of the parameter."""
+
+    needs = "axes"
+
+    lr = hyper(0.1, "step size", unit="parameter", ge=0)
+    sums = slot(
+        "sums of columns",
+        init=Initial(lambda xp, param, rule: xp.sum(param, axis=0), lambda shape, rule: shape[1:]),
+    )
+
+    def direction(self, xp, grad, param, state, s):
+        return grad * state.sums, {"sums": state.sums}
+
+
+def test_a_first_value_that_a_piece_does_not_know_is_refused():
+    """Whichever of its numbers it is; what is computed from zeros is known."""
+    placement = cut((4, 3), {0: 0}, mesh_of((2,), 0))
+    xp, piece = array_api_compat.array_namespace(numpy.zeros(1)), numpy.zeros((2, 3))
+    assert not step.init_slots(First(layout="oi"), xp, piece, placement)["sums"].any()
+    piece[0, 2] = 1.0
+    with pytest.raises(ValueError, match="First: the first value of slot sums is computed"):
+        step.init_slots(First(layout="oi"), xp, piece, placement)
 
 
 STACKS = {"x": (4, 6, 5), "y": (3, 6, 5)}

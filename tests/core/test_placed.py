@@ -51,6 +51,7 @@ DONE = {
     "with a row": lambda xp, x: x + xp.arange(3, dtype=x.dtype),
     "broadcast": lambda xp, x: xp.broadcast_to(xp.sum(x, axis=0, keepdims=True), (2, 4, 3)),
     "cast": lambda xp, x: xp.astype(xp.astype(x, xp.float32), x.dtype),
+    "product of wholes": lambda xp, x: xp.sum(x) * xp.ones((3, 2)) @ xp.ones((2, 4)),
 }  # fmt: skip
 
 
@@ -91,6 +92,8 @@ def test_pieces_compute_as_the_whole_or_say_that_they_cannot(mesh):
 
 NOT_DONE = {
     "a product": lambda xp, x: xp.matmul(x, xp.matrix_transpose(x)),
+    "a product as an operator": lambda xp, x: x @ xp.matrix_transpose(x),
+    "an array times it": lambda xp, x: XP.ones((2, 4)) @ x,
     "sorted": lambda xp, x: xp.sort(x, axis=0),
     "a row of it": lambda xp, x: x[0],
     "a part of it": lambda xp, x: x[1:],
