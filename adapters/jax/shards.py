@@ -116,7 +116,7 @@ class Shards:
             )
         if self.names is None:
             more = [name for name in varies if name not in names]
-            if more and rule.needs != "element":
+            if more:
                 raise ValueError(
                     f"{who} is sharded over {listed(more)} too, which its {spec} does not say; "
                     "give axis_name= the in_specs of the parameters"

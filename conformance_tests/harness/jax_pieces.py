@@ -15,6 +15,7 @@ import samestep
 import samestep.jax as adapter
 from samestep import Where
 from samestep.rule import Rule
+from samestep.vocabulary import hyper
 
 from . import collectives
 from .jax_trees import stepper
@@ -97,6 +98,17 @@ def assert_agreement(
         assert off <= (rounding if rule.needs == "element" else RELATIVE[dtype]), (rule, off)
 
 
+class Multiplied(Rule, register=False):
+    """A rule of somebody that writes a product of matrices as an operator."""
+
+    needs, min_ndim, max_ndim = "matrix", 2, 2
+
+    lr = hyper(0.1, "step size", unit="parameter", ge=0)
+
+    def direction(self, xp: Any, grad: Any, param: Any, state: Any, s: Any) -> Any:
+        return grad @ xp.matrix_transpose(param) @ param, {}
+
+
 def each_need() -> Rule:
     """A rule of parameters that need everything that can be needed."""
     return samestep.ClipGlobalNorm(
@@ -147,6 +159,12 @@ def refused(folder: Path, _: Any) -> None:
     refuses(r"'z', and z is no axis of jax.shard_map here; these are x", lamb, "z")
     refuses(r"no prefix of the parameters'", lamb, {"other": SPEC("x")})
     refuses(r"is sharded over x too", lamb, "y", mesh=two)
+    for rule in (samestep.AdamW(), lamb):  # slots may begin with the values of a parameter
+        little = {**specs, "b": SPEC()}
+        refuses(r"parameter 'b' is sharded over x too, which its .*P.* does not say", rule, little)
+    words = r"Multiplied: xp.matmul of a piece .* not brought together while a rule is executed"
+    matrices = {name: specs[name] for name in arrays(muon, 0, "float32")}
+    refuses(words, Multiplied(layout="io"), matrices)
     with pytest.raises(ValueError, match=r"LAMB\(axis_name='x'\).*in_specs of the parameters"):
         adapter.bind(lamb, axis_name="x").specs(arrays(lamb, 0, "float32"))
     params = arrays(lamb, 0, "float32")
