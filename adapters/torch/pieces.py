@@ -143,8 +143,6 @@ def placements_of(param: Any, shape: Sequence[int], slot: Any = None) -> tuple[A
     An axis of another length than the parameter's, such as that of a mean, is whole everywhere. So
     are all axes of a slot that has another number of them, unless its ``Placement`` says more.
     """
-    from torch.distributed.tensor import Replicate, Shard  # noqa: PLC0415  (a second)
-
     ndim = param.ndim + param.is_complex()
     sizes = zip(shape, param.shape, strict=False) if len(shape) == ndim else ()
     same = [axis for axis, (one, other) in enumerate(sizes) if one == other]
@@ -154,5 +152,15 @@ def placements_of(param: Any, shape: Sequence[int], slot: Any = None) -> tuple[A
         cut_in = [own] if own in same else []
         if slot is not None:
             cut_in = [axis for axis, cut in enumerate(slot.cuts) if cut and dim in cut.over]
-        found.append(place if cut_in == [own] else Shard(cut_in[0]) if cut_in else Replicate())
+        found.append(place if cut_in == [own] else _moved(place, cut_in))
     return tuple(found)
+
+
+def _moved(place: Any, cut_in: Sequence[int]) -> Any:
+    """The same cut along another axis, if there is one."""
+    from torch.distributed.tensor import Replicate  # noqa: PLC0415  (a second)
+
+    if not cut_in:
+        return Replicate()
+    more = {"split_factor": place.split_factor} if hasattr(place, "split_factor") else {}
+    return type(place)(cut_in[0], **more)

@@ -19,7 +19,7 @@ from samestep.rule import Rule
 from .kernels import real
 from .pieces import is_spread, kind_of, piece, placed, placements_of
 
-__all__ = ["begun", "check_param", "check_slot", "placement_of", "slot_of"]
+__all__ = ["begun", "check_param", "check_slot", "cuts_of", "placement_of", "slot_of"]
 
 
 def check_param(who: str, param: Any) -> None:
@@ -29,9 +29,18 @@ def check_param(who: str, param: Any) -> None:
             f"{who} is {kind_of(param)}, of which this process is no part (rank "
             f"{torch.distributed.get_rank()}); give every process the parameters of its own meshes"
         )
-    if any(place.is_partial() for place in param.placements):
+    refuse_sums(who, param.placements)
+
+
+def refuse_sums(who: str, placements: Sequence[Any]) -> None:
+    """Refuse a DTensor of which no process has values.
+
+    Raises:
+        ValueError: they are sums that have not been taken.
+    """
+    if any(place.is_partial() for place in placements):
         raise ValueError(
-            f"{who} is {kind_of(param)}, whose values have to be added up yet; "
+            f"{who} is a DTensor placed {(*placements,)}, whose values have to be added up yet; "
             "redistribute() it to Shard or Replicate"
         )
 
@@ -46,15 +55,13 @@ def placement_of(rule: Rule, who: str, param: Any) -> Placement | None:
         return None
     mesh = param.device_mesh
     sizes = tuple(mesh.shape)
-    cuts: list[Cut | None] = [
-        _cut(axis, size, param.placements, sizes) for axis, size in enumerate(param.shape)
-    ]
+    shape = tuple(param.shape)
+    cuts = cuts_of(who, shape, param.placements, sizes)
     if not any(cuts):
         return None
-    shape = tuple(param.shape)
     if param.is_complex():
-        shape, cuts = (*shape, 2), [*cuts, None]
-    found = Placement(shape, tuple(cuts), Mesh(mesh, sizes, tuple(mesh.get_coordinate())))
+        shape, cuts = (*shape, 2), (*cuts, None)
+    found = Placement(shape, cuts, Mesh(mesh, sizes, tuple(mesh.get_coordinate())))
     if found.local != tuple(real(piece(param)).shape):
         raise ValueError(
             f"{who} is {kind_of(param)}; its piece has shape {tuple(piece(param).shape)} in this "
@@ -63,7 +70,21 @@ def placement_of(rule: Rule, who: str, param: Any) -> Placement | None:
     return found
 
 
-def _cut(axis: int, size: int, placements: Sequence[Any], sizes: Sequence[int]) -> Cut | None:
+def cuts_of(
+    who: str, shape: Sequence[int], placements: Sequence[Any], sizes: Sequence[int]
+) -> tuple[Cut | None, ...]:
+    """How the axes of a DTensor are cut on a mesh of these sizes.
+
+    Raises:
+        ValueError: a process has no values of it, or a piece with gaps.
+    """
+    refuse_sums(who, placements)
+    return tuple(_cut(who, axis, size, placements, sizes) for axis, size in enumerate(shape))
+
+
+def _cut(
+    who: str, axis: int, size: int, placements: Sequence[Any], sizes: Sequence[int]
+) -> Cut | None:
     """How an axis is cut.
 
     The first dimension of the mesh cuts it first, unless that has a ``split_factor``: the number of
@@ -76,6 +97,11 @@ def _cut(axis: int, size: int, placements: Sequence[Any], sizes: Sequence[int]) 
             before, at = getattr(place, "split_factor", 1), 0
             while at < len(over) and math.prod(sizes[one] for one in over[:at]) < before:
                 at += 1
+            if math.prod(sizes[one] for one in over[:at]) != before:
+                raise ValueError(
+                    f"{who} is a DTensor placed {(*placements,)} on a mesh of {(*sizes,)}, where "
+                    "the piece of a process has gaps; redistribute() it to Shard or Replicate"
+                )
             over.insert(at, dim)
     bounds: tuple[int, ...] = (0, size)
     for dim in over:

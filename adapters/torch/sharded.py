@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from itertools import pairwise, product
-from operator import add
-from typing import Any, NamedTuple
+from itertools import product
+from typing import Any
 
 import numpy
 
@@ -17,9 +16,11 @@ from samestep.checkpoints.processes import WRITER, Processes
 from samestep.checkpoints.sharded import Sharded
 from samestep.checkpoints.state import CheckpointError
 from samestep.checkpoints.tensor import Tensor
+from samestep.placement import Mesh
 
 from . import pieces
-from .pieces import is_spread, placements_of
+from .pieces import is_spread, kind_of, placements_of
+from .placement import cuts_of
 
 __all__ = ["fill", "placed", "processes_of", "refuse_slice", "tensor_of"]
 
@@ -103,20 +104,22 @@ def tensor_of(array: Any, processes: Processes | None) -> Tensor:
     assert isinstance(processes, _Processes)
     array = array.detach()
     mesh, shape, local = array.device_mesh, tuple(array.shape), array.to_local()
-    there = dict(zip(_ranks(mesh), _parts(shape, _sizes(mesh), array.placements), strict=True))
-    mine = there.get(processes.ranks[processes.rank], _Part((), []))
+    there = _there(mesh, shape, array.placements)
+    mine = there.get(processes.ranks[processes.rank])
     given: dict[Box, Piece] = {}
     if processes.ranks[WRITER] in there:
         for rank in sorted(there):
-            for box, _ in there[rank].boxes:
+            if (box := there[rank]).size:
                 given.setdefault(box, Piece(processes.ranks.index(rank), box))
+    if mine is not None:
+        _fits(local, mine, array)
     return Sharded(
         dtype_name(array.dtype),
         shape,
         processes,
         [*given.values()],
-        [(box, Tensor.of(local[own.slices])) for box, own in mine.boxes],
-        f"{listed(map(repr, array.placements))} on a mesh of {listed(map(str, _sizes(mesh)))}",
+        [] if mine is None else [(mine, Tensor.of(local))],
+        f"{listed(map(repr, array.placements))} on a mesh of {listed(map(str, mesh.shape))}",
     )
 
 
@@ -127,17 +130,15 @@ def placed(tensor: Tensor, param: Any, slot: Any = None) -> Any:
     """
     whole = torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype), device="meta")
     mine = _own(param.device_mesh, whole.shape, placements_of(param, whole.shape, slot))
-    if len(mine.boxes) == 1:
-        local = _torch(tensor, mine.boxes[0][0]).to(param.device)
-    else:
-        local = torch.empty(mine.shape, dtype=whole.dtype, device=param.device)
-        _fill(local, tensor, mine)
-    return pieces.placed(param, local, whole, slot)
+    return pieces.placed(param, _torch(tensor, mine).to(param.device), whole, slot)
 
 
 def fill(param: Any, tensor: Tensor) -> None:
     """Write values into a DTensor, bucket by bucket; every process reads its own part."""
-    _fill(param.to_local(), tensor, _own(param.device_mesh, tensor.shape, param.placements))
+    local, mine = param.to_local(), _own(param.device_mesh, tensor.shape, param.placements)
+    _fits(local, mine, param)
+    for block in blocks(mine, local.element_size()):
+        local[block.within(mine).slices].copy_(_torch(tensor, block))
 
 
 def refuse_slice(optimizer: Any, path: str, param: Any) -> None:
@@ -160,22 +161,18 @@ def refuse_slice(optimizer: Any, path: str, param: Any) -> None:
         )
 
 
-class _Part(NamedTuple):
-    """What a process has of an array.
+def _fits(local: torch.Tensor, box: Box, array: Any) -> None:
+    """Refuse a piece that is not what torch cuts.
 
-    Args:
-        shape: its shape in the process.
-        boxes: where its boxes are in the array, and where in the process.
+    Raises:
+        CheckpointError: it has another shape.
     """
-
-    shape: tuple[int, ...]
-    boxes: list[tuple[Box, Box]]
-
-
-def _fill(local: torch.Tensor, tensor: Tensor, part: _Part) -> None:
-    for box, own in part.boxes:
-        for block in blocks(box, local.element_size()):
-            local[own.slices][block.within(box).slices].copy_(_torch(tensor, block))
+    if tuple(local.shape) != box.shape:
+        raise CheckpointError(
+            f"{kind_of(array)} of shape {tuple(array.shape)} has a piece of shape "
+            f"{tuple(local.shape)} in this process, and not {box.shape}, as pieces that torch cuts "
+            "have"
+        )
 
 
 def _torch(tensor: Tensor, box: Box) -> torch.Tensor:
@@ -187,15 +184,9 @@ def _ranks(mesh: Any) -> list[int]:
     return ranks
 
 
-def _sizes(mesh: Any) -> tuple[int, ...]:
-    return tuple(mesh.mesh.shape)
-
-
-def _own(mesh: Any, shape: Sequence[int], placements: Sequence[Any]) -> _Part:
+def _own(mesh: Any, shape: Sequence[int], placements: Sequence[Any]) -> Box:
     """What this process has."""
-    found = dict(
-        zip(_ranks(mesh), _parts(tuple(shape), _sizes(mesh), tuple(placements)), strict=True)
-    )
+    found = _there(mesh, shape, placements)
     if (rank := torch.distributed.get_rank()) not in found:
         raise CheckpointError(
             f"an array of shape {tuple(shape)} is in the processes {listed(map(str, found))}, and "
@@ -204,37 +195,26 @@ def _own(mesh: Any, shape: Sequence[int], placements: Sequence[Any]) -> _Part:
     return found[rank]
 
 
+def _there(mesh: Any, shape: Sequence[int], placements: Sequence[Any]) -> dict[int, Box]:
+    """What each process of a mesh has, by its rank."""
+    boxes = _boxes(tuple(shape), tuple(mesh.shape), tuple(placements))
+    return dict(zip(_ranks(mesh), boxes, strict=True))
+
+
 @cache
-def _parts(
-    shape: tuple[int, ...], mesh: tuple[int, ...], placements: tuple[Any, ...]
-) -> list[_Part]:
+def _boxes(
+    shape: tuple[int, ...], sizes: tuple[int, ...], placements: tuple[Any, ...]
+) -> list[Box]:
     """What there is at every place of a mesh, in the order of its ranks."""
-    found = []
-    for place in product(*map(range, mesh)):
-        held = [torch.arange(size) for size in shape]
-        for at, size, placement in zip(place, mesh, placements, strict=True):
-            if placement.is_partial():
-                raise CheckpointError(
-                    f"a DTensor of shape {shape} is {placement!r}: its values are sums that have "
-                    "not been taken; redistribute it first"
-                )
-            if not placement.is_replicate():
-                flat = held[placement.dim].reshape([1] * placement.dim + [-1])
-                chunks, _ = placement._split_tensor(flat, size, with_padding=False)
-                held[placement.dim] = chunks[at].reshape(-1)
-        boxes = [_box(spans) for spans in product(*map(_spans, held))]
-        found.append(_Part(tuple(map(len, held)), boxes))
+    try:
+        cuts = cuts_of(f"an array of shape {shape}", shape, placements, sizes)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    found, mesh = [], Mesh(None, sizes)
+    for place in product(*map(range, sizes)):
+        spans = [
+            (0, size) if cut is None else cut.piece(mesh, place)
+            for size, cut in zip(shape, cuts, strict=True)
+        ]
+        found.append(Box(tuple(start for start, _ in spans), tuple(stop for _, stop in spans)))
     return found
-
-
-def _spans(held: torch.Tensor) -> list[tuple[int, int, int]]:
-    """Runs of indices without a gap: the first, its place, and how many they are."""
-    gaps = (held.diff() != 1).nonzero().reshape(-1) + 1
-    places = [0, *gaps.tolist(), len(held)]
-    return [(int(held[at]), at, end - at) for at, end in pairwise(places) if at < end]
-
-
-def _box(spans: Sequence[tuple[int, int, int]]) -> tuple[Box, Box]:
-    """A box of the array, and where it is in the process."""
-    whole, own, sizes = (tuple(one[at] for one in spans) for at in range(3))
-    return Box(whole, tuple(map(add, whole, sizes))), Box(own, tuple(map(add, own, sizes)))
