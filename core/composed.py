@@ -286,6 +286,11 @@ class Composed(Declared, root=True):
         """Slots' shapes by a parameter's shape, how it is kept by its number of axes, and more."""
         return {}
 
+    @cached_property
+    def fixed_slots(self) -> frozenset[str]:
+        """The slots that no step changes, including slots that hyperparameters switch off."""
+        return frozenset(n for n, item in self.declared_slots().items() if item.fixed)
+
     def declared_slots(self) -> dict[str, Slot]:
         """All slots, including slots that hyperparameters switch off."""
         below = (item for rule in self.inside for item in rule.declared_slots().items())

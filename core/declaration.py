@@ -104,10 +104,8 @@ class Hyper(Field):
         """The allowed range in words, such as ``in [0, 1)`` or ``>= 0``."""
         if not self.ordered and len(self.each) > 1:
             return " and ".join(dict.fromkeys(part.range for part in self.each))
-        low: Any
-        high: Any
-        low = self.ge if self.ge is not None else self.gt
-        high = self.le if self.le is not None else self.lt
+        low: Any = self.ge if self.ge is not None else self.gt
+        high: Any = self.le if self.le is not None else self.lt
         if self.ordered:
             return f">= {low:g} and in ascending order"
         if low is not None and high is not None:
@@ -294,6 +292,7 @@ class Slot:
     init: Initial
     only_if: str | None = None
     start: float | str | Callable[[Any], Any] = 0.0
+    fixed: bool = False
 
     def first(self, rule: Any) -> Any:
         """The number that is added to the first value in the state of a rule."""
@@ -371,23 +370,24 @@ def slot(
     init: Callable[[Any, Any], Any] | Initial | None = None,
     start: float | str | Callable[[Any], Any] = 0.0,
     only_if: str | None = None,
+    fixed: bool = False,
 ) -> Any:
     """Declare a state array per parameter.
 
     Args:
-        meaning: the content of the slot.
+        meaning: what it holds.
         init: ``init(xp, param)`` gives the first value; zeros shaped like the parameter if absent.
             An ``Initial`` also gives the shapes, so that a state of other parameters is refused.
         start: a value that is added to the first value: a number, the name of a hyperparameter, or
             a function of the rule, whose schedules have been resolved at step 0.
         only_if: name of a hyperparameter; the slot exists only if its value is not zero.
+        fixed: the first value stays, and no step returns the slot.
     """
-    if init is None:
-        init = ZEROS
-    elif not isinstance(init, Initial):
-        given = init
-        init = Initial(lambda xp, param, rule: given(xp, param), shapes=None)
-    return Slot(meaning, init, only_if, start)
+    given: Any = init
+    if not isinstance(init, Initial):
+        own = Initial(lambda xp, param, rule: given(xp, param), shapes=None)
+        init = ZEROS if given is None else own
+    return Slot(meaning, init, only_if, start, fixed)
 
 
 def shared(meaning: str, *, start: float | str) -> Any:

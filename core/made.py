@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from . import dialects as presets
@@ -17,7 +18,7 @@ from .spelling import ELSEWHERE, did_you_mean, resembles
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["NEEDS", "SHAPED", "Declared", "registry"]
+__all__ = ["HERE", "NEEDS", "SHAPED", "Declared", "registry"]
 
 registry: dict[str, type[Rule]] = {}
 """Every rule class by name: the package's rules and users' rules."""
@@ -38,6 +39,10 @@ RESERVED = ("inner", "keep", "lost", "params", "rate", "rule", "shrink", "groups
 
 UNCALLED = {"direction": "prepare, redirect or step", "prepared": "prepare"}
 """The methods of a rule that a wrapper does not call, and what it defines in their place."""
+HERE = ("samestep.moves", "samestep.rule", "samestep.wrapper")
+"""Where the methods are defined that a rule has not defined."""
+STEPPED_OVER = ("direction", "prepare", "redirect")
+"""The methods that a step calls, unless a class defines its own."""
 OF_WRAPPERS = ("acts", "prepare", "redirect")
 """The methods that only rules around others call."""
 
@@ -232,6 +237,44 @@ def _refuse_uncalled(cls: type[Declared]) -> None:
     for name in () if defines_them else vars(cls).keys() & {*OF_WRAPPERS} - inherited:
         meant = "a wrapper that lets no step be taken in some calls" if cls._holds else "a Wrapper"
         raise TypeError(f"{cls.__name__}.{name} is never called: it is a method of {meant}")
+    if "_published" not in vars(cls):
+        _refuse_stepped_over(cls)
+
+
+def _refuse_stepped_over(cls: type[Declared]) -> None:
+    """Raise for a method that a step of one's own does not call, and for two forms of a step."""
+    bases = cls.__mro__
+    written = {
+        name: next(i for i, base in enumerate(bases) if base is object or _writes(base, name))
+        for name in ("step", "moved", *STEPPED_OVER)
+    }
+    form = min(("moved", "step"), key=written.__getitem__)
+    if written["moved"] == written["step"] < len(bases) - 1:
+        raise TypeError(
+            f"{cls.__name__} has step and moved, which are one step; define one of them"
+        )
+    own = bases[: written[form] + 1]
+    functions = [f for base in own for f in vars(base).items() if inspect.isroutine(f[1])]
+    for name in STEPPED_OVER if own[-1] is not object else ():
+        calls = {name, "redirected", "super", *(base.__name__ for base in bases)}
+        codes = (getattr(inspect.unwrap(f), "__code__", None) for n, f in functions if n != name)
+        named = map(_names, filter(None, codes))
+        if written[name] <= written[form] and not any(map(calls.intersection, named)):
+            raise TypeError(
+                f"{cls.__name__}.{name} is never called: {cls.__name__}.{form} is the step, and "
+                f"does not call it; remove one of the two, or call self.{name} in {form}"
+            )
+
+
+def _writes(cls: type, name: str) -> bool:
+    """Whether a class has a method of its own, and none that the package gives to every rule."""
+    return getattr(vars(cls).get(name), "__module__", HERE[0]) not in HERE
+
+
+def _names(code: CodeType) -> set[str]:
+    """What a function names, or one inside it."""
+    inside = (_names(each) for each in code.co_consts if isinstance(each, CodeType))
+    return {*code.co_names, *code.co_freevars}.union(*inside)
 
 
 def _refuse_waiting(cls: type[Declared]) -> None:

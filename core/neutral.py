@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from functools import cache
 from importlib import import_module
+from operator import attrgetter
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -101,6 +102,8 @@ class Neutral:
 
     __slots__ = ("name", "values")
     __hash__ = None  # type: ignore[assignment]
+    rank = 0
+    """What is computed of several arrays is of the kind that has the highest."""
 
     def __init__(self, values: Any, name: str = "") -> None:
         self.values = numpy.asarray(values)
@@ -127,7 +130,7 @@ class Neutral:
                     f"it chooses elements of {self!r} by truth values, which a framework cannot "
                     "compile; use xp.where(condition, ...)"
                 )
-        return Neutral(self.values[_opened(index)])
+        return type(self)(self.values[_opened(index)])
 
     def __array_namespace__(self, api_version: str | None = None) -> Namespace:
         return XP
@@ -224,7 +227,7 @@ def _operator(name: str, computes: bool = False) -> Any:
         if result is NotImplemented:
             return result
         _refuse_default_dtype(f"{name.strip('_')} of {self!r}", result, [self, *other])
-        return Neutral(result)
+        return _kind((self, *other))(result)
 
     return operate
 
@@ -336,7 +339,7 @@ class Namespace:
                 _refuse_arguments(whole, len(args), kwargs)
                 if "dtype" not in kwargs:
                     _refuse_default_dtype(f"xp.{whole}", result, args)
-            return _closed(result)
+            return _closed(result, _kind(args))
 
         return function
 
@@ -353,10 +356,10 @@ def _opened(value: Any) -> Any:
     return type(value)(map(_opened, value)) if type(value) in (tuple, list) else value
 
 
-def _closed(value: Any) -> Any:
-    """Neutral arrays in place of NumPy's."""
+def _closed(value: Any, kind: type[Neutral] = Neutral) -> Any:
+    """Neutral arrays, of a kind, in place of NumPy's."""
     if isinstance(value, (numpy.ndarray, numpy.generic)):
-        return Neutral(value)
+        return kind(value)
     if isinstance(value, numpy.dtype):
         return Dtype(value)
     if isinstance(value, (numpy.finfo, numpy.iinfo)):
@@ -367,6 +370,11 @@ def _closed(value: Any) -> Any:
     if hasattr(value, "_fields"):  # the results of linalg.qr, for example
         return type(value)(*map(_closed, value))
     return type(value)(map(_closed, value)) if type(value) in (tuple, list) else value
+
+
+def _kind(given: Any) -> type[Neutral]:
+    kinds = (type(each) for each in given if isinstance(each, Neutral))
+    return max(kinds, key=attrgetter("rank"), default=Neutral)
 
 
 def renamed(value: Any, name: str) -> Any:

@@ -6,30 +6,24 @@ are proved by the conformance suite, and are not tried.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy
 
 from . import step as stepping
-from .arrays import map_parts, parts
 from .declaration import Hyper
 from .kept import orients, saying
-from .made import SHAPED
-from .neutral import XP, Neutral, renamed
-from .shaping import SEGMENTS
+from .made import HERE, SHAPED
+from .trial import alike, moves, steps, unknown
 from .watched import (
-    HERE,
     KINDS,
     another,
     combined,
-    described,
-    dicts_of,
     is_same,
-    not_floating,
     plain,
-    refuse_writing,
+    unwritten,
     variants,
     watched,
 )
@@ -37,22 +31,18 @@ from .watched import (
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["SUITE", "joins", "prove", "reads_order", "tried"]
+__all__ = ["SUITE", "prove", "reads_order", "sums_segments", "tried"]
 
-STEPS = (1.0, 1e3, 1e-3, 1.0, 1.0)
-"""The size of the gradient in each step: limits are reached in one, and not in another."""
 KERNEL = (8, 4, 2, 2, 2)
 """A kernel of a convolution in the order of torch; MLX has the inputs last."""
-SPARSE, BROKEN = 3, 4
-"""The step whose gradient is 0 in the last half, and the one that has infinity and NaN there."""
-CLOSE = 1e-7
-"""The relative difference of two results in float64 that sums in another order may have."""
-
 SEVERAL = (4, 2), (3,), (5,)
 """The shapes of several parameters."""
 
 FORGOTTEN = {"weight_decay": (0.0, 0.1), "maximize": (False, True)}
 """What a step of one's own may forget, with values that must make a difference."""
+LATE = 5_039_998
+"""So many steps are followed by one whose number most periods divide, and that most delays are
+before."""
 
 SUITE: set[type] = set()
 """Somebody's classes that the conformance suite proves, with a test for each property."""
@@ -61,8 +51,8 @@ _proved: WeakKeyDictionary[type, set[int]] = WeakKeyDictionary()
 """Of each class, the hashes of the options that have been tried."""
 _orders: WeakKeyDictionary[type, dict[int, bool | Exception]] = WeakKeyDictionary()
 """Of each class, by the hash of its options, whether it reads the order of a kernel's axes."""
-_joins: WeakKeyDictionary[type, dict[int, bool]] = WeakKeyDictionary()
-"""Of each class, by the hash of its options, whether parameters may be joined in a vector."""
+_sums: WeakKeyDictionary[type, dict[int, bool]] = WeakKeyDictionary()
+"""Of each class, by the hash of its options, whether parameters may be segments of a vector."""
 
 
 def prove(rule: Rule) -> None:
@@ -77,13 +67,12 @@ def prove(rule: Rule) -> None:
         if _is_proved(branch):
             continue
         known = _proved.setdefault(type(branch), set())
-        dicts = [(*item, item[1].copy()) for item in dicts_of(branch)]
         for each in variants(branch):
-            key = _key(each)
-            if key not in known:
-                tried(each)
-                refuse_writing(branch, dicts)
-                known.add(key)
+            with unwritten(branch):
+                key = _key(each)
+                if key not in known:
+                    tried(each)
+            known.add(key)
 
 
 def _key(rule: Rule, *more: Any) -> int:
@@ -131,49 +120,29 @@ def reads_order(rule: Rule, ndim: int) -> bool | Exception:
         if not orients(rule):  # it is told the layout, of OIHW and of HWIO
             here, there = (saying(tried, {"layout": "oi"}), first), (tried, (*first[2:], 1, 0))
         try:
-            with numpy.errstate(all="ignore"):
-                one, other = (_steps(each, [shape], order=order) for each, order in (here, there))
-            found: bool | Exception = not _alike(one, other)
+            with numpy.errstate(all="ignore"), unwritten(rule):
+                one, other = (steps(each, [shape], order=order) for each, order in (here, there))
+            found: bool | Exception = not alike(one, other)
         except KINDS as error:
             found = ValueError(str(error))  # without the arrays that the traceback holds
         known[key] = found  # once it is known, as other threads may read it
     return known[key]
 
 
-def joins(rule: Rule) -> bool:
-    """Whether a rule may step several parameters as one vector; see ``shaping.segmented``."""
-    known = _joins.setdefault(type(rule), {})
+def sums_segments(rule: Rule) -> bool:
+    """Whether a rule may step several parameters as one vector; see ``segments.segmented``."""
+    known = _sums.setdefault(type(rule), {})
     key = _key(rule)
     if rule.sees_axes:
         return False
     if key not in known:
-        with numpy.errstate(all="ignore"):
-            try:
-                one, other = (_steps(plain(rule), SEVERAL, joined=each) for each in (False, True))
-                known[key] = _alike(one, other)
-            except Exception:  # of a rule that does something else to a vector
-                known[key] = False
+        try:
+            with numpy.errstate(all="ignore"), unwritten(rule):
+                one, other = (steps(plain(rule), SEVERAL, segmented=e) for e in (False, True))
+            known[key] = alike(one, other)
+        except Exception:  # of a rule that does something else to a vector
+            known[key] = False
     return known[key]
-
-
-def _totals(vector: Neutral, places: Neutral) -> Neutral:
-    if vector.values.dtype.kind != "f":
-        raise TypeError("only floating numbers are summed in segments")
-    return Neutral(numpy.add.reduceat(vector.values, places.values[:-1]))
-
-
-def _joined(slots: list[dict[str, Any]], sizes: list[int]) -> dict[str, Any]:
-    """The slots of a vector of parameters; 0-d ones are a column."""
-
-    def gathered(*values: Neutral) -> Neutral:
-        if not values[0].ndim:
-            return Neutral([[value.values] for value in values])
-        return Neutral(numpy.concatenate([value.values.ravel() for value in values]))
-
-    found = {name: map_parts(gathered, *(own[name] for own in slots)) for name in slots[0]}
-    owners = numpy.repeat(numpy.arange(len(sizes)), sizes)
-    places = numpy.cumsum([0, *sizes])[:, None]
-    return found | {SEGMENTS: (Neutral(owners), Neutral(places))}
 
 
 def _shape(ndim: int) -> tuple[int, ...]:
@@ -203,17 +172,13 @@ def tried(rule: Rule) -> None:
 
 def _try(rule: Rule) -> None:
     shape = _shape(max(2, rule.min_ndim))
-    whole, size, free = _steps(rule, [shape]), int(numpy.prod(shape)), rule.min_ndim < 2
-    if not _alike(whole, _steps(rule, [shape])):
+    whole, size, free = steps(rule, [shape]), int(numpy.prod(shape)), rule.min_ndim < 2
+    if not alike(whole, steps(rule, [shape])):
         raise ValueError(
             f"{rule.name}: the same arrays gave another result the second time; a step must "
             "depend on its arguments only, and not on a random number or on what was kept"
         )
-    mine = rule
-    while mine.is_own() and mine.inside:
-        mine = mine.inside[0]
-    word = "reads" if mine.inside else "needs"
-    declared = f"{mine.name} declares {word} = {mine._own_need!r}, but"
+    declared, word = _declared(rule)
     for name in ("local", "combine") if rule._own_need != "tree" else ():
         if getattr(getattr(rule, name, None), "__module__", HERE[0]) not in HERE:
             raise ValueError(
@@ -221,49 +186,105 @@ def _try(rule: Rule) -> None:
                 f"or remove {name}"
             )
     _refuse_numbers_of_groups(rule)
-    _refuse_forgotten(rule, shape)
-    if rule.needs == "factored" and rule.min_ndim < 3:
-        way, turned = (_steps(rule, [_shape(2)], order=order) for order in ((0, 1), (1, 0)))
-        if not _alike(way, turned):
-            raise ValueError(
-                f"{declared} the step of a matrix turned on its side is not the step turned; a "
-                f"rule that tells rows from columns declares {word} = 'axes'"
-            )
+    for own in _nested(rule):
+        if not own.is_own():
+            _refuse_left_out(own)
+            _refuse_forgotten(own)
+            _refuse_impatient(own)
+    _try_turned(rule)
     for one, other in [] if rule.sees_axes else _reshaped(shape, rule.min_ndim):
-        if not _alike(whole if one == shape else _steps(rule, [one]), _steps(rule, [other])):
+        if not alike(whole if one == shape else steps(rule, [one]), steps(rule, [other])):
             raise ValueError(
                 f"{declared} the step of an array of shape {one} is not the step of the same "
                 f"numbers in the shape {other}; a rule that reads axes declares {word} = 'axes', "
                 "'factored' or 'matrix', and other numbers for some parameters are groups=[...]"
             )
     half = (size // 2,) if free else (shape[0] // 2, *shape[1:])
-    if rule.needs == "element" and not _alike(whole, _steps(rule, [half, half])):
+    if rule.needs == "element" and not alike(whole, steps(rule, [half, half])):
         raise ValueError(
             f"{declared} the step of an array is not made of the steps of its pieces; a rule that "
             f"reads other elements, in a norm or a mean for example, declares {word} = 'tensor'"
         )
     for ndim in {rule.min_ndim, max(1, rule.min_ndim)}:
         try:
-            _steps(rule, [_shape(ndim)])
+            steps(rule, [_shape(ndim)])
         except Exception as error:
             raise ValueError(
                 f"{rule.name} declares min_ndim = {rule.min_ndim}, but fails for a parameter of "
                 f"shape {_shape(ndim)}; declare the least number that it takes. {error}"
             ) from error
-    _steps(rule, [shape], traced=True)
+    steps(rule, [shape], traced=True)
     if rule.inside and not rule.is_own() and rule.sees_axes and rule._own_need not in SHAPED:
         _try_alone(rule)
 
 
-def _refuse_forgotten(rule: Rule, shape: tuple[int, ...]) -> None:
+def _declared(rule: Rule) -> tuple[str, str]:
+    """The beginning of a message about a need, and the name of its declaration."""
+    mine = rule
+    while mine.is_own() and mine.inside:
+        mine = mine.inside[0]
+    word = "reads" if mine.inside else "needs"
+    return f"{mine.name} declares {word} = {mine._own_need!r}, but", word
+
+
+def _nested(rule: Rule) -> Iterator[Rule]:
+    """The rule and all rules inside."""
+    yield rule
+    for inside in rule.inside:
+        yield from _nested(inside)
+
+
+def _refuse_left_out(rule: Rule) -> None:
+    """Raise if no method returns a slot, which then stays as it is; ``rule`` has taken steps."""
+    returned = vars(rule.bare).get("_returned", ())
+    for name in rule.slots().keys() & rule._slots.keys() - {*returned}:
+        if not rule._slots[name].fixed and type(rule).gather.__module__ in HERE:
+            raise ValueError(
+                f"{rule.name} keeps {name}, which no method returns, so that it stays as it is; "
+                f"return it, or declare {name} with fixed=True"
+            )
+
+
+def _refuse_forgotten(rule: Rule) -> None:
     """Raise if weight decay, or maximize, is given and makes no difference."""
-    for name, values in FORGOTTEN.items():
-        runs = (_steps(saying(rule, {name: value}), [shape]) for value in values)
-        if not rule.is_own() and rule.hypers.get(name) and _alike(*runs):
+    shape = _shape(max(2, rule.min_ndim))
+    for name, values in FORGOTTEN.items() if rule.hypers.keys() >= FORGOTTEN.keys() else ():
+        both = [saying(rule, {name: value}) for value in values]
+        if rule.hypers[name] and all(
+            alike(*(steps(each, [shape], taken=taken) for each in both)) for taken in (None, LATE)
+        ):
             raise ValueError(
                 f"{rule.name} takes {name}, and its step is the same with it and without; a step "
                 "of one's own is made with self.prepared and self.descended, which apply it"
             )
+
+
+def _refuse_impatient(rule: Rule) -> None:
+    """Raise if a step moves the parameter that waits."""
+    shape = _shape(max(2, rule.min_ndim))
+    if rule.waits and not rule.inside and moves(rule, shape, rule.waits):
+        raise ValueError(
+            f"{rule.name} declares waits = {rule.waits}, but moves the parameter in these steps; a "
+            "step of one's own is made with self.descended, or with s.rate, which is 0 in them"
+        )
+
+
+def _try_turned(rule: Rule) -> None:
+    """Raise if a factored rule tells rows from columns.
+
+    A rule around it that sees the outputs first may, so that the one inside is tried.
+    """
+    while orients(rule) and rule.inside:
+        rule = rule.inside[0]
+    if rule.needs != "factored" or rule.min_ndim > 2 or _is_proved(rule):
+        return
+    declared, word = _declared(rule)
+    way, turned = (steps(rule, [_shape(2)], order=order) for order in ((0, 1), (1, 0)))
+    if not alike(way, turned):
+        raise ValueError(
+            f"{declared} the step of a matrix turned on its side is not the step turned; a "
+            f"rule that tells rows from columns declares {word} = 'axes'"
+        )
 
 
 def _try_alone(rule: Rule) -> None:
@@ -272,7 +293,7 @@ def _try_alone(rule: Rule) -> None:
 
     alone = rule._copy(rule._values, (watched(SGD()),))
     try:
-        _steps(alone, [_shape(2)])
+        steps(alone, [_shape(2)])
     except KINDS:
         return  # it reads numbers that only the other rule has
     _try(alone)
@@ -285,7 +306,7 @@ def _refuse_numbers_of_groups(rule: Rule) -> None:
             continue
         rules = rule, saying(rule, {name: another(field, rule.hypers[name])})
         own, other = (
-            combined(rule, stepping.Record(_unknown(each.coefficients(numpy, 3)))) for each in rules
+            combined(rule, stepping.Record(unknown(each.coefficients(numpy, 3)))) for each in rules
         )
         for before, after in zip(own, other, strict=True):
             if not all(is_same(value, after[found]) for found, value in before.items()):
@@ -295,104 +316,3 @@ def _refuse_numbers_of_groups(rule: Rule) -> None:
                 )
     for inside in rule.inside:
         _refuse_numbers_of_groups(inside)
-
-
-def _steps(
-    rule: Rule,
-    pieces: Sequence[tuple[int, ...]],
-    traced: bool = False,
-    order: Sequence[int] | None = None,
-    joined: bool = False,
-) -> list[Any]:
-    """The numbers in parameters and slots after every step, by name, in one vector each.
-
-    Args:
-        rule: the rule.
-        pieces: shapes of the parameters, which have the same numbers whatever they are cut into.
-        order: the order of axes in which a parameter is stepped, of which only the numbers of the
-            parameter are returned, in the order of its shape.
-        traced: whether the values of the step and of coefficients are unknown to the rule.
-        joined: whether the parameters are one vector to the kernel.
-    """
-    sizes = [int(numpy.prod(shape)) for shape in pieces]
-    numbers = numpy.arange(1.0, sum(sizes) + 1)
-
-    def cut(vector: Any) -> list[Neutral]:
-        ends = numpy.cumsum(sizes)[:-1]
-        return [
-            Neutral(part.reshape(shape).transpose(order or range(len(shape))))
-            for part, shape in zip(numpy.split(vector, ends), pieces, strict=True)
-        ]
-
-    params = cut(numpy.cos(numbers))
-    slots = []
-    for param in params:
-        _refuse_unfit_start(rule, param)
-        slots.append(stepping.init_slots(rule, XP, param))
-        stepping.check_slots(rule, "a small parameter", slots[-1], param.shape)
-    common, found = stepping.init_shared(rule, XP, params), []
-    if joined:
-        slots = [_joined(slots, sizes)]
-        params = [Neutral(numpy.cos(numbers))]
-    for taken, size in enumerate(STEPS):
-        gradient = size * numpy.sin(numbers * (taken + 1))
-        if taken == SPARSE:
-            gradient[len(gradient) // 2 :] = 0.0
-        if taken == BROKEN:
-            gradient[-2:] = (numpy.inf, numpy.nan)[-len(gradient) :]
-        grads = [Neutral(gradient)] if joined else cut(gradient)
-        step = Neutral(numpy.asarray(taken)) if traced else taken
-        groups = zip(grads, params, slots, strict=True)
-        entries = [stepping.Entry(rule, step, *arrays) for arrays in groups]
-        enter = (lambda s, param: _unknown(s)) if traced else None
-        try:
-            results, common = stepping.run(XP, entries, common, enter=enter, totals=_totals)
-            params, slots = map(list, zip(*results, strict=True))
-        except (TypeError, ValueError) as error:
-            if taken == BROKEN and isinstance(error.__cause__, numpy.linalg.LinAlgError):
-                break  # NumPy decomposes no NaN
-            raise
-        if order is not None:
-            back = numpy.argsort(order)
-            found.append([Neutral(param.values.transpose(back)) for param in params])
-            continue
-        found.append(params)
-        found += [[own[name] for own in slots] for name in slots[0] if name != SEGMENTS]
-    return found
-
-
-def _unknown(s: Any) -> Any:
-    """Coefficients as 0-d arrays, which compilers make of them."""
-    if isinstance(s, dict):
-        return {name: _unknown(value) for name, value in s.items()}
-    return map_parts(lambda n: n if isinstance(n, Neutral) else Neutral(numpy.asarray(n)), s)
-
-
-def _refuse_unfit_start(rule: Rule, param: Neutral) -> None:
-    """Raise if the first value of a slot is no array, or cannot be made."""
-    for name, item in rule.slots().items():
-        words = "it must be an array, such as xp.zeros_like(param)"
-        try:
-            made = item.init.make(XP, renamed(param, "param"), rule.owner(name))
-        except Exception as error:
-            raise TypeError(f"{rule.name}: init of slot {name} fails: {error}; {words}") from error
-        if not all(isinstance(part, Neutral) for part in parts(made)):
-            raise TypeError(f"{rule.name}: init of slot {name} returned {described(made)}; {words}")
-        if unfit := not_floating(made):
-            raise TypeError(f"{rule.name}: init of slot {name} returned an array of {unfit}")
-
-
-def _alike(some: list[Any], others: list[Any]) -> bool:
-    """Whether arrays of two runs have the same numbers; only arrays of equal size are compared."""
-    for one, other in zip(map(_vector, some), map(_vector, others), strict=False):
-        scale = numpy.max(numpy.abs(one), initial=0.0, where=numpy.isfinite(one))
-        near = {"rtol": CLOSE, "atol": CLOSE * scale}
-        if one.shape == other.shape and not numpy.allclose(one, other, equal_nan=True, **near):
-            return False
-    return True
-
-
-def _vector(values: list[Any]) -> Any:
-    """All numbers of an array in pieces; of tuples, the first ones' numbers come first."""
-    groups = zip(*map(parts, values), strict=True)
-    return numpy.concatenate([part.values.ravel() for group in groups for part in group])

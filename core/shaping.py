@@ -15,20 +15,13 @@ from .once import once
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["EXCHANGED", "SEGMENTS", "as_vectors", "seen", "segmented", "stacked", "started"]
+__all__ = ["EXCHANGED", "as_vectors", "seen", "stacked", "started"]
 
 Array = Any
 Slots = dict[str, Any]
 
 EXCHANGED = "exchanged"
 """The name beside a parameter's slots of what other processes have answered; see ``exchanges``."""
-
-SEGMENTS = "segments"
-"""The name beside the slots of a vector of several parameters of where each of them is.
-
-Two arrays: the parameter of every element, and a column of the places where parameters begin, and
-of the end.
-"""
 
 UNMAPPED = re.compile("vmap|[Bb]atching rule|data pointer")
 """What PyTorch says of a function that ``vmap`` cannot map, such as one that asks for a value."""
@@ -103,74 +96,6 @@ def _together(
     if isinstance(first, dict):  # local: slots and sums
         second = {name: xp.sum(value, axis=0) for name, value in second.items()}
     return first, second
-
-
-@once
-def segmented(
-    function: Callable[..., Any], totals: Callable[[Array, Array], Array]
-) -> Callable[..., Any]:
-    """``advance`` or ``local`` for parameters of any shapes, one after another in a vector.
-
-    The rule sees a 0-d array repeated for each element of its parameter. It may sum a parameter and
-    take its mean, and look at no other elements; ``proof.joins`` says whether it does. A slot that
-    is 0-d is a column, with one number per parameter.
-
-    Args:
-        function: ``advance`` or ``local``.
-        totals: the framework's sums of the segments of a vector, and the places where they begin.
-    """
-    return partial(_segmented, function, totals)
-
-
-def _segmented(
-    function: Callable[..., Any],
-    totals: Callable[[Array, Array], Array],
-    xp: Any,
-    rule: Rule,
-    grad: Array,
-    param: Array,
-    slots: Slots,
-    common: Slots,
-    s: Any,
-) -> Any:
-    owners, places = slots[SEGMENTS]
-    places = places[:, 0]
-
-    def repeated(column: Array) -> Array:
-        return column[:, 0][owners] if column.ndim > 1 else column
-
-    def single(value: Array) -> Array:
-        return xp.broadcast_to(value, param.shape)[places[:-1]]
-
-    def column(old: Array, new: Array) -> Array:
-        return xp.reshape(single(new), (-1, 1)) if old.ndim > 1 else new
-
-    def total(x: Array) -> Array:
-        return totals(x, places)[owners]
-
-    old = {name: value for name, value in slots.items() if name != SEGMENTS}
-    seen = {name: map_parts(repeated, value) for name, value in old.items()}
-    first, second = function(_Totals(xp, total), rule, grad, param, seen, common, s)
-    new = first if isinstance(first, dict) else second
-    new = {name: map_parts(column, value, new[name]) for name, value in old.items()}
-    new[SEGMENTS] = slots[SEGMENTS]
-    if isinstance(first, dict):  # local: slots and sums
-        return new, {name: xp.sum(single(value)) for name, value in second.items()}
-    return first, new
-
-
-class _Totals:
-    """An array namespace whose sums run over each parameter of a vector by itself."""
-
-    def __init__(self, xp: Any, total: Callable[[Array], Array]) -> None:
-        self._xp, self.sum = xp, total
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._xp, name)
-
-    def mean(self, x: Array) -> Array:
-        """The mean of each parameter."""
-        return self.sum(x) / self.sum(self._xp.ones_like(x))
 
 
 def _mapped(

@@ -24,7 +24,8 @@ from .counts import counts_of, furthest, key_of
 from .kept import PLAIN, Kept, kept_by
 from .moves import Moving, asked
 from .placement import Placement
-from .shaping import SEGMENTS, as_vectors, seen, segmented, stacked
+from .segments import SEGMENTS, segmented
+from .shaping import as_vectors, seen, stacked
 from .spread import Spread
 
 if TYPE_CHECKING:
@@ -126,9 +127,12 @@ def local(
 def _refuse_slots(rule: Rule, returned: Slots, kept: Slots, phase: int | None = None) -> None:
     """Raise if a step, or ``local`` in a phase, returned an unknown slot, or left one out.
 
-    A rule that sums over parameters may return some slots in ``local``, others in ``direction``.
+    A rule that sums over parameters may return some slots in ``local``, others in ``direction``;
+    none returns a slot that is fixed.
     """
-    if returned.keys() - kept.keys() or (returned.keys() != kept.keys() and not rule.reduces):
+    left_out = kept.keys() - returned.keys()
+    left_out = not rule.reduces and left_out - rule.fixed_slots
+    if returned.keys() - kept.keys() or left_out:
         raise ValueError(
             f"{_method(rule, phase)} returned slots {listed(returned)}; {rule.name} keeps "
             f"{listed(kept)}"
@@ -295,11 +299,11 @@ def run(
                 f"{rule.name}: a process has a piece of a parameter of shape {placement.shape}, "
                 f"and {rule.name} needs more than an element; give step.run an exchange"
             )
-        joined = SEGMENTS in slots
-        key = made or function, id(rule), kept, stack, joined
+        several = SEGMENTS in slots
+        key = made or function, id(rule), kept, stack, several
         if key not in kernels:
             whole = made or (function if kept == PLAIN else seen(function, kept, vmap))
-            whole = segmented(whole, totals) if joined else whole
+            whole = segmented(whole, totals) if several else whole
             kernels[key] = kernel(stacked(whole, vmap) if stack else whole, xp, rule.bare)
         s: Any = coefficients(entry)
         if enter is not None:

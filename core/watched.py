@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy
 
 from . import step as stepping
-from .arrays import parts
+from .arrays import listed, parts
 from .checks import shapes
 from .declaration import Hyper, Storage
 from .groups import Chosen, Groups
 from .kept import as_seen
+from .made import HERE
+from .moves import Move
 from .neutral import XP, Neutral, renamed
 
 if TYPE_CHECKING:
     from .rule import Rule
 
 __all__ = [
-    "HERE",
     "KINDS",
     "another",
     "combined",
     "described",
-    "dicts_of",
     "is_same",
     "not_floating",
     "plain",
-    "refuse_writing",
+    "unwritten",
     "variants",
     "watched",
 ]
@@ -56,6 +57,9 @@ METHODS = {
     "step": _Method(
         "xp grad param state s", (Neutral, dict), f"(param, slots): the new parameter, {NEW}"
     ),
+    "moved": _Method(
+        "xp grad param state s", (Move, dict), f"(move, slots): a samestep.vocabulary.Move, {NEW}"
+    ),
     "local": _Method(
         "xp grad param state s",
         (dict, dict),
@@ -65,6 +69,8 @@ METHODS = {
     "prepare": _Method("xp grad param state s", (Neutral,), "the gradient, an array"),
     "redirect": _Method("xp direction grad s", (Neutral,), "the direction, an array"),
 }
+RETURNING = ("direction", "step", "moved", "local")
+"""The methods that return slots."""
 KINDS = (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError)
 ZERO_D = "it must be a 0-d array, such as xp.sum(grad * grad); numbers come from scalars()"
 NO_INTEGERS = (
@@ -75,8 +81,6 @@ NOT_SUMMED = (
     "has another gradient, or parameter, than local had for the sums: the step of a wrapper around "
     "it changes that. Change the gradient in prepare, which comes before the sums"
 )
-HERE = ("samestep.moves", "samestep.rule", "samestep.wrapper")
-"""Where the methods are defined that a rule has not defined."""
 
 
 def watched(rule: Rule) -> Any:
@@ -126,7 +130,7 @@ def combined(rule: Any, s: Any) -> list[dict[str, Any]]:
     return [combine(xp, sums, shared, s) for xp, sums, shared, _ in calls]
 
 
-def dicts_of(rule: Rule) -> Iterator[tuple[str, dict[Any, Any]]]:
+def _dicts_of(rule: Rule) -> Iterator[tuple[str, dict[Any, Any]]]:
     """The dicts, by name, that the methods of somebody's rule, or of a rule inside, may change."""
     for cls in () if rule.is_own() else type(rule).__mro__:
         own = {} if cls.__module__.startswith("samestep.") else dict(vars(cls))
@@ -135,19 +139,31 @@ def dicts_of(rule: Rule) -> Iterator[tuple[str, dict[Any, Any]]]:
             own |= inspect.getclosurevars(function).globals
         yield from ((name, value) for name, value in own.items() if isinstance(value, dict))
     for inside in rule.inside:
-        yield from dicts_of(inside)
+        yield from _dicts_of(inside)
 
 
-def refuse_writing(rule: Rule, dicts: Sequence[tuple[str, dict[Any, Any], dict[Any, Any]]]) -> None:
-    """Raise if the trial has changed a dict, and take the change back."""
-    for name, now, before in dicts:
-        if now.keys() != before.keys() or any(now[key] is not before[key] for key in now):
-            now.clear()
-            now.update(before)
-            raise ValueError(
-                f"{rule.name} writes into {name}, which other rules and later steps read; what a "
-                "step keeps is a slot, and what it need not compute twice is in a functools.cache"
-            )
+@contextmanager
+def unwritten(rule: Rule) -> Iterator[None]:
+    """A context of a trial that takes back what a rule writes into dicts.
+
+    Raises:
+        ValueError: it has written into one, and nothing else has failed.
+    """
+    dicts = [(*item, item[1].copy()) for item in _dicts_of(rule)]
+    written = []
+    try:
+        yield
+    finally:
+        for name, now, before in dicts:
+            if now.keys() != before.keys() or any(now[key] is not before[key] for key in now):
+                now.clear()
+                now.update(before)
+                written.append(name)
+    if written:
+        raise ValueError(
+            f"{rule.name} writes into {written[0]}, which other rules and later steps read; what a "
+            "step keeps is a slot, and what it need not compute twice is in a functools.cache"
+        )
 
 
 def another(field: Hyper, value: Any) -> Any:
@@ -194,6 +210,13 @@ def _watching(rule: str, name: str, function: Callable[..., Any]) -> Callable[..
         words = _unfit(name, found, given)
         if words:
             raise _told(ValueError(f"{rule}.{name} returned {words}"))
+        if name in RETURNING:
+            slots = found[0] if name == "local" else found[1]
+            fixed = self.fixed_slots.intersection(slots)
+            if fixed:
+                words = f"{rule}.{name} returned slots {listed(fixed)}; they are declared as fixed"
+                raise _told(ValueError(words))
+            vars(self).setdefault("_returned", set()).update(slots)
         if name == "local":
             vars(self)["_summed"] = tuple(named.values()), found
         elif name in ("direction", "prepare", "step") and _sums_differ(self, **named):

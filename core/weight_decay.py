@@ -47,7 +47,10 @@ def waiting(
 ) -> dict[str, Any]:
     """The coefficients of step ``t`` of a rule whose first steps move nothing and decay nothing."""
     moves = later(xp, t, rule.waits)
-    own = scalars(family, moves * rule.lr, moves * found.get("weight_decay", 0.0))
+    decay = moves * found.get("weight_decay", 0.0)
+    own = scalars(family, moves * rule.lr, decay)
+    if family == "in_update":  # a direction may keep what it decays by
+        own["weight_decay"] = decay
     return {**found, **own, "rate": moves * found["rate"]}
 
 

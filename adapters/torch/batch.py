@@ -11,7 +11,7 @@ import torch
 from samestep.arrays import map_parts, parts
 from samestep.packing import fits
 from samestep.rule import Rule
-from samestep.shaping import SEGMENTS
+from samestep.segments import SEGMENTS
 from samestep.step import Entry
 
 from .kernels import is_plain
@@ -148,7 +148,7 @@ class Batch:
 
 
 def _segments(sizes: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where parameters are in a vector; see ``shaping.SEGMENTS``."""
+    """Where parameters are in a vector; see ``segments.SEGMENTS``."""
     places = torch.tensor([*accumulate(sizes, initial=0)], device=device)
     owners = torch.repeat_interleave(places.diff(), output_size=sum(sizes))
     return owners, places.unsqueeze(1)

@@ -12,7 +12,7 @@ import array_api_compat.torch as xp
 import torch
 from samestep.arrays import map_parts
 from samestep.kept import PLAIN
-from samestep.proof import joins
+from samestep.proof import sums_segments
 from samestep.rule import Rule
 from samestep.step import Entry, run
 
@@ -83,7 +83,11 @@ def joined(common: dict[str, Any]) -> Callable[[Entry], Any]:
             return None
         small = entry.param.numel() <= SEGMENT.get(entry.param.device.type, 0)
         plain = entry.kept == PLAIN and entry.placement is None
-        return "segments" if small and plain and joins(entry.rule) else tuple(entry.param.shape)
+        return (
+            "segments"
+            if small and plain and sums_segments(entry.rule)
+            else tuple(entry.param.shape)
+        )
 
     return kind
 

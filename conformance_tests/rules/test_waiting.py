@@ -12,6 +12,7 @@ from samestep import ADOPT, Lookahead, Rule, SkipNonFinite, Wrapper, ema, hyper,
 from samestep.conformance.harness.settings import typical
 from samestep.parity import Trajectory, follow, record
 from samestep.parity.backend import NUMPY, Backend, backends
+from samestep.vocabulary import decayed_direction
 from samestep.weight_decay import FAMILIES
 
 PATHS = ("a", "b")
@@ -83,6 +84,24 @@ def test_nothing_moves_and_nothing_decays_and_then_all_is_as_without(kind, famil
         params = params if step < 2 else new
         for path in PATHS:
             numpy.testing.assert_allclose(found[step + 1]["param", path], params[path], rtol=1e-14)
+
+
+class DecayedInside(Patient, register=False):
+    """The same, of a direction with the decay in it."""
+
+    decays_inside = True
+
+    def direction(self, xp, grad, param, state, s):
+        grad = decayed_direction(self.decay, grad, param, s)
+        return super().direction(xp, grad, param, state, s)
+
+
+def test_what_a_rule_keeps_has_no_decay_of_the_steps_that_it_waits():
+    found = followed(DecayedInside(weight_decay=0.3, decay="in_update"), WHOLE)
+    expected = followed(Patient(), WHOLE)
+    for path in PATHS:
+        assert (found[2]["m", path] == expected[2]["m", path]).all()
+        assert (found[3]["m", path] != expected[3]["m", path]).any()
 
 
 @pytest.mark.parametrize("on", BACKENDS)

@@ -21,7 +21,7 @@ d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0, typical=1e-3, wh
 d_coef = hyper(1.0, "multiple of the estimate", unit="1", gt=0, whole=True)
 growth_rate = hyper(math.inf, "largest factor of d per step", unit="1", ge=1, whole=True)
 
-p0 = slot("parameter as it was at init", init=initial_parameter)
+p0 = slot("parameter as it was at init", init=initial_parameter, fixed=True)
 d = shared("estimated step size", start="d0")
 d_max = shared("largest estimate so far", start="d0")
 numerator = shared("decaying sum of weighted grad (p0 - param)", start=0.0)

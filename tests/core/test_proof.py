@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import re
 import time
+import types
 
 import numpy
 import pytest
@@ -25,7 +26,7 @@ from samestep import (
 )
 from samestep.conformance.rules.test_agreement import assert_agrees
 from samestep.parity.backend import backends
-from samestep.vocabulary import choose, norm, rms
+from samestep.vocabulary import choose, norm
 from tests.core.own_rules import Right, mistaken, returning
 
 
@@ -263,6 +264,30 @@ MISTAKES = {
         mistaken(n=slot("n")),
         r"^Mine\.direction returned slots m; Mine keeps m, n",
     ),
+    "a slot is left out of all": (
+        mistaken(
+            needs="tree",
+            n=slot("n"),
+            local=lambda self, xp, grad, param, state, s: ({"m": grad}, {"sum": xp.sum(grad)}),
+            combine=lambda self, xp, sums, shared, s: {},
+            direction=lambda self, xp, grad, param, state, s: (grad, {}),
+        ),
+        r"^Mine keeps n, which no method returns, .*return it, or declare n with fixed=True",
+    ),
+    "a slot of a wrapper is left out": (
+        mistaken(
+            Wrapper,
+            reads="tree",
+            n=slot("n"),
+            local=lambda self, xp, grad, param, state, s: ({}, {"sum": xp.sum(grad)}),
+            combine=lambda self, xp, sums, shared, s: {},
+        ),
+        r"^Mine keeps n, which no method returns",
+    ),
+    "a slot is returned that is fixed": (
+        mistaken(m=slot("m", fixed=True)),
+        r"^Mine\.direction returned slots m; they are declared as fixed",
+    ),
     "a slot that begins as whole numbers": (
         mistaken(n=slot("n", init=lambda xp, param: xp.zeros(param.shape, dtype=xp.int32))),
         r"^Mine: init of slot n returned an array of int32; slots are kept in the dtype of",
@@ -472,6 +497,45 @@ def test_a_method_that_nothing_calls_is_refused(base, name, words):
         mistaken(base, **{name: lambda self, *given: given[0]})
 
 
+def stepping(self, xp, grad, param, state, s):
+    return param - s.rate * grad, {"m": grad}
+
+
+def calling(self, xp, grad, param, state, s):
+    direction, slots = self.direction(xp, grad, param, state, s)
+    return self.descended(param, direction, s), slots
+
+
+@pytest.mark.parametrize(
+    ("base", "body", "never"),
+    [
+        (Right, {"step": stepping, "direction": Right.direction}, "direction"),
+        (mistaken(step=stepping), {"direction": Right.direction}, "direction"),
+        (Wrapper, {"step": stepping, "prepare": Wrapper.prepare}, "prepare"),
+        (Wrapper, {"moved": stepping, "redirect": Wrapper.redirect}, "redirect"),
+        (Right, {"step": calling, "direction": Right.direction}, None),
+        (Right, {"step": stepping}, None),
+        (mistaken(step=stepping), {"step": calling, "direction": Right.direction}, None),
+        (Lookahead, {"prepare": Wrapper.prepare}, None),
+    ],
+)
+def test_a_method_that_a_step_of_its_own_does_not_call_is_refused(base, body, never):
+    body = {n: types.FunctionType(f.__code__, globals()) for n, f in body.items()}
+    if never is None:
+        assert mistaken(base, **body)
+        return
+    form = "moved" if "moved" in body else "step"
+    with pytest.raises(
+        TypeError, match=rf"^Mine\.{never} is never called: Mine\.{form} is the step"
+    ):
+        mistaken(base, **body)
+
+
+def test_a_step_has_one_form():
+    with pytest.raises(TypeError, match=r"^Mine has step and moved, which are one step"):
+        mistaken(step=stepping, moved=calling)
+
+
 def test_a_rule_of_matrices_takes_no_vector_unless_it_says_so():
     cls = mistaken(returning(lambda xp, grad, state, s: (grad @ grad.mT @ grad, {"m": grad})))
     cls = mistaken(cls, needs="matrix")
@@ -563,26 +627,6 @@ def test_xp_of_the_proof_has_what_every_framework_has_and_takes_what_every_frame
                 function = callable(same[0]) and not isinstance(same[0], type)
                 found[prefix + name] = shared_arguments(same) if function else (0, [])
     assert neutral._arguments() == found
-
-
-@pytest.mark.parametrize(
-    ("factor", "joins"),
-    [
-        (lambda xp, grad: 1.0, True),
-        (lambda xp, grad: norm(xp, grad) + rms(xp, grad), True),
-        (lambda xp, grad: xp.sum(xp.ones_like(grad)), True),
-        (lambda xp, grad: float(grad.shape[0]), False),
-        (lambda xp, grad: xp.max(grad), False),
-        (lambda xp, grad: xp.sum(grad, axis=None), False),
-        (lambda xp, grad: xp.sum(norm(xp, grad)), False),
-        (lambda xp, grad: xp.linalg.norm(grad), False),
-    ],
-)
-def test_parameters_are_joined_where_a_rule_sums_each_and_looks_no_further(factor, joins):
-    one = mistaken(
-        needs="tensor", direction=lambda self, xp, grad, *_: (factor(xp, grad) * grad, {"m": grad})
-    )
-    assert proof.joins(one()) is joins
 
 
 def test_agreement_is_tried_with_every_option():

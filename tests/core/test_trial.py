@@ -26,7 +26,7 @@ from samestep import (
     shared,
     slot,
 )
-from samestep.vocabulary import norm
+from samestep.vocabulary import choose, norm
 from tests.core.own_rules import mistaken, returning
 
 
@@ -136,9 +136,9 @@ def test_a_number_that_changes_which_coefficients_there_are_is_tried_again(given
             begin(around(cls(**values)))
 
 
-def test_whether_parameters_are_joined_is_asked_for_the_coefficients_that_there_are():
+def test_whether_parameters_are_segments_is_asked_for_the_coefficients_that_there_are():
     cls = dividing(0.0, by=lambda xp, grad: xp.max(grad), needs="tensor")
-    assert proof.joins(cls()) and not proof.joins(cls(k=1.0))
+    assert proof.sums_segments(cls()) and not proof.sums_segments(cls(k=1.0))
 
 
 FIRST = {}
@@ -157,6 +157,17 @@ def test_what_a_rule_keeps_in_a_dict_from_its_first_use_is_named(where):
     for _ in range(2):
         with pytest.raises(ValueError, match=f"^Mine writes into {where}, .* a slot"):
             begin(rule)
+
+
+def test_what_a_rule_writes_into_a_dict_is_taken_back_where_its_trial_fails():
+    kept = {}
+
+    def direction(self, xp, grad, param, state, s):
+        kept["grad"] = grad
+
+    with pytest.raises(ValueError, match="returned None"):
+        begin(mistaken(direction=direction)())
+    assert not kept
 
 
 def test_a_rule_may_compute_something_once_for_its_arguments():
@@ -181,6 +192,18 @@ def test_a_factored_rule_does_not_tell_rows_from_columns():
     begin(by_means(-1, -2)())
     with pytest.raises(ValueError, match=r"^Mine declares needs = 'factored', but .* turned"):
         begin(by_means(-1)())
+
+
+def test_a_wrapper_that_reads_axes_tells_outputs_from_inputs_around_a_factored_rule():
+    def redirect(self, xp, direction, grad, s):
+        length = xp.sum(xp.abs(direction), axis=tuple(range(1, direction.ndim)), keepdims=True)
+        return direction / (1.0 + length)
+
+    rows = mistaken(Wrapper, redirect=redirect, reads="axes")
+    for rule in (rows(Adafactor()), Lookahead(rows(by_means(-1, -2)()))):
+        rule.init({"w.weight": numpy.ones((4, 3))})
+    with pytest.raises(ValueError, match=r"^Mine declares needs = 'factored', but .* turned"):
+        rows(by_means(-1)()).init({"w.weight": numpy.ones((4, 3))})
 
 
 def test_a_factored_rule_that_takes_axes_by_place_is_refused_for_kernels():
@@ -249,6 +272,39 @@ FORGETFUL = {
 def test_a_decay_or_a_sign_that_a_step_forgets_is_refused_where_it_is_given(body, given):
     cls = mistaken(**FORGETFUL[body])
     begin(cls())
-    with pytest.raises(ValueError, match=f"^Mine takes {next(iter(given))}, and its step"):
-        begin(cls(**given))
-    begin(mistaken()(**given))
+    for around in (lambda rule: rule, Lookahead, mistaken(Wrapper)):
+        with pytest.raises(ValueError, match=f"^Mine takes {next(iter(given))}, and its step"):
+            begin(around(cls(**given)))
+        begin(around(mistaken()(**given)))
+
+
+def delayed(self, xp, t):
+    return {"weight_decay": choose(xp, t > 100, self.weight_decay, 0.0)}
+
+
+def seldom(self, xp, t):
+    return {"weight_decay": choose(xp, t % 50 == 0, self.weight_decay, 0.0)}
+
+
+@pytest.mark.parametrize("body", [{"waits": 7}, {"scalars": delayed}, {"scalars": seldom}])
+def test_a_rule_may_decay_after_the_steps_of_a_trial(body):
+    begin(mistaken(**body)(weight_decay=0.5))
+
+
+def test_what_a_rule_reads_is_found_in_steps_after_those_that_it_waits():
+    cls = dividing(None, waits=7)
+    with pytest.raises(ValueError, match=r"^Mine declares needs = 'element', but"):
+        begin(cls(k=1.0))
+
+
+@pytest.mark.parametrize("waits", [1, 9])
+def test_a_step_of_its_own_that_moves_where_the_rule_waits_is_refused(waits):
+    def step(self, xp, grad, param, state, s):
+        return param - s.lr * grad, {"m": state.m}
+
+    def right(self, xp, grad, param, state, s):
+        return self.descended(param, grad, s), {"m": state.m}
+
+    with pytest.raises(ValueError, match=rf"^Mine declares waits = {waits}, but moves the param"):
+        begin(Lookahead(mistaken(step=step, waits=waits)()))
+    begin(mistaken(step=right, waits=waits)())
