@@ -53,6 +53,7 @@ def metadata(checkpoint: Checkpoint) -> dict[str, str]:
     more = checkpoint.calls > checkpoint.step
     return {
         **({"calls": str(checkpoint.calls)} if more else {}),
+        **({"point": checkpoint.point} if checkpoint.point else {}),
         "layout": checkpoint.layout,
         "rules": json.dumps(rules, allow_nan=False),
         "parameters": json.dumps(parameters),
@@ -125,7 +126,8 @@ def parsed(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Checkpoin
         raise CheckpointError(f"there are slots of {path!r}, which is not among parameters")
     layout = _checked("layout", texts.get("layout"), str)
     calls = _whole("calls", _json("calls", texts), MOST_STEPS) if "calls" in texts else 0
-    return Checkpoint(states, shared, layout, values, calls, texts.get("written_by", ""))
+    said = texts.get("written_by", ""), texts.get("point", "")
+    return Checkpoint(states, shared, layout, values, calls, *said)
 
 
 def _missed(where: str, own: Mapping[str, Any]) -> dict[str, int]:

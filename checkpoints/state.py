@@ -106,6 +106,8 @@ class Checkpoint:
             them.
         calls: the calls of the optimizer, where they are more than the most updates of a parameter.
         written_by: the version of samestep that wrote the file, of a checkpoint from a file.
+        point: "training" where a model is evaluated elsewhere than at these parameters, at which
+            gradients are taken; else nothing.
     """
 
     parameters: Mapping[str, ParameterState]
@@ -114,6 +116,7 @@ class Checkpoint:
     others: Mapping[str, Tensor] = field(default_factory=dict)
     calls: int = 0
     written_by: str = field(default="", compare=False)
+    point: str = ""
 
     @property
     def all_calls(self) -> int:

@@ -74,7 +74,8 @@ def from_leaves(
         mine, value = standing(mine, common), Tensor.of(param)
         states[path] = ParameterState.of(mine, param, count, kept, value)
     arrays = {name: Tensor.of(value) for name, value in common.items()}
-    return Checkpoint(states, arrays, layout, calls=int(calls))
+    point = "training" if rule.has_point else ""
+    return Checkpoint(states, arrays, layout, calls=int(calls), point=point)
 
 
 class Restored(NamedTuple):

@@ -1,18 +1,15 @@
-"""Averaged parameters: reading the averages that ``Average`` keeps, and swapping them in.
+"""The point at which a model is evaluated, where that is not at its parameters.
 
     rule = samestep.Average(samestep.AdamW(lr=1e-3), average_decay=0.999)
+    rule = samestep.ScheduleFreeAdamW(lr=0.0025)
     ...
     averages = samestep.averaged(rule, params, state)  # NumPy; in JAX: samestep.jax.averaged
 
-In torch and MLX the averages are in the optimizer's own state. ``swapped`` puts them into a model:
-
-    averages = {n: optimizer.state[p]["average"] for n, p in model.named_parameters()}
-    assign = partial(model.load_state_dict, strict=False)
-    with samestep.swapped(assign, model.state_dict(), averages):
-        evaluate(model)
+In torch ``optimizer.eval()`` puts them into the model, and ``optimizer.train()`` takes them out. In
+MLX ``swapped`` does:
 
     params = model.parameters()
-    averages = mlx.utils.tree_map(lambda p, kept: kept["average"], params, optimizer.state)
+    averages = samestep.averaged(optimizer.rule, params, optimizer.state)
     with samestep.swapped(model.update, params, averages):
         evaluate(model)
 
@@ -21,7 +18,7 @@ Both functions know no framework: ``assign`` is the model's own function for set
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -29,33 +26,35 @@ from typing import Any
 import array_api_compat
 
 from . import tree
-from .arrays import cast, listed
+from .arrays import cast, compute_dtype, is_array, listed
+from .coefficients import Record
+from .kept import rule_of
 from .rule import Rule, State
 
-__all__ = ["averaged", "averages_in", "swapped"]
+__all__ = ["averaged", "evaluated", "evaluating", "swapped"]
 
 
-def averaged(rule: Rule, params: Any, state: State) -> Any:
-    """The averaged parameters, in the dtypes of the parameters.
+def averaged(rule: Rule, params: Any, state: State | Mapping[str, Any]) -> Any:
+    """The parameters with which to evaluate, in the dtypes of the parameters.
 
     Args:
-        rule: an ``Average``, or a rule with one in it.
+        rule: a rule that has them: ``Average``, Schedule-Free, or a rule with one in it.
         params: the parameters, an array or a tree (dicts, lists, tuples) of arrays. For other
             trees of JAX use ``samestep.jax.averaged``.
-        state: the state that ``rule.init`` or ``rule.update`` returned. In torch the averages are
-            ``optimizer.state[param]["average"]``; in MLX ``optimizer.state[...]["average"]``.
+        state: the state that ``rule.init`` or ``rule.update`` returned, or ``optimizer.state`` of
+            MLX.
 
     Returns:
-        A tree shaped like ``params``. A parameter without an average, on another branch of a
-        route, is returned itself.
+        A tree shaped like ``params``. A parameter that is evaluated as it is, on another branch of
+        a route, is returned itself.
 
     Raises:
-        TypeError: the state is not a ``State``, or the parameters are not such a tree.
-        ValueError: the rule keeps no average, or the state is another rule's.
+        TypeError: the state is no state, or the parameters are not such a tree.
+        ValueError: the rule evaluates at the parameters, or the state is another rule's.
     """
-    kept = averages_in(rule, state)
+    now = evaluating(rule, state)
 
-    def average(path: tuple[Any, ...], param: Any) -> Any:
+    def point(path: tuple[Any, ...], param: Any) -> Any:
         if not hasattr(param, "dtype"):
             where = f"parameter {tree.dotted(path)!r}" if path else "params"
             raise TypeError(
@@ -63,38 +62,56 @@ def averaged(rule: Rule, params: Any, state: State) -> Any:
                 "(dicts, lists, tuples) of arrays; of JAX's other trees samestep.jax.averaged "
                 "gives the averages"
             )
-        found = tree.subtree(kept, path)
-        if found is None:
+        own = rule_of(now, tree.dotted(path), param)
+        if isinstance(state, State):
+            slots = {name: tree.subtree(state.slots[name], path) for name in own.slots()}
+        else:
+            slots = tree.subtree(state, path) or {}
+        if not own.has_point or not own.slots().keys() <= slots.keys():
             return param
-        return cast(array_api_compat.array_namespace(param), found, param.dtype)
+        return evaluated(own, array_api_compat.array_namespace(param), param, slots)
 
-    return tree.rebuild(params, average)
+    return tree.rebuild(params, point)
 
 
-def averages_in(rule: Rule, state: State) -> Any:
-    """The averages in a rule's state: a tree like the parameters, in the dtype of the state.
+def evaluated(rule: Rule, xp: Any, param: Any, slots: Mapping[str, Any]) -> Any:
+    """The point of evaluation of one parameter, computed as a step is, in its dtype."""
+    dtype = compute_dtype(xp, param.dtype)
+    state = Record({name: cast(xp, value, dtype) for name, value in slots.items()})
+    return cast(xp, rule.point(cast(xp, param, dtype), state), param.dtype)
+
+
+def evaluating(rule: Rule, state: State | Mapping[str, Any]) -> Rule:
+    """The rule with its numbers at the last call.
 
     Raises:
         TypeError: ``state`` is not a state.
-        ValueError: the rule keeps no average, or the state is another rule's.
+        ValueError: the rule evaluates at the parameters, or the state is another rule's.
     """
-    if "average" not in rule.slots():
+    if not rule.has_point:
         raise ValueError(
             f"averaged: {rule!r} keeps no average; make it Average({rule.name}(...)), say"
         )
-    if not isinstance(state, State):
+    if isinstance(state, State):
+        calls, shared = state.step, state.shared
+        if rule.slots().keys() - state.slots.keys():
+            raise ValueError(
+                f"averaged: the state has slots {listed(state.slots)}; {rule.name} keeps "
+                f"{listed(rule.slots())}"
+            )
+    elif isinstance(state, Mapping) and is_array(state.get("step")):
+        calls, shared = state["step"], state.get("shared_state", {})
+    else:
         raise TypeError(
             f"averaged: the state is {type(state).__name__}; it must be what init() or update() of "
-            "a rule or of an optimizer of samestep.jax returned. In torch the averages are "
-            'optimizer.state[p]["average"]; in MLX tree_map(lambda p, kept: kept["average"], '
-            "params, optimizer.state)"
+            "a rule or of an optimizer of samestep.jax returned, or optimizer.state of MLX. In "
+            "torch optimizer.eval() puts the averages into the model"
         )
-    if "average" not in state.slots:
-        raise ValueError(
-            f"averaged: the state has slots {listed(state.slots)}; {rule.name} keeps "
-            f"{listed(rule.slots())}"
-        )
-    return state.slots["average"]
+    if rule.constant:
+        return rule
+    last = calls - 1
+    withheld = {name: shared[name] for name in rule.withholds}
+    return rule.withholding(withheld).at((last + abs(last)) // 2)  # 0 before the first
 
 
 @contextmanager

@@ -31,7 +31,7 @@ FLOATING = ("bfloat16", "float16", "float32", "float64")
 
 READ: set[tuple[Any, ...]] = set()
 """Classes with the names that their ``scalars`` has returned, and which are no slips."""
-COEFFICIENTS = ("rate", "weight_decay")
+COEFFICIENTS = ("rate", "step_size", "weight_decay")
 """The results of ``scalars`` that every rule reads; all others are the class's own."""
 
 Array = Any

@@ -73,6 +73,19 @@ class Moving:
         found: tuple[Move, Any] = self.redirected(xp, grad, param, state, s, None, "move")
         return found
 
+    def point(self: Any, param: Any, state: Any) -> Any:
+        """Where a model is evaluated, if that is not where gradients are taken, the parameter.
+
+        ``state`` has the slots, and hyperparameters such as ``self.betas`` are numbers.
+        """
+        return self.inside[0].point(param, state) if self.inside else param
+
+    @property
+    def has_point(self: Any) -> bool:
+        """Whether a model is evaluated elsewhere than at the parameters, at some of them."""
+        own = type(self).point is not Moving.point
+        return own or any(rule.has_point for rule in self.inside)
+
     def descended(self: Any, param: Any, direction: Any, s: Any) -> Any:
         """The parameter after a step against a direction, with weight decay."""
         if self.decay == "in_update" and not self.decays_inside:

@@ -206,7 +206,7 @@ class Rule(Moving, Composed, root=True):
         own = self.scalars(xp, t)
         if (type(self), *own) not in checks.READ:
             checks.refuse_slips(self, own)
-        family, lr = self.decay, self.lr
+        family, lr = self.decay, own.get("step_size", self.lr)
         if family == "in_update" and "rate" in own and not self.decays_inside:
             family = "decoupled"  # the same where lr does not multiply the direction
         decay = decay_families.scalars(family, lr, own.get("weight_decay", self.weight_decay))

@@ -48,7 +48,7 @@ def waiting(
     """The coefficients of step ``t`` of a rule whose first steps move nothing and decay nothing."""
     moves = later(xp, t, rule.waits)
     decay = moves * found.get("weight_decay", 0.0)
-    own = scalars(family, moves * rule.lr, decay)
+    own = scalars(family, moves * found.get("step_size", rule.lr), decay)
     if family == "in_update":  # a direction may keep what it decays by
         own["weight_decay"] = decay
     return {**found, **own, "rate": moves * found["rate"]}

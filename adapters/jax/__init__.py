@@ -36,7 +36,8 @@ function: ``inject_hyperparams(lambda lr: Adan(lr=lr, like="optax"))(lr=1e-3)``.
 ``samestep.checkpoint(rule, params, optax_state)`` reads a state of optax's own transformations, and
 ``to_optax(checkpoint, optax_state, params)`` writes one.
 
-``averaged(optimizer.rule, params, state)`` returns the averages of ``Average``, in any pytree.
+``averaged(optimizer.rule, params, state)`` returns the parameters with which to evaluate, of
+``Average`` and Schedule-Free, in any pytree.
 """
 
 from __future__ import annotations

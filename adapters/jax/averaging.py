@@ -1,44 +1,51 @@
-"""Averaged parameters in JAX's own trees."""
+"""The point at which a model is evaluated, in JAX's own trees."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jax.numpy as xp
-from samestep.averaging import averages_in
+from samestep.averaging import evaluated, evaluating
+from samestep.kept import rule_of
 from samestep.rule import Rule, State
 
-from .trees import flattened, joined, matched
+from .trees import dotted, flattened, is_complex, joined, matched, parts, real
 
 __all__ = ["averaged"]
 
 
 def averaged(rule: Rule, params: Any, state: State) -> Any:
-    """The averaged parameters, in the dtypes of the parameters.
+    """The parameters with which to evaluate, in the dtypes of the parameters.
 
     Args:
-        rule: an ``Average``, or a rule with one in it: ``optimizer.rule``.
+        rule: a rule that has them, ``Average`` or Schedule-Free, or has one in it:
+            ``optimizer.rule``.
         params: the parameters, any pytree of arrays, of registered classes too.
         state: of ``optimizer.init`` or ``optimizer.update``.
 
     Returns:
-        A pytree like ``params``. A parameter that is not averaged, on another branch of a route,
-        is itself in it.
+        A pytree like ``params``. A parameter that is evaluated as it is, on another branch of a
+        route, is itself in it.
 
     Raises:
         TypeError: ``state`` is not a state.
-        ValueError: the rule keeps no average, or the state is that of another rule or tree.
+        ValueError: the rule evaluates at the parameters, or the state is that of another rule or
+            tree.
     """
-    kept = averages_in(rule, state)
+    now = evaluating(rule, state)
     paths, structure = flattened(params)
-    found = matched(rule, "slot average of the state", kept, paths, structure)
-    return structure.unflatten(
-        leaf if average is None else _in_dtype(average, xp.result_type(leaf))
-        for (_, leaf), average in zip(paths, found, strict=True)
-    )
+    slots = {
+        name: matched(rule, f"slot {name} of the state", state.slots[name], paths, structure)
+        for name in sorted(rule.slots())
+    }
 
+    def point(place: int, path: Any, leaf: Any) -> Any:
+        own = rule_of(now, dotted(path), leaf)
+        if not own.has_point:
+            return leaf
+        leaf = xp.asarray(leaf, xp.result_type(leaf))
+        kept = {name: parts(slots[name][place]) for name in own.slots()}
+        found = evaluated(own, xp, real(leaf), kept)
+        return joined(found) if is_complex(leaf) else found
 
-def _in_dtype(average: Any, dtype: Any) -> Any:
-    """An average in the dtype of its parameter, which may be complex."""
-    pair = xp.issubdtype(dtype, xp.complexfloating)
-    return xp.asarray(joined(average) if pair else average, dtype)
+    return structure.unflatten(point(place, *pair) for place, pair in enumerate(paths))

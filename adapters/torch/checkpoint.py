@@ -31,6 +31,7 @@ from samestep.rule import Rule
 from .counting import CALLS, calls_of, entry, missed
 from .entries import slots_in
 from .kernels import real
+from .modes import POINT, TRAINED
 from .pieces import is_spread
 from .placement import slot_of
 from .sharded import fill, placed, processes_of, refuse_slice, tensor_of
@@ -81,11 +82,12 @@ def taken(optimizer: RuleOptimizer, params: Params | None) -> Checkpoint:
             own.wanted.param,
             count,
             _tensors(rule, state, tensor) if begun else None,
-            None if params is None else tensor(own.wanted.param),
+            None if params is None else tensor(real(state.get(TRAINED, own.wanted.param))),
         )
     shared = {name: tensor(first[name]) for name in optimizer.rule.shared() if name in first}
     others = others_in(optimizer.param_groups, params, processes)
-    return Checkpoint(states, shared, "torch", others, calls)
+    point = "training" if optimizer.rule.has_point else ""
+    return Checkpoint(states, shared, "torch", others, calls, point=point)
 
 
 def _tensors(rule: Rule, state: Mapping[str, Any], tensor: Callable[[Any], Tensor]) -> Slots:
@@ -148,6 +150,9 @@ def _restore(
     }
     if processes is not None:
         processes.agree({"what it does": "it has read the checkpoint"})
+    optimizer.train()  # the parameters of a checkpoint are those at which gradients are taken
+    for group in groups:
+        group.pop(POINT, None)
     with _fitting():
         optimizer.load_state_dict({"state": states, "param_groups": groups})
     if params is not None:

@@ -28,9 +28,9 @@ from .checkpoint import Params
 from .coefficients import Coefficients, conditional
 from .counting import calls_of, counts_in, note
 from .differentiating import advance_in_graph
-from .groups import GroupedOptimizer
 from .members import check, members_of, shared_of, state_of
 from .memory import release
+from .modes import Evaluating, refuse_evaluating
 from .pieces import is_spread, pieces
 from .plan import Plan
 from .scaling import unscaled
@@ -51,7 +51,7 @@ _EXECUTORS: dict[str, dict[str, Any]] = {
 _device = attrgetter("device")
 
 
-class RuleOptimizer(GroupedOptimizer):
+class RuleOptimizer(Evaluating):
     """A rule as a ``torch.optim.Optimizer``; see ``bind``."""
 
     _calls: Any = None
@@ -97,6 +97,7 @@ class RuleOptimizer(GroupedOptimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. A ``closure`` evaluates the model again; its loss is returned."""
+        refuse_evaluating(self)
         loss = None
         if closure is not None:
             with torch.enable_grad():

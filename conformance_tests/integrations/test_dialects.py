@@ -6,7 +6,8 @@ import pytest
 
 from samestep.conformance.rules import test_dialects as dialects
 
-HERE = [case for case in dialects.CASES if case.like in ("optimi", "pytorch_optimizer")]
+LIKE = ("optimi", "pytorch_optimizer", "schedulefree")
+HERE = [case for case in dialects.CASES if case.like in LIKE]
 
 
 @pytest.mark.parametrize("side", ["the rule", "the reference", "torch"])

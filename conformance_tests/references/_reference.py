@@ -72,19 +72,28 @@ class Reference(Numbers):
     def step(self, grads: list[Array]) -> None:
         """Take one step, with weight decay as the definition of its family says."""
         self.t += 1
-        shrinks = {"decoupled": self.lr, "absolute": 1.0}.get(self.decay, 0.0) * self.amount
         for p, given, own in zip(self.params, grads, self.kept, strict=True):
-            old, g = p.copy(), np.asarray(given, dtype=np.float64)
-            if self.decay in ("l2", "l2+proximal"):
-                g = np.asarray(g + self.amount * old)
-            decayed = np.asarray(old - shrinks * old) if self.decays == "before" else old
-            p[...] = decayed - self.change(old if self.SEES_OLD else decayed, g, **own)
-            if self.decays == "after":
-                p[...] = p - shrinks * p
-            if self.decay == "in_update":
-                p[...] = p - self.lr * self.amount * old
-            if self.decay in ("proximal", "l2+proximal"):
-                p[...] = p / (1 + self.lr * self.amount)
+            p[...] = self.stepped(p.copy(), np.asarray(given, dtype=np.float64), own)
+
+    @property
+    def rate(self) -> Any:
+        """The step size of this step."""
+        return self.lr
+
+    def stepped(self, old: Array, g: Array, own: dict[str, Any]) -> Array:
+        """Return where one parameter goes in a step."""
+        shrinks = {"decoupled": self.rate, "absolute": 1.0}.get(self.decay, 0.0) * self.amount
+        if self.decay in ("l2", "l2+proximal"):
+            g = np.asarray(g + self.amount * old)
+        decayed = np.asarray(old - shrinks * old) if self.decays == "before" else old
+        p = decayed - self.change(old if self.SEES_OLD else decayed, g, **own)
+        if self.decays == "after":
+            p = p - shrinks * p
+        if self.decay == "in_update":
+            p = p - self.rate * self.amount * old
+        if self.decay in ("proximal", "l2+proximal"):
+            p = p / (1 + self.rate * self.amount)
+        return np.asarray(p)
 
 
 class Wrapping(Numbers):

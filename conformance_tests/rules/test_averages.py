@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -145,27 +146,78 @@ def test_averaged_gives_a_tree_like_the_parameters_and_in_their_dtypes():
         samestep.averaged(AdamW(), MODEL, AdamW().init(MODEL))
 
 
-def test_swapping_in_torch_and_back_after_an_exception():
+AVERAGING = [
+    samestep.ScheduleFreeAdamW(lr=0.1, weight_decay=0.1),
+    samestep.ScheduleFree(SGD(lr=0.1), toward=0.5),
+    samestep.GPAAdamW(lr=0.1, mu_x=0.5),
+    Average(AdamW(lr=0.1), average_decay=0.5),
+    route((Where(ndim=2), samestep.ScheduleFreeSGD(lr=0.1)), AdamW(lr=0.1)),
+]
+
+
+@pytest.mark.parametrize("rule", AVERAGING, ids=lambda rule: rule.name)
+def test_evaluating_in_torch_and_back(rule, tmp_path):
+    """Exactly, from a state that was saved and loaded too, and with no step in between."""
     torch, adapter = pytest.importorskip("torch"), pytest.importorskip("samestep.torch")
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
-    optimizer = adapter.bind(Average(AdamW(lr=0.1), average_decay=0.5), model.parameters())
-    data = torch.randn(8, 3)
-    for _ in range(3):
+
+    def made():
+        model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+        return model, adapter.bind(rule, model.named_parameters())
+
+    def step(model, optimizer):
         optimizer.zero_grad()
         model(data).square().sum().backward()
         optimizer.step()
-    params = {name: param.detach().clone() for name, param in model.named_parameters()}
-    averages = {name: optimizer.state[p]["average"] for name, p in model.named_parameters()}
-    assign = partial(model.load_state_dict, strict=False)
-    with pytest.raises(KeyError), samestep.swapped(assign, params, averages):
-        for name, param in model.named_parameters():
-            assert torch.equal(param, averages[name]) and not torch.equal(param, params[name])
-        raise KeyError
-    for name, param in model.named_parameters():
-        assert torch.equal(param, params[name])
-        assert optimizer.state[param]["average"] is averages[name]
-    optimizer.step()
+
+    def values(model):
+        return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+    (model, optimizer), (other, second), data = made(), made(), torch.randn(8, 3)
+    for _ in range(3):
+        step(model, optimizer)
+    trained = values(model)
+    tree, states = {n: p.numpy() for n, p in trained.items()}, optimizer.state
+    slots = {
+        slot: {n: s[slot].numpy() for n, p in model.named_parameters() if slot in (s := states[p])}
+        for slot in rule.slots()
+    }
+    expected = samestep.averaged(rule, tree, samestep.rule.State(3, slots, {}))
+    optimizer.eval()
+    optimizer.eval()
+    found = values(model)
+    for name, value in expected.items():
+        numpy.testing.assert_array_equal(found[name].numpy(), value)
+    assert any(not torch.equal(found[name], trained[name]) for name in found)
+    with pytest.raises(RuntimeError, match=r"is being evaluated.*call optimizer\.train\(\)"):
+        step(model, optimizer)
+    other.load_state_dict(model.state_dict())
+    second.load_state_dict(deepcopy(optimizer.state_dict()))
+    with pytest.raises(RuntimeError, match="is being evaluated"):
+        second.step()
+    samestep.save(tmp_path / "run", optimizer, model)
+    (third, loading) = made()
+    loading.eval()
+    samestep.load(tmp_path / "run", loading, third)
+    assert samestep.checkpoint(loading, third).point == "training"
+    for own in (optimizer, second):
+        own.train()
+    pairs = [(model, optimizer), (other, second), (third, loading)]
+    for at in range(2):
+        expected = (trained, values(model))[at]
+        for own, _ in pairs:
+            for name, value in values(own).items():
+                assert torch.equal(value, expected[name])
+        for pair in pairs:
+            step(*pair)
+
+
+def test_a_rule_that_evaluates_at_its_parameters_says_so():
+    torch, adapter = pytest.importorskip("torch"), pytest.importorskip("samestep.torch")
+    optimizer = adapter.AdamW([torch.nn.Parameter(torch.ones(2))])
+    with pytest.raises(ValueError, match=r"at its parameters.*Average\(AdamW"):
+        optimizer.eval()
+    optimizer.train()
 
 
 def test_the_tensors_of_the_model_itself_are_restored():
@@ -188,7 +240,9 @@ def test_the_tensors_of_the_model_itself_are_restored():
 
 def test_what_has_no_averages_is_said():
     rule = Average(AdamW())
-    with pytest.raises(TypeError, match=r"the state is dict; .* In torch .* in MLX tree_map"):
+    with pytest.raises(
+        TypeError, match=r"is dict; .*optimizer\.state of MLX.*optimizer\.eval"
+    ):
         samestep.averaged(rule, MODEL, {"average": MODEL})
     with pytest.raises(TypeError, match=r"the state is NoneType"):
         samestep.averaged(rule, MODEL, None)
@@ -260,7 +314,7 @@ def test_swapping_in_jax_is_another_tree():
 
 def test_swapping_in_mlx_and_back_after_an_exception():
     mx, nn = pytest.importorskip("mlx.core"), pytest.importorskip("mlx.nn")
-    adapter, utils = pytest.importorskip("samestep.mlx"), pytest.importorskip("mlx.utils")
+    adapter = pytest.importorskip("samestep.mlx")
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
     optimizer = adapter.bind(Average(AdamW(lr=0.1), average_decay=0.5))
     data = mx.ones((4, 3))
@@ -268,7 +322,9 @@ def test_swapping_in_mlx_and_back_after_an_exception():
     for _ in range(3):
         optimizer.update(model, slope(model, data)[1])
     params = model.parameters()
-    averages = utils.tree_map(lambda _, state: state["average"], params, optimizer.state)
+    averages = samestep.averaged(optimizer.rule, params, optimizer.state)
+    kept = optimizer.state["layers"][0]["weight"]["average"]
+    assert mx.array_equal(averages["layers"][0]["weight"], kept)
     before = model(data)
     with pytest.raises(KeyError), samestep.swapped(model.update, params, averages):
         inside = model(data)

@@ -171,7 +171,7 @@ def test_maximize_is_the_negated_gradient(rule_class, data):
     assert compare(found, expected, "float32").first is None
 
 
-@pytest.mark.only(where=is_plain)
+@pytest.mark.only(where=lambda rule: is_plain(rule) and not rule.has_point)
 @given(data=st.data())
 @examples(max_examples=6, **LIGHT)
 def test_weight_decay_enters_as_its_family_says(rule_class, data):

@@ -20,9 +20,8 @@ class Average(Wrapper):
         average = average + (param - average) / n                        "equal", n = 1, 2, ...
 
     "debiased" divides the weights of "ema" by 1 - average_decay^n, which removes the weight of the
-    first value of average. ``samestep.averaged(rule, params, state)`` gives the averaged
-    parameters; in torch they are ``optimizer.state[param]["average"]``. An average in bfloat16
-    stands still: average_dtype="float32".
+    first value of average. The model is evaluated at average, which ``samestep.averaged`` and
+    ``eval()`` of torch give. An average in bfloat16 stands still: average_dtype="float32".
 
     Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992
         ("equal"); Izmailov et al., arXiv 1803.05407 (the same, from a step on).
@@ -53,3 +52,6 @@ class Average(Wrapper):
     def moved(self, xp, grad, param, state, s):
         move, slots = super().moved(xp, grad, param, state, s)
         return move, {**slots, "average": ema(state.average, move.param, s.average)}
+
+    def point(self, param, state):
+        return state.average
