@@ -240,9 +240,7 @@ def test_the_tensors_of_the_model_itself_are_restored():
 
 def test_what_has_no_averages_is_said():
     rule = Average(AdamW())
-    with pytest.raises(
-        TypeError, match=r"is dict; .*optimizer\.state of MLX.*optimizer\.eval"
-    ):
+    with pytest.raises(TypeError, match=r"is dict; .*optimizer\.state of MLX.*optimizer\.eval"):
         samestep.averaged(rule, MODEL, {"average": MODEL})
     with pytest.raises(TypeError, match=r"the state is NoneType"):
         samestep.averaged(rule, MODEL, None)

@@ -35,8 +35,7 @@ class ScheduleFreeAdamW(Rule):
     warmup_steps = form.warmup_steps
     weight_power, weight_lr_power = form.weight_power, form.weight_lr_power
 
-    v, z = moments.v, form.z
-    weight_sum, lr_max = form.weight_sum, form.lr_max
+    v, z, weight_sum, lr_max = moments.v, form.z, form.weight_sum, form.lr_max
 
     def scalars(self, xp, t):
         beta2 = self.betas[1]

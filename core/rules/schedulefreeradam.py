@@ -16,14 +16,11 @@ class ScheduleFreeRAdam(Rule):
         param = (1 - c) param + c z + (1 - beta1 (1 - c)) step
         z     = z + step
 
-    Until rho exceeds the threshold, below="adam" steps with a = lr, below="momentum" so without
-    the divisor. The model is evaluated at x = param + (1 - 1 / beta1) (z - param), as with
-    ScheduleFreeAdamW.
+    Until then, below="adam" steps with a = lr, and below="momentum" also without the divisor.
+    The model is evaluated at x = param + (1 - 1 / beta1) (z - param), as with ScheduleFreeAdamW.
 
-    Source: schedulefree 1.4.1, after Defazio et al., arXiv 2405.15682, and Liu et al.,
-        arXiv 1908.03265.
+    Source: schedulefree 1.4.1, after Defazio et al., arXiv 2405.15682; RAdam: arXiv 1908.03265.
     Agrees with: schedulefree.RAdamScheduleFree; below="momentum": silent_sgd_phase=False.
-    Differs from: pytorch_optimizer's, whose threshold is another.
     Shapes: grad, param, v and z are equal, any shape; weight_sum and lr_max are 0-d.
     """
 
@@ -37,16 +34,15 @@ class ScheduleFreeRAdam(Rule):
     bias_correction = moments.bias_correction
     weight_power, weight_lr_power = form.weight_power, form.weight_lr_power
 
-    v, z = moments.v, form.z
-    weight_sum, lr_max = form.weight_sum, form.lr_max
+    v, z, weight_sum, lr_max = moments.v, form.z, form.weight_sum, form.lr_max
 
     def scalars(self, xp, t):
         beta2 = self.betas[1]
         found = rectifier(xp, beta2, self.threshold, self.below, t)
         trusted, r = found["trusted"], found["r"]
         r = choose(xp, trusted, r, 1.0) if self.below == "momentum" else r
-        divisor = root(self, xp, gathered(self, xp, beta2, t))
         own = {"step_size": r * self.lr, "aged": (1 - 1 / t) ** self.weight_power}
+        divisor = root(self, xp, gathered(self, xp, beta2, t))
         return own | {"beta2": weights(beta2), "root": divisor, "trusted": trusted}
 
     def direction(self, xp, grad, param, state, s):
