@@ -16,6 +16,7 @@ from samestep.notice import warn
 from samestep.rule import Rule, registry
 
 from .description import common_numbers, numbers, numbers_of, schedules_in
+from .faithful import refuse_lost
 from .state import Checkpoint, CheckpointError, ParameterState, Wanted, matched
 from .trees import by_path
 
@@ -357,13 +358,17 @@ def counterpart(
 
     Raises:
         LookupError: the library has no such class.
+        CheckpointError: it does not take all numbers.
     """
     names = [name for name, native in table.items() if rule in (native.rule, *native.also)]
     names.sort(key=lambda name: table[name].rule != rule)
     if not names:
         raise LookupError(f"{classes.__name__} has no optimizer that computes {rule}")
-    native = table[names[0]]
-    given = native.arguments({**values, **native.also.get(rule, {})}, About({}, dtype))
+    native, who = table[names[0]], f"{classes.__name__}.{names[0]}"
+    values = {**values, **native.also.get(rule, {})}
+    given = native.arguments(values, About({}, dtype))
+    kind, same = registry[native.rule], About(given, dtype)
+    refuse_lost(who, kind(like=native.like, **values), native.rule_of(who, same), native.fields)
     return partial(getattr(classes, names[0]), **given)
 
 

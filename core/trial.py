@@ -17,7 +17,7 @@ from .watched import described, not_floating
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["alike", "moves", "steps", "unknown"]
+__all__ = ["alike", "moves", "positions", "steps", "unknown"]
 
 STEPS = (1.0, 1e3, 1e-3, 1.0, 1.0)
 """The size of the gradient in each step: limits are reached in one, and not in another."""
@@ -94,11 +94,16 @@ def steps(
     return found
 
 
+def positions(rule: Rule, *given: Any, **more: Any) -> list[Any]:
+    """The parameters of ``steps`` alone."""
+    return steps(rule, *given, **more)[:: 1 + len(rule.slots())]
+
+
 def moves(rule: Rule, shape: tuple[int, ...], count: int) -> bool:
     """Whether a parameter moves in so many first steps, of which a trial has five at most."""
     param = Neutral(numpy.cos(numpy.arange(1.0, numpy.prod(shape) + 1)))
-    after = steps(rule, [shape], taken=0)[:: 1 + len(rule.slots())]
-    return not all(alike([[param]], [found]) for found in after[: min(count, BROKEN)])
+    after = positions(rule, [shape], taken=0)[: min(count, BROKEN)]
+    return not all(alike([[param]], [found]) for found in after)
 
 
 def _waits(rule: Rule) -> Iterator[int]:
@@ -128,11 +133,11 @@ def _refuse_unfit_start(rule: Rule, param: Neutral) -> None:
             raise TypeError(f"{rule.name}: init of slot {name} returned an array of {unfit}")
 
 
-def alike(some: list[Any], others: list[Any]) -> bool:
+def alike(some: list[Any], others: list[Any], close: float = CLOSE) -> bool:
     """Whether arrays of two runs have the same numbers; only arrays of equal size are compared."""
     for one, other in zip(map(_vector, some), map(_vector, others), strict=False):
         scale = numpy.max(numpy.abs(one), initial=0.0, where=numpy.isfinite(one))
-        near = {"rtol": CLOSE, "atol": CLOSE * scale}
+        near = {"rtol": close, "atol": close * scale}
         if one.shape == other.shape and not numpy.allclose(one, other, equal_nan=True, **near):
             return False
     return True

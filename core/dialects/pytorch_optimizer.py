@@ -27,10 +27,9 @@ ADDED_TO_V = Quirk(
 
 
 def _after(rule: Any, found: dict[str, Any]) -> dict[str, Any]:
-    if rule.decay not in ("decoupled", "absolute"):
-        return found
-    lost = tuple(share / keep for share, keep in zip(found["lost"], found["keep"], strict=True))
-    return {**found, "keep": (), "shrink": found["keep"], "lost": lost}
+    for keep in found["keep"]:
+        found = {**found, "rate": keep * found["rate"]}
+    return found
 
 
 DECAY_AFTER = Quirk(

@@ -138,9 +138,20 @@ def test_a_schedule_that_becomes_a_number_is_named(to):
     [
         (samestep.Adan(lr=1e-2), "torch", "torch.optim has no class that computes Adan"),
         (samestep.Adan(lr=1e-2), "mlx", "mlx.optimizers has no class that computes Adan"),
-        (samestep.Adan(lr=1e-2), "optax", "difference by b2 = 0.92, and optax weights"),
+        (samestep.Adan(lr=1e-2), "optax", "difference by b2 = 0.92, and optax.adan weights"),
         (samestep.Adam(lr=1e-2, eps_root=1e-3), "torch", "eps_root"),
         (samestep.Lookahead(samestep.SGD(lr=1e-2)), "optax", "no transformation of optax"),
+        (
+            samestep.ADOPT(power=0.5),
+            "optax",
+            "does not take power, and computes as with power",
+        ),
+        (samestep.ADOPT(weight_decay=0.1), "optax", "contrib.adopt does not take weight_decay"),
+        (samestep.DAdaptAdam(growth_rate=1.02, like="optax"), "optax", "not take growth_rate"),
+        (samestep.DAdaptAdam(beta3=0.5, like="optax"), "optax", "does not take beta3"),
+        (samestep.Yogi(), "optax", "does not take initial_m, and computes as"),
+        (samestep.AdamW(maximize=True), "optax", "does not take maximize"),
+        (samestep.AdamW(decay="absolute"), "optax", "does not take decay"),
     ],
 )
 def test_what_a_library_does_not_compute_is_refused(rule, to, text):

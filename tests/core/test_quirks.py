@@ -190,6 +190,16 @@ def test_a_subclass_of_a_rule_with_quirks_is_a_rule_of_its_own() -> None:
     assert Own(lr=0.5).quirks == (NAME,)
 
 
+def test_a_decay_of_all_after_the_step_leaves_nothing() -> None:
+    """As in pytorch_optimizer; 1 - lr * weight_decay, which is 0, divides nothing."""
+    rule = samestep.LaProp(lr=0.5, weight_decay=2.0, like="pytorch_optimizer")
+    param = numpy.asarray([1.0, -3.0])
+    new, state = rule.update(numpy.ones(2), param, rule.init(param))
+    assert (new == 0).all() and numpy.isfinite(state.slots["m"]).all()
+    s = rule.coefficients(numpy, 1)
+    assert s["lost"] == (1.0,) and s["rate"] == 0.0
+
+
 def test_a_quirk_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match=r"there is no quirk 'nope'; Adan has 'difference by"):
         samestep.Adan(quirks=(NAME, "nope"))

@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
 
+from samestep.checkpoints import CheckpointError
 from samestep.checkpoints.correspondence import About, row
+from samestep.checkpoints.faithful import refuse_lost
+from samestep.rule import registry
 
 __all__ = ["MAKERS"]
 
@@ -56,6 +59,8 @@ def _rprop(optax: Any, h: Hypers) -> Any:
 
 
 def _adafactor(optax: Any, h: Hypers) -> Any:
+    if h["scale_parameter"] and h["eps"][1] != 1e-3:
+        raise CheckpointError(f"optax.adafactor takes no eps[1], {h['eps'][1]!r}; it has 0.001")
     return optax.adafactor(
         h["lr"],
         min_dim_size_to_factor=h["min_dim"],
@@ -89,7 +94,48 @@ def _call(path: str, numbers: str = "", *first: str) -> Callable[..., Any]:
 _ADAM = "lr=learning_rate betas=b1,b2"
 _ADAM_3 = "lr=learning_rate betas=b1,b2,b3"
 
-MAKERS: Mapping[str, Callable[[Any, Hypers], Any]] = {
+
+class _Read(dict[str, Any]):
+    """Numbers that know which of them have been read."""
+
+    def __init__(self, given: Hypers) -> None:
+        super().__init__(given)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The number, which is read."""
+        self.read.add(name)
+        return super().get(name, default)
+
+
+def _faithful(rule: str, make: Callable[[Any, Hypers], Any]) -> Callable[[Any, Hypers], Any]:
+    """A function that refuses numbers of a rule that are not handed on."""
+
+    def made(optax: Any, h: Hypers) -> Any:
+        """The transformation.
+
+        Raises:
+            CheckpointError: it does not take all numbers, and its steps are others.
+        """
+        kind, given = registry[rule], _Read(h)
+        found = make(optax, given)
+        fields = kind.fields().keys()
+        own = {name: value for name, value in h.items() if name in fields}
+        taken = {name: value for name, value in own.items() if name in given.read}
+        quirks = {"quirks": h.get("quirks", ())} if fields <= h.keys() else {}
+        who = kind.dialects["optax"].of
+        ours, theirs = kind(like="optax", **own, **quirks), kind(like="optax", **taken)
+        refuse_lost(who, ours, theirs, taken)
+        return found
+
+    return made
+
+
+_MAKERS: Mapping[str, Callable[[Any, Hypers], Any]] = {
     "SGD": _sgd,
     "RMSprop": _rmsprop,
     "Adagrad": _call("adagrad", "initial_v=initial_accumulator_value eps", "lr"),
@@ -124,4 +170,5 @@ MAKERS: Mapping[str, Callable[[Any, Hypers], Any]] = {
         "lr",
     ),
 }
+MAKERS = {rule: _faithful(rule, make) for rule, make in _MAKERS.items()}
 """By rule."""
