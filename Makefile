@@ -24,11 +24,12 @@ sharded: .venv/installed
 	conformance_tests tests/checkpoint tests/project $(ARGS)
 
 # Our optimizers inside the tools that people train with. Of timm and torchtitan only the optimizers
-# are used, and what they import is installed without the rest of what those need.
+# are used, and what they import is installed without the rest of what those need; heavyball and
+# muon-optimizer import nothing else.
 TITAN = torchtitan tyro spmd_types docstring_parser
 test-integrations: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[integrations]"
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps timm $(TITAN)
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps timm $(TITAN) heavyball muon-optimizer
 	OMP_NUM_THREADS=1 \
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough" \
 	conformance_tests/integrations tests/checkpoint/test_aged_states.py $(ARGS)

@@ -242,7 +242,8 @@ def _differing(rule: Rule, description: Description, ndim: int | None) -> Iterat
             f"{type(rule).version} here"
         )
     fields, values = rule.fields(), describe(rule)["values"]
-    since = {n: f.default for n, f in fields.items() if isinstance(f, Option) and n not in KEPT}
+    options = {n: f.default for n, f in fields.items() if isinstance(f, Option) and n not in KEPT}
+    since = {name: _plain(rule, name, value, value) for name, value in options.items()}
     theirs = since | updated(rule.published(), description["values"])
     quirks = tuple(theirs.pop("quirks", ()))
     if rule.quirks != quirks:

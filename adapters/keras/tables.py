@@ -84,7 +84,7 @@ REFUSED = {
     "Ftrl": "there is no rule here for FTRL",
     "LossScaleOptimizer": "its scale of the loss is no state of a rule; give its inner_optimizer",
     "MultiOptimizer": "it has several optimizers; give each of them",
-    "Muon": "it scales its update by the larger side of a matrix, and samestep's Muon does not",
+    "Muon": "its vectors are AdamW's, so that its state is that of two rules",
     "ScheduleFreeAdamW": "there is no rule here that evaluates at other parameters than it trains",
 }
 

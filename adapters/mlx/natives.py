@@ -253,25 +253,12 @@ def _owned(one: _One) -> Iterator[_Own]:
     if name == "Adafactor" and numbers["relative_step"]:
         native = relative(native)
     for path, param in one.params.items():
-        _refuse_kernel(who, path, param)
         about = About(numbers, str(param.dtype))
         mine = BELOW if name == "Muon" and param.ndim < 2 else native
         own = saying(mine.rule_of(who, about), {"batch_axes": ()})  # MLX's own knows no stacks
         rule, entries = rule_of(own, path, param), _entries(one.flat, path)
         schedules = one.optimizer._schedulers
         yield _Own(path, param, who, mine, rule, _step(who, one.flat), entries, schedules)
-
-
-def _refuse_kernel(who: str, path: str, param: Any) -> None:
-    """Refuse a kernel that Muon scales by another ratio than that of its matrix."""
-    if not who.endswith(".Muon") or param.ndim < 3:
-        return
-    outputs, rest = param.shape[0], max(1, param.size // max(1, param.shape[0]))
-    if max(1, param.shape[-2] / max(1, param.shape[-1])) != max(1, outputs / rest):
-        raise CheckpointError(
-            f"{who} scales parameter {path!r} of shape {tuple(param.shape)} by its last two axes, "
-            f"Muon here by the matrix of {outputs} x {rest}; no rule computes the same"
-        )
 
 
 def _step(who: str, flat: Mapping[str, Any]) -> int:

@@ -48,7 +48,7 @@ MLX: dict[str, Native] = {
         },
         kept={"v": factored("exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col")},
     ),
-    "Muon": row("Muon", f"{_MOMENTUM} ns_steps", "m=v", fields={"decay": always("l2")}),
+    "Muon": _mlx("Muon", f"{_MOMENTUM} ns_steps", "m=v"),
 }
 """By class. The tests that compare each dialect with MLX read slots by these names too."""
 

@@ -224,9 +224,9 @@ class TorchRecorder(LoopRecorder):
         found = getattr(self.optimizer, "found_inf", None)
         if found is not None and bool(found):
             return  # GradScaler lets a fused optimizer skip the step
-        scale = getattr(self.optimizer, "grad_scale", None)
+        factor = getattr(self.optimizer, "grad_scale", None)
         grads = {
-            name: _read(param.grad if scale is None else param.grad / scale.to(param.device))
+            name: _read(param.grad if factor is None else param.grad / factor.to(param.device))
             for name, param in chosen.items()
             if param.grad is not None
         }

@@ -17,9 +17,9 @@ def unscaled(optimizer: Any, grads: Sequence[torch.Tensor]) -> torch.Tensor | No
     results are the same as in ``GradScaler.unscale_``.
     """
     found: torch.Tensor | None = getattr(optimizer, "found_inf", None)
-    scale: torch.Tensor | None = getattr(optimizer, "grad_scale", None)
-    if scale is not None:
-        exact = scale if scale.device.type == "mps" else scale.double()  # as in torch
+    factor: torch.Tensor | None = getattr(optimizer, "grad_scale", None)
+    if factor is not None:
+        exact = factor if factor.device.type == "mps" else factor.double()  # as in torch
         inverse = exact.reciprocal().float()
         there = {device: inverse.to(device) for device in {grad.device for grad in grads}}
         for alike in _grouped(grads):

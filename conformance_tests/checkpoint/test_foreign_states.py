@@ -45,6 +45,8 @@ def converted(case: Case) -> bool:
     """
     if case.like not in LIBRARIES or case.peer.rule == "Lookahead":
         return False
+    if case.peer.rule == "Muon" and case.like in ("torch", "keras"):  # which are refused
+        return False
     if case.like == "optax":
         return (case.peer.rule, case.values.get("momentum")) != ("SM3", 0.0) and case.is_dialect
     return not issubclass(registry[case.peer.rule], Wrapper)

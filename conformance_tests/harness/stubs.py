@@ -296,6 +296,8 @@ def _type(field: Hyper | Option) -> str:
         return number if default is not None else f"{number} | None"
     if field.name == "layout":
         return "str | None"
+    if hasattr(field, "annotation"):
+        return str(field.annotation)
     if field.choices is None:
         return "int | tuple[int, ...] | None" if default is None else type(default).__name__
     kind = _choices(field)

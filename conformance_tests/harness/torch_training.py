@@ -49,6 +49,7 @@ PEERS = [
     name
     for name in samestep.rules.__all__
     if isinstance(NATIVE.get(name.lower()), type) and "torch" in getattr(samestep, name).dialects
+    if name != "Muon"  # which is in bfloat16 there, and takes matrices only
 ]
 """Rules that torch.optim has too."""
 

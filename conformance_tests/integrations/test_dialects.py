@@ -6,7 +6,7 @@ import pytest
 
 from samestep.conformance.rules import test_dialects as dialects
 
-LIKE = ("optimi", "pytorch_optimizer", "schedulefree")
+LIKE = ("heavyball", "keller-jordan", "optimi", "pytorch_optimizer", "schedulefree")
 HERE = [case for case in dialects.CASES if case.like in LIKE]
 
 

@@ -287,12 +287,6 @@ def test_what_cannot_be_carried_is_refused_by_name(name: str) -> None:
         samestep.checkpoint(make(), tree(0))
 
 
-def test_a_kernel_that_muon_scales_otherwise_is_refused() -> None:
-    kernel = {"w": mx.ones((4, 3, 3, 2))}
-    with pytest.raises(CheckpointError, match="scales parameter 'w'"):
-        samestep.checkpoint(optimizers.Muon(LR), kernel)
-
-
 def test_parameters_must_be_given() -> None:
     with pytest.raises(TypeError, match="give the model"):
         samestep.checkpoint(optimizers.Adam(LR))

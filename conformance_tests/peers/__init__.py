@@ -38,6 +38,7 @@ __all__ = [
     "followed",
     "formulas",
     "nested",
+    "orthogonalized",
     "run",
 ]
 
@@ -202,6 +203,16 @@ def formulas(peer: Peer, hypers: Mapping[str, Any], of: Trajectory) -> list[Snap
         for names in [("param", *peer.slots)]
         for row in rows
     ]
+
+
+def orthogonalized(x: Any, triples: Sequence[tuple[float, float, float]]) -> Any:
+    """A matrix after ``a x + (b x x' + c (x x')^2) x`` for each triple."""
+    if x.shape[0] > x.shape[1]:
+        return orthogonalized(x.T, triples).T
+    for a, b, c in triples:
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
 
 
 def _of_correspondence(peer: Peer, stepper: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from samestep.checkpoints.correspondence import counterpart
+from samestep.parity import Trajectory
 
 from . import Arguments, Peer
 
@@ -51,6 +52,7 @@ ARGUMENTS = Arguments(
         "Adafactor.learning_rate": lambda h: None if h["relative_step"] else h["lr"],
         "decay_rate": lambda h: -h["decay_rate"],
         "beta_1": "momentum",
+        "ns_steps": "ns_steps",
     },
     {},
 )
@@ -62,16 +64,14 @@ def _peer(rule: str, *settings: Hypers, **others: Any) -> Peer:
     return Peer(rule, partial(_native, rule=rule), slots, settings, **others)
 
 
-OTHERS = [
-    _peer(
-        "Muon",
-        LR,
-        {**LR, "nesterov": False},
-        tolerance=2e-6,
-        because="MLX rounds the coefficient 2.0315 to float32, by 2e-8, and five iterations follow",
-    ),
-]
-"""What a rule computes that has no dialect of MLX: its decay is coupled."""
+def _oblong(trajectory: Trajectory) -> Trajectory:
+    """A kernel whose places are more in one direction than in the other."""
+
+    def shaped(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return {p: a.reshape(6, 3, 5, 3) if p == "kernel" else a for p, a in arrays.items()}
+
+    return Trajectory(shaped(trajectory.params), [shaped(step) for step in trajectory.grads])
+
 
 PEERS = [
     _peer(
@@ -89,6 +89,15 @@ PEERS = [
     _peer("AdamW", CORRECTED, tolerance=6e-6, because=SINGLE),
     _peer("Adamax", LR, {**LARGE, "betas": (0.8, 0.99)}),
     _peer("Lion", LR, {**LR, "betas": (0.8, 0.95), "weight_decay": 0.1}),
+    _peer(
+        "Muon",
+        LR,
+        {**LR, "nesterov": False, "weight_decay": 0.0},
+        {**LR, "momentum": 0.9, "weight_decay": 0.3, "ns_steps": 4},
+        problem=_oblong,
+        tolerance=2e-6,
+        because="MLX rounds the coefficient 2.0315 to float32, by 2e-8, and five iterations follow",
+    ),
     _peer(
         "Adafactor",
         {},

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from inspect import signature
 from typing import Any
-
-from samestep.parity import Trajectory
 
 from . import RECTIFIED, Arguments, Peer
 
@@ -108,6 +105,19 @@ ROOT = {"lr": 0.01, "eps": 1e-3, "eps_root": 1e-3}
 DECAY = {"weight_decay": 0.1}
 BETAS = {"betas": (0.8, 0.99)}
 
+MUON: dict[str, Any] = {
+    "ns_coeffs": lambda h: {"jordan": JORDAN, "quintic": "dion"}[h["ns_coefficients"]],
+    "ns_steps": "ns_steps",
+    "beta": "momentum",
+    "eps": lambda h: h["ns_guard"][1],
+    "weight_decay": "weight_decay",
+    "nesterov": "nesterov",
+    "consistent_rms": lambda h: {"match_rms": 0.2, "spectral": 1.0}.get(h["scale"]),
+}
+"""The arguments of ``optax.contrib.muon``."""
+JORDAN = (3.4445, -4.7750, 2.0315)
+ADAM = ("adam_b1", "adam_b2", "adam_eps_root", "adam_weight_decay", "adam_learning_rate")
+
 ARGUMENTS = Arguments(
     {
         **{name: name for name in ("eps", "eps_root", "weight_decay", "momentum", "rho", "alpha")},
@@ -140,8 +150,13 @@ ARGUMENTS = Arguments(
         "estim_lr_coef": "d_coef",
         "Adafactor.eps": lambda h: h["eps"][0],
         "Adafactor.learning_rate": lambda h: None if h["lr"] == 1 else h["lr"],  # None scales not
+        **{f"Muon.{name}": how for name, how in MUON.items()},
     },
     {
+        **{f"Muon.{name}": "AdamW's, whose the vectors are" for name in ADAM},
+        "Muon.adaptive": "a scale by the dual norm",
+        "Muon.preconditioning": "another norm than Frobenius'",
+        "Muon.muon_weight_dimension_numbers": "layout and batch_axes here",
         "AdaDelta.learning_rate": "None there, but the call fails without a number",
         "ADOPT.nesterov": "a look ahead, which its authors have not",
         "clip_value_fn": "any function of the step; here it is the power",
@@ -168,7 +183,6 @@ def _yogi(optax: Any, h: Hypers) -> Any:
 
 
 def _muon(optax: Any, h: Hypers) -> Any:
-    """Without the bias correction's effect: it is a factor, which the norm takes out."""
     import jax  # noqa: PLC0415
 
     def numbers(params: Any) -> Any:
@@ -181,31 +195,10 @@ def _muon(optax: Any, h: Hypers) -> Any:
 
     return optax.contrib.muon(
         h["lr"],
-        beta=h["momentum"],
-        eps=1e-7,
-        weight_decay=h["weight_decay"],
-        nesterov=h["nesterov"],
         muon_weight_dimension_numbers=numbers,
+        **{name: MUON[name](h) if callable(MUON[name]) else h[MUON[name]] for name in MUON},
     )
 
-
-def _large(trajectory: Trajectory) -> Trajectory:
-    """Gradients with norms up to 1e9, next to which Muon's 1e-7 is nothing."""
-    grads = [{path: 1e8 * grad for path, grad in step.items()} for step in trajectory.grads]
-    return replace(trajectory, grads=grads)
-
-
-OTHERS = [
-    Peer(
-        "Muon",
-        _muon,
-        kept("Muon", "m"),
-        [{"nesterov": False, "weight_decay": 0.1, "layout": layout} for layout in ("oi", "io")],
-        without={"empty": "no quotient of its sides"},
-        problem=_large,
-    ),
-]
-"""What a rule computes that has no dialect of optax: optax weights Nesterov's form otherwise."""
 
 PEERS = [
     Peer(
@@ -317,6 +310,25 @@ PEERS = [
         _native("NovoGrad"),
         kept("NovoGrad", "m", "v"),
         [{}, {**ROOT, **DECAY, **BETAS}],
+    ),
+    Peer(
+        "Muon",
+        _muon,
+        kept("Muon", "m"),
+        [
+            {},
+            {"scale": "match_rms", "nesterov": False, "weight_decay": 0.1, "layout": "oi"},
+            {
+                "lr": 0.1,
+                "weight_decay": 0.1,
+                "momentum": 0.9,
+                "ns_steps": 5,
+                "ns_coefficients": "quintic",
+                "ns_guard": ("sum", 1e-3),
+            },
+            {"ns_steps": 7, "scale": "spectral"},
+        ],
+        without={"empty": "no quotient of its sides"},
     ),
     Peer(
         "NAdam",

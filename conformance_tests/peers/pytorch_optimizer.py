@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
+from unittest import mock
 
 from . import Peer
-from .torch import PACKAGE, read, target
+from .torch import PACKAGE, Within, read, target
 
 __all__ = ["LIBRARIES", "NAME", "PACKAGE", "PEERS", "read", "target"]
 
@@ -28,6 +30,38 @@ def _native(name: str, *names: str, **fixed: Any) -> Callable[[Any, Hypers], Any
         given = {one: h[one] for one in ("lr", "betas", "weight_decay", *names)}
         apart = {"weight_decouple": h["decay"] == "decoupled"}
         return getattr(pytorch_optimizer, name)(tensors, **{**given, **apart, **fixed})
+
+    return make
+
+
+def in_float64() -> AbstractContextManager[Any]:
+    """A context in which the iteration that is in bfloat16 is in float64."""
+    import torch  # noqa: PLC0415
+    from pytorch_optimizer.optimizer.utils import (  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+        matrix,
+    )
+
+    function = matrix.zero_power_via_newton_schulz_5
+    *others, dtype = function.__defaults__
+    assert dtype == torch.bfloat16
+    return mock.patch.object(function, "__defaults__", (*others, torch.float64))
+
+
+def of_matrices(name: str, *names: str) -> Callable[[Any, Hypers], Any]:
+    """A function that makes one of its kinds of Muon."""
+
+    def make(tensors: Any, h: Hypers) -> Any:
+        import pytorch_optimizer  # noqa: PLC0415
+
+        given = {
+            "ns_coeffs": {"jordan": "original"}.get(h["ns_coefficients"], h["ns_coefficients"]),
+            "use_adjusted_lr": h["scale"] == "match_rms",
+            "weight_decouple": h["decay"] == "decoupled",
+            **{name: h[name] for name in ("lr", "weight_decay", "ns_steps", *names)},
+        }
+        groups = [{"params": tensors, "use_muon": True}]
+        made = getattr(pytorch_optimizer, name)(groups, foreach=False, **given)
+        return Within(made, in_float64)
 
     return make
 
@@ -86,6 +120,23 @@ PEERS = [
             {"adaptive": False, "weight_decay": 0.1},
             {**LARGE, "betas": (0.8, 0.99), "gamma": 0.1},
         ],
+    ),
+    Peer(
+        "Muon",
+        of_matrices("Muon", "momentum", "nesterov"),
+        {"m": "momentum_buffer"},
+        [
+            {},
+            {"scale": "match_rms", "nesterov": False, "decay": "l2", "weight_decay": 0.1},
+            {
+                "lr": 0.1,
+                "weight_decay": 0.1,
+                "momentum": 0.9,
+                "ns_steps": 7,
+                "ns_coefficients": "quintic",
+            },
+        ],
+        without={"empty": "no quotient of its sides"},
     ),
     Peer(
         "NovoGrad",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from samestep.arrays import map_parts
 from samestep.checkpoints.correspondence import About, Kept
+from samestep.parts.orthogonal import coefficients
 from samestep.rule import registry
 
 from . import RECTIFIED, Arguments, Peer
@@ -83,6 +87,40 @@ def _peer(rule: str, *settings: Hypers, native: str | None = None, **others: Any
     return Peer(rule, others.pop("make", _native(name)), slots, settings, **others)
 
 
+class Within:
+    """An optimizer whose steps are taken within a context."""
+
+    def __init__(self, optimizer: Any, context: Callable[[], AbstractContextManager[Any]]) -> None:
+        self.base_optimizer, self.context = optimizer, context
+        self.param_groups = optimizer.param_groups
+
+    def step(self) -> None:
+        """Enter the context and step."""
+        with self.context():
+            self.base_optimizer.step()
+
+
+def without_bfloat16() -> AbstractContextManager[Any]:
+    """A context in which a copy of a tensor in bfloat16 has the tensor's own dtype."""
+    import torch  # noqa: PLC0415
+
+    return mock.patch.object(torch.Tensor, "bfloat16", torch.Tensor.clone)
+
+
+MUON: dict[str, Any] = {
+    **{name: name for name in ("lr", "weight_decay", "momentum", "nesterov", "ns_steps")},
+    "ns_coefficients": lambda h: coefficients(SimpleNamespace(**h))[0][0],
+    "eps": lambda h: h["ns_guard"][1],
+    "adjust_lr_fn": lambda h: {"shape": None, "match_rms": "match_rms_adamw"}[h["scale"]],
+}
+"""The arguments of ``torch.optim.Muon``."""
+
+
+def _muon(tensors: Any, h: Hypers) -> Any:
+    given = {name: h[how] if isinstance(how, str) else how(h) for name, how in MUON.items()}
+    return Within(_optim().Muon(tensors, **given), without_bfloat16)
+
+
 class _Clipped:
     """An optimizer whose gradients are clipped before every step."""
 
@@ -140,7 +178,7 @@ def _converted(given: Any, name: str, theirs: str, h: Hypers) -> Any:
 
 
 ARGUMENTS = Arguments(
-    _ours(),
+    {**_ours(), **{f"Muon.{name}": how for name, how in MUON.items()}},
     {
         "AMSGrad.amsgrad": "given, to select the rule",
         "foreach": "how to compute, not what",
@@ -171,6 +209,23 @@ PEERS = [
     _peer("AdamW", {}, LARGE, {**FALLING, "amsgrad": True}),
     _peer("AMSGrad", {}, {**FALLING, "decay": "decoupled"}, native="Adam", make=_amsgrad),
     _peer("Adamax", {}, {**LARGE, "betas": (0.8, 0.99)}),
+    Peer(
+        "Muon",
+        _muon,
+        {"m": "momentum_buffer"},
+        [
+            {},
+            {"scale": "match_rms", "nesterov": False, "ns_guard": ("max", 1e-3)},
+            {
+                "lr": 0.02,
+                "weight_decay": 0.3,
+                "momentum": 0.9,
+                "ns_steps": 4,
+                "ns_coefficients": (3.0, -3.2, 1.2),
+            },
+        ],
+        without={"kernel": "it takes matrices only"},
+    ),
     _peer(
         "NAdam",
         {},

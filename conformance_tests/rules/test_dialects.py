@@ -194,7 +194,8 @@ as momentum of steps, gathers the errors of ten."""
     [
         pytest.param(case, id=case.label, marks=() if case.like == "mlx" else pytest.mark.thorough)
         for case in CASES
-        if case.furthest and case.like in FEW and case.is_dialect and case.peer.rule != "Adafactor"
+        if case.furthest and case.like in FEW and case.is_dialect
+        if case.peer.rule not in ("Adafactor", "Muon")  # whose sums round in any order
     ],
 )
 def test_in_float32_they_part_by_a_few_roundings(case: Case) -> None:

@@ -511,6 +511,8 @@ def _choices(option):
         return st.sampled_from(option.choices)
     if isinstance(option.default, bool):
         return st.booleans()
+    if isinstance(option.default, tuple):
+        return st.just(option.default)
     return st.integers(option.ge, option.ge + 2)
 
 

@@ -41,6 +41,14 @@ PRESETS = {
     "Adamax": preset(lr=0.001, eps=1e-07, eps_at="outside", decay="decoupled"),
     "LAMB": preset(of="keras.optimizers.Lamb", eps=1e-07, decay="decoupled"),
     "Lion": preset(lr=0.001),
+    "Muon": preset(
+        "its vectors are AdamW's",
+        layout="io",
+        lr=0.001,
+        weight_decay=0.004,
+        momentum_form="sum",
+        scale="match_rms",
+    ),
     "NAdam": preset(
         of="keras.optimizers.Nadam", lr=0.001, eps=1e-07, momentum_decay=1.0, decay="decoupled"
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samestep.dialects import preset
+from samestep.dialects import keller_jordan, preset
 
 OF = "mlx.optimizers.{rule}"
 
@@ -14,6 +14,12 @@ PRESETS = {
     "AdamW": preset("no bias correction", bias_correction=False),
     "Adamax": preset("no correction", eps_at="outside", bias_correction=False),
     "Lion": preset(),
+    "Muon": preset(
+        "decays inside",
+        weight_decay=0.01,
+        decay="l2",
+        quirks=(keller_jordan.SCALE_BY_LAST_AXES,),
+    ),
     "RMSprop": preset(),
     "SGD": preset(momentum_start="zero"),
 }

@@ -7,8 +7,9 @@ from typing import Any
 from samestep.declaration import slot
 from samestep.dialects import preset
 from samestep.parts.moments import gathered, largest
+from samestep.parts.orthogonal import looked_ahead
 from samestep.quirks import Quirk, changed, with_calls
-from samestep.vocabulary import sign
+from samestep.vocabulary import debias, ema, sign
 
 
 def _by_complement(cls: Any) -> dict[str, Any]:
@@ -83,6 +84,32 @@ ONE_STEP_LATE = Quirk(
     changes_state=True,
 )
 
+
+def _correcting(now: Any) -> Any:
+    def looked_ahead(rule: Any, m: Any, grad: Any, s: Any) -> Any:
+        return ema(m, grad, s.ahead) if rule.nesterov else s.unbias_m * m
+
+    return looked_ahead
+
+
+def _with_corrections(cls: Any) -> dict[str, Any]:
+    def scalars(self: Any, xp: Any, t: Any) -> dict[str, Any]:
+        beta, gained = self.momentum, debias(xp, self.momentum, t)
+        ahead = beta / debias(xp, beta, t + 1), (1 - beta) / gained
+        return {**cls.scalars(self, xp, t), "ahead": ahead, "unbias_m": 1 / gained}
+
+    return {"scalars": scalars}
+
+
+BOTH_CORRECTED = Quirk(
+    "look ahead, both corrected",
+    "looks ahead with m corrected as in the next step, and the gradient as in this one",
+    "looks ahead with neither corrected",
+    (with_calls({looked_ahead: _correcting}), _with_corrections),
+    rules=("Muon",),
+    formerly=("both_corrected", True, False),
+)
+
 OF = "optax.{lower}"
 
 PRESETS = {
@@ -103,6 +130,14 @@ PRESETS = {
     "LAMB": preset(),
     "LARS": preset(decay="l2"),
     "Lion": preset(decay="in_update", weight_decay=0.001),
+    "Muon": preset(
+        "its vectors are AdamW's",
+        of="optax.contrib.muon",
+        layout="io",
+        ns_guard=("sum", 1e-08),
+        decay="in_update",
+        quirks=(BOTH_CORRECTED,),
+    ),
     "NAdam": preset("no schedule", momentum_schedule=False, decay="in_update"),
     "NovoGrad": preset(betas=(0.9, 0.25), eps=1e-06),
     "Prodigy": preset(of="optax.contrib.prodigy", bias_correction=True),

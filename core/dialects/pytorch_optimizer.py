@@ -105,6 +105,7 @@ PRESETS = {
     "Grams": preset(),
     "LaProp": preset(eps_at="uncorrected", quirks=(ADDED_TO_V, DECAY_AFTER)),
     "MARS": preset("its vectors are AdamW's", eps_at="uncorrected", quirks=(ADDED_TO_V,)),
+    "Muon": preset("iterates in bfloat16", ns_guard=("max", 1e-07)),
     "NovoGrad": preset(),
     "QHAdam": preset(betas=(0.9, 0.999), nus=(1.0, 1.0), decay="l2"),
     "SimplifiedAdEMAMix": preset(quirks=(DIVIDED_TWICE,)),

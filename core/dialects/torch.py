@@ -14,6 +14,7 @@ PRESETS = {
     "Adam": preset(),
     "AdamW": preset(),
     "Adamax": preset(),
+    "Muon": preset("iterates in bfloat16", lr=0.001, weight_decay=0.1, ns_guard=("max", 1e-07)),
     "NAdam": preset(),
     "RAdam": preset(threshold=5.0, eps_at="uncorrected"),
     "RMSprop": preset(),

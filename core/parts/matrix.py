@@ -1,17 +1,15 @@
-"""Parameters as matrices, an output a row: orthogonalisation, projection."""
+"""Parameters as matrices, an output a row: products in a narrower dtype, projection."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from samestep.arrays import cast
-from samestep.vocabulary import at_least, norm, sqrt, whole
+from samestep.vocabulary import at_least, sqrt
 
 __all__ = [
     "as_matrix",
     "narrowed",
-    "orthogonalize",
     "projected",
     "row_norms",
     "views",
@@ -25,32 +23,6 @@ def as_matrix(xp: Any, x: Array, whole: bool = False) -> Array:
     if whole:
         return xp.reshape(x, (1, -1))
     return xp.reshape(x, (x.shape[0], -1)) if x.ndim > 2 else x
-
-
-@whole
-def orthogonalize(
-    xp: Any, matrix: Array, steps: int, eps: float = 1e-7, dtype: str = "float32"
-) -> Array:
-    """The matrix, of the same shape, with singular values driven into about 0.7 to 1.2.
-
-    Newton-Schulz iteration with the quintic of Keller Jordan's Muon (2024), on the matrix or its
-    transpose, whichever has the smaller Gram matrix. Products are in ``dtype``.
-    """
-    a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = xp.matrix_transpose(matrix) if tall else matrix
-    x = x / (norm(xp, x) + eps)
-    product = xp.matmul if dtype == "float32" else partial(_narrow_product, xp, dtype)
-    for _ in range(steps):
-        gram = product(x, xp.matrix_transpose(x))
-        x = a * x + product(b * gram + c * product(gram, gram), x)
-    return xp.matrix_transpose(x) if tall else x
-
-
-def _narrow_product(xp: Any, dtype: str, one: Array, other: Array) -> Array:
-    """The product of matrices in a narrower dtype, in their own."""
-    result = xp.matmul(narrowed(xp, one, dtype), narrowed(xp, other, dtype))
-    return cast(xp, narrowed(xp, result, dtype), one.dtype)
 
 
 def narrowed(xp: Any, x: Array, dtype: str) -> Array:

@@ -1,5 +1,7 @@
-from samestep.parts.matrix import as_matrix, orthogonalize
-from samestep.vocabulary import Rule, ema, hyper, option, precision, slot, weights
+from samestep.parts import orthogonal
+from samestep.parts.matrix import as_matrix
+from samestep.parts.orthogonal import factor, gains, looked_ahead, orthogonalized, refuse_short
+from samestep.vocabulary import Rule, ema, hyper, slot
 
 
 class Muon(Rule):
@@ -11,15 +13,14 @@ class Muon(Rule):
 
     NS is the Newton-Schulz iteration, its products in ns_dtype. In bfloat16 it loses singular
     values below 1/256 of the largest, and amplifies the rounding: the stated error is for a full
-    rank. A convolution kernel counts as a matrix of (outputs, everything else).
+    rank and jordan. A convolution kernel counts as a matrix of (outputs, everything else).
 
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, and
-        the authors' muon.py (no paper number).
-    Agrees with: mlx.optimizers.Muon without decay; optax.contrib.muon(nesterov=False).
-    Differs from: the authors' code and torch.optim.Muon, which iterate in bfloat16, sums
-        too; mlx.optimizers.Muon, which decays through the iteration; optax's
-        nesterov, which corrects both terms for their start; the authors' and MLX's scale of a
-        convolution kernel, taken from kernel height and width there.
+        the authors' muon.py (no paper number). scale="match_rms": Liu et al. (Moonlight), arXiv
+        2502.16982; "unit_rms": Pethick et al. (Scion), arXiv 2502.07529.
+    Agrees with: the libraries of like, but for their rounding: most iterate in bfloat16.
+    Differs from: the authors' and MLX's scale of a convolution kernel, taken from kernel height
+        and width there (like has it).
     Shapes: two dimensions or more, the outputs first; grad, param and m are equal.
     """
 
@@ -27,21 +28,19 @@ class Muon(Rule):
     min_ndim = 2
 
     lr = hyper(0.02, "step size, in spectral norm per step", unit="parameter", ge=0)
-    momentum = hyper(0.95, "decay per step of m", unit="1/step", ge=0, lt=1)
-    nesterov = option(True, "look one step of momentum ahead")
-    ns_steps = option(5, "Newton-Schulz iterations", ge=1)
-    ns_dtype = precision("dtype of the products in Newton-Schulz", bfloat16=0.05)
+    momentum, nesterov = orthogonal.momentum, orthogonal.nesterov
+    momentum_form, scale = orthogonal.momentum_form, orthogonal.scale
+    ns_steps, ns_coefficients = orthogonal.ns_steps, orthogonal.ns_coefficients
+    ns_beyond, ns_guard = orthogonal.ns_beyond, orthogonal.ns_guard
+    ns_dtype = orthogonal.ns_dtype
 
-    m = slot("mean of the gradient")
+    m = slot("momentum of the gradient")
 
-    def scalars(self, xp, t):
-        return {"weights": weights(self.momentum)}
+    validate, scalars = refuse_short, gains
 
     def direction(self, xp, grad, param, state, s):
         m = ema(state.m, grad, s.weights)
-        look = ema(m, grad, s.weights) if self.nesterov else m
-        matrix = as_matrix(xp, look)
-        outputs, inputs = matrix.shape
-        scale = max(1.0, outputs / max(1, inputs)) ** 0.5
-        direction = scale * orthogonalize(xp, matrix, self.ns_steps, dtype=self.ns_dtype)
-        return xp.reshape(direction, param.shape), {"m": m}
+        matrix = as_matrix(xp, looked_ahead(self, m, grad, s))
+        scale = factor(self, *matrix.shape, param.shape)
+        step = scale * orthogonalized(self, xp, matrix)
+        return xp.reshape(step, param.shape), {"m": m}

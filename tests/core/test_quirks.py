@@ -39,7 +39,11 @@ def same(a: Rule, b: Rule) -> bool:
 
 @pytest.mark.parametrize(("rule", "name"), QUIRKS)
 def test_a_quirk_changes_what_a_rule_computes(rule: str, name: str) -> None:
-    switched = {"SGD": {"momentum": 0.0}, "Adafactor": {"decay": "decoupled"}}.get(rule, {})
+    switched = {
+        "SGD": {"momentum": 0.0},
+        "Adafactor": {"decay": "decoupled"},
+        "Muon": {"scale": "unit_rms"},
+    }.get(rule, {})
     fields = registry[rule].fields()
     on = {"amsgrad": True} if name.startswith("maximum") and "amsgrad" in fields else switched
     plain = typical(registry[rule], **on)
@@ -72,8 +76,8 @@ def test_a_rule_with_quirks_is_a_value(turn: Any) -> None:
 def test_an_unknown_quirk_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ValueError, match=r"Adan\(quirks=\('x',\)\).* Adan has 'difference by 1"):
         samestep.Adan(quirks=("x",))
-    with pytest.raises(ValueError, match=r"Muon has none"):
-        samestep.Muon(quirks=("x",))
+    with pytest.raises(ValueError, match=r"ClipNorm has none"):
+        samestep.ClipNorm(samestep.SGD(), quirks=("x",))
     with pytest.raises(TypeError, match="there is no keep_previous"):
         samestep.Adan(keep_previous=False)
 

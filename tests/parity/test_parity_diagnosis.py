@@ -91,13 +91,14 @@ torch.optim.Muon | samestep:Muon
     {"iterates in bfloat16": (True, False)}
     torch.optim.Muon orthogonalises in bfloat16; samestep:Muon does not
 optax.contrib.muon | samestep:Muon
-    {"layout": ('io', 'oi'), "look ahead, both corrected": (True, False)}
+    {"layout": ('io', 'oi'), "look ahead, both corrected": (True, False),\
+ "ns_guard": (('sum', 1e-08), ('sum', 1e-07))}
     this does not explain kernel, to which they may apply another rule
 mlx.optimizers.Muon | samestep:Muon
     {"decay": ('l2', 'decoupled')}
     mlx.optimizers.Muon adds weight_decay times the parameter to the gradient
 keras.optimizers.Muon | samestep:Muon
-    {"scale by the longer side": (True, False), "weights sum": (True, False)}
+    {"scale": ('match_rms', 'shape'), "momentum_form": ('sum', 'mean')}
     keras.optimizers.Muon multiplies the step by 0.2 sqrt(max(outputs, inputs))
 optax.adafactor | torch.optim.Adafactor
     {"min_dim": (128, 1), "decay": ('absolute', 'decoupled')}
