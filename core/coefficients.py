@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as host
@@ -72,7 +70,6 @@ def scalars(
     step: Any,
     dtype: Any,
     common: Mapping[str, Any] | None = None,
-    held: bool = False,
 ) -> dict[str, Any]:
     """The coefficients of the step after ``step``: they depend on hyperparameters and counts only.
 
@@ -82,15 +79,10 @@ def scalars(
         step: the number of steps taken: an int, a 0-d integer array when traced, or ``Counts``.
         dtype: compute dtype of the arrays and of traced scalars.
         common: the shared state before the step; a rule that withholds steps counts them there.
-        held: whether the default dtype is already that of the coefficients.
 
     Returns:
         Python numbers computed in float64 if all is known on the host, else 0-d arrays.
     """
-    known = isinstance(step, int) or (isinstance(step, Counts) and isinstance(step.calls, int))
-    if not held and (rule.has_arrays or not known):
-        with _computed_in(dtype):
-            return scalars(rule, xp, step, dtype, common, held=True)
     if rule.withholds or isinstance(step, Counts):
         now, step, on_host = _counted(rule, xp, counts_of(step), dtype, common or {})
     else:
@@ -103,21 +95,6 @@ def scalars(
     now = now.map_numbers(lambda value: _of_dtype(xp, value, dtype))
     traced: dict[str, Any] = _of_dtype(xp, now.coefficients(xp, t), dtype)
     return traced
-
-
-@contextmanager
-def _computed_in(dtype: Any) -> Iterator[None]:
-    """Hold torch's default dtype, in which it makes floats of integers and of Python numbers."""
-    torch = sys.modules["torch"] if type(dtype).__module__ == "torch" else None
-    before = dtype if torch is None else torch.get_default_dtype()
-    if torch is None or before is dtype:
-        yield
-        return
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _counted(

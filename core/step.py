@@ -250,6 +250,7 @@ def run(
     spread: Spread | None = None,
     exchange: Exchange | None = None,
     totals: Any = None,
+    scalars: Callable[..., dict[str, Any]] = scalars,
 ) -> tuple[Iterator[tuple[Array, Slots]], Slots]:
     """One step over a list of parameters. Nothing passed in is changed.
 
@@ -267,6 +268,7 @@ def run(
         spread: the devices of the parameters, where there are several.
         exchange: the other processes, where parameters have a placement.
         totals: the framework's function of sums of segments, for entries with ``SEGMENTS``.
+        scalars: computes the coefficients of a rule, as the function of this name does.
 
     Returns:
         An iterator over new parameters, or their changes, and slots, each computed when it is

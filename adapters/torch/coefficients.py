@@ -9,8 +9,11 @@ import array_api_compat.torch as xp
 
 import torch
 from samestep import step as stepping
+from samestep.rule import Rule
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-__all__ = ["TAKEN", "Coefficients", "Scalars", "conditional"]
+__all__ = ["TAKEN", "Coefficients", "Scalars", "conditional", "scalars"]
 
 Enter = Callable[[dict[str, Any], torch.Tensor], Any]
 
@@ -21,6 +24,51 @@ PINNED = "cuda", "xpu"
 """Devices that copy from pinned memory while the host goes on."""
 ALIGNED = 8
 """Bytes: the place of every vector among others is a multiple."""
+
+
+def scalars(
+    rule: Rule, xp: Any, step: Any, dtype: torch.dtype, common: dict[str, Any]
+) -> dict[str, Any]:
+    """The same as ``samestep.step.scalars``, whatever the default dtype is."""
+    on_host = type(step) is int and not rule.has_arrays
+    if on_host or torch.get_default_dtype() is dtype:
+        return stepping.scalars(rule, xp, step, dtype, common)
+    with _Floats(dtype):
+        return stepping.scalars(rule, xp, step, dtype, common)
+
+
+class _Floats(TorchFunctionMode):
+    """Floats that PyTorch makes of whole numbers and of Python's are of a dtype, in this thread.
+
+    They would be of the default dtype, which is one for all threads.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        found = function(*args, **kwargs)
+        if getattr(found, "dtype", None) is not torch.get_default_dtype():
+            return found
+        given = tree_leaves((args, kwargs))
+        tensors = [each for each in given if isinstance(each, torch.Tensor)]
+        if found.dtype in given or any(each.is_floating_point() for each in tensors):
+            return found
+        if not tensors:
+            return function(*args, **{**kwargs, "dtype": self.dtype})
+        truths = all(each.dtype is torch.bool for each in tensors)
+
+        def wide(value: Any) -> Any:
+            if isinstance(value, float) if truths else getattr(value, "dtype", None) != torch.bool:
+                return torch.asarray(value, dtype=self.dtype, device=tensors[0].device)
+            return value
+
+        args, kwargs = tree_map_only((float, torch.Tensor), wide, (args, kwargs))
+        return function(*args, **kwargs)
 
 
 class Scalars(NamedTuple):

@@ -25,7 +25,7 @@ from . import kernels
 from .aged import RECORD, unpickled, written_by
 from .capture import Captured, capturing, refuse_uncounted, refuse_unplanned, warn_of_memory
 from .checkpoint import Params
-from .coefficients import Coefficients, conditional
+from .coefficients import Coefficients, conditional, scalars
 from .counting import calls_of, counts_in, note
 from .differentiating import advance_in_graph
 from .members import check, members_of, shared_of, state_of
@@ -188,7 +188,7 @@ class RuleOptimizer(Evaluating):
         spread = spread_of(xp, params, common, _device, rules) if plan.spread else None
         exchange = None if plan.shards is None else plan.shards.begun()
         more: dict[str, Any] = {"vmap": vmap, "spread": spread, "exchange": exchange}
-        more["totals"] = totals
+        more |= {"totals": totals, "scalars": scalars}
         results, common = stepping.run(xp, entries, common, **executor, **more)
         if plan is not self._plan:
             plan.enter(self.state, own, params, grads, where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -352,3 +353,21 @@ def test_numbers_are_in_the_compute_dtype_whatever_the_default_is(dtype):
             finally:
                 torch.set_default_dtype(torch.float32)
         assert all(torch.equal(param, params[0]) for param in params)
+
+
+def test_the_default_dtype_of_other_threads_is_left_alone():
+    found = []
+
+    def lr(step):
+        with ThreadPoolExecutor() as other:
+            found.append(other.submit(torch.get_default_dtype).result())
+        return torch.full((), 0.1) / (1 + step) + torch.tensor(0.2) * (0.5**step)
+
+    param = torch.zeros(1, dtype=torch.float64)
+    optimizer = adapter.bind(samestep.SGD(lr=lr), [param], capturable=True)
+    expected = torch.zeros(1, dtype=torch.float64)
+    for t in range(3):
+        param.grad = torch.ones_like(param)
+        optimizer.step()
+        expected -= 0.1 / (1 + t) + 0.2 * 0.5**t
+    assert set(found) == {torch.float32} and torch.allclose(param, expected, rtol=1e-15, atol=0)
