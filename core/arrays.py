@@ -17,6 +17,7 @@ __all__ = [
     "differentiated",
     "dtype_name",
     "is_array",
+    "is_narrow",
     "known",
     "listed",
     "map_parts",
@@ -34,13 +35,19 @@ def is_array(value: Any) -> bool:
     return hasattr(value, "dtype") and getattr(value, "shape", None) == ()
 
 
+def is_narrow(value: Any) -> bool:
+    """Whether ``value`` is a 0-d array in which a number has two or three digits."""
+    return is_array(value) and dtype_name(value.dtype) in ("bfloat16", "float16")
+
+
 def known(value: Any) -> Any:
     """The number in a 0-d array whose value can be read; any other value unchanged.
 
     A value cannot be read while a framework traces or differentiates. It is not read from an
     accelerator of torch, where reading waits for the device and breaks the capture of a CUDA graph.
+    One of few digits stays what it is, and is no number of a rule.
     """
-    if not is_array(value):
+    if not is_array(value) or is_narrow(value):
         return value
     away = getattr(getattr(value, "device", None), "type", "cpu") != "cpu"
     if away or differentiated(value):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy
 
-from .arrays import is_array, known
+from .arrays import is_array, is_narrow, known, parts
 
 __all__ = [
     "Field",
@@ -32,8 +32,8 @@ __all__ = [
     "slot",
 ]
 
-
 _REFUSED = object()
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def plain(value: Any) -> Any:
@@ -174,19 +174,22 @@ class Hyper(Field):
         size = len(self.default) if isinstance(self.default, tuple) else None
         values = tuple(map(known, value if isinstance(value, (tuple, list)) else (value,)))
         fits = size == (len(value) if isinstance(value, (tuple, list)) else None)
+        if any(map(is_narrow, parts(value))):  # which has two or three digits
+            return f"{self.kind} of Python, or of float32 or float64"
         if fits and all(isinstance(v, float) or type(v) is int for v in values):
             endless = math.inf in map(abs, values) and self._finite
             wanted = f"finite and {self.range}" if endless else self.range
             return wanted if not isinstance(self.default, int) else f"{self.kind} {wanted}"
-        schedule = "a schedule (a callable of the step)"
-        either = f", or {schedule}" if size is None else f", each of which may be {schedule}"
-        return f"{self.kind} {self.range}" + (either if schedules else "")
+        either = "or" if size is None else "each of which may be"
+        either = f", {either} a schedule (a callable of the step)" if schedules else ""
+        return f"{self.kind} {self.range}{either}"
 
     def _kept(self, value: Any, schedules: bool) -> Any:
-        number = known(value)
+        number, whole = known(value), isinstance(self.default, int)
+        if is_narrow(value):
+            return _REFUSED
         if is_array(number) or (callable(number) and schedules):
             return value  # its number is known when a step is taken, if ever
-        whole = isinstance(self.default, int)
         if isinstance(number, bool) or not isinstance(number, numbers.Real):
             return _REFUSED
         try:
@@ -236,9 +239,6 @@ class Option(Field):
     def _refusal(self, rule: str, value: Any) -> ValueError:
         said = f"{self.name} must be {self.range} ({self.meaning})"
         return ValueError(f"{rule}({self.name}={value!r}): {said}")
-
-
-DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,6 +42,7 @@ __all__ = [
     "said",
     "saying",
     "shortened",
+    "split",
 ]
 
 KEPT = ("layout", "batch_axes")
@@ -98,12 +99,27 @@ class Kept(NamedTuple):
             return tuple(self.slot(shape, part) for part in one)
         order, stacks = self.order(len(shape)), len(self.batch)
         if self.outputs > 1 and len(one) == len(order) - stacks - self.outputs + 1:
-            one = (*(shape[axis] for axis in order[stacks:][: self.outputs]), *one[1:])
+            sizes = tuple(shape[axis] for axis in order[stacks:][: self.outputs])
+            one = (*split(one[0], sizes), *one[1:])
         whole = (*(shape[axis] for axis in self.batch), *one)
         if len(whole) != len(shape):
             return whole
-        sizes = dict(zip(order, whole, strict=True))
-        return tuple(sizes[axis] for axis in range(len(shape)))
+        placed = dict(zip(order, whole, strict=True))
+        return tuple(placed[axis] for axis in range(len(shape)))
+
+
+def split(size: int, sizes: Shape) -> Shape:
+    """The sizes of several axes that are seen as one: those of the parameter, or 1 in its place.
+
+    Raises:
+        ValueError: a slot has another size there.
+    """
+    if size not in (1, math.prod(sizes)):
+        raise ValueError(
+            f"an array has size {size} where several axes of outputs, of sizes {sizes}, are seen "
+            f"as one; it must be {math.prod(sizes)} or 1"
+        )
+    return sizes if size == math.prod(sizes) else (1,) * len(sizes)
 
 
 PLAIN = Kept()
@@ -319,7 +335,8 @@ def saying(rule: Rule, values: dict[str, Any], ndim: int = 0) -> Rule:
     own = {name: value for name, value in values.items() if name in rule.fields()}
     if ndim and rule._own_need in ORIENTED and any(map(_factors, rule._through)):
         letters = _letters(values["layout"], ndim)
-        values = values | {"layout": "".join(letters[a] for a in _turned(letters).order(ndim))}
+        turned = "".join(letters[a] for a in _turned(letters).order(ndim))
+        values = values | {"layout": "o" + turned.lstrip("o")}  # several of outputs are one
     inside = tuple(saying(one, values, ndim) for one in rule.inside)
     return rule._copy({**rule._values, **own}, inside, rule.bare.groups)
 

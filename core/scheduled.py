@@ -49,7 +49,7 @@ def values_at(rule: Rule, names: tuple[str, ...], step: Any) -> dict[str, Any]:
     for name in names:
         value, field = values[name], cast(Hyper, rule.fields()[name])
         now = tuple(
-            known(_called(rule, name, part, rule.schedule_step(name, place, step)))
+            _called(rule, name, part, rule.schedule_step(name, place, step))
             if callable(part)
             else part
             for place, part in enumerate(_elements(value))
@@ -63,7 +63,7 @@ def values_at(rule: Rule, names: tuple[str, ...], step: Any) -> dict[str, Any]:
 def _called(rule: Rule, name: str, schedule: Any, step: Any) -> Any:
     """The number of a schedule at a step; an error inside it says whose schedule it is."""
     try:
-        return schedule(step)
+        return known(schedule(step))
     except Exception as error:
         words = f"{rule.name}({name}={schedule!r})"
         if not _takes_one(schedule):

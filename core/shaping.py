@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from .arrays import map_parts, parts
-from .kept import PLAIN, Kept
+from .kept import PLAIN, Kept, split
 from .once import once
 
 if TYPE_CHECKING:
@@ -188,13 +188,14 @@ class _Axes:
     """Arrays of a parameter, from the order that they are kept in to the order that is seen.
 
     Of a parameter with batch axes they become one, the first, and the others stay as they are kept.
+    Several axes of outputs become one, too; a slot has that, or 1 in its place.
     """
 
     def __init__(self, xp: Any, kept: Kept, shape: tuple[int, ...]) -> None:
-        self.xp, self.joined = xp, len(kept.batch) or kept.outputs
+        self.xp, self.several = xp, len(kept.batch) or kept.outputs
         self.order = (Kept(kept.batch) if kept.batch else kept).order(len(shape))
         self.back = tuple(map(self.order.index, range(len(shape))))
-        self.sizes = tuple(shape[axis] for axis in self.order[: self.joined])
+        self.sizes = tuple(shape[axis] for axis in self.order[: self.several])
         self.stacks = bool(kept.batch)
 
     def shown(self, array: Array) -> Array:
@@ -202,15 +203,17 @@ class _Axes:
         whole = array.ndim == len(self.order)
         if whole:
             array = _in_order(self.xp, self._turned(array, self.order))
-        if self.joined < 2 or not (whole or self.stacks):
+        if self.several < 2 or not (whole or self.stacks):
             return array
-        return self.xp.reshape(array, (math.prod(self.sizes), *array.shape[self.joined :]))
+        first, others = array.shape[: self.several], array.shape[self.several :]
+        return self.xp.reshape(array, (math.prod(first), *others))
 
     def stored(self, array: Array) -> Array:
         """The inverse of ``shown``."""
-        apart = self.stacks or array.ndim == len(self.order) - self.joined + 1
-        if self.joined > 1 and apart:
-            array = self.xp.reshape(array, (*self.sizes, *array.shape[1:]))
+        apart = self.stacks or array.ndim == len(self.order) - self.several + 1
+        if self.several > 1 and apart:
+            own = split(array.shape[0], self.sizes)
+            array = self.xp.reshape(array, (*own, *array.shape[1:]))
         return self._turned(array, self.back) if array.ndim == len(self.order) else array
 
     def _turned(self, array: Array, order: tuple[int, ...]) -> Array:

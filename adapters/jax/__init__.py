@@ -45,7 +45,7 @@ from __future__ import annotations
 from typing import Any
 
 from samestep import native
-from samestep.arrays import dtype_name, is_array, listed, parts
+from samestep.arrays import is_array, is_narrow, listed, parts
 from samestep.declaration import Option
 from samestep.execution import EXECUTIONS
 from samestep.rule import Rule
@@ -93,17 +93,13 @@ def _ruled(rule: type[Rule], /, *args: Any, **given: Any) -> Rule:
             f"{name}: {listed(fixed)} may not be an array, as an option is fixed for the life of "
             f"the rule; give optax.inject_hyperparams static_args={fixed!r}"
         )
-    narrow = [n for n, v in given.items() if any(map(_is_narrow, parts(v)))]
+    narrow = [n for n, v in given.items() if any(map(is_narrow, parts(v)))]
     if narrow:
         raise TypeError(
             f"{name}: {listed(narrow)} would be rounded to the dtype of the parameters, as "
             "optax.inject_hyperparams does unless it has hyperparam_dtype=jnp.float32; give it that"
         )
     return rule(*args, **given)
-
-
-def _is_narrow(number: Any) -> bool:
-    return is_array(number) and dtype_name(number.dtype) in ("bfloat16", "float16")
 
 
 __getattr__, __dir__ = native.serve(__name__, bind, keywords=KEYWORDS, ruled=_ruled)

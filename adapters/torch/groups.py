@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy
 
 import torch
+from samestep.arrays import is_narrow
 from samestep.groups import refuse_apart
 from samestep.matching import warn_hidden, warn_unmatched
 from samestep.names import Place, around, unwrapped
@@ -354,7 +355,8 @@ def _on_host(value: Any, differentiable: bool) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(_on_host(item, differentiable) for item in value)
     if isinstance(value, torch.Tensor) and value.device.type == "cpu":
-        return value if differentiable and value.requires_grad else value.item()
+        stays = (differentiable and value.requires_grad) or is_narrow(value)
+        return value if stays else value.item()
     return value
 
 

@@ -157,3 +157,14 @@ def test_an_array_for_a_number_is_held_to_the_range(value):
     optimizer = adapter.AdamW()
     with pytest.raises(ValueError, match=r"AdamW\(lr=.*\): lr must be "):
         optimizer.learning_rate = mx.array(value)
+
+
+def test_a_learning_rate_of_few_digits_is_refused():
+    optimizer, params = samestep.mlx.AdamW(), {p: mx.ones(s) for p, s in SHAPES.items()}
+    optimizer.init(params)
+    number = mx.array(0.1, mx.bfloat16)
+    with pytest.raises(ValueError, match="lr must be a number of Python, or of float32 or float64"):
+        optimizer.learning_rate = number
+    optimizer.state["learning_rate"] = number
+    with pytest.raises(ValueError, match="lr must be a number of Python, or of float32 or float64"):
+        optimizer.apply_gradients(gradients(0), params)

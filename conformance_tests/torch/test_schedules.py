@@ -355,6 +355,16 @@ def test_numbers_are_in_the_compute_dtype_whatever_the_default_is(dtype):
         assert all(torch.equal(param, params[0]) for param in params)
 
 
+def test_a_number_of_few_digits_in_a_group_is_refused():
+    param = torch.nn.Parameter(torch.ones(2))
+    optimizer = adapter.AdamW([param])
+    param.grad = torch.ones(2)
+    optimizer.param_groups[0]["lr"] = torch.tensor(0.001, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"^AdamW\(lr=.* must be a number of Python"):
+        optimizer.step()
+    assert param.tolist() == [1.0, 1.0]
+
+
 def test_the_default_dtype_of_other_threads_is_left_alone():
     found = []
 

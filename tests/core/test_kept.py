@@ -7,6 +7,7 @@ import pytest
 
 import samestep
 from samestep import LAMB, Adafactor, AdamW, AdaptiveClip, Lookahead, Muon, Where, route
+from samestep.arrays import parts
 from samestep.kept import kept_by, roles, rule_of
 
 W = numpy.random.default_rng(0).normal(size=(8, 32))
@@ -307,18 +308,25 @@ def test_the_order_of_inputs_and_outputs_is_asked_where_a_rule_factors_them():
     Adafactor().init({"kernel": numpy.ones((3, 8, 6))})  # the last two axes, in a stack too
 
 
-@pytest.mark.parametrize("rule", [Muon(), samestep.AdamP(), AdaptiveClip(AdamW())], ids=repr)
+ONE = Muon(), samestep.AdamP(), AdaptiveClip(AdamW())
+ONE += AdaptiveClip(Adafactor()), samestep.Centralize(samestep.SM3())
+
+
+@pytest.mark.parametrize("rule", ONE, ids=repr)
 def test_several_axes_of_outputs_are_one(rule):
     """Those of a DenseGeneral of Flax, in another framework a matrix (outputs, inputs)."""
     kernel, grad = KERNEL[0], numpy.cos(3 * KERNEL[0])
     several = samestep.kept.saying(rule, {"layout": "ioo", "batch_axes": ()})
     matrix = samestep.kept.saying(rule, {"layout": "oi", "batch_axes": ()})
-    found, state = several.update(grad, kernel, several.init(kernel))
-    expected, _ = matrix.update(
-        grad.reshape(5, 9).T, kernel.reshape(5, 9).T, matrix.init(kernel.reshape(5, 9).T)
-    )
+    state, found = several.init(kernel), kernel
+    turned, expected = (numpy.asarray(a.reshape(5, 9).T, order="C") for a in (grad, kernel))
+    other = matrix.init(expected)
+    for _ in range(2):
+        found, state = several.update(grad, found, state)
+        expected, other = matrix.update(turned, expected, other)
     numpy.testing.assert_array_equal(found.reshape(5, 9).T, expected)
-    assert all(slot.shape == kernel.shape for slot in state.slots.values())
+    kept = [part.ndim for slot in state.slots.values() for part in parts(slot)]
+    assert kept == [kernel.ndim] * len(kept)
 
 
 def test_a_transposed_convolution_is_asked_about():

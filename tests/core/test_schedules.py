@@ -251,6 +251,21 @@ def test_pieces_change_after_the_boundary_or_at_it():
     assert PiecewiseConstant((), (0.5,))(3) == 0.5
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("library", ["numpy", "jax.numpy", "torch", "mlx.core"])
+def test_an_array_of_few_digits_is_no_number(library, dtype):
+    xp = pytest.importorskip(library)
+    if not hasattr(xp, dtype):
+        pytest.skip(f"{library} has no {dtype}")
+    number = getattr(xp, MAKERS[library])(0.001, dtype=getattr(xp, dtype))
+    words = r"^AdamW\((lr|betas)=.*\): \1 must be .*numbers? of Python, or of float32 or float64"
+    for given in ({"lr": number}, {"betas": (0.9, number)}):
+        with pytest.raises(ValueError, match=words):
+            samestep.AdamW(**given)
+    with pytest.raises(ValueError, match=words + ".*the schedule gave it for step 0$"):
+        samestep.AdamW(lr=lambda step: number).at(0)
+
+
 def test_joined_schedules_count_from_their_beginning():
     joined = Join((Linear(1.0, 2.0, 4), Linear(5.0, 6.0, 4), float), (2, 10))
     values = [joined(step) for step in range(13)]
