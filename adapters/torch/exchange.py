@@ -4,6 +4,9 @@ A process whose parameters with a gradient are not those of the others would wai
 what it takes for something else. So the first message of every step begins with a number that
 stands for the parameters, and is as long as that of the step before. Only where a number differs
 do all processes say what they have, and then all of them go on, or all of them raise.
+
+Where there is no such message, or there are several meshes, whose processes are not the same ones,
+a step begins with the question whether anything has changed, which goes from mesh to mesh.
 """
 
 from __future__ import annotations
@@ -37,9 +40,10 @@ class Exchange:
         self.who, self.checks = who, checks
         self._groups: dict[Any, _Group] = {}
         self._facts: Facts = {}
+        self._numbers: dict[Mesh, int] | None = None  # by what all processes have agreed on
         self._known: _Message | None = None
-        self._number = 0
-        self._agrees, self._first = False, False
+        self._asks, self._first = False, False
+        self._again: list[Mesh] = []  # asked last, too: some of their processes have more meshes
         self.opens = True
         """Whether this process has sent nothing in this step."""
 
@@ -49,25 +53,36 @@ class Exchange:
         Raises:
             ValueError: other processes step other parameters, or have failed; all raise it.
         """
-        self._facts, self._first = facts, self.checks and bool(facts)
-        if facts and not self._agrees:
+        if facts is not self._facts or self._numbers is None:
+            numbers = {mesh: _number(words) for mesh, words in facts.items()}
+        else:
+            numbers = self._numbers
+        self._facts, changed = facts, numbers != self._numbers
+        if self._numbers is None or (self.checks and self._told(changed, numbers)):
             self._agree()
-        if not self._first:
-            return
-        self._number = zlib.crc32(repr([*facts.values()]).encode()) & 0xFFFFFF  # exact in float32
-        if self._known is not None and self._known.number != self._number:
-            self._known.repeat(self.group(self._known.mesh), self._number)
-            self._agree()
+        self._numbers, self._first = numbers, self.checks and not self._asks
 
     def failed(self, error: Exception, meshes: Sequence[Mesh]) -> None:
         """Tell processes that wait for a first message that there will be none."""
-        if not self.opens or (self._agrees and not (self.checks and self._known)):
+        if not self.opens or (self._numbers is not None and not self.checks):
             return
         self._facts = dict.fromkeys(meshes, ())
-        if self._agrees and self._known is not None:
-            self._known.repeat(self.group(self._known.mesh), -1)
+        if self._numbers is not None:
+            self._told(True, dict.fromkeys(meshes, -1))
         with contextlib.suppress(ValueError):
             self._agree(str(error))
+
+    def _told(self, changed: bool, numbers: dict[Mesh, int]) -> bool:
+        """Whether all processes have to say what they step; a change here is told to the others."""
+        if self._known is not None:  # they look at the first message
+            if changed:
+                mesh = self._known.mesh
+                self._known.repeat(self.group(mesh), numbers.get(mesh, -1))
+            return changed
+        self.opens = False
+        for mesh in (*self._facts, *self._again):
+            changed = self.group(mesh).any(changed)
+        return changed
 
     def group(self, mesh: Mesh) -> _Group:
         """The processes of a mesh."""
@@ -78,28 +93,34 @@ class Exchange:
     def _agree(self, error: str | None = None) -> None:
         """Compare what all processes step, mesh by mesh.
 
-        Where there are several, a second round tells the failure of one mesh in the others.
+        Where a process has several, a second round tells the failure of one mesh in the others.
         """
-        self._agrees, self._known, self.opens = False, None, False
-        for mesh, own in [*self._facts.items()] * min(2, len(self._facts)):
-            group = self.group(mesh)
-            said: list[Any] = [None] * len(group.order)
-            distributed.all_gather_object(said, (error, own), group=group.handle)
-            said = [said[at] for at in group.order]
-            if error is None and any(each != (None, said[0][1]) for each in said):
-                error = _differing(self.who, said)
+        self._numbers, self._known, self.opens = None, None, False
+        count, again, rounds = len(self._facts), dict[Mesh, None](), 0
+        while rounds < 1 + (count > 1 or bool(again)):
+            rounds += 1
+            for mesh, own in self._facts.items():
+                group = self.group(mesh)
+                said: list[Any] = [None] * len(group.order)
+                distributed.all_gather_object(said, (count, error, own), group=group.handle)
+                if any(each[0] != count for each in said):
+                    again[mesh] = None
+                words = [tuple(said[at][1:]) for at in group.order]
+                if error is None and any(each != (None, words[0][1]) for each in words):
+                    error = _differing(self.who, words)
         if error is not None:
             raise ValueError(error)
-        self._agrees = True
+        self._asks, self._again = rounds > 1, [*again]
 
     def gathered(self, mesh: Mesh, vector: torch.Tensor) -> torch.Tensor:
         """The vectors of all processes, as rows in the order of the mesh."""
         group, self.opens = self.group(mesh), False
         if not self._first:
             return group.gathered(vector)
-        table = group.gathered(torch.cat([vector.new_full((1,), self._number), vector]))
+        number = self._number_of(mesh)
+        table = group.gathered(torch.cat([vector.new_full((1,), number), vector]))
         form = mesh, "gathered", (vector.shape[0],), vector.dtype, vector.device
-        self._looked_at(table[:, 0], _Message(self._number, *form))
+        self._looked_at(table[:, 0], _Message(number, *form))
         return table[:, 1:]
 
     def swapped(self, mesh: Mesh, parts: Tensors, lengths: Sequence[int]) -> list[torch.Tensor]:
@@ -107,20 +128,31 @@ class Exchange:
         group, self.opens = self.group(mesh), False
         if not self._first:
             return group.swapped(parts, lengths)
-        head = parts[0].new_full((1,), self._number)
+        number = self._number_of(mesh)
+        head = parts[0].new_full((1,), number)
         found = group.swapped([torch.cat([head, p]) for p in parts], [n + 1 for n in lengths])
         sizes = tuple(part.shape[0] for part in parts), tuple(lengths)
         form = mesh, "swapped", sizes, parts[0].dtype, parts[0].device
-        self._looked_at(torch.cat([part[:1] for part in found]), _Message(self._number, *form))
+        self._looked_at(torch.cat([part[:1] for part in found]), _Message(number, *form))
         return [part[1:] for part in found]
+
+    def _number_of(self, mesh: Mesh) -> int:
+        assert self._numbers is not None
+        return self._numbers[mesh]
 
     def _looked_at(self, numbers: torch.Tensor, message: _Message) -> None:
         """Go on if all processes step the same; if not, all say what they have, and raise."""
         self._first = False
-        if any(number != self._number for number in numbers.tolist()):
+        if any(number != message.number for number in numbers.tolist()):
             self._agree()
             raise ValueError(f"{self.who}: processes of a mesh do not step the same parameters")
-        self._known = message
+        self._asks = self._known not in (None, message)  # not every step has the same message
+        self._known = None if self._asks else message
+
+
+def _number(words: tuple[str, ...]) -> int:
+    """A number that stands for words, and that float32 has exactly."""
+    return zlib.crc32(repr(words).encode()) & 0xFFFFFF
 
 
 class _Message(NamedTuple):
@@ -174,6 +206,11 @@ class _Group(NamedTuple):
         distributed.all_to_all_single(found, own, sizes, sent, group=self.handle)
         pieces = torch.split(found.to(parts[0].device), sizes)
         return [pieces[at] for at in self.order]
+
+    def any(self, one: bool) -> bool:
+        """Whether any process says so."""
+        device = distributed.distributed_c10d._get_object_coll_device(self.handle)
+        return bool(self.gathered(torch.full((1,), float(one), device=device)).any())
 
     def _there(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor on a device that the group can reach."""

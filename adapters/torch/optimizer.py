@@ -31,7 +31,7 @@ from .differentiating import advance_in_graph
 from .members import check, members_of, shared_of, state_of
 from .memory import release
 from .modes import Evaluating, refuse_evaluating
-from .pieces import is_spread, pieces
+from .pieces import apart, is_spread, pieces
 from .plan import Plan
 from .scaling import unscaled
 from .sharded import processes_of
@@ -105,6 +105,8 @@ class RuleOptimizer(Evaluating):
         advance = partial(advance_in_graph, self) if self.differentiable else self._advance_in_place
         if self._multiplies:
             advance = partial(_precisely, advance)
+        if self._shards is not None:
+            self._shards.exchange.opens = True
         try:
             if torch._C._is_any_autocast_enabled():  # which is for the model around the step
                 with torch._C._DisableAutocast():
@@ -153,9 +155,7 @@ class RuleOptimizer(Evaluating):
         """
         rules = self._rules_of_groups()
         own, grads, where = self._with_gradients()
-        params, grads = (
-            (own, grads) if self._shards is None else self._shards.apart(self, own, grads)
-        )
+        params, grads = (own, grads) if self._shards is None else apart(self, own, grads)
         common = shared_of(self, params) if self._sums else {}
         plan = self._plan
         calls = self._calls if type(self._calls) is int else calls_of(self, params)
@@ -219,7 +219,7 @@ class RuleOptimizer(Evaluating):
     def _begun(self, own: list[Any], params: list[Any], grads: list[Any]) -> Any:
         """Parameters and gradients, in pieces from now on if other processes have some."""
         shards = None if self._shards is not None else self._sharded()
-        return (params, grads) if shards is None else shards.apart(self, own, grads)
+        return (params, grads) if shards is None else apart(self, own, grads)
 
     def _sharded(self) -> Shards | None:
         """The DTensors of this optimizer, and the processes that have slices or copies, if any."""

@@ -19,7 +19,7 @@ from samestep.rule import Rule
 from .kernels import real
 from .pieces import is_spread, kind_of, piece, placed, placements_of
 
-__all__ = ["begun", "check_param", "check_slot", "cuts_of", "placement_of", "slot_of"]
+__all__ = ["begun", "check_param", "check_slot", "cuts_of", "mesh_of", "placement_of", "slot_of"]
 
 
 def check_param(who: str, param: Any) -> None:
@@ -51,23 +51,29 @@ def placement_of(rule: Rule, who: str, param: Any) -> Placement | None:
     Raises:
         ValueError: it is placed in a way that cannot be described.
     """
-    if not is_spread(param) or rule.needs == "element":
+    mesh, shape = mesh_of(rule, param), tuple(param.shape)
+    if mesh is None:
         return None
-    mesh = param.device_mesh
-    sizes = tuple(mesh.shape)
-    shape = tuple(param.shape)
-    cuts = cuts_of(who, shape, param.placements, sizes)
-    if not any(cuts):
-        return None
+    cuts = cuts_of(who, shape, param.placements, mesh.sizes)
     if param.is_complex():
         shape, cuts = (*shape, 2), (*cuts, None)
-    found = Placement(shape, cuts, Mesh(mesh, sizes, tuple(mesh.get_coordinate())))
+    found = Placement(shape, cuts, mesh)
     if found.local != tuple(real(piece(param)).shape):
         raise ValueError(
             f"{who} is {kind_of(param)}; its piece has shape {tuple(piece(param).shape)} in this "
             f"process, and not {found.local}, as pieces that torch cuts have"
         )
     return found
+
+
+def mesh_of(rule: Rule, param: Any) -> Mesh | None:
+    """The processes between which a rule exchanges something for a parameter, if there are any."""
+    if not is_spread(param) or rule.needs == "element":
+        return None
+    if all(place.is_replicate() for place in param.placements):
+        return None
+    mesh = param.device_mesh
+    return Mesh(mesh, tuple(mesh.shape), tuple(mesh.get_coordinate() or ()) or None)
 
 
 def cuts_of(

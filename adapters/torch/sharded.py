@@ -216,5 +216,5 @@ def _boxes(
             (0, size) if cut is None else cut.piece(mesh, place)
             for size, cut in zip(shape, cuts, strict=True)
         ]
-        found.append(Box(tuple(start for start, _ in spans), tuple(stop for _, stop in spans)))
+        found.append(Box(*(tuple(span[end] for span in spans) for end in (0, 1))))
     return found

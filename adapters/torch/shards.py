@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from samestep.kept import rule_of
-from samestep.placement import Placement
+from samestep.placement import Mesh, Placement
 from samestep.rule import Rule
 
 from .exchange import Exchange, Facts
-from .pieces import apart
-from .placement import placement_of
-from .slices import copied, sliced
+from .placement import mesh_of, placement_of
+from .slices import copied, mesh_of_group, sliced
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
@@ -31,16 +30,6 @@ class Shards:
         self.placements: dict[int, Placement | None] = {}
         self.facts: Facts = {}
         self.slices: dict[int, tuple[tuple[int, ...], ...]] = {}
-
-    def apart(
-        self,
-        optimizer: RuleOptimizer,
-        params: Sequence[torch.Tensor],
-        grads: Sequence[torch.Tensor],
-    ) -> tuple[list[Any], list[Any]]:
-        """The pieces of parameters and gradients, with which a step begins."""
-        self.exchange.opens = True
-        return apart(optimizer, params, grads)
 
     def placed(self, optimizer: RuleOptimizer, rules: Sequence[Rule]) -> None:
         """Find where the pieces of all parameters are, of those without a gradient too."""
@@ -98,8 +87,23 @@ class Shards:
 
     def failed(self, optimizer: RuleOptimizer, error: Exception) -> None:
         """Tell the other processes of an error before they wait for this one."""
-        if not self.placements:  # in the first step
-            with contextlib.suppress(TypeError, ValueError):
-                self.placed(optimizer, [*map(optimizer._rule_of, optimizer.param_groups)])
-        meshes = [one.mesh for one in self.placements.values() if one is not None]
-        self.exchange.failed(error, [*dict.fromkeys(meshes)])
+        if optimizer.differentiable:  # DTensor itself exchanges what it needs
+            return
+        with contextlib.suppress(ValueError):
+            self._measure(optimizer)  # which the others do in their first step
+        meshes: dict[Any, None] = {}
+        for group in optimizer.param_groups:
+            rule = optimizer._rule_of(group)
+            for name, param in optimizer._named(group):
+                with contextlib.suppress(TypeError, ValueError):
+                    meshes[self._mesh(optimizer, rule_of(rule, name, param), param)] = None
+        self.exchange.failed(error, [mesh for mesh in meshes if mesh is not None])
+
+    def _mesh(self, optimizer: RuleOptimizer, rule: Rule, param: Any) -> Mesh | None:
+        """The processes that wait for this one with a parameter, though it cannot be placed."""
+        if optimizer.share_work is not None:
+            one = copied(rule, param, optimizer.share_work)
+            return one and one.mesh
+        if optimizer.reduce_over is not None:
+            return None if rule.needs == "element" else mesh_of_group(optimizer.reduce_over)
+        return mesh_of(rule, param)

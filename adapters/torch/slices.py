@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "checked_group",
     "copied",
+    "mesh_of_group",
     "refuse_parts",
     "refuse_slices",
     "sliced",
@@ -34,7 +35,8 @@ def _needs(rule: Rule) -> set[str]:
     return {rule._own_need}.union(*map(_needs, rule.inside))
 
 
-def _mesh(group: Any) -> Mesh:
+def mesh_of_group(group: Any) -> Mesh:
+    """The processes of a group."""
     return Mesh(group, (group.size(),), (group.rank(),))
 
 
@@ -46,7 +48,7 @@ def copied(rule: Rule, param: torch.Tensor, group: Any) -> Placement | None:
     if "matrix" not in _needs(rule):
         return None
     shape = tuple(real(param).shape)
-    return Placement(shape, (None,) * len(shape), _mesh(group), shares=True)
+    return Placement(shape, (None,) * len(shape), mesh_of_group(group), shares=True)
 
 
 def sliced(rule: Rule, who: str, param: torch.Tensor, group: Any, known: Any) -> Placement | None:
@@ -71,7 +73,7 @@ def sliced(rule: Rule, who: str, param: torch.Tensor, group: Any, known: Any) ->
     shape = (bounds[-1], *known[0][1:])
     if param.is_complex():
         shape, cuts = (*shape, 2), (*cuts, None)
-    return Placement(shape, cuts, _mesh(group))
+    return Placement(shape, cuts, mesh_of_group(group))
 
 
 def refuse_slices(optimizer: RuleOptimizer) -> None:

@@ -230,8 +230,11 @@ def test_a_failure_in_the_first_step_is_that_of_all(ranks, name, capturable):
     assert moved == same != 24
 
 
-def missing_in_one_mesh(rank):
-    """Parameters of both dimensions of a mesh; one process lacks the gradient of the second."""
+def missing_in_one_mesh(rank, name, capturable):
+    """Parameters of both dimensions of a mesh; one process lacks the gradient of one of them.
+
+    In the first step, and after some, in which processes ask each other on each of the meshes.
+    """
     from torch.distributed.tensor import Shard  # noqa: PLC0415
 
     mesh = torch.distributed.init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
@@ -239,14 +242,118 @@ def missing_in_one_mesh(rank):
         dim: torch.nn.Parameter(spread(torch.ones(4, 4), mesh[dim], [Shard(0)]))
         for dim in ("data", "tensor")
     }
-    optimizer = adapter.LAMB(params.items())
-    for dim, param in params.items():
-        param.grad = None if (rank, dim) == (3, "tensor") else param.detach() * 0.1
+    optimizer, words = getattr(adapter, name)(params.items(), capturable=capturable), []
+    for at, bad in ((3, "tensor"), (0, "data"), (1, "tensor"), (2, "a plain")):
+        if words and capturable:
+            break
+        for dim, param in params.items():
+            param.grad = None if (rank, dim) == (at, bad) else param.detach() * 0.1
+        if (rank, bad) == (at, "a plain"):
+            params["tensor"].grad = torch.ones(4, 4)
+        before = {dim: param.to_local().clone() for dim, param in params.items()}
+        with pytest.raises((TypeError, ValueError)) as refusal:
+            optimizer.step()
+        words.append(str(refusal.value))
+        assert all(torch.equal(param.to_local(), before[dim]) for dim, param in params.items())
+        for _ in range(2):
+            for param in params.values():
+                param.grad = param.detach() * 0.1
+            with collectives.counted() as found:
+                optimizer.step()
+        assert not torch.equal(params["data"].to_local(), before["data"])
+    return words, collectives.names(found)
+
+
+@pytest.mark.parametrize(("name", "capturable"), [("LAMB", False), ("LAMB", True), ("Muon", False)])
+def test_a_failure_in_one_mesh_is_told_in_the_others(four, name, capturable):
+    found = four.run(missing_in_one_mesh, name, capturable)
+    for words, _ in found:
+        for bad, said in zip(("tensor", "data", "tensor"), words, strict=False):
+            assert f"'{bad}' of shape (4, 4)" in said and " only" in said, words
+        assert capturable or "its gradient a plain tensor" in words[3], words
+    asked = 0 if capturable else 2
+    assert all(names == {"all_gather": 2 + asked} for _, names in found), found
+
+
+def of_several_sizes(rank):
+    """A process is of two meshes, and the others of one of them; they lack a gradient in turn."""
+    from torch.distributed.device_mesh import DeviceMesh  # noqa: PLC0415
+    from torch.distributed.tensor import Shard  # noqa: PLC0415
+
+    every = {name: DeviceMesh("cpu", ranks) for name, ranks in {"a": [0, 1], "b": [1, 2]}.items()}
+    params = {
+        name: torch.nn.Parameter(spread(torch.ones(4, 4), mesh, [Shard(0)]))
+        for name, mesh in every.items()
+        if rank in mesh.mesh
+    }
+    if not params:
+        return []
+    optimizer, words = adapter.LAMB(params.items()), []
+    for lacks in (None, 1, None, 2, None):
+        for name, param in params.items():
+            param.grad = None if (name, rank) == ("b", lacks) else param.detach() * 0.1
+        if lacks is None:
+            optimizer.step()
+            continue
+        with pytest.raises(ValueError) as refusal:
+            optimizer.step()
+        words.append(str(refusal.value))
+    return words
+
+
+def test_a_process_may_be_of_more_meshes_than_another(four):
+    *found, none = four.run(of_several_sizes)
+    assert none == []
+    assert all(len(each) == 2 and "'b' of shape (4, 4)" in " ".join(each) for each in found), found
+    assert all("gradients of different parameters" in words for each in found for words in each)
+
+
+def without_messages(rank):
+    """Small matrices, whose work is not worth sharing, and then more gradients in one process."""
+    params = made([(8, 8), (96, 96), (96, 96)])
+    optimizer = adapter.bind(ROUTE, params, share_work=torch.distributed.group.WORLD)
+
+    def give(*places):
+        for at, param in enumerate(params):
+            param.grad = param.detach() * 0.1 if at in places else None
+
+    counted = []
+    for _ in range(3):
+        give(0)
+        with collectives.counted() as found:
+            optimizer.step()
+        counted.append(collectives.names(found))
+    before = [param.detach().clone() for param in params]
+    give(0, *((1, 2) if rank else ()))
     with pytest.raises(ValueError) as refusal:
         optimizer.step()
+    assert all(map(torch.equal, before, params))
+    give(0, 1, 2)
+    optimizer.step()
+    return str(refusal.value), counted[1:]
+
+
+def test_processes_that_have_sent_nothing_yet_compare_what_they_step(ranks):
+    (first, counted), (second, _) = ranks.run(without_messages)
+    assert first == second and "have gradients of different parameters: " in first
+    assert counted == [{"all_gather": 1}] * 2
+
+
+def refused_alone(rank):
+    """The only parameter of a mesh has a piece, in one process, that torch would not cut."""
+    from torch.distributed.tensor import DTensor, Shard  # noqa: PLC0415
+
+    mesh = torch.distributed.init_device_mesh("cpu", (2,))
+    whole = {"shape": torch.Size((4, 4)), "stride": (4, 1)}
+    own = torch.ones(2 + rank, 4)
+    param = torch.nn.Parameter(DTensor.from_local(own, mesh, [Shard(0)], run_check=False, **whole))
+    param.grad = param.detach() * 0.1
+    with pytest.raises(ValueError) as refusal:
+        adapter.LAMB([("w", param)]).step()
     return str(refusal.value)
 
 
-def test_a_failure_in_one_mesh_is_told_in_the_others(four):
-    words = four.run(missing_in_one_mesh)
-    assert all("'tensor' of shape (4, 4)" in each and " only" in each for each in words), words
+def test_a_refusal_of_the_first_parameter_is_told(ranks):
+    first, second = ranks.run(refused_alone)
+    assert "process 1 of 2 of the mesh cannot take the step: LAMB: a parameter is" in first
+    assert "its piece has shape (3, 4)" in first and "its piece has shape (3, 4)" in second
