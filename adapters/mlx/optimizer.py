@@ -23,7 +23,7 @@ from samestep.rule import Rule
 from . import checkpoint as checkpoints
 from .compiling import as_arrays, compiled
 from .missing import OWN, Seen, counter, label, late
-from .shards import Shards
+from .shards import Shards, telling
 from .trees import leaves
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
@@ -126,6 +126,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             now = standing(rule, shared).at(max(step - 1, 0))
             self._show_learning_rate(now.hypers["lr"])
 
+    @telling
     def init(self, parameters: Any) -> None:
         """Make the state of every parameter in a tree; existing state is unchanged."""
         state, arrays = self._begun(parameters), dict(leaves(parameters))
@@ -205,6 +206,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             grown[name] = self._grown(grown[name], child, f"{path}.{name}" if path else str(name))
         return grown
 
+    @telling
     def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
         """The parameters after one step, in a tree shaped like the gradients.
 
@@ -242,12 +244,12 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         run: Any = stepping.run if execution == "reference" else packing.run
         executor = (compiled, as_arrays) if execution == "compiled" else ()
         with float32_products(xp) if multiplies(rule) else nullcontext():
-            computed, shared = run(xp, entries, common, *executor, exchange=self._shards.exchange())
+            exchange = self._shards.exchange(paths)
+            computed, shared = run(xp, entries, common, *executor, exchange=exchange)
             results = list(computed)
         self.state.update(state)
-        new_params = []
-        for entry, (param, slots) in zip(entries, results, strict=True):
-            new_params.append(param)
+        new_params = [param for param, _ in results]
+        for entry, (_, slots) in zip(entries, results, strict=True):
             entry.slots.update(slots)
         if histories is not None:
             counted = step, advanced(step)
@@ -292,9 +294,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
     def _learning_rate(self, step: Any, common: dict[str, Any]) -> Any:
         """The learning rate of this step: a number, or a traced array."""
         if callable(self.rule.hypers["lr"]):
-            return (
-                self.rule.withholding(withheld(xp, self.rule, common, step)).at(step).hypers["lr"]
-            )
+            held = withheld(xp, self.rule, common, step)
+            return self.rule.withholding(held).at(step).hypers["lr"]
         return self._value("learning_rate")
 
     def _show_learning_rate(self, lr: Any, dtype: xp.Dtype | None = None) -> None:

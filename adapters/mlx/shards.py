@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import wraps
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
 import mlx.core as xp
 from samestep.arrays import listed
+from samestep.differing import differing
 from samestep.groups import holds, parameter
 from samestep.placement import Cut, Mesh, Placement
 from samestep.rule import Rule
 
-__all__ = ["Exchange", "Shards"]
+__all__ = ["Exchange", "Shards", "telling"]
 
 Array = Any
 
@@ -37,7 +41,8 @@ class Shards:
     def __init__(self, rule: Rule, group: Any, given: Any) -> None:
         self.name, self.group = rule.name, group
         self.given = [(None, given)] if isinstance(given, int) else [*(given or ())]
-        self._known: dict[str, tuple[tuple[int, ...], Placement | None]] = {}
+        self._known: dict[str, _Known] = {}
+        self._sees, self._opens = rule.needs != "element", True
         if group is None and given is not None:
             raise ValueError(
                 f"{rule.name}(shards={given!r}): give the group too, such as "
@@ -66,24 +71,57 @@ class Shards:
         Raises:
             ValueError: an axis is not there, or ranks have other parameters.
         """
-        if self.group is None or self.group.size() == 1:
+        if self._alone:
             return
-        known = {path: shape for path, (shape, _) in self._known.items()}
+        known = {path: one.shape for path, one in self._known.items()}
         new = [path for path, array in params.items() if known.get(path) != tuple(array.shape)]
         if new:
             self._meet({path: params[path] for path in sorted(new)})
 
     def of(self, path: str) -> Placement | None:
         """Which piece of a parameter this rank has; ``None`` where it has the whole."""
-        return self._known[path][1] if path in self._known else None
+        return self._known[path].placement if path in self._known else None
 
-    def exchange(self) -> Exchange | None:
-        """What the ranks exchange with in one step."""
-        return Exchange(self.group) if self._known else None
+    def exchange(self, paths: Sequence[str]) -> Exchange | None:
+        """What the ranks exchange with in one step of these parameters.
+
+        Raises:
+            ValueError: other ranks step other parameters, or cannot take the step.
+        """
+        if not self._exchanges:
+            return None
+        self._agree(tuple(self._known[path].words for path in paths))
+        return Exchange(self.group)
+
+    @property
+    def _alone(self) -> bool:
+        return self.group is None or self.group.size() == 1
+
+    @property
+    def _exchanges(self) -> bool:
+        """Whether ranks exchange something in a step."""
+        return self._sees and any(one.placement for one in self._known.values())
+
+    def failed(self, error: Exception, steps: bool) -> None:
+        """Tell an error to the ranks that wait for this one, in a step or to meet."""
+        if self._opens and not self._alone and (not self._known or (steps and self._exchanges)):
+            with suppress(ValueError):
+                self._agree((), str(error))
+
+    def _agree(self, words: tuple[str, ...], error: str | None = None) -> None:
+        """Go on if all ranks say the same; if not, all raise."""
+        self._opens = False
+        said = repr((error, words)).encode()
+        if len({number for (number,) in self._told([zlib.crc32(said) >> 1])}) == 1:
+            return
+        sizes = [size for (size,) in self._told([len(said)])]
+        rows = self._told([*said, *[0] * (max(sizes) - len(said))])
+        found = [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
+        raise ValueError(differing(self.name, [*map(ast.literal_eval, found)]))
 
     def refuse(self) -> None:
         """Raise if parameters are divided: a checkpoint has whole parameters."""
-        divided = [path for path, (_, placed) in self._known.items() if placed is not None]
+        divided = [path for path, one in self._known.items() if one.divided]
         if divided:
             raise ValueError(
                 f"{self.name}: parameters {listed(divided)} are divided among the ranks of a "
@@ -94,33 +132,29 @@ class Shards:
     def _meet(self, params: Mapping[str, Array]) -> None:
         """Find the pieces of parameters that have not been seen."""
         cuts = {path: self._axis(path, array) for path, array in params.items()}
-        sizes = [
-            array.shape[cuts[path] or 0] if array.ndim else 0 for path, array in params.items()
-        ]
-        told = [
-            (path, [size for at, size in enumerate(array.shape) if at != cuts[path]], cuts[path])
-            for path, array in params.items()
-        ]
-        mark = [len(sizes), zlib.crc32(repr(told).encode()) >> 1]
-        marks = self._told(mark)
-        other = [rank for rank, one in enumerate(marks) if one != marks[0]]
-        if other:
-            raise ValueError(
-                f"{self.name}: ranks {listed(map(str, other))} of the group have other parameters "
-                "than rank 0: names, and sizes of axes that are not divided, must be the same on "
-                f"all ranks; this rank has {listed(params)}"
-            )
-        table = self._told(sizes)
+        words = {}
+        for path, array in params.items():
+            sizes: list[Any] = [*array.shape]
+            if (axis := cuts[path]) is not None:
+                sizes[axis] = "divided"
+            words[path] = f"{path!r} of shape ({', '.join(map(str, sizes))}), {array.dtype}"
+        table, meets = list[list[int]](), self._sees or not self._known
+        if meets:  # of an element rule the place of a later piece does not matter
+            self._agree((*words.values(),))
+            self._opens = True  # a step is to come
+            firsts = [(array.shape, cuts[path] or 0) for path, array in params.items()]
+            table = self._told([shape[axis] if shape else 0 for shape, axis in firsts])
         mesh = Mesh(("mlx", id(self.group)), (self.group.size(),), (self.group.rank(),))
         for place, (path, array) in enumerate(params.items()):
             axis, shape = cuts[path], [*array.shape]
             placed = None
-            if axis is not None:
+            if axis is not None and meets:
                 bounds = (0, *accumulate(one[place] for one in table))
                 shape[axis] = bounds[-1]
                 along = [Cut(bounds, (0,)) if at == axis else None for at in range(array.ndim)]
                 placed = Placement(tuple(shape), tuple(along), mesh)
-            self._known[path] = tuple(array.shape), placed
+            known = tuple(array.shape), axis is not None, placed, words[path]
+            self._known[path] = _Known(*known)
 
     def _axis(self, path: str, array: Array) -> int | None:
         """The axis of a parameter that is divided."""
@@ -144,6 +178,30 @@ class Shards:
 
 def _is_axis(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+class _Known(NamedTuple):
+    """What a rank knows of a parameter: the shape of its piece, which one it is, and words."""
+
+    shape: tuple[int, ...]
+    divided: bool
+    placement: Placement | None
+    words: str
+
+
+def telling(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of an optimizer whose errors are told to ranks that wait for this one."""
+
+    @wraps(method)
+    def told(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self._shards._opens = True
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            self._shards.failed(error, steps=method.__name__ != "init")
+            raise
+
+    return told
 
 
 class Exchange:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from samestep.differing import differing
 from samestep.placement import Mesh
 from torch import distributed
 
@@ -107,7 +108,7 @@ class Exchange:
                     again[mesh] = None
                 words = [tuple(said[at][1:]) for at in group.order]
                 if error is None and any(each != (None, words[0][1]) for each in words):
-                    error = _differing(self.who, words)
+                    error = differing(self.who, words)
         if error is not None:
             raise ValueError(error)
         self._asks, self._again = rounds > 1, [*again]
@@ -231,24 +232,6 @@ def _group_of(mesh: Mesh) -> _Group:
         handle = distributed.new_group(sorted(ranks), use_local_synchronization=True)
     order = [distributed.get_group_rank(handle, rank) for rank in ranks]
     return _Group(handle, order, key.device_type if key.device_type != "cpu" else None)
-
-
-def _differing(who: str, said: Sequence[tuple[str | None, tuple[str, ...]]]) -> str:
-    """What processes step that do not step the same, in words that are the same in all of them."""
-    for rank, (error, _) in enumerate(said):
-        if error is not None:
-            return f"{who}: process {rank} of {len(said)} of the mesh cannot take the step: {error}"
-    all_names, words = dict.fromkeys(name for _, names in said for name in names), []
-    for name in all_names:
-        ranks = [str(rank) for rank, (_, names) in enumerate(said) if name in names]
-        if len(ranks) < len(said):
-            words.append(f"{name} in {', '.join(ranks)} only")
-    what = "; ".join(words[:5]) or "the same ones in another order"
-    return (
-        f"{who}: the {len(said)} processes of a mesh have gradients of different parameters: {what}"
-        ". The sums of a step are over the parameters that have a gradient: give one to all "
-        "processes, of zeros where there is none, or to no process"
-    )
 
 
 class Pretended:

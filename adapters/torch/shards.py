@@ -103,7 +103,7 @@ class Shards:
         """The processes that wait for this one with a parameter, though it cannot be placed."""
         if optimizer.share_work is not None:
             one = copied(rule, param, optimizer.share_work)
-            return one and one.mesh
+            return None if one is None else one.mesh
         if optimizer.reduce_over is not None:
             return None if rule.needs == "element" else mesh_of_group(optimizer.reduce_over)
         return mesh_of(rule, param)

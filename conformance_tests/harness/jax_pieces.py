@@ -159,9 +159,11 @@ def refused(folder: Path, _: Any) -> None:
     refuses(r"'z', and z is no axis of jax.shard_map here; these are x", lamb, "z")
     refuses(r"no prefix of the parameters'", lamb, {"other": SPEC("x")})
     refuses(r"is sharded over x too", lamb, "y", mesh=two)
-    for rule in (samestep.AdamW(), lamb):  # slots may begin with the values of a parameter
+    for either in (samestep.AdamW(), lamb):  # slots may begin with the values of a parameter
         little = {**specs, "b": SPEC()}
-        refuses(r"parameter 'b' is sharded over x too, which its .*P.* does not say", rule, little)
+        refuses(
+            r"parameter 'b' is sharded over x too, which its .*P.* does not say", either, little
+        )
     words = r"Multiplied: xp.matmul of a piece .* not brought together while a rule is executed"
     matrices = {name: specs[name] for name in arrays(muon, 0, "float32")}
     refuses(words, Multiplied(layout="io"), matrices)

@@ -80,17 +80,76 @@ def test_pieces_take_the_steps_of_whole_parameters(rule, dtype, execution, ranks
         np.testing.assert_allclose(one, expected, rtol=RELATIVE[dtype])
 
 
-def mistaken(rank):
-    """A step of parameters that the other rank does not have."""
-    group = mx.distributed.init()
-    optimizer = samestep.mlx.bind(samestep.LAMB(lr=0.1), group=group, shards=0)
-    optimizer.init({"w": mx.ones((4, 3 + rank))})
+def mistaken(rank, name, at):
+    """What each rank is told when the second does something else, in its first step or a later one.
+
+    Then both step the same again.
+    """
+    optimizer = samestep.mlx.bind(
+        getattr(samestep, name)(), group=mx.distributed.init(), shards=[(Where(path="w"), 0)]
+    )
+    words, params = [], {name: mx.ones((4, 4)) for name in ("w", "v", "u")}
+
+    def steps(grads, **more):
+        nonlocal params
+        params = optimizer.apply_gradients(grads, {**params, **more})
+        mx.eval(params, optimizer.state)
+
+    def says(act, *given, **more):
+        with pytest.raises((TypeError, ValueError)) as refusal:
+            act(*given, **more)
+        words.append(str(refusal.value))
+
+    given = {**params}
+    for _ in range(at):
+        steps(given)
+    turned = {name: given[name] for name in ("u", "v", "w")}
+    little = {"w": given["w"]}
+    for other in (turned, little, {**given, "x": mx.ones((4, 4))}, {**given, "v": 1.0}):
+        before = {**params}
+        says(steps, other if rank else given, **({"x": mx.ones((4, 4))} if "x" in other else {}))
+        assert all(mx.array_equal(params[name], before[name]).item() for name in before)
+    more = {"y": mx.ones((4, 3 + rank))}
+    says(
+        *((optimizer.init, given | more) if rank else (steps, given | more)),
+        **({} if rank else more),
+    )
+    steps(given)
+    return words, {name: np.array(value) for name, value in params.items()}
 
 
 @sharded
-def test_ranks_with_other_parameters_are_refused_on_each(ranks):
-    with pytest.raises(RankError, match="ranks 1 of the group have other parameters"):
-        ranks.run(mistaken)
+@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize("name", ["LAMB", "Prodigy"])
+def test_ranks_with_other_parameters_or_gradients_are_refused_on_each(ranks, name, at):
+    (first, params), (second, same) = ranks.run(mistaken, name, at, seconds=30)
+    turned, little, more, failed, _ = first
+    assert first[:3] == second[:3]
+    assert "the same ones in another order" in turned
+    assert "step different parameters: 'v' of shape (4, 4)" in little
+    assert "'x' of shape (4, 4)" in more and "in 1 only" in more
+    assert f"{name}: process 1 of 2 cannot take the step" in failed
+    assert "its gradient" in second[3] or "the gradient of" in second[3]
+    assert first[4] == second[4] and "'y' of shape (4, 4)" in first[4]
+    np.testing.assert_array_equal(params["v"], same["v"])
+
+
+def added_later(rank):
+    """A step of an element rule exchanges nothing, even of a parameter that one rank has alone."""
+    optimizer = samestep.mlx.bind(samestep.AdamW(), group=mx.distributed.init(), shards=0)
+    params = {"w": mx.ones((4, 3))}
+    params = optimizer.apply_gradients(params, params)
+    params |= {"v": mx.ones((4, 3))} if rank else {}
+    params = optimizer.apply_gradients(params, params)
+    mx.eval(params, optimizer.state)
+    with pytest.raises(ValueError, match="are divided among the ranks"):
+        samestep.checkpoint(optimizer, params)
+    return np.array(params["w"])
+
+
+@sharded
+def test_an_element_rule_meets_once(ranks):
+    np.testing.assert_array_equal(*ranks.run(added_later, seconds=30))
 
 
 def saved(rank):
