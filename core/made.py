@@ -30,7 +30,7 @@ SHAPED = ("axes", "factored", "matrix")
 
 FIRST = ("lr", "betas")
 """Names that come first in a signature."""
-LAST = ("weight_decay", "decay", "maximize", "state_dtype", "layout", "batch_axes")
+LAST = ("weight_decay", "peak_lr", "decay", "maximize", "state_dtype", "layout", "batch_axes")
 """Names that come last in a signature, within numbers and within options."""
 
 RESERVED = ("inner", "keep", "lost", "params", "rate", "rule", "shrink", "groups", "like", "mask")

@@ -11,7 +11,7 @@ from . import checks, scheduled, table, whole
 from . import weight_decay as decay_families
 from .arrays import is_array, known, listed
 from .composed import Composed
-from .declaration import Hyper, Storage, hyper, option
+from .declaration import Hyper, Storage, option
 from .made import SHAPED, registry
 from .moves import Moving
 from .whole import State
@@ -28,19 +28,8 @@ class Rule(Moving, Composed, root=True):
     ``scalars`` if it computes coefficients once per step. Instances are immutable.
     """
 
-    weight_decay = hyper(
-        0.0,
-        "strength of weight decay, which enters as decay says",
-        unit="1/lr, or gradient/parameter with l2",
-        ge=0,
-        typical=0.1,
-    )
-    decay = option(
-        "decoupled",
-        "how weight decay enters",
-        choices=decay_families.FAMILIES,
-        says=decay_families.SAYS,
-    )
+    weight_decay, peak_lr = decay_families.weight_decay, decay_families.peak_lr
+    decay = decay_families.decay
     maximize = option(
         False,
         "ascend instead of descend",
@@ -71,6 +60,7 @@ class Rule(Moving, Composed, root=True):
     def _refuse(self) -> None:
         """Raise for values that do not go together, each valid by itself."""
         self._refuse_combinations()
+        decay_families.refuse_peakless(self)
         self.groups.check(self)
         dtype: Any = self._values.get("state_dtype")
         for slot in dict(dtype) if isinstance(dtype, tuple) else ():
@@ -209,7 +199,8 @@ class Rule(Moving, Composed, root=True):
         family, lr = self.decay, own.get("step_size", self.lr)
         if family == "in_update" and "rate" in own and not self.decays_inside:
             family = "decoupled"  # the same where lr does not multiply the direction
-        decay = decay_families.scalars(family, lr, own.get("weight_decay", self.weight_decay))
+        decay = own.get("weight_decay", self.weight_decay)
+        decay = decay_families.scalars(family, lr, decay, self.peak_lr)
         found = self._numbers | decay | own
         return decay_families.waiting(self, xp, t, family, found) if self.waits else found
 
@@ -245,6 +236,7 @@ class Rule(Moving, Composed, root=True):
                 f"parameter of shape {tuple(param.shape)}; they must be equal"
             )
         direction = direction if redirect is None else redirect(direction, grad)
+        s = decay_families.masked(xp, self.decay, direction, param, s)
         return getattr(self, form)(param, direction, s), slots
 
     def gather(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .arrays import is_array, known
 from .declaration import Hyper
+from .weight_decay import OF_PEAK, peak_of
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -57,6 +58,8 @@ def values_at(rule: Rule, names: tuple[str, ...], step: Any) -> dict[str, Any]:
         with blamed(step):
             given = now if isinstance(value, tuple) else now[0]
             values[name] = field.validated(rule.name, given, schedules=False)
+    if values.get("decay") in OF_PEAK:
+        values["peak_lr"] = peak_of(rule._values)
     return values
 
 

@@ -46,6 +46,9 @@ __all__ = [
 HOST = SimpleNamespace(**vars(math), where=lambda condition, yes, no: yes if condition else no)
 """The operations used here on Python numbers, under the names of an array namespace."""
 
+FAR = 2**53
+"""A step after the last of any schedule."""
+
 
 class Schedule(ABC):
     """A value that depends on the step only. A subclass computes it in ``at``.
@@ -65,6 +68,11 @@ class Schedule(ABC):
         kinds, who = {**KINDS, **self._kinds}, type(self).__name__
         for name in [name for name in vars(self) if name in kinds]:
             object.__setattr__(self, name, kept(who, name, getattr(self, name), kinds[name]))
+
+    @property
+    def peak(self) -> float:
+        """The largest value, of a schedule that only rises or only falls."""
+        return max(self(0), self(FAR))
 
     @abstractmethod
     def at(self, xp: Any, step: Any) -> Any:
@@ -247,6 +255,11 @@ class PiecewiseConstant(Schedule):
     values: tuple[float, ...]
     inclusive: bool = False
 
+    @property
+    def peak(self) -> float:
+        """The largest value."""
+        return max(self.values)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         wanted = len(self.boundaries) + 1
@@ -337,6 +350,11 @@ class Join(Schedule):
 
     schedules: tuple[Any, ...]
     boundaries: tuple[int, ...]
+
+    @property
+    def peak(self) -> float:
+        """The largest peak of the schedules."""
+        return max(schedule.peak for schedule in self.schedules)
 
     def __post_init__(self) -> None:
         given, words = self.schedules, "a sequence of schedules or numbers, at least one"

@@ -7,15 +7,25 @@
 | ``absolute`` | ``param (1 - weight_decay)``, then the step |
 | ``proximal`` | the step, then ``/ (1 + lr weight_decay)`` |
 | ``in_update`` | ``direction + weight_decay param``, before a trust ratio where there is one |
+| ``post`` | the step, then ``(1 - lr weight_decay)`` times the result |
+| ``cautious`` | as ``decoupled``, where ``direction param >= 0`` |
+| ``corrected`` | ``param (1 - lr^2 / peak_lr weight_decay)``, then the step |
+| ``relative`` | ``param (1 - lr / peak_lr weight_decay)``, then the step |
+
+``cautious`` is that of arXiv 2510.12402, where a library may leave out the elements that do not
+move. ``corrected`` is AdamC's, arXiv 2506.02285, which means it for layers before a normalisation.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from .declaration import hyper, option
+
 __all__ = [
     "FACTORS",
     "FAMILIES",
+    "OF_PEAK",
     "SAYS",
     "change",
     "decayed_direction",
@@ -23,6 +33,9 @@ __all__ = [
     "decayed_parameter",
     "descend",
     "later",
+    "masked",
+    "peak_of",
+    "refuse_peakless",
     "scalars",
     "waiting",
 ]
@@ -33,10 +46,29 @@ SAYS = {
     "absolute": "removes weight_decay of the parameter, not multiplied by lr",
     "proximal": "divides the parameter by 1 + lr * weight_decay after the step",
     "in_update": "adds weight_decay times the parameter to the update",
+    "post": "removes lr * weight_decay of the parameter after the step",
+    "cautious": "removes lr * weight_decay of what no step moves away from zero",
+    "corrected": "removes lr^2 / peak_lr * weight_decay of the parameter",
+    "relative": "removes lr / peak_lr * weight_decay of the parameter",
 }
 """What a rule does with its weight decay, by family."""
 
 FAMILIES = tuple(SAYS)
+
+weight_decay = hyper(
+    0.0,
+    "strength of weight decay, which enters as decay says",
+    unit="1/lr, or gradient/parameter with l2",
+    ge=0,
+    typical=0.1,
+)
+peak_lr = hyper(
+    None, "largest lr, for decay relative to it; None is that of its schedule", unit="lr", gt=0
+)
+decay = option("decoupled", "how weight decay enters", choices=FAMILIES, says=SAYS)
+
+OF_PEAK = ("corrected", "relative")
+"""The families that need the largest step size."""
 
 FACTORS = ("keep", "shrink", "lost")
 """Coefficients that only weight decay gives; see ``scalars``."""
@@ -48,7 +80,7 @@ def waiting(
     """The coefficients of step ``t`` of a rule whose first steps move nothing and decay nothing."""
     moves = later(xp, t, rule.waits)
     decay = moves * found.get("weight_decay", 0.0)
-    own = scalars(family, moves * found.get("step_size", rule.lr), decay)
+    own = scalars(family, moves * found.get("step_size", rule.lr), decay, rule.peak_lr)
     if family == "in_update":  # a direction may keep what it decays by
         own["weight_decay"] = decay
     return {**found, **own, "rate": moves * found["rate"]}
@@ -59,26 +91,60 @@ def later(xp: Any, t: Any, step: int) -> Any:
     return float(t > step) if isinstance(t, int) else xp.astype(t > step, t.dtype)
 
 
-def scalars(family: str | None, lr: Any, weight_decay: Any) -> dict[str, Any]:
+def scalars(family: str | None, lr: Any, weight_decay: Any, peak: Any = None) -> dict[str, Any]:
     """The coefficients of a step: ``rate`` multiplies the direction.
 
     ``keep`` and ``shrink`` hold the factor of the parameter before the step and after it, or
     nothing where the family has no such factor. ``lost`` holds the share of the parameter that the
-    decay takes away, before ``shrink``: 1 less ``keep`` would have its rounding error.
+    decay takes away: 1 less ``keep`` would have its rounding error.
     """
     keep: tuple[Any, ...] = ()
     shrink: tuple[Any, ...] = ()
     lost: tuple[Any, ...] = ()
-    if family == "decoupled":
-        lost = (lr * weight_decay,)
-        keep = (1 - lr * weight_decay,)
-    if family == "absolute":
-        lost = (weight_decay,)
-        keep = (1 - weight_decay,)
+    share = weight_decay if family == "absolute" else lr * weight_decay
+    if family in OF_PEAK:
+        share = lr / peak * (share if family == "corrected" else weight_decay)
+    if family in ("decoupled", "absolute", *OF_PEAK):
+        lost, keep = (share,), (1 - share,)
+    if family == "cautious":  # which of it is lost is known with the direction
+        lost = (share,)
+    if family == "post":
+        lost, shrink = (share,), (1 - share,)
     if family == "proximal":
-        lost = (lr * weight_decay,)
-        shrink = (1 / (1 + lr * weight_decay),)
+        shrink = (1 / (1 + share),)
+        lost = (share * shrink[0],)
     return {"rate": lr, "keep": keep, "shrink": shrink, "lost": lost}
+
+
+def refuse_peakless(rule: Any) -> None:
+    """Raise if the family needs the largest step size, and it is neither given nor known."""
+    values = rule._values
+    if values.get("decay") in OF_PEAK and peak_of(values) is None:
+        raise ValueError(
+            f"{rule.name}(decay={rule.decay!r}): the largest step size is not known, and other "
+            "code may change lr; give it as peak_lr, or give lr as a schedule of samestep"
+        )
+
+
+def peak_of(values: dict[str, Any]) -> Any:
+    """The largest step size: what is given, or else what the schedule knows."""
+    peak = values["peak_lr"]
+    try:
+        return getattr(values["lr"], "peak", None) if peak is None else peak
+    except OverflowError:  # it rises for ever
+        return None
+
+
+def masked(xp: Any, family: str | None, direction: Any, param: Any, s: Any) -> Any:
+    """The coefficients, where decay is only of elements that the step moves to zero, or leaves."""
+    if family != "cautious" or _is(s.weight_decay, 0):
+        return s
+    toward = direction * param >= 0
+    found = type(s)({})
+    lost = tuple(xp.where(toward, share, 0.0) for share in s.lost)
+    keep = tuple(xp.where(toward, 1 - share, 1.0) for share in s.lost)
+    vars(found).update({**vars(s), "keep": keep, "lost": lost})
+    return found
 
 
 def decayed_gradient(family: str | None, grad: Any, param: Any, s: Any) -> Any:
@@ -108,10 +174,10 @@ def descend(param: Any, direction: Any, s: Any) -> Any:
 
 def change(param: Any, direction: Any, s: Any) -> Any:
     """The result of ``descend`` less the parameter, computed without subtracting the parameter."""
-    moved = -s.rate * direction
+    moved = _times(s.shrink, -s.rate * direction)
     for share in s.lost:
         moved = moved if _is(share, 0) else moved - share * param
-    return _times(s.shrink, moved)
+    return moved
 
 
 def _times(factors: tuple[Any, ...], param: Any) -> Any:

@@ -15,6 +15,7 @@ from samestep.declaration import Hyper, Option
 from samestep.kept import Keeping, as_seen
 from samestep.precisions import PRECISION_KINDS
 from samestep.rule import Rule, registry
+from samestep.weight_decay import OF_PEAK
 from samestep.wrapper import Wrapper
 
 OFF_BY_DEFAULT = 2**-6
@@ -106,8 +107,9 @@ def settings(rule: type[Rule]) -> dict[str, Rule]:
     switches = {slot.only_if for slot in typical(rule).slots().values()}
     for name, field in rule.fields().items():
         for value in _others(field, name in switches):
+            beside = {"peak_lr": 2 * typical(rule).lr} if value in OF_PEAK else {}
             try:
-                found[f"{name}={value}"] = typical(rule, **{name: value})
+                found[f"{name}={value}"] = typical(rule, **{name: value}, **beside)
             except ValueError:
                 continue
     for quirk in rule.quirks_known():

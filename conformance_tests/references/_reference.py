@@ -51,8 +51,6 @@ class Reference(Numbers):
     """Families of weight decay that ``change`` does itself, with ``weight_decay``."""
     SEES_OLD: ClassVar[bool] = False
     """Whether ``change`` sees the parameter as it was before it decayed."""
-    decays = "before"
-    """Whether the families that shrink a parameter do so before or after the step."""
 
     def __init__(self, params: list[Array], **values: Any) -> None:
         self.take(values)
@@ -80,19 +78,30 @@ class Reference(Numbers):
         """The step size of this step."""
         return self.lr
 
+    def lost_before(self) -> Any:
+        """The share of a parameter that its decay takes away before the step."""
+        eta = self.rate
+        shares = {"decoupled": eta, "absolute": 1.0}
+        if self.peak_lr is not None:
+            shares |= {"corrected": eta**2 / self.peak_lr, "relative": eta / self.peak_lr}
+        return shares.get(self.decay, 0.0) * self.amount
+
     def stepped(self, old: Array, g: Array, own: dict[str, Any]) -> Array:
         """Return where one parameter goes in a step."""
-        shrinks = {"decoupled": self.rate, "absolute": 1.0}.get(self.decay, 0.0) * self.amount
-        if self.decay in ("l2", "l2+proximal"):
+        eta, family = self.rate, self.decay
+        if family in ("l2", "l2+proximal"):
             g = np.asarray(g + self.amount * old)
-        decayed = np.asarray(old - shrinks * old) if self.decays == "before" else old
-        p = decayed - self.change(old if self.SEES_OLD else decayed, g, **own)
-        if self.decays == "after":
-            p = p - shrinks * p
-        if self.decay == "in_update":
-            p = p - self.rate * self.amount * old
-        if self.decay in ("proximal", "l2+proximal"):
-            p = p / (1 + self.rate * self.amount)
+        decayed = np.asarray(old - self.lost_before() * old)
+        change = self.change(old if self.SEES_OLD else decayed, g, **own)
+        p = decayed - change
+        if family == "in_update":
+            p = p - eta * self.amount * old
+        if family == "cautious":
+            p = p - eta * self.amount * np.where(change * old >= 0, old, 0.0)
+        if family == "post":
+            p = p - eta * self.amount * p
+        if family in ("proximal", "l2+proximal"):
+            p = p / (1 + eta * self.amount)
         return np.asarray(p)
 
 

@@ -82,7 +82,6 @@ class Adafactor(Momentum):
         if self.relative_step:
             alpha = min(1e-6 * self.t if self.warmup_init else self.lr, 1 / math.sqrt(self.t))
         if self.scale_parameter:
-            shrinks = {"decoupled": self.lr, "absolute": 1.0}.get(self.decay, 0.0) * self.amount
-            seen = (1 - shrinks) * p if self.scale_at == "after" else p
+            seen = (1 - self.lost_before()) * p if self.scale_at == "after" else p
             alpha = max(self.eps[1], root_mean_square(seen)) * alpha
         return self.displacement(u, m, alpha) + alpha * self.weight_decay * p

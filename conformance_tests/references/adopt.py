@@ -35,8 +35,7 @@ class ADOPT(Reference):
             g = np.asarray(given, dtype=np.float64)
             own["v"][...] = (g + self.amount * p if self.decay == "l2" else g) ** 2
             if self.decays_at_once:
-                shrinks = {"decoupled": self.lr, "absolute": 1.0}.get(self.decay, 0.0)
-                p[...] = p - shrinks * self.amount * p
+                p[...] = p - self.lost_before() * p
                 if self.decay == "proximal":
                     p[...] = p / (1 + self.lr * self.amount)
 

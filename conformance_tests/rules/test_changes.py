@@ -58,7 +58,7 @@ def test_a_change_lands_where_the_step_does(rule_class):
 
 @pytest.mark.parametrize("decay", FAMILIES)
 def test_a_change_has_the_decay_of_the_step(decay):
-    lands_where_the_step_does(samestep.Adam(lr=0.1, weight_decay=0.3, decay=decay))
+    lands_where_the_step_does(samestep.Adam(lr=0.1, weight_decay=0.3, peak_lr=0.5, decay=decay))
 
 
 @pytest.mark.thorough
@@ -92,7 +92,7 @@ def test_a_change_has_its_own_precision(rule_class):
 
 @pytest.mark.parametrize("decay", FAMILIES)
 def test_a_decay_has_its_own_precision(decay):
-    rule = samestep.Adam(lr=1e-5, weight_decay=0.03, decay=decay)
+    rule = samestep.Adam(lr=1e-5, weight_decay=0.03, peak_lr=2e-5, decay=decay)
     grads, params = {"w": numpy.asarray([0.1, 1.0], "float32")}, {"w": numpy.full(2, 64, "float32")}
     found, _ = changed(rule, grads, params, rule.init(params))
     exact, _ = changed(rule, wide(grads), wide(params), rule.init(wide(params)))

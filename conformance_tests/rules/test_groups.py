@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import samestep
-from samestep.conformance.harness.settings import typical
+from samestep.conformance.harness.settings import representatives, typical
 from samestep.declaration import Hyper
 from samestep.parity import compare, follow, record
 from samestep.parity.backend import NumPy
@@ -110,10 +110,11 @@ def test_every_rule_finds_the_same_groups_in_every_framework(rule_class, backend
 
 @pytest.mark.filterwarnings("ignore:.*mask, <lambda>, fits none of")
 def test_a_mask_switches_every_family_of_decay_off(rule_class):
-    found = 0
-    for family in FAMILIES:
+    found, shown = 0, rule_class in representatives()
+    for family in FAMILIES if shown else FAMILIES[:5]:
         with suppress(ValueError):  # the rule has no such family
-            rule = typical(rule_class).replace(decay=family)
+            plain = typical(rule_class)
+            rule = plain.replace(decay=family, peak_lr=plain.lr)
             switched_off(rule)
             found += 1
     assert found

@@ -200,6 +200,14 @@ def test_weight_decay_enters_as_its_family_says(rule_class, data):
                 moved = moved - strength * param
             if entering == "proximal":
                 moved = moved / (1 + lr * strength)
+            if entering == "post":
+                moved = moved * (1 - lr * strength)
+            if entering == "cautious":
+                toward = (param - expected[path]) * param >= 0
+                moved = moved - lr * strength * numpy.where(toward, param, 0.0)
+            if entering in ("corrected", "relative"):
+                share = lr / rule.peak_lr * (lr if entering == "corrected" else 1.0)
+                moved = moved - share * strength * param
             numpy.testing.assert_allclose(new[path], moved, rtol=1e-9, atol=1e-12, err_msg=rule)
         params = new
 

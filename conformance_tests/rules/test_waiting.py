@@ -72,7 +72,7 @@ def followed(rule: Rule, of: Trajectory, backend: Any = NUMPY, dtype: str = "flo
 @pytest.mark.parametrize("kind", [Patient, OfOwnRate])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_moves_and_nothing_decays_and_then_all_is_as_without(kind, family):
-    values = {"weight_decay": 0.3, "decay": family}
+    values = {"weight_decay": 0.3, "peak_lr": 0.5, "decay": family}
     found = followed(kind(**values), WHOLE)
     for path in PATHS:
         for step in (1, 2):

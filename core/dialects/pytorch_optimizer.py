@@ -26,22 +26,6 @@ ADDED_TO_V = Quirk(
 )
 
 
-def _after(rule: Any, found: dict[str, Any]) -> dict[str, Any]:
-    for keep in found["keep"]:
-        found = {**found, "rate": keep * found["rate"]}
-    return found
-
-
-DECAY_AFTER = Quirk(
-    "decays after the step",
-    "removes its decay from the parameter after the step",
-    "removes its decay from the parameter before the step",
-    with_coefficients(_after),
-    rules=("LaProp",),
-    formerly=("decays", "after", "before"),
-)
-
-
 def _one_ahead(cls: Any) -> dict[str, Any]:
     def scalars(self: Any, xp: Any, t: Any) -> dict[str, Any]:
         return {**cls.scalars(self, xp, t), "bound": later(xp, t, 1) * t**self.power}
@@ -103,7 +87,7 @@ PRESETS = {
     "ADOPT": preset(decay="l2", quirks=(BOUND_AHEAD, DECAYS_AT_ONCE)),
     "CAME": preset(layout="io"),
     "Grams": preset(),
-    "LaProp": preset(eps_at="uncorrected", quirks=(ADDED_TO_V, DECAY_AFTER)),
+    "LaProp": preset(eps_at="uncorrected", decay="post", quirks=(ADDED_TO_V,)),
     "MARS": preset("its vectors are AdamW's", eps_at="uncorrected", quirks=(ADDED_TO_V,)),
     "Muon": preset("iterates in bfloat16", ns_guard=("max", 1e-07)),
     "NovoGrad": preset(),
