@@ -167,8 +167,7 @@ class Composed(Declared, root=True):
         """A copy with ``function`` applied to every number."""
         values = dict(self._values)
         for name, field in self._hypers.items():
-            if isinstance(field, Hyper):
-                value = values[name]
+            if isinstance(field, Hyper) and (value := values[name]) is not None:
                 values[name] = (
                     tuple(map(function, value)) if isinstance(value, tuple) else function(value)
                 )
@@ -357,7 +356,8 @@ class Composed(Declared, root=True):
         """The arguments as source code, without options, and perhaps numbers, that are usual."""
         kinds = Option if numbers else (Hyper, Option)
         usual = {n: f.default for n, f in self._hypers.items() if isinstance(f, kinds)}
-        shown = {n: v for n, v in self._values.items() if n not in usual or v != usual[n]}
+        shown = {n: v for n, v in self._values.items() if v is not usual.get(n)}
+        shown = {n: v for n, v in shown.items() if n not in usual or v != usual[n]}
         shown |= {n: v for n, v in self.groups.arguments().items() if v}
         return [*map(show, self.inside), *(f"{name}={value!r}" for name, value in shown.items())]
 

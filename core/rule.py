@@ -236,7 +236,8 @@ class Rule(Moving, Composed, root=True):
                 f"parameter of shape {tuple(param.shape)}; they must be equal"
             )
         direction = direction if redirect is None else redirect(direction, grad)
-        s = decay_families.masked(xp, self.decay, direction, param, s)
+        if self.decay == "cautious":
+            s = decay_families.masked(xp, direction, param, s)
         return getattr(self, form)(param, direction, s), slots
 
     def gather(

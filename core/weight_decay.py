@@ -135,9 +135,9 @@ def peak_of(values: dict[str, Any]) -> Any:
         return None
 
 
-def masked(xp: Any, family: str | None, direction: Any, param: Any, s: Any) -> Any:
-    """The coefficients, where decay is only of elements that the step moves to zero, or leaves."""
-    if family != "cautious" or _is(s.weight_decay, 0):
+def masked(xp: Any, direction: Any, param: Any, s: Any) -> Any:
+    """The coefficients, with decay of the elements only that the step moves to zero, or leaves."""
+    if _is(s.weight_decay, 0):
         return s
     toward = direction * param >= 0
     found = type(s)({})

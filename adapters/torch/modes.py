@@ -25,7 +25,7 @@ __all__ = ["POINT", "TRAINED", "Evaluating", "refuse_evaluating"]
 TRAINED = "trained"
 """The entry of a parameter's state that has the parameter while a model is evaluated."""
 POINT = "point"
-"""The entry of a group that says so."""
+"""The entry of all groups that says so."""
 
 
 class Evaluating(GroupedOptimizer):
@@ -68,14 +68,12 @@ class Evaluating(GroupedOptimizer):
 
 
 def refuse_evaluating(optimizer: Evaluating) -> None:
-    """Raise if the parameters are those of evaluation."""
-    groups = optimizer.param_groups
-    if groups and POINT in groups[0]:
-        raise RuntimeError(
-            f"{optimizer.rule.name}: the model is being evaluated, and its parameters are not "
-            "those at which gradients are to be taken; call optimizer.train() before the loss of a "
-            "step is computed"
-        )
+    """Raise, since the parameters are those of evaluation."""
+    raise RuntimeError(
+        f"{optimizer.rule.name}: the model is being evaluated, and its parameters are not those at "
+        "which gradients are to be taken; call optimizer.train() before the loss of a step is "
+        "computed"
+    )
 
 
 def _averaged(optimizer: Any) -> Iterator[tuple[Any, torch.Tensor, Any, Any]]:

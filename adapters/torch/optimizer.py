@@ -30,7 +30,7 @@ from .counting import calls_of, counts_in, note
 from .differentiating import advance_in_graph
 from .members import check, members_of, shared_of, state_of
 from .memory import release
-from .modes import Evaluating, refuse_evaluating
+from .modes import POINT, Evaluating, refuse_evaluating
 from .pieces import apart, is_spread, pieces
 from .plan import Plan
 from .scaling import unscaled
@@ -97,7 +97,8 @@ class RuleOptimizer(Evaluating):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. A ``closure`` evaluates the model again; its loss is returned."""
-        refuse_evaluating(self)
+        if self.param_groups and POINT in self.param_groups[0]:
+            refuse_evaluating(self)
         loss = None
         if closure is not None:
             with torch.enable_grad():

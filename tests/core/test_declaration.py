@@ -62,11 +62,11 @@ NAMES = {**globals(), **vars(samestep), "strict": array_api_strict.asarray}
     ValueError: AdamW(lr=True): lr must be a number >= 0
     >>> AdamW(learning_rate=1)
     TypeError: AdamW(learning_rate=1): there is no learning_rate; AdamW takes lr, betas, eps,
-    eps_root, weight_decay, eps_at, bias_correction, amsgrad, decay, maximize, state_dtype, like,
-    mask, groups. Did you mean lr?
+    eps_root, weight_decay, peak_lr, eps_at, bias_correction, amsgrad, decay, maximize,
+    state_dtype, like, mask, groups. Did you mean lr?
     >>> AdamW(weight_deacy=1)
     TypeError: Did you mean weight_decay?
-    >>> AdamW(1, 2, 3, 4, 5, 6)
+    >>> AdamW(1, 2, 3, 4, 5, 6, 7)
     TypeError: AdamW: too many positional arguments
     >>> AdamW(decay='none')
     ValueError: AdamW(decay='none'): decay must be one of 'l2', 'decoupled', 'absolute', 'proximal',
@@ -263,7 +263,7 @@ def test_everything_comes_from_the_declaration():
         total = shared("sum of all", start="lr")
 
     assert str(Declared.__signature__) == (
-        "(lr=0.5, pair=(0.1, 0.2), weight_decay=0.0, *, mode='a', decay='decoupled', "
+        "(lr=0.5, pair=(0.1, 0.2), weight_decay=0.0, peak_lr=None, *, mode='a', decay='decoupled', "
         "maximize=False, state_dtype=None, batch_axes=None, like=None, mask=None, groups=())"
     )
     rule = Declared(0.25, mode="b", maximize=True)

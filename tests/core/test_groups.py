@@ -67,7 +67,7 @@ def chooses_the_same(backend, mask):
 @pytest.mark.only(where=lambda backend: backend.name in ("torch", "optax", "mlx"))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_mask_means_the_same_for_every_family_in_every_framework(backend, family):
-    rule = samestep.LAMB(lr=0.1, weight_decay=0.5, decay=family)
+    rule = samestep.LAMB(lr=0.1, weight_decay=0.5, peak_lr=0.1, decay=family)
     assert_as_alone(grouped(rule, is_weight), backend, rule, is_weight)
 
 

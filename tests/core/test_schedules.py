@@ -472,3 +472,15 @@ def test_an_error_inside_a_schedule_says_whose_schedule_it_is():
     words = r"AdamW\(lr=<.*>\): the schedule failed: .*division"
     with pytest.raises(ZeroDivisionError, match=words):
         rule.update(params, params, rule.init(params))
+
+
+@pytest.mark.parametrize("lr", [1e-3, lambda step: 1e-3, ExponentialDecay(1.0, 10, 2.0)])
+@pytest.mark.parametrize("decay", ["corrected", "relative"])
+def test_decay_relative_to_a_peak_that_nobody_knows_is_refused(lr, decay):
+    with pytest.raises(ValueError, match=r"largest step size is not known.*give it as peak_lr"):
+        samestep.AdamW(lr=lr, decay=decay)
+    assert samestep.AdamW(lr=lr, decay=decay, peak_lr=0.1).at(3).peak_lr == 0.1
+    cosine = warmup_cosine(0.5, 4, 20)
+    assert samestep.AdamW(lr=cosine, decay=decay).at(1).peak_lr == 0.5
+    steps = PiecewiseConstant((3,), (0.1, 0.3))
+    assert samestep.AdamW(lr=steps, decay=decay).at(1).peak_lr == 0.3
