@@ -201,7 +201,7 @@ def test_a_decay_of_all_after_the_step_leaves_nothing() -> None:
     new, state = rule.update(numpy.ones(2), param, rule.init(param))
     assert (new == 0).all() and numpy.isfinite(state.slots["m"]).all()
     s = rule.coefficients(numpy, 1)
-    assert s["lost"] == (1.0,) and s["rate"] == 0.0
+    assert s["lost"] == (1.0,) and s["shrink"] == (0.0,)
 
 
 def test_a_quirk_that_is_not_there_is_named() -> None:
