@@ -169,7 +169,7 @@ def decayed_parameter(param: Any, s: Any) -> Any:
 
 def descend(param: Any, direction: Any, s: Any) -> Any:
     """The parameter after a step of ``s.rate`` against the direction, with the decay around it."""
-    return _times(s.shrink, _times(s.keep, param) - s.rate * direction)
+    return _times(s.shrink, _times(s.keep, param) - _times((s.rate,), direction))
 
 
 def change(param: Any, direction: Any, s: Any) -> Any:

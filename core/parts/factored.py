@@ -24,6 +24,9 @@ eps_at = option(
         "clamped": "bounds the mean square from below by eps",
     },
 )
+ROOTS = 1.084e-19, 1.49e-154
+"""The least root of a normal number, in float32 and in float64."""
+
 axes = option("last", "axes that are factored, of HWIO", choices=("last", "largest"))
 min_dim = option(1, "least size of both axes for them to be factored", ge=1)
 
@@ -80,6 +83,9 @@ def averaged(
 ) -> tuple[tuple[Array, ...], Array]:
     """The new means of a square along two axes, and the root of the mean that they approximate.
 
+    The approximation may be 0 whatever was added: where a row and a column without gradients meet,
+    it is 1e-54 for means of 1e-6 and an eps of 1e-30. The root is then that of the smallest number.
+
     Args:
         xp: array namespace.
         old: the old means, as the initialiser ``pair`` makes them.
@@ -93,18 +99,17 @@ def averaged(
     def bounded(x: Array) -> Array:
         return x if added else at_least(xp, x, s.eps[0])
 
-    new: tuple[Array, ...]
     if axes:
         row, col = (
             ema(mean, xp.mean(square, axis=axis, keepdims=True), s.weights)
             for mean, axis in zip(old, axes, strict=True)
         )
         mean = bounded(xp.mean(row, axis=axes[1], keepdims=True))
-        new, full = (row, col), quotient(xp, *raised(xp, row, mean), s.vanishes) * col
-    else:
-        full = ema(old[0], square, s.weights)
-        new = (full,)
-    return new, bounded(sqrt(xp, full))
+        full = quotient(xp, *raised(xp, row, mean), s.vanishes) * col
+        root = xp.clip(sqrt(xp, full), ROOTS[full.dtype == xp.float64], None)
+        return (row, col), bounded(root)
+    full = ema(old[0], square, s.weights)
+    return (full,), bounded(sqrt(xp, full))
 
 
 def smallest(xp: Any, arrays: tuple[Array, ...]) -> Array:
