@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -69,6 +70,12 @@ def pytest_pycollect_makemodule(
     if not parent.config.option.pyargs:
         return None
     return _Installed.from_parent(parent, path=module_path)
+
+
+def pytest_collection_finish() -> None:
+    """Let a garbage collection, which many tests ask for, pass over what stays until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
