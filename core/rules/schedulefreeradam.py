@@ -14,13 +14,13 @@ class ScheduleFreeRAdam(Rule):
         step  = -a grad / (sqrt(v_hat) + eps), and the decay of param
         c     = w_t / (w_1 + ... + w_t),  w_t = t^weight_power max(a_1, ..., a_t)^weight_lr_power
         param = (1 - c) param + c z + (1 - beta1 (1 - c)) step
-        z     = z + step
+        z     = z + step, evaluated at x as ScheduleFreeAdamW is
 
-    Until then, below="adam" steps with a = lr, and below="momentum" also without the divisor.
-    The model is evaluated at x = param + (1 - 1 / beta1) (z - param), as with ScheduleFreeAdamW.
+    Until then below="adam" steps with a = lr, below="momentum" also without the divisor.
 
     Source: schedulefree 1.4.1, after Defazio et al., arXiv 2405.15682; RAdam: arXiv 1908.03265.
     Agrees with: schedulefree.RAdamScheduleFree; below="momentum": silent_sgd_phase=False.
+    Differs from: pytorch_optimizer's, whose threshold is another.
     Shapes: grad, param, v and z are equal, any shape; weight_sum and lr_max are 0-d.
     """
 
