@@ -1,8 +1,9 @@
 """Small parameters gathered into one vector, and large ones cut into pieces that stay in cache.
 
-Only element rules are executed so. Their results do not change, and all small parameters together
-cost as many operations as one. For other rules, parameters of one shape are stacked where the
-framework can map over them.
+The results of an element rule do not change, and all small parameters together cost as many
+operations as one. For other rules the framework says which parameters may be in a pack: those of
+one shape, which are stacked, or small ones of any shapes, which are segments of a vector. Here only
+packs of an element rule are executed.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def packs(
     entries: Sequence[Entry],
     limits: Callable[[Entry], tuple[int, int]] = limits,
     alike: Callable[[Entry], Any] = lambda entry: None,
-    joins: Callable[[Entry], Any] = lambda entry: None,
+    kind: Callable[[Entry], Any] = lambda entry: None,
 ) -> list[list[int]]:
     """The places of the entries in each pack; an entry by itself is a pack of one.
 
@@ -59,21 +60,21 @@ def packs(
         entries: one entry per parameter.
         limits: the most elements of an entry in a pack, and of the pack.
         alike: a key that must be equal in a pack, such as the device.
-        joins: what entries that do not fit into a vector of elements have in common where they may
-            be together; ``None`` for an entry that must be by itself.
+        kind: what entries that do not fit into a vector of elements have in common where they may
+            be in a pack; ``None`` for an entry that must be by itself.
     """
     found: list[list[int]] = []
     filling: dict[Any, tuple[list[int], int]] = {}
     for place, entry in enumerate(entries):
         size = math.prod(entry.param.shape) if entry.placement is None else entry.placement.most
         largest, most = limits(entry)
-        kind = None
+        own = None
         if 0 < size <= largest:
-            kind = "elements" if fits(entry) else joins(entry)
-        if kind is None:
+            own = "elements" if fits(entry) else kind(entry)
+        if own is None:
             found.append([place])
             continue
-        key = _key(entry), alike(entry), kind
+        key = _key(entry), alike(entry), own
         pack, held = filling.get(key, ([], 0))
         if not pack or held + size > most:
             pack, held = [], 0
@@ -142,12 +143,12 @@ def run(
     ``places``: the result of ``packs`` for these entries, if it is known.
     """
     places = packs(entries) if places is None else places
-    groups, joined = [], []
+    groups, packed = [], []
     for pack in places:
         group = [*map(entries.__getitem__, pack)]
         groups.append(group)
-        joined.append(merged(xp, group) if len(group) > 1 else group[0])
-    results, common = stepping.run(xp, joined, common, *executor, **step)
+        packed.append(merged(xp, group) if len(group) > 1 else group[0])
+    results, common = stepping.run(xp, packed, common, *executor, **step)
     found: list[Any] = [None] * len(entries)
     for pack, group, result in zip(places, groups, results, strict=True):
         apart = parted(xp, *result, group) if len(group) > 1 else [result]

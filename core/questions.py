@@ -57,7 +57,7 @@ def is_transposed(rule: str, path: str, shape: Shape) -> ValueError:
 
 
 def reads_order(rule: str, path: str, shape: Shape, turns: bool) -> ValueError:
-    """In which order a rule means the axes of a kernel, if it ``turns`` them those but outputs."""
+    """In which order a rule means the axes of a kernel; a rule that ``turns`` has outputs first."""
     use = "find the axes with samestep.parts.factored.factored_axes(x.shape, self)"
     if turns:
         use = (

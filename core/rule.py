@@ -41,7 +41,7 @@ class Rule(Moving, Composed, root=True):
     """What the rule reads in addition to a single element: one of ``NEEDS``."""
     min_ndim: ClassVar[Any] = 0
     """The least number of dimensions of a parameter."""
-    continuous: ClassVar[bool] = True
+    continuous: ClassVar[Any] = True
     """Whether a tiny change of the gradient makes a tiny change of the step. A sign does not."""
     amplifies: ClassVar[float] = 1
     """How much more than other rules the rule may amplify a rounding error."""

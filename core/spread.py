@@ -48,8 +48,8 @@ class Spread:
         return [self._copies.get((id(array), place), (array, array))[1] for array in arrays]
 
     def _copy(self, place: Any, arrays: list[Array]) -> None:
-        joined = arrays[0] if len(arrays) == 1 else self.xp.stack(arrays)
-        copied = array_api_compat.to_device(joined, place)
+        stack = arrays[0] if len(arrays) == 1 else self.xp.stack(arrays)
+        copied = array_api_compat.to_device(stack, place)
         copies = [copied] if len(arrays) == 1 else [copied[at] for at in range(len(arrays))]
         for array, copy in zip(arrays, copies, strict=True):
             self._copies[id(array), place] = array, copy  # the array keeps its id

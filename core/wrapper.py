@@ -119,6 +119,11 @@ class Wrapper(Rule, register=False):
         """The wrapped rule's least number of dimensions."""
         return int(self.rule.min_ndim)
 
+    @property
+    def continuous(self) -> bool:
+        """Whether the wrapped rule makes tiny changes of tiny ones; a class may say more."""
+        return bool(self.rule.continuous)
+
     # One step.
 
     def coefficients(self, xp: Any, t: Any) -> dict[str, Any]:

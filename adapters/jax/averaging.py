@@ -9,7 +9,7 @@ from samestep.averaging import evaluated, evaluating
 from samestep.kept import rule_of
 from samestep.rule import Rule, State
 
-from .trees import dotted, flattened, is_complex, joined, matched, parts, real
+from .trees import as_complex, dotted, flattened, is_complex, matched, parts, real
 
 __all__ = ["averaged"]
 
@@ -46,6 +46,6 @@ def averaged(rule: Rule, params: Any, state: State) -> Any:
         leaf = xp.asarray(leaf, xp.result_type(leaf))
         kept = {name: parts(slots[name][place]) for name in own.slots()}
         found = evaluated(own, xp, real(leaf), kept)
-        return joined(found) if is_complex(leaf) else found
+        return as_complex(found) if is_complex(leaf) else found
 
     return structure.unflatten(point(place, *pair) for place, pair in enumerate(paths))

@@ -15,11 +15,11 @@ from samestep.rule import Rule, State
 from . import natives as optax_states
 from .sharded import local, placed, processes_of, tensor_of
 from .trees import (
+    as_complex,
     by_place,
     dotted,
     flattened,
     in_variables,
-    joined,
     matched,
     parts,
     real,
@@ -64,7 +64,7 @@ def restored(rule: Rule, checkpoint: Checkpoint, params: Any) -> tuple[Any, Stat
     missed = {key: xp.asarray(count, xp.int32) for key, count in new.missed.items()}
     step = xp.asarray(new.step, xp.int32)
     pairs = zip(new.params, paths, strict=True)
-    complexes = [joined(p) if xp.iscomplexobj(leaf) else p for p, (_, leaf) in pairs]
+    complexes = [as_complex(p) if xp.iscomplexobj(leaf) else p for p, (_, leaf) in pairs]
     return structure.unflatten(complexes), State(step, slots, new.shared | missed)
 
 

@@ -30,7 +30,7 @@ from .missing import warn_in_loop
 from .namespace import xp
 from .plan import Plan, planned
 from .shards import Shards, exchange, mapped, typed
-from .trees import by_place, dotted, flattened, in_variables, joined, real_pair, strong
+from .trees import as_complex, by_place, dotted, flattened, in_variables, real_pair, strong
 
 __all__ = ["RuleTransformation", "bind"]
 
@@ -268,7 +268,7 @@ def _update(
         for name, value in new.items():
             slots[name][place] = value
     for place in plan.complex:
-        updates[place] = joined(updates[place])
+        updates[place] = as_complex(updates[place])
     formed = map(plan.own.unflatten, (plan.formed(slots) if plan.forms else slots).values())
     host = isinstance(step, int) and step < MOST
     calls = state.step + 1 if host else advanced(state.step)

@@ -9,17 +9,17 @@ from typing import Any
 import jax
 import jax.numpy as xp
 from samestep.arrays import listed
-from samestep.names import dotted as joined_keys
+from samestep.names import dotted as in_dots
 from samestep.rule import Rule
 
 __all__ = [
+    "as_complex",
     "by_place",
     "dotted",
     "flattened",
     "in_variables",
     "is_complex",
     "is_staged",
-    "joined",
     "leaves",
     "matched",
     "parts",
@@ -56,7 +56,7 @@ def dotted(path: Any) -> str:
     path = path[:-1] if path[-1:] == (jax.tree_util.GetAttrKey("value"),) else path
     keys = [getattr(key, "idx", getattr(key, "key", None)) for key in path]
     if keys and all(type(key) is int for key in keys):
-        return joined_keys(keys)
+        return in_dots(keys)
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
@@ -105,7 +105,7 @@ def real_pair(rule: Rule, name: str, param: Any, grad: Any = None) -> tuple[Any,
     return real(param), grad if grad is None else real(grad)
 
 
-def joined(pair: Any) -> Any:
+def as_complex(pair: Any) -> Any:
     """The complex array of real and imaginary parts in the last axis."""
     return jax.lax.complex(pair[..., 0], pair[..., 1])
 

@@ -125,7 +125,10 @@ def _check_axes(optimizer: RuleOptimizer, group: Group, saved: Group, kept: Any)
 
 
 def unpickled(optimizer: RuleOptimizer, groups: list[Group], records: list[Any]) -> list[Group]:
-    """The groups of a pickled optimizer, with the defaults of what its version did not have yet.
+    """The groups of a pickled optimizer, each ``completed``.
+
+    Options that its version did not have yet have their defaults, and such numbers are those of the
+    unpickled rule.
 
     Args:
         optimizer: the optimizer, whose rule has been unpickled.
@@ -133,7 +136,7 @@ def unpickled(optimizer: RuleOptimizer, groups: list[Group], records: list[Any])
         records: what has written each; empty where they were pickled before there were records.
 
     Raises:
-        ValueError: another version of a rule has written them.
+        ValueError: another version of a rule, or a rule with other quirks, has written them.
     """
     found = []
     for place, group in enumerate(groups):
@@ -145,7 +148,10 @@ def unpickled(optimizer: RuleOptimizer, groups: list[Group], records: list[Any])
 
 
 def _translated(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
-    """A saved group with quirks in place of the options that they once were.
+    """A saved group in the terms of today.
+
+    Quirks are in place of the options that they once were, numbers have the names that they have
+    now, and what means the same way of keeping parameters is in our word for it.
 
     Raises:
         ValueError: it has other quirks than the optimizer.

@@ -35,13 +35,12 @@ class _Where(NamedTuple):
 
 
 class Batch:
-    """Parameters that go through the kernel together: a pack as a vector, a single one unchanged.
+    """Parameters that go through the kernel together: a pack in one array, a single one unchanged.
 
     A batch holds no parameter, gradient or state; every step gives them. ``gathers``: gradients and
-    parameters are copied into ``grad`` and ``param``, and parameters back; see ``Gathering``. The
-    state lies in one vector. ``stacked``:
-    the gathered parameters have one shape, and lie along a new first axis. ``segments``: where each
-    is in the vector, if the rule reads more than an element of it.
+    parameters are copied into ``grad`` and ``param``, and parameters back; see ``Gathering``. Each
+    slot of theirs lies in one array. ``stacked``: they have one shape, and lie along a new first
+    axis. ``segments``: where each is in a vector of which the rule reads more than an element.
     """
 
     shape: Sequence[int]
@@ -151,7 +150,7 @@ def _segments(sizes: list[int], device: torch.device) -> tuple[torch.Tensor, tor
     """Where parameters are in a vector; see ``segments.SEGMENTS``."""
     places = torch.tensor([*accumulate(sizes, initial=0)], device=device)
     owners = torch.repeat_interleave(places.diff(), output_size=sum(sizes))
-    return owners, places.unsqueeze(1)
+    return owners, places.unsqueeze(1)  # of int64, which int32 becomes in every use as an index
 
 
 def _seen(ndim: int | None, place: int, like: torch.Tensor) -> _Where:

@@ -78,8 +78,8 @@ class _Gathered:
                 self.fillers.append((place, like.new_empty(part.shape[0] - size)))
         alike = len({own[1:] for own in self.shapes}) == 1 and all(map(len, self.shapes))
         alike = alike and len(forms) == 1 and memory.numel() > 0
-        self.joined = memory.view(-1, *self.shapes[0][1:]) if alike else None
-        self.shape = self.joined.shape if self.joined is not None else None
+        self.stack = memory.view(-1, *self.shapes[0][1:]) if alike else None
+        self.shape = self.stack.shape if self.stack is not None else None
         self.cuda = memory if like.device.type == "cuda" and is_plain(like) else None
 
     def fill(self, tensors: list[torch.Tensor]) -> None:
@@ -88,9 +88,9 @@ class _Gathered:
         Raises:
             RuntimeError: one has another shape.
         """
-        if self.joined is not None:  # half the time
-            torch.cat(tensors, out=self.joined)
-            same = self.joined.shape == self.shape
+        if self.stack is not None:  # half the time
+            torch.cat(tensors, out=self.stack)
+            same = self.stack.shape == self.shape
         else:
             same = [tensor.shape for tensor in tensors] == self.shapes
             if same and self.cuda is not None:  # one kernel per 128 tensors, and not per 64

@@ -24,7 +24,7 @@ from .kernels import FLAT, is_fake, is_plain, limits, real, real_gradient
 from .memory import address, in_shared_memory, is_shared, overlapping, refuse_common, refuse_strided
 from .pieces import pieces, slots_of_piece
 from .shards import Shards
-from .trial import joined, variant
+from .trial import kinds, variant
 
 __all__ = ["Member", "Plan"]
 
@@ -137,7 +137,7 @@ class Plan:
                 is_plain(entry.param),
                 id(entry.param) if id(entry.param) in apart or _is_alone(entry) else None,
             ),
-            joins=joined(common),
+            kind=kinds(common),
         )
         self.batches = [
             Batch([(place, entries[place]) for place in pack], self.places[pack[0]], flat)

@@ -19,7 +19,7 @@ from samestep.step import Entry, run
 from .exchange import Pretended
 from .kernels import SEGMENT, is_plain
 
-__all__ = ["joined", "totals", "tried", "variant"]
+__all__ = ["kinds", "totals", "tried", "variant"]
 
 
 def variant(rule: Rule) -> Any:
@@ -65,7 +65,7 @@ def totals(vector: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     return torch.segment_reduce(vector, "sum", offsets=places, unsafe=True)  # which reads nothing
 
 
-def joined(common: dict[str, Any]) -> Callable[[Entry], Any]:
+def kinds(common: dict[str, Any]) -> Callable[[Entry], Any]:
     """What entries have in common that PyTorch executes together, though they are no elements.
 
     It maps a rule over parameters of one shape, unless the rule reads a value. Small ones of all

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 
 import numpy as np
@@ -14,6 +13,7 @@ from samestep.declaration import Hyper
 from samestep.parity import compare, follow, record
 from samestep.parity.backend import NumPy
 from samestep.parity.trajectory import suited
+from samestep.watched import another
 from samestep.weight_decay import FAMILIES
 
 SHAPES = {
@@ -168,12 +168,6 @@ def test_what_is_read_of_the_sums_over_all_is_declared_as_one_for_all(rule_class
     read |= {
         name
         for name in (numbers if read else ())
-        if coefficients(rule.replace(**{name: _another(rule.hypers[name])})) != known
+        if coefficients(rule.replace(**{name: another(numbers[name], rule.hypers[name])})) != known
     }
     assert (read | starts) & {*numbers} == {n for n, field in numbers.items() if field.whole}
-
-
-def _another(value):
-    if isinstance(value, tuple):
-        return tuple(map(_another, value))
-    return 0.5 if value is None else 2.0 if value == math.inf else type(value)(0.75 * value)

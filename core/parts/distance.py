@@ -32,15 +32,9 @@ def adapted(xp: Any, numerator: Any, length: Any, shared: Any, s: Any) -> dict[s
 
     ``d = max(d, numerator / length)``, at most ``growth_rate`` times the old d.
     """
-    moved = length != 0
-    above, below = raised(xp, numerator, xp.where(moved, length, 1.0))
-    d_hat = above / below
-    free = s.growth_rate == math.inf
-    most = choose(xp, free, 1.0, s.growth_rate) * shared.d
-    d_hat = choose(xp, free, d_hat, xp.minimum(d_hat, most))
-    d = xp.where(moved, xp.maximum(shared.d, d_hat), shared.d)
-    numerator = xp.where(moved, numerator, shared.numerator)
-    return {"d": d, "numerator": numerator, "d_used": xp.where(moved, shared.d, 0 * shared.d)}
+    moved, d_hat = _found(xp, numerator, length)
+    d = xp.maximum(shared.d, _limited(xp, d_hat, shared.d, s))
+    return _kept(xp, moved, {"d": d, "numerator": numerator}, shared)
 
 
 def estimated(xp: Any, numerator: Any, length: Any, shared: Any, s: Any) -> dict[str, Any]:
@@ -49,14 +43,28 @@ def estimated(xp: Any, numerator: Any, length: Any, shared: Any, s: Any) -> dict
     ``d = max(d, d_coef numerator / length)``, at most ``growth_rate`` times the old d. While
     ``length`` is 0, nothing changes.
     """
-    moved = length != 0
-    above, below = raised(xp, s.d_coef * numerator, xp.where(moved, length, 1.0))
-    d_hat = above / below
+    moved, d_hat = _found(xp, s.d_coef * numerator, length)
     d_max = xp.maximum(shared.d_max, d_hat)
     d = xp.where(shared.d == s.d0, xp.maximum(shared.d, d_hat), shared.d)
+    new = {"d": _limited(xp, d_max, d, s), "d_max": d_max, "numerator": numerator}
+    return _kept(xp, moved, new, shared)
+
+
+def _found(xp: Any, numerator: Any, length: Any) -> tuple[Any, Any]:
+    """Whether there was a gradient, and the quotient that estimates d."""
+    moved = length != 0
+    above, below = raised(xp, numerator, xp.where(moved, length, 1.0))
+    return moved, above / below
+
+
+def _limited(xp: Any, estimate: Any, d: Any, s: Any) -> Any:
+    """An estimate of d, at most ``growth_rate`` times d; a factor inf has no finite derivative."""
     free = s.growth_rate == math.inf
-    most = choose(xp, free, 1.0, s.growth_rate) * d  # a factor inf has no finite derivative
-    grown = choose(xp, free, d_max, xp.minimum(d_max, most))
-    new = {"d": grown, "d_max": d_max, "numerator": numerator}
+    most = choose(xp, free, 1.0, s.growth_rate) * d
+    return choose(xp, free, estimate, xp.minimum(estimate, most))
+
+
+def _kept(xp: Any, moved: Any, new: dict[str, Any], shared: Any) -> dict[str, Any]:
+    """The new shared state, unchanged before the first gradient, and ``d_used``."""
     kept = {name: xp.where(moved, value, getattr(shared, name)) for name, value in new.items()}
     return kept | {"d_used": xp.where(moved, shared.d, 0 * shared.d)}

@@ -23,7 +23,7 @@ class MARS(Rule):
     Shapes: grad, param and slots are equal, any shape; the norm is over all elements.
     """
 
-    needs, continuous = "tensor", False
+    needs = "tensor"
     amplifies = 2  # an error of the norm enters v twice
 
     lr = moments.lr.replaced(default=3e-3)
@@ -36,6 +36,10 @@ class MARS(Rule):
 
     m, prev = moments.m, slot("gradient of the step before")
     v = slot(moments.v.meaning, only_if="adaptive")
+
+    @property
+    def continuous(self):
+        return self.adaptive
 
     def scalars(self, xp, t):
         beta1 = self.betas[0]
