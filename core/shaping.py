@@ -228,7 +228,20 @@ def started(xp: Any, make: Callable[[Array], Any], param: Array, kept: Kept) -> 
         layer = partial(started, xp, make, kept=own)
         return _each(axes.stored, _mapped(xp, layer, (axes.shown(param),), None))
     found = make(param)
-    alike = (tuple(param.shape), ())
-    if kept == PLAIN or all(tuple(part.shape) in alike for part in parts(found)):
+    if kept == PLAIN or (
+        _alike(found, param)
+        and (1 not in param.shape or _alike(*_tried(xp, make, kept.seen(tuple(param.shape)))))
+    ):
         return found  # number by number from the parameter's, whose values may be unknown
     return _each(axes.stored, make(axes.shown(param)))
+
+
+def _tried(xp: Any, make: Callable[[Array], Any], shape: tuple[int, ...]) -> tuple[Any, Array]:
+    """A first slot of zeros of that shape, and the zeros."""
+    zeros = xp.zeros(shape)
+    return make(zeros), zeros
+
+
+def _alike(found: Any, param: Array) -> bool:
+    """Whether each part of a slot is one number, or one for each of the parameter."""
+    return all(tuple(part.shape) in (tuple(param.shape), ()) for part in parts(found))

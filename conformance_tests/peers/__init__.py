@@ -189,11 +189,12 @@ def followed(
 def formulas(peer: Peer, hypers: Mapping[str, Any], of: Trajectory) -> list[Snapshot]:
     """Snapshots of a formula, ``peer.make(hypers)``, in NumPy float64.
 
-    It takes the number of the step from 1, the gradient, the parameter and the peer's slots, which
-    are 0 at first, and returns the parameter and the slots.
+    It takes the number of the step from 1, the gradient, the parameter and the peer's slots, and
+    returns the parameter and the slots. A slot that is no function of the parameter is 0 at first.
     """
     step = peer.make(hypers)
-    kept = {path: (param, *(0 * param for _ in peer.slots)) for path, param in of.params.items()}
+    starts = [start if callable(start) else (lambda p: 0 * p) for start in peer.slots.values()]
+    kept = {path: (p, *(start(p) for start in starts)) for path, p in of.params.items()}
     rows = [kept]
     for t, grads in enumerate(of.grads, 1):
         kept = {path: step(t, grads[path], *own) for path, own in kept.items()}

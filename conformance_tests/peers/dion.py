@@ -27,23 +27,44 @@ EXPRESS = [
 ]
 
 
+def orthogonal(h: Mapping[str, Any], g: Any, m: Any) -> tuple[Any, Any]:
+    """The momentum, and what is made of it."""
+    m = h["momentum"] * m + g
+    u = h["momentum"] * m + g if h["nesterov"] else m
+    return m, orthogonalized(u / (numpy.linalg.norm(u) * 1.02 + h["ns_guard"][1]), EXPRESS)
+
+
+def scaled(h: Mapping[str, Any], p: Any, o: Any) -> Any:
+    """The parameter after a step."""
+    rows, cols = p.shape
+    scale = numpy.sqrt(rows / cols) if h["scale"] == "unit_rms" else 0.2 * numpy.sqrt(max(p.shape))
+    return (1 - h["lr"] * h["weight_decay"]) * p - h["lr"] * scale * o
+
+
 def muon(h: Mapping[str, Any]) -> Callable[..., Any]:
-    """A step."""
-    lr, mu, decay = h["lr"], h["momentum"], h["weight_decay"]
+    """A step of Muon."""
 
     def step(t: int, g: Any, p: Any, m: Any) -> tuple[Any, ...]:
-        m = mu * m + g
-        u = mu * m + g if h["nesterov"] else m
-        o = orthogonalized(u / (numpy.linalg.norm(u) * 1.02 + h["ns_guard"][1]), EXPRESS)
-        rows, cols = p.shape
-        scale = {"unit_rms": numpy.sqrt(rows / cols), "match_rms": 0.2 * numpy.sqrt(max(p.shape))}[
-            h["scale"]
-        ]
-        return (1 - lr * decay) * p - lr * scale * o, m
+        m, o = orthogonal(h, g, m)
+        return scaled(h, p, o), m
 
     return step
 
 
+def normuon(h: Mapping[str, Any]) -> Callable[..., Any]:
+    """A step of NorMuon."""
+
+    def step(t: int, g: Any, p: Any, m: Any, v: Any) -> tuple[Any, ...]:
+        m, o = orthogonal(h, g, m)
+        v = h["beta2"] * v + (1 - h["beta2"]) * numpy.mean(o * o, axis=1, keepdims=True)
+        u = o / (numpy.sqrt(v) + 1e-8)
+        u = u * numpy.linalg.norm(o) / max(numpy.linalg.norm(u), 1e-8)
+        return scaled(h, p, u), m, v
+
+    return step
+
+
+WITHOUT = {"kernel": "its places are batches of matrices there", "empty": "no mean of no elements"}
 PEERS = [
     Peer(
         "Muon",
@@ -54,6 +75,15 @@ PEERS = [
             {"lr": 0.1, "nesterov": True, "scale": "match_rms"},
             {"momentum": 0.9, "weight_decay": 0.3},
         ],
-        without={"kernel": "its places are batches of matrices there"},
-    )
+        without=WITHOUT,
+    ),
+    Peer(
+        "NorMuon",
+        normuon,
+        {"m": "m", "v": lambda p: 0 * p[:, :1]},
+        [{}, {"lr": 0.1, "momentum": 0.9, "beta2": 0.8, "weight_decay": 0.3}],
+        without=WITHOUT,
+        tolerance=1e-8,
+        because="eps = 1e-8 is not added to the length there",
+    ),
 ]

@@ -47,7 +47,7 @@ def in_float64() -> AbstractContextManager[Any]:
     return mock.patch.object(function, "__defaults__", (*others, torch.float64))
 
 
-def of_matrices(name: str, *names: str) -> Callable[[Any, Hypers], Any]:
+def of_matrices(name: str, *names: str, **fixed: Any) -> Callable[[Any, Hypers], Any]:
     """A function that makes one of its kinds of Muon."""
 
     def make(tensors: Any, h: Hypers) -> Any:
@@ -58,12 +58,32 @@ def of_matrices(name: str, *names: str) -> Callable[[Any, Hypers], Any]:
             "use_adjusted_lr": h["scale"] == "match_rms",
             "weight_decouple": h["decay"] == "decoupled",
             **{name: h[name] for name in ("lr", "weight_decay", "ns_steps", *names)},
+            **fixed,
         }
         groups = [{"params": tensors, "use_muon": True}]
         made = getattr(pytorch_optimizer, name)(groups, foreach=False, **given)
         return Within(made, in_float64)
 
     return make
+
+
+def _adamuon(tensors: Any, h: Hypers) -> Any:
+    betas = {"betas": (h["momentum"], h["beta2"])}
+    return of_matrices("AdaMuon", "eps", **betas)(tensors, h)
+
+
+def _normuon(tensors: Any, h: Hypers) -> Any:
+    """With ``match_rms`` if the rule has the length of a matrix of 0.2."""
+    update_scale = {"before": "preserve_norm", "rank": "match_rms"}[h["norm_to"]]
+    make = of_matrices("NorMuon", "momentum", "nesterov", "beta2", "eps", update_scale=update_scale)
+    return make(tensors, h)
+
+
+def _rows(optimizer: Any, index: int) -> Any:
+    base = optimizer.base_optimizer
+    param = base.param_groups[0]["params"][index]
+    kept = base.state[param].get("second_momentum_buffer")
+    return None if kept is None else kept.reshape(-1, *(1,) * (param.ndim - 1))
 
 
 def _came(tensors: Any, h: Hypers) -> Any:
@@ -104,6 +124,13 @@ PEERS = [
         [{}, {"lr": 0.01, "weight_decay": 0.1, "betas": (0.8, 0.9, 0.99), "clip_threshold": 0.5}],
         without={"empty": "it divides by the number of elements"},
     ),
+    Peer(
+        "AdaMuon",
+        _adamuon,
+        {"m": "m", "v": "v"},
+        [{}, {"lr": 0.1, "weight_decay": 0.1, "momentum": 0.8, "beta2": 0.99, "scale": "shape"}],
+        without={"empty": "no quotient of its sides"},
+    ),
     Peer("Grams", _native("Grams", "eps"), MOMENTS, [{}, {**LARGE, "betas": (0.8, 0.99)}]),
     Peer(
         "LaProp",
@@ -137,6 +164,17 @@ PEERS = [
             },
         ],
         without={"empty": "no quotient of its sides"},
+    ),
+    Peer(
+        "NorMuon",
+        _normuon,
+        {"m": "momentum_buffer", "v": _rows},
+        [
+            {},
+            {"scale": "match_rms", "nesterov": False, "norm_to": "rank"},
+            {"lr": 0.1, "weight_decay": 0.1, "momentum": 0.9, "beta2": 0.99, "eps": 1e-2},
+        ],
+        without={"empty": "no mean over no elements"},
     ),
     Peer(
         "NovoGrad",

@@ -19,6 +19,7 @@ from samestep.conformance.harness import rounding
 from samestep.conformance.harness.agreement import bound, one_steps
 from samestep.conformance.harness.parametrized import chosen
 from samestep.conformance.harness.settings import all_rules, is_own, settings
+from samestep.kept import as_seen, saying
 from samestep.parity.backend import backends
 
 
@@ -296,6 +297,7 @@ def asked(rule: samestep.Rule) -> set[str]:
     import array_api_strict
 
     found: set[str] = set()
+    rule = saying(rule, as_seen(rule))
     kind: Any = type(array_api_strict.ones(1))
     operator: Callable[..., Any] = kind.__matmul__
 

@@ -85,11 +85,21 @@ OF = "pytorch_optimizer.{rule}"
 
 PRESETS = {
     "ADOPT": preset(decay="l2", quirks=(BOUND_AHEAD, DECAYS_AT_ONCE)),
+    "AdaMuon": preset(
+        "iterates in bfloat16",
+        momentum=0.9,
+        nesterov=False,
+        eps=1e-10,
+        signs=False,
+        bias_correction=True,
+        ns_guard=("max", 1e-07),
+    ),
     "CAME": preset(layout="io"),
     "Grams": preset(),
     "LaProp": preset(eps_at="uncorrected", decay="post", quirks=(ADDED_TO_V,)),
     "MARS": preset("its vectors are AdamW's", eps_at="uncorrected", quirks=(ADDED_TO_V,)),
     "Muon": preset("iterates in bfloat16", ns_guard=("max", 1e-07)),
+    "NorMuon": preset("iterates in bfloat16", ns_guard=("max", 1e-07)),
     "NovoGrad": preset(),
     "QHAdam": preset(betas=(0.9, 0.999), nus=(1.0, 1.0), decay="l2"),
     "SimplifiedAdEMAMix": preset(quirks=(DIVIDED_TWICE,)),

@@ -12,27 +12,34 @@ A rule takes over the declarations, ``refuse_short`` as its ``validate`` and ``g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 from samestep.arrays import cast
-from samestep.declaration import Option, hyper, option
+from samestep.declaration import Initial, Option, hyper, option
 from samestep.parts import momentum as momenta
 from samestep.parts.matrix import narrowed
+from samestep.parts.moments import lost, quotient
 from samestep.precisions import precision
-from samestep.vocabulary import at_least, ema, norm, weights, whole
+from samestep.vocabulary import at_least, ema, norm, sqrt, weights, whole
 
 __all__ = [
     "SETS",
+    "adaptive_gains",
     "coefficients",
     "factor",
     "gains",
+    "lines",
     "looked_ahead",
+    "mean_along",
+    "normalized",
     "orthogonalize",
     "orthogonalized",
     "refuse_short",
+    "rescaled",
 ]
 
 Array = Any
@@ -176,6 +183,26 @@ scale = option(
         "none": "multiplies the step by nothing for its shape",
     },
 )
+norm_to = option(
+    "before",
+    "length of the normalised step, before scale: before: that of NS; rank: sqrt(min(outputs, "
+    "inputs)), that of an orthogonal matrix; none: its own",
+    choices=("before", "rank", "none"),
+    says={
+        "before": "gives the normalised step the length that it had before",
+        "rank": "gives the normalised step the length of an orthogonal matrix",
+        "none": "leaves the normalised step as long as it is",
+    },
+)
+per = option(
+    "output",
+    "v is one for each output, or for each line of the longer side",
+    choices=("output", "longer"),
+    says={
+        "output": "keeps a mean square for each output",
+        "longer": "keeps a mean square for each line of the longer side",
+    },
+)
 ns_steps = option(5, "Newton-Schulz iterations", ge=1)
 ns_coefficients = _Coefficients("jordan", "a, b and c of the iterations", tuple(SETS))
 ns_beyond = option(
@@ -213,6 +240,11 @@ def gains(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
     return {"weights": mean if rule.momentum_form == "mean" else (rule.momentum, 1.0)}
 
 
+def adaptive_gains(rule: Any, xp: Any, t: Any) -> dict[str, Any]:
+    """``gains``, and for a rule with ``beta2`` and ``eps`` what ``normalized`` needs."""
+    return gains(rule, xp, t) | {"square": weights(rule.beta2), "vanishes": lost(rule.eps)}
+
+
 def looked_ahead(rule: Any, m: Array, grad: Array, s: Any) -> Array:
     """The momentum that is orthogonalised: of one step later with nesterov."""
     return ema(m, grad, s.weights) if rule.nesterov else m
@@ -235,6 +267,42 @@ def orthogonalized(rule: Any, xp: Any, matrix: Array) -> Array:
     """The matrix, orthogonalised as the options of a rule say."""
     steps, safety = coefficients(rule)
     return orthogonalize(xp, matrix, steps, rule.ns_guard, safety, rule.ns_dtype)
+
+
+def _averaged(shape: tuple[int, ...], rule: Any) -> tuple[int, ...]:
+    """The axes over which the square is averaged."""
+    by_output = rule.per == "output" or shape[0] >= math.prod(shape[1:])
+    return tuple(range(1, len(shape))) if by_output else (0,)
+
+
+lines = Initial(
+    lambda xp, param, rule: xp.sum(
+        xp.zeros_like(param), axis=_averaged(param.shape, rule), keepdims=True
+    ),
+    lambda shape, rule: tuple(
+        1 if axis in _averaged(shape, rule) else size for axis, size in enumerate(shape)
+    ),
+)
+"""Initialiser of a slot: one zero for each output, or as ``per`` says."""
+
+
+def mean_along(rule: Any, xp: Any, square: Array) -> Array:
+    """The mean of a matrix for each output, or as ``per`` says; a matrix of one column or row."""
+    return xp.mean(square, axis=_averaged(square.shape, rule)[0], keepdims=True)
+
+
+def normalized(xp: Any, x: Array, v: Array, s: Any) -> Array:
+    """A matrix over the root of its mean square."""
+    return quotient(xp, x, sqrt(xp, v) + s.eps, s.vanishes)
+
+
+def rescaled(rule: Any, xp: Any, before: Array, after: Array, s: Any) -> Array:
+    """A matrix after a normalisation, with the length that ``norm_to`` says."""
+    if rule.norm_to == "none":
+        return after
+    rank = float(min(before.shape))
+    length = norm(xp, before) if rule.norm_to == "before" else rank**0.5
+    return length * quotient(xp, after, norm(xp, after) + s.eps, s.vanishes)
 
 
 @whole

@@ -11,11 +11,10 @@ class StableAdamW(Rule):
         rate  = lr / max(1, ratio)
         param = (1 - rate weight_decay) param - rate m_hat / (sqrt(v_hat) + eps)
 
-    Source: Wortsman, Dettmers, Zettlemoyer, Morcos, Farhadi and Schmidt, "Stable and low-precision
-        training for large-scale vision-language models", arXiv 2304.13013, Algorithm 2.
+    Source: Wortsman et al., "Stable and low-precision training for large-scale vision-language
+        models", arXiv 2304.13013, Algorithm 2.
     Agrees with: optimi.StableAdamW, whose defaults it has; pytorch_optimizer's.
-    Differs from: Adafactor and timm's clipping_threshold, which limit the RMS of the step, not that
-        of the newest gradient.
+    Differs from: Adafactor and timm's clipping_threshold, which limit the RMS of the step.
     Shapes: grad, param, m and v are equal, any shape; RMS is over all elements.
     """
 
