@@ -71,5 +71,5 @@ def _equal(one: Any, other: Any) -> bool:
 def _differ(one: Rule, other: Rule) -> bool:
     shape = 8, 4
     with numpy.errstate(all="ignore"):
-        ways = (positions(saying(plain(rule), {"lr": LR}), [shape]) for rule in (one, other))
-        return not alike(*ways, close=CLOSE)
+        here, there = (positions(saying(plain(rule), {"lr": LR}), [shape]) for rule in (one, other))
+        return not alike(here, there, close=CLOSE)

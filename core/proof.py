@@ -251,7 +251,7 @@ def _refuse_forgotten(rule: Rule) -> None:
     for name, values in FORGOTTEN.items() if rule.hypers.keys() >= FORGOTTEN.keys() else ():
         both = [saying(rule, {name: value}) for value in values]
         if rule.hypers[name] and all(
-            alike(*(steps(each, [shape], taken=taken) for each in both)) for taken in (None, LATE)
+            alike(*[steps(each, [shape], taken=taken) for each in both]) for taken in (None, LATE)
         ):
             raise ValueError(
                 f"{rule.name} takes {name}, and its step is the same with it and without; a step "

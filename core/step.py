@@ -130,9 +130,8 @@ def _refuse_slots(rule: Rule, returned: Slots, kept: Slots, phase: int | None = 
     A rule that sums over parameters may return some slots in ``local``, others in ``direction``;
     none returns a slot that is fixed.
     """
-    left_out = kept.keys() - returned.keys()
-    left_out = not rule.reduces and left_out - rule.fixed_slots
-    if returned.keys() - kept.keys() or left_out:
+    left_out = kept.keys() - returned.keys() - rule.fixed_slots
+    if returned.keys() - kept.keys() or (left_out and not rule.reduces):
         raise ValueError(
             f"{_method(rule, phase)} returned slots {listed(returned)}; {rule.name} keeps "
             f"{listed(kept)}"

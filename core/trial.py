@@ -133,7 +133,7 @@ def _refuse_unfit_start(rule: Rule, param: Neutral) -> None:
             raise TypeError(f"{rule.name}: init of slot {name} returned an array of {unfit}")
 
 
-def alike(some: list[Any], others: list[Any], close: float = CLOSE) -> bool:
+def alike(some: list[Any], others: list[Any], *, close: float = CLOSE) -> bool:
     """Whether arrays of two runs have the same numbers; only arrays of equal size are compared."""
     for one, other in zip(map(_vector, some), map(_vector, others), strict=False):
         scale = numpy.max(numpy.abs(one), initial=0.0, where=numpy.isfinite(one))
