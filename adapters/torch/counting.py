@@ -125,14 +125,16 @@ def missed(rule: Rule, state: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
 
 def note(
     optimizer: RuleOptimizer,
+    stepped: Sequence[torch.Tensor],
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     taken: torch.Tensor | None = None,
 ) -> None:
-    """Count a call, and what parameters without a gradient miss in it.
+    """Count a call, and what parameters miss in it that have no gradient or are in no group.
 
     Args:
         optimizer: the optimizer.
+        stepped: the parameters that have a gradient, all of which have a state now.
         before: the shared state before the call.
         after: the shared state after it.
         taken: whether a step is taken; if not, it is no call.
@@ -142,14 +144,15 @@ def note(
     else:
         vars(optimizer)["_calls"] += 1 if taken is None else int(taken)
     names = optimizer.rule.withholds if before else ()
-    for group in optimizer.param_groups if names else ():
-        for param in group["params"]:
-            state = optimizer.state.get(param)
-            if state and param.grad is None:
-                for name in names:
-                    more = after[name] - before[name]
-                    held = state.get(entry(name), more.new_zeros(()))  # loaded to the parameter
-                    state[entry(name)] = held.to(more.device) + more
+    if not names or len(optimizer.state) == len(stepped):
+        return
+    present = {*map(id, stepped)}
+    for param, state in optimizer.state.items():
+        begun = isinstance(param, torch.Tensor) and isinstance(state, dict) and "step" in state
+        for name in names if begun and id(param) not in present else ():
+            more = after[name] - before[name]
+            held = state.get(entry(name), more.new_zeros(()))  # loaded to the parameter
+            state[entry(name)] = held.to(more.device) + more
 
 
 def missed_so_far(optimizer: RuleOptimizer) -> dict[str, Any]:

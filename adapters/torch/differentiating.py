@@ -57,5 +57,5 @@ def advance_in_graph(optimizer: RuleOptimizer) -> None:
         real(member.param).copy_(param)
         state = {**member.state, **entries_of(slots), "step": member.state["step"] + 1}
         optimizer.state[member.param] = state
-    note(optimizer, before, common)
+    note(optimizer, params, before, common)
     optimizer._share(common)

@@ -200,7 +200,7 @@ class RuleOptimizer(Evaluating):
         if type(calls) is int and taken is None and not common:
             vars(self)["_calls"] = calls + 1
         else:
-            note(self, before, common, taken)
+            note(self, own, before, common, taken)
         if common:
             self._share(common)
 

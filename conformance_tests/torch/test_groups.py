@@ -224,3 +224,44 @@ def test_a_group_that_lost_a_number_is_named():
         optimizer.step()
     optimizer.param_groups[0]["lr"] = 0.1
     optimizer.step()
+
+
+ADAMW = samestep.AdamW(lr=samestep.schedules.Linear(1.0, 0.1, 6))
+LEAVING = {
+    "SkipNonFinite": samestep.SkipNonFinite(ADAMW),
+    "Accumulate-SkipNonFinite": samestep.Accumulate(samestep.SkipNonFinite(ADAMW), every=1),
+    "SkipNonFinite-Accumulate": samestep.SkipNonFinite(samestep.Accumulate(ADAMW, every=2)),
+    "Prodigy": samestep.Prodigy(lr=1.0, d0=0.1),
+}
+
+
+@pytest.mark.parametrize("differentiable", [False, True])
+@pytest.mark.parametrize("leaving", ["b"])
+@pytest.mark.parametrize("rule", LEAVING.values(), ids=LEAVING)
+def test_a_group_that_leaves_and_comes_back_has_missed_the_calls_between(
+    rule, leaving, differentiable
+):
+    """As a parameter without a gradient has; a gradient that it keeps meanwhile says nothing."""
+    bad = torch.nan if rule.withholds else 0.3
+    pattern = [(1.0, 1.0), (bad, 1.0), (bad, bad), (0.5, 2.0), (1.0, 2.0)]
+    params = {n: torch.ones(2, dtype=torch.float64) for n in "ab"}
+    expected = {n: numpy.ones(2) for n in "ab"}
+    state = rule.init(expected)
+    groups = [{"params": [pair]} for pair in params.items()]
+    optimizer = adapter.bind(rule, groups, differentiable=differentiable)
+    for call, grads in enumerate(pattern):
+        gone = leaving == "b" and call in (1, 2)
+        if call == 1 + 2 * (leaving == "ab"):
+            optimizer.param_groups = optimizer.param_groups[: leaving == "b"]
+        if call == 3:
+            for name in leaving:
+                optimizer.add_param_group({"params": [(name, params[name])]})
+        for param, grad in zip(params.values(), grads, strict=True):
+            param.grad = torch.full_like(param, grad)
+        optimizer.step()
+        given = {
+            n: numpy.full(2, grad) for n, grad in zip("a" if gone else "ab", grads, strict=False)
+        }
+        expected, state = rule.update(given, expected, state)
+    for name, param in params.items():
+        numpy.testing.assert_allclose(param.detach().numpy(), expected[name], rtol=1e-12)
