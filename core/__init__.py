@@ -12,7 +12,8 @@ of the same rules.
 from importlib import import_module
 from typing import Any
 
-from . import rules, schedules
+from . import recipes, rules, schedules
+from .attention import qk_clip
 from .averaging import averaged, swapped
 from .conditions import Where
 from .declaration import Initial, hyper, option, shared, slot
@@ -80,6 +81,8 @@ __all__ = [  # noqa: PLE0604
     "per_axis",
     "precision",
     "preset",
+    "qk_clip",
+    "recipes",
     "registry",
     "route",
     "schedules",

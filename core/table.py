@@ -17,7 +17,7 @@ from .names import Place, unwrapped
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["written"]
+__all__ = ["named", "written"]
 
 TITLES = ("parameter", "shape", "layout", "rule", "because of", "bytes of state")
 
@@ -25,8 +25,8 @@ TITLES = ("parameter", "shape", "layout", "rule", "because of", "bytes of state"
 def written(rule: Rule, params: Any) -> str:
     """The table of ``Rule.table``."""
     rows: list[tuple[str, ...]] = [TITLES]
-    total, named = 0, list(_named(rule, params))
-    for path, array in named:
+    total, found = 0, list(named(f"{rule.name}.table", params))
+    for path, array in found:
         own = rule_of(rule, path, array)
         stepping.check(own, numpy, path, array)
         size = _state_bytes(own, array.shape, dtype_name(array.dtype))
@@ -45,7 +45,7 @@ def written(rule: Rule, params: Any) -> str:
         )
         for row in rows
     ]
-    return "\n".join([*lines, *unmatched(rule, [(path, array.shape) for path, array in named])])
+    return "\n".join([*lines, *unmatched(rule, [(path, array.shape) for path, array in found])])
 
 
 def _nested(rule: Rule) -> str:
@@ -70,28 +70,28 @@ class _Sized:
         return getattr(numpy, name)
 
 
-def _named(rule: Rule, params: Any) -> Iterable[tuple[str, Any]]:
-    """Names and arrays, from a tree or from pairs."""
+def named(who: str, params: Any) -> Iterable[tuple[str, Any]]:
+    """Names and arrays, from a tree or from pairs; ``who`` begins the message of an error."""
     given = not isinstance(params, (dict, list, tuple)) and hasattr(params, "__next__")
     params = list(params) if given else params
-    named: list[tuple[str, Any]]
+    found: list[tuple[str, Any]]
     if isinstance(params, list) and all(map(_is_pair, params)):
         names = unwrapped([name for name, _ in params])
-        named = [(name, leaf) for name, (_, leaf) in zip(names, params, strict=True)]
+        found = [(name, leaf) for name, (_, leaf) in zip(names, params, strict=True)]
     elif given:  # model.parameters(), of which an optimizer knows no names
-        named = [(Place(place), leaf) for place, leaf in enumerate(params)]
+        found = [(Place(place), leaf) for place, leaf in enumerate(params)]
     else:
-        named = [(tree.dotted(path), leaf) for path, leaf in tree.leaves(params)]
-    for path, leaf in named:
+        found = [(tree.dotted(path), leaf) for path, leaf in tree.leaves(params)]
+    for path, leaf in found:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
             what = f"parameter {path!r}" if path else "params"
             raise TypeError(
-                f"{rule.name}.table: {what} is {type(leaf).__name__}; give a tree (dicts, lists, "
+                f"{who}: {what} is {type(leaf).__name__}; give a tree (dicts, lists, "
                 "tuples) of arrays, or pairs of a name and an array such as "
                 "model.named_parameters(); of another tree of JAX, "
                 "samestep.jax.bind(rule).table(params)"
             )
-    return named
+    return found
 
 
 def _is_pair(item: Any) -> bool:

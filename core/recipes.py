@@ -1,0 +1,97 @@
+"""Recipes: the route that people mean by the name of one rule.
+
+rule = samestep.recipes.muon(model.named_parameters())
+optimizer = samestep.torch.bind(rule, model.named_parameters())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from .conditions import Where
+from .groups import Parameter, Predicate, holds, parameter
+from .routes import Route, route
+from .rule import Rule, registry
+from .table import named
+
+__all__ = ["EMBEDDINGS", "HEADS", "muon"]
+
+Names = Predicate | Sequence[str] | str | None
+
+EMBEDDINGS = ("*embed*", "*wte*", "*wpe*")
+"""Patterns of the paths of embeddings: ``model.embed_tokens.weight``, ``Embed_0.embedding``."""
+HEADS = (
+    *("*lm_head*", "*unembed*", "*classifier*"),
+    *("head", "head.*", "*.head", "*.head.*", "output", "output.*"),
+)
+"""Patterns of the paths of the last layer: ``lm_head.weight``, ``model.head.kernel``."""
+
+
+def muon(
+    params: Any,
+    hidden: Rule | None = None,
+    other: Rule | None = None,
+    *,
+    embeddings: Names = EMBEDDINGS,
+    head: Names = HEADS,
+    show: bool = True,
+) -> Route:
+    """Muon for hidden matrices; AdamW for the head, for embeddings and for vectors.
+
+    Vectors are what has one dimension or none, such as biases and norms; they do not decay.
+
+        samestep.recipes.muon(params, samestep.NorMuon(lr=0.02), samestep.AdamW(lr=1e-3))
+
+    Args:
+        params: as for ``Rule.table``: pairs of a name and a tensor, or a tree of arrays.
+        hidden: the rule of hidden matrices; ``Muon(lr=0.02, weight_decay=0.01)`` if None. For
+            stacked layers it has ``groups`` with ``batch_axes``.
+        other: the rule of everything else; if None it is AdamW with the numbers of the README of
+            Muon's authors: ``AdamW(lr=3e-4, betas=(0.9, 0.95), weight_decay=0.01)``.
+        embeddings: patterns of the paths of embeddings, or a predicate; None if there is none.
+        head: the same of the last layer; None if there is none, as where it is the embedding.
+        show: print the table of the parameters.
+
+    Returns:
+        A route for every framework.
+
+    Raises:
+        ValueError: no matrix is called like an embedding, or like the head.
+    """
+    params = list(params) if hasattr(params, "__next__") else params
+    if hidden is None:
+        hidden = registry["Muon"](lr=0.02, weight_decay=0.01)
+    if other is None:
+        other = registry["AdamW"](lr=3e-4, betas=(0.9, 0.95), weight_decay=0.01)
+    found = [parameter(path, array.shape) for path, array in named("recipes.muon", params)]
+    matrices = [each for each in found if each.ndim > 1]
+    apart = [_chosen("head", head, matrices), _chosen("embeddings", embeddings, matrices)]
+    made = route(
+        (Where(max_ndim=1), other.replace(weight_decay=0.0)),
+        *((predicate, other) for predicate in apart if predicate is not None),
+        (Where(min_ndim=2), hidden),
+    )
+    if show:
+        print(made.table(params))
+    return made
+
+
+def _chosen(name: str, given: Names, matrices: Sequence[Parameter]) -> Predicate | None:
+    """The predicate of some matrices, of those patterns that fit any."""
+    if given is None or callable(given):
+        predicates, said = [given] if given else [], repr(given)
+    else:
+        patterns = (given,) if isinstance(given, str) else tuple(given)
+        predicates, said = [Where(path=path) for path in patterns], ", ".join(patterns)
+    fitting = [p for p in predicates if any(holds(p, p, matrix) for matrix in matrices)]
+    if given is not None and not fitting:
+        paths = ", ".join(matrix.path for matrix in matrices[:6]) or "none"
+        more = " and others" if len(matrices) > 6 else ""
+        raise ValueError(
+            f"recipes.muon: no matrix is called as {name} (by {said}); the matrices are {paths}"
+            f"{more}; give {name}=, a pattern of the path, or {name}=None if there is none"
+        )
+    return reduce(or_, fitting) if fitting else None

@@ -1,0 +1,145 @@
+"""The routes of ``samestep.recipes``, in every framework, and the clip of attention's weights."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy
+import pytest
+
+import samestep
+from samestep import Where, qk_clip, recipes
+from samestep.parity.backend import backends
+
+SHAPES = {
+    "transformer.wte.weight": (7, 4),
+    "transformer.h.0.attn.weight": (12, 4),
+    "transformer.h.0.attn.bias": (12,),
+    "transformer.h.0.norm.weight": (4,),
+    "lm_head.weight": (7, 4),
+}
+EXPECTED = ["AdamW", "Muon", "AdamW", "AdamW", "AdamW"]
+
+
+def arrays(seed: int = 0) -> dict[str, numpy.ndarray]:
+    noise = numpy.random.default_rng(seed)
+    return {path: noise.normal(size=shape) for path, shape in SHAPES.items()}
+
+
+def test_hidden_matrices_are_muons_and_all_else_is_adamws(capsys: Any) -> None:
+    rule = recipes.muon(arrays())
+    assert [rule.of(path, shape).name for path, shape in SHAPES.items()] == EXPECTED
+    printed = capsys.readouterr().out
+    assert printed == rule.table(arrays()) + "\n"
+    assert "fits none" not in printed and "Where(path='*wte*')" in printed
+    decays = [rule.of(path, shape).hypers["weight_decay"] for path, shape in SHAPES.items()]
+    assert decays == [0.01, 0.01, 0.0, 0.0, 0.01]
+    own = recipes.muon(arrays(), samestep.NorMuon(), samestep.Lion(), show=False)
+    names = [own.of(path, shape).name for path, shape in SHAPES.items()]
+    assert names == [name.replace("AdamW", "Lion").replace("Muon", "NorMuon") for name in EXPECTED]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "library", ["torch", "mlx", pytest.param("jax", marks=pytest.mark.thorough)]
+)
+def test_every_framework_takes_the_step_of_numpy(library: str) -> None:
+    pytest.importorskip(f"samestep.{library}")
+    rule = recipes.muon(arrays(), samestep.Muon(layout="oi"), show=False)
+    grads, found = arrays(1), {}
+    for backend in (backends()["numpy"], backends()[library]):
+        run = backend.start(rule, arrays(), "float32")
+        run.step(grads)
+        found[backend.name] = {path: backend.numpy(p) for path, p in run.params().items()}
+    for path, expected in found.pop("numpy").items():
+        (other,) = found.values()
+        assert numpy.allclose(other[path], expected, rtol=0, atol=1e-6), path
+        assert not numpy.allclose(expected, arrays()[path], rtol=0, atol=1e-6)
+
+
+def test_the_names_of_flax_and_llama_are_known() -> None:
+    for embedding, head in [
+        ("Embed_0.embedding", "head.kernel"),
+        ("tok_embeddings.weight", "output.weight"),
+        ("model.embed_tokens.weight", "classifier.weight"),
+    ]:
+        params = {embedding: numpy.ones((7, 4)), head: numpy.ones((4, 7))}
+        params["block.attention.output.kernel"] = numpy.ones((4, 4))
+        rule = recipes.muon(params, show=False)
+        assert [rule.of(p, (4, 4)).name for p in params] == ["AdamW", "AdamW", "Muon"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "given", "words"),
+    [
+        (
+            "lm_head.weight",
+            {},
+            r"no matrix is called as head .*\*lm_head\*.*transformer.wte.weight",
+        ),
+        ("transformer.wte.weight", {}, "no matrix is called as embeddings"),
+        ("", {"head": "*.final.*"}, r"no matrix is called as head \(by \*\.final\.\*\)"),
+        ("", {"embeddings": Where(path="x")}, r"as embeddings \(by Where\(path='x'\)\)"),
+    ],
+)
+def test_a_model_without_a_name_that_is_known_is_refused(missing, given, words) -> None:
+    params = {path: array for path, array in arrays().items() if path != missing}
+    with pytest.raises(ValueError, match=words) as caught:
+        recipes.muon(params, show=False, **given)
+    assert "=None if there is none" in str(caught.value)
+
+
+def test_what_there_is_none_of_is_said_so() -> None:
+    params = arrays()
+    del params["lm_head.weight"]
+    rule = recipes.muon(params, head=None, show=False)
+    assert rule.of("transformer.wte.weight", (7, 4)).name == "AdamW"
+    rule = recipes.muon(params, head=None, embeddings=None, show=False)
+    assert rule.of("transformer.wte.weight", (7, 4)).name == "Muon"
+    torch = pytest.importorskip("torch")
+    with pytest.raises(samestep.groups.NamelessError, match="has no name"):
+        recipes.muon(torch.nn.Linear(2, 2).parameters())
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax.numpy", "mlx.core"])
+def test_the_logits_of_a_head_are_held_at_the_threshold(library: str) -> None:
+    pytest.importorskip(library)
+    xp: Any = import_module(library)
+    noise = numpy.random.default_rng(0)
+    x, q, k = (noise.normal(size=shape).astype("float32") for shape in [(6, 8), (12, 8), (12, 8)])
+
+    def largest(q: Any, k: Any) -> Any:
+        one, other = ((x @ numpy.asarray(w).T).reshape(6, 3, 4) for w in (q, k))
+        return numpy.einsum("ihd,jhd->hij", one, other).max(axis=(1, 2))
+
+    before = largest(q, k)
+    threshold = float(numpy.sort(before)[1]) - 0.5  # so that one head of three is left alone
+    array = getattr(xp, "array", None) or xp.tensor
+    given = [array(a) for a in (q, k, before)]
+    clipped = [qk_clip(w, given[2], threshold=threshold) for w in given[:2]]
+    assert all(isinstance(w, type(given[0])) for w in clipped)
+    after = largest(*clipped)
+    assert numpy.allclose(after, numpy.minimum(before, threshold), rtol=1e-5)
+    assert numpy.array_equal(numpy.asarray(given[0]), q)
+    turned = qk_clip(array(numpy.ascontiguousarray(q.T)), given[2], threshold=threshold, axis=-1)
+    assert numpy.allclose(numpy.asarray(turned).T, numpy.asarray(clipped[0]), rtol=1e-6)
+
+
+def test_keys_that_heads_share_are_held_by_the_largest_logit_of_these() -> None:
+    logits = numpy.array([400.0, 50.0, 100.0, numpy.nan, numpy.inf, 1.0])
+    keys = qk_clip(numpy.ones((6, 2)), logits, heads=3)
+    assert numpy.array_equal(keys[:, 0], [0.5, 0.5, 1.0, 1.0, 1.0, 1.0])
+    queries = qk_clip(numpy.ones((6, 2)), logits, power=1.0)
+    assert numpy.array_equal(queries[:, 0], [0.25, 1.0, 1.0, 1.0, 1.0, 1.0])
+
+
+def test_heads_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"5 heads do not divide the 12 outputs of a weight"):
+        qk_clip(numpy.ones((12, 8)), numpy.ones(5))
+    with pytest.raises(ValueError, match="2 heads do not divide the 3 heads of queries"):
+        qk_clip(numpy.ones((12, 8)), numpy.ones(3), heads=2)
+    with pytest.raises(ValueError, match=r"max_logits has the shape \(2, 3\)"):
+        qk_clip(numpy.ones((12, 8)), numpy.ones((2, 3)))
+    with pytest.raises(ValueError, match="threshold must be > 0"):
+        qk_clip(numpy.ones((12, 8)), numpy.ones(3), threshold=0.0)
