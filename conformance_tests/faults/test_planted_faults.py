@@ -93,10 +93,11 @@ def test_every_fault_of_the_table_is_planted_in_some_rule() -> None:
     assert not [name for name in unused if not name.startswith("stale ")]  # of slots without uses
 
 
+STEP = "_times((X.rate,), D)"
 NOTHING = {
-    "one percent further": "X.rate * D => 1.01 * X.rate * D",
-    "steps that depend on the parameter": "X.rate * D => X.rate * D * (1 + numpy.sin(param))",
-    "the direction and a constant": "X.rate * D => X.rate * (D + 0.01)",
+    "one percent further": f"{STEP} => 1.01 * X.rate * D",
+    "steps that depend on the parameter": f"{STEP} => X.rate * D * (1 + numpy.sin(param))",
+    "the direction and a constant": f"{STEP} => X.rate * (D + 0.01)",
 }
 """Steps that no variant takes."""
 
