@@ -32,7 +32,7 @@ from .behaviour import Outcome, Run, bits
 from .mechanical import faults_in
 from .mutation import Fault, Pattern, changed, entered, functions_of, planted
 
-__all__ = ["OnPieces", "faults_of_people", "faults_of_placement"]
+__all__ = ["OnPieces", "faults_of_people", "faults_of_placement", "named_fault"]
 
 XP = array_api_compat.array_namespace(numpy.zeros(1))
 SHAPES = {"a": (7, 5), "b": (3, 8), "c": (4, 6), "d": (5,), "g": (5, 7), "k": (4, 3, 2)}
@@ -123,7 +123,8 @@ def faults_of_placement(runs: Sequence[OnPieces]) -> list[Fault]:
     return [*faults_in(suited)]
 
 
-def _named(name: str, function: Any, *patterns: str) -> Fault:
+def named_fault(name: str, function: Any, *patterns: str) -> Fault:
+    """A fault wherever one of the patterns fits in a function."""
     made = [Pattern(text) for text in patterns]
 
     def change(node: Any, function: Any) -> Any:
@@ -138,32 +139,32 @@ def _named(name: str, function: Any, *patterns: str) -> Fault:
 def faults_of_people() -> list[Fault]:
     """The faults that people make in placement."""
     return [
-        _named(
+        named_fault(
             "a reduction is forgotten",
             adding._of_all,
             "getattr(X, K)(A, axis=O, **Q) => A[tuple(slice(0, 1) for _ in shape)]",
         ),
-        _named(
+        named_fault(
             "copies count twice",
             adding.Item.group,
             "None if D in O else D in A => None if D in O or D not in A else True",
         ),
-        _named(
+        named_fault(
             "an owner gets the pieces of another",
             owners.scheduled,
             "F.sent[O] => F.sent[O - 1]",
             "F.back[O] => F.back[O - 1]",
         ),
-        _named("an owner gets all copies", owners.Task.counts, "all(A) => True"),
-        _named(
+        named_fault("an owner gets all copies", owners.Task.counts, "all(A) => True"),
+        named_fault(
             "padding is kept", adding.added, "start + rooms[place] => start + math.prod(own.shape)"
         ),
-        _named(
+        named_fault(
             "an empty piece keeps its count",
             step.run,
             "A is None or E.is_empty => True",
         ),
-        _named(
+        named_fault(
             "a mean divides by the elements of a piece",
             placed_namespace._mean,
             "A.shape[E] => A.local.shape[E]",
