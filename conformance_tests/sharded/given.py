@@ -28,6 +28,7 @@ __all__ = [
 STEPS = 20
 SHAPES = {
     "even": (8, 4),
+    "again": (8, 4),
     "uneven": (7, 5),
     "wide": (3, 8),
     "square": (4, 4),
@@ -36,7 +37,7 @@ SHAPES = {
     "vector": (5,),
     "one": (1,),
 }
-"""On two ranks one of them has less of some, and on four it has nothing of some."""
+"""On two ranks one of them has less of some, and on four it has nothing of some; two are alike."""
 LIMIT = {"float32": 1e-6, "float64": 1e-14}
 """What sums in another order may change in all steps.
 

@@ -20,7 +20,7 @@ from .given import STEPS, Arrays, entered, gradients, parameters
 
 __all__ = ["ENGINES", "alone", "trained"]
 
-NAMES = ("even", "uneven", "wide", "vector")
+NAMES = ("even", "again", "uneven", "wide", "vector")
 """A few, since XLA compiles a step of each."""
 P: Any = jax.P
 Make = Callable[[Rule, str], tuple[Any, Any]]
@@ -123,10 +123,13 @@ def mapped_with_specs(rule: Rule, dtype: str) -> Any:
     return in_shard_map(rule, dtype, axis_name={name: spec(v) for name, v in values.items()})
 
 
-def alone(rank: int, rule: Rule, dtype: str) -> list[Arrays]:
+def alone(rank: int, rule: Rule, dtype: str, execution: Any) -> list[Arrays]:
     """What one device finds after each step."""
     put = partial(jax.tree.map, partial(jax.device_put, device=jax.local_devices()[0]))
-    return [read(*each) for each in stepped(samestep.jax.bind(rule), rule, dtype, put)]
+    return [
+        read(*each)
+        for each in stepped(samestep.jax.bind(rule, execution=execution), rule, dtype, put)
+    ]
 
 
 def trained(rank: int, name: str, rule: Rule, dtype: str) -> Arrays | str:

@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 import numpy
 from mlx.nn.utils import average_gradients
+from mlx.utils import tree_flatten
 
 import samestep.mlx
 from samestep.rule import Rule
@@ -25,13 +26,23 @@ engine = entered(ENGINES)
 
 
 def stepped(optimizer: Any, rule: Rule, dtype: str, put: Any, average: Any) -> Iterator[Any]:
-    """The parameters after each step."""
+    """Parameters and state after each step, by name."""
     params = put(parameters(rule, dtype, NAMES))
     for at in range(STEPS):
         grads = average(put(gradients(rule, dtype, at, NAMES)))
         params = optimizer.apply_gradients(grads, params)
         mx.eval(params, optimizer.state)
-        yield params
+        yield params | slots_of(optimizer)
+
+
+def slots_of(optimizer: Any) -> dict[str, mx.array]:
+    """The state, by the names of slots and parameters."""
+    shared = optimizer.state.get("shared_state", {})
+    found: dict[str, mx.array] = dict(tree_flatten(shared))
+    for name in NAMES:
+        slots: Any = tree_flatten(optimizer.state.get(name, {}))
+        found |= {f"{slot} of {name}": value for slot, value in slots}
+    return found
 
 
 def everything(values: Arrays) -> dict[str, mx.array]:
@@ -48,11 +59,14 @@ def rows(values: Arrays) -> dict[str, mx.array]:
     }
 
 
-def joined(params: dict[str, mx.array]) -> Arrays:
-    """The rows of all ranks, in their order."""
+def joined(params: dict[str, mx.array], wholes: dict[str, mx.array]) -> Arrays:
+    """The rows of all ranks, in their order, of what is no whole."""
     group = mx.distributed.init()
     found = {}
     for name, param in params.items():
+        if param.shape == wholes[name].shape:
+            found[name] = numpy.array(param)
+            continue
         counts = numpy.array(mx.distributed.all_gather(mx.array([param.shape[0]])))
         most = int(counts.max())
         padded = mx.pad(param, [(0, most - param.shape[0]), *[(0, 0)] * (param.ndim - 1)])
@@ -75,9 +89,11 @@ def averaged(rule: Rule, dtype: str) -> Arrays:
 
 def divided(rule: Rule, dtype: str, **options: Any) -> Arrays:
     """Each rank has some rows of every parameter."""
-    optimizer = samestep.mlx.bind(rule, **options)
+    optimizer, alone = samestep.mlx.bind(rule, **options), samestep.mlx.bind(rule)
     *_, last = stepped(optimizer, rule, dtype, rows, lambda grads: grads)
-    return joined(last)
+    params = everything(parameters(rule, dtype, NAMES))
+    alone.init(params)
+    return joined(last, params | slots_of(alone))
 
 
 @engine("MLX, rows of each parameter, `group=`", 2)
@@ -90,9 +106,11 @@ def divided_by_rows(rule: Rule, dtype: str) -> Arrays:
     return divided(rule, dtype, group=mx.distributed.init(), shards=0)
 
 
-def alone(rank: int, rule: Rule, dtype: str) -> list[Arrays]:
+def alone(rank: int, rule: Rule, dtype: str, execution: Any) -> list[Arrays]:
     """What one rank finds with everything after each step."""
-    steps = stepped(samestep.mlx.bind(rule), rule, dtype, everything, lambda grads: grads)
+    steps = stepped(
+        samestep.mlx.bind(rule, execution=execution), rule, dtype, everything, lambda grads: grads
+    )
     return [read(params) for params in steps]
 
 

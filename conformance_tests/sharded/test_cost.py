@@ -22,7 +22,7 @@ RULES = {
 }
 
 
-def stepped(rule, shapes, **options):
+def stepped(rule, shapes, dtype="float32", **options):
     """An optimizer of DTensors that has taken a step, and has the gradients of another."""
     import torch  # noqa: PLC0415
     from torch.distributed.tensor import Shard, distribute_tensor  # noqa: PLC0415
@@ -31,7 +31,7 @@ def stepped(rule, shapes, **options):
 
     mesh = torch.distributed.init_device_mesh("cpu", (torch.distributed.get_world_size(),))
     random = torch.Generator().manual_seed(0)
-    values = [torch.randn(shape, generator=random) for shape in shapes]
+    values = [torch.randn(shape, generator=random).to(getattr(torch, dtype)) for shape in shapes]
     params = [torch.nn.Parameter(distribute_tensor(v, mesh, [Shard(0)])) for v in values]
     optimizer = samestep.torch.bind(rule, params, **options)
     for param in params:
@@ -40,9 +40,9 @@ def stepped(rule, shapes, **options):
     return optimizer
 
 
-def counted(rank, rule):
+def counted(rank, rule, dtype="float32"):
     """The collectives of a step, after one that made the state."""
-    optimizer = stepped(rule, SHAPES)
+    optimizer = stepped(rule, SHAPES, dtype)
     with collectives.counted() as found:
         optimizer.step()
     return [tuple(each) for each in found]
@@ -70,6 +70,18 @@ def test_a_step_sends_what_the_formula_says(ranks, rule):
         assert max(
             sum(sent for _, _, sent in each) for each in found
         ) <= busiest + communication.first(world)
+
+
+@pytest.mark.sharded
+@pytest.mark.parametrize("rule", ["LAMB", "Muon"])
+def test_numbers_are_sent_in_the_dtype_that_a_rule_computes_in(ranks, rule):
+    def sent(dtype):
+        found = ranks.run(counted, RULES[rule], dtype)
+        return [[sent for _, _, sent in each] for each in found]
+
+    single = sent("float32")
+    assert sent("bfloat16") == single
+    assert sent("float64") == [[2 * size for size in each] for each in single]
 
 
 def worked(rank, rule):

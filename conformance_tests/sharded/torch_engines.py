@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy
 import torch
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp import (
+    FullOptimStateDictConfig,
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    StateDictType,
+    fully_shard,
+)
 from torch.distributed.tensor import (
     DTensor,
     Replicate,
@@ -22,9 +28,9 @@ from torch.nn.parallel import DistributedDataParallel
 import samestep.torch
 from samestep.rule import Rule
 
-from .given import STEPS, Arrays, entered, gradients, parameters
+from .given import SHAPES, STEPS, Arrays, entered, gradients, parameters
 
-__all__ = ["ENGINES", "Given", "alone", "trained"]
+__all__ = ["COMPILED", "ENGINES", "Given", "alone", "trained"]
 
 Made = tuple[Any, Any]
 """The model and its optimizer."""
@@ -32,6 +38,10 @@ Make = Callable[[Rule, "Given"], Made]
 ENGINES: dict[str, tuple[tuple[int, ...], Make]] = {}
 """The numbers of ranks, and the model and optimizer of a rule, by the name of the engine."""
 engine = entered(ENGINES)
+COMPILED = 'FSDP2 (`fully_shard`), `execution="compiled"`'
+"""The name of the engine that is compared with one process that compiles, too."""
+FEW = ("even", "again", "vector")
+"""Its parameters, since each shape may be compiled."""
 
 
 class Given(torch.nn.Module):
@@ -89,6 +99,12 @@ def fsdp2(rule: Rule, model: Given) -> Made:
         model, mesh=init_device_mesh("cpu", (torch.distributed.get_world_size(),))
     )
     return sharded, bound(rule, sharded)
+
+
+@engine(COMPILED, 2)
+def fsdp2_compiled(rule: Rule, model: Given) -> Made:
+    sharded = fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    return sharded, bound(rule, sharded, execution="compiled")
 
 
 @engine("FSDP2 on a mesh of two dimensions (HSDP)", 4)
@@ -149,37 +165,80 @@ def zero(rule: Rule, model: Given) -> Made:
     return DistributedDataParallel(model), optimizer
 
 
-def taken(model: torch.nn.Module, optimizer: Any, rule: Rule, dtype: str) -> Iterator[None]:
+def taken(
+    model: torch.nn.Module, optimizer: Any, rule: Rule, dtype: str, names: Iterable[str]
+) -> Iterator[None]:
     """All steps, one after another."""
     for step in range(STEPS):
         optimizer.zero_grad()
-        given = gradients(rule, dtype, step)
+        given = gradients(rule, dtype, step, names)
         model({name: torch.tensor(value) for name, value in given.items()}).backward()
         optimizer.step()
         yield
 
 
-def alone(rank: int, rule: Rule, dtype: str) -> list[Arrays]:
+def alone(rank: int, rule: Rule, dtype: str, execution: Any) -> list[Arrays]:
     """What one process finds after each step."""
-    model = Given(parameters(rule, dtype))
-    optimizer = bound(rule, model)
-    return [read(model, optimizer) for _ in taken(model, optimizer, rule, dtype)]
+    names: Iterable[str] = FEW if execution == "compiled" else SHAPES
+    model = Given(parameters(rule, dtype, names))
+    optimizer = bound(rule, model, execution=execution)
+    return [read(model, optimizer) for _ in taken(model, optimizer, rule, dtype, names)]
 
 
 def trained(rank: int, name: str, rule: Rule, dtype: str) -> Arrays | str:
     """What a rank finds, or the words with which it has refused."""
     try:
-        model, optimizer = ENGINES[name][1](rule, Given(parameters(rule, dtype)))
-        for _ in taken(model, optimizer, rule, dtype):
+        names: Iterable[str] = FEW if name == COMPILED else SHAPES
+        model, optimizer = ENGINES[name][1](rule, Given(parameters(rule, dtype, names)))
+        for _ in taken(model, optimizer, rule, dtype, names):
             pass
     except (ValueError, TypeError) as refusal:
         if type(rule).__name__ not in str(refusal):
             raise
         return str(refusal)
     if isinstance(model, FullyShardedDataParallel):
+        flat = any(name == "_flat_param" for name, _ in named(model))
+        state = (of_flat if flat else of_slices)(model, optimizer)
         with FullyShardedDataParallel.summon_full_params(model):
-            return read(model, None)
-    return read(model, optimizer if isinstance(optimizer, samestep.torch.RuleOptimizer) else None)
+            return read(model, None) | state
+    if isinstance(optimizer, samestep.torch.RuleOptimizer):
+        return read(model, optimizer)
+    return read(model, None) | of_all(model, optimizer.optim)
+
+
+def of_flat(model: FullyShardedDataParallel, optimizer: Any) -> Arrays:
+    """The state of parameters that are in one piece with others, which have no names there."""
+    full = (StateDictType.FULL_STATE_DICT, FullStateDictConfig(), FullOptimStateDictConfig())
+    full[2].rank0_only = False
+    with FullyShardedDataParallel.state_dict_type(model, *full):
+        found = FullyShardedDataParallel.optim_state_dict(model, optimizer)["state"]
+    return {
+        f"{slot} of {path.rpartition('.')[2]}": whole(value)
+        for path, slots in found.items()
+        for slot, value in slots.items()
+    }
+
+
+def of_slices(model: Any, optimizer: Any) -> Arrays:
+    """The state of parameters of which each rank has some elements, one after another."""
+    said, found = exchanged(read(model, optimizer)), {}
+    for name in dict.fromkeys(name for own in said for name in own):
+        parts = [own[name] for own in said if name in own]  # one without elements has no state
+        shape = SHAPES[name.rpartition(" ")[2]]
+        found[name] = numpy.concatenate(parts).reshape(shape) if parts[0].ndim else parts[0]
+    return found
+
+
+def of_all(model: Any, optimizer: Any) -> Arrays:
+    """The state of parameters that are each stepped by one rank."""
+    return {name: value for own in exchanged(read(model, optimizer)) for name, value in own.items()}
+
+
+def exchanged(own: Arrays) -> list[Arrays]:
+    """The state that every rank has."""
+    said: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(said, {n: value for n, value in own.items() if " of " in n})
+    return said
 
 
 def read(model: torch.nn.Module, optimizer: Any) -> Arrays:
