@@ -73,6 +73,12 @@ class Moving:
         found: tuple[Move, Any] = self.redirected(xp, grad, param, state, s, None, "move")
         return found
 
+    def step_size(self: Any, state: Any, s: Any) -> Any:
+        """The step size of a step; a rule may find it itself, in what all parameters share."""
+        if self.inside:
+            return self.inside[0].step_size(state, s.inner)
+        return vars(s).get("step_size", s.lr)
+
     def point(self: Any, param: Any, state: Any) -> Any:
         """Where a model is evaluated, if that is not where gradients are taken, the parameter.
 

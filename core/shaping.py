@@ -118,7 +118,7 @@ def _mapped(
 
 def _in_order(xp: Any, array: Array) -> Array:
     """The array with its numbers one after another in memory, where libraries sum in that order."""
-    return xp.reshape(xp.reshape(array, (-1,)), array.shape)
+    return array if 0 in array.shape else xp.reshape(xp.reshape(array, (-1,)), array.shape)
 
 
 def _each(function: Callable[..., Any], value: Any, *others: Any) -> Any:

@@ -139,10 +139,10 @@ def masked(xp: Any, direction: Any, param: Any, s: Any) -> Any:
     """The coefficients, with decay of the elements only that the step moves to zero, or leaves."""
     if _is(s.weight_decay, 0):
         return s
-    toward = direction * param >= 0
+    toward = xp.where(direction * param >= 0, xp.ones_like(param), 0.0)
     found = type(s)({})
-    lost = tuple(xp.where(toward, share, 0.0) for share in s.lost)
-    keep = tuple(xp.where(toward, 1 - share, 1.0) for share in s.lost)
+    lost = tuple(share * toward for share in s.lost)
+    keep = tuple(1 - share for share in lost)
     vars(found).update({**vars(s), "keep": keep, "lost": lost})
     return found
 

@@ -89,6 +89,27 @@ def _lookahead(optax: Any, h: Hypers) -> Any:
     return optax.lookahead(_inside(optax, h), h["sync_period"], h["sync_rate"])
 
 
+def _schedule_free(optax: Any, h: Hypers) -> Any:
+    more = {"b1": h["toward"], "weight_lr_power": h["weight_lr_power"]}
+    return optax.contrib.schedule_free(_inside(optax, h), h["lr"], **more)
+
+
+def _schedule_free_sgd(optax: Any, h: Hypers) -> Any:
+    more = {name: h[name] for name in ("weight_decay", "weight_lr_power")}
+    return optax.contrib.schedule_free_sgd(h["lr"], b1=h["momentum"], **more)
+
+
+def _schedule_free_adamw(optax: Any, h: Hypers) -> Any:
+    more = {name: h[name] for name in ("eps", "weight_decay", "weight_lr_power")}
+    b1, b2 = h["betas"]
+    return optax.contrib.schedule_free_adamw(h["lr"], b1=b1, b2=b2, **more)
+
+
+FREE = {"z": lambda state, values: state.z}
+"""What ``optax.contrib.schedule_free`` keeps in our form."""
+WEIGHTS = dict.fromkeys(("weight_sum", "lr_max"), "once for all parameters, as a sum")
+
+
 def multi_steps(optax: Any, inner: Any, every: Any, **given: Any) -> Any:
     """``optax.MultiSteps`` in float64; before 0.2.8 it adds up in the dtype of the parameters."""
     known = signature(optax.MultiSteps).parameters
@@ -125,6 +146,10 @@ ARGUMENTS = Arguments(
         **{name: name for name in ("threshold", "decay_rate", "betas", "beta3")},
         "safeguard_warmup": "safeguard_warmup",
         "use_clipping": "clipping",
+        "weight_lr_power": "weight_lr_power",
+        "ScheduleFreeSGD.b1": "momentum",
+        "ScheduleFree.b1": "toward",
+        "ScheduleFree.learning_rate": "lr",
         "learning_rate": "lr",
         "b1": lambda h: h["betas"][0],
         "b2": lambda h: h["betas"][1],
@@ -159,6 +184,8 @@ ARGUMENTS = Arguments(
         "Muon.muon_weight_dimension_numbers": "layout and batch_axes here",
         "AdaDelta.learning_rate": "None there, but the call fails without a number",
         "ADOPT.nesterov": "a look ahead, which its authors have not",
+        "warmup_steps": "it begins at 0 there, and weighs by the next step's size",
+        "state_dtype": "None there, as the parameters",
         "clip_value_fn": "any function of the step; here it is the power",
         "mask": "a choice of parameters, which groups make here",
         "weight_decay_mask": "a choice of parameters, which groups make here",
@@ -304,6 +331,35 @@ PEERS = [
         _native("ADOPT"),
         kept("ADOPT", "m", "v"),
         [{}, {**LARGE, "clipping": False}, {**LARGE, **BETAS}],
+    ),
+    Peer(
+        "MADGRAD",
+        _native("MADGRAD"),
+        kept("MADGRAD", "s", "v", "p0"),
+        [{}, {**LARGE, **DECAY, "momentum": 0.5}],
+        tolerance=1e-6,
+        because="the root of the step is in float32",
+    ),
+    Peer(
+        "ScheduleFreeAdamW",
+        _schedule_free_adamw,
+        FREE,
+        [{}, {**LARGE, **DECAY, **BETAS, "weight_lr_power": 1.0}],
+        left_out={"v": "inside of the state inside", **WEIGHTS},
+    ),
+    Peer(
+        "ScheduleFreeSGD",
+        _schedule_free_sgd,
+        FREE,
+        [{}, {"lr": 0.1, "momentum": 0.5, "weight_lr_power": 1.0, **DECAY}],
+        left_out=WEIGHTS,
+    ),
+    Peer(
+        "ScheduleFree",
+        _schedule_free,
+        FREE,
+        [{"inner": "SGD", "lr": 0.1, "toward": 0.5, "weight_lr_power": 1.0, **DECAY}],
+        left_out=WEIGHTS,
     ),
     Peer(
         "NovoGrad",

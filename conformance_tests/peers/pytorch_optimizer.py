@@ -27,7 +27,8 @@ def _native(name: str, *names: str, **fixed: Any) -> Callable[[Any, Hypers], Any
     def make(tensors: Any, h: Hypers) -> Any:
         import pytorch_optimizer  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
 
-        given = {one: h[one] for one in ("lr", "betas", "weight_decay", *names)}
+        own = ("lr", "betas", "weight_decay", *names)
+        given = {one: h[one] for one in own if one in h}
         apart = {"weight_decouple": h["decay"] == "decoupled"}
         return getattr(pytorch_optimizer, name)(tensors, **{**given, **apart, **fixed})
 
@@ -138,6 +139,12 @@ PEERS = [
         {"v": "exp_avg_sq"},
         [{}, {**LARGE, "betas": (0.8, 0.99)}],
         left_out={"m": "it has lr in it"},
+    ),
+    Peer(
+        "MADGRAD",
+        _native("MADGRAD", "momentum", "eps"),
+        {"s": "s", "v": "grad_sum_sq", "p0": "x0"},
+        [{}, {"lr": 0.1, "momentum": 0.5, "weight_decay": 0.1, "decay": "decoupled"}],
     ),
     Peer(
         "MARS",

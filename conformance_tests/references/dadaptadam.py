@@ -32,6 +32,7 @@ class DAdaptAdam(Reference):
     def step(self, grads: list[Array]) -> None:
         """Take one step."""
         self.t += 1
+        self.taken = 0.0
         beta1, beta2 = self.betas
         beta = math.sqrt(beta2) if self.beta3 is None else self.beta3
         d, correction = self.state["d"], 1.0
@@ -51,6 +52,7 @@ class DAdaptAdam(Reference):
             length += float(np.sum(np.abs(s)))
         if length == 0:
             return
+        self.taken = self.lr * d
         numerator = beta * self.state["numerator"] + (1 - beta) * gathered
         d_hat = numerator / ((1 - beta) * length)
         self.state |= {"d": max(d, min(d_hat, d * self.growth_rate)), "numerator": numerator}

@@ -24,6 +24,8 @@ class Prodigy(Reference):
     """
 
     INSIDE = ("in_update",)
+    taken = 0.0
+    """The step size of the last step."""
 
     def __init__(self, params: list[Array], **values: Any) -> None:
         super().__init__(params, **values)
@@ -37,6 +39,7 @@ class Prodigy(Reference):
         """Take one step."""
         beta1, beta2 = self.betas
         beta3 = math.sqrt(beta2) if self.beta3 is None else self.beta3
+        self.taken = 0.0
         if self.lr == 0:
             return
         d, d_max = self.state["d"], self.state["d_max"]
@@ -63,6 +66,7 @@ class Prodigy(Reference):
         self.t += 1
         if denominator == 0:
             return
+        self.taken = self.lr * d
 
         d_hat = self.d_coef * numerator / denominator
         if d == self.d0:

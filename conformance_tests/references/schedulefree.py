@@ -115,6 +115,6 @@ class ScheduleFree(Wrapping):
         self.t += 1
         before = [p.copy() for p in self.params]
         self.inner.step(grads)
-        share = self.weights.share(self.t, self.inner.lr)
+        share = self.weights.share(self.t, getattr(self.inner, "taken", self.inner.rate))
         for p, old, point in zip(self.params, before, self.points, strict=True):
             p[...] = point.go(p - old, share, self.toward)

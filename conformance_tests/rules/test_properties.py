@@ -486,6 +486,8 @@ def _drawn(rule_class, data, options=True):
             values[name] = data.draw(_choices(field), label=name)
         if name in values:
             field.validated(rule_class.__name__, values[name])
+    if "heads" in values:  # parameters of any shape are drawn, too
+        values["heads"] = 1
     inner = []
     if issubclass(rule_class, samestep.Wrapper):
         plain = [
@@ -538,11 +540,14 @@ def _powers(rule, name):
     field, value = rule.all_fields()[name], rule.hypers[name]
     count = len(value) if isinstance(value, tuple) else 1
     if name == "weight_decay":
-        of_lr = _powers(rule, "lr")[0]
-        return [{"l2": 1, "decoupled": -of_lr, "proximal": -of_lr}.get(rule.decay, 0)]
+        of_lr = _powers(rule, "lr")[0] or 0
+        apart = {"l2": 1, "absolute": 0, "in_update": 0, "relative": 0}
+        return [apart.get(rule.decay, -of_lr)]
+    if name == "peak_lr":
+        return _powers(rule, "lr")
     units = field.unit.split(", ")
     known = {"gradient": 1, "gradient^2": 2, "parameter/gradient": -1, "gradient/parameter": 1}
-    powers = [known.get(unit, 0) for unit in (units * count)[:count]]
+    powers = [known.get(unit, None if "^(" in unit else 0) for unit in (units * count)[:count]]
     if name == "eps" and rule.hypers.get("eps_at") == "inside" and "eps_root" in rule.hypers:
         powers = [2]  # under a root
     zero = [v == 0 for v in (value if isinstance(value, tuple) else (value,))]

@@ -70,3 +70,15 @@ def test_adan_is_that_of_optax_where_the_gradient_is_constant() -> None:
     """A gradient that never changes has no difference to weight: the rest agrees."""
     recorded = record(seed=20).taken({"bias", "matrix"})
     compare_adan(replace(recorded, grads=[recorded.grads[10]] * 200))
+
+
+@pytest.mark.parametrize("layout", ["oi", "io"])
+def test_heads_share_a_mean_square_and_must_divide_the_rows(layout: str) -> None:
+    rule = samestep.AdamMini(block="head", heads=3, weight_decay=0.1, layout=layout)
+    shapes = {"weight": (6, 9), "square": (3, 3), "bias": (5,)}
+    trajectory = record(3, 20, shapes, decades=(-2, 1))
+    agree(oracle(rule, trajectory), follow_reference(rule, trajectory), FLOAT64)
+    state = rule.init(trajectory.params)
+    with pytest.raises(ValueError, match=r"heads=4.*which are not 4 heads of as many rows"):
+        rule.replace(heads=4).init(trajectory.params)
+    assert state.slots["v"]["weight"].shape == ((6, 1) if layout == "oi" else (1, 9))

@@ -9,7 +9,7 @@ from samestep.dialects import preset
 from samestep.parts.moments import gathered, largest
 from samestep.parts.orthogonal import looked_ahead
 from samestep.quirks import Quirk, changed, with_calls
-from samestep.vocabulary import debias, ema, sign
+from samestep.vocabulary import choose, debias, ema, sign, sqrt
 
 
 def _by_complement(cls: Any) -> dict[str, Any]:
@@ -62,6 +62,24 @@ MAXIMUM_CORRECTED = Quirk(
     (with_calls({largest: _of_corrected}), _corrected_first),
     rules=("AMSGrad", "AdaBelief", "Adam", "AdamP", "AdamW", "LAMB", "RAdam", "RaLars", "TAdam"),
     formerly=("amsgrad", "corrected", True),
+)
+
+
+def _eps_in_lr(cls: Any) -> dict[str, Any]:
+    def scalars(self: Any, xp: Any, t: Any) -> dict[str, Any]:
+        lr = choose(xp, self.lr == 0, 0.0, self.lr + self.eps)
+        return {**cls.scalars(self, xp, t), "weight": lr * sqrt(xp, t), "step_size": lr}
+
+    return {"scalars": scalars}
+
+
+EPS_IN_LR = Quirk(
+    "eps in lr",
+    "adds eps = {eps:g} to lr as well",
+    "adds eps = {eps:g} to the root only",
+    _eps_in_lr,
+    rules=("MADGRAD",),
+    formerly=("eps_in_lr", True, False),
 )
 
 
@@ -130,6 +148,7 @@ PRESETS = {
     "LAMB": preset(),
     "LARS": preset(decay="l2"),
     "Lion": preset(decay="in_update", weight_decay=0.001),
+    "MADGRAD": preset(of="optax.contrib.madgrad", quirks=(EPS_IN_LR,)),
     "Muon": preset(
         "its vectors are AdamW's",
         of="optax.contrib.muon",
@@ -149,6 +168,9 @@ PRESETS = {
     "SimplifiedAdEMAMix": preset(of="optax.contrib.simplified_ademamix", decay="in_update"),
     "SignSGD": preset(of="optax.sign_sgd"),
     "Signum": preset(),
+    "ScheduleFree": preset(of="optax.contrib.schedule_free"),
+    "ScheduleFreeAdamW": preset(of="optax.contrib.schedule_free_adamw"),
+    "ScheduleFreeSGD": preset(of="optax.contrib.schedule_free_sgd"),
     "Yogi": preset(bias_correction=True, initial_m=1e-06),
     "Accumulate": preset(of="optax.MultiSteps"),
     "Centralize": preset(layout="oi"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from samestep import weight_decay
 from samestep.dialects import preset
+from samestep.dialects.optax import EPS_IN_LR
 from samestep.parts.moments import gathered, over_root
 from samestep.quirks import Quirk, with_coefficients
 from samestep.vocabulary import ema, later, weights
@@ -97,6 +98,7 @@ PRESETS = {
     "CAME": preset(layout="io"),
     "Grams": preset(),
     "LaProp": preset(eps_at="uncorrected", decay="post", quirks=(ADDED_TO_V,)),
+    "MADGRAD": preset(quirks=(EPS_IN_LR,)),
     "MARS": preset("its vectors are AdamW's", eps_at="uncorrected", quirks=(ADDED_TO_V,)),
     "Muon": preset("iterates in bfloat16", ns_guard=("max", 1e-07)),
     "NorMuon": preset("iterates in bfloat16", ns_guard=("max", 1e-07)),

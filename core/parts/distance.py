@@ -11,7 +11,7 @@ from samestep.vocabulary import choose, initial_parameter
 from . import moments
 from .moments import raised
 
-__all__ = ["adapted", "estimated"]
+__all__ = ["adapted", "estimated", "step_size"]
 
 lr = hyper(1.0, "multiple of the estimated step size", unit="1", ge=0)
 
@@ -68,3 +68,8 @@ def _kept(xp: Any, moved: Any, new: dict[str, Any], shared: Any) -> dict[str, An
     """The new shared state, unchanged before the first gradient, and ``d_used``."""
     kept = {name: xp.where(moved, value, getattr(shared, name)) for name, value in new.items()}
     return kept | {"d_used": xp.where(moved, shared.d, 0 * shared.d)}
+
+
+def step_size(rule: Any, state: Any, s: Any) -> Any:
+    """The step size that was found for this step; 0 while there is none."""
+    return s.lr * state.d_used

@@ -31,15 +31,15 @@ class DAdaptAdam(Rule):
 
     m, v = slot("mean of the gradient, times the step size"), moments.v
     s = slot("slow mean of the gradient, times the step size")
-    d, numerator = distance.d, distance.numerator
+    d, numerator, step_size = distance.d, distance.numerator, distance.step_size
 
     def scalars(self, xp, t):
         beta1, beta2 = self.betas
         corrected = sqrt(xp, gathered(self, xp, beta2, t)) / gathered(self, xp, beta1, t)
         beta3 = beta2**0.5 if self.beta3 is None else self.beta3
         own = {"beta1": weights(beta1), "beta2": weights(beta2), "beta3": weights(beta3)}
-        vanishes = vanishing(xp, self.eps, self.eps)
-        return own | {"per_d": self.lr * corrected, "rate": 1.0, "vanishes": vanishes}
+        own |= {"vanishes": vanishing(xp, self.eps, self.eps)}
+        return own | {"per_d": self.lr * corrected, "rate": 1.0}
 
     def local(self, xp, grad, param, state, s):
         step = s.per_d * state.d

@@ -31,6 +31,8 @@ class Prodigy(Rule):
     s, p0 = slot("decaying sum of weighted gradients"), distance.p0
     d, d_max, numerator = distance.d, distance.d_max, distance.numerator
 
+    step_size = distance.step_size
+
     def scalars(self, xp, t):
         beta1, beta2 = self.betas
         corrected = sqrt(xp, gathered(self, xp, beta2, t)) / gathered(self, xp, beta1, t)

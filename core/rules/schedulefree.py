@@ -13,7 +13,8 @@ class ScheduleFree(Wrapper):
 
     The gradient is taken at param, and the model is evaluated at
     x = param + (1 - 1 / toward) (z - param), which ``samestep.averaged`` and ``eval()`` of torch
-    give. The momentum of the wrapped rule is to be 0, as in AdamW(betas=(0, 0.999)).
+    give. The momentum of the wrapped rule is to be 0, as in AdamW(betas=(0, 0.999)). Around Prodigy
+    or DAdaptAdam, lr is the step size that they find, d lr.
 
     Source: Defazio et al., "The road less scheduled", arXiv 2405.15682, around any rule.
     Agrees with: optax.contrib.schedule_free with a constant step size.
@@ -30,11 +31,11 @@ class ScheduleFree(Wrapper):
     z, weight_sum, lr_max = form.z, form.weight_sum, form.lr_max
 
     def scalars(self, xp, t):
-        return {"now": self.rule.lr, "aged": (1 - 1 / t) ** self.weight_power}
+        return {"aged": (1 - 1 / t) ** self.weight_power}
 
     def moved(self, xp, grad, param, state, s):
         step, slots = super().changed(xp, grad, param, state, s)
-        c, new = weighed(xp, s.now, state, s)
+        c, new = weighed(xp, self.step_size(state, s), state, s)
         move, z = between(step, param, state.z, c, s.toward)
         return move, {**slots, **new, "z": z}
 

@@ -163,6 +163,7 @@ _MAKERS: Mapping[str, Callable[[Any, Hypers], Any]] = {
     "Signum": _call("signum", "", "lr", "momentum"),
     "SignSGD": _call("sign_sgd", "", "lr"),
     "Adafactor": _adafactor,
+    "MADGRAD": _call("contrib.madgrad", "momentum eps weight_decay", "lr"),
     "DAdaptAdam": _call("contrib.dadapt_adamw", "d0=estim_lr0 betas eps weight_decay", "lr"),
     "Prodigy": _call(
         "contrib.prodigy",

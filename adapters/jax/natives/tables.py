@@ -63,6 +63,7 @@ KEPT: dict[str, dict[str, Kept]] = {
     "Adan": _of("ScaleByAdanState", m="m", v="v", n="n", prev="g"),
     "AdEMAMix": _of("ScaleByAdemamixState", m1="m1", m2="m2", v="nu"),
     "SimplifiedAdEMAMix": _of("ScaleBySimplifiedAdEMAMixState", m="m", v="n"),
+    "MADGRAD": _of("MadgradState", s="s", v="grad_sum_sq", p0="x0"),
     "NovoGrad": _of("ScaleByNovogradState", m="mu", v="nu"),
     "Rprop": _of("ScaleByRpropState", size="step_sizes", last="prev_updates"),
     "Signum": _of("EmaState", m="ema"),
