@@ -1,4 +1,4 @@
-"""How torch.optim, torch-optimi and heavyball lay out the state of a parameter."""
+"""How torch.optim and the libraries for torch lay out the state of a parameter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from samestep.arrays import listed
 from samestep.checkpoints.correspondence import About, Native
 from samestep.checkpoints.state import CheckpointError
 
-from .tables import HEAVYBALL, NOT_OF_OPTIMI, NOT_OF_TORCH, OPTIMI, TORCH
+from .tables import (
+    HEAVYBALL,
+    NOT_OF_OPTIMI,
+    NOT_OF_TORCH,
+    OPTIMI,
+    PYTORCH_OPTIMIZER,
+    SCHEDULE_FREE,
+    TORCH,
+    last_weight,
+)
 
 __all__ = ["LIBRARIES", "Library", "Member"]
 
@@ -80,8 +89,10 @@ class Library:
             device=member.device if there else "cpu",
         )
 
-    def counted(self, native: Native, step: int) -> dict[str, Any]:
-        """The entries of a group that count the steps of its parameters."""
+    def counted(
+        self, native: Native, step: int, group: Mapping[str, Any], slots: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The entries of a group that count steps, from the slots of one of its parameters."""
         return {}
 
     def check(self, slot: str, found: str, member: Member) -> None:
@@ -121,7 +132,9 @@ class _Optimi(Library):
         slots["kahan_comp"] = torch.zeros_like(first) if low and first is not None else None
         return slots
 
-    def counted(self, native: Native, step: int) -> dict[str, Any]:
+    def counted(
+        self, native: Native, step: int, group: Mapping[str, Any], slots: Mapping[str, Any]
+    ) -> dict[str, Any]:
         if not native.counts:
             return {"setup": True}
         return {"setup": True, "step": torch.tensor(step, dtype=torch.int32)}
@@ -152,7 +165,9 @@ class _HeavyBall(Library):
         first = {"step": torch.tensor(step)} if member.at == 0 else {}
         return {0: {**first, **slots, "is_initialized": {0}}}
 
-    def counted(self, native: Native, step: int) -> dict[str, Any]:
+    def counted(
+        self, native: Native, step: int, group: Mapping[str, Any], slots: Mapping[str, Any]
+    ) -> dict[str, Any]:
         return {"step_count": torch.tensor(step)}
 
     def check(self, slot: str, found: str, member: Member) -> None:
@@ -163,5 +178,58 @@ class _HeavyBall(Library):
             )
 
 
-LIBRARIES = {"torch": Library(), "optimi": _Optimi(), "heavyball": _HeavyBall()}
+class _ScheduleFree(Library):
+    """The layout of schedulefree."""
+
+    name, table, refused, per_group = "schedulefree", SCHEDULE_FREE, {}, True
+    sign, beside = "train_mode", ()
+
+    def count(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> int | None:
+        if group["k"] and not group["train_mode"]:
+            raise CheckpointError(
+                "an optimizer of schedulefree is evaluating: its parameters are not those at which "
+                "gradients are taken, and cannot be carried; call its train() before"
+            )
+        return int(group["k"])
+
+    def closed(
+        self, slots: dict[str, Any], native: Native, member: Member, step: int
+    ) -> dict[Any, Any]:
+        return slots
+
+    def counted(
+        self, native: Native, step: int, group: Mapping[str, Any], slots: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        largest, total = (float(slots[name].copy()) for name in ("lr_max", "weight_sum"))
+        weights = {"lr_max": largest, "weight_sum": total * last_weight(group, step, largest)}
+        return {"k": step, "train_mode": True, **weights}
+
+
+class _PytorchOptimizer(Library):
+    """The layout of pytorch_optimizer."""
+
+    name, table, refused, per_group = "pytorch_optimizer", PYTORCH_OPTIMIZER, {}, True
+    sign, beside = "fixed_decay", ("RMS",)
+
+    def count(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> int | None:
+        return int(group.get("step", 0))
+
+    def closed(
+        self, slots: dict[str, Any], native: Native, member: Member, step: int
+    ) -> dict[Any, Any]:
+        return slots | ({"RMS": 0.0} if native.rule == "CAME" else {})
+
+    def counted(
+        self, native: Native, step: int, group: Mapping[str, Any], slots: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return {"step": step}
+
+
+LIBRARIES = {
+    "torch": Library(),
+    "optimi": _Optimi(),
+    "heavyball": _HeavyBall(),
+    "schedulefree": _ScheduleFree(),
+    "pytorch_optimizer": _PytorchOptimizer(),
+}
 """By the name of the package."""

@@ -1,4 +1,4 @@
-"""The state of torch's own optimizers, and of torch-optimi's and heavyball's, from and to ours.
+"""The state of the optimizers of torch and of libraries for torch, from and to ours.
 
     samestep.save(path, torch_adamw, model)     # the file that samestep.torch.AdamW would write
     samestep.load(path, torch_adamw, model)     # our state, in place
@@ -130,7 +130,8 @@ def from_state_dict(
         state_dict: what its ``state_dict()`` returned, or a file has of it.
         params: a model or named tensors, in the order in which the optimizer had them; they become
             part of the checkpoint. Without them the state gives shapes and dtypes.
-        dialect: the library: ``"torch"``, ``"optimi"`` or ``"heavyball"``.
+        dialect: the library: ``"torch"``, ``"optimi"``, ``"heavyball"``, ``"schedulefree"`` or
+            ``"pytorch_optimizer"``.
 
     Raises:
         CheckpointError: something in it cannot be carried, and why.
@@ -238,8 +239,10 @@ def _planned(
         for member in members:
             state = own[member.path]
             kept[member.path] = _kept(found, member, after, rules[member.path], state)
-        begun = any(kept[member.path] is not None for member in members)
-        groups.append({**changed, **(library.counted(native, step) if begun else {})})
+        begun = [own[member.path] for member in members if kept[member.path] is not None]
+        slots = (begun[0].slots or {}) if begun else {}
+        counted = library.counted(native, step, after, slots) if begun else {}
+        groups.append({**changed, **counted})
     return groups, kept, saved
 
 

@@ -1,4 +1,4 @@
-"""Optimizers of torch.optim, torch-optimi and heavyball in our terms.
+"""Optimizers of torch.optim and of libraries for torch in our terms.
 
 This file names rules and hyperparameters: it has their names in these libraries.
 """
@@ -23,7 +23,16 @@ from samestep.checkpoints.correspondence import (
     truth,
 )
 
-__all__ = ["HEAVYBALL", "NOT_OF_OPTIMI", "NOT_OF_TORCH", "OPTIMI", "TORCH"]
+__all__ = [
+    "HEAVYBALL",
+    "NOT_OF_OPTIMI",
+    "NOT_OF_TORCH",
+    "OPTIMI",
+    "PYTORCH_OPTIMIZER",
+    "SCHEDULE_FREE",
+    "TORCH",
+    "last_weight",
+]
 
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 """The distance from 1 to the next number of a dtype."""
@@ -266,3 +275,105 @@ HEAVYBALL = {
     ),
 }
 """The optimizers of heavyball, which keeps averages in the same form, in float32."""
+
+
+def last_weight(numbers: Mapping[str, Any], step: int, largest: float) -> float:
+    """The weight of the last step in the average of schedulefree."""
+    weight: float = step ** numbers["r"] * largest ** numbers["weight_lr_power"]
+    return weight
+
+
+def _weight_sum(about: About) -> float:
+    last = last_weight(about.numbers, about.step, about.numbers["lr_max"])
+    return about.numbers["weight_sum"] / last if last else 0.0
+
+
+def _of_group(value: Callable[[About], float]) -> Kept:
+    """A number that the library keeps once for a group."""
+
+    def ours(_: Mapping[str, Any], about: About) -> torch.Tensor | None:
+        wide = about.dtype == "float64"
+        made = torch.float64 if wide else torch.float32
+        return torch.tensor(value(about), dtype=made) if about.step else None
+
+    return Kept(ours, lambda *_: {})
+
+
+_WEIGHTS = {
+    "weight_sum": _of_group(_weight_sum),
+    "lr_max": _of_group(lambda about: about.numbers["lr_max"]),
+}
+_FREE = "lr weight_decay weight_power=r weight_lr_power"
+_free = partial(row, like="schedulefree", kept=_WEIGHTS)
+
+SCHEDULE_FREE = {
+    "AdamWScheduleFree": _free(
+        "ScheduleFreeAdamW", f"{_FREE} betas eps warmup_steps", "v=exp_avg_sq z"
+    ),
+    "RAdamScheduleFree": _free(
+        "ScheduleFreeRAdam",
+        f"{_FREE} betas eps",
+        "v=exp_avg_sq z",
+        fields={
+            "below": Field(
+                lambda about: "skip" if about.numbers["silent_sgd_phase"] else "momentum",
+                lambda value, _: {"silent_sgd_phase": value == "skip"},
+            )
+        },
+    ),
+    "SGDScheduleFree": _free("ScheduleFreeSGD", f"{_FREE} momentum warmup_steps", "z"),
+}
+"""The optimizers of schedulefree, which keeps the weights of the average once for a group."""
+
+
+def _apart(about: About) -> str:
+    if not about.numbers["weight_decouple"]:
+        return "l2"
+    return "absolute" if about.numbers["fixed_decay"] else "decoupled"
+
+
+_APART = {
+    "decay": Field(
+        _apart,
+        lambda value, _: {"weight_decouple": value != "l2", "fixed_decay": value == "absolute"},
+    )
+}
+
+
+def _lines(name: str, full: str) -> Kept:
+    """Means along the last two axes, without these axes; of vectors in full, or none."""
+
+    def ours(state: Mapping[str, Any], about: About) -> Any:
+        rows, columns = (state.get(f"{name}_{part}") for part in ("row", "col"))
+        if rows is not None and columns is not None:
+            return rows.unsqueeze(-1), columns.unsqueeze(-2)
+        whole = state.get("exp_avg_sq")
+        return whole if whole is None else (whole if full else whole.new_zeros(()),)
+
+    def theirs(value: Any, _: About) -> dict[str, Any]:
+        if len(value) == 1:
+            return {full: value[0]} if full else {}
+        return {f"{name}_row": value[0].squeeze(-1), f"{name}_col": value[1].squeeze(-2)}
+
+    return Kept(ours, theirs, (f"{name}_row", f"{name}_col", *([full] if full else [])))
+
+
+_pytorch_optimizer = partial(row, like="pytorch_optimizer", fields=_APART)
+_OFF = "it changes the step as no rule here does"
+
+PYTORCH_OPTIMIZER = {
+    "ADOPT": _pytorch_optimizer(
+        "ADOPT",
+        "lr weight_decay betas eps",
+        _MOMENTS,
+        only=dict.fromkeys(("cautious", "stable_adamw"), (False, _OFF)),
+    ),
+    "CAME": _pytorch_optimizer(
+        "CAME",
+        "lr weight_decay betas eps=eps1,eps2",
+        "m=exp_avg",
+        kept={"v": _lines("exp_avg_sq", "exp_avg_sq"), "r": _lines("exp_avg_res", "")},
+        only={"ams_bound": (False, _OFF)},
+    ),
+}
+"""The optimizers of pytorch_optimizer that have a rule which no framework has."""
