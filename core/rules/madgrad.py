@@ -24,6 +24,8 @@ class MADGRAD(Rule):
     Shapes: grad, param and slots are equal, any shape.
     """
 
+    amplifies = 2  # the step is a difference from where the sums lead
+
     lr = hyper(1e-2, "step size", unit="parameter^(3/2)/gradient^(1/2)", ge=0)
     momentum = form.momentum.replaced(default=0.9, meaning="share of the old parameter")
     eps = hyper(1e-6, "added to the root of v", unit="lr^(1/3) gradient^(2/3)", ge=0)
