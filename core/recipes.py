@@ -1,6 +1,7 @@
 """Recipes: the route that people mean by the name of one rule.
 
 rule = samestep.recipes.muon(model.named_parameters())
+rule = samestep.recipes.adam_mini(model.named_parameters(), heads=12)
 optimizer = samestep.torch.bind(rule, model.named_parameters())
 """
 
@@ -17,7 +18,7 @@ from .routes import Route, route
 from .rule import Rule, registry
 from .table import named
 
-__all__ = ["EMBEDDINGS", "HEADS", "muon"]
+__all__ = ["EMBEDDINGS", "HEADS", "KEYS", "QUERIES", "adam_mini", "muon"]
 
 Names = Predicate | Sequence[str] | str | None
 
@@ -28,6 +29,10 @@ HEADS = (
     *("head", "head.*", "*.head", "*.head.*", "output", "output.*"),
 )
 """Patterns of the paths of the last layer: ``lm_head.weight``, ``model.head.kernel``."""
+QUERIES = ("*q_proj*", "*wq*", "*query*")
+"""Patterns of the paths of projections to queries."""
+KEYS = ("*k_proj*", "*wk*", "*key*")
+"""Patterns of the paths of projections to keys."""
 
 
 def muon(
@@ -68,7 +73,8 @@ def muon(
         other = registry["AdamW"](lr=3e-4, betas=(0.9, 0.95), weight_decay=0.01)
     found = [parameter(path, array.shape) for path, array in named("recipes.muon", params)]
     matrices = [each for each in found if each.ndim > 1]
-    apart = [_chosen("head", head, matrices), _chosen("embeddings", embeddings, matrices)]
+    asked = {"head": head, "embeddings": embeddings}
+    apart = [_chosen(f"muon: {name}", given, matrices) for name, given in asked.items()]
     made = route(
         (Where(max_ndim=1), other.replace(weight_decay=0.0)),
         *((predicate, other) for predicate in apart if predicate is not None),
@@ -79,8 +85,56 @@ def muon(
     return made
 
 
+def adam_mini(
+    params: Any,
+    heads: int,
+    key_heads: int | None = None,
+    rule: Rule | None = None,
+    *,
+    queries: Names = QUERIES,
+    keys: Names = KEYS,
+    show: bool = True,
+) -> Route:
+    """Adam-mini of a transformer: blocks are the heads of queries and keys, and the rows of others.
+
+    Rows are those of the outputs: tokens of embeddings and of the last layer, neurons elsewhere.
+    Vectors are one block each, and do not decay.
+
+    Args:
+        params: as for ``Rule.table``: pairs of a name and a tensor, or a tree of arrays.
+        heads: the number of heads of queries.
+        key_heads: that of keys, where several heads of queries share one; else the same.
+        rule: the numbers; ``AdamMini(lr=1e-3, weight_decay=0.1)`` if None.
+        queries: patterns of the paths of projections to queries, or a predicate.
+        keys: the same of keys.
+        show: print the table of the parameters.
+
+    Returns:
+        A route for every framework.
+
+    Raises:
+        ValueError: no matrix is called like a projection to queries, or to keys; or its rows are
+            not so many heads.
+    """
+    params = list(params) if hasattr(params, "__next__") else params
+    rule = registry["AdamMini"](lr=1e-3, weight_decay=0.1) if rule is None else rule
+    found = [parameter(path, array.shape) for path, array in named("recipes.adam_mini", params)]
+    matrices = [each for each in found if each.ndim > 1]
+    asked = {"queries": (queries, heads), "keys": (keys, key_heads or heads)}
+    blocks = [
+        (predicate, rule.replace(block="head", heads=count))
+        for name, (given, count) in asked.items()
+        if (predicate := _chosen(f"adam_mini: {name}", given, matrices)) is not None
+    ]
+    made = route((Where(max_ndim=1), rule.replace(weight_decay=0.0)), *blocks, rule)
+    table = made.table(params)
+    if show:
+        print(table)
+    return made
+
+
 def _chosen(name: str, given: Names, matrices: Sequence[Parameter]) -> Predicate | None:
-    """The predicate of some matrices, of those patterns that fit any."""
+    """The predicate of some matrices, of those patterns that fit any, for ``recipe: argument``."""
     if given is None or callable(given):
         predicates, said = [given] if given else [], repr(given)
     else:
@@ -90,8 +144,9 @@ def _chosen(name: str, given: Names, matrices: Sequence[Parameter]) -> Predicate
     if given is not None and not fitting:
         paths = ", ".join(matrix.path for matrix in matrices[:6]) or "none"
         more = " and others" if len(matrices) > 6 else ""
+        recipe, _, name = name.partition(": ")
         raise ValueError(
-            f"recipes.muon: no matrix is called as {name} (by {said}); the matrices are {paths}"
+            f"recipes.{recipe}: no matrix is called as {name} (by {said}); the matrices are {paths}"
             f"{more}; give {name}=, a pattern of the path, or {name}=None if there is none"
         )
     return reduce(or_, fitting) if fitting else None

@@ -72,7 +72,7 @@ class Schedule(ABC):
     @property
     def peak(self) -> float:
         """The largest value, of a schedule that only rises or only falls."""
-        return max(self(0), self(FAR))
+        return float(max(self(0), self(FAR)))
 
     @abstractmethod
     def at(self, xp: Any, step: Any) -> Any:
@@ -354,7 +354,7 @@ class Join(Schedule):
     @property
     def peak(self) -> float:
         """The largest peak of the schedules."""
-        return max(schedule.peak for schedule in self.schedules)
+        return float(max(schedule.peak for schedule in self.schedules))
 
     def __post_init__(self) -> None:
         given, words = self.schedules, "a sequence of schedules or numbers, at least one"

@@ -13,6 +13,11 @@ from ._reference import Array, Wrapping, quotient
 __all__ = ["ScheduleFree", "ScheduleFreeAdamW", "ScheduleFreeRAdam", "ScheduleFreeSGD"]
 
 
+def warmed(own: Any) -> Any:
+    """Return the step size of a reference that warms up."""
+    return own.lr * min(1.0, own.t / own.warmup_steps if own.warmup_steps else 1.0)
+
+
 class _Counted(Averaged):
     """Averaged by the weights of Schedule-Free."""
 
@@ -39,7 +44,7 @@ class ScheduleFreeSGD(_Counted):
     @property
     def rate(self) -> Any:
         """The warmed-up step size."""
-        return self.lr * min(1.0, self.t / self.warmup_steps if self.warmup_steps else 1.0)
+        return warmed(self)
 
     @property
     def toward(self) -> float:
@@ -57,7 +62,10 @@ class ScheduleFreeAdamW(_Counted, Adaptive):
     Source: facebookresearch/schedule_free, schedulefree/adamw_schedulefree_reference.py.
     """
 
-    rate = ScheduleFreeSGD.rate
+    @property
+    def rate(self) -> Any:
+        """The warmed-up step size."""
+        return warmed(self)
 
     def slots(self, p: Array) -> dict[str, Any]:
         """The mean square, zero."""

@@ -82,3 +82,20 @@ def test_heads_share_a_mean_square_and_must_divide_the_rows(layout: str) -> None
     with pytest.raises(ValueError, match=r"heads=4.*which are not 4 heads of as many rows"):
         rule.replace(heads=4).init(trajectory.params)
     assert state.slots["v"]["weight"].shape == ((6, 1) if layout == "oi" else (1, 9))
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="optax 0.2.8 weighs by the size of the next step, the paper by that of this one",
+)
+def test_schedule_free_in_a_warm_up_is_that_of_optax() -> None:
+    """With a constant size it is, as the peers of optax show."""
+    pytest.importorskip("optax")
+    module = dialects()["optax"]
+    peer = next(peer for peer in module.PEERS if peer.rule == "ScheduleFree")
+    warm = samestep.schedules.Linear(0.01, 0.1, 30)
+    rule = samestep.ScheduleFree(samestep.SGD(lr=warm))
+    trajectory = record(seed=20).taken({"bias", "matrix"})
+    theirs = run(module, peer, {**rule.hypers, "inner": "SGD"}, trajectory)
+    agree(oracle(rule, trajectory), theirs, 1e-4)

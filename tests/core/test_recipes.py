@@ -143,3 +143,23 @@ def test_heads_that_do_not_divide_are_refused() -> None:
         qk_clip(numpy.ones((12, 8)), numpy.ones((2, 3)))
     with pytest.raises(ValueError, match="threshold must be > 0"):
         qk_clip(numpy.ones((12, 8)), numpy.ones(3), threshold=0.0)
+
+
+def test_heads_of_queries_and_of_keys_are_blocks_of_adam_mini(capsys: Any) -> None:
+    shapes = {"wte.weight": (7, 4), "q_proj.weight": (8, 4), "k_proj.weight": (4, 4), "norm": (4,)}
+    params = {path: numpy.ones(shape) for path, shape in shapes.items()}
+    rule = recipes.adam_mini(params, 4, 2, samestep.AdamMini(lr=0.1, weight_decay=0.1, layout="oi"))
+    assert capsys.readouterr().out == rule.table(params) + "\n"
+    own = [rule.of(path, shape).hypers for path, shape in shapes.items()]
+    assert [(o["block"], o["heads"], o["weight_decay"]) for o in own] == [
+        ("row", 1, 0.1),
+        ("head", 4, 0.1),
+        ("head", 2, 0.1),
+        ("row", 1, 0.0),
+    ]
+    state = rule.init(params)
+    assert state.slots["v"]["q_proj.weight"].shape == (8, 1)
+    with pytest.raises(ValueError, match=r"which are not 3 heads of as many rows"):
+        recipes.adam_mini(params, 3, 2, samestep.AdamMini(layout="oi"), show=False)
+    with pytest.raises(ValueError, match=r"recipes\.adam_mini: no matrix is called as queries"):
+        recipes.adam_mini({"w": numpy.ones((2, 2))}, 2)
