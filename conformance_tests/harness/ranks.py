@@ -107,11 +107,12 @@ class Ranks:
         Raises:
             RankError: a rank failed or did not answer.
         """
-        if not self._links:
-            self._begin()
         call = (function.__module__, function.__qualname__, arguments, seconds)
-        for link in self._links.values():
-            link.send_bytes(pickle.dumps(call))
+        try:
+            self._ask(pickle.dumps(call))
+        except OSError:  # a process has ended after its last answer
+            self.end()
+            self._ask(pickle.dumps(call))
         answers = self._answers(time.monotonic() + seconds)
         if len(answers) == self.world and all(good for good, _ in answers.values()):
             return [answers[rank][1] for rank in range(self.world)]
@@ -119,6 +120,13 @@ class Ranks:
         self.end()
         name = f"{function.__module__}.{function.__qualname__}"
         raise RankError("\n".join((f"{name} on {self.world} ranks of {self.kind}:", *words)))
+
+    def _ask(self, call: bytes) -> None:
+        """Tell all ranks what to do; they are started if they are not there."""
+        if not self._links:
+            self._begin()
+        for link in self._links.values():
+            link.send_bytes(call)
 
     def end(self) -> None:
         """End the processes."""
@@ -196,7 +204,8 @@ class Ranks:
         place = self.folder / f"start{self._starts}"
         if answer is None:
             stack = place / f"{rank}.stack"
-            os.kill(self._pids[rank], signal.SIGUSR1)
+            with contextlib.suppress(ProcessLookupError):  # it has ended without a word
+                os.kill(self._pids[rank], signal.SIGUSR1)
             time.sleep(0.5)
             text = stack.read_text()
             return f"rank {rank} does not return from {_place(text)}\n{text}"
