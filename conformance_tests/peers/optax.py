@@ -126,6 +126,7 @@ ROOT = {"lr": 0.01, "eps": 1e-3, "eps_root": 1e-3}
 DECAY = {"weight_decay": 0.1}
 BETAS = {"betas": (0.8, 0.99)}
 
+JORDAN = (3.4445, -4.7750, 2.0315)
 MUON: dict[str, Any] = {
     "ns_coeffs": lambda h: {"jordan": JORDAN, "quintic": "dion"}[h["ns_coefficients"]],
     "ns_steps": "ns_steps",
@@ -136,7 +137,6 @@ MUON: dict[str, Any] = {
     "consistent_rms": lambda h: {"match_rms": 0.2, "spectral": 1.0}.get(h["scale"]),
 }
 """The arguments of ``optax.contrib.muon``."""
-JORDAN = (3.4445, -4.7750, 2.0315)
 ADAM = ("adam_b1", "adam_b2", "adam_eps_root", "adam_weight_decay", "adam_learning_rate")
 
 ARGUMENTS = Arguments(

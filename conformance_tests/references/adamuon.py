@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ._reference import Array
-from .normuon import NorMuon
+from .muon import Orthogonal
 
 
-class AdaMuon(NorMuon):
+class AdaMuon(Orthogonal):
     """The orthogonalised signs of the momentum over the root of their mean square.
 
     Source: Chongjie-Si/AdaMuon, adamuon.py, and Si et al., arXiv 2507.11005.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def express() -> list[tuple[float, ...]]:
     return [*scaled, (1.875, -1.25, 0.375)]
 
 
-PRINTED = {
+PRINTED: dict[str, tuple[Any, float]] = {
     "jordan": ([JORDAN], 1.0),
     "quintic": (QUINTIC, 1.0),
     "polar_express": (express(), 1.01),
@@ -67,7 +68,7 @@ al., arXiv 2506.10935, and for DeepSeek-V4.
 """
 
 
-class Muon(Reference):
+class Orthogonal(Reference):
     """Momentum, orthogonalised as a matrix by Newton-Schulz iterations.
 
     Source: KellerJordan/Muon, muon.py, and Jordan et al., "Muon: An optimizer for hidden
@@ -130,6 +131,17 @@ class Muon(Reference):
         """Return a matrix as an array like a parameter."""
         outputs = -1 if self.layout == "io" else 0
         return np.moveaxis(matrix.reshape(np.moveaxis(p, outputs, 0).shape), 0, outputs)
+
+    def length(self, before: Array, after: Array) -> Array:
+        """Return the matrix after with the length that ``norm_to`` says."""
+        if self.norm_to == "none":
+            return after
+        long = np.linalg.norm(before) if self.norm_to == "before" else np.sqrt(min(before.shape))
+        return np.asarray(after * long / (np.linalg.norm(after) + self.eps))
+
+
+class Muon(Orthogonal):
+    """The orthogonalised momentum, scaled by its sides."""
 
     def change(self, p: Array, g: Array, m: Array) -> Array:
         """Return lr times the orthogonalised momentum, scaled by its sides."""

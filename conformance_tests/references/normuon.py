@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ._reference import Array
-from .muon import Muon
+from .muon import Orthogonal
 
 
-class NorMuon(Muon):
+class NorMuon(Orthogonal):
     """Muon's matrix over the root of the mean square of its rows, as long as it was.
 
     Source: zichongli5/NorMuon, normuon.py, and Li et al., arXiv 2510.05491, Algorithm 1. Rows are
@@ -26,13 +26,6 @@ class NorMuon(Muon):
         summed = {axis for axis in range(p.ndim) if (axis != outputs) == by_row}
         kept = [1 if axis in summed else size for axis, size in enumerate(p.shape)]
         return {"m": np.zeros_like(p), "v": np.zeros(kept)}
-
-    def length(self, before: Array, after: Array) -> Array:
-        """Return the matrix after with the length that ``norm_to`` says."""
-        if self.norm_to == "none":
-            return after
-        long = np.linalg.norm(before) if self.norm_to == "before" else np.sqrt(min(before.shape))
-        return np.asarray(after * long / (np.linalg.norm(after) + self.eps))
 
     def change(self, p: Array, g: Array, m: Array, v: Array) -> Array:
         """Return lr times the matrix with lines of about one mean square."""

@@ -10,8 +10,8 @@ from samestep.quirks import Quirk, with_calls
 
 
 def _of_last_axes(now: Any) -> Any:
-    def factor(rule: Any, outputs: int, inputs: int, shape: tuple[int, ...]) -> float:
-        return float(now(rule, *shape[-2:], shape))
+    def factor(rule: Any, sides: tuple[int, ...], shape: tuple[int, ...]) -> float:
+        return float(now(rule, shape[-2:], shape))
 
     return factor
 

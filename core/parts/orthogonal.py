@@ -250,8 +250,9 @@ def looked_ahead(rule: Any, m: Array, grad: Array, s: Any) -> Array:
     return ema(m, grad, s.weights) if rule.nesterov else m
 
 
-def factor(rule: Any, outputs: int, inputs: int, shape: tuple[int, ...]) -> float:
+def factor(rule: Any, sides: tuple[int, ...], shape: tuple[int, ...]) -> float:
     """What ``scale`` multiplies the step by, for a matrix of a parameter of that shape."""
+    outputs, inputs = sides
     longer, ratio = float(max(outputs, inputs)), outputs / max(1, inputs)
     found = {
         "shape": max(1.0, ratio),

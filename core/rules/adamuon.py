@@ -55,5 +55,5 @@ class AdaMuon(Rule):
         ready = orthogonalized(self, xp, sign(xp, look) if self.signs else look)
         v = ema(as_matrix(xp, state.v), ready * ready, s.square)
         step = rescaled(self, xp, ready, normalized(xp, ready, s.unbias_v * v, s), s)
-        step = factor(self, *step.shape, param.shape) * step
+        step = factor(self, step.shape, param.shape) * step
         return xp.reshape(step, param.shape), {"m": m, "v": xp.reshape(v, param.shape)}

@@ -41,6 +41,6 @@ class Muon(Rule):
     def direction(self, xp, grad, param, state, s):
         m = ema(state.m, grad, s.weights)
         matrix = as_matrix(xp, looked_ahead(self, m, grad, s))
-        scale = factor(self, *matrix.shape, param.shape)
+        scale = factor(self, matrix.shape, param.shape)
         step = scale * orthogonalized(self, xp, matrix)
         return xp.reshape(step, param.shape), {"m": m}

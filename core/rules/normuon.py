@@ -52,5 +52,5 @@ class NorMuon(Rule):
         ready = orthogonalized(self, xp, as_matrix(xp, looked_ahead(self, m, grad, s)))
         v = ema(as_matrix(xp, state.v), mean_along(self, xp, ready * ready), s.square)
         step = rescaled(self, xp, ready, normalized(xp, ready, v, s), s)
-        step = factor(self, *step.shape, param.shape) * step
+        step = factor(self, step.shape, param.shape) * step
         return xp.reshape(step, param.shape), {"m": m, "v": xp.reshape(v, state.v.shape)}
