@@ -122,7 +122,7 @@ def adam_mini(
     matrices = [each for each in found if each.ndim > 1]
     asked = {"queries": (queries, heads), "keys": (keys, key_heads or heads)}
     blocks = [
-        (predicate, rule.replace(block="head", heads=count))
+        (predicate, rule.replace(per="head", heads=count))
         for name, (given, count) in asked.items()
         if (predicate := _chosen(f"adam_mini: {name}", given, matrices)) is not None
     ]

@@ -217,7 +217,7 @@ class _PytorchOptimizer(Library):
     def closed(
         self, slots: dict[str, Any], native: Native, member: Member, step: int
     ) -> dict[Any, Any]:
-        return slots | ({"RMS": 0.0} if native.rule == "CAME" else {})
+        return slots
 
     def counted(
         self, native: Native, step: int, group: Mapping[str, Any], slots: Mapping[str, Any]

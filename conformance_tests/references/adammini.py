@@ -33,14 +33,14 @@ class AdamMini(Adaptive):
         beta1, beta2 = self.betas
         m[...] = beta1 * m + (1 - beta1) * g
         mine, grads = self.rows(v), self.rows(g)
-        for block in self.blocks(grads):
+        for block in self.parts(grads):
             mine[block] = beta2 * mine[block] + (1 - beta2) * np.mean(grads[block] ** 2)
         root = self.denominator(v, None, beta2)
         return np.asarray(self.lr * quotient(m / self.debias(beta1), root))
 
-    def blocks(self, g: Array) -> list[Any]:
+    def parts(self, g: Array) -> list[Any]:
         """The indices of the rows of each block."""
-        if g.size == 0 or g.ndim < 2 or self.block == "tensor":
+        if g.size == 0 or g.ndim < 2 or self.per == "tensor":
             return [...] if g.size else []
-        size = 1 if self.block == "row" else len(g) // self.heads
+        size = 1 if self.per == "row" else len(g) // self.heads
         return [slice(first, first + size) for first in range(0, len(g), size)]

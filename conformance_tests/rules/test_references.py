@@ -74,7 +74,7 @@ def test_adan_is_that_of_optax_where_the_gradient_is_constant() -> None:
 
 @pytest.mark.parametrize("layout", ["oi", "io"])
 def test_heads_share_a_mean_square_and_must_divide_the_rows(layout: str) -> None:
-    rule = samestep.AdamMini(block="head", heads=3, weight_decay=0.1, layout=layout)
+    rule = samestep.AdamMini(per="head", heads=3, weight_decay=0.1, layout=layout)
     shapes = {"weight": (6, 9), "square": (3, 3), "bias": (5,)}
     trajectory = record(3, 20, shapes, decades=(-2, 1))
     agree(oracle(rule, trajectory), follow_reference(rule, trajectory), FLOAT64)

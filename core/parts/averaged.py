@@ -14,7 +14,7 @@ from typing import Any
 from samestep.declaration import hyper, slot
 from samestep.vocabulary import Move, at_least, initial_parameter, scalar, smaller
 
-__all__ = ["averaged", "between", "warmed", "weighed"]
+__all__ = ["averaged", "between", "lagging", "warmed", "weighed"]
 
 Array = Any
 
@@ -46,10 +46,18 @@ def weighed(xp: Any, step_size: Any, state: Any, s: Any) -> tuple[Array, dict[st
     return share, {"weight_sum": xp.where(weighs, total, 0.0), "lr_max": lr_max}
 
 
-def between(change: Array, param: Array, z: Array, share: Any, toward: Any) -> tuple[Move, Array]:
-    """The move of the parameter, and the new z, for a step that changes z by ``change``."""
-    moved = share * (z - param) + (1 - toward * (1 - share)) * change
+def between(change: Array, param: Array, z: Array, share: Any, along: Any) -> tuple[Move, Array]:
+    """The move of the parameter, and the new z, for a step that changes z by ``change``.
+
+    ``along`` is ``1 - toward (1 - share)``; see ``lagging``.
+    """
+    moved = share * (z - param) + along * change
     return Move(lambda: moved, lambda: param + moved), z + change
+
+
+def lagging(share: Any, toward: tuple[Any, Any]) -> Any:
+    """``1 - toward (1 - share)`` for ``weights(toward)``, without cancellation."""
+    return toward[1] + toward[0] * share
 
 
 def averaged(param: Array, z: Array, toward: Any) -> Array:

@@ -11,18 +11,18 @@ __all__ = ["mean_of_block", "per_row"]
 Array = Any
 Shape = tuple[int, ...]
 
-block = option("row", "what shares one number, of a matrix", choices=("row", "head", "tensor"))
-heads = option(1, "number of heads of block='head'; each has as many rows", ge=1)
+per = option("row", "what shares one number, of a matrix", choices=("row", "head", "tensor"))
+heads = option(1, "number of heads of per='head'; each has as many rows", ge=1)
 
 
-def mean_of_block(xp: Any, x: Array, block: str, heads: int) -> Array:
+def mean_of_block(xp: Any, x: Array, per: str, heads: int) -> Array:
     """The mean over the block of every output row, with a size of 1 along the other axes."""
     if x.ndim < 2:
         return xp.mean(x, keepdims=True)
-    if block == "row":
+    if per == "row":
         return xp.mean(x, axis=tuple(range(1, x.ndim)), keepdims=True)
     rows, *rest = x.shape
-    groups = heads if block == "head" else 1
+    groups = heads if per == "head" else 1
     means = xp.mean(xp.reshape(x, (groups, -1)), axis=1, keepdims=True)
     every = xp.broadcast_to(means, (groups, rows // groups))
     return xp.reshape(every, (rows, *[1] * len(rest)))
@@ -31,9 +31,9 @@ def mean_of_block(xp: Any, x: Array, block: str, heads: int) -> Array:
 def _shape(shape: Shape, rule: Any) -> Shape:
     if len(shape) < 2:
         return (1,) * len(shape)
-    if rule.block == "head" and shape[0] % rule.heads:
+    if rule.per == "head" and shape[0] % rule.heads:
         raise ValueError(
-            f"{rule.name}(block='head', heads={rule.heads}): a parameter of shape {shape} has "
+            f"{rule.name}(per='head', heads={rule.heads}): a parameter of shape {shape} has "
             f"{shape[0]} output rows, which are not {rule.heads} heads of as many rows"
         )
     return (shape[0], *(1 for _ in shape[1:]))

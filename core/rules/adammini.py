@@ -1,5 +1,5 @@
 from samestep.parts import moments
-from samestep.parts.blocks import block, heads, mean_of_block, per_row
+from samestep.parts.blocks import heads, mean_of_block, per, per_row
 from samestep.parts.moments import corrections, over_root
 from samestep.vocabulary import Rule, ema, slot
 
@@ -12,7 +12,7 @@ class AdamMini(Rule):
                                                          of a head, or over the whole parameter
         param = (1 - lr weight_decay) param - lr m_hat / (sqrt(v_hat) + eps)
 
-    A vector is one block. Rows are those of queries and keys with block="head" and their number of
+    A vector is one block. Rows are those of queries and keys with per="head" and their number of
     heads, and of other matrices, embeddings and heads of the model with "row".
 
     Source: Zhang et al., "Adam-mini: use fewer learning rates to gain more", arXiv 2406.16793, in
@@ -27,7 +27,7 @@ class AdamMini(Rule):
 
     lr, betas = moments.lr, moments.betas
     eps, eps_root, eps_at = moments.eps, moments.eps_root, moments.eps_at
-    block, heads = block, heads
+    per, heads = per, heads
     bias_correction = moments.bias_correction
 
     m = moments.m
@@ -37,5 +37,5 @@ class AdamMini(Rule):
 
     def direction(self, xp, grad, param, state, s):
         m = ema(state.m, grad, s.beta1)
-        v = ema(state.v, mean_of_block(xp, grad * grad, self.block, self.heads), s.beta2)
+        v = ema(state.v, mean_of_block(xp, grad * grad, self.per, self.heads), s.beta2)
         return over_root(xp, s.unbias_m * m, v, s.root), {"m": m, "v": v}

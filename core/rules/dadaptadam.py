@@ -38,7 +38,7 @@ class DAdaptAdam(Rule):
         corrected = sqrt(xp, gathered(self, xp, beta2, t)) / gathered(self, xp, beta1, t)
         beta3 = beta2**0.5 if self.beta3 is None else self.beta3
         own = {"beta1": weights(beta1), "beta2": weights(beta2), "beta3": weights(beta3)}
-        own |= {"vanishes": vanishing(xp, self.eps, self.eps)}
+        own = {**own, "vanishes": vanishing(xp, self.eps, self.eps)}
         return own | {"per_d": self.lr * corrected, "rate": 1.0}
 
     def local(self, xp, grad, param, state, s):

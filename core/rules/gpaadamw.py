@@ -1,8 +1,8 @@
 from samestep.parts import averaged as form
 from samestep.parts import moments
-from samestep.parts.averaged import averaged, between
+from samestep.parts.averaged import averaged, between, lagging
 from samestep.parts.moments import corrections, largest, over_root
-from samestep.vocabulary import Rule, ema, hyper
+from samestep.vocabulary import Rule, ema, hyper, weights
 
 
 class GPAAdamW(Rule):
@@ -34,7 +34,10 @@ class GPAAdamW(Rule):
 
     m, v, v_max, z = moments.m, moments.v, moments.v_max, form.z
 
-    scalars = corrections
+    def scalars(self, xp, t):
+        share = 1 - self.mu_x
+        along = lagging(share, weights(self.mu_y))
+        return corrections(self, xp, t) | {"share": share, "along": along}
 
     def direction(self, xp, grad, param, state, s):
         m = ema(state.m, grad, s.beta1)
@@ -44,7 +47,7 @@ class GPAAdamW(Rule):
 
     def moved(self, xp, grad, param, state, s):
         step, slots = super().changed(xp, grad, param, state, s)
-        move, z = between(step, param, state.z, 1 - s.mu_x, s.mu_y)
+        move, z = between(step, param, state.z, s.share, s.along)
         return move, {**slots, "z": z}
 
     def point(self, param, state):

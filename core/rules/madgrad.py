@@ -13,8 +13,7 @@ class MADGRAD(Rule):
         z     = p0 - s / (v^(1/3) + eps)
         param = momentum param + (1 - momentum) z
 
-    The cube root is made of square roots, products and quotients, which round alike in every
-    framework.
+    The cube root is made of square roots and quotients, which round alike in every framework.
 
     Source: Defazio and Jelassi, "Adaptivity without compromise: a momentumized, adaptive, dual
         averaged gradient method for stochastic optimization", arXiv 2101.11075, Algorithm 1.
@@ -23,8 +22,6 @@ class MADGRAD(Rule):
         add eps to lr.
     Shapes: grad, param and slots are equal, any shape.
     """
-
-    amplifies = 2  # the step is a difference from where the sums lead
 
     lr = hyper(1e-2, "step size", unit="parameter^(3/2)/gradient^(1/2)", ge=0)
     momentum = form.momentum.replaced(default=0.9, meaning="share of the old parameter")
@@ -37,9 +34,9 @@ class MADGRAD(Rule):
 
     def scalars(self, xp, t):
         own = {"weight": self.lr * sqrt(xp, t), "vanishes": vanishing(xp, self.eps, self.eps)}
-        return own | {"rate": 1.0}
+        return own | {"rate": 1.0, "share": 1 - self.momentum}
 
     def direction(self, xp, grad, param, state, s):
         total, v = state.s + s.weight * grad, state.v + s.weight * (grad * grad)
         step = quotient(xp, total, cube_root(xp, v) + s.eps, s.vanishes)
-        return (1 - s.momentum) * (param - state.p0 + step), {"s": total, "v": v}
+        return s.share * (param - state.p0 + step), {"s": total, "v": v}

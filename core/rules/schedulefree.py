@@ -1,6 +1,6 @@
 from samestep.parts import averaged as form
-from samestep.parts.averaged import averaged, between, weighed
-from samestep.vocabulary import Wrapper, hyper
+from samestep.parts.averaged import averaged, between, lagging, weighed
+from samestep.vocabulary import Wrapper, hyper, weights
 
 
 class ScheduleFree(Wrapper):
@@ -13,8 +13,7 @@ class ScheduleFree(Wrapper):
 
     The gradient is taken at param, and the model is evaluated at
     x = param + (1 - 1 / toward) (z - param), which ``samestep.averaged`` and ``eval()`` of torch
-    give. The momentum of the wrapped rule is to be 0, as in AdamW(betas=(0, 0.999)). Around Prodigy
-    or DAdaptAdam, lr is the step size that they find, d lr.
+    give. The momentum of the rule is to be 0, as in AdamW(betas=(0, 0.999)); Prodigy's lr is d lr.
 
     Source: Defazio et al., "The road less scheduled", arXiv 2405.15682, around any rule.
     Agrees with: optax.contrib.schedule_free with a constant step size.
@@ -31,12 +30,12 @@ class ScheduleFree(Wrapper):
     z, weight_sum, lr_max = form.z, form.weight_sum, form.lr_max
 
     def scalars(self, xp, t):
-        return {"aged": (1 - 1 / t) ** self.weight_power}
+        return {"x": weights(self.toward), "aged": (1 - 1 / t) ** self.weight_power}
 
     def moved(self, xp, grad, param, state, s):
         step, slots = super().changed(xp, grad, param, state, s)
         c, new = weighed(xp, self.step_size(state, s), state, s)
-        move, z = between(step, param, state.z, c, s.toward)
+        move, z = between(step, param, state.z, c, lagging(c, s.x))
         return move, {**slots, **new, "z": z}
 
     def point(self, param, state):

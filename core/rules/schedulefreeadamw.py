@@ -1,6 +1,6 @@
 from samestep.parts import averaged as form
 from samestep.parts import moments
-from samestep.parts.averaged import averaged, between, warmed, weighed
+from samestep.parts.averaged import averaged, between, lagging, warmed, weighed
 from samestep.parts.moments import gathered, over_root, root
 from samestep.vocabulary import Rule, ema, weights
 
@@ -41,7 +41,7 @@ class ScheduleFreeAdamW(Rule):
         beta2 = self.betas[1]
         own = {"step_size": warmed(xp, self, t), "aged": (1 - 1 / t) ** self.weight_power}
         divisor = root(self, xp, gathered(self, xp, beta2, t))
-        return own | {"beta2": weights(beta2), "root": divisor}
+        return own | {"x": weights(self.betas[0]), "beta2": weights(beta2), "root": divisor}
 
     def direction(self, xp, grad, param, state, s):
         v = ema(state.v, grad * grad, s.beta2)
@@ -50,7 +50,7 @@ class ScheduleFreeAdamW(Rule):
     def moved(self, xp, grad, param, state, s):
         step, slots = super().changed(xp, grad, param, state, s)
         c, new = weighed(xp, s.step_size, state, s)
-        move, z = between(step, param, state.z, c, s.betas[0])
+        move, z = between(step, param, state.z, c, lagging(c, s.x))
         return move, {**slots, **new, "z": z}
 
     def point(self, param, state):

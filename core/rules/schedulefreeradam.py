@@ -1,6 +1,6 @@
 from samestep.parts import averaged as form
 from samestep.parts import moments
-from samestep.parts.averaged import averaged, between, weighed
+from samestep.parts.averaged import averaged, between, lagging, weighed
 from samestep.parts.moments import gathered, over_root, root
 from samestep.parts.rectification import below, rectifier, threshold
 from samestep.vocabulary import Rule, choose, ema, weights
@@ -41,9 +41,9 @@ class ScheduleFreeRAdam(Rule):
         found = rectifier(xp, beta2, self.threshold, self.below, t)
         trusted, r = found["trusted"], found["r"]
         r = choose(xp, trusted, r, 1.0) if self.below == "momentum" else r
-        own = {"step_size": r * self.lr, "aged": (1 - 1 / t) ** self.weight_power}
-        divisor = root(self, xp, gathered(self, xp, beta2, t))
-        return own | {"beta2": weights(beta2), "root": divisor, "trusted": trusted}
+        own = {"step_size": r * self.lr, "trusted": trusted, "x": weights(self.betas[0])}
+        own = {**own, "aged": (1 - 1 / t) ** self.weight_power, "beta2": weights(beta2)}
+        return own | {"root": root(self, xp, gathered(self, xp, beta2, t))}
 
     def direction(self, xp, grad, param, state, s):
         v = ema(state.v, grad * grad, s.beta2)
@@ -53,7 +53,7 @@ class ScheduleFreeRAdam(Rule):
     def moved(self, xp, grad, param, state, s):
         step, slots = super().changed(xp, grad, param, state, s)
         c, new = weighed(xp, s.step_size, state, s)
-        move, z = between(step, param, state.z, c, s.betas[0])
+        move, z = between(step, param, state.z, c, lagging(c, s.x))
         return move, {**slots, **new, "z": z}
 
     def point(self, param, state):

@@ -1,6 +1,6 @@
 from samestep.parts import averaged as form
-from samestep.parts.averaged import averaged, between, warmed, weighed
-from samestep.vocabulary import Rule, hyper
+from samestep.parts.averaged import averaged, between, lagging, warmed, weighed
+from samestep.vocabulary import Rule, hyper, weights
 
 
 class ScheduleFreeSGD(Rule):
@@ -32,7 +32,11 @@ class ScheduleFreeSGD(Rule):
     z, weight_sum, lr_max = form.z, form.weight_sum, form.lr_max
 
     def scalars(self, xp, t):
-        return {"step_size": warmed(xp, self, t), "aged": (1 - 1 / t) ** self.weight_power}
+        return {
+            "step_size": warmed(xp, self, t),
+            "x": weights(self.momentum),
+            "aged": (1 - 1 / t) ** self.weight_power,
+        }
 
     def direction(self, xp, grad, param, state, s):
         return grad, {}
@@ -40,7 +44,7 @@ class ScheduleFreeSGD(Rule):
     def moved(self, xp, grad, param, state, s):
         step, slots = super().changed(xp, grad, param, state, s)
         c, new = weighed(xp, s.step_size, state, s)
-        move, z = between(step, param, state.z, c, s.momentum)
+        move, z = between(step, param, state.z, c, lagging(c, s.x))
         return move, {**slots, **new, "z": z}
 
     def point(self, param, state):

@@ -151,7 +151,7 @@ def test_heads_of_queries_and_of_keys_are_blocks_of_adam_mini(capsys: Any) -> No
     rule = recipes.adam_mini(params, 4, 2, samestep.AdamMini(lr=0.1, weight_decay=0.1, layout="oi"))
     assert capsys.readouterr().out == rule.table(params) + "\n"
     own = [rule.of(path, shape).hypers for path, shape in shapes.items()]
-    assert [(o["block"], o["heads"], o["weight_decay"]) for o in own] == [
+    assert [(o["per"], o["heads"], o["weight_decay"]) for o in own] == [
         ("row", 1, 0.1),
         ("head", 4, 0.1),
         ("head", 2, 0.1),
