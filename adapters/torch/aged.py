@@ -89,7 +89,7 @@ def completed(optimizer: RuleOptimizer, group: Group, saved: Group) -> Group:
     if fields is not None:
         added = absent - {*fields}
     elif {*saved} >= COMMON:
-        added = {name for name in absent if isinstance(known[name], Option)}
+        added = {n for n in absent if isinstance(known[n], Option) or known[n].default is None}
     else:
         added = set()
     if absent - added:
