@@ -18,9 +18,10 @@ def cube_root(xp: Any, x: Any) -> Any:
     gone = x == 0
     x = xp.where(gone, 1.0, x)
     y, power = 1.0, x
+    numerator = 1.5 * xp.ones_like(x)  # torch takes 1.5 / x for a product with 1 / x
     for _ in range(6):
         power = sqrt(xp, sqrt(xp, power))
         y = y * power
     for _ in range(3):
-        y = y - y * (0.5 - 1.5 / (2 * (y * y * y / x) + 1))
+        y = y - y * (0.5 - numerator / (2 * (y * y * y / x) + 1))
     return xp.where(gone, 0.0, y)

@@ -39,6 +39,7 @@ class Pair(NamedTuple):
     right: object
 
 
+STRICT = "array-api-strict"
 interpreted = pytest.mark.only(where=lambda backend: not backend.slow)
 """It says nothing about kernels."""
 
@@ -64,7 +65,7 @@ def chooses_the_same(backend, mask):
     assert_as_alone(grouped(rule, None, half), backend, rule, None, half)
 
 
-@pytest.mark.only(where=lambda backend: backend.name in ("torch", "optax", "mlx"))
+@pytest.mark.only(where=lambda backend: backend.name in ("torch", "optax", "mlx", STRICT))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_mask_means_the_same_for_every_family_in_every_framework(backend, family):
     rule = samestep.LAMB(lr=0.1, weight_decay=0.5, peak_lr=0.1, decay=family)
