@@ -86,7 +86,8 @@ def faults_in(functions: Collection[FunctionType], slots: Collection[str] = ()) 
 
 
 def _changes(node: Any, function: FunctionType, slots: Collection[str]) -> Iterator[Change]:
-    for words, pattern in PATTERNS:
+    written = isinstance(getattr(node, "ctx", None), (ast.Store, ast.Del))
+    for words, pattern in () if written else PATTERNS:
         new = pattern.replaced(node)
         if new is not None:
             yield Change(f"{words} in {ast.unparse(node)}", node, new)
