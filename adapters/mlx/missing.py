@@ -16,7 +16,7 @@ from .trees import leaves
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["BY_NAME", "OWN", "Seen", "counter", "label", "late"]
+__all__ = ["BY_NAME", "OWN", "Seen", "begun", "counter", "label", "late"]
 
 OWN = ("step", "learning_rate", "shared_state")
 """Entries of the state in addition to the parameters' entries."""
@@ -94,7 +94,7 @@ class Seen:
             check_shared(optimizer.rule, common)
         if now == self.of:
             return self.last, missed
-        known, present = _known(optimizer), _with_slots(optimizer.rule, paths, params)
+        known, present = begun(optimizer), _with_slots(optimizer.rule, paths, params)
         new = present - known
         missed = _late(optimizer, known, new, step, common, missed)
         absent = known - present
@@ -111,7 +111,7 @@ def late(
 ) -> dict[str, Any]:
     """The shared state in which parameters without a state have missed all calls before."""
     common, missed = split(shared)
-    known, present = _known(optimizer), _with_slots(optimizer.rule, params, params)
+    known, present = begun(optimizer), _with_slots(optimizer.rule, params, params)
     return common | _late(optimizer, known, present - known, step, common, missed)
 
 
@@ -141,7 +141,7 @@ def _with_slots(rule: Rule, paths: Iterable[str], params: Mapping[str, xp.array]
     return {path for path in paths if rule.of(path, params[path].shape).slots()}
 
 
-def _known(optimizer: RuleOptimizer) -> set[str]:
+def begun(optimizer: RuleOptimizer) -> set[str]:
     """The parameters that have slots in the state."""
     slots, state, found = optimizer.rule.declared_slots(), optimizer.state, set()
     for path, _ in leaves({name: own for name, own in state.items() if name not in OWN}):

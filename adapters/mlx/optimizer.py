@@ -22,7 +22,7 @@ from samestep.rule import Rule
 
 from . import checkpoint as checkpoints
 from .compiling import as_arrays, compiled
-from .missing import OWN, Seen, counter, label, late
+from .missing import OWN, Seen, begun, counter, label, late
 from .shards import Shards, telling
 from .trees import leaves
 
@@ -159,16 +159,16 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
                     "an entry of the optimizer's state; rename it, or put the parameters one "
                     "level deeper"
                 )
-        begun = {name: child for name, child in parameters.items() if name not in OWN}
+        own = {name: child for name, child in parameters.items() if name not in OWN}
         self._shards.meet(dict(named))
-        state: dict[str, Any] = self._grown(self.state, begun)
+        state: dict[str, Any] = self._grown(self.state, own)
         wide = any(array.dtype == xp.float64 for array in arrays)
         if self._has_rate and wide and self.learning_rate.dtype != xp.float64:
             state["learning_rate"] = xp.array(self._value("learning_rate"), xp.float64)
         shared = state.get("shared_state", {})
         lacks = self.rule.shared().keys() - shared.keys() if arrays else ()
         if lacks:
-            if self.state.keys() - {*OWN} and {*lacks} - {*self.rule.withholds}:
+            if begun(self):
                 check_shared(self.rule, split(shared)[0])
             state["shared_state"] = shared | stepping.init_shared(self.rule, xp, arrays)
         return state

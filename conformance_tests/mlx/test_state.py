@@ -92,9 +92,23 @@ def test_a_shared_state_of_another_rule_is_refused():
     del optimizer.state["shared_state"]
     with pytest.raises(ValueError, match="Prodigy: the shared state has none; Prodigy keeps d, d_"):
         stepped("bc", optimizer=optimizer)
-    skipping.state = stepped("bc").state  # nothing was skipped there
+    for state in (stepped("bc").state, {**skipping.state, "shared_state": {}}):
+        skipping.state = state  # it does not say what was skipped
+        with pytest.raises(ValueError, match="the shared state has none; SkipNonFinite keeps skip"):
+            skipping.apply_gradients(GRADS, ONES)
+    skipping.state = {**state, "shared_state": {"skipped": mx.array(0.0)}}
     found = skipping.apply_gradients(GRADS, ONES)
     assert_equal(found, stepped("bc").apply_gradients(GRADS, ONES))
+
+
+@pytest.mark.parametrize("rule", [samestep.Prodigy(), samestep.SkipNonFinite(samestep.AdamW())])
+def test_shared_state_begins_with_the_first_parameter_that_is_not_frozen(rule):
+    optimizer, fresh = adapter.bind(rule), adapter.bind(rule)
+    optimizer.init({"layers": [{}]})
+    found, expected = (
+        one.apply_gradients({"layers": [GRADS]}, {"layers": [ONES]}) for one in (optimizer, fresh)
+    )
+    assert_equal(found["layers"][0], expected["layers"][0])
 
 
 @pytest.mark.parametrize("missed", [(), ("a", "ab")])
