@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, count, repeat
 from numbers import Real
 from operator import attrgetter, is_, is_not
@@ -19,6 +19,7 @@ from samestep.rule import Rule, registry
 from samestep.spelling import ELSEWHERE
 from torch.nn.parameter import is_lazy
 
+from .counting import counts_in
 from .foreign import refuse_foreign
 
 __all__ = ["GroupedOptimizer", "alike"]
@@ -52,6 +53,15 @@ class GroupedOptimizer(torch.optim.Optimizer):
     _rules: list[Rule]
     _within: frozenset[str] = frozenset()
     """The paths of the modules of DDP in the names of all parameters."""
+    _common: Mapping[str, Any] = {}
+    """The shared state of the last step, for parameters that come back when no group is left."""
+
+    @property
+    def steps_taken(self) -> int:
+        """The largest number of steps that a parameter has taken."""
+        steps = [state["step"] for state in self.state.values() if "step" in state]
+        read = zip(counts_in(steps), steps, strict=True)
+        return max((int(step) if count is None else count for count, step in read), default=0)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves out is taken from ``defaults`` and the optimizer's rule."""
@@ -221,12 +231,16 @@ class GroupedOptimizer(torch.optim.Optimizer):
             if own is param
         )
 
+    def _share(self, common: dict[str, Any]) -> None:
+        vars(self)["_common"] = common
+        for group in self.param_groups:
+            group.update(common)
+
     def _share_with_last(self) -> None:
-        if len(self.param_groups) > 1:
-            shared = {
-                n: self.param_groups[0][n] for n in self.rule.shared() if n in self.param_groups[0]
-            }
-            self.param_groups[-1].update(shared)
+        """Give the last group the shared state of the others, or of those that have gone."""
+        first, last = self.param_groups[0], self.param_groups[-1]
+        held = first if first is not last else self._common if self.steps_taken else {}
+        last.update({name: held[name] for name in self.rule.shared() if name in held})
 
     def _rule_of(self, group: dict[str, Any]) -> Rule:
         return self._rule_with(self._values_of(group))

@@ -22,6 +22,7 @@ from .counting import counts_in, missed_so_far, withheld_in
 from .entries import entries_of, slots_in
 from .kernels import real, real_gradient
 from .memory import overlaps_itself
+from .modes import TRAINED, refuse_evaluating
 from .pieces import check_gradient, is_spread, piece
 from .placement import begun, check_param, check_slot
 from .plan import Member
@@ -79,7 +80,10 @@ def members_of(
             if (grad := param.grad) is None:
                 continue
             own = check(rule, name, param, grad, optimizer.differentiable)
-            found.append((place, own, name, param, state_of(optimizer, own, param)))
+            state = state_of(optimizer, own, param)
+            if TRAINED in state:  # of a group that has come since the model is evaluated
+                refuse_evaluating(optimizer)
+            found.append((place, own, name, param, state))
             grads.append(grad)
     withheld = [withheld_in(rules[place], state) for place, *_, state in found]
     steps = [state.get("step") for *_, state in found]
@@ -232,13 +236,17 @@ def slots_of(
 
 
 def shared_of(optimizer: RuleOptimizer, params: list[torch.Tensor]) -> dict[str, Any]:
-    """The state kept for all parameters together, on the device of one of them; new if absent."""
+    """The state kept for all parameters together, on the device of one of them.
+
+    It is new if none has stepped.
+    """
     names = optimizer.rule.shared()
     if not names or not params:
         return {}
     first = optimizer.param_groups[0]
-    if all(name in first for name in names):
-        check_shared(optimizer.rule, {name: first[name] for name in names})
+    held = {name: first[name] for name in names if name in first}
+    if len(held) == len(names) or optimizer.steps_taken:
+        check_shared(optimizer.rule, held)
         home = params[0].device
         if any((now := first[name].device) != home for name in names) and any(
             param.device == now for param in params

@@ -26,7 +26,7 @@ from .aged import RECORD, unpickled, written_by
 from .capture import Captured, capturing, refuse_uncounted, refuse_unplanned, warn_of_memory
 from .checkpoint import Params
 from .coefficients import Coefficients, conditional, scalars
-from .counting import calls_of, counts_in, note
+from .counting import calls_of, note
 from .differentiating import advance_in_graph
 from .members import check, members_of, shared_of, state_of
 from .memory import release
@@ -119,13 +119,6 @@ class RuleOptimizer(Evaluating):
                 shards.failed(self, error)
             raise
         return loss
-
-    @property
-    def steps_taken(self) -> int:
-        """The largest number of steps that a parameter has taken."""
-        steps = [state["step"] for state in self.state.values() if "step" in state]
-        read = zip(counts_in(steps), steps, strict=True)
-        return max((int(step) if count is None else count for count, step in read), default=0)
 
     def init_state(self) -> None:
         """Make the state of every trainable parameter now, not at its first gradient.
@@ -261,10 +254,6 @@ class RuleOptimizer(Evaluating):
             say(self.rule.name, self._resolved, reason)
         return self._resolved
 
-    def _share(self, common: dict[str, Any]) -> None:
-        for group in self.param_groups:
-            group.update(common)
-
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Remove the gradients, or set them to 0; see ``torch.optim.Optimizer.zero_grad``."""
         if self._captured is not None:
@@ -323,7 +312,7 @@ class RuleOptimizer(Evaluating):
         return processes_of(checkpoints.everything(self.param_groups, params))
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("rule", "execution", "capturable", "differentiable", "_within", "_calls")
+        own = ("rule", "execution", "capturable", "differentiable", "_within", "_calls", "_common")
         if self.reduce_over is not None or self.share_work is not None:
             raise TypeError(
                 f"{self.rule.name}: a process group cannot be pickled or copied; make another "

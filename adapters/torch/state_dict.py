@@ -78,7 +78,9 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     steps = [n or 0 for n in counts_in([s["step"] for s in state.values() if "step" in s])]
     calls = [group[CALLS] for group in saved_groups if CALLS in group] or steps
     state.update(states)  # of no parameter: kept as it is, as torch does
-    return {"state": state, "param_groups": groups, "_calls": max(calls, default=0)}
+    common = {n: v for n, v in (groups or [{}])[0].items() if n in optimizer.rule.shared()}
+    own = {"_calls": max(calls, default=0), "_common": common}
+    return {"state": state, "param_groups": groups, **own}
 
 
 def as_mapping(optimizer: RuleOptimizer, what: str, value: Any) -> Mapping[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from functools import partial
 
@@ -236,7 +237,7 @@ LEAVING = {
 
 
 @pytest.mark.parametrize("differentiable", [False, True])
-@pytest.mark.parametrize("leaving", ["b"])
+@pytest.mark.parametrize("leaving", ["b", "ab"])
 @pytest.mark.parametrize("rule", LEAVING.values(), ids=LEAVING)
 def test_a_group_that_leaves_and_comes_back_has_missed_the_calls_between(
     rule, leaving, differentiable
@@ -265,3 +266,45 @@ def test_a_group_that_leaves_and_comes_back_has_missed_the_calls_between(
         expected, state = rule.update(given, expected, state)
     for name, param in params.items():
         numpy.testing.assert_allclose(param.detach().numpy(), expected[name], rtol=1e-12)
+
+
+def test_shared_state_goes_on_where_all_groups_leave_and_come_back():
+    """Loaded, pickled without a group, and as long as a state of a parameter is there."""
+    param = torch.nn.Parameter(torch.ones(2))
+    optimizer = adapter.bind(LEAVING["SkipNonFinite"], [param])
+    for value in (1.0, torch.nan):
+        param.grad = torch.full_like(param, value)
+        optimizer.step()
+    loaded = adapter.bind(LEAVING["SkipNonFinite"], [param])
+    loaded.load_state_dict(optimizer.state_dict())
+    loaded.param_groups.clear()
+    for other in (loaded, copy.deepcopy(loaded)):
+        other.add_param_group({"params": [*other.state]})
+        assert float(other.param_groups[0]["skipped"]) == 1
+    del loaded.param_groups[0]["skipped"]
+    with pytest.raises(ValueError, match=r"the shared state has .*; SkipNonFinite keeps skipped"):
+        loaded.step()
+    optimizer.param_groups.clear()
+    optimizer.state.clear()
+    optimizer.add_param_group({"params": [param]})
+    assert "skipped" not in optimizer.param_groups[0]
+
+
+@pytest.mark.parametrize("back", ["before train", "after train"])
+def test_a_group_that_leaves_while_a_model_is_evaluated_is_not_stepped_from_there(back):
+    param, other = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = adapter.ScheduleFreeAdamW([{"params": [param]}, {"params": [other]}], lr=0.1)
+    train(optimizer, [param, other], range(3))
+    trained = param.detach().clone()
+    optimizer.eval()
+    del optimizer.param_groups[0]
+    if back == "after train":
+        optimizer.train()
+    else:
+        del optimizer.param_groups[0]
+    optimizer.add_param_group({"params": [param]})
+    with pytest.raises(RuntimeError, match=r"being evaluated.*call optimizer.train\(\)"):
+        optimizer.step()
+    optimizer.train()
+    assert torch.equal(param, trained)
+    optimizer.step()
