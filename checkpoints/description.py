@@ -7,7 +7,7 @@ from typing import Any
 
 from samestep.arrays import is_array, known, parts
 from samestep.declaration import Hyper, Option, Storage
-from samestep.kept import KEPT
+from samestep.kept import KEPT, saying
 from samestep.nonfinite import decoded, encoded
 from samestep.quirks import updated
 from samestep.rule import Rule, registry
@@ -114,10 +114,12 @@ def made(description: Description) -> Rule:
     given = {field: _number(value) for field, value in description["values"].items()}
     values = updated(cls, given)
     inside = (made(description["rule"]),) if "rule" in description else ()
+    unsaid = (saying(one, dict.fromkeys(KEPT)) for one in inside)  # which has what it sees
     try:
-        return cls(*inside, **values)
+        rule = cls(*unsaid, **values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the description of {name} makes no rule: {error}") from None
+    return rule._copy(rule._values, inside) if inside else rule
 
 
 def _refuse_version(description: Description, cls: type[Rule]) -> None:

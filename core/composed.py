@@ -129,7 +129,7 @@ class Composed(Declared, root=True):
             kept |= changes.keys() & self._hypers.keys()
         vars(made)["_chosen"] = kept
         made._store(made._with_names(values), inside, groups if chooses else self.groups)
-        made._refuse()
+        made._refuse(changes)
         if numbers:
             vars(made)["_ways"] = self._ways
         return cast(Self, made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from operator import is_
 from typing import Any, ClassVar, Self
@@ -12,6 +12,7 @@ from . import weight_decay as decay_families
 from .arrays import is_array, known, listed
 from .composed import Composed
 from .declaration import Hyper, Storage, option
+from .kept import KEPT
 from .made import SHAPED, registry
 from .moves import Moving
 from .whole import State
@@ -57,8 +58,8 @@ class Rule(Moving, Composed, root=True):
         self._store(values, self.inside, groups)
         self._refuse()
 
-    def _refuse(self) -> None:
-        """Raise for values that do not go together, each valid by itself."""
+    def _refuse(self, changed: Iterable[str] = KEPT) -> None:
+        """Raise for values that do not go together, each valid by itself; ``changed`` are new."""
         self._refuse_combinations()
         decay_families.refuse_peakless(self)
         self.groups.check(self)

@@ -15,7 +15,7 @@ Everything else, from ``replace`` to ``branches``, is the same for every rule wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,7 +62,7 @@ class Wrapper(Rule, register=False):
         vars(self)["inside"] = (rule,)
         super().__init__(*args, **kwargs)
 
-    def _refuse(self) -> None:
+    def _refuse(self, changed: Iterable[str] = KEPT) -> None:
         own = {*self._hypers, *self._slots, *self._shared}
         if not _contains(self.rule, type(self)):  # other rules keep the parameter in the same way
             own -= {*KEPT}
@@ -73,7 +73,7 @@ class Wrapper(Rule, register=False):
                 f"{self.name}({self.rule!r}): both have {', '.join(sorted(taken))}; "
                 f"{self.name} cannot wrap {self.rule.name}"
             )
-        for name in KEPT:
+        for name in {*KEPT}.intersection(changed):  # else a rule inside has what it sees
             here, inside = self._values.get(name), said(self.rule, name)
             if None not in (here, inside) and here != inside:
                 raise ValueError(
@@ -86,7 +86,7 @@ class Wrapper(Rule, register=False):
                 f"{self.name}({self.rule!r}): {self.name}.redirect changes a direction, and "
                 f"{whole} changes the step after it; let {whole} be the outer one"
             )
-        super()._refuse()
+        super()._refuse(changed)
 
     @property
     def rule(self) -> Rule:

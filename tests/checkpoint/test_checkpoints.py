@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from zlib import crc32
 
 import numpy
@@ -9,6 +10,9 @@ import pytest
 
 import samestep
 from samestep.arrays import dtype_name
+from samestep.checkpoints.description import made
+from samestep.conformance.harness.settings import all_rules, typical
+from samestep.wrapper import Wrapper
 
 RULES = {
     "Lookahead": samestep.Lookahead(samestep.AdamW(lr=0.1), sync_period=3),
@@ -30,6 +34,27 @@ def torch_steps(optimizer, tensors, first, count):
         for tensor in tensors:
             tensor.grad = torch.cos(tensor.detach() + i)
         optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape"), [("io", (4, 3)), ("ioo", (4, 3, 2)), ("oxi", (4, 2, 3))]
+)
+def test_every_wrapped_rule_loads_its_own_checkpoint_whatever_its_layout(layout, shape):
+    """Also a factored rule in a wrapper that shows it the outputs first, which is its layout."""
+    params, seen = {"w": numpy.ones(shape)}, set()
+    wrappers = [kind for kind in all_rules() if issubclass(kind, Wrapper)]
+    factored = [kind for kind in all_rules() if kind.needs == "factored"]
+    inner = [kind() for kind in factored if "layout" in kind.fields()]
+    for outer, rule in itertools.product(wrappers, inner):
+        own = outer(rule, **typical(outer)._values).replace(layout=layout, batch_axes=())
+        state = own.init(params)
+        taken = samestep.checkpoint(own, params, state)
+        restored, _ = samestep.restore(own, taken, params)
+        numpy.testing.assert_equal(restored, params)
+        again = made(taken.parameters["w"].rule)
+        assert again.replace(lr=0.5).hypers == own.replace(lr=0.5).hypers
+        seen.add((own.name, rule.name))
+    assert ("AdaptiveClip", "CAME") in seen
 
 
 def test_later_steps_do_not_change_it_in_torch(tmp_path):
