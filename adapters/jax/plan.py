@@ -48,6 +48,7 @@ class Plan:
         own: the structure of the parameters.
         chosen: place and rule of every parameter that has a gradient, how it is kept, and which
             piece of it is here.
+        traced: whether a leaf is, or an array that was made from one.
         devices: of every parameter and gradient, where that is known.
         histories: the parameters by the calls that they miss, if any does.
     """
@@ -59,6 +60,7 @@ class Plan:
         structure: Any,
         own: Any,
         chosen: list[tuple[int, Rule, Kept, Placement | None]],
+        traced: bool,
         devices: list[set[Any]],
         histories: Histories | None,
     ) -> None:
@@ -70,7 +72,7 @@ class Plan:
         self.types = [*map(type, flat)]
         self.kinds = [getattr(leaf, "aval", None) for leaf in flat]
         self.wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
-        self.traced = any(issubclass(kind, jax.core.Tracer) for kind in self.types)
+        self.traced = traced
         self.devices = devices
         numbers = [number for number in rule.numbers() if _is_placed(number)]
         self.together = len(set().union(*devices, *map(_devices, numbers))) <= 1
@@ -207,10 +209,10 @@ def planned(
         piece = shards.placement(branch, name, pair, specs[place])
         entries.append(stepping.entry(branch, xp, name, count, grad, pair, own_slots, piece))
         chosen.append((place, branch, entries[-1].kept, piece))
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in flat)
     used = [*arrays, *(grad for grad in grads if grad is not None)]
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in (*flat, *used))
     devices = [] if traced else [*map(_devices, used)]
-    plan = Plan(rule, flat, structure, own, chosen, devices, histories)
+    plan = Plan(rule, flat, structure, own, chosen, traced, devices, histories)
     mappings = {
         (name, place): jax.tree.structure(value)
         for name, values in given.items()
@@ -220,7 +222,7 @@ def planned(
     plan.forms = {at: form for at, form in mappings.items() if not treedef_is_leaf(form)}
     plan.complex = [place for place, *_ in chosen if is_complex(arrays[place])]
     plan.spreads = any(is_spread(entry.rule, entry.param) for entry in entries)
-    if any(map(is_staged, flat)):
+    if any(map(is_staged, (*flat, *used))):
         kinds = Counter((entry.param.shape, entry.param.dtype) for entry in entries)
         plan.repeated = {kind for kind, times in kinds.items() if times > 1}
     lasts = plan.locate(flat, arrays, grads, slots) and not plan.complex

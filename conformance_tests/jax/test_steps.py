@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -294,6 +295,28 @@ def test_the_second_step_is_not_traced_again(rule):
         for _ in range(3):
             params, state = compiled(params, state, params)
         assert len(traces) == 2
+
+
+@pytest.mark.parametrize("execution", ["reference", "packed", "compiled"])
+def test_a_step_may_be_traced_around_known_arrays(execution):
+    """As ``optax.apply_if_finite`` traces it outside of ``jit``.
+
+    Arrays of NumPy, and those whose type is weak, become tracers there.
+    """
+    optimizer = adapter.bind(samestep.AdamW(lr=0.1), execution=execution)
+    weak, strong = jnp.full(2, 0.5), jnp.ones(2, jnp.float32)
+    kinds = {"weak": weak, "strong": strong, "numpy": np.asarray(weak), "complex": strong + 1j}
+    cases = [({"a": strong}, {"a": kind}) for kind in (weak, strong, kinds["numpy"])]
+    for params, grads in (*cases, (kinds, kinds)):
+        state = optimizer.init(params)
+
+        def step(params=params, grads=grads, state=state):
+            return optimizer.update(grads, state, params)
+
+        expected = step()
+        for traced in (jax.lax.cond(True, step, step), jax.jit(step)()):
+            assert types(traced) == types(expected)
+            jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), traced, expected)
 
 
 def test_a_rule_is_traced_once_for_all_parameters_of_one_shape():
