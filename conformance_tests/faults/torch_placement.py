@@ -25,7 +25,7 @@ from .placement import named_fault as named
 
 __all__ = ["WORLD", "faults_of_people", "mechanical", "shown"]
 
-WORLD, STEPS, SECONDS = 4, 2, 10
+WORLD, STEPS, SECONDS = 4, 2, 20
 MODULES = ("exchange", "pieces", "placement", "sharded", "shards", "slices")
 RULES = ("LAMB", "Muon", "NAdam", "AdamW")
 """Sums, whole matrices, a slot that is a number, and nothing but elements."""
@@ -189,8 +189,13 @@ def _right(rank: int) -> list[torch.Tensor]:
     return trial(rank)
 
 
+def _warm(rank: int) -> None:
+    """Step without a fault, which takes longer the first time."""
+    _right(rank)
+
+
 def _shows(rank: int, make: str, at: int) -> str:
-    """What a process sees of a fault that all have; the first time also without it."""
+    """What a process sees of a fault that all have."""
     right, fault = _right(rank), getattr(sys.modules[__name__], make)()[at]
     for function in (sharded._boxes, sharded._group):
         function.cache_clear()
@@ -207,6 +212,7 @@ def _shows(rank: int, make: str, at: int) -> str:
 
 def shown(ranks: Ranks, make: str, at: int) -> str:
     """What four processes see of a fault: the worst; one that waits for ever has seen it."""
+    ranks.run(_warm)
     try:
         found: str = min(ranks.run(_shows, make, at, seconds=SECONDS))
     except RankError as error:
