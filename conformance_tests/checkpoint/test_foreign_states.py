@@ -41,9 +41,11 @@ LIBRARIES = ("torch", "keras", "mlx", "optax")
 def converted(case: Case) -> bool:
     """Whether the state has a form of ours; of SM3 without momentum optax keeps a mean, unlike us.
 
-    The parameters of optax.lookahead are a pair.
+    The parameters of optax.lookahead are a pair. The weights of its Schedule-Free, one sum
+    for all parameters, are not converted.
     """
-    if case.like not in LIBRARIES or case.peer.rule == "Lookahead":
+    unlike = case.peer.rule == "Lookahead" or case.peer.rule.startswith("ScheduleFree")
+    if case.like not in LIBRARIES or unlike:
         return False
     if case.peer.rule == "Muon" and case.like in ("torch", "keras"):  # which are refused
         return False
