@@ -152,7 +152,7 @@ class RuleOptimizer(Evaluating):
         params, grads = (own, grads) if self._shards is None else apart(self, own, grads)
         common = shared_of(self, params) if self._sums else {}
         plan = self._plan
-        calls = self._calls if type(self._calls) is int else calls_of(self, params)
+        calls = calls_of(self, params) if self.capturable or self._calls is None else self._calls
         state = self.state
         values = None if plan is None else plan.values(rules, own, params, grads, where, state)
         if plan is None or values is None:

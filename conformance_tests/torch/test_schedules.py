@@ -320,6 +320,21 @@ def test_states_that_begin_anew_after_skipped_steps_count_their_own(lr, replaced
     assert torch.equal(param, fresh)
 
 
+@pytest.mark.parametrize("how", ["state dict", "checkpoint"])
+def test_calls_are_counted_on_the_device_after_a_load_too(how):
+    """A CUDA graph of a step would replay the call of its capture for ever."""
+    param = torch.ones(2)
+    optimizer = adapter.AdamW([("w", param)], lr=lambda step: 0.1 / (step + 1), capturable=True)
+    for calls in (1, 2, 3):
+        param.grad = torch.ones(2)
+        optimizer.step()
+        assert torch.equal(optimizer._calls, torch.tensor(calls))
+        if how == "checkpoint":
+            samestep.restore(optimizer, samestep.checkpoint(optimizer))
+        else:
+            optimizer.load_state_dict(optimizer.state_dict())
+
+
 class Halved(samestep.Rule, register=False):
     """p = p - lr w g, where w is 0.3 from the third step on."""
 
