@@ -36,7 +36,7 @@ from .subjects.subject import Recorded, Runner, Subject, SubjectError
 from .trajectory import Trajectory, record
 from .ulp import ulps
 
-__all__ = ["SHAPES", "Comparison", "compared"]
+__all__ = ["SHAPES", "Comparison", "compared", "taken_by"]
 
 SHAPES: Mapping[str, tuple[int, ...]] = {
     "scalar": (),
@@ -313,7 +313,7 @@ def _diagnosed(
 ) -> None:
     """Add the variants that reproduce each side, and their differences, to the result."""
     for rule in rules:
-        taken = _taken_by(rule, cases[0][0])
+        taken = taken_by(rule, cases[0][0])
         if not taken:
             continue
         own = [[(t.taken(taken), both[side].part(taken)) for t, both in cases] for side in (0, 1)]
@@ -334,7 +334,7 @@ def _diagnosed(
             return
 
 
-def _taken_by(rule: type[Rule], trajectory: Trajectory) -> set[str]:
+def taken_by(rule: Rule | type[Rule], trajectory: Trajectory) -> set[str]:
     """The parameters that a rule takes; for a matrix rule, only parameters of two dimensions."""
     least = rule.min_ndim if isinstance(rule.min_ndim, int) else 0
     found = {path for path, value in trajectory.params.items() if value.ndim >= least}

@@ -170,7 +170,8 @@ _CORRECTION = (
     fault("bias correction", "one step earlier", "correction one step earlier",
           f"{DEBIAS}debias(X, B, max(T - 1, 1))", **ON),
     fault("bias correction", "always that of the first step",
-          "correction of the first step | bias_correction=False + weights sum",
+          "correction of the first step | bias_correction=False + weights sum"
+          " | bias_correction=False + square sum",
           f"{DEBIAS}debias(X, B, 1)", **ON),
     fault("bias correction", "steps counted from 2",
           "steps counted from 2 | correction one step later",
@@ -345,6 +346,8 @@ _OF_RULES = (
           "xp.clip(A, X.scale_clip[0], X.scale_clip[1]) => A", scale_clip=(0.0, 0.5)),
 )  # fmt: skip
 
+ALIKE = {"decay": ("decoupled", "in_update"), "scale": ("shape", "unit_rms")}
+"""Values of options that are one, by lr outside of the update, and of a matrix of more outputs."""
 KINDS = {
     "amsgrad": "largest v",
     "bias_correction": "bias correction",
@@ -383,7 +386,7 @@ def _options() -> Iterator[TableFault]:
             default = declared.default
             for value in declared.choices or (False, True) * isinstance(default, bool):
                 if value != default:
-                    alike = ("decoupled", "in_update") if name == "decay" else ()
+                    alike = ALIKE.get(name, ())
                     values = alike if value in alike else (value,)
                     yield fault(
                         KINDS.get(name, "an option of the rule"),

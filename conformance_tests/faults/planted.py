@@ -24,7 +24,7 @@ import numpy
 from samestep.declaration import Hyper
 from samestep.parity.bounds import BOUND
 from samestep.parity.case import Sizes, distance
-from samestep.parity.comparison import SHAPES, STEPS, Comparison, compared
+from samestep.parity.comparison import SHAPES, STEPS, Comparison, compared, taken_by
 from samestep.parity.subjects.subject import subject
 from samestep.parity.trajectory import Trajectory, as_recorded, record
 from samestep.rule import Rule, registry
@@ -138,8 +138,7 @@ def _followed(rule: Rule, steps: int = SOON) -> list[dict[str, numpy.ndarray]]:
     """
     found, rule = [], as_recorded(rule)
     for whole in _trajectories(steps):
-        paths = {path for path, value in whole.params.items() if value.ndim >= rule.min_ndim}
-        taken = whole.taken(paths)
+        taken = whole.taken(taken_by(rule, whole))
         params = taken.params
         with numpy.errstate(over="raise", divide="raise", invalid="raise"):
             state = rule.init(params)
