@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 import samestep.jax
 import samestep.mlx
 import samestep.torch
-from samestep import AdamW, Muon, Where, route
+from samestep import AdamW, Muon, ScheduleFreeAdamW, Where, route
 
 WIDTH, LAYERS, HEADS, LENGTH, BATCH = 64, 2, 4, 64, 16
 
@@ -123,12 +123,12 @@ def in_mlx(rule, params, steps):
         yield loss.item()
 
 
+ADAMW = AdamW(lr=3e-3, weight_decay=0.1)
+HIDDEN = Where(path="blocks.*.weight")
 RULES = {
-    "AdamW": AdamW(lr=3e-3, weight_decay=0.1),
-    "Muon": route(
-        (Where(path="blocks.*.weight"), Muon(lr=0.02, layout="oi")),
-        AdamW(lr=3e-3, weight_decay=0.1),
-    ),
+    "AdamW": ADAMW,
+    "Muon": route((HIDDEN, Muon(lr=0.02, layout="oi")), ADAMW),
+    "Schedule-Free": ScheduleFreeAdamW(lr=1e-2, weight_decay=0.1, warmup_steps=10),
 }
 FRAMEWORKS = {"torch": in_torch, "jax": in_jax, "mlx": in_mlx}
 

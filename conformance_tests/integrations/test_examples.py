@@ -59,3 +59,12 @@ def test_a_route_prints_its_table_and_the_same_losses_in_torch_and_jax():
     assert len(pairs) > 2
     for in_torch, in_jax in pairs:
         assert in_torch == pytest.approx(in_jax, abs=1e-4)
+
+
+def test_a_gpt_has_the_same_losses_in_three_frameworks_with_every_rule():
+    rows = [line for line in printed("gpt.py").splitlines() if " step " in line]
+    assert {line.split()[0] for line in rows} >= {"AdamW", "Muon", "Schedule-Free"}
+    for row in rows:
+        in_torch, *others = losses(row)
+        assert len(others) == 2
+        assert others == pytest.approx([in_torch] * 2, abs=1e-3), row
