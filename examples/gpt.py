@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 import samestep.jax
 import samestep.mlx
 import samestep.torch
-from samestep import AdamW, Muon, ScheduleFreeAdamW, Where, route
+from samestep import AdamW, Muon, NorMuon, ScheduleFreeAdamW, recipes
 
 WIDTH, LAYERS, HEADS, LENGTH, BATCH = 64, 2, 4, 64, 16
 
@@ -29,7 +29,7 @@ tokens = numpy.searchsorted(letters, [*text])
 
 def parameters(random):
     """Matrices of (outputs, inputs), by name."""
-    shapes = {"embed.weight": (len(letters), WIDTH), "place.weight": (LENGTH, WIDTH)}
+    shapes = {"embed.letters": (len(letters), WIDTH), "embed.places": (LENGTH, WIDTH)}
     for layer in range(LAYERS):
         block = f"blocks.{layer}"
         shapes |= {f"{block}.{name}.weight": (WIDTH, WIDTH) for name in ("q", "k", "v", "o")}
@@ -57,7 +57,7 @@ def loss_of(xp, params, context, answers, past):
     def heads(x):
         return x.reshape(BATCH, LENGTH, HEADS, WIDTH // HEADS).swapaxes(1, 2)
 
-    x = params["embed.weight"][context] + params["place.weight"]
+    x = params["embed.letters"][context] + params["embed.places"]
     for layer in range(LAYERS):
         block = f"blocks.{layer}"
         h = normal(x, f"{block}.before")
@@ -123,11 +123,12 @@ def in_mlx(rule, params, steps):
         yield loss.item()
 
 
+WEIGHTS = parameters(numpy.random.default_rng(0))
 ADAMW = AdamW(lr=3e-3, weight_decay=0.1)
-HIDDEN = Where(path="blocks.*.weight")
 RULES = {
     "AdamW": ADAMW,
-    "Muon": route((HIDDEN, Muon(lr=0.02, layout="oi")), ADAMW),
+    "Muon": recipes.muon(WEIGHTS, Muon(lr=0.02, layout="oi"), ADAMW),
+    "NorMuon": recipes.muon(WEIGHTS, NorMuon(lr=0.02, layout="oi"), ADAMW, show=False),
     "Schedule-Free": ScheduleFreeAdamW(lr=1e-2, weight_decay=0.1, warmup_steps=10),
 }
 FRAMEWORKS = {"torch": in_torch, "jax": in_jax, "mlx": in_mlx}
@@ -156,9 +157,9 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--picture", help="a file for a picture of the losses")
     given = parser.parse_args()
-    params, found = parameters(numpy.random.default_rng(0)), {}
+    found = {}
     for name, rule in RULES.items():
-        runs = [train(rule, params, given.steps) for train in FRAMEWORKS.values()]
+        runs = [train(rule, WEIGHTS, given.steps) for train in FRAMEWORKS.values()]
         for step, losses in enumerate(zip(*runs, strict=True), 1):
             for framework, loss in zip(FRAMEWORKS, losses, strict=True):
                 found.setdefault((name, framework), []).append(loss)
