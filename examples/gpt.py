@@ -138,14 +138,10 @@ def draw(found, path):
     """A panel for each rule, and in it a line for each framework, the first one widest."""
     figure = Figure(figsize=(4 * len(RULES), 3.2), layout="constrained")
     panels = figure.subplots(1, len(RULES), sharey=True, squeeze=False)[0]
-    for panel, rule in zip(panels, RULES, strict=True):
-        for framework, width, colour in zip(
-            FRAMEWORKS, (6, 3, 1), ("#fdba74", "#a78bfa", "#064e3b"), strict=True
-        ):
-            losses = found[rule, framework]
-            panel.plot(
-                range(1, len(losses) + 1), losses, color=colour, linewidth=width, label=framework
-            )
+    for panel, (rule, losses) in zip(panels, found.items(), strict=True):
+        styles = zip(FRAMEWORKS, (6, 3, 1), ("#fdba74", "#a78bfa", "#064e3b"), strict=True)
+        for own, (name, width, colour) in zip(zip(*losses, strict=True), styles, strict=True):
+            panel.plot(range(1, len(own) + 1), own, color=colour, linewidth=width, label=name)
         panel.set(title=rule, xlabel="step")
     panels[0].set_ylabel("loss, nats a letter")
     panels[-1].legend(frameon=False)
@@ -161,12 +157,13 @@ if __name__ == "__main__":
     for name, rule in RULES.items():
         runs = [train(rule, WEIGHTS, given.steps) for train in FRAMEWORKS.values()]
         for step, losses in enumerate(zip(*runs, strict=True), 1):
-            for framework, loss in zip(FRAMEWORKS, losses, strict=True):
-                found.setdefault((name, framework), []).append(loss)
+            found.setdefault(name, []).append(losses)
             if step in (1, given.steps) or step % 10 == 0:
                 each = "  ".join(
                     f"{f} loss {x:.4f}" for f, x in zip(FRAMEWORKS, losses, strict=True)
                 )
                 print(f"{name:14} step {step:4}  {each}", flush=True)
+        apart = max(max(losses) - min(losses) for losses in found[name])
+        print(f"{name:14} the frameworks' losses are at most {apart:.1e} apart")
     if given.picture:
         draw(found, given.picture)
