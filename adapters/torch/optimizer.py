@@ -97,18 +97,18 @@ class RuleOptimizer(Evaluating):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. A ``closure`` evaluates the model again; its loss is returned."""
-        if self.param_groups and POINT in self.param_groups[0]:
-            refuse_evaluating(self)
         loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         advance = partial(advance_in_graph, self) if self.differentiable else self._advance_in_place
         if self._multiplies:
             advance = partial(_precisely, advance)
         if self._shards is not None:
             self._shards.exchange.opens = True
         try:
+            if self.param_groups and POINT in self.param_groups[0]:
+                refuse_evaluating(self)
+            if closure is not None:
+                with torch.enable_grad():
+                    loss = closure()
             if torch._C._is_any_autocast_enabled():  # which is for the model around the step
                 with torch._C._DisableAutocast():
                     advance()

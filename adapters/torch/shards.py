@@ -93,7 +93,7 @@ class Shards:
             self._measure(optimizer)  # which the others do in their first step
         meshes: dict[Any, None] = {}
         for group in optimizer.param_groups:
-            rule = optimizer._rule_of(group)
+            rule = optimizer._own(group)  # no number of the group, which may be what is wrong
             for name, param in optimizer._named(group):
                 with contextlib.suppress(TypeError, ValueError):
                     meshes[self._mesh(optimizer, rule_of(rule, name, param), param)] = None

@@ -357,3 +357,30 @@ def test_a_refusal_of_the_first_parameter_is_told(ranks):
     first, second = ranks.run(refused_alone)
     assert "process 1 of 2 cannot take the step: LAMB: a parameter is" in first
     assert "its piece has shape (3, 4)" in first and "its piece has shape (3, 4)" in second
+
+
+def refused_before_a_step(rank):
+    """One process has a number that is none, and then evaluates its model."""
+    from torch.distributed.tensor import Shard, distribute_tensor  # noqa: PLC0415
+
+    mesh, said = torch.distributed.init_device_mesh("cpu", (2,)), []
+    for wrong in ("lr", "eval"):
+        param = torch.nn.Parameter(distribute_tensor(torch.ones(4, 4), mesh, [Shard(0)]))
+        optimizer = adapter.bind(samestep.Average(samestep.LAMB()), [("w", param)])
+        param.grad = param.detach() * 0.1
+        optimizer.step()
+        if rank:
+            optimizer.param_groups[0]["lr"] = "x" if wrong == "lr" else 0.1
+            if wrong == "eval":
+                optimizer.eval()
+        with pytest.raises((RuntimeError, ValueError)) as refusal:
+            optimizer.step()
+        said.append(str(refusal.value))
+    return said
+
+
+def test_a_bad_number_and_an_evaluation_of_one_process_are_told(ranks):
+    first, second = ranks.run(refused_before_a_step)
+    for told, own in zip(first, second, strict=True):
+        assert "process 1 of 2 cannot take the step: " in told
+        assert own in told
