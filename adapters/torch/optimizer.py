@@ -182,9 +182,10 @@ class RuleOptimizer(Evaluating):
         spread = spread_of(xp, params, common, _device, rules) if plan.spread else None
         exchange = None if plan.shards is None else plan.shards.begun()
         more: dict[str, Any] = {"vmap": vmap, "spread": spread, "exchange": exchange}
-        more["totals"] = totals
-        if self.capturable or plan.spread or common:  # else nothing in a coefficient is a tensor
-            more["scalars"] = scalars
+        more |= {
+            "totals": totals,  # and coefficients, which may have tensors in them
+            "scalars": scalars if self.capturable or plan.spread or common else stepping.scalars,
+        }
         results, common = stepping.run(xp, entries, common, **executor, **more)
         if plan is not self._plan:
             plan.enter(self.state, own, params, grads, where)

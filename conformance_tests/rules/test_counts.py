@@ -276,7 +276,8 @@ def test_no_rule_without_slots_depends_on_the_count():
     """MLX counts calls for these: it has no state by which it knows their parameters."""
     seen = set()
     for kind in all_rules():
-        rule = typical(kind).replace(**({"momentum": 0.0} if "momentum" in kind.fields() else {}))
+        may_be_0 = getattr(kind.fields().get("momentum"), "ge", None) == 0
+        rule = typical(kind).replace(**({"momentum": 0.0} if may_be_0 else {}))
         if rule.slots() or not is_own(kind):
             continue
         param, grad = numpy.ones((3, 2)), numpy.full((3, 2), 0.3)

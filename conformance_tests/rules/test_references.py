@@ -51,7 +51,9 @@ def compare_adan(trajectory: Trajectory) -> None:
     module = dialects()["optax"]
     rule = samestep.Adan(lr=1e-2, eps=1e-3, weight_decay=0.1, decay="decoupled")
     peer = next(peer for peer in module.PEERS if peer.rule == "Adan")
-    theirs = run(module, peer, rule.hypers, trajectory)
+    theirs = run(
+        module, peer, {**rule.hypers, "quirks": samestep.Adan(like="optax").quirks}, trajectory
+    )
     for ours in (oracle(rule, trajectory), follow_reference(rule, trajectory)):
         agree(ours, theirs, FLOAT64)
 

@@ -309,7 +309,7 @@ def test_a_small_fault_beside_large_ones_is_named_too() -> None:
 
 def test_what_is_left_beside_an_explanation_is_said_to_be_unexplained() -> None:
     """A fault of 1e-7, together with another decay."""
-    pattern = "descend: X.rate * D => (1 + 3e-7) * X.rate * D"
+    pattern = "descend: _times((X.rate,), D) => (1 + 3e-7) * X.rate * D"
     wrong = faulty(samestep.AdamW, samestep.AdamW(lr=0.01, decay="l2"), pattern)
     found = compared(subject(wrong, lr=0.01, decay="l2"), subject("samestep:AdamW", lr=0.01))
     assert options(found) == {"decay": ("l2", "decoupled")}
