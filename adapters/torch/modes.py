@@ -36,7 +36,8 @@ class Evaluating(GroupedOptimizer):
         """Put the averages, or wherever else the rule evaluates, into the parameters.
 
         ``state_dict()`` has the mode, and training goes on exactly from it. No step is taken until
-        ``train()``. Once the parameters are those of evaluation, nothing happens.
+        ``train()``. Once the parameters are those of evaluation, nothing happens. FSDP2 may hold a
+        gathered copy after a forward alone: call ``model.reshard()`` first, and before ``train()``.
 
         Raises:
             ValueError: the rule evaluates at the parameters.
