@@ -29,7 +29,7 @@ def _native(name: str, *names: str, **fixed: Any) -> Callable[[Any, Hypers], Any
 
         own = ("lr", "betas", "weight_decay", *names)
         given = {one: h[one] for one in own if one in h}
-        apart = {"weight_decouple": h["decay"] == "decoupled"}
+        apart = {"weight_decouple": h["decay"] in ("decoupled", "post")}
         return getattr(pytorch_optimizer, name)(tensors, **{**given, **apart, **fixed})
 
     return make

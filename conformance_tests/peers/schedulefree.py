@@ -24,7 +24,7 @@ def _native(name: str, *names: str) -> Callable[[Any, Mapping[str, Any]], Any]:
     """A function that makes an optimizer from our hyperparameters of these names."""
 
     def make(tensors: Any, h: Mapping[str, Any]) -> Any:
-        import schedulefree  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+        import schedulefree  # type: ignore[import,unused-ignore]  # noqa: PLC0415
 
         given = {one: h[one] for one in ("lr", "weight_decay", "weight_lr_power", *names)}
         more = {"silent_sgd_phase": h["below"] == "skip"} if "below" in h else {}
