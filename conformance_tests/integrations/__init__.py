@@ -39,9 +39,14 @@ def kinds() -> dict[str, Rule]:
 
 
 def pairs(like: str) -> dict[str, tuple[Rule, Peer]]:
-    """Every rule that a library has too, as the library computes it, with all features on."""
+    """Every rule that a library has too, as the library computes it, with all features on.
+
+    Rules of matrices alone are left out, as the models have vectors.
+    """
     plain = [
-        peer for peer in dialects()[like].PEERS if not issubclass(registry[peer.rule], Wrapper)
+        peer
+        for peer in dialects()[like].PEERS
+        if not (issubclass(registry[peer.rule], Wrapper) or registry[peer.rule].min_ndim)
     ]
     return {
         peer.rule: (registry[peer.rule](like=like, **peer.settings[-1]), peer) for peer in plain

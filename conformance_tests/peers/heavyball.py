@@ -15,7 +15,7 @@ LIBRARIES = ("torch", "heavyball")
 
 
 def _muon(tensors: Any, h: Mapping[str, Any]) -> Any:
-    import heavyball  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+    import heavyball  # type: ignore[import,unused-ignore]  # noqa: PLC0415
 
     heavyball.utils.compile_mode = None
     given = {name: h[name] for name in ("lr", "weight_decay", "nesterov")}

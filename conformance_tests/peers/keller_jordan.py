@@ -15,7 +15,7 @@ LIBRARIES = ("torch", "muon")
 
 
 def _muon(tensors: Any, h: Mapping[str, Any]) -> Any:
-    import muon  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+    import muon  # type: ignore[import,unused-ignore]  # noqa: PLC0415
 
     given = {name: h[name] for name in ("lr", "weight_decay", "momentum")}
     return Within(muon.SingleDeviceMuon(tensors, **given), without_bfloat16)

@@ -43,7 +43,8 @@ def in_float64() -> AbstractContextManager[Any]:
     )
 
     function = matrix.zero_power_via_newton_schulz_5
-    *others, dtype = function.__defaults__
+    defaults: Any = function.__defaults__
+    *others, dtype = defaults
     assert dtype == torch.bfloat16
     return mock.patch.object(function, "__defaults__", (*others, torch.float64))
 
