@@ -178,7 +178,16 @@ class _HeavyBall(Library):
             )
 
 
-class _ScheduleFree(Library):
+class _InGroups(Library):
+    """A library that counts steps in its groups."""
+
+    def closed(
+        self, slots: dict[str, Any], native: Native, member: Member, step: int
+    ) -> dict[Any, Any]:
+        return slots
+
+
+class _ScheduleFree(_InGroups):
     """The layout of schedulefree."""
 
     name, table, refused, per_group = "schedulefree", SCHEDULE_FREE, {}, True
@@ -192,11 +201,6 @@ class _ScheduleFree(Library):
             )
         return int(group["k"])
 
-    def closed(
-        self, slots: dict[str, Any], native: Native, member: Member, step: int
-    ) -> dict[Any, Any]:
-        return slots
-
     def counted(
         self, native: Native, step: int, group: Mapping[str, Any], slots: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -205,7 +209,7 @@ class _ScheduleFree(Library):
         return {"k": step, "train_mode": True, **weights}
 
 
-class _PytorchOptimizer(Library):
+class _PytorchOptimizer(_InGroups):
     """The layout of pytorch_optimizer."""
 
     name, table, refused, per_group = "pytorch_optimizer", PYTORCH_OPTIMIZER, {}, True
@@ -213,11 +217,6 @@ class _PytorchOptimizer(Library):
 
     def count(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> int | None:
         return int(group.get("step", 0))
-
-    def closed(
-        self, slots: dict[str, Any], native: Native, member: Member, step: int
-    ) -> dict[Any, Any]:
-        return slots
 
     def counted(
         self, native: Native, step: int, group: Mapping[str, Any], slots: Mapping[str, Any]

@@ -72,5 +72,5 @@ def test_a_gpt_has_the_same_losses_in_three_frameworks_with_every_rule(tmp_path)
         assert len(rows) == 2
         assert rows[-1][0] < 0.9 * rows[0][0]
         for in_torch, *others in rows:
-            assert others == pytest.approx([in_torch] * 2, abs=1e-3)
+            assert others == pytest.approx([in_torch] * 2, abs=1.5e-4)  # one in the last digit
     assert picture.read_bytes().startswith(b"\x89PNG")
