@@ -35,7 +35,8 @@ field, and, of a wrapper, the ``rule`` inside."""
 def describe(rule: Rule, step: int = 0) -> Description:
     """A rule as a description.
 
-    A schedule becomes ``{"schedule": its repr, "value": its number at ``step``}``.
+    A schedule becomes ``{"schedule": its repr, "value": its number at ``step``}``. A number that
+    another one's schedule knows, as ``peak_lr``, is there as a number.
 
     Raises:
         TypeError: a number is traced, so its value is unknown.
@@ -54,6 +55,7 @@ def describe(rule: Rule, step: int = 0) -> Description:
 
 
 def _plain(rule: Rule, name: str, value: Any, now: Any) -> Any:
+    value = now if value is None else value
     if isinstance(value, tuple) and isinstance(rule.fields().get(name), Storage):
         return dict(value)
     if isinstance(value, tuple):

@@ -18,6 +18,7 @@ move. ``corrected`` is AdamC's, arXiv 2506.02285, which means it for layers befo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .declaration import hyper, option
@@ -27,11 +28,13 @@ __all__ = [
     "FAMILIES",
     "OF_PEAK",
     "SAYS",
+    "at_rate",
     "change",
     "decayed_direction",
     "decayed_gradient",
     "decayed_parameter",
     "descend",
+    "knows_peak",
     "later",
     "masked",
     "peak_of",
@@ -126,13 +129,25 @@ def refuse_peakless(rule: Any) -> None:
         )
 
 
-def peak_of(values: dict[str, Any]) -> Any:
+def knows_peak(values: Mapping[str, Any]) -> bool:
+    """Whether the largest step size is used, and is that of a schedule."""
+    used = values.get("decay") in OF_PEAK and values["peak_lr"] is None
+    return used and callable(values["lr"])
+
+
+def peak_of(values: Mapping[str, Any]) -> Any:
     """The largest step size: what is given, or else what the schedule knows."""
     peak = values["peak_lr"]
     try:
         return getattr(values["lr"], "peak", None) if peak is None else peak
     except OverflowError:  # it rises for ever
         return None
+
+
+def at_rate(rule: Any, lr: Any) -> Any:
+    """The rule with a learning rate that its schedule gave, and still with the largest of it."""
+    of_peak = rule.hypers.get("decay") in OF_PEAK
+    return rule.replace(lr=lr, **({"peak_lr": peak_of(rule.hypers)} if of_peak else {}))
 
 
 def masked(xp: Any, direction: Any, param: Any, s: Any) -> Any:

@@ -46,6 +46,8 @@ class Wrapper(Rule, register=False):
 
     reads: ClassVar[str] = "element"
     """What the wrapper itself reads in addition to its own element: one of ``NEEDS``."""
+    divides: ClassVar[bool] = False
+    """Whether the wrapper makes several steps of the wrapped rule's, which then has one a call."""
     _holds = ("rule",)
 
     if TYPE_CHECKING:  # the wrapped rule's hyperparameters; see Composed.__getattr__
@@ -85,6 +87,13 @@ class Wrapper(Rule, register=False):
             raise ValueError(
                 f"{self.name}({self.rule!r}): {self.name}.redirect changes a direction, and "
                 f"{whole} changes the step after it; let {whole} be the outer one"
+            )
+        several = _not_one_step(self.rule) if self.divides else ""
+        if several:
+            raise ValueError(
+                f"{self.name}({self.rule!r}): {self.name} divides the step of every call, and "
+                f"{several} has none in some calls, or takes it early; let {several} be the outer "
+                "one"
             )
         super()._refuse(changed)
 
@@ -184,6 +193,14 @@ class Wrapper(Rule, register=False):
 def _contains(rule: Rule, kind: type[Rule]) -> bool:
     """Whether the rule, or one inside it, is of this kind."""
     return isinstance(rule, kind) or any(_contains(inside, kind) for inside in rule.inside)
+
+
+def _not_one_step(rule: Rule) -> str:
+    """The name of the rule, or of one inside, that steps in some calls only, or before ``step``."""
+    inside = (_not_one_step(one) for one in rule.inside)
+    own = rule.withheld is not None or type(rule).steps_inside is not Rule.steps_inside
+    own = own or type(rule).steps_early is True
+    return rule.name if own else next(filter(None, inside), "")
 
 
 def _changes_step(rule: Rule) -> str:

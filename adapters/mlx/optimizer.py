@@ -19,6 +19,7 @@ from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
 from samestep.products import float32_products, multiplies
 from samestep.rule import Rule
+from samestep.weight_decay import at_rate
 
 from . import checkpoint as checkpoints
 from .compiling import as_arrays, compiled
@@ -227,9 +228,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         paths = [path for path, _ in given if path.partition(".")[0] not in OWN]
         histories, missed = self._seen.histories(self, paths, arrays, step, common, missed)
         steps = None if histories is None else histories.steps(xp, step, missed)
-        rule = self.rule
-        if self._has_rate:
-            rule = self.rule.replace(lr=self._learning_rate(step, common))
+        rate = self._learning_rate(step, common) if self._has_rate else None
+        rule = self.rule if rate is None else at_rate(self.rule, rate)
         entries: list[stepping.Entry] = []
 
         def enter(path: str, grad: Any, param: Any, state: dict[str, Any]) -> int:

@@ -9,11 +9,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from samestep.arrays import listed
+from samestep.arrays import listed, parts
 from samestep.kept import rule_of
 from samestep.names import unwrapped
 from samestep.rule import Rule
 from samestep.step import FLOATING
+from samestep.weight_decay import knows_peak
 from torch.utils._pytree import tree_map
 
 from .aged import RECORD, completed, written_by
@@ -266,12 +267,12 @@ def _check_state(rule: Rule, name: str, param: torch.Tensor, own: dict[str, Any]
 
 
 def _scheduled(group: Group, rule: Rule) -> list[str]:
-    """The hyperparameters of a group that are schedules, or have a schedule as an element."""
-    return [
-        name
-        for name in rule.hypers
-        if any(map(callable, group[name] if isinstance(group[name], tuple) else (group[name],)))
-    ]
+    """The hyperparameters of a group that are schedules, or have a schedule as an element.
+
+    So is the largest learning rate where the schedule of the rate knows it.
+    """
+    found = [name for name in rule.hypers if any(map(callable, parts(group[name])))]
+    return [*found, "peak_lr"] if knows_peak(group) else found
 
 
 def _own(value: Any) -> Any:

@@ -50,7 +50,10 @@ def jobs_for(backend, dtype, every, thorough):
             name: (rule, suited(rule, trajectory).rounded(dtype)) for name, rule in rules.items()
         }
     rules["scheduled"] = samestep.AdamW(
-        lr=scheduled, betas=(ExponentialDecay(0.9, 5, 0.9), 0.99), weight_decay=0.1
+        lr=scheduled,
+        betas=(ExponentialDecay(0.9, 5, 0.9), 0.99),
+        weight_decay=0.1,
+        decay="relative",
     )
     rules["grouped"] = samestep.AdamW(
         lr=0.01, groups=[(samestep.Where(ndim=1), {"lr": 0.5, "betas": (0.5, 0.9)})]

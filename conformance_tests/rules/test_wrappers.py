@@ -162,6 +162,15 @@ def test_a_direction_is_not_redirected_where_a_rule_inside_changes_the_step_afte
             redirecting(rule)
 
 
+@pytest.mark.parametrize("inner", [Accumulate, Scout, SkipNonFinite])
+def test_an_average_of_steps_is_not_taken_of_calls_without_one(inner):
+    """ScheduleFree would move the parameters in a call that SkipNonFinite skips."""
+    name = inner.__name__
+    with pytest.raises(ValueError, match=rf"and {name} .* let {name} be the outer one"):
+        samestep.ScheduleFree(ClipValue(inner(SGD())))
+    assert inner(samestep.ScheduleFree(SGD())).rule.rule == SGD()
+
+
 @pytest.mark.parametrize("wrapper", [*WRAPPERS])
 @pytest.mark.parametrize("inner", [samestep.SM3, samestep.AdamP])
 def test_a_parameter_without_elements_takes_no_part(wrapper, inner):

@@ -18,6 +18,7 @@ SETTINGS = {
     "plain": {},
     "mask": {"mask": lambda p: p.ndim > 1},
     "schedule": {"lr": COSINE},
+    "of the largest": {"lr": COSINE, "decay": "relative"},
     "longer": {"lr": schedules.CosineDecay(0.5, 40)},
     "function": {"lr": lambda step: 0.3 / (step + 1)},
     "element": {"betas": (schedules.CosineDecay(0.9, 10, 0.5), 0.99)},
@@ -94,7 +95,12 @@ def test_equal_settings_load_without_a_word(library, name):
     ):
         saving = Run(library, rule_of(name, around))
         saving.step(steps)
-        Run(library, rule_of(name, around)).restore(saving.checkpoint())
+        loading = Run(library, rule_of(name, around))
+        loading.restore(saving.checkpoint())
+        if library == "torch":
+            before = [{**group} for group in loading.optimizer.param_groups]
+            loading.optimizer.load_state_dict(saving.optimizer.state_dict())
+            assert loading.optimizer.param_groups == before
 
 
 DIFFERING = {
