@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .arrays import cast, widest
 from .bringing import padded
 from .exchanges import Request
+from .kept import PLAIN
 from .placed import over_of
-from .placement import Mesh
+from .placement import Mesh, Placement
 
 if TYPE_CHECKING:
     from .step import Entry
 
-__all__ = ["Item", "added"]
+__all__ = ["Item", "added", "copied"]
 
 Array = Any
 
@@ -70,6 +71,13 @@ class Item(NamedTuple):
         return several * math.prod(most)
 
 
+def copied(entry: Entry, name: str, term: Array) -> Item:
+    """What a process sends of a term of a parameter of which others have copies."""
+    assert entry.copies is not None
+    own = entry._replace(kept=PLAIN, placement=Placement((), (), entry.copies))
+    return Item(id(entry), own, Request(1, "sum", (), ()), term, name, True)
+
+
 Dims = tuple[Any, ...]
 """For each dimension of a mesh: ``None`` if it is reduced over, else whether values differ."""
 
@@ -87,8 +95,9 @@ def added(xp: Any, exchange: Any, items: Sequence[Item]) -> list[Array]:
     """The results of requests, from what all processes send for them: one collective per mesh.
 
     Partial results are reduced in the order of the processes, so that all have the same bits.
-    Along dimensions of the mesh that hold copies the first process counts. Where a vector of all
-    would be long, each process reduces a part of it and then sends that: two collectives.
+    Of copies, which have equal bits, the largest counts, so that one that is NaN is NaN everywhere.
+    Where a vector of all would be long, each process reduces a part of it and then sends that: two
+    collectives.
     """
     totals: list[Any] = [None] * len(items)
     meshes: dict[Mesh, dict[Any, list[int]]] = {}
@@ -154,8 +163,9 @@ def _of_all(xp: Any, mesh: Mesh, table: Array, spans: Sequence[_Span], start: in
         low, high = max(first, start), min(last, end)
         if low >= high:
             continue
-        index = tuple(slice(0, 1) if apart is False else slice(None) for apart in dims)
-        own = table[(*index, slice(low - start, high - start))]
+        own = table[(*(slice(None) for _ in dims), slice(low - start, high - start))]
+        copies = tuple(dim for dim, apart in enumerate(dims) if apart is False)
+        own = xp.max(own, axis=copies, keepdims=True) if copies else own
         over = tuple(dim for dim, apart in enumerate(dims) if apart is None)
         own = getattr(xp, kind)(own, axis=over, keepdims=True)
         found.append(xp.broadcast_to(own, (*shape, high - low)))

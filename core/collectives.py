@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .adding import Item, added
+from .adding import Item, added, copied
 from .exchanges import Noting, Plan, Request, placed
 from .owners import buckets
 from .placed import NotLocalError
 from .placement import Mesh
 from .shaping import EXCHANGED, stacked
-from .wholes import Job, answers, of_request, of_step, returned
+from .wholes import Job, answers, is_local, of_request, of_step, returned
 
 if TYPE_CHECKING:
     from .step import Entry
@@ -74,23 +74,30 @@ class Exchanging:
         self.coefficients, self.shared, self.vmap = coefficients, shared, vmap
         self.immediate = exchange if getattr(exchange, "immediate", False) else None
         self.plans: dict[Any, Plan | None] = {}
+        self.copied: dict[int, tuple[Slots, Slots]] = {}
 
     def results(self, function: Callable[..., Any], entries: Sequence[Entry]) -> Iterator[Any]:
         """The results of a function of all entries, in their order.
 
-        Sums are exchanged at once. What is done with whole arrays is done a bucket at a time, when
-        the first result of a bucket is asked for.
+        Sums are exchanged at once, and with them the terms of parameters that others have copies
+        of. What is done with whole arrays is done a bucket at a time, when the first result of a
+        bucket is asked for.
         """
-        entries, plans = [*entries], dict[int, Plan | None]()
+        entries, plans, copies = [*entries], dict[int, Plan | None](), list[Item]()
         if self.immediate is None:
             for place, entry in enumerate(entries):
                 if not is_whole(entry):
                     plans[place] = self._plan(function, entry)
+                elif entry.copies is not None and is_local(function):
+                    slots, terms = self.execute(function, entry)
+                    self.copied[id(entry)] = slots, {**terms}
+                    copies += [copied(entry, name, term) for name, term in terms.items()]
         levels = {place: _deepest(plan) for place, plan in plans.items()}
         late = {place for place, plan in plans.items() if _ends_whole(plan)}
-        for level in range(1, max(levels.values(), default=0) + 1):
+        for level in range(1, max((len(copies) > 0, *levels.values())) + 1):
             now = (p for p in plans if plans[p] and not (p in late and levels[p] == level))
-            self._answer(function, entries, plans, dict.fromkeys(now, level))
+            self._answer(function, entries, plans, dict.fromkeys(now, level), copies)
+            copies = []
         if not late:
             return map(partial(self._result, function), entries)
         return self._by_bucket(function, entries, plans, {place: levels[place] for place in late})
@@ -130,7 +137,7 @@ class Exchanging:
         ``terms``: where the whole function was executed elsewhere, its terms of sums.
         """
         if is_whole(entry):
-            return self.execute(function, entry)
+            return self.copied.pop(id(entry), None) or self.execute(function, entry)
         made = self._made(function, entry) if terms is None else returned(function)
         try:
             first, second = self.execute(function, entry, made)
@@ -198,6 +205,7 @@ class Exchanging:
         entries: Any,
         plans: Mapping[int, Plan | None],
         levels: Mapping[int, int],
+        copies: Sequence[Item] = (),
     ) -> dict[int, Slots]:
         """Put the answers to what entries ask for, each at its level, beside their slots.
 
@@ -206,6 +214,7 @@ class Exchanging:
             entries: a list, or a dict, of entries, which are replaced.
             plans: their exchanges.
             levels: which entries, and at which level.
+            copies: terms that other processes have too.
 
         Returns:
             The terms of sums of entries whose function has been executed on whole arrays.
@@ -228,10 +237,13 @@ class Exchanging:
                     items.append(item)
                 else:
                     jobs.append(of_request(self.xp, item))
+        totals = added(self.xp, self.exchange, [*items, *copies])
         sums = [
             (item.place, int(item.name), (total,))
-            for item, total in zip(items, added(self.xp, self.exchange, items), strict=True)
+            for item, total in zip(items, totals, strict=False)
         ]
+        for item, total in zip(copies, totals[len(items) :], strict=True):
+            self.copied[item.place][1][item.name] = total
         wholes = [
             (job.place, job.at, answer)
             for job, answer in zip(jobs, answers(self.xp, self.exchange, jobs), strict=True)

@@ -87,17 +87,17 @@ def packs(
 def _key(entry: Entry) -> Any:
     dtypes = [str(part.dtype) for value in entry.slots.values() for part in parts(value)]
     kinds = str(entry.param.dtype), str(entry.grad.dtype), *dtypes
-    return id(entry.rule), key_of(entry.step), entry.kept, entry.placement, *kinds
+    return id(entry.rule), key_of(entry.step), entry.kept, entry.placement, entry.copies, *kinds
 
 
 def merged(xp: Any, entries: Sequence[Entry]) -> Entry:
     """One entry with the gathered arrays of several."""
-    rules, steps, grads, params, slots, *_ = zip(*entries, strict=True)
+    rules, steps, grads, params, slots, *_, copies = zip(*entries, strict=True)
     gather = partial(_gathered, xp, [*map(math.prod, map(attrgetter("shape"), params))])
     own = {}
     for name in slots[0]:
         own[name] = gather(*map(itemgetter(name), slots))
-    return Entry(rules[0], steps[0], gather(*grads), gather(*params), own)
+    return Entry(rules[0], steps[0], gather(*grads), gather(*params), own, copies=copies[0])
 
 
 def _gathered(xp: Any, sizes: Sequence[int], *arrays: Any) -> Any:

@@ -23,7 +23,7 @@ from .collectives import Exchange, Exchanging
 from .counts import counts_of, furthest, key_of
 from .kept import PLAIN, Kept, kept_by
 from .moves import Moving, asked
-from .placement import Placement
+from .placement import Mesh, Placement
 from .segments import SEGMENTS, segmented
 from .shaping import as_vectors, seen, stacked
 from .spread import Spread
@@ -219,7 +219,7 @@ class Entry(NamedTuple):
 
     ``step``: its ``Counts``, or a number where it has taken a step in every call. ``kept``: how it
     is kept. ``stacked``: the arrays hold several parameters of one shape, along a new first axis.
-    ``placement``: which piece of the parameter the arrays are, if they are not the whole.
+    ``placement``: which piece of it the arrays are. ``copies``: who else has the whole.
     """
 
     rule: Rule
@@ -230,6 +230,7 @@ class Entry(NamedTuple):
     kept: Kept = PLAIN
     stacked: bool = False
     placement: Placement | None = None
+    copies: Mesh | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -292,7 +293,7 @@ def run(
         return known[key]
 
     def execute(function: Callable[..., Any], entry: Entry, made: Any = None) -> Any:
-        rule, _, grad, param, slots, kept, stack, placement = entry
+        rule, _, grad, param, slots, kept, stack, placement, _ = entry
         if function is step and 0 in param.shape and (placement is None or entry.is_empty):
             return param, slots
         if placement is not None and exchange is None and rule.needs != "element":

@@ -21,7 +21,7 @@ from .shaping import EXCHANGED, seen, stacked
 if TYPE_CHECKING:
     from .step import Entry
 
-__all__ = ["Job", "answers", "of_request", "of_step", "returned"]
+__all__ = ["Job", "answers", "is_local", "of_request", "of_step", "returned"]
 
 Array = Any
 Slots = dict[str, Any]
@@ -149,7 +149,7 @@ def of_step(
 ) -> Job:
     """The job of executing a function of an entry on whole arrays."""
     placement: Any = entry.placement
-    local = _is_local(function)
+    local = is_local(function)
     slots = {n: v for n, v in entry.slots.items() if n != EXCHANGED and (local or n != "moved")}
     rest = {n: v for n, v in entry.slots.items() if n not in slots and n != EXCHANGED}
     places: list[Placement] = [placement, placement]
@@ -203,7 +203,7 @@ def of_step(
 @once
 def returned(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that takes its results from what has been answered."""
-    return partial(_returned, _is_local(function))
+    return partial(_returned, is_local(function))
 
 
 def _returned(
@@ -227,6 +227,6 @@ def _returned(
     return (new, {}) if local else (first, new)
 
 
-def _is_local(function: Callable[..., Any]) -> bool:
+def is_local(function: Callable[..., Any]) -> bool:
     """Whether a function is ``local``, which ``step`` gives its phase, and not a step."""
     return isinstance(function, partial)

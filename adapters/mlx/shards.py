@@ -108,10 +108,12 @@ class Shards:
             with suppress(ValueError):
                 self._agree((), str(error))
 
-    def _agree(self, words: tuple[str, ...], error: str | None = None) -> None:
+    def _agree(
+        self, words: tuple[str, ...], error: str | None = None, numbers: tuple[str, ...] = ()
+    ) -> None:
         """Go on if all ranks say the same; if not, all raise."""
         self._opens = False
-        said = repr((error, words)).encode()
+        said = repr((error, words, numbers)).encode()
         if len({number for (number,) in self._told([zlib.crc32(said) >> 1])}) == 1:
             return
         sizes = [size for (size,) in self._told([len(said)])]

@@ -63,7 +63,7 @@ class Batch:
         first, params = entries[0], [entry.param for entry in entries]
         self.rule = id(first.rule)
         self.sizes = [param.numel() for param in params]
-        self.kept, self.placement = first.kept, first.placement
+        self.kept, self.placement, self.copies = first.kept, first.placement, first.copies
         shaped = first.rule.sees_axes or bool(first.kept.batch)
         self.vector = flat is not None and is_plain(params[0]) and not shaped
         alike = len({param.shape for param in params}) == 1
@@ -133,10 +133,10 @@ class Batch:
         if self.segments is not None:
             slots[SEGMENTS] = self.segments
         if self.gathers:
-            more = self.kept, self.stacked, self.placement
+            more = self.kept, self.stacked, self.placement, self.copies
             return Entry(rule, step, self.grad, self.param, slots, *more)
         grad, param = grads[self.places[0]], params[self.places[0]]
-        more = self.kept, False, self.placement
+        more = self.kept, False, self.placement, self.copies
         if self.vector and not param.is_contiguous():
             raise RuntimeError("a parameter has other strides than the vector was made for")
         if self.flat:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +22,10 @@ from samestep.differing import differing
 from samestep.placement import Mesh
 from torch import distributed
 
-__all__ = ["Exchange", "Pretended"]
+__all__ = ["Exchange", "Pretended", "number_of"]
+
+LARGEST = 0xFFFFFF
+"""The largest number that is sent, which float32 has exactly."""
 
 Tensors = Sequence[torch.Tensor]
 Facts = dict[Mesh, tuple[str, ...]]
@@ -42,26 +45,36 @@ class Exchange:
         self._groups: dict[Any, _Group] = {}
         self._facts: Facts = {}
         self._numbers: dict[Mesh, int] | None = None  # by what all processes have agreed on
+        self._with: dict[Mesh, int] = {}  # by what they step it with
+        self._words: Callable[[Mesh], tuple[str, ...]] = lambda _: ()
         self._known: _Message | None = None
         self._asks, self._first = False, False
         self._again: list[Mesh] = []  # asked last, too: some of their processes have more meshes
         self.opens = True
         """Whether this process has sent nothing in this step."""
 
-    def begin(self, facts: Facts) -> None:
+    def begin(
+        self, facts: Facts, numbers: dict[Mesh, int], words: Callable[[Mesh], tuple[str, ...]]
+    ) -> None:
         """Say what is stepped: by mesh, each parameter with a gradient in words.
 
+        Args:
+            facts: the parameters.
+            numbers: a number that stands for the numbers with which they are stepped.
+            words: says these.
+
         Raises:
-            ValueError: other processes step other parameters, or have failed; all raise it.
+            ValueError: other processes step otherwise, or have failed; all raise it.
         """
+        self._with, self._words = numbers, words
         if facts is not self._facts or self._numbers is None:
-            numbers = {mesh: _number(words) for mesh, words in facts.items()}
+            own = {mesh: number_of(said) for mesh, said in facts.items()}
         else:
-            numbers = self._numbers
-        self._facts, changed = facts, numbers != self._numbers
-        if self._numbers is None or (self.checks and self._told(changed, numbers)):
+            own = self._numbers
+        self._facts, changed = facts, own != self._numbers
+        if self._numbers is None or (self.checks and self._told(changed)):
             self._agree()
-        self._numbers, self._first = numbers, self.checks and not self._asks
+        self._numbers, self._first = own, self.checks and not self._asks
 
     def failed(self, error: Exception, meshes: Sequence[Mesh]) -> None:
         """Tell processes that wait for a first message that there will be none."""
@@ -69,20 +82,19 @@ class Exchange:
             return
         self._facts = dict.fromkeys(meshes, ())
         if self._numbers is not None:
-            self._told(True, dict.fromkeys(meshes, -1))
+            self._told(True)
         with contextlib.suppress(ValueError):
             self._agree(str(error))
 
-    def _told(self, changed: bool, numbers: dict[Mesh, int]) -> bool:
+    def _told(self, changed: bool) -> bool:
         """Whether all processes have to say what they step; a change here is told to the others."""
         if self._known is not None:  # they look at the first message
             if changed:
-                mesh = self._known.mesh
-                self._known.repeat(self.group(mesh), numbers.get(mesh, -1))
+                self._known.repeat(self.group(self._known.mesh))
             return changed
         self.opens = False
         for mesh in (*self._facts, *self._again):
-            changed = self.group(mesh).any(changed)
+            changed = self.group(mesh).differ(-1 if changed else self._number_of(mesh))
         return changed
 
     def group(self, mesh: Mesh) -> _Group:
@@ -103,11 +115,12 @@ class Exchange:
             for mesh, own in self._facts.items():
                 group = self.group(mesh)
                 said: list[Any] = [None] * len(group.order)
-                distributed.all_gather_object(said, (count, error, own), group=group.handle)
+                mine = count, error, own, self._words(mesh) if error is None else ()
+                distributed.all_gather_object(said, mine, group=group.handle)
                 if any(each[0] != count for each in said):
                     again[mesh] = None
                 words = [tuple(said[at][1:]) for at in group.order]
-                if error is None and any(each != (None, words[0][1]) for each in words):
+                if error is None and any(each != (None, *words[0][1:]) for each in words):
                     error = differing(self.who, words)
         if error is not None:
             raise ValueError(error)
@@ -121,7 +134,7 @@ class Exchange:
         number = self._number_of(mesh)
         table = group.gathered(torch.cat([vector.new_full((1,), number), vector]))
         form = mesh, "gathered", (vector.shape[0],), vector.dtype, vector.device
-        self._looked_at(table[:, 0], _Message(number, *form))
+        self._looked_at(table[:, 0], number, _Message(*form))
         return table[:, 1:]
 
     def swapped(self, mesh: Mesh, parts: Tensors, lengths: Sequence[int]) -> list[torch.Tensor]:
@@ -134,44 +147,43 @@ class Exchange:
         found = group.swapped([torch.cat([head, p]) for p in parts], [n + 1 for n in lengths])
         sizes = tuple(part.shape[0] for part in parts), tuple(lengths)
         form = mesh, "swapped", sizes, parts[0].dtype, parts[0].device
-        self._looked_at(torch.cat([part[:1] for part in found]), _Message(number, *form))
+        self._looked_at(torch.cat([part[:1] for part in found]), number, _Message(*form))
         return [part[1:] for part in found]
 
     def _number_of(self, mesh: Mesh) -> int:
         assert self._numbers is not None
-        return self._numbers[mesh]
+        return (self._numbers[mesh] + self._with[mesh]) & LARGEST
 
-    def _looked_at(self, numbers: torch.Tensor, message: _Message) -> None:
+    def _looked_at(self, numbers: torch.Tensor, own: int, message: _Message) -> None:
         """Go on if all processes step the same; if not, all say what they have, and raise."""
         self._first = False
-        if any(number != message.number for number in numbers.tolist()):
+        if any(number != own for number in numbers.tolist()):
             self._agree()
-            raise ValueError(f"{self.who}: processes of a mesh do not step the same parameters")
+            raise ValueError(f"{self.who}: processes of a mesh do not step the same")
         self._asks = self._known not in (None, message)  # not every step has the same message
         self._known = None if self._asks else message
 
 
-def _number(words: tuple[str, ...]) -> int:
-    """A number that stands for words, and that float32 has exactly."""
-    return zlib.crc32(repr(words).encode()) & 0xFFFFFF
+def number_of(words: tuple[str, ...]) -> int:
+    """A number that stands for words."""
+    return zlib.crc32(repr(words).encode())
 
 
 class _Message(NamedTuple):
     """The first message of a step, which all processes expect again in the next one."""
 
-    number: int
     mesh: Mesh
     kind: str
     sizes: Any
     dtype: torch.dtype
     device: torch.device
 
-    def repeat(self, group: _Group, number: int) -> None:
-        """Send one as long, with another number."""
+    def repeat(self, group: _Group) -> None:
+        """Send one as long, with a number that stands for nothing."""
 
         def empty(length: int) -> torch.Tensor:
             message = torch.zeros(1 + length, dtype=self.dtype, device=self.device)
-            message[0] = number
+            message[0] = -1
             return message
 
         if self.kind == "gathered":
@@ -208,10 +220,11 @@ class _Group(NamedTuple):
         pieces = torch.split(found.to(parts[0].device), sizes)
         return [pieces[at] for at in self.order]
 
-    def any(self, one: bool) -> bool:
-        """Whether any process says so."""
+    def differ(self, number: int) -> bool:
+        """Whether the processes have different numbers, or one has none, which is -1."""
         device = distributed.distributed_c10d._get_object_coll_device(self.handle)
-        return bool(self.gathered(torch.full((1,), float(one), device=device)).any())
+        found = {*self.gathered(torch.full((1,), float(number), device=device))[:, 0].tolist()}
+        return len(found) > 1 or found == {-1}
 
     def _there(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor on a device that the group can reach."""

@@ -180,7 +180,7 @@ class RuleOptimizer(Evaluating):
         before = common
         vmap = None if self._resolved == "reference" else torch.vmap
         spread = spread_of(xp, params, common, _device, rules) if plan.spread else None
-        exchange = None if plan.shards is None else plan.shards.begun()
+        exchange = plan.shards and plan.shards.begun(rules, calls, plan.expected)
         more: dict[str, Any] = {"vmap": vmap, "spread": spread, "exchange": exchange}
         more |= {
             "totals": totals,  # and coefficients, which may have tensors in them

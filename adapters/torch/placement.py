@@ -19,7 +19,16 @@ from samestep.rule import Rule
 from .kernels import real
 from .pieces import is_spread, kind_of, piece, placed, placements_of
 
-__all__ = ["begun", "check_param", "check_slot", "cuts_of", "mesh_of", "placement_of", "slot_of"]
+__all__ = [
+    "begun",
+    "check_param",
+    "check_slot",
+    "cuts_of",
+    "everywhere",
+    "mesh_of",
+    "placement_of",
+    "slot_of",
+]
 
 
 def check_param(who: str, param: Any) -> None:
@@ -72,6 +81,11 @@ def mesh_of(rule: Rule, param: Any) -> Mesh | None:
         return None
     if all(place.is_replicate() for place in param.placements):
         return None
+    return everywhere(param)
+
+
+def everywhere(param: Any) -> Mesh:
+    """The processes that have a DTensor, or parts of it."""
     mesh = param.device_mesh
     return Mesh(mesh, tuple(mesh.shape), tuple(mesh.get_coordinate() or ()) or None)
 

@@ -117,6 +117,7 @@ class Plan:
                 slots_of_piece(member.slots) if self.in_pieces else member.slots,
                 kept_by(own, param.ndim),
                 placement=None if shards is None else shards.placements[id(member.param)],
+                copies=None if shards is None else shards.copies.get(id(member.param)),
             )
             for member, part, grad, step, gone in zip(
                 members, params, grads, self.expected, self.missed, strict=True

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from samestep.differing import numbers_of
 from samestep.kept import rule_of
 from samestep.placement import Mesh, Placement
 from samestep.rule import Rule
 
-from .exchange import Exchange, Facts
-from .placement import mesh_of, placement_of
+from .exchange import Exchange, Facts, number_of
+from .pieces import is_spread
+from .placement import everywhere, mesh_of, placement_of
 from .slices import copied, mesh_of_group, sliced
 
 if TYPE_CHECKING:
@@ -28,19 +32,33 @@ class Shards:
     def __init__(self, who: str, checks: bool) -> None:
         self.exchange = Exchange(who, checks)
         self.placements: dict[int, Placement | None] = {}
+        self.copies: dict[int, Mesh] = {}
+        """The processes that have the whole of a parameter, and agree on its terms of sums."""
         self.facts: Facts = {}
+        self.places: dict[Mesh, list[int]] = {}
+        self.members: list[tuple[int, str]] = []
+        self.rules: list[Rule] = []
+        self.shares = False
         self.slices: dict[int, tuple[tuple[int, ...], ...]] = {}
 
     def placed(self, optimizer: RuleOptimizer, rules: Sequence[Rule]) -> None:
         """Find where the pieces of all parameters are, of those without a gradient too."""
-        self.placements = {}
+        self.placements, self.copies, plain = {}, {}, []
         self._measure(optimizer)
         for group, rule in zip(optimizer.param_groups, rules, strict=True):
             for name, param in optimizer._named(group):
                 who = f"{rule.name}: parameter {name!r}"
-                self.placements[id(param)] = self._placed(
-                    optimizer, rule_of(rule, name, param), who, param
-                )
+                own = rule_of(rule, name, param)
+                self.placements[id(param)] = self._placed(optimizer, own, who, param)
+                if self.placements[id(param)] is None and own.phases:
+                    if is_spread(param):
+                        self.copies[id(param)] = everywhere(param)
+                    else:
+                        plain.append(id(param))
+        found = [one.mesh for one in self.placements.values() if one is not None]
+        meshes = sorted((*found, *self.copies.values()), key=lambda mesh: -math.prod(mesh.sizes))
+        self.copies |= {one: meshes[0] for one in plain if meshes}
+        self.shares = optimizer.share_work is not None
 
     def _measure(self, optimizer: RuleOptimizer) -> None:
         """Find the shapes of the slices that all processes have, if that is not known."""
@@ -68,22 +86,75 @@ class Shards:
 
     def of(self, members: Sequence[Member]) -> Shards | None:
         """Note the parameters that are stepped; nothing if no rule sees more than an element."""
-        found: dict[Any, list[str]] = {
-            placement.mesh: [] for placement in self.placements.values() if placement is not None
-        }
-        for member in members:
-            placement = self.placements[id(member.param)]
-            if placement is not None:
-                bounds = [cut and cut.bounds for cut in placement.cuts]
-                form = f"of shape {placement.shape}, {member.param.dtype}, cut at {bounds}"
-                found[placement.mesh].append(f"{member.name!r} {form}")
-        self.facts = {mesh: tuple(words) for mesh, words in found.items()}
-        return self if found else None
+        placed = [one.mesh for one in self.placements.values() if one is not None]
+        self.places = {mesh: [] for mesh in (*placed, *self.copies.values())}
+        self.members = [(member.group, member.name) for member in members]
+        words = []
+        for at, member in enumerate(members):
+            words.append(self._words(member))
+            for mesh in self._meshes(member):
+                self.places[mesh].append(at)
+        self.facts = {mesh: tuple(words[at] for at in own) for mesh, own in self.places.items()}
+        self.rules = []
+        return self if self.places else None
 
-    def begun(self) -> Exchange:
-        """The other processes, which step the same parameters."""
-        self.exchange.begin(self.facts)
+    def _words(self, member: Member) -> str:
+        """A parameter in words, which are the same in all processes."""
+        placement = self.placements[id(member.param)]
+        shape, bounds = tuple(member.param.shape), ""
+        if placement is not None:
+            shape, cuts = placement.shape, [cut and cut.bounds for cut in placement.cuts]
+            bounds = f", cut at {cuts}"
+        return f"{member.name!r} of shape {shape}, {member.param.dtype}{bounds}"
+
+    def _meshes(self, member: Member) -> Iterable[Mesh]:
+        """The meshes whose processes all have a parameter, of those that exchange something."""
+        placement = self.placements[id(member.param)]
+        if placement is not None:
+            return [placement.mesh]
+        if is_spread(member.param):
+            return [mesh for mesh in self.places if mesh.key == member.param.device_mesh]
+        return self.places if self.shares or id(member.param) in self.copies else ()
+
+    def begun(self, rules: list[Rule], calls: Any, counts: list[int]) -> Exchange:
+        """The other processes, which step the same parameters with the same numbers.
+
+        Args:
+            rules: one per parameter group.
+            calls: the calls so far, if they are counted on the host.
+            counts: the steps that each parameter has taken.
+        """
+        now = calls if type(calls) is int else None
+        if rules is not self.rules or not all(rule.constant for rule in rules):
+            self.rules = rules
+            self.words = [numbers_of(rule, now) for rule in rules]
+            self.numbers = {
+                mesh: number_of(tuple(self.words[group] for group in self._groups(mesh)))
+                for mesh in self.places
+            }
+        counted = {
+            mesh: number + hash((now, *map(counts.__getitem__, self.places[mesh])))
+            for mesh, number in (self.numbers if now is not None else {}).items()
+        }
+        said = partial(self._said, now, counts)
+        self.exchange.begin(self.facts, counted or self.numbers, said)
         return self.exchange
+
+    def _groups(self, mesh: Mesh) -> Iterable[int]:
+        """The groups of the parameters that all processes of a mesh have."""
+        return dict.fromkeys(self.members[at][0] for at in self.places[mesh])
+
+    def _said(self, calls: int | None, counts: Sequence[int], mesh: Mesh) -> tuple[str, ...]:
+        """The numbers of a step in words."""
+        own = (words for group in self._groups(mesh) for words in self.words[group])
+        if calls is None:
+            return tuple(own)
+        late = (
+            f"{counts[at]} steps of {self.members[at][1]!r}"
+            for at in self.places[mesh]
+            if counts[at] != calls
+        )
+        return *own, f"calls so far: {calls}", *late
 
     def failed(self, optimizer: RuleOptimizer, error: Exception) -> None:
         """Tell the other processes of an error before they wait for this one."""
@@ -106,4 +177,5 @@ class Shards:
             return None if one is None else one.mesh
         if optimizer.reduce_over is not None:
             return None if rule.needs == "element" else mesh_of_group(optimizer.reduce_over)
-        return mesh_of(rule, param)
+        sums = rule.phases and is_spread(param)
+        return mesh_of(rule, param) or (everywhere(param) if sums else None)

@@ -67,7 +67,7 @@ def agreed(results, most):
         assert sum(counted.values()) <= most, counted
 
 
-MOST = {"Adafactor": 3, "AdamP": 2, "Muon": 2, "NorMuon": 4, "Scout": 2}
+MOST = {"AdaMuon": 2, "Adafactor": 3, "AdamP": 2, "Muon": 2, "NorMuon": 4, "Scout": 2}
 """Collectives of a step. NorMuon's mean squares have a shape of their own, and take one for each
 axis of the mesh."""
 

@@ -384,3 +384,128 @@ def test_a_bad_number_and_an_evaluation_of_one_process_are_told(ranks):
     for told, own in zip(first, second, strict=True):
         assert "process 1 of 2 cannot take the step: " in told
         assert own in told
+
+
+def of_every_kind(rank, rule, **options):
+    """A matrix in pieces, a copy as a DTensor, and a plain tensor, with gradients."""
+    from torch.distributed.tensor import Replicate, Shard  # noqa: PLC0415
+
+    mesh = torch.distributed.init_device_mesh("cpu", (2,))
+    values = {"cut": [Shard(0)], "copy": [Replicate()], "plain": None}
+    params = {n: torch.nn.Parameter(spread(torch.ones(4, 3), mesh, p)) for n, p in values.items()}
+    optimizer = adapter.bind(rule, params.items(), **options)
+
+    def give():
+        for name, param in params.items():
+            param.grad = spread(torch.full((4, 3), 0.5), mesh, values[name])
+
+    def refused():
+        before = {name: whole(param.detach()).clone() for name, param in params.items()}
+        with pytest.raises(ValueError) as refusal:
+            optimizer.step()
+        assert all(torch.equal(whole(p.detach()), before[n]) for n, p in params.items())
+        return str(refusal.value)
+
+    give()
+    return params, optimizer, give, refused
+
+
+def parted_copies(rank, name, bad, late):
+    """A gradient of a copy is NaN, or missing, in one process, at once or after a step."""
+    rule = samestep.SkipNonFinite(samestep.ClipGlobalNorm(samestep.AdamW(), max_norm=0.1))
+    params, optimizer, give, refused = of_every_kind(rank, rule)
+    if late:
+        optimizer.step()
+        give()
+    before = {n: whole(param.detach()).clone() for n, param in params.items()}
+    if bad == "missing":
+        params[name].grad = None if rank else params[name].grad
+        return refused()
+    if rank:
+        params[name].grad.fill_(torch.nan)
+    optimizer.step()
+    assert all(torch.equal(whole(p.detach()), before[n]) for n, p in params.items())
+    return float(optimizer.param_groups[0]["skipped"])
+
+
+@pytest.mark.parametrize(("name", "late"), [("copy", True), ("plain", False)])
+def test_copies_are_stepped_by_all_or_by_none(ranks, name, late):
+    assert ranks.run(parted_copies, name, "NaN", late) == [1.0, 1.0]
+    first, second = ranks.run(parted_copies, name, "missing", late)
+    assert first == second and f"'{name}' of shape (4, 3), torch.float32 in 0 only" in first
+
+
+def a_copy_beside_pieces(rank):
+    """A rule without sums over all parameters: a plain tensor may be a process's own."""
+    params, optimizer, give, refused = of_every_kind(rank, samestep.LAMB(lr=0.1))
+    if rank:
+        params["plain"].grad = None
+    optimizer.step()
+    assert (params["plain"].detach() == 1).all() == bool(rank)
+    give()
+    params["copy"].grad = None if rank else params["copy"].grad
+    return refused()
+
+
+def test_a_plain_tensor_may_be_a_process_s_own(ranks):
+    first, second = ranks.run(a_copy_beside_pieces)
+    assert first == second and "'copy' of shape (4, 3), torch.float32 in 0 only" in first
+
+
+NUMBERS = {"lr": "lr = 0.25 in 1 only", "betas": "betas = (0.5, 0.999)", "step": "8 steps of 'cut'"}
+
+
+def other_numbers(rank, name):
+    """A process has another number, in the first step and later ones; then all of them do."""
+    params, optimizer, _, refused = of_every_kind(rank, samestep.LAMB(lr=0.125))
+    group, words = optimizer.param_groups[0], []
+    if name == "step":
+        optimizer.step()
+    for _ in range(2):
+        usual = dict(group)
+        if rank and name == "step":
+            optimizer.state[params["cut"]]["step"].fill_(8)
+        elif rank:
+            group[name] = 0.25 if name == "lr" else (0.5, 0.999)
+        words.append(refused())
+        group.update(usual)
+        if rank and name == "step":
+            own = optimizer.state[params["copy"]]["step"]
+            optimizer.state[params["cut"]]["step"].copy_(own)
+        optimizer.step()
+    group["lr"] = 0.5
+    with collectives.counted() as found:
+        optimizer.step()
+    assert collectives.names(found) == {"all_gather": 1}
+    return words
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_of_one_process_are_told(ranks, name):
+    first, second = ranks.run(other_numbers, name)
+    assert first == second
+    assert all("2 processes step with different numbers: " in words for words in first)
+    assert all(NUMBERS[name] in words for words in first), first
+
+
+def another_rate_and_no_message(rank):
+    """Processes that ask each other before a step, since there may be no message in it."""
+    params = made([(8, 8), (96, 96), (96, 96)])
+    optimizer = adapter.bind(ROUTE, params, share_work=torch.distributed.group.WORLD)
+    for step in range(3):
+        for param in params:
+            param.grad = param.detach() * 0.1
+        if rank and step == 2:
+            optimizer.param_groups[0]["lr"] = 0.75
+        if step < 2:
+            optimizer.step()
+    before = [param.detach().clone() for param in params]
+    with pytest.raises(ValueError) as refusal:
+        optimizer.step()
+    assert all(map(torch.equal, before, params))
+    return str(refusal.value)
+
+
+def test_processes_that_have_sent_nothing_yet_compare_their_numbers(ranks):
+    first, second = ranks.run(another_rate_and_no_message)
+    assert first == second and "lr = 0.75 in 1 only" in first
