@@ -220,9 +220,8 @@ def _least(rule: Rule) -> float:
 
 def _factors(rule: Rule) -> bool:
     """Whether a rule, or a rule inside, tells inputs from the places of a kernel."""
-    return (rule._own_need == "factored" and "layout" in rule.fields()) or any(
-        map(_factors, rule._through)
-    )
+    own = (rule._own_need == "factored" or rule.tells_places) and "layout" in rule.fields()
+    return own or any(map(_factors, rule._through))
 
 
 def said(rule: Rule, name: str) -> Any:

@@ -1,6 +1,7 @@
 """Recipes: the route that people mean by the name of one rule.
 
 rule = samestep.recipes.muon(model.named_parameters())
+rule = samestep.recipes.scion(model.named_parameters())
 rule = samestep.recipes.adam_mini(model.named_parameters(), heads=12)
 optimizer = samestep.torch.bind(rule, model.named_parameters())
 """
@@ -18,7 +19,7 @@ from .routes import Route, route
 from .rule import Rule, registry
 from .table import named
 
-__all__ = ["EMBEDDINGS", "HEADS", "KEYS", "QUERIES", "adam_mini", "muon"]
+__all__ = ["EMBEDDINGS", "HEADS", "KEYS", "QUERIES", "adam_mini", "muon", "scion"]
 
 Names = Predicate | Sequence[str] | str | None
 
@@ -71,8 +72,7 @@ def muon(
         hidden = registry["Muon"](lr=0.02, weight_decay=0.01)
     if other is None:
         other = registry["AdamW"](lr=3e-4, betas=(0.9, 0.95), weight_decay=0.01)
-    found = [parameter(path, array.shape) for path, array in named("recipes.muon", params)]
-    matrices = [each for each in found if each.ndim > 1]
+    matrices = _matrices("muon", params)
     asked = {"head": head, "embeddings": embeddings}
     apart = [_chosen(f"muon: {name}", given, matrices) for name, given in asked.items()]
     made = route(
@@ -80,6 +80,55 @@ def muon(
         *((predicate, other) for predicate in apart if predicate is not None),
         (Where(min_ndim=2), hidden),
     )
+    if show:
+        print(made.table(params))
+    return made
+
+
+def scion(
+    params: Any,
+    rule: Rule | None = None,
+    *,
+    head_radius: float = 3000.0,
+    embeddings: Names = EMBEDDINGS,
+    head: Names = HEADS,
+    show: bool = True,
+) -> Route:
+    """Scion with the norm of each layer: of signs for the head, of columns for embeddings.
+
+    Hidden matrices have the norm of the rule, which is the spectral one, and vectors the root mean
+    square. Where the head is the embedding, the authors take signs: ``head="*wte*",
+    embeddings=None``.
+
+    Args:
+        params: as for ``Rule.table``: pairs of a name and a tensor, or a tree of arrays.
+        rule: the numbers of hidden matrices; if None those of the authors for a GPT of 124 million
+            parameters: ``Scion(lr=2**-12, radius=50.0)``, and ``weight_decay=0`` is unconstrained.
+        head_radius: the radius of the head.
+        embeddings: patterns of the paths of embeddings, or a predicate; None if there is none. They
+            have a row for each word, as in torch, Flax and MLX.
+        head: the same of the last layer; None if there is none.
+        show: print the table of the parameters.
+
+    Returns:
+        A route for every framework.
+
+    Raises:
+        ValueError: no matrix is called like an embedding, or like the head.
+    """
+    params = list(params) if hasattr(params, "__next__") else params
+    rule = registry["Scion"](lr=2**-12, radius=50.0) if rule is None else rule
+    asked = {
+        "head": (head, rule.replace(norm="sign", radius=head_radius)),
+        "embeddings": (embeddings, rule.replace(norm="column", layout="io")),
+    }
+    matrices = _matrices("scion", params)
+    roles = [
+        (predicate, own)
+        for name, (given, own) in asked.items()
+        if (predicate := _chosen(f"scion: {name}", given, matrices)) is not None
+    ]
+    made = route(*roles, rule)
     if show:
         print(made.table(params))
     return made
@@ -118,8 +167,7 @@ def adam_mini(
     """
     params = list(params) if hasattr(params, "__next__") else params
     rule = registry["AdamMini"](lr=1e-3, weight_decay=0.1) if rule is None else rule
-    found = [parameter(path, array.shape) for path, array in named("recipes.adam_mini", params)]
-    matrices = [each for each in found if each.ndim > 1]
+    matrices = _matrices("adam_mini", params)
     asked = {"queries": (queries, heads), "keys": (keys, key_heads or heads)}
     blocks = [
         (predicate, rule.replace(per="head", heads=count))
@@ -131,6 +179,12 @@ def adam_mini(
     if show:
         print(table)
     return made
+
+
+def _matrices(recipe: str, params: Any) -> list[Parameter]:
+    """The parameters with two dimensions or more."""
+    found = [parameter(path, array.shape) for path, array in named(f"recipes.{recipe}", params)]
+    return [each for each in found if each.ndim > 1]
 
 
 def _chosen(name: str, given: Names, matrices: Sequence[Parameter]) -> Predicate | None:

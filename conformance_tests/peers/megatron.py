@@ -32,7 +32,7 @@ def orthogonal(h: Mapping[str, Any], g: Any, m: Any) -> tuple[Any, Any]:
     """The momentum, and what is made of it."""
     mu = h["momentum"]
     m = mu * m + (1 - mu) * g
-    u = mu * m + (1 - mu) * g if h["nesterov"] else m
+    u = mu * m + (1 - mu) * g if h.get("nesterov") else m
     triples = list(islice(cycle(QUINTIC), h["ns_steps"]))
     return m, orthogonalized(u / max(numpy.linalg.norm(u), 1e-15), triples)
 
@@ -50,6 +50,17 @@ def muon(h: Mapping[str, Any]) -> Callable[..., Any]:
     def step(t: int, g: Any, p: Any, m: Any) -> tuple[Any, ...]:
         m, o = orthogonal(h, g, m)
         return scaled(h, p, o), m
+
+    return step
+
+
+def scion(h: Mapping[str, Any]) -> Callable[..., Any]:
+    """A step of Scion, whose radius is spectral_radius and whose decay is 1."""
+
+    def step(t: int, g: Any, p: Any, m: Any) -> tuple[Any, ...]:
+        m, o = orthogonal(h, g, m)
+        scale = numpy.sqrt(p.shape[0] / p.shape[1]) * h["radius"]
+        return (1 - h["lr"]) * p - h["lr"] * scale * o, m
 
     return step
 
@@ -99,4 +110,11 @@ PEERS = [
     ),
     Peer("AdaMuon", adamuon, {"m": "m", "v": "v"}, ADAPTIVE, without=WITHOUT),
     Peer("NorMuon", normuon, {"m": "m", "v": lines}, ADAPTIVE, without=WITHOUT),
+    Peer(
+        "Scion",
+        scion,
+        {"m": "m"},
+        [{}, {"lr": 0.01, "momentum": 0.8, "radius": 5.0, "ns_steps": 7}],
+        without={**WITHOUT, **dict.fromkeys(("scalar", "single", "bias"), WITHOUT["kernel"])},
+    ),
 ]

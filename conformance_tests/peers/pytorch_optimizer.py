@@ -81,6 +81,31 @@ def _normuon(tensors: Any, h: Hypers) -> Any:
     return make(tensors, h)
 
 
+def _scion(tensors: Any, h: Hypers) -> Any:
+    """With its norm of a shape where ours is that of the shape too."""
+    import pytorch_optimizer  # noqa: PLC0415
+
+    kinds = {"spectral": 2, "spectral_max": 2, "sign": 4, "rms": 5, "column": 6, "row": 7}
+    counted = "normalize" if h["norm"].startswith("s") else "normalized"
+    given = {} if h["normalized"] is None else {counted: h["normalized"]}
+    given |= {"max_scale": True} if h["norm"] == "spectral_max" else {}
+
+    def group(tensor: Any) -> dict[str, Any]:
+        own = {"norm_type": kinds[h["norm"]], "norm_kwargs": given}
+        return {"params": [tensor], **(own if tensor.ndim == 2 else {})}
+
+    made = pytorch_optimizer.SCION(
+        [group(tensor) for tensor in tensors],
+        lr=h["lr"],
+        momentum=1 - h["momentum"],
+        scale=h["radius"],
+        constraint=h["weight_decay"] == 1,
+        weight_decay=h["weight_decay"],
+        foreach=False,
+    )
+    return Within(made, in_float64)
+
+
 def _rows(optimizer: Any, index: int) -> Any:
     base = optimizer.base_optimizer
     param = base.param_groups[0]["params"][index]
@@ -112,6 +137,16 @@ def _parts(name: str) -> Callable[[Any, int], Any]:
     return read
 
 
+NORMS = [
+    ("spectral", False),
+    ("spectral_max", None),
+    ("spectral_max", False),
+    ("column", None),
+    ("column", True),
+    ("sign", None),
+    ("sign", False),
+    ("row", False),
+]
 PEERS = [
     Peer(
         "ADOPT",
@@ -198,6 +233,23 @@ PEERS = [
         left_out={"m": "corrected as it is gathered", "v": "corrected as it is gathered"},
         tolerance=1e-6,
         because="the weights of its means are in float32",
+    ),
+    Peer(
+        "Scion",
+        _scion,
+        {"m": "d"},
+        [{}, {"weight_decay": 1.0, "radius": 20.0}, {"lr": 0.1, "weight_decay": 0.1}],
+        without={"empty": "no quotient of its sides"},
+    ),
+    Peer(
+        "Scion",
+        _scion,
+        {"m": "d"},
+        [
+            *({"norm": norm, "normalized": normalized} for norm, normalized in NORMS),
+            {"norm": "row", "lr": 0.1, "weight_decay": 1.0, "momentum": 0.5},
+        ],
+        without={"empty": "no quotient of its sides", "kernel": "it takes matrices there"},
     ),
     Peer(
         "SimplifiedAdEMAMix",

@@ -29,15 +29,13 @@ CLAMPED = Quirk(
 
 OF = "emerging_optimizers.orthogonalized_optimizers.{rule}"
 _ADAPTIVE = "emerging_optimizers.orthogonalized_optimizers.AdaptiveMuon"
-_COMMON: dict[str, Any] = {
+_ITERATION: dict[str, Any] = {
     "lr": 0.0003,
-    "weight_decay": 0.01,
-    "nesterov": False,
-    "scale": "spectral",
     "ns_coefficients": "quintic",
     "ns_beyond": "cycle",
     "ns_guard": ("max", 1e-15),
 }
+_COMMON = {"weight_decay": 0.01, "nesterov": False, "scale": "spectral", **_ITERATION}
 
 PRESETS = {
     "AdaMuon": preset(
@@ -53,4 +51,5 @@ PRESETS = {
         quirks=(CLAMPED,),
         **_COMMON,
     ),
+    "Scion": preset("of the spectral norm", momentum=0.95, **_ITERATION),
 }

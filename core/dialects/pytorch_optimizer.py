@@ -104,6 +104,12 @@ PRESETS = {
     "NorMuon": preset("iterates in bfloat16", ns_guard=("max", 1e-07)),
     "NovoGrad": preset(),
     "QHAdam": preset(betas=(0.9, 0.999), nus=(1.0, 1.0), decay="l2"),
+    "Scion": preset(
+        "iterates in bfloat16",
+        of="pytorch_optimizer.SCION",
+        weight_decay=0.0,
+        ns_guard=("max", 1e-07),
+    ),
     "SimplifiedAdEMAMix": preset(quirks=(DIVIDED_TWICE,)),
     "StableAdamW": preset(eps=1e-08),
 }

@@ -41,12 +41,14 @@ def test_hidden_matrices_are_muons_and_all_else_is_adamws(capsys: Any) -> None:
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("recipe", ["muon", "scion"])
 @pytest.mark.parametrize(
     "library", ["torch", "mlx", pytest.param("jax", marks=pytest.mark.thorough)]
 )
-def test_every_framework_takes_the_step_of_numpy(library: str) -> None:
+def test_every_framework_takes_the_step_of_numpy(library: str, recipe: str) -> None:
     pytest.importorskip(f"samestep.{library}")
-    rule = recipes.muon(arrays(), samestep.Muon(layout="oi"), show=False)
+    hidden = samestep.registry[recipe.capitalize()](lr=0.02, layout="oi")
+    rule = getattr(recipes, recipe)(arrays(), hidden, show=False)
     grads, found = arrays(1), {}
     for backend in (backends()["numpy"], backends()[library]):
         run = backend.start(rule, arrays(), "float32")
@@ -56,6 +58,21 @@ def test_every_framework_takes_the_step_of_numpy(library: str) -> None:
         (other,) = found.values()
         assert numpy.allclose(other[path], expected, rtol=0, atol=1e-6), path
         assert not numpy.allclose(expected, arrays()[path], rtol=0, atol=1e-6)
+
+
+def test_every_layer_has_the_norm_of_scion_that_suits_it(capsys: Any) -> None:
+    params = {path: 0 * array for path, array in arrays().items()}
+    rule = recipes.scion(params, samestep.Scion(lr=0.5, radius=2.0, layout="oi"), head_radius=8.0)
+    assert capsys.readouterr().out == rule.table(params) + "\n"
+    found, _ = rule.update(arrays(1), params, rule.init(params))
+    words, attention, bias, scale, head = found.values()
+    assert numpy.allclose(numpy.linalg.norm(words, axis=1), 4**0.5)  # of one word, times lr radius
+    size = numpy.linalg.norm(attention, 2) / (12 / 4) ** 0.5
+    assert 0.7 < size < 1.2  # of the iteration, whose singular values are near 1
+    assert all(numpy.allclose(numpy.mean(x * x), 1) for x in (bias, scale))
+    assert numpy.array_equal(head, -numpy.sign(arrays(1)["lm_head.weight"]) * 0.5 * 8 / 4)
+    with pytest.raises(ValueError, match=r"recipes\.scion: no matrix is called as head"):
+        recipes.scion({"w": numpy.ones((2, 2))})
 
 
 def test_the_names_of_flax_and_llama_are_known() -> None:
