@@ -19,6 +19,8 @@ from .counting import now
 from .entries import slots_in
 from .groups import GroupedOptimizer
 from .kernels import real
+from .pieces import is_spread
+from .resharding import reshard
 
 __all__ = ["POINT", "TRAINED", "Evaluating", "refuse_evaluating"]
 
@@ -36,8 +38,7 @@ class Evaluating(GroupedOptimizer):
         """Put the averages, or wherever else the rule evaluates, into the parameters.
 
         ``state_dict()`` has the mode, and training goes on exactly from it. No step is taken until
-        ``train()``. Once the parameters are those of evaluation, nothing happens. FSDP2 may hold a
-        gathered copy after a forward alone: call ``model.reshard()`` first, and before ``train()``.
+        ``train()``. Once the parameters are those of evaluation, nothing happens.
 
         Raises:
             ValueError: the rule evaluates at the parameters.
@@ -51,6 +52,7 @@ class Evaluating(GroupedOptimizer):
             (param, state, evaluated(rule, xp, real(param), slots))
             for rule, param, state, slots in _averaged(self)
         ]
+        self._reshard()
         for param, state, point in found:
             state[TRAINED] = param.detach().clone()
             real(param).copy_(point)
@@ -60,12 +62,18 @@ class Evaluating(GroupedOptimizer):
     @torch.no_grad()
     def train(self) -> None:
         """Put the parameters at which gradients are taken back, exactly."""
+        self._reshard()
         for group in self.param_groups:
             group.pop(POINT, None)
             for param in group["params"]:
                 state = self.state.get(param) or {}
                 if TRAINED in state:
                     param.copy_(state.pop(TRAINED))
+
+    def _reshard(self) -> None:
+        """Let FSDP2 gather again what is written here: after a forward alone it has a copy."""
+        if any(map(is_spread, self._params())):
+            reshard()
 
 
 def refuse_evaluating(optimizer: Evaluating) -> None:

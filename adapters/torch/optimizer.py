@@ -33,6 +33,7 @@ from .memory import release
 from .modes import POINT, Evaluating, refuse_evaluating
 from .pieces import apart, is_spread, pieces
 from .plan import Plan
+from .resharding import refuse_freed, refuse_gathered
 from .scaling import unscaled
 from .sharded import processes_of
 from .shards import Shards
@@ -94,6 +95,7 @@ class RuleOptimizer(Evaluating):
         super().__init__(self._listed(params), {**defaults, "differentiable": differentiable})
         self._warn_unmatched()
         refuse_slices(self)
+        refuse_gathered(self)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. A ``closure`` evaluates the model again; its loss is returned."""
@@ -231,6 +233,7 @@ class RuleOptimizer(Evaluating):
         """A new plan, and all values in the states of its parameters."""
         refuse_unplanned(self)
         refuse_slices(self)
+        refuse_freed(self)
         if self._captured is not None:
             warn_of_memory(self)
             vars(self)["_captured"] = None

@@ -212,3 +212,49 @@ def resumed(rank, name, way):
 def test_states_go_through_the_functions_of_torch(ranks, name, way):
     found = ranks.run(resumed, name, way)
     assert found[0] == found[1]
+
+
+def evaluated_between(rank):
+    """Forwards without a backward, after which FSDP2 keeps the root gathered."""
+    rule, losses = samestep.ScheduleFreeAdamW(lr=0.1), []
+    for model in (net(), sharded(net())):
+        optimizer, found = adapter.bind(rule, model.named_parameters()), []
+        for _ in range(2):
+            stepped(model, optimizer, 2)
+            for mode in (optimizer.eval, optimizer.train, lambda: None):
+                with torch.no_grad():
+                    found.append(model(BATCH).square().mean().item())
+                mode()
+        losses.append(found)
+    assert len({*losses[0]}) > 3
+    torch.testing.assert_close(*map(torch.tensor, losses))
+
+
+def test_a_forward_sees_the_mode_after_a_forward_alone(ranks):
+    ranks.run(evaluated_between)
+
+
+def made_late(rank):
+    """An optimizer of the gathered parameters of a root, and one that came when nobody looked."""
+    model = torch.nn.Sequential(sharded(net()), torch.nn.Linear(3, 2))
+    sharded(model)
+    with torch.no_grad():
+        model(BATCH)
+    gathered = [*model.named_parameters()]
+    with pytest.raises(
+        ValueError, match=r"AdamW: parameter '1.weight' is the gathered copy .*resh"
+    ):
+        adapter.AdamW(gathered)
+    optimizer = adapter.AdamW([*model[0].parameters()])
+    optimizer.param_groups[0]["params"] = [param for _, param in gathered]
+    model(BATCH).square().mean().backward()
+    with pytest.raises(ValueError, match=r"'4' has no memory; it may be the gathered copy"):
+        optimizer.step()
+    optimizer = adapter.AdamW(model.parameters())
+    before = whole(model[1].weight.detach()).clone()
+    stepped(model, optimizer, 1)
+    assert not torch.equal(whole(model[1].weight.detach()), before)
+
+
+def test_an_optimizer_of_gathered_parameters_is_refused(ranks):
+    ranks.run(made_late)
