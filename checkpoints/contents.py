@@ -212,10 +212,13 @@ def _check_description(where: str, description: Any) -> None:
     raise CheckpointError(f"the header has a rule inside more than {DEEPEST} others")
 
 
-def _is_value(value: Any) -> bool:
-    """Whether a description may contain the value: see ``description._plain``."""
+def _is_value(value: Any, lists: int = 2) -> bool:
+    """Whether a description may contain the value: see ``description._plain``.
+
+    ``lists`` is how many may be inside each other: numbers of an iteration are rows of triples.
+    """
     if isinstance(value, list):
-        return not any(isinstance(part, list) for part in value) and all(map(_is_value, value))
+        return lists > 0 and all(_is_value(part, lists - 1) for part in value)
     if not isinstance(value, dict):
         return True
     if "schedule" in value:

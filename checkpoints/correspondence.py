@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 from samestep.arrays import listed
 from samestep.declaration import Hyper
 from samestep.notice import warn
+from samestep.precisions import PRECISION_KINDS
 from samestep.rule import Rule, registry
 
 from .description import common_numbers, numbers, numbers_of, schedules_in
 from .faithful import refuse_lost
-from .state import Checkpoint, CheckpointError, ParameterState, Wanted, matched
+from .state import Checkpoint, CheckpointError, ParameterState, Wanted
+from .state import matched as fitting
 from .trees import by_path
 
 __all__ = [
@@ -25,15 +27,12 @@ __all__ = [
     "Field",
     "Kept",
     "Native",
-    "always",
     "called",
     "counterpart",
     "entries",
-    "factored",
+    "matched",
     "natives",
     "placed",
-    "row",
-    "truth",
 ]
 
 
@@ -45,6 +44,8 @@ class About(NamedTuple):
     dtype: str = "float32"
     """The dtype of the parameter."""
     step: int = 0
+    shape: tuple[int, ...] = ()
+    """The shape of the parameter."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,19 @@ class Native:
     """Whether the optimizer counts its steps."""
     eager: bool = False
     """Whether the state exists before the first step."""
+    fixed: tuple[str, ...] = ()
+    """Our numbers that are no part of the optimizer's state, so that no checkpoint gives them."""
+    apart: tuple[Callable[[About], bool], Native] | None = None
+    """Which parameters the optimizer steps by another rule, and the correspondence of these."""
+
+    def of(self, about: About) -> Native:
+        """The correspondence of a parameter."""
+        return self.apart[1] if self.apart is not None and self.apart[0](about) else self
+
+    @property
+    def each(self) -> tuple[Native, ...]:
+        """The correspondences of all its parameters."""
+        return (self,) if self.apart is None else (self, self.apart[1])
 
     def rule_of(self, who: str, about: About) -> Rule:
         """The rule with their numbers.
@@ -146,7 +160,7 @@ class Native:
 
     def refuse_others(self, who: str, path: str, state: Mapping[str, Any]) -> None:
         """Raise for arrays of a state that the optimizer does not keep, and which would be lost."""
-        own = entries({"": self})
+        own = _arrays(self)
         others = [name for name, value in state.items() if value is not None and name not in own]
         if others:
             raise CheckpointError(
@@ -162,36 +176,31 @@ class Native:
             found |= {given: value} if isinstance(given, str) else given.theirs(value, about)
         return found
 
-    def matched(
-        self, who: str, saved: Checkpoint, wanted: Mapping[str, Wanted]
-    ) -> dict[str, ParameterState]:
-        """The states of the parameters, in order, if this optimizer computes the same.
+    def renamed(self, own: ParameterState) -> ParameterState:
+        """A state under the name of this rule, without dtypes of state: the slots have them.
 
-        Raises:
-            CheckpointError: the optimizer computes something else, or has other parameters.
+        The library has its own dtypes of the arithmetic.
         """
-        states = {path: self._renamed(own) for path, own in saved.parameters.items()}
-        found = matched(replace(saved, parameters=states), wanted, ())
-        for path, own in found.items():
-            self._refuse_other_numbers(who, path, wanted[path].rule, own)
-        return found
-
-    def _renamed(self, own: ParameterState) -> ParameterState:
-        """A state under the name of this rule, without dtypes of state: the slots have them."""
         name, values = own.rule["name"], own.rule["values"]
         if name in self.also:
             name, values = self.rule, {**values, **self.also[name]}
-        if "state_dtype" in values:
-            values = {**values, "state_dtype": None}
+        fields = registry[self.rule].fields().items()
+        rounding = {n: kind.default for n, kind in fields if isinstance(kind, PRECISION_KINDS)}
+        values = {name: rounding.get(name, value) for name, value in values.items()}
         return replace(own, rule={**own.rule, "name": name, "values": values})
 
-    def _refuse_other_numbers(self, who: str, path: str, rule: Rule, own: ParameterState) -> None:
+    def refuse_other_numbers(self, who: str, path: str, rule: Rule, own: ParameterState) -> None:
+        """Raise for a number of a state that the optimizer does not have."""
         here = numbers_of(rule)
         for name, there in numbers(rule, own.rule).items():
-            if name not in self.fields and there != here[name]:
+            given = name in self.fields and name not in self.fixed
+            if not given and there != here[name]:
+                takes = (
+                    "is made with" if name in self.fixed else f"has no {name}, and computes as with"
+                )
                 raise CheckpointError(
-                    f"the checkpoint's state of {path!r} has {name} = {there!r}; {who} has no "
-                    f"{name}, and computes as with {here[name]!r}"
+                    f"the checkpoint's state of {path!r} has {name} = {there!r}; {who} {takes} "
+                    f"{here[name]!r}"
                 )
 
     def taken_over(
@@ -212,7 +221,8 @@ class Native:
         pairs = [*zip(own, (state.rule for state in states), strict=True)]
         common = {}
         for name, several in (common_numbers(own[0], pairs) if own else {}).items():
-            if name not in self.fields or not isinstance(fields[name], Hyper):
+            number = name in self.fields and name not in self.fixed
+            if not (number and isinstance(fields[name], Hyper)):
                 continue
             if len(several) > 1:
                 warn(
@@ -230,6 +240,31 @@ class Native:
         return self.arguments(common, about)
 
 
+def matched(
+    who: str,
+    natives: Mapping[str, Native],
+    saved: Checkpoint,
+    wanted: Mapping[str, Wanted],
+) -> dict[str, ParameterState]:
+    """The states of an optimizer's parameters, in order, if it computes the same for each.
+
+    Args:
+        who: the optimizer, for messages.
+        natives: the correspondence of each parameter.
+        saved: the checkpoint.
+        wanted: the parameters.
+
+    Raises:
+        CheckpointError: the optimizer computes something else, or has other parameters.
+    """
+    own = saved.parameters
+    known = {path: natives[path].renamed(own[path]) for path in own.keys() & natives.keys()}
+    found = fitting(replace(saved, parameters={**own, **known}), wanted, ())
+    for path, one in found.items():
+        natives[path].refuse_other_numbers(who, path, wanted[path].rule, one)
+    return found
+
+
 def called(optimizer: Any, public: Mapping[str, str]) -> str:
     """The name of an optimizer, as people write it.
 
@@ -242,90 +277,15 @@ def called(optimizer: Any, public: Mapping[str, str]) -> str:
     return f"{public.get(package, cls.__module__)}.{cls.__qualname__}"
 
 
-def row(
-    rule: str,
-    numbers: str,
-    slots: str = "",
-    like: str | None = None,
-    *,
-    fields: Mapping[str, Field] | None = None,
-    kept: Mapping[str, Kept] | None = None,
-    **facts: Any,
-) -> Native:
-    """A row of a library's table: what it calls the numbers and the slots of a rule.
-
-    Args:
-        rule: the rule's name.
-        numbers: our names, separated by spaces. One that is another there is followed by the other:
-            ``lr=learning_rate``; ``betas=b1,b2`` if each element has a name of its own;
-            ``decay_rate=-beta2_decay`` if it has the other sign.
-        slots: the same for slots: ``m=exp_avg``; ``m=-momentums``.
-        like: the dialect whose values the other fields have.
-        fields: numbers that need a conversion of their own.
-        kept: slots that need one.
-        facts: as for ``Native``.
-    """
-    words = [word.partition("=") for word in numbers.split()]
-    named = {ours: _field(theirs or ours) for ours, _, theirs in words}
-    pairs = [word.partition("=") for word in slots.split()]
-    found = {ours: _slot(theirs or ours) for ours, _, theirs in pairs}
-    return Native(rule, {**named, **(fields or {})}, {**found, **(kept or {})}, like, **facts)
-
-
-def _field(name: str) -> str | Field:
-    if name.startswith("-"):
-        theirs = name[1:]
-        return Field(lambda about: -about.numbers[theirs], lambda value, _: {theirs: -value})
-    if "," not in name:
-        return name
-    names = name.split(",")
-    return Field(
-        lambda about: tuple(about.numbers[each] for each in names),
-        lambda value, _: dict(zip(names, value, strict=True)),
-    )
-
-
-def _slot(name: str) -> str | Kept:
-    if not name.startswith("-"):
-        return name
-    theirs = name[1:]
-    return Kept(
-        lambda state, _: None if state.get(theirs) is None else -state[theirs],
-        lambda value, _: {theirs: -value},
-        (theirs,),
-    )
-
-
-def always(ours: Any) -> Field:
-    """An option of ours that the library fixes, or says by others: a value, or how it is read."""
-    return Field(ours if callable(ours) else lambda _: ours, lambda _, __: {})
-
-
-def truth(name: str) -> Field:
-    """An option that is on or off there, and may be a word here."""
-    return Field(lambda about: about.numbers[name], lambda value, _: {name: bool(value)})
-
-
-def factored(full: str, rows: str, columns: str) -> Kept:
-    """Averages per row and column, or in full, under names of their own."""
-
-    def ours(state: Mapping[str, Any], _: About) -> Any:
-        if state.get(full) is not None:
-            return (state[full],)
-        pair = state.get(rows), state.get(columns)
-        return None if any(part is None for part in pair) else pair
-
-    def theirs(value: Any, _: About) -> dict[str, Any]:
-        return dict(zip((rows, columns) if len(value) > 1 else (full,), value, strict=True))
-
-    return Kept(ours, theirs, (rows, columns, full))
-
-
 def entries(table: Mapping[str, Native]) -> list[str]:
     """The names of all arrays in a library's states."""
-    kept = [theirs for native in table.values() for theirs in native.slots.values()]
-    names = (name for each in kept for name in ((each,) if isinstance(each, str) else each.names))
-    return [*dict.fromkeys(names)]
+    every = (own for native in table.values() for own in native.each)
+    return [*dict.fromkeys(name for native in every for name in _arrays(native))]
+
+
+def _arrays(native: Native) -> list[str]:
+    kept = ((own,) if isinstance(own, str) else own.names for own in native.slots.values())
+    return [*dict.fromkeys(name for names in kept for name in names)]
 
 
 def natives(table: Mapping[str, Native], refused: Mapping[str, str], who: str, name: str) -> Native:

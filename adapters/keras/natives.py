@@ -10,6 +10,7 @@ that it gives now, and a checkpoint says that it is one.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -44,7 +45,7 @@ from samestep.rule import Rule, registry
 from samestep.step import check_slots, init_slots
 from samestep.wrapper import Wrapper
 
-from .tables import KERAS, ONLY, REFUSED, State
+from .tables import APART, DECAYS, KERAS, ONLY, REFUSED, State
 
 __all__ = ["KERAS", "checkpoint", "counterpart", "kept", "restore", "tensor"]
 
@@ -58,6 +59,8 @@ class _Variable(NamedTuple):
     state: State
     kept: Mapping[str, Any]
     """Keras's own variables with the state."""
+    native: Native
+    """The correspondence of the parameter."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,16 +91,15 @@ def checkpoint(optimizer: Any, params: Any = None, state: Any = None) -> Checkpo
     """
     if state is not None:
         raise TypeError(f"{_who(optimizer)} holds its state itself; give no other")
-    native = _native(optimizer)
     found = _variables(optimizer, params)
     step = int(_host(optimizer.iterations))
     rate = optimizer._learning_rate
     schedules: dict[tuple[str, int | None], Any] = {} if _is_number(rate) else {("lr", None): rate}
     states = {}
     for own in found:
-        rule = _rule(optimizer, native, own)
+        rule = _rule(optimizer, own)
         inner = rule.rule if isinstance(rule, Wrapper) else rule
-        slots = native.taken(inner, own.state, own.about) or {}
+        slots = own.native.taken(inner, own.state, own.about) or {}
         if isinstance(rule, Wrapper):
             slots["average"] = own.state["_model_variables_moving_average"]
         slots = {name: map_parts(Tensor.of, value) for name, value in slots.items()}
@@ -118,12 +120,12 @@ def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> None:
     Raises:
         CheckpointError: the checkpoint does not fit; nothing has been changed.
     """
-    native = _native(optimizer)
     found = _variables(optimizer, params)
     who = _who(optimizer)
-    rules = {own.path: _rule(optimizer, native, own) for own in found}
+    rules = {own.path: _rule(optimizer, own) for own in found}
     wanted = {own.path: Wanted(rules[own.path], own) for own in found}
-    states = _averaging(native, optimizer).matched(who, saved, wanted)
+    natives = {own.path: _averaging(own.native, optimizer) for own in found}
+    states = correspondence.matched(who, natives, saved, wanted)
     step = common_count(who, states)
     late = [path for path, own in states.items() if own.slots is None]
     if step and late:
@@ -141,9 +143,9 @@ def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> None:
         state = states[own.path]
         if params is not None and state.value is not None:
             assigned.append((own.variable, state.value.like(own.variable.value)))
-        assigned += _assignments(native, own, state, rules[own.path])
+        assigned += _assignments(own, state, rules[own.path])
     _refuse_several(who, assigned)
-    rate = _rate(optimizer, rules, states)
+    rate = _rate(optimizer, found, states)
     for variable, value in assigned:
         variable.assign(value)
     optimizer._iterations.assign(step)
@@ -151,7 +153,7 @@ def restore(optimizer: Any, saved: Checkpoint, params: Any = None) -> None:
         optimizer.learning_rate = rate
     _warn(
         who,
-        {own.path: _rule(optimizer, native, own) for own in found},
+        {own.path: _rule(optimizer, own) for own in found},
         states,
         step,
         rate is not None,
@@ -167,7 +169,7 @@ def _native(optimizer: Any) -> Native:
         raise CheckpointError(
             f"{who} has no variables yet; call its build(model.trainable_variables) first"
         )
-    return replace(native, only=ONLY)
+    return native
 
 
 def _averaging(native: Native, optimizer: Any) -> Native:
@@ -178,12 +180,13 @@ def _averaging(native: Native, optimizer: Any) -> Native:
         native,
         rule="Average",
         also={},
+        apart=None,
         fields={**native.fields, "average_decay": "ema_momentum"},
     )
 
 
-def _rule(optimizer: Any, native: Native, own: _Variable) -> Rule:
-    rule = native.rule_of(_who(optimizer), own.about)
+def _rule(optimizer: Any, own: _Variable) -> Rule:
+    rule = replace(own.native, only=ONLY).rule_of(_who(optimizer), own.about)
     if not optimizer.use_ema:
         return rule
     average = registry["Average"]
@@ -192,17 +195,19 @@ def _rule(optimizer: Any, native: Native, own: _Variable) -> Rule:
 
 def _variables(optimizer: Any, params: Any) -> list[_Variable]:
     """Every parameter of the optimizer, with its numbers and its state."""
-    numbers = _numbers(optimizer)
+    native, numbers = _native(optimizer), _numbers(optimizer)
+    decays = [name for name in DECAYS if name in numbers]
+    adam_s = getattr(optimizer, "_should_use_adamw", lambda _: False)
     step = int(_host(optimizer.iterations))
     names = _names(optimizer, params)
     found = []
     for at, (variable, path) in enumerate(zip(optimizer._trainable_variables, names, strict=True)):
-        decays = optimizer._use_weight_decay(variable)
-        own = numbers if decays else {**numbers, "weight_decay": 0.0}
+        own = numbers | {APART: bool(adam_s(variable))}
+        own |= {} if optimizer._use_weight_decay(variable) else dict.fromkeys(decays, 0.0)
         held = kept(optimizer, at)
         state = {name: tensor(one) for name, one in held.items()}
-        about = About(own, str(variable.dtype), step)
-        found.append(_Variable(path, variable, about, state, held))
+        about = About(own, str(variable.dtype), step, tuple(variable.shape))
+        found.append(_Variable(path, variable, about, state, held, native.of(about)))
     return found
 
 
@@ -244,20 +249,18 @@ def kept(optimizer: Any, at: int) -> dict[str, Any]:
     held = {name: getattr(optimizer, name, None) for name in ATTRIBUTES}
     lists = {name: value for name, value in held.items() if isinstance(value, list) and value}
     single = {n: v for n, v in held.items() if not (v is None or isinstance(v, list))}
-    return {name: value[at] for name, value in lists.items()} | single
+    own = {name: value[at] for name, value in lists.items()}
+    return {name: value for name, value in (own | single).items() if value is not None}
 
 
 def _numbers(optimizer: Any) -> dict[str, Any]:
     """Hyperparameters by their names, with the current learning rate."""
     found = {name: value for name, value in vars(optimizer).items() if not name.startswith("_")}
     found["learning_rate"] = float(_host(optimizer.learning_rate))
-    found["weight_decay"] = optimizer.weight_decay or 0.0
-    return found
+    return found | {name: found[name] or 0.0 for name in DECAYS if name in found}
 
 
-def _assignments(
-    native: Native, own: _Variable, state: ParameterState, rule: Rule
-) -> list[tuple[Any, Any]]:
+def _assignments(own: _Variable, state: ParameterState, rule: Rule) -> list[tuple[Any, Any]]:
     """Keras's variables and the new value of each."""
     slots = state.slots
     if slots is None:
@@ -268,7 +271,7 @@ def _assignments(
     given: dict[str, Any] = {}
     if isinstance(rule, Wrapper):
         given["_model_variables_moving_average"] = slots.pop("average")
-    given |= native.given(slots, own.about)
+    given |= own.native.given(slots, own.about)
     found = []
     for name, part in given.items():
         variable = own.kept[name]
@@ -299,17 +302,19 @@ def _is_number(rate: Any) -> bool:
 
 
 def _rate(
-    optimizer: Any, rules: Mapping[str, Rule], states: Mapping[str, ParameterState]
+    optimizer: Any, variables: list[_Variable], states: Mapping[str, ParameterState]
 ) -> float | None:
     """The learning rate of all parameters, where the optimizer's is a number."""
     if not _is_number(optimizer._learning_rate):
         return None
-    found = set()
-    for path in rules:
-        described = states[path].rule
+    found: list[float] = []
+    for own in variables:
+        described = states[own.path].rule
         value = described.get("rule", described)["values"]["lr"]
-        found.add(value["value"] if isinstance(value, dict) else value)
-    return float(found.pop()) if len(found) == 1 else None
+        value = value["value"] if isinstance(value, dict) else value
+        found += own.native.arguments({"lr": value}, own.about).values()
+    alike = all(math.isclose(value, found[0], rel_tol=2.0**-50) for value in found)
+    return float(found[0]) if found and alike else None
 
 
 def _warn(

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from samestep.checkpoints.correspondence import About, Kept, always, row, truth
+from samestep.checkpoints.correspondence import About, Field, Kept
+from samestep.checkpoints.table_rows import always, choice, row, truth
+from samestep.parts.orthogonal import SETS
 
-__all__ = ["KERAS", "ONLY", "REFUSED", "State"]
+__all__ = ["APART", "DECAYS", "KERAS", "ONLY", "REFUSED", "State"]
 
 State = Mapping[str, Any]
 
@@ -35,6 +37,41 @@ def _of_means(value: Any, about: About) -> dict[str, Any]:
     return {"_r": row.reshaped(row.bits[..., 0]), "_c": col.reshaped(col.bits[..., 0, :])}
 
 
+def _coefficients(about: About) -> Any:
+    given = tuple(about.numbers[name] for name in _LETTERS)
+    return "jordan" if given == SETS["jordan"].steps[0] else (given,)
+
+
+def _letters(value: Any, _: About) -> dict[str, Any]:
+    steps = SETS[value].steps if isinstance(value, str) else value
+    return dict(zip(_LETTERS, steps[0], strict=True))
+
+
+def _rate(about: About) -> float:
+    return float(about.numbers["learning_rate"] * about.numbers["adam_lr_ratio"])
+
+
+def _of_rate(value: float, about: About) -> dict[str, Any]:
+    return {"learning_rate": value / about.numbers["adam_lr_ratio"]}
+
+
+def _decay(about: About) -> float:
+    """Decay, whose rate is the learning rate itself."""
+    decay, ratio = about.numbers["adam_weight_decay"], about.numbers["adam_lr_ratio"]
+    if decay and not ratio:
+        raise ValueError("with adam_lr_ratio=0 parameters of AdamW decay and do nothing else")
+    return float(decay / ratio) if decay else 0.0
+
+
+def _of_decay(value: float, about: About) -> dict[str, Any]:
+    return {"adam_weight_decay": value * about.numbers["adam_lr_ratio"]}
+
+
+APART = "is_adam_s"
+"""Of a parameter of Muon: whether its steps are AdamW's."""
+DECAYS = ("weight_decay", "adam_weight_decay")
+"""The numbers that parameters without decay have not."""
+_LETTERS = ("muon_a", "muon_b", "muon_c")
 _COMMON = "lr=learning_rate weight_decay"
 _BETAS = "betas=beta_1,beta_2"
 _ADAM = f"{_COMMON} {_BETAS} eps=epsilon"
@@ -77,6 +114,28 @@ KERAS = {
         fields={"relative_step": always(True)},
         kept={"v": Kept(_means, _of_means, ("_r", "_c", "_v"))},
     ),
+    "Muon": _keras(
+        "Muon",
+        f"{_COMMON} momentum nesterov ns_steps",
+        "m=momentums",
+        fields={
+            "batch_axes": always(()),
+            "ns_coefficients": Field(_coefficients, _letters),
+            **choice("scale", "rms_rate", {0.2: "match_rms", 1.0: "spectral", None: "none"}),
+        },
+        apart=(
+            lambda about: about.numbers[APART],
+            _keras(
+                "AdamW",
+                "betas=adam_beta_1,adam_beta_2 eps=epsilon",
+                "m=momentums v=adam_velocities",
+                fields={
+                    "lr": Field(_rate, _of_rate),
+                    "weight_decay": Field(_decay, _of_decay),
+                },
+            ),
+        ),
+    ),
 }
 """The optimizers of Keras that compute the same as a rule."""
 
@@ -84,7 +143,6 @@ REFUSED = {
     "Ftrl": "there is no rule here for FTRL",
     "LossScaleOptimizer": "its scale of the loss is no state of a rule; give its inner_optimizer",
     "MultiOptimizer": "it has several optimizers; give each of them",
-    "Muon": "its vectors are AdamW's, so that its state is that of two rules",
     "ScheduleFreeAdamW": "there is no rule here that evaluates at other parameters than it trains",
 }
 

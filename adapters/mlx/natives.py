@@ -38,7 +38,7 @@ from samestep.kept import rule_of, saying
 from samestep.notice import warn
 from samestep.rule import Rule
 
-from .tables import BELOW, ENTRIES, FORM, MLX, REFUSED, relative
+from .tables import ENTRIES, FORM, MLX, REFUSED, relative
 from .trees import leaves
 
 __all__ = ["MLX", "checkpoint", "counterpart", "from_state", "restore"]
@@ -253,8 +253,8 @@ def _owned(one: _One) -> Iterator[_Own]:
     if name == "Adafactor" and numbers["relative_step"]:
         native = relative(native)
     for path, param in one.params.items():
-        about = About(numbers, str(param.dtype))
-        mine = BELOW if name == "Muon" and param.ndim < 2 else native
+        about = About(numbers, str(param.dtype), shape=tuple(param.shape))
+        mine = native.of(about)
         own = saying(mine.rule_of(who, about), {"batch_axes": ()})  # MLX's own knows no stacks
         rule, entries = rule_of(own, path, param), _entries(one.flat, path)
         schedules = one.optimizer._schedulers
@@ -306,12 +306,11 @@ def _ruled(rule: Rule, path: str, param: Any, flat: Mapping[str, Any]) -> _Own:
 def _planned(one: _One, saved: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
     """The state that an optimizer is to have, and its attributes."""
     owned = [*_owned(one)]
-    found: dict[str, ParameterState] = {}
+    found = _matched(owned, saved) if owned else {}
     attributes: dict[str, Any] = {}
     for native in {id(own.native): own.native for own in owned}.values():
         mine = [own for own in owned if own.native is native]
-        found |= (part := _matched(native, mine, saved))
-        rules, kept = [own.rule for own in mine], [part[own.path] for own in mine]
+        rules, kept = [own.rule for own in mine], [found[own.path] for own in mine]
         on_schedules = ("lr",) if "learning_rate" in one.optimizer._schedulers else ()
         attributes |= native.taken_over(mine[0].who, rules, kept, About({}), on_schedules)
     states = {own.path: _native_state(one, own, found[own.path]) for own in owned}
@@ -327,10 +326,11 @@ def _planned(one: _One, saved: Checkpoint) -> tuple[dict[str, Any], dict[str, An
     return state, attributes
 
 
-def _matched(native: Native, owned: list[_Own], saved: Checkpoint) -> dict[str, ParameterState]:
+def _matched(owned: list[_Own], saved: Checkpoint) -> dict[str, ParameterState]:
     there = {own.path: saved.parameters[own.path] for own in owned if own.path in saved.parameters}
     wanted = {own.path: Wanted(own.rule, own.param) for own in owned}
-    found = native.matched(owned[0].who, replace(saved, parameters=there), wanted)
+    natives = {own.path: own.native for own in owned}
+    found = correspondence.matched(owned[0].who, natives, replace(saved, parameters=there), wanted)
     for own in owned:
         check_value(own.path, found[own.path], own.param)
     return found

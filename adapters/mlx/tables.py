@@ -10,9 +10,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from samestep.checkpoints.correspondence import Field, Native, always, entries, factored, row
+from samestep.checkpoints.correspondence import Field, Native, entries
+from samestep.checkpoints.table_rows import always, factored, row
 
-__all__ = ["BELOW", "ENTRIES", "FORM", "MLX", "REFUSED", "relative"]
+__all__ = ["ENTRIES", "FORM", "MLX", "REFUSED", "relative"]
 
 
 def _sequence(name: str, kind: Callable[[Any], Any] = list) -> Field:
@@ -22,6 +23,7 @@ def _sequence(name: str, kind: Callable[[Any], Any] = list) -> Field:
 
 _BETAS = {"betas": _sequence("betas")}
 _MOMENTUM = "lr=learning_rate momentum weight_decay nesterov"
+_MEAN = {"momentum_form": always("mean")}
 _mlx = partial(row, like="mlx")
 
 MLX: dict[str, Native] = {
@@ -48,14 +50,17 @@ MLX: dict[str, Native] = {
         },
         kept={"v": factored("exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col")},
     ),
-    "Muon": _mlx("Muon", f"{_MOMENTUM} ns_steps", "m=v"),
+    "Muon": _mlx(
+        "Muon",
+        f"{_MOMENTUM} ns_steps",
+        "m=v",
+        apart=(
+            lambda about: len(about.shape) < 2,
+            _mlx("SGD", _MOMENTUM, "m=v", fields=_MEAN | {"decay": always("l2")}),
+        ),
+    ),
 }
 """By class. The tests that compare each dialect with MLX read slots by these names too."""
-
-BELOW = _mlx(
-    "SGD", _MOMENTUM, "m=v", fields={"momentum_form": always("mean"), "decay": always("l2")}
-)
-"""What Muon does to parameters of less than two dimensions."""
 
 REFUSED = {
     "MultiOptimizer": "it is itself inside a MultiOptimizer; give it its optimizers directly",

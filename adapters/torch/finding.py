@@ -9,7 +9,7 @@ import numpy
 
 import torch
 from samestep.arrays import dtype_name, listed
-from samestep.checkpoints.correspondence import Native, called, natives, placed
+from samestep.checkpoints.correspondence import About, Native, called, natives, placed
 from samestep.checkpoints.state import Checkpoint, CheckpointError
 
 from .checkpoint import Params, named, names_of, paths_of
@@ -47,7 +47,9 @@ def held_by(optimizer: Any, params: Params | None) -> Found:
     native = natives(library.table, library.refused, who, cls.__name__)
     names = {id(param): name for name, param in named(params)}
     seeds: list[Any] = []
-    groups = [numbers(group) for group in optimizer.param_groups]
+    held = (name for name in library.attributes if hasattr(optimizer, name))
+    own_numbers = {name: getattr(optimizer, name) for name in held}
+    groups = [own_numbers | numbers(group) for group in optimizer.param_groups]
     own_names = names_of(optimizer.param_groups)
     for place, (group, held) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
         own = [names.get(id(param)) for param in held["params"]]
@@ -138,19 +140,20 @@ def _members(
         path, group = head[0], head[3]
         state = {name: _plain(v) for name, v in library.opened(repr(path), kept).items()}
         shape, dtype = _form(path, state, param, saved)
-        step = library.count(state, group) if native.counts else None
+        mine = native.of(About(group, dtype, shape=shape))
+        step = library.count(state, group) if mine.counts else None
         if step is None:
-            if native.counts and any(map(torch.is_tensor, state.values())):
+            if mine.counts and any(map(torch.is_tensor, state.values())):
                 raise CheckpointError(
                     f"{library.name} counts steps, and nothing counts those of {path!r}, which has "
                     f"{listed(state)}; is it the state dict of another library?"
                 )
             # it is only known that the state has begun
-            step = int(any(state.get(str(name)) is not None for name in native.slots.values()))
+            step = int(any(state.get(str(name)) is not None for name in mine.slots.values()))
         arrays = [array for array in state.values() if torch.is_tensor(array) and array.ndim]
         held = arrays if param is None else [param]
         device = held[0].device if held else torch.device("cpu")
-        own = (shape, dtype, device, state, step if state else 0, param)
+        own = (shape, dtype, device, state, step if state else 0, param, mine)
         members.append(Member._make((*head, *own)))
     return members
 

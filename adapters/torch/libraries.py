@@ -10,16 +10,15 @@ from samestep.arrays import listed
 from samestep.checkpoints.correspondence import About, Native
 from samestep.checkpoints.state import CheckpointError
 
-from .tables import (
-    HEAVYBALL,
-    NOT_OF_OPTIMI,
-    NOT_OF_TORCH,
-    OPTIMI,
+from .package_tables import (
+    IN_ATTRIBUTES,
+    MUON_OPTIMIZER,
+    NOT_OF_MUON_OPTIMIZER,
     PYTORCH_OPTIMIZER,
     SCHEDULE_FREE,
-    TORCH,
     last_weight,
 )
+from .tables import HEAVYBALL, NOT_OF_OPTIMI, NOT_OF_TORCH, OPTIMI, TORCH
 
 __all__ = ["LIBRARIES", "Library", "Member"]
 
@@ -42,11 +41,13 @@ class Member(NamedTuple):
     step: int
     param: torch.Tensor | None
     """The parameter, as real numbers."""
+    native: Native
+    """The correspondence of the parameter."""
 
     @property
     def about(self) -> About:
         """The values that conversions may read."""
-        return About(self.group, self.dtype, self.step)
+        return About(self.group, self.dtype, self.step, self.shape)
 
 
 class Library:
@@ -61,6 +62,8 @@ class Library:
     """The entry by which a group is known to be the library's, if there is one."""
     beside: tuple[str, ...] = ("step",)
     """The entries of a parameter's state that are no slots."""
+    attributes: tuple[str, ...] = ()
+    """The numbers that an optimizer has in attributes, and in no group."""
 
     def opened(self, who: str, state: Any) -> Mapping[str, Any]:
         """A parameter's state by name."""
@@ -70,16 +73,14 @@ class Library:
         """The steps that a parameter has taken; ``None`` if they are not counted."""
         return int(state["step"]) if "step" in state else None
 
-    def closed(
-        self, slots: dict[str, Any], native: Native, member: Member, step: int
-    ) -> dict[Any, Any]:
+    def closed(self, slots: dict[str, Any], member: Member, step: int) -> dict[Any, Any]:
         """A parameter's state in the library's form."""
-        if native.counts:
+        if member.native.counts:
             slots["step"] = self._counter(step, member)
         return slots
 
     @staticmethod
-    def _counter(step: int, member: Member) -> torch.Tensor:
+    def _counter(step: int, member: Member) -> torch.Tensor | int:
         fused = bool(member.group.get("fused"))
         there = fused or bool(member.group.get("capturable"))
         wide = torch.get_default_dtype() is torch.float64 and not fused
@@ -123,9 +124,7 @@ class _Optimi(Library):
     def count(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> int | None:
         return int(group["step"]) if "step" in group else None
 
-    def closed(
-        self, slots: dict[str, Any], native: Native, member: Member, step: int
-    ) -> dict[Any, Any]:
+    def closed(self, slots: dict[str, Any], member: Member, step: int) -> dict[Any, Any]:
         low = member.dtype in ("float16", "bfloat16") and member.group["kahan_sum"] is not False
         first = next(iter(slots.values()), None)
         slots.setdefault("exp_avg", None)  # of SGD without momentum
@@ -159,9 +158,7 @@ class _HeavyBall(Library):
     def count(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> int | None:
         return int(group["step_count"]) if group.get("step_count") is not None else None
 
-    def closed(
-        self, slots: dict[str, Any], native: Native, member: Member, step: int
-    ) -> dict[Any, Any]:
+    def closed(self, slots: dict[str, Any], member: Member, step: int) -> dict[Any, Any]:
         first = {"step": torch.tensor(step)} if member.at == 0 else {}
         return {0: {**first, **slots, "is_initialized": {0}}}
 
@@ -181,9 +178,7 @@ class _HeavyBall(Library):
 class _InGroups(Library):
     """A library that counts steps in its groups."""
 
-    def closed(
-        self, slots: dict[str, Any], native: Native, member: Member, step: int
-    ) -> dict[Any, Any]:
+    def closed(self, slots: dict[str, Any], member: Member, step: int) -> dict[Any, Any]:
         return slots
 
 
@@ -213,7 +208,7 @@ class _PytorchOptimizer(_InGroups):
     """The layout of pytorch_optimizer."""
 
     name, table, refused, per_group = "pytorch_optimizer", PYTORCH_OPTIMIZER, {}, True
-    sign, beside = "fixed_decay", ("RMS",)
+    sign, beside, attributes = "weight_decouple", ("RMS",), IN_ATTRIBUTES
 
     def count(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> int | None:
         return int(group.get("step", 0))
@@ -224,11 +219,22 @@ class _PytorchOptimizer(_InGroups):
         return {"step": step}
 
 
+class _MuonOptimizer(Library):
+    """The layout of muon-optimizer, whose counts are no tensors."""
+
+    name, table, refused = "muon", MUON_OPTIMIZER, NOT_OF_MUON_OPTIMIZER
+
+    @staticmethod
+    def _counter(step: int, member: Member) -> int:
+        return step
+
+
 LIBRARIES = {
     "torch": Library(),
     "optimi": _Optimi(),
     "heavyball": _HeavyBall(),
     "schedulefree": _ScheduleFree(),
     "pytorch_optimizer": _PytorchOptimizer(),
+    "muon": _MuonOptimizer(),
 }
 """By the name of the package."""

@@ -6,7 +6,7 @@
 
 The step that comes next is the one that would have come, in either direction. heavyball divides by
 ``max(sqrt(v), eps)`` where every rule here divides by ``sqrt(v) + eps``: there the next update
-agrees to ``eps / sqrt(v)``, and the state exactly.
+agrees to ``eps / sqrt(v)``, and the state exactly. So it is with a Muon that iterates in bfloat16.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def from_state_dict(
         state_dict: what its ``state_dict()`` returned, or a file has of it.
         params: a model or named tensors, in the order in which the optimizer had them; they become
             part of the checkpoint. Without them the state gives shapes and dtypes.
-        dialect: the library: ``"torch"``, ``"optimi"``, ``"heavyball"``, ``"schedulefree"`` or
-            ``"pytorch_optimizer"``.
+        dialect: the library: ``"torch"``, ``"optimi"``, ``"heavyball"``, ``"schedulefree"``,
+            ``"pytorch_optimizer"`` or ``"muon"``.
 
     Raises:
         CheckpointError: something in it cannot be carried, and why.
@@ -181,11 +181,12 @@ def _taken(
     tensor = partial(tensor_of, processes=processes)
     states = {}
     for member in found.members:
-        rule = found.native.rule_of(found.who, member.about)
+        native = member.native
+        rule = native.rule_of(found.who, member.about)
         arrays = {n: v for n, v in member.state.items() if n not in found.library.beside}
-        found.native.refuse_others(found.who, member.path, arrays)
+        native.refuse_others(found.who, member.path, arrays)
         try:
-            slots = found.native.taken(rule, member.state, member.about)
+            slots = native.taken(rule, member.state, member.about)
         except CheckpointError as error:
             raise CheckpointError(
                 f"the state of {member.path!r} is not that of {found.who}: {error}"
@@ -219,20 +220,19 @@ def _planned(
     Nothing is changed.
     """
     library, native = found.library, found.native
-    rules = {member.path: native.rule_of(found.who, member.about) for member in found.members}
+    mine = {member.path: member.native for member in found.members}
+    rules = {m.path: m.native.rule_of(found.who, m.about) for m in found.members}
     wanted = {member.path: Wanted(rules[member.path], member) for member in found.members}
     if not library.per_group:  # else a parameter that begins now would have the group's count
         saved = sorted_for(saved, wanted)
-    states = native.matched(found.who, saved, wanted)
+    states = correspondence.matched(found.who, mine, saved, wanted)
     groups, kept = [], {}
     for place, group in enumerate(found.groups):
         members = [member for member in found.members if member.place == place]
         own = {member.path: states[member.path] for member in members}
-        changed = native.taken_over(
-            f"{found.who}: group {place}",
-            [rules[path] for path in own],
-            own.values(),
-            members[0].about if members else About({}),
+        about = members[0].about if members else About({})
+        changed = native.of(about).taken_over(
+            f"{found.who}: group {place}", [rules[path] for path in own], own.values(), about
         )
         step = common_count(f"a group of {found.who}", own) if library.per_group else 0
         after = {**group, **changed}
@@ -250,8 +250,8 @@ def _kept(
     found: Found, member: Member, numbers: Mapping[str, Any], rule: Rule, state: ParameterState
 ) -> dict[Any, Any] | None:
     """The state of a parameter in the library's form; ``None`` before the first step."""
-    library, native = found.library, found.native
-    about = About(numbers, member.dtype, state.step)
+    library, native = found.library, member.native
+    about = About(numbers, member.dtype, state.step, member.shape)
     slots = state.slots
     if state.step == 0 and not native.eager:
         return None
@@ -267,7 +267,7 @@ def _kept(
     given = native.given(arrays, about)
     if not given and not native.counts:
         return None
-    return library.closed(given, native, member, state.step)
+    return library.closed(given, member, state.step)
 
 
 def _put_numbers(groups: list[dict[str, Any]], changes: list[dict[str, Any]]) -> None:

@@ -12,26 +12,19 @@ from operator import itemgetter
 from typing import Any
 
 import torch
-from samestep.checkpoints.correspondence import (
-    About,
-    Field,
-    Kept,
-    Native,
-    always,
-    factored,
-    row,
-    truth,
-)
+from samestep.checkpoints.correspondence import About, Field, Kept, Native
+from samestep.checkpoints.table_rows import always, choice, factored, row, truth
+from samestep.parts.orthogonal import SETS, Schedule
 
 __all__ = [
     "HEAVYBALL",
+    "MOMENTS",
     "NOT_OF_OPTIMI",
     "NOT_OF_TORCH",
     "OPTIMI",
-    "PYTORCH_OPTIMIZER",
-    "SCHEDULE_FREE",
+    "OUTPUTS_FIRST",
     "TORCH",
-    "last_weight",
+    "coefficients",
 ]
 
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -58,9 +51,34 @@ _DECOUPLED = {
 }
 _ON = {"amsgrad": truth("amsgrad")}
 _ADAM = "lr weight_decay maximize betas eps"
-_MOMENTS = "m=exp_avg v=exp_avg_sq"
-_AMSGRAD = f"{_MOMENTS} v_max=max_exp_avg_sq"
+MOMENTS = "m=exp_avg v=exp_avg_sq"
+_AMSGRAD = f"{MOMENTS} v_max=max_exp_avg_sq"
 _torch = partial(row, like="torch")
+
+
+def coefficients(name: str, several: bool) -> dict[str, Field]:
+    """Those of an iteration: of one of our sets by its name, and of others as numbers."""
+
+    def ours(about: About) -> Any:
+        given = about.numbers[name]
+        steps = tuple(map(tuple, given)) if several else (tuple(given),)
+        sets = (found for found, known in SETS.items() if known == Schedule(steps))
+        return next(sets, steps)
+
+    def theirs(value: Any, _: About) -> dict[str, Any]:
+        steps = SETS[value].steps if isinstance(value, str) else value
+        return {name: [*steps] if several else steps[0]}
+
+    return {"ns_coefficients": Field(ours, theirs)}
+
+
+def _guard(about: About) -> Any:
+    return "max", about.numbers["eps"]
+
+
+SCALES = {None: "shape", "original": "shape", "match_rms_adamw": "match_rms"}
+OUTPUTS_FIRST = {"layout": always("oi"), "batch_axes": always(())}
+"""A kernel is one matrix to these libraries, with its first axis for rows."""
 
 TORCH = {
     "SGD": _torch(
@@ -89,10 +107,10 @@ TORCH = {
     "NAdam": _torch(
         "NAdam",
         f"{_ADAM} momentum_decay",
-        f"{_MOMENTS} product=mu_product",
+        f"{MOMENTS} product=mu_product",
         fields=_DECOUPLED,
     ),
-    "RAdam": _torch("RAdam", _ADAM, _MOMENTS, fields=_DECOUPLED),
+    "RAdam": _torch("RAdam", _ADAM, MOMENTS, fields=_DECOUPLED),
     "Rprop": _torch("Rprop", "lr maximize etas step_sizes", "prev size=step_size"),
     "Adafactor": _torch(
         "Adafactor",
@@ -100,14 +118,24 @@ TORCH = {
         fields={"eps": Field(_resolved, _resolution)},
         kept={"v": factored("variance", "row_var", "col_var")},
     ),
+    "Muon": _torch(
+        "Muon",
+        "lr weight_decay momentum nesterov ns_steps",
+        "m=momentum_buffer",
+        fields={
+            **OUTPUTS_FIRST,
+            **coefficients("ns_coefficients", several=False),
+            **choice("scale", "adjust_lr_fn", SCALES),
+            "ns_guard": Field(_guard, lambda value, _: {"eps": value[1]}),
+        },
+        counts=False,
+    ),
 }
 """The optimizers of torch.optim that compute the same as a rule."""
 
 NOT_OF_TORCH = {
     "ASGD": "there is no rule here for averaged SGD; its rates and averages are its own",
     "LBFGS": "it keeps a history of gradients of all parameters together, as no rule here does",
-    "Muon": "torch.optim.Muon iterates in bfloat16 and samestep's Muon does not, so that the next "
-    "step would be another (by 1 % of the update)",
     "SparseAdam": "it advances only the rows that a sparse gradient names, as no rule here does",
 }
 
@@ -275,105 +303,3 @@ HEAVYBALL = {
     ),
 }
 """The optimizers of heavyball, which keeps averages in the same form, in float32."""
-
-
-def last_weight(numbers: Mapping[str, Any], step: int, largest: float) -> float:
-    """The weight of the last step in the average of schedulefree."""
-    weight: float = step ** numbers["r"] * largest ** numbers["weight_lr_power"]
-    return weight
-
-
-def _weight_sum(about: About) -> float:
-    last = last_weight(about.numbers, about.step, about.numbers["lr_max"])
-    return about.numbers["weight_sum"] / last if last else 0.0
-
-
-def _of_group(value: Callable[[About], float]) -> Kept:
-    """A number that the library keeps once for a group."""
-
-    def ours(_: Mapping[str, Any], about: About) -> torch.Tensor | None:
-        wide = about.dtype == "float64"
-        made = torch.float64 if wide else torch.float32
-        return torch.tensor(value(about), dtype=made) if about.step else None
-
-    return Kept(ours, lambda *_: {})
-
-
-_WEIGHTS = {
-    "weight_sum": _of_group(_weight_sum),
-    "lr_max": _of_group(lambda about: about.numbers["lr_max"]),
-}
-_FREE = "lr weight_decay weight_power=r weight_lr_power"
-_free = partial(row, like="schedulefree", kept=_WEIGHTS)
-
-SCHEDULE_FREE = {
-    "AdamWScheduleFree": _free(
-        "ScheduleFreeAdamW", f"{_FREE} betas eps warmup_steps", "v=exp_avg_sq z"
-    ),
-    "RAdamScheduleFree": _free(
-        "ScheduleFreeRAdam",
-        f"{_FREE} betas eps",
-        "v=exp_avg_sq z",
-        fields={
-            "below": Field(
-                lambda about: "skip" if about.numbers["silent_sgd_phase"] else "momentum",
-                lambda value, _: {"silent_sgd_phase": value == "skip"},
-            )
-        },
-    ),
-    "SGDScheduleFree": _free("ScheduleFreeSGD", f"{_FREE} momentum warmup_steps", "z"),
-}
-"""The optimizers of schedulefree, which keeps the weights of the average once for a group."""
-
-
-def _apart(about: About) -> str:
-    if not about.numbers["weight_decouple"]:
-        return "l2"
-    return "absolute" if about.numbers["fixed_decay"] else "decoupled"
-
-
-_APART = {
-    "decay": Field(
-        _apart,
-        lambda value, _: {"weight_decouple": value != "l2", "fixed_decay": value == "absolute"},
-    )
-}
-
-
-def _lines(name: str, full: str) -> Kept:
-    """Means along the last two axes, without these axes; of vectors in full, or none."""
-
-    def ours(state: Mapping[str, Any], about: About) -> Any:
-        rows, columns = (state.get(f"{name}_{part}") for part in ("row", "col"))
-        if rows is not None and columns is not None:
-            return rows.unsqueeze(-1), columns.unsqueeze(-2)
-        whole = state.get("exp_avg_sq")
-        return whole if whole is None else (whole if full else whole.new_zeros(()),)
-
-    def theirs(value: Any, _: About) -> dict[str, Any]:
-        if len(value) == 1:
-            return {full: value[0]} if full else {}
-        return {f"{name}_row": value[0].squeeze(-1), f"{name}_col": value[1].squeeze(-2)}
-
-    return Kept(ours, theirs, (f"{name}_row", f"{name}_col", *([full] if full else [])))
-
-
-_pytorch_optimizer = partial(row, like="pytorch_optimizer", fields=_APART)
-_OFF = "it changes the step as no rule here does"
-
-PYTORCH_OPTIMIZER = {
-    "ADOPT": _pytorch_optimizer(
-        "ADOPT",
-        "lr weight_decay betas eps",
-        _MOMENTS,
-        only=dict.fromkeys(("cautious", "stable_adamw"), (False, _OFF)),
-    ),
-    "CAME": _pytorch_optimizer(
-        "CAME",
-        "lr weight_decay betas eps=eps1,eps2",
-        "m=exp_avg",
-        kept={"v": _lines("exp_avg_sq", "exp_avg_sq"), "r": _lines("exp_avg_res", "")},
-        only={"ams_bound": (False, _OFF)},
-    ),
-}
-"""The optimizers of pytorch_optimizer that have a rule which no framework has."""

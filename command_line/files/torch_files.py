@@ -119,6 +119,8 @@ def described(content: Any) -> str:
 
 
 def _whose(state_dict: Mapping[str, Any]) -> str:
+    from samestep.torch.libraries import LIBRARIES
+
     written = _written(state_dict)
     if written:
         return f"the state dict of an optimizer of samestep.torch, {', '.join(written)}"
@@ -128,6 +130,10 @@ def _whose(state_dict: Mapping[str, Any]) -> str:
     ours = _rules_like(state_dict)
     if ours:
         return f"the state dict of an optimizer of samestep.torch, {' or '.join(ours)}"
+    groups = state_dict["param_groups"]
+    for name, library in LIBRARIES.items():
+        if library.sign and all(library.sign in group for group in groups):
+            return f"the state dict of an optimizer of {name}; --rule {name}.CLASS says which"
     return "the state dict of an optimizer, by its groups none of torch.optim"
 
 

@@ -47,8 +47,6 @@ def converted(case: Case) -> bool:
     unlike = case.peer.rule == "Lookahead" or case.peer.rule.startswith("ScheduleFree")
     if case.like not in LIBRARIES or unlike:
         return False
-    if case.peer.rule == "Muon" and case.like in ("torch", "keras"):  # which are refused
-        return False
     if case.like == "optax":
         return (case.peer.rule, case.values.get("momentum")) != ("SM3", 0.0) and case.is_dialect
     return not issubclass(registry[case.peer.rule], Wrapper)
@@ -112,7 +110,7 @@ class Training:
         """What it keeps; the step is given where optax counts none."""
         stepper, rule = self.stepper, as_recorded(self.case.rule)
         if self.case.like != "optax":
-            return samestep.checkpoint(stepper.optimizer, params_of(stepper))
+            return samestep.checkpoint(bare(stepper.optimizer), params_of(stepper))
         try:
             found: Checkpoint = samestep.checkpoint(rule, stepper.values, stepper.state)
         except CheckpointError as error:
@@ -130,11 +128,16 @@ class Training:
             stepper.state = adapter.to_optax(saved, stepper.state, stepper.values)
             stepper.values = adapter.to_optax_params(saved, stepper.values)
             return
-        new = samestep.restore(stepper.optimizer, saved, params_of(stepper))
+        new = samestep.restore(bare(stepper.optimizer), saved, params_of(stepper))
         if self.case.like == "mlx":
             stepper.values = new
         if hasattr(stepper, "taken"):
             stepper.taken = taken
+
+
+def bare(optimizer: Any) -> Any:
+    """The optimizer of the library, without the context of its steps."""
+    return getattr(optimizer, "base_optimizer", optimizer)
 
 
 def params_of(stepper: Any) -> Any:
@@ -197,7 +200,7 @@ def goes_over(case: Case, path: Path, dtype: str = "float64") -> tuple[Training,
     rule = as_recorded(made(next(iter(saved.parameters.values())).rule))
     blank = {p: numpy.zeros(v.shape, dtype) for p, v in theirs.trajectory.params.items()}
     own, state = samestep.load(path, rule, blank)
-    assert state.step == BEFORE or rule.name == "SGD"  # torch's counts none
+    assert state.step == BEFORE or rule.name in ("Muon", "SGD")  # torch's count none
     grads = theirs.trajectory.grads[BEFORE : BEFORE + AFTER]
     own, state, found = stepped(rule, own, state, grads)
     alike(case, dtype, found, theirs.run(AFTER))

@@ -152,6 +152,26 @@ def test_a_switch_is_carried_as_what_it_does(name, switched) -> None:
         same_steps(theirs, params, rule, own, state, "float64", 2e-6)
 
 
+def test_parameters_that_muon_leaves_to_adamw_are_adamw_s() -> None:
+    values = {"learning_rate": 0.5, "weight_decay": 0.1, "adam_weight_decay": 0.2}
+    values |= {"adam_lr_ratio": 0.1, "adam_beta_2": 0.9, "exclude_layers": ["conv"]}
+    with double("float64"):
+        params, others = variables("float64"), variables("float64", seed=1)
+        theirs = native("Muon", params, values)
+        train(theirs, params, range(BEFORE), "float64")
+        taken = samestep.checkpoint(theirs, params)
+        muon, adamw = (made(taken.parameters[f"dense.{part}"].rule) for part in ("kernel", "bias"))
+        assert (muon.name, adamw.name) == ("Muon", "AdamW")
+        rule = samestep.route((samestep.Where(ndim=2), muon), adamw)
+        own, state = samestep.restore(rule, taken, arrays(params))
+        again = native("Muon", others, values | {"learning_rate": 0.3})
+        samestep.restore(again, samestep.checkpoint(rule, own, state), others)
+        same_steps(theirs, params, rule, own, state, "float64", 2e-6)
+        train(again, others, range(BEFORE, BEFORE + AFTER), "float64")
+        for path, now in arrays(params).items():
+            close(arrays(others)[path], now, 0.1, 1e-12, path)
+
+
 def test_adafactor_without_its_bound_is_no_optimizer_of_keras() -> None:
     params = variables("float32")
     theirs = native("Adafactor", params, {"relative_step": False})
@@ -301,7 +321,7 @@ def optimizers():
     """What is refused, and words of the reason."""
     of = keras.optimizers
     yield of.Ftrl(), "FTRL"
-    yield of.Muon(), "Muon"
+    yield of.Muon(rms_rate=0.1), "rms_rate is 0.1"
     yield of.LossScaleOptimizer(of.Adam()), "inner_optimizer"
     yield of.Adam(clipnorm=1.0), "clipnorm=1.0"
     yield of.Adam(gradient_accumulation_steps=4), "gradient_accumulation_steps=4"

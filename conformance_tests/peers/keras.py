@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from samestep.checkpoints.correspondence import About
 from samestep.keras.natives import KERAS
-from samestep.parts.orthogonal import coefficients
 from samestep.rule import registry
 
 from . import Arguments, Peer
@@ -58,26 +56,7 @@ def _peer(name: str, *settings: Hypers, **others: Any) -> Peer:
     return Peer(native.rule, _native(name), slots, settings, **others)
 
 
-def _letter(at: int, h: Hypers) -> float:
-    """A coefficient, of those that all iterations have."""
-    return float(coefficients(SimpleNamespace(**h))[0][0][at])
-
-
-MUON: dict[str, Any] = {
-    "learning_rate": "lr",
-    "weight_decay": "weight_decay",
-    "momentum": "momentum",
-    "nesterov": "nesterov",
-    "ns_steps": "ns_steps",
-    "rms_rate": lambda h: {"match_rms": 0.2, "spectral": 1.0, "none": None}[h["scale"]],
-    **{f"muon_{letter}": partial(_letter, at) for at, letter in enumerate("abc")},
-}
-"""The arguments of ``keras.optimizers.Muon``."""
 ADAM = ("adam_beta_1", "adam_beta_2", "adam_weight_decay", "adam_lr_ratio", "epsilon")
-
-
-def _muon(optimizers: Any, h: Hypers) -> Any:
-    return optimizers.Muon(**{n: h[how] if how in h else how(h) for n, how in MUON.items()})
 
 
 LARGE = {"lr": 0.01, "eps": 1e-2, "weight_decay": 0.1}
@@ -106,7 +85,7 @@ def _converted(given: Any, name: str, theirs: str, h: Hypers) -> Any:
 
 
 ARGUMENTS = Arguments(
-    {**_ours(), **{f"Muon.{name}": how for name, how in MUON.items()}},
+    _ours(),
     {
         **{f"Muon.{name}": "AdamW's, whose the vectors are" for name in ADAM},
         "exclude_layers": "a choice of parameters, which a route makes here",
@@ -142,22 +121,17 @@ PEERS = [
     _peer("Nadam", {}, BETAS, left_out={"product": "one for all parameters there"}),
     _peer("Lion", {}, {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
     _peer("Lamb", {}, BETAS),
-    Peer(
+    _peer(
         "Muon",
-        _muon,
         {},
-        [
-            {},
-            {"scale": "none", "nesterov": False, "momentum": 0.9},
-            {
-                "lr": 0.02,
-                "weight_decay": 0.1,
-                "ns_steps": 4,
-                "ns_coefficients": (3.0, -3.2, 1.2),
-                "scale": "spectral",
-            },
-        ],
-        left_out={"m": "kept in one list with AdamW's"},
+        {"scale": "none", "nesterov": False, "momentum": 0.9},
+        {
+            "lr": 0.02,
+            "weight_decay": 0.1,
+            "ns_steps": 4,
+            "ns_coefficients": (3.0, -3.2, 1.2),
+            "scale": "spectral",
+        },
         without={"kernel": "AdamW's there"},
         tolerance=1e-6,
         because="Keras takes the norm in float32, which rounds by 6e-8",

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from samestep.arrays import map_parts
 from samestep.checkpoints.correspondence import About, Kept
-from samestep.parts.orthogonal import coefficients
 from samestep.rule import registry
 
 from . import RECTIFIED, Arguments, Peer
@@ -107,18 +105,8 @@ def without_bfloat16() -> AbstractContextManager[Any]:
     return mock.patch.object(torch.Tensor, "bfloat16", torch.Tensor.clone)
 
 
-MUON: dict[str, Any] = {
-    **{name: name for name in ("lr", "weight_decay", "momentum", "nesterov", "ns_steps")},
-    "ns_coefficients": lambda h: coefficients(SimpleNamespace(**h))[0][0],
-    "eps": lambda h: h["ns_guard"][1],
-    "adjust_lr_fn": lambda h: {"shape": None, "match_rms": "match_rms_adamw"}[h["scale"]],
-}
-"""The arguments of ``torch.optim.Muon``."""
-
-
 def _muon(tensors: Any, h: Hypers) -> Any:
-    given = {name: h[how] if isinstance(how, str) else how(h) for name, how in MUON.items()}
-    return Within(_optim().Muon(tensors, **given), without_bfloat16)
+    return Within(_native("Muon")(tensors, h), without_bfloat16)
 
 
 class _Clipped:
@@ -178,7 +166,7 @@ def _converted(given: Any, name: str, theirs: str, h: Hypers) -> Any:
 
 
 ARGUMENTS = Arguments(
-    {**_ours(), **{f"Muon.{name}": how for name, how in MUON.items()}},
+    _ours(),
     {
         "AMSGrad.amsgrad": "given, to select the rule",
         "foreach": "how to compute, not what",
@@ -209,21 +197,18 @@ PEERS = [
     _peer("AdamW", {}, LARGE, {**FALLING, "amsgrad": True}),
     _peer("AMSGrad", {}, {**FALLING, "decay": "decoupled"}, native="Adam", make=_amsgrad),
     _peer("Adamax", {}, {**LARGE, "betas": (0.8, 0.99)}),
-    Peer(
+    _peer(
         "Muon",
-        _muon,
-        {"m": "momentum_buffer"},
-        [
-            {},
-            {"scale": "match_rms", "nesterov": False, "ns_guard": ("max", 1e-3)},
-            {
-                "lr": 0.02,
-                "weight_decay": 0.3,
-                "momentum": 0.9,
-                "ns_steps": 4,
-                "ns_coefficients": (3.0, -3.2, 1.2),
-            },
-        ],
+        {},
+        {"scale": "match_rms", "nesterov": False, "ns_guard": ("max", 1e-3)},
+        {
+            "lr": 0.02,
+            "weight_decay": 0.3,
+            "momentum": 0.9,
+            "ns_steps": 4,
+            "ns_coefficients": (3.0, -3.2, 1.2),
+        },
+        make=_muon,
         without={"kernel": "it takes matrices only"},
     ),
     _peer(

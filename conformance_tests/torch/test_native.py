@@ -32,7 +32,7 @@ FIRST = [
     pytest.param(case, id=case.label)
     for case in FURTHEST
     if case.like == "torch" and "inner" not in case.values
-    if case.peer.rule != "Muon"  # whose state is refused
+    if case.peer.rule != "Muon"  # which takes matrices only
 ]
 
 
@@ -352,7 +352,6 @@ REFUSED = {
     "ASGD": (torch.optim.ASGD, "averaged SGD"),
     "LBFGS": (torch.optim.LBFGS, "history"),
     "SparseAdam": (torch.optim.SparseAdam, "rows"),
-    "Muon": (torch.optim.Muon, "bfloat16"),
     "a class of one's own": (
         type("Mine", (torch.optim.AdamW,), {}),
         "no optimizer of",

@@ -33,6 +33,7 @@ CORRESPONDENCES = {
     folder(module.rpartition(".")[0]) / f"{module.rpartition('.')[2]}.py"
     for module in (
         "samestep.mlx.tables",
+        "samestep.torch.package_tables",
         "samestep.torch.tables",
         *(entry.module for entry in entry_points(group="samestep.natives")),
     )

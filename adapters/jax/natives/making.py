@@ -11,8 +11,9 @@ from functools import reduce
 from typing import Any
 
 from samestep.checkpoints import CheckpointError
-from samestep.checkpoints.correspondence import About, row
+from samestep.checkpoints.correspondence import About
 from samestep.checkpoints.faithful import refuse_lost
+from samestep.checkpoints.table_rows import row
 from samestep.rule import registry
 
 __all__ = ["MAKERS"]
