@@ -34,9 +34,9 @@ __all__ = [
     "decayed_gradient",
     "decayed_parameter",
     "descend",
-    "knows_peak",
     "later",
     "masked",
+    "of_schedule",
     "peak_of",
     "refuse_peakless",
     "scalars",
@@ -129,10 +129,10 @@ def refuse_peakless(rule: Any) -> None:
         )
 
 
-def knows_peak(values: Mapping[str, Any]) -> bool:
-    """Whether the largest step size is used, and is that of a schedule."""
+def of_schedule(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of numbers that the schedule of the step size knows: the largest one, if it is used."""
     used = values.get("decay") in OF_PEAK and values["peak_lr"] is None
-    return used and callable(values["lr"])
+    return ("peak_lr",) if used and callable(values["lr"]) else ()
 
 
 def peak_of(values: Mapping[str, Any]) -> Any:

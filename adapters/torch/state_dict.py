@@ -14,7 +14,7 @@ from samestep.kept import rule_of
 from samestep.names import unwrapped
 from samestep.rule import Rule
 from samestep.step import FLOATING
-from samestep.weight_decay import knows_peak
+from samestep.weight_decay import of_schedule
 from torch.utils._pytree import tree_map
 
 from .aged import RECORD, completed, written_by
@@ -269,10 +269,10 @@ def _check_state(rule: Rule, name: str, param: torch.Tensor, own: dict[str, Any]
 def _scheduled(group: Group, rule: Rule) -> list[str]:
     """The hyperparameters of a group that are schedules, or have a schedule as an element.
 
-    So is the largest learning rate where the schedule of the rate knows it.
+    So are numbers that a schedule of another one knows.
     """
     found = [name for name in rule.hypers if any(map(callable, parts(group[name])))]
-    return [*found, "peak_lr"] if knows_peak(group) else found
+    return [*found, *of_schedule(group)]
 
 
 def _own(value: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 import samestep
 from samestep.conformance.integrations import OWN_WARNINGS, agree, kinds, pairs, same, within
-from samestep.schedules import CosineDecay
+from samestep.schedules import CosineDecay, warmup_inverse_sqrt, warmup_stable_decay
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -211,3 +211,26 @@ def test_accelerate_in_mixed_precision_keeps_the_parameters_in_float32():
     mixed, _ = accelerated(make, falling, mixed_precision="bf16")
     assert {param.dtype for param in mixed.parameters()} == {torch.float32}
     assert not same(weights(full).values(), weights(mixed).values())
+
+
+def rates(make):
+    """The learning rates of a scheduler of the library, one a step."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.3)
+    schedule, found = make(optimizer), []
+    for _ in range(STEPS + 4):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_schedules_of_its_names_are_ours():
+    found = {"sqrt": rates(lambda o: transformers.get_inverse_sqrt_schedule(o, 3))}
+    ours = {"sqrt": warmup_inverse_sqrt(0.3, 3)}
+    for decay in ("linear", "cosine", "1-sqrt"):
+        numbers = {"num_training_steps": STEPS, "decay_type": decay}
+        found[decay] = rates(lambda o, n=numbers: transformers.get_wsd_schedule(o, 3, 4, **n))
+        ours[decay] = warmup_stable_decay(0.3, 3, 4, STEPS, decay=decay)
+    for name, schedule in ours.items():
+        expected = [schedule(step) for step in range(STEPS + 4)]
+        assert found[name] == pytest.approx(expected, rel=1e-14, abs=1e-16), name

@@ -24,8 +24,12 @@ from samestep.schedules import (
     Linear,
     PiecewiseConstant,
     PolynomialDecay,
+    Scaled,
     make_schedule,
+    one_cycle,
     warmup_cosine,
+    warmup_inverse_sqrt,
+    warmup_stable_decay,
 )
 from tests.core.conftest import MAKERS
 
@@ -51,6 +55,8 @@ SCHEDULES = {
         (lambda step: 0.1, lambda step: 0.2 + Linear(0.0, 0.1, 9)(step)), (6,)
     ),
     "warm-up": warmup_cosine(0.3, 5, 20, start=0.01, end=0.02),
+    "inverse root": warmup_inverse_sqrt(0.3, 5),
+    "stable": Scaled(warmup_stable_decay(0.6, 3, 7, 14, decay="1-sqrt", end=0.04), 0.5),
 }
 RAMPS = {name: s for name, s in SCHEDULES.items() if hasattr(s, "end")}
 VALUES = {name: s for name, s in SCHEDULES.items() if "lambda" not in repr(s)}
@@ -125,6 +131,8 @@ def test_schedules_are_those_of_optax():
     assert_is(CosineDecay(0.3, 14, 0.01), cosine, single)
     warm = optax.warmup_cosine_decay_schedule(0.01, 0.3, 5, 20, 0.02)
     assert_is(warmup_cosine(0.3, 5, 20, start=0.01, end=0.02), warm, single)
+    cycle = optax.cosine_onecycle_schedule(20, 0.3, pct_start=0.4)
+    assert_is(one_cycle(0.3, 20, rise=0.4), cycle, single)
     parts = (optax.linear_schedule(0.0, 0.3, 5), optax.exponential_decay(0.2, 3, 0.5))
     ours = Join((Linear(0.0, 0.3, 5), ExponentialDecay(0.2, 3, 0.5)), (6,))
     assert_is(ours, optax.join_schedules(parts, [6]), single)
@@ -345,7 +353,7 @@ def test_long_decays_keep_their_digits_in_float32():
 
 @pytest.mark.parametrize("schedule", VALUES.values(), ids=VALUES)
 def test_a_schedule_is_a_value(schedule):
-    again = eval(repr(schedule))
+    again = eval(repr(schedule), vars(samestep.schedules))
     assert again == schedule == pickle.loads(pickle.dumps(schedule))
     assert hash(again) == hash(schedule)
     with pytest.raises(AttributeError):
@@ -403,6 +411,16 @@ def test_arguments_are_kept_as_numbers():
     >>> warmup_cosine(0.001, 20, 10)
     ValueError: warmup_cosine(warmup_steps=20, steps=10): steps counts both parts; it must be >
     warmup_steps
+    >>> warmup_stable_decay(0.1, 4, 18, 20)
+    ValueError: warmup_stable_decay(warmup_steps=4, decay_steps=18, steps=20): steps counts all
+    parts; it must be >= 22
+    >>> warmup_stable_decay(0.1, 4, 8, 20, decay='exp')
+    ValueError: warmup_stable_decay(decay='exp'): decay must be one of 'linear', 'cosine', '1-sqrt'
+    >>> warmup_inverse_sqrt(0.1, 0)
+    ValueError: warmup_inverse_sqrt(warmup_steps=0): warmup_steps must be a whole number of steps >
+    0
+    >>> one_cycle(0.1, 10, rise=2)
+    ValueError: one_cycle(rise=2): rise must be a number in (0, 1)
     >>> warmup_cosine('a', 5, 10)
     ValueError: warmup_cosine(peak='a'): peak must be a finite number
     >>> Join((1, 2), (3, 4))

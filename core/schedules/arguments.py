@@ -24,7 +24,8 @@ SOME_STEPS: Kind = ("a whole number of steps >= 0", int, lambda value: 0 <= valu
 FLAG: Kind = ("True or False", bool, lambda value: True)
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("value", "start", "end", "peak"), NUMBER),
-    **dict.fromkeys(("decay_rate", "power"), POSITIVE),
+    **dict.fromkeys(("decay_rate", "power", "factor"), POSITIVE),
+    "rise": ("a number in (0, 1)", float, lambda value: 0 < value < 1),
     **dict.fromkeys(("steps", "warmup_steps"), SOME_STEPS),
     **dict.fromkeys(("staircase", "inclusive"), FLAG),
     "decay_steps": STEPS,

@@ -1,135 +1,29 @@
-"""Schedules: hyperparameters that change from step to step, as pure functions of the step.
-
-    rule = samestep.AdamW(lr=CosineDecay(1e-3, 10_000))
-
-The step is the 0-based index of the next step, as in optax: the first update reads
-``schedule(0)``. A Python number gives a float, computed in float64. An array of any framework,
-traced or not, gives an array of that framework, without a branch on values: in its own dtype, or in
-the default floating dtype for integers.
-
-A value is exactly ``start`` at step 0 and exactly ``end`` from the last step on. Schedules with the
-same arguments are equal, and ``repr`` of a schedule is the call that makes it.
-"""
+"""The schedules, a class each."""
 
 from __future__ import annotations
 
 import math
-import numbers
-from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-import array_api_compat
-import numpy
-
-from .arrays import is_array
-from .schedule_arguments import DECAY, KINDS, NOT_NEGATIVE, STEPS, Kind, is_number, kept, refuse
+from .arguments import DECAY, NOT_NEGATIVE, refuse
+from .base import HOST, Schedule, filled, make_schedule, real
 
 __all__ = [
-    "Constant",
     "CosineDecay",
     "ExponentialDecay",
     "HalfLife",
+    "InverseSquareRoot",
     "InverseTimeDecay",
     "Join",
     "Linear",
+    "OneMinusSquareRoot",
     "PiecewiseConstant",
     "PolynomialDecay",
-    "Schedule",
-    "make_schedule",
-    "warmup_cosine",
+    "Scaled",
 ]
-
-HOST = SimpleNamespace(**vars(math), where=lambda condition, yes, no: yes if condition else no)
-"""The operations used here on Python numbers, under the names of an array namespace."""
-
-FAR = 2**53
-"""A step after the last of any schedule."""
-
-
-class Schedule(ABC):
-    """A value that depends on the step only. A subclass computes it in ``at``.
-
-    Arguments of one name mean the same in every schedule.
-
-    Args:
-        start: value at step 0, in the unit of the hyperparameter.
-        end: value from the last step on.
-        steps, decay_steps: steps until ``end`` is reached; with ``steps=0`` it is reached at once.
-    """
-
-    _kinds: ClassVar[dict[str, Kind]] = {}
-    """Kinds of arguments that differ from ``KINDS``."""
-
-    def __post_init__(self) -> None:
-        kinds, who = {**KINDS, **self._kinds}, type(self).__name__
-        for name in [name for name in vars(self) if name in kinds]:
-            object.__setattr__(self, name, kept(who, name, getattr(self, name), kinds[name]))
-
-    @property
-    def peak(self) -> float:
-        """The largest value, of a schedule that only rises or only falls."""
-        return float(max(self(0), self(FAR)))
-
-    @abstractmethod
-    def at(self, xp: Any, step: Any) -> Any:
-        """The value, with the operations of ``xp``: ``HOST`` for numbers, else a namespace."""
-
-    def __call__(self, step: Any) -> Any:
-        """The value for the 0-based ``step``: a float for a number, an array for an array.
-
-        Raises:
-            TypeError: the step is neither a number nor an array.
-        """
-        if isinstance(step, numbers.Real):
-            number = int(step) if isinstance(step, numbers.Integral) else float(step)
-            return float(self.at(HOST, number))
-        if not hasattr(step, "dtype"):
-            raise TypeError(
-                f"{type(self).__name__}: the step is {step!r}; it must be a number or an array"
-            )
-        xp = array_api_compat.array_namespace(step)
-        return _real(xp, self.at(xp, step))
-
-
-def make_schedule(value: Any) -> Callable[[Any], Any]:
-    """A schedule made of a value: a callable of the step is returned unchanged.
-
-    A number becomes a ``Constant``. A 0-d array becomes a function that returns it at every step.
-
-    Raises:
-        TypeError: ``value`` is not a callable, a number or an array.
-    """
-    if is_number(value):
-        return Constant(value)
-    if is_array(value):
-        return lambda step: value
-    if callable(value):
-        return cast(Callable[[Any], Any], value)
-    raise TypeError(
-        f"make_schedule({value!r}): a schedule is made of a number or of a callable of the step, "
-        f"not of {type(value).__name__}"
-    )
-
-
-# Shapes that several schedules share.
-
-
-def _real(xp: Any, x: Any) -> Any:
-    """``x`` as a float, or as an array of a floating dtype."""
-    if xp is HOST:
-        return float(x)
-    if isinstance(x, numpy.generic):  # NumPy turns 0-d results into scalars
-        x = numpy.asarray(x)
-    return x if xp.isdtype(x.dtype, "real floating") else xp.astype(x, xp.asarray(0.5).dtype)
-
-
-def _filled(xp: Any, step: Any, value: Any) -> Any:
-    """``value``, as an array if the step is an array."""
-    return value if xp is HOST else xp.zeros_like(_real(xp, step)) + value
 
 
 class _Ramp(Schedule):
@@ -144,8 +38,8 @@ class _Ramp(Schedule):
         steps = next(value for name, value in vars(self).items() if "steps" in name)
         inside, span = (step > 0) & (step < steps), max(steps, 1)
         # Quotients of whole numbers: 1 - done would cancel near the end, 1 - left near the start.
-        left = xp.where(inside, _real(xp, steps - step) / span, 0.5)
-        done = xp.where(inside, _real(xp, step) / span, 0.5)
+        left = xp.where(inside, real(xp, steps - step) / span, 0.5)
+        done = xp.where(inside, real(xp, step) / span, 0.5)
         value = self._between(xp, left, done)
         return xp.where(step < steps, xp.where(step > 0, value, self.start), self.end)
 
@@ -171,22 +65,8 @@ class _Periodic(Schedule):
     def _periods(self, xp: Any, step: Any) -> Any:
         """``step / decay_steps``; ``staircase`` rounds it down, in integers and so exactly."""
         if self.staircase:
-            return _real(xp, step // self.decay_steps)
-        return _real(xp, step) / self.decay_steps
-
-
-# The schedules.
-
-
-@dataclass(frozen=True)
-class Constant(Schedule):
-    """``value`` at every step, in the unit of the hyperparameter."""
-
-    value: float
-
-    def at(self, xp: Any, step: Any) -> Any:
-        """See ``Schedule``."""
-        return _filled(xp, step, self.value)
+            return real(xp, step // self.decay_steps)
+        return real(xp, step) / self.decay_steps
 
 
 class ExponentialDecay(_Periodic):
@@ -268,7 +148,7 @@ class PiecewiseConstant(Schedule):
 
     def at(self, xp: Any, step: Any) -> Any:
         """See ``Schedule``."""
-        value = _filled(xp, step, self.values[0])
+        value = filled(xp, step, self.values[0])
         for boundary, following in zip(self.boundaries, self.values[1:], strict=True):
             passed = step >= boundary if self.inclusive else step > boundary
             value = xp.where(passed, following, value)
@@ -287,6 +167,35 @@ class CosineDecay(_Fall):
         # Squared sines do not cancel near the end.
         fallen, risen = xp.sin(math.pi / 2 * left), xp.sin(math.pi / 2 * done)
         return fallen * fallen * self.start + risen * risen * self.end
+
+
+class OneMinusSquareRoot(_Fall):
+    """``end + (start - end) * (1 - sqrt(step / decay_steps))``; see ``Schedule``.
+
+    Source: Hagele et al., "Scaling laws and compute-optimal training beyond fixed training
+        durations", arXiv 2405.18392, where it is the last part of a schedule.
+    Agrees with: the cooldown ``"1-sqrt"`` of HuggingFace's ``get_wsd_schedule``.
+    """
+
+    def _between(self, xp: Any, left: Any, done: Any) -> Any:
+        root = xp.sqrt(done)
+        return left / (1 + root) * self.start + root * self.end  # 1 - root would cancel
+
+
+@dataclass(frozen=True)
+class InverseSquareRoot(Schedule):
+    """``start / sqrt(1 + step / decay_steps)``; see ``Schedule``.
+
+    After ``decay_steps`` steps it is ``start / sqrt(2)``. ``warmup_inverse_sqrt`` has it after a
+    warm-up, as people mean it.
+    """
+
+    start: float
+    decay_steps: int
+
+    def at(self, xp: Any, step: Any) -> Any:
+        """See ``Schedule``."""
+        return self.start / xp.sqrt(1 + real(xp, step) / self.decay_steps)
 
 
 @dataclass(frozen=True)
@@ -326,12 +235,33 @@ class HalfLife(Linear):
 
     def at(self, xp: Any, step: Any) -> Any:
         """See ``Schedule``."""
-        return _filled(xp, step, self.end) if self.start == self.end else super().at(xp, step)
+        return filled(xp, step, self.end) if self.start == self.end else super().at(xp, step)
 
     def _between(self, xp: Any, left: Any, done: Any) -> Any:
         # The steps in which a weight falls to one half: f(beta) + 1.
         first, last = (math.log(0.5) / math.log(b) if b else 0.0 for b in (self.start, self.end))
         return xp.exp(math.log(0.5) / (left * first + done * last))
+
+
+@dataclass(frozen=True)
+class Scaled(Schedule):
+    """``schedule`` times ``factor``, > 0, as for layers that learn slowly; see ``Schedule``."""
+
+    schedule: Any
+    factor: float
+
+    @property
+    def peak(self) -> float:
+        """The largest value."""
+        return float(self.factor * self.schedule.peak)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schedule", make_schedule(self.schedule))
+        super().__post_init__()
+
+    def at(self, xp: Any, step: Any) -> Any:
+        """See ``Schedule``."""
+        return self.factor * self.schedule(step)
 
 
 @dataclass(frozen=True)
@@ -370,31 +300,8 @@ class Join(Schedule):
         if xp is HOST:
             place = bisect_right(self.boundaries, step)
             return self.schedules[place](step - (0, *self.boundaries)[place])
-        value = _filled(xp, step, self.schedules[0](step))
+        value = filled(xp, step, self.schedules[0](step))
         for boundary, following in zip(self.boundaries, self.schedules[1:], strict=True):
             since = xp.where(step > boundary, step - boundary, 0)
             value = xp.where(step >= boundary, following(since), value)
         return value
-
-
-def warmup_cosine(
-    peak: float, warmup_steps: int, steps: int, *, start: float = 0.0, end: float = 0.0
-) -> Join:
-    """A straight line from ``start`` to ``peak`` in ``warmup_steps``, then a cosine to ``end``.
-
-    ``steps`` counts both parts, as in optax's ``warmup_cosine_decay_schedule``; Keras's
-    ``CosineDecay`` counts the second part only. See also ``Schedule``.
-
-    Raises:
-        ValueError: an argument out of range.
-    """
-    given = {"peak": peak, "warmup_steps": warmup_steps, "steps": steps, "start": start, "end": end}
-    for name, value in given.items():
-        kept("warmup_cosine", name, value, STEPS if name == "steps" else KINDS[name])
-    if steps <= warmup_steps:
-        raise ValueError(
-            f"warmup_cosine(warmup_steps={warmup_steps!r}, steps={steps!r}): steps counts both "
-            "parts; it must be > warmup_steps"
-        )
-    warmup = Linear(start, peak, warmup_steps)
-    return Join((warmup, CosineDecay(peak, steps - warmup_steps, end)), (warmup_steps,))
