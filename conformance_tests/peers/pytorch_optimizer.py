@@ -124,6 +124,12 @@ def _mars(tensors: Any, h: Hypers) -> Any:
     return _native("MARS", "eps", "gamma", mars_type=kind, optimize_1d=True)(tensors, h)
 
 
+def _mars_muon(tensors: Any, h: Hypers) -> Any:
+    betas = {"betas": (h["momentum"], 0.99)}
+    make = _native("MARS", "gamma", mars_type="shampoo", optimize_1d=True, **betas)
+    return Within(make(tensors, h), in_float64)
+
+
 def _parts(name: str) -> Callable[[Any, int], Any]:
     """Rows and columns of a mean square, or all of it."""
 
@@ -190,6 +196,13 @@ PEERS = [
             {"adaptive": False, "weight_decay": 0.1},
             {**LARGE, "betas": (0.8, 0.99), "gamma": 0.1},
         ],
+    ),
+    Peer(
+        "MARSMuon",
+        _mars_muon,
+        {"m": "exp_avg", "prev": "last_grad"},
+        [{}, {"lr": 0.1, "momentum": 0.8, "gamma": 0.1, "weight_decay": 0.1}],
+        without={"empty": "no quotient of its sides"},
     ),
     Peer(
         "Muon",

@@ -367,7 +367,7 @@ def test_gradients_in_other_units_move_the_parameters_alike(rule_class, data):
     trajectory = _times(large, _trajectory(rule, data, decades=(-2, 1)).rounded("float32"))
     if "tensor" in (rule.needs, inner.needs):  # a ratio with a norm of zero counts as 1, always
         trajectory = _without_zeros(trajectory)
-    if isinstance(rule, samestep.Wrapper):  # what it limits gradients to is as large
+    if isinstance(rule, samestep.Wrapper) or rule.needs == "matrix":  # its limits are as large
         rule = rule.replace(**{n: large * rule.hypers[n] for n in _limits(rule_class)})
     factor = 2.0 ** data.draw(st.integers(1, 12))
     changed = {
@@ -569,7 +569,7 @@ def _has_units(rule):
 
 
 def _limits(rule_class):
-    """The numbers of a wrapper that are in units of the gradient."""
+    """The numbers of a rule that are in units of the gradient."""
     fields = rule_class.fields().items()
     return [n for n, f in fields if isinstance(f, Hyper) and f.unit.startswith("gradient")]
 

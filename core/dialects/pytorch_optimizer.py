@@ -8,7 +8,8 @@ from samestep import weight_decay
 from samestep.dialects import preset
 from samestep.dialects.optax import EPS_IN_LR
 from samestep.parts.moments import gathered, over_root
-from samestep.quirks import Quirk, with_coefficients
+from samestep.parts.orthogonal import factor
+from samestep.quirks import Quirk, with_calls, with_coefficients
 from samestep.vocabulary import ema, later, weights
 
 
@@ -82,6 +83,23 @@ DIVIDED_TWICE = Quirk(
     changes_state=True,
 )
 
+
+def _of_first_axes(now: Any) -> Any:
+    def factor(rule: Any, sides: tuple[int, ...], shape: tuple[int, ...]) -> float:
+        return float(now(rule, shape[:2], shape))
+
+    return factor
+
+
+SCALE_BY_FIRST_AXES = Quirk(
+    "scale by the first two axes",
+    "scales a convolution kernel by its outputs and its channels",
+    "scales a convolution kernel by its outputs and inputs",
+    with_calls({factor: _of_first_axes}),
+    rules=("MARSMuon",),
+    formerly=("scale_axes", "first", "all"),
+)
+
 OF = "pytorch_optimizer.{rule}"
 
 PRESETS = {
@@ -100,6 +118,15 @@ PRESETS = {
     "LaProp": preset(eps_at="uncorrected", decay="post", quirks=(ADDED_TO_V,)),
     "MADGRAD": preset(quirks=(EPS_IN_LR,)),
     "MARS": preset("its vectors are AdamW's", eps_at="uncorrected", quirks=(ADDED_TO_V,)),
+    "MARSMuon": preset(
+        "iterates in bfloat16; its vectors are AdamW's",
+        of="pytorch_optimizer.MARS(mars_type='shampoo')",
+        lr=0.003,
+        scale="shape",
+        weight_decay=0.0,
+        ns_guard=("max", 5e-10),  # of m: 1e-8 of m / (1 - momentum)
+        quirks=(SCALE_BY_FIRST_AXES,),
+    ),
     "Muon": preset("iterates in bfloat16", ns_guard=("max", 1e-07)),
     "NorMuon": preset("iterates in bfloat16", ns_guard=("max", 1e-07)),
     "NovoGrad": preset(),

@@ -1,6 +1,7 @@
-from samestep.parts import moments
+from samestep.parts import moments, variance
 from samestep.parts.moments import corrections, over_root
-from samestep.vocabulary import Rule, at_least, ema, hyper, norm, option, sign, slot
+from samestep.parts.variance import reduced, strength
+from samestep.vocabulary import Rule, ema, option, sign, slot
 
 
 class MARS(Rule):
@@ -13,6 +14,7 @@ class MARS(Rule):
                                             (MARS-Lion, which is adaptive=False: - lr sign(m))
 
     prev is the gradient of the step before: the exact form would be that of the same batch there.
+    The third form, with Muon, is MARSMuon.
 
     Source: Yuan, Liu, Wu, Zhou and Gu, "MARS: unleashing the power of variance reduction for
         training large models", arXiv 2411.10438, the approximate MARS-AdamW and MARS-Lion. prev is
@@ -28,13 +30,12 @@ class MARS(Rule):
 
     lr = moments.lr.replaced(default=3e-3)
     betas = moments.betas.replaced(default=(0.95, 0.99))
-    gamma = hyper(0.025, "strength of the correction", unit="1", ge=0)
-    clip_norm = hyper(1.0, "largest norm of c", unit="gradient", gt=0, infinite=True)
+    gamma, clip_norm = variance.gamma, variance.clip_norm
     eps, eps_root = moments.eps, moments.eps_root
     eps_at, bias_correction = moments.eps_at, moments.bias_correction
     adaptive = option(True, "divide by the root of v, as AdamW; else take the sign, as Lion")
 
-    m, prev = moments.m, slot("gradient of the step before")
+    m, prev = moments.m, variance.prev
     v = slot(moments.v.meaning, only_if="adaptive")
 
     @property
@@ -42,12 +43,10 @@ class MARS(Rule):
         return self.adaptive
 
     def scalars(self, xp, t):
-        beta1 = self.betas[0]
-        return corrections(self, xp, t) | {"ahead": self.gamma * beta1 / (1 - beta1)}
+        return corrections(self, xp, t) | {"ahead": strength(self, self.betas[0])}
 
     def direction(self, xp, grad, param, state, s):
-        c = grad + s.ahead * (grad - state.prev)
-        c = c / at_least(xp, norm(xp, c) / s.clip_norm, 1.0)
+        c = reduced(xp, grad, state, s)
         m = ema(state.m, c, s.beta1)
         if not self.adaptive:
             return sign(xp, m), {"m": m, "prev": grad}
