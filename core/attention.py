@@ -37,7 +37,7 @@ def qk_clip(
         weight: the projection, whose outputs along ``axis`` are those of one head after another.
         max_logits: of each head of queries, the largest logit before softmax, of a batch or more.
         threshold: the largest logit that is left alone, > 0.
-        power: the share of the weight in the logit.
+        power: the share of the weight in the logit, >= 0.
         heads: the number of heads of the weight, if it is not that of ``max_logits``: of keys that
             several heads of queries share, one after another. The largest logit of these counts.
         axis: the axis of the outputs: 0 of torch and MLX, -1 of a kernel of Flax.
@@ -46,7 +46,8 @@ def qk_clip(
         A new array. A head whose largest logit is NaN or infinite is not changed.
 
     Raises:
-        ValueError: the heads do not divide the outputs, or the heads of queries.
+        ValueError: the heads do not divide the outputs, or the heads of queries; a number is out
+            of range.
     """
     xp = array_api_compat.array_namespace(weight, max_logits)
     if max_logits.ndim != 1:
@@ -56,6 +57,8 @@ def qk_clip(
         )
     if not threshold > 0:
         raise ValueError(f"qk_clip(threshold={threshold!r}): threshold must be > 0")
+    if not power >= 0:
+        raise ValueError(f"qk_clip(power={power!r}): power must be >= 0")
     number = int(max_logits.shape[0]) if heads is None else heads
     place, outputs = axis % weight.ndim, int(weight.shape[axis])
     for what, many in (("outputs", outputs), ("heads of queries", int(max_logits.shape[0]))):
@@ -65,11 +68,12 @@ def qk_clip(
                 f"{tuple(weight.shape)} with axis={axis}"
             )
     dtype = compute_dtype(xp, weight.dtype)
-    logits = xp.max(xp.reshape(cast(xp, max_logits, dtype), (number, -1)), axis=1)
+    wide = max(dtype, compute_dtype(xp, max_logits.dtype), key=lambda d: -float(xp.finfo(d).eps))
+    logits = xp.max(xp.reshape(cast(xp, max_logits, wide), (number, -1)), axis=1)
     clipped = (logits > threshold) & (logits < float("inf"))
     factor = xp.where(clipped, (threshold / xp.where(clipped, logits, threshold)) ** power, 1.0)
     before, after = weight.shape[:place], weight.shape[place + 1 :]
     split = xp.reshape(cast(xp, weight, dtype), (*before, number, outputs // number, *after))
     ones = (1,) * len(before), (1,) * (1 + len(after))
-    held = split * xp.reshape(factor, (*ones[0], number, *ones[1]))
+    held = split * xp.reshape(cast(xp, factor, dtype), (*ones[0], number, *ones[1]))
     return cast(xp, xp.reshape(held, weight.shape), weight.dtype)

@@ -28,8 +28,10 @@ import array_api_compat
 from . import tree
 from .arrays import cast, compute_dtype, is_array, listed
 from .coefficients import Record
-from .kept import rule_of
+from .kept import kept_by, rule_of
+from .moves import pointed
 from .rule import Rule, State
+from .shaping import seen
 
 __all__ = ["averaged", "evaluated", "evaluating", "swapped"]
 
@@ -77,8 +79,25 @@ def averaged(rule: Rule, params: Any, state: State | Mapping[str, Any]) -> Any:
 def evaluated(rule: Rule, xp: Any, param: Any, slots: Mapping[str, Any]) -> Any:
     """The point of evaluation of one parameter, computed as a step is, in its dtype."""
     dtype = compute_dtype(xp, param.dtype)
-    state = Record({name: cast(xp, value, dtype) for name, value in slots.items()})
-    return cast(xp, rule.point(cast(xp, param, dtype), state), param.dtype)
+    state = {name: cast(xp, value, dtype) for name, value in slots.items()}
+    whole = cast(xp, param, dtype)
+    point = _point if _of_elements(rule) else seen(_point, kept_by(rule, param.ndim))
+    found, _ = point(xp, rule, whole, whole, state, {}, None)
+    return cast(xp, found, param.dtype)
+
+
+def _point(
+    xp: Any, rule: Rule, grad: Any, param: Any, slots: dict[str, Any], common: Any, s: Any
+) -> tuple[Any, dict[str, Any]]:
+    """The point of evaluation in the form of a step, which takes layouts and stacks apart."""
+    return pointed(rule, param, Record(slots)), {}
+
+
+def _of_elements(rule: Rule) -> bool:
+    """Whether the point of a rule is one of the package's, each of which reads elements alone."""
+    while type(rule).point is Rule.point:
+        rule = rule.inside[0]
+    return rule.is_own()
 
 
 def evaluating(rule: Rule, state: State | Mapping[str, Any]) -> Rule:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from . import weight_decay as families
 
-__all__ = ["Move", "Moving", "asked", "early_step"]
+__all__ = ["Move", "Moving", "asked", "early_step", "pointed"]
 
 Stepped = tuple[Any, dict[str, Any]]
 
@@ -109,6 +109,18 @@ class Moving:
         return Move(
             lambda: self.displaced(param, direction, s), lambda: self.descended(param, direction, s)
         )
+
+
+def pointed(rule: Any, param: Any, state: Any) -> Any:
+    """The point at which a parameter is evaluated; raises if it is not shaped like it."""
+    found = rule.point(param, state)
+    if getattr(found, "shape", None) != param.shape:
+        raise ValueError(
+            f"{rule.name}.point returned {getattr(found, 'shape', type(found).__name__)!r} for a "
+            f"parameter of shape {tuple(param.shape)}; the point at which a model is evaluated has "
+            "the shape of the parameter"
+        )
+    return found
 
 
 def _landed(moved: Any) -> Any:

@@ -23,6 +23,12 @@ __all__ = ["EMBEDDINGS", "HEADS", "KEYS", "QUERIES", "adam_mini", "muon", "scion
 
 Names = Predicate | Sequence[str] | str | None
 
+
+def _words(*words: str) -> tuple[str, ...]:
+    """Patterns of paths with one of the words, which is not the end of another word."""
+    return tuple(f"{before}{word}*" for word in words for before in ("", "*[._]"))
+
+
 EMBEDDINGS = ("*embed*", "*wte*", "*wpe*")
 """Patterns of the paths of embeddings: ``model.embed_tokens.weight``, ``Embed_0.embedding``."""
 HEADS = (
@@ -30,9 +36,9 @@ HEADS = (
     *("head", "head.*", "*.head", "*.head.*", "output", "output.*"),
 )
 """Patterns of the paths of the last layer: ``lm_head.weight``, ``model.head.kernel``."""
-QUERIES = ("*q_proj*", "*wq*", "*query*")
+QUERIES = _words("q_proj", "wq", "query")
 """Patterns of the paths of projections to queries."""
-KEYS = ("*k_proj*", "*wk*", "*key*")
+KEYS = _words("k_proj", "wk", "key")
 """Patterns of the paths of projections to keys."""
 
 
@@ -65,7 +71,8 @@ def muon(
         A route for every framework.
 
     Raises:
-        ValueError: no matrix is called like an embedding, or like the head.
+        ValueError: no matrix is called like an embedding, or like the head; or groups of ``other``
+            decay a vector.
     """
     params = list(params) if hasattr(params, "__next__") else params
     if hidden is None:
@@ -80,6 +87,7 @@ def muon(
         *((predicate, other) for predicate in apart if predicate is not None),
         (Where(min_ndim=2), hidden),
     )
+    _refuse_decay("muon", made, params)
     if show:
         print(made.table(params))
     return made
@@ -163,22 +171,35 @@ def adam_mini(
 
     Raises:
         ValueError: no matrix is called like a projection to queries, or to keys; or its rows are
-            not so many heads.
+            not so many heads; or groups of ``rule`` decay a vector.
     """
     params = list(params) if hasattr(params, "__next__") else params
     rule = registry["AdamMini"](lr=1e-3, weight_decay=0.1) if rule is None else rule
     matrices = _matrices("adam_mini", params)
-    asked = {"queries": (queries, heads), "keys": (keys, key_heads or heads)}
+    asked = {"queries": (queries, heads), "keys": (keys, heads if key_heads is None else key_heads)}
     blocks = [
         (predicate, rule.replace(per="head", heads=count))
         for name, (given, count) in asked.items()
         if (predicate := _chosen(f"adam_mini: {name}", given, matrices)) is not None
     ]
     made = route((Where(max_ndim=1), rule.replace(weight_decay=0.0)), *blocks, rule)
+    _refuse_decay("adam_mini", made, params)
     table = made.table(params)
     if show:
         print(table)
     return made
+
+
+def _refuse_decay(recipe: str, made: Route, params: Any) -> None:
+    """Raise if groups of a rule decay a vector, which by the recipe does not decay."""
+    for path, array in named(f"recipes.{recipe}", params):
+        decay = made.of(path, array.shape).hypers["weight_decay"] if len(array.shape) < 2 else 0
+        if decay:
+            raise ValueError(
+                f"recipes.{recipe}: vectors do not decay, and groups=... gives {path} "
+                f"weight_decay={decay!r}; leave weight_decay out of these groups, or make the "
+                "route with samestep.route"
+            )
 
 
 def _matrices(recipe: str, params: Any) -> list[Parameter]:

@@ -175,6 +175,7 @@ class Rule(Moving, Composed, root=True):
             vars(now)["_scheduled"] = self._scheduled + self._schedules
             with scheduled.blamed(step):
                 now._refuse_combinations()
+                decay_families.refuse_peakless(now)
         inside = tuple(rule.at(self.steps_inside(step)) for rule in self.inside)
         same = all(map(is_, inside, self.inside))
         return now if same else now._copy(now._values, inside)

@@ -10,6 +10,7 @@ import numpy
 
 from . import step as stepping
 from .arrays import map_parts, parts
+from .moves import pointed
 from .neutral import XP, Neutral, renamed
 from .segments import SEGMENTS
 from .watched import described, not_floating
@@ -91,12 +92,15 @@ def steps(
             continue
         found.append(params)
         found += [[own[name] for own in slots] for name in slots[0] if name != SEGMENTS]
+        if rule.has_point:
+            at = zip(params, slots, strict=True) if not segmented else ()
+            found.append([pointed(rule, param, stepping.Record(own)) for param, own in at])
     return found
 
 
 def positions(rule: Rule, *given: Any, **more: Any) -> list[Any]:
     """The parameters of ``steps`` alone."""
-    return steps(rule, *given, **more)[:: 1 + len(rule.slots())]
+    return steps(rule, *given, **more)[:: 1 + len(rule.slots()) + rule.has_point]
 
 
 def moves(rule: Rule, shape: tuple[int, ...], count: int) -> bool:

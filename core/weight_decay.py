@@ -122,7 +122,15 @@ def scalars(family: str | None, lr: Any, weight_decay: Any, peak: Any = None) ->
 def refuse_peakless(rule: Any) -> None:
     """Raise if the family needs the largest step size, and it is neither given nor known."""
     values = rule._values
-    if values.get("decay") in OF_PEAK and peak_of(values) is None:
+    if values.get("decay") not in OF_PEAK:
+        return
+    lr, peak = values["lr"], peak_of(values)
+    if isinstance(lr, (int, float)) and isinstance(peak, (int, float)) and lr > peak * (1 + 1e-6):
+        raise ValueError(
+            f"{rule.name}(decay={rule.decay!r}): lr is {lr!r}, which is more than the largest step "
+            f"size, peak_lr={peak!r}"
+        )
+    if peak is None:
         raise ValueError(
             f"{rule.name}(decay={rule.decay!r}): the largest step size is not known, and other "
             "code may change lr; give it as peak_lr, or give lr as a schedule of samestep"

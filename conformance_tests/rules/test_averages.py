@@ -328,3 +328,24 @@ def test_swapping_in_mlx_and_back_after_an_exception():
         inside = model(data)
         raise KeyError
     assert mx.array_equal(model(data), before) and not mx.array_equal(inside, before)
+
+
+def test_the_point_of_a_stack_is_that_of_its_layers():
+    class First(samestep.Rule, register=False):
+        needs, min_ndim = "axes", 2
+        lr = samestep.hyper(0.1, "step size", unit="parameter", ge=0)
+        seen = samestep.slot("the last gradient")
+
+        def direction(self, xp, grad, param, state, s):
+            return grad, {"seen": grad}
+
+        def point(self, param, state):
+            return state.seen / state.seen[0]
+
+    layers, grads = numpy.ones((3, 4, 2)), numpy.arange(1.0, 25.0).reshape(3, 4, 2)
+    rule, one = First(layout="oi", batch_axes=0), First(layout="oi")
+    stack, state = rule.update(grads, layers, rule.init(layers))
+    found = samestep.averaged(rule, stack, state)
+    for at, layer in enumerate(grads):
+        param, own = one.update(layer, layers[at], one.init(layers[at]))
+        assert numpy.array_equal(found[at], samestep.averaged(one, param, own))

@@ -17,7 +17,7 @@ from samestep.arrays import is_array
 
 from .arguments import KINDS, Kind, is_number, kept
 
-__all__ = ["HOST", "Constant", "Schedule", "filled", "make_schedule", "real"]
+__all__ = ["HOST", "Constant", "Monotone", "Schedule", "filled", "make_schedule", "real"]
 
 HOST = SimpleNamespace(**vars(math), where=lambda condition, yes, no: yes if condition else no)
 """The operations used here on Python numbers, under the names of an array namespace."""
@@ -46,9 +46,13 @@ class Schedule(ABC):
             object.__setattr__(self, name, kept(who, name, getattr(self, name), kinds[name]))
 
     @property
-    def peak(self) -> float:
-        """The largest value, of a schedule that only rises or only falls."""
-        return float(max(self(0), self(FAR)))
+    def peak(self) -> float | None:
+        """The largest value; ``None`` if it is not known."""
+        return self.largest(FAR)
+
+    def largest(self, steps: int) -> float | None:
+        """The largest value in the first ``steps`` steps; ``None`` if it is not known."""
+        return None
 
     @abstractmethod
     def at(self, xp: Any, step: Any) -> Any:
@@ -71,8 +75,16 @@ class Schedule(ABC):
         return real(xp, self.at(xp, step))
 
 
+class Monotone(Schedule):
+    """A schedule that only rises or only falls."""
+
+    def largest(self, steps: int) -> float:
+        """See ``Schedule``."""
+        return float(max(self(0), self(steps - 1)))
+
+
 @dataclass(frozen=True)
-class Constant(Schedule):
+class Constant(Monotone):
     """``value`` at every step, in the unit of the hyperparameter."""
 
     value: float

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .arguments import DECAY, NOT_NEGATIVE, refuse
-from .base import HOST, Schedule, filled, make_schedule, real
+from .base import HOST, Monotone, Schedule, filled, make_schedule, real
 
 __all__ = [
     "CosineDecay",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-class _Ramp(Schedule):
+class _Ramp(Monotone):
     """``start`` at step 0, ``end`` from the last step on, and ``_between`` in the steps between."""
 
     _between: Callable[..., Any]  # of the namespace and of the shares of steps ahead and behind
@@ -54,7 +54,7 @@ class _Fall(_Ramp):
 
 
 @dataclass(frozen=True)
-class _Periodic(Schedule):
+class _Periodic(Monotone):
     """A decay whose unit of time is ``decay_steps``."""
 
     start: float
@@ -135,10 +135,10 @@ class PiecewiseConstant(Schedule):
     values: tuple[float, ...]
     inclusive: bool = False
 
-    @property
-    def peak(self) -> float:
-        """The largest value."""
-        return max(self.values)
+    def largest(self, steps: int) -> float:
+        """See ``Schedule``."""
+        begun = sum(b + (not self.inclusive) < steps for b in self.boundaries)
+        return max(self.values[: begun + 1])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -183,7 +183,7 @@ class OneMinusSquareRoot(_Fall):
 
 
 @dataclass(frozen=True)
-class InverseSquareRoot(Schedule):
+class InverseSquareRoot(Monotone):
     """``start / sqrt(1 + step / decay_steps)``; see ``Schedule``.
 
     After ``decay_steps`` steps it is ``start / sqrt(2)``. ``warmup_inverse_sqrt`` has it after a
@@ -250,10 +250,10 @@ class Scaled(Schedule):
     schedule: Any
     factor: float
 
-    @property
-    def peak(self) -> float:
-        """The largest value."""
-        return float(self.factor * self.schedule.peak)
+    def largest(self, steps: int) -> float | None:
+        """See ``Schedule``."""
+        found = _largest(self.schedule, steps)
+        return None if found is None else self.factor * found
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", make_schedule(self.schedule))
@@ -281,10 +281,16 @@ class Join(Schedule):
     schedules: tuple[Any, ...]
     boundaries: tuple[int, ...]
 
-    @property
-    def peak(self) -> float:
-        """The largest peak of the schedules."""
-        return float(max(schedule.peak for schedule in self.schedules))
+    def largest(self, steps: int) -> float | None:
+        """See ``Schedule``; of each of the schedules, it is of the steps in which it is used."""
+        ends = (*(end for end in self.boundaries if end < steps), steps)
+        begins = (0, *ends)
+        found = [
+            _largest(schedule, end - begin)
+            for schedule, begin, end in zip(self.schedules, begins, ends, strict=False)
+            if end > begin
+        ]
+        return None if None in found else max(found)
 
     def __post_init__(self) -> None:
         given, words = self.schedules, "a sequence of schedules or numbers, at least one"
@@ -305,3 +311,7 @@ class Join(Schedule):
             since = xp.where(step > boundary, step - boundary, 0)
             value = xp.where(step >= boundary, following(since), value)
         return value
+
+
+def _largest(schedule: Any, steps: int) -> float | None:
+    return schedule.largest(steps) if isinstance(schedule, Schedule) else None

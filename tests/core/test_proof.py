@@ -47,6 +47,14 @@ def clipped(xp, grad):
 
 PAIR = r"it must return \(direction, slots\): an array shaped like the parameter, and a dict"
 MISTAKES = {
+    "a piece as the point": (
+        mistaken(point=lambda self, param, state: state.m[:1]),
+        r"^Mine\.point returned \(1, 4\) for a parameter of shape \(8, 4\)",
+    ),
+    "a point of other elements": (
+        mistaken(point=lambda self, param, state: state.m / state.m[0]),
+        r"^Mine declares needs = 'element', but the step of an array .* in the shape",
+    ),
     "only the direction": (
         returning(lambda xp, grad, state, s: grad),
         rf"^Mine\.direction returned an array; {PAIR}",

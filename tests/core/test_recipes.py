@@ -160,6 +160,13 @@ def test_heads_that_do_not_divide_are_refused() -> None:
         qk_clip(numpy.ones((12, 8)), numpy.ones((2, 3)))
     with pytest.raises(ValueError, match="threshold must be > 0"):
         qk_clip(numpy.ones((12, 8)), numpy.ones(3), threshold=0.0)
+    with pytest.raises(ValueError, match="power must be >= 0"):
+        qk_clip(numpy.ones((12, 8)), numpy.ones(3), power=-1.0)
+
+
+def test_logits_beyond_the_weights_numbers_are_clipped() -> None:
+    held = qk_clip(numpy.ones((1, 1), "float32"), numpy.array([1e41]), power=1.0)
+    assert held.dtype == numpy.float32 and float(held[0, 0]) == pytest.approx(1e-39, rel=1e-6)
 
 
 def test_heads_of_queries_and_of_keys_are_blocks_of_adam_mini(capsys: Any) -> None:
@@ -180,3 +187,14 @@ def test_heads_of_queries_and_of_keys_are_blocks_of_adam_mini(capsys: Any) -> No
         recipes.adam_mini(params, 3, 2, samestep.AdamMini(layout="oi"), show=False)
     with pytest.raises(ValueError, match=r"recipes\.adam_mini: no matrix is called as queries"):
         recipes.adam_mini({"w": numpy.ones((2, 2))}, 2)
+    with pytest.raises(ValueError, match="heads=0"):
+        recipes.adam_mini(params, 4, 0, show=False)
+    others = {name.replace("q_proj", "seq_proj"): array for name, array in params.items()}
+    with pytest.raises(ValueError, match=r"no matrix is called as queries"):
+        recipes.adam_mini(others, 4, 2, show=False)
+
+
+def test_a_group_that_decays_a_vector_is_refused() -> None:
+    other = samestep.AdamW(groups=[(Where(path="*norm*"), {"weight_decay": 0.5})])
+    with pytest.raises(ValueError, match=r"gives transformer\.h\.0\.norm\.weight weight_decay=0.5"):
+        recipes.muon(arrays(), other=other, show=False)

@@ -497,8 +497,39 @@ def test_an_error_inside_a_schedule_says_whose_schedule_it_is():
 def test_decay_relative_to_a_peak_that_nobody_knows_is_refused(lr, decay):
     with pytest.raises(ValueError, match=r"largest step size is not known.*give it as peak_lr"):
         samestep.AdamW(lr=lr, decay=decay)
-    assert samestep.AdamW(lr=lr, decay=decay, peak_lr=0.1).at(3).peak_lr == 0.1
+    rule = samestep.AdamW(lr=lr, decay=decay, peak_lr=1.25)
+    assert rule.at(3).peak_lr == 1.25
     cosine = warmup_cosine(0.5, 4, 20)
     assert samestep.AdamW(lr=cosine, decay=decay).at(1).peak_lr == 0.5
     steps = PiecewiseConstant((3,), (0.1, 0.3))
     assert samestep.AdamW(lr=steps, decay=decay).at(1).peak_lr == 0.3
+
+
+def test_the_largest_value_is_that_of_the_steps_in_which_a_schedule_is_used():
+    """A warm-up that is cut does not reach its end; another one's class says nothing."""
+    for schedule in (
+        Join((Linear(0.0, 1.0, 1000), CosineDecay(0.05, 900)), (100,)),
+        Join((PiecewiseConstant((3, 7), (0.1, 0.3, 9.0)), Constant(0.2)), (7,)),
+        Join((PiecewiseConstant((3, 7), (0.1, 0.3, 9.0), inclusive=True), Constant(0.2)), (8,)),
+        Scaled(one_cycle(0.3, 20), 2.0),
+    ):
+        assert schedule.peak == max(map(schedule, range(2000)))
+
+    class Triangle(samestep.schedules.Schedule):
+        def at(self, xp, step):
+            return 0.01 + 0.01 * xp.where(step < 10, step, 10.0)
+
+    for unknown in (Triangle(), Scaled(Triangle(), 2.0), Join((0.1, lambda step: 0.1), (5,))):
+        assert unknown.peak is None
+        with pytest.raises(ValueError, match="largest step size is not known"):
+            samestep.SGD(lr=unknown, decay="relative")
+
+
+def test_a_rate_above_the_largest_is_refused():
+    words = r"lr is 0.5, which is more than the largest step size, peak_lr=0.1"
+    groups = [(samestep.Where(ndim=1), {"lr": 0.5})]
+    with pytest.raises(ValueError, match=f"group 0: .*{words}"):
+        samestep.SGD(lr=0.1, decay="relative", peak_lr=0.1, groups=groups)
+    rising = samestep.SGD(lr=lambda step: 0.1 * (step + 1), decay="relative", peak_lr=0.1)
+    with pytest.raises(ValueError, match=f"{words}.*the schedule gave it for step 4"):
+        rising.at(4)
