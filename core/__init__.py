@@ -16,6 +16,7 @@ from . import recipes, rules, schedules
 from .attention import qk_clip
 from .averaging import averaged, swapped
 from .conditions import Where
+from .creating import create
 from .declaration import Initial, hyper, option, shared, slot
 from .dialects import preset
 from .functional import Triple, TripleState, pack_state, triple, unpack_state
@@ -70,6 +71,7 @@ __all__ = [  # noqa: PLE0604
     "averaged",
     "choose",
     "clip_grads",
+    "create",
     "debias",
     "ema",
     "hyper",

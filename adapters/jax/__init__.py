@@ -51,6 +51,7 @@ from samestep.execution import EXECUTIONS
 from samestep.rule import Rule
 
 from .averaging import averaged
+from .creating import create
 from .missing import prepared
 from .natives import from_optax, to_optax, to_optax_params
 from .optimizer import RuleTransformation, bind
@@ -61,6 +62,7 @@ __all__ = [
     "RuleTransformation",
     "averaged",
     "bind",
+    "create",
     "from_optax",
     "prepared",
     "recorder",

@@ -22,11 +22,12 @@ from __future__ import annotations
 
 from samestep import native
 
+from .creating import create
 from .natives import from_state
 from .optimizer import EXECUTIONS, RuleOptimizer, bind
 from .recording import recorder
 
-__all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state", "recorder"]
+__all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "create", "from_state", "recorder"]
 
 KEYWORDS = {"execution": "auto", "group": None, "shards": None}
 

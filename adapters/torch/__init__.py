@@ -20,11 +20,20 @@ import torch
 from samestep import native
 from samestep.rule import Rule
 
+from .creating import create
 from .natives import from_state_dict, into_state_dict
 from .optimizer import EXECUTIONS, RuleOptimizer, bind
 from .recording import recorder
 
-__all__ = ["EXECUTIONS", "RuleOptimizer", "bind", "from_state_dict", "into_state_dict", "recorder"]
+__all__ = [
+    "EXECUTIONS",
+    "RuleOptimizer",
+    "bind",
+    "create",
+    "from_state_dict",
+    "into_state_dict",
+    "recorder",
+]
 
 
 KEYWORDS = {
