@@ -31,7 +31,7 @@ from samestep.rule import Rule
 from .counting import CALLS, calls_of, entry, missed
 from .entries import slots_in
 from .kernels import real
-from .modes import POINT, TRAINED
+from .modes import POINT, TRAINED, TRAINING
 from .pieces import is_spread
 from .placement import slot_of
 from .sharded import fill, placed, processes_of, refuse_slice, tensor_of
@@ -152,7 +152,7 @@ def _restore(
         processes.agree({"what it does": "it has read the checkpoint"})
     optimizer.train()  # the parameters of a checkpoint are those at which gradients are taken
     for group in groups:
-        group.pop(POINT, None)
+        group.update({POINT: TRAINING} if POINT in group else {})
     with _fitting():
         optimizer.load_state_dict({"state": states, "param_groups": groups})
     if params is not None:

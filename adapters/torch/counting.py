@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 CALLS = "calls"
-"""The entry of a saved parameter group."""
+"""The entry of a parameter group, which torch's functions of state dicts look for in all groups."""
 
 
 def entry(name: str) -> str:
@@ -58,7 +58,7 @@ def calls_of(optimizer: RuleOptimizer, params: Sequence[torch.Tensor]) -> Any:
     if optimizer._calls is None:
         optimizer._calls = optimizer.steps_taken
     if optimizer.capturable and params and not isinstance(optimizer._calls, torch.Tensor):
-        optimizer._calls = torch.tensor(optimizer._calls, device=params[0].device)
+        optimizer._called(torch.tensor(optimizer._calls, device=params[0].device))
     return optimizer._calls
 
 
@@ -142,7 +142,7 @@ def note(
     if isinstance(optimizer._calls, torch.Tensor):
         optimizer._calls.add_(1 if taken is None else taken.to(optimizer._calls.device))
     else:
-        vars(optimizer)["_calls"] += 1 if taken is None else int(taken)
+        optimizer._called(optimizer._calls + (1 if taken is None else int(taken)))
     names = optimizer.rule.withholds if before else ()
     if not names or len(optimizer.state) == len(stepped):
         return
@@ -156,10 +156,15 @@ def note(
 
 
 def missed_so_far(optimizer: RuleOptimizer) -> dict[str, Any]:
-    """The entries of a new state: a parameter that comes later has missed what was before."""
-    first = optimizer.param_groups[0]
-    names = [name for name in optimizer.rule.withholds if name in first]
-    return {entry(name): first[name].detach().clone() for name in names}
+    """The entries of a new state: a parameter that comes later has missed what was before.
+
+    Every state has them, zeros too, since torch's functions of state dicts load into entries that
+    are there.
+    """
+    first, zero = optimizer.param_groups[0], torch.zeros(())
+    return {
+        entry(name): first.get(name, zero).detach().clone() for name in optimizer.rule.withholds
+    }
 
 
 def now(optimizer: RuleOptimizer, rule: Rule) -> Rule:

@@ -19,7 +19,7 @@ from samestep.rule import Rule, registry
 from samestep.spelling import ELSEWHERE
 from torch.nn.parameter import is_lazy
 
-from .counting import counts_in
+from .counting import CALLS, counts_in
 from .foreign import refuse_foreign
 
 __all__ = ["GroupedOptimizer", "alike"]
@@ -140,7 +140,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
         Parameters without names are called by their places in the given order. Entries in which
         another optimizer notes its own parts and shared state are left out.
         """
-        theirs = {"branch", "places", "param_names", *self.rule.shared()}
+        theirs = {"branch", "places", "param_names", CALLS, *self.rule.shared()}
         names = param_group.get("param_names")
         param_group = {name: v for name, v in param_group.items() if name not in theirs}
         params = param_group["params"]
@@ -241,6 +241,13 @@ class GroupedOptimizer(torch.optim.Optimizer):
         first, last = self.param_groups[0], self.param_groups[-1]
         held = first if first is not last else self._common if self.steps_taken else {}
         last.update({name: held[name] for name in self.rule.shared() if name in held})
+        last[CALLS] = first.get(CALLS, 0)
+
+    def _called(self, calls: Any) -> None:
+        """Note the calls so far: a number, or a tensor that counts them on a device."""
+        vars(self)["_calls"] = calls
+        for group in self.param_groups:
+            group[CALLS] = calls
 
     def _rule_of(self, group: dict[str, Any]) -> Rule:
         return self._rule_with(self._values_of(group))

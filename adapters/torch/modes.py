@@ -12,6 +12,7 @@ from typing import Any
 import array_api_compat.torch as xp
 
 import torch
+from samestep.arrays import listed
 from samestep.averaging import evaluated
 from samestep.kept import rule_of
 
@@ -27,7 +28,8 @@ __all__ = ["POINT", "TRAINED", "Evaluating", "refuse_evaluating"]
 TRAINED = "trained"
 """The entry of a parameter's state that has the parameter while a model is evaluated."""
 POINT = "point"
-"""The entry of all groups that says so."""
+"""The entry of all groups that says so, where a rule evaluates elsewhere than at the parameters."""
+TRAINING, EVALUATION = "training", "evaluation"
 
 
 class Evaluating(GroupedOptimizer):
@@ -57,18 +59,32 @@ class Evaluating(GroupedOptimizer):
             state[TRAINED] = param.detach().clone()
             real(param).copy_(point)
         for group in self.param_groups:
-            group[POINT] = "evaluation"
+            group[POINT] = EVALUATION
 
     @torch.no_grad()
     def train(self) -> None:
         """Put the parameters at which gradients are taken back, exactly."""
         self._reshard()
         for group in self.param_groups:
-            group.pop(POINT, None)
+            if POINT in group:
+                group[POINT] = TRAINING
             for param in group["params"]:
                 state = self.state.get(param) or {}
                 if TRAINED in state:
                     param.copy_(state.pop(TRAINED))
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; it says whether the model is evaluated, as the others do."""
+        super().add_param_group(param_group)
+        first = self.param_groups[0].get(POINT, TRAINING)
+        for group in self.param_groups if self.rule.has_point else ():
+            group.setdefault(POINT, first)
+
+    @property
+    def is_evaluating(self) -> bool:
+        """Whether the parameters are those of evaluation."""
+        groups = self.param_groups
+        return bool(groups) and groups[0].get(POINT) == EVALUATION
 
     def _reshard(self) -> None:
         """Let FSDP2 gather again what is written here: after a forward alone it has a copy."""
@@ -83,6 +99,25 @@ def refuse_evaluating(optimizer: Evaluating) -> None:
         "which gradients are to be taken; call optimizer.train() before the loss of a step is "
         "computed"
     )
+
+
+def refuse_half_evaluated(optimizer: Evaluating, groups: list[Any], state: Any) -> None:
+    """Refuse a state of evaluation that lacks the parameters at which gradients are taken.
+
+    Of a flattened state, torch loads the entries of the optimizer's own states.
+    """
+    for group in groups if groups and groups[0].get(POINT) == EVALUATION else ():
+        rule, lacking = optimizer._rule_of(group), []
+        for name, param in zip(optimizer._named(group), group["params"], strict=True):
+            own, one = rule_of(rule, name[0], param), state.get(param) or {}
+            if own.has_point and TRAINED not in one and own.slots().keys() <= slots_in(one).keys():
+                lacking.append(repr(str(name[0])))
+        if lacking:
+            raise ValueError(
+                f"{optimizer.rule.name}: the state dict was saved while the model was evaluated, "
+                f"and has no {TRAINED!r} of {listed(lacking)}, to go on from; nothing has been "
+                "loaded. Save after optimizer.train(), or without flatten_optimizer_state_dict"
+            )
 
 
 def _averaged(optimizer: Any) -> Iterator[tuple[Any, torch.Tensor, Any, Any]]:

@@ -30,7 +30,7 @@ from .counting import calls_of, note
 from .differentiating import advance_in_graph
 from .members import check, members_of, shared_of, state_of
 from .memory import release
-from .modes import POINT, Evaluating, refuse_evaluating
+from .modes import Evaluating, refuse_evaluating
 from .pieces import apart, is_spread, pieces
 from .plan import Plan
 from .resharding import refuse_freed, refuse_gathered
@@ -38,7 +38,7 @@ from .scaling import unscaled
 from .sharded import processes_of
 from .shards import Shards
 from .slices import checked_group, refuse_parts, refuse_slices, warn_of_replaced
-from .state_dict import as_mapping, loaded, settled
+from .state_dict import as_mapping, is_to_make_state, loaded, settled
 from .trial import totals, tried
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
@@ -100,13 +100,15 @@ class RuleOptimizer(Evaluating):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. A ``closure`` evaluates the model again; its loss is returned."""
         loss = None
+        if not torch.compiler.is_compiling() and not self.state and is_to_make_state():
+            return self.init_state()
         advance = partial(advance_in_graph, self) if self.differentiable else self._advance_in_place
         if self._multiplies:
             advance = partial(_precisely, advance)
         if self._shards is not None:
             self._shards.exchange.opens = True
         try:
-            if self.param_groups and POINT in self.param_groups[0]:
+            if self.is_evaluating:
                 refuse_evaluating(self)
             if closure is not None:
                 with torch.enable_grad():
@@ -125,9 +127,8 @@ class RuleOptimizer(Evaluating):
     def init_state(self) -> None:
         """Make the state of every trainable parameter now, not at its first gradient.
 
-        Call this before ``torch.distributed.checkpoint`` saves or loads. Torch would make missing
-        state by a step with zero gradients. Such a step is counted, and parameters whose learning
-        rate ``groups=`` has set decay in it.
+        Call this before ``torch.distributed.checkpoint`` saves. Where its functions of state dicts
+        take a step with zero gradients, so that there is a state, this is called instead.
         """
         with torch.no_grad():
             states = {}
@@ -196,7 +197,7 @@ class RuleOptimizer(Evaluating):
         if taken is not None:
             common = {n: torch.where(taken.to(v.device), common[n], v) for n, v in before.items()}
         if type(calls) is int and taken is None and not common:
-            vars(self)["_calls"] = calls + 1
+            self._called(calls + 1)
         else:
             note(self, own, before, common, taken)
         if common:

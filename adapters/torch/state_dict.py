@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from copy import deepcopy
@@ -18,18 +19,22 @@ from samestep.weight_decay import of_schedule
 from torch.utils._pytree import tree_map
 
 from .aged import RECORD, completed, written_by
-from .counting import CALLS, calls_in, counts_in, now, numbers_in
+from .counting import CALLS, calls_in, counts_in, entry, now, numbers_in
 from .described import warn_of_numbers
 from .entries import entries_of
 from .kernels import is_fake
 from .members import count_of, is_ours, slots_of
+from .modes import refuse_half_evaluated
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["as_mapping", "loaded", "settled"]
+__all__ = ["as_mapping", "is_to_make_state", "loaded", "settled"]
 
 Group = dict[str, Any]
+
+STEPS_ABOVE = 6
+"""How many calls there may be between a step and who takes it, as of hooks and schedulers."""
 
 
 def settled(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
@@ -62,6 +67,8 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
             own = entries_of(as_mapping(optimizer, f"the state of {name!r}", states.pop(key, {})))
             if "step" in own:
                 own["step"] = count_of(own["step"], "cpu")
+                none = {entry(name): torch.zeros(()) for name in optimizer.rule.withholds}
+                own = none | own  # as in every state
             if own:
                 _check_state(rule, name, param, own)
                 counted = param.device if optimizer.capturable else "cpu"
@@ -71,8 +78,9 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
         names = ["params", "param_names", "places", *_scheduled(group, optimizer._own(group))]
         kept = {name: group[name] for name in names if name in group}
         both = saved_group | kept
-        groups.append({n: v if n in kept else _own(v) for n, v in both.items() if n != CALLS})
+        groups.append({n: v if n in kept else _own(v) for n, v in both.items()})
     _check_shared(optimizer, saved_groups)
+    refuse_half_evaluated(optimizer, groups, state)
     fours = zip(optimizer.param_groups, groups, saved_groups, matched, strict=True)
     for group, new, saved_group, before in fours:
         warn_of_numbers(optimizer, group, new, saved_group, before.get(RECORD))
@@ -80,8 +88,25 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     calls = [group[CALLS] for group in saved_groups if CALLS in group] or steps
     state.update(states)  # of no parameter: kept as it is, as torch does
     common = {n: v for n, v in (groups or [{}])[0].items() if n in optimizer.rule.shared()}
-    own = {"_calls": max(calls, default=0), "_common": common}
-    return {"state": state, "param_groups": groups, **own}
+    most = max(calls, default=0)
+    for group in groups:
+        group[CALLS] = most
+    return {"state": state, "param_groups": groups, "_calls": most, "_common": common}
+
+
+def is_to_make_state() -> bool:
+    """Whether torch's functions of state dicts take a step, which is to make a state only.
+
+    They do so with zero gradients and learning rates, of which a rule may have more than they know.
+    """
+    frame: Any = sys._getframe(2)
+    for _ in range(STEPS_ABOVE):
+        if frame is None:
+            return False
+        code, frame = frame.f_code, frame.f_back
+        if code.co_name == "_init_optim_state":
+            return True
+    return False
 
 
 def as_mapping(optimizer: RuleOptimizer, what: str, value: Any) -> Mapping[Any, Any]:

@@ -207,6 +207,44 @@ def resumed(rank, name, way):
     return sorted(map(str, optimizer.state_dict()["state"][0]))
 
 
+def missed(rank, way):
+    """Parameters that have missed calls, also withheld ones, in one of two runs only."""
+    from torch.distributed.checkpoint import state_dict as functions  # noqa: PLC0415
+
+    options = functions.StateDictOptions(
+        full_state_dict=way == "full", flatten_optimizer_state_dict=way == "flattened"
+    )
+    rule, runs = samestep.SkipNonFinite(samestep.AdamW(lr=0.02)), []
+    for seed, lacks in ((0, 2), (1, 0)):
+        model = sharded(net(seed))
+        optimizer = adapter.bind(rule, model.named_parameters())
+        for step in range(4):
+            optimizer.zero_grad()
+            (model(BATCH).square().mean() * (torch.nan if step == 2 else 1)).backward()
+            if step % 2 == 0:
+                model[lacks].weight.grad = None
+            optimizer.step()
+        runs.append((model, optimizer))
+    (model, optimizer), (other, again) = runs
+    entry = "missed_skipped"
+    assert {float(optimizer.state[param][entry]) for param in model.parameters()} == {0.0, 1.0}
+    saved = copy.deepcopy(functions.get_state_dict(model, optimizer, options=options))
+    functions.set_state_dict(
+        other, again, model_state_dict=saved[0], optim_state_dict=saved[1], options=options
+    )
+    for param, same in zip(model.parameters(), other.parameters(), strict=True):
+        assert again.state[same][entry] == optimizer.state[param][entry]
+    for each, own in runs:
+        stepped(each, own, 2)
+    for param, same in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(whole(param.detach()), whole(same.detach()))
+
+
+@pytest.mark.parametrize("way", ["sharded", "full", "flattened"])
+def test_calls_that_parameters_have_missed_go_through_the_functions_of_torch(ranks, way):
+    ranks.run(missed, way)
+
+
 @pytest.mark.parametrize("way", ["sharded", "full", "flattened"])
 @pytest.mark.parametrize("name", ["AdamW", "Prodigy", "Skip"])
 def test_states_go_through_the_functions_of_torch(ranks, name, way):

@@ -182,6 +182,12 @@ def missing(run, step):
         second.grad = None
 
 
+def apart(run, step):
+    """No parameter has a gradient in every step, and those of one step are infinite."""
+    for place, param in enumerate(run.model.parameters()):
+        param.grad = None if step % 4 == place else param.grad * (torch.inf if step == 6 else 1)
+
+
 def frozen(model, seed):
     model.embed.requires_grad_(False)
     return named(model)
@@ -229,6 +235,9 @@ TRAININGS = {
     "double": training(samestep.LAMB(weight_decay=0.1), dtype=torch.float64),
     "scheduled": training(
         adamw(lr=CosineDecay(0.1, STEPS), betas=(ExponentialDecay(0.9, 5, 0.9), 0.99))
+    ),
+    "apart": training(
+        samestep.SkipNonFinite(adamw(lr=ExponentialDecay(0.1, 5, 0.9))), change=apart
     ),
     "scaler": training(adamw(), others=scaler),
     "scaler in the step": training(adamw(), others=scaler, capturable=True),
@@ -373,20 +382,16 @@ def test_state_that_is_there_spares_a_step(name):
     assert differing(everything(run.train(range(3))), expected) == []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "grouped"])
-def test_that_step_moves_no_parameter(name):
-    """It is counted, and a checkpoint that is loaded after it takes its place.
-
-    ``groups=`` sets learning rates that torch cannot set to zero, so that parameters decay.
-    """
+@each_training
+def test_that_step_makes_a_state_and_changes_nothing(name):
+    """It is not counted, and moves no parameter whose rate ``groups=`` sets, and torch cannot."""
     run, untouched = TRAININGS[name](1), TRAININGS[name](1)
     rates = [group["lr"] for group in run.optimizer.param_groups]
     distributed.get_optimizer_state_dict(run.model, run.optimizer)
-    for param, own in zip(run.model.parameters(), untouched.model.parameters(), strict=True):
-        assert torch.equal(param, own)
-        assert not param.requires_grad or int(run.optimizer.state[param]["step"]) == 1
     for group, value in zip(run.optimizer.param_groups, rates, strict=True):
         assert group["lr"] is value
+    untouched.optimizer.init_state()
+    assert differing(everything(run), everything(untouched)) == []
     saved = TRAININGS[name](0).train(range(HALF))
     saved.optimizer.init_state()
     whole = distributed.get_optimizer_state_dict(saved.model, saved.optimizer)
@@ -428,6 +433,34 @@ def test_names_that_the_model_does_not_have_do_not_tell_in_another_order():
     with pytest.raises(ValueError, match=r"own.a, own.b, own.c under the keys c, a, b, which"):
         distributed.set_optimizer_state_dict(other.model, other.optimizer, saved)
     assert differing(everything(other), before) == []
+
+
+@pytest.mark.parametrize("way", ["full", "flattened"])
+def test_states_of_evaluation_are_taken_whole_or_not_at_all(way):
+    """Torch loads what there is in the optimizer, of a flattened state the mode alone."""
+    run, other = (training(samestep.ScheduleFreeAdamW())(seed).train(range(3)) for seed in (0, 1))
+    kinds = distributed.StateDictOptions(
+        full_state_dict=way == "full", flatten_optimizer_state_dict=way == "flattened"
+    )
+    run.optimizer.eval()
+    saved = distributed.get_optimizer_state_dict(run.model, run.optimizer, options=kinds)
+    other.model.load_state_dict(run.model.state_dict())
+    before = everything(other)
+
+    def loaded():
+        distributed.set_optimizer_state_dict(other.model, other.optimizer, saved, options=kinds)
+
+    if way == "flattened":
+        with pytest.raises(
+            ValueError, match=r"while the model was evaluated, and has no 'trained'"
+        ):
+            loaded()
+        assert differing(everything(other), before) == []
+        return
+    loaded()
+    run.optimizer.train()
+    other.optimizer.train()
+    assert differing(everything(other), everything(run)) == ["betas of group 0"]  # a list now
 
 
 # Files that others take, and cannot take.
