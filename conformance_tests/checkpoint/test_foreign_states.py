@@ -41,11 +41,9 @@ LIBRARIES = ("torch", "keras", "mlx", "optax")
 def converted(case: Case) -> bool:
     """Whether the state has a form of ours; of SM3 without momentum optax keeps a mean, unlike us.
 
-    The parameters of optax.lookahead are a pair. The weights of its Schedule-Free, one sum
-    for all parameters, are not converted.
+    The parameters of optax.lookahead are a pair.
     """
-    unlike = case.peer.rule == "Lookahead" or case.peer.rule.startswith("ScheduleFree")
-    if case.like not in LIBRARIES or unlike:
+    if case.like not in LIBRARIES or case.peer.rule == "Lookahead":
         return False
     if case.like == "optax":
         return (case.peer.rule, case.values.get("momentum")) != ("SM3", 0.0) and case.is_dialect

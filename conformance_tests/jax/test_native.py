@@ -145,6 +145,19 @@ def sgd() -> Any:
     return optax.sgd(0.1, momentum=0.9)
 
 
+def muon(**given: Any) -> Any:
+    given |= {"weight_decay": 0.1, "adam_learning_rate": 2.0**-6, "adam_weight_decay": 0.1}
+    return optax.contrib.muon(0.1, **given)
+
+
+MUON = samestep.Muon(lr=0.1, weight_decay=0.1, like="optax")
+NADAM = samestep.NAdam(lr=2.0**-6, betas=(0.9, 0.999), weight_decay=0.1, like="optax")
+FREE = samestep.ScheduleFree(
+    samestep.AdamW(lr=0.1, betas=(0.0, 0.999), weight_decay=0.1, like="optax"), toward=0.8
+)
+FREE_SGD = samestep.ScheduleFreeSGD(lr=0.1, like="optax")
+
+
 def injected(make: Any, **numbers: Any) -> Any:
     return optax.inject_hyperparams(make)(**numbers)
 
@@ -199,6 +212,26 @@ CONTAINERS: dict[str, tuple[Callable[[], Any], Any, Any]] = {
         ),
         samestep.route((Where(path="enc*"), ADAMW.replace(lr=0.5)), SGD.replace(lr=0.7)),
         ROUTE,
+    ),
+    "muon and its Adam": (
+        lambda: muon(nesterov=False),
+        samestep.route((Where(ndim=2), MUON.replace(nesterov=False)), ADAMW),
+        None,
+    ),
+    "muon and its Nadam by label": (
+        muon,
+        {"muon": MUON, "adam": NADAM},
+        samestep.route((Where(ndim=2), MUON), NADAM),
+    ),
+    "schedule_free": (
+        lambda: optax.contrib.schedule_free(optax.adamw(0.1, b1=0.0, weight_decay=0.1), 0.1, 0.8),
+        FREE,
+        None,
+    ),
+    "schedule_free of some by label": (
+        lambda: optax.partition({"a": adamw(), "s": optax.contrib.schedule_free_sgd(0.1)}, LABELS),
+        {"a": ADAMW, "s": FREE_SGD},
+        samestep.route((Where(path="enc*"), ADAMW), FREE_SGD),
     ),
     "masked": (
         lambda: optax.chain(
@@ -349,6 +382,21 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
         samestep.Rprop(),
         "applies each update at once, and optax applies the update of the step before",
     ),
+    "another point": (
+        optax.contrib.schedule_free_sgd,
+        samestep.ScheduleFreeSGD(momentum=0.8, like="optax"),
+        r"state\.b1 is 0\.9, .* has momentum=0\.8",
+    ),
+    "weights by the step": (
+        optax.contrib.schedule_free_sgd,
+        samestep.ScheduleFreeSGD(weight_power=1.0, like="optax"),
+        r"weight_power is 1\.0 here and 0\.0 in optax",
+    ),
+    "a schedule of weights": (
+        optax.contrib.schedule_free_sgd,
+        BARE,
+        "is ScheduleFreeState, and max_lr, weight_sum, z of it",
+    ),
     "a limit of d": (
         optax.contrib.prodigy,
         samestep.Prodigy(growth_rate=2.0, like="optax"),
@@ -429,3 +477,14 @@ def test_signs_that_optax_cannot_keep_are_refused() -> None:
     own.slots["prev"] = flipped
     with pytest.raises(CheckpointError, match="other signs than last"):
         adapter.to_optax(saved, native.fresh(), native.params)
+
+
+def test_weights_that_optax_has_once_are_refused_where_there_are_several() -> None:
+    rule = samestep.route((Where(path="enc*"), FREE_SGD), FREE_SGD.replace(lr=0.2))
+    params = plain(tree(0))
+    params, state = rule.update(plain(tree(1)), params, rule.init(params))
+    native = Native(optax.contrib.schedule_free_sgd(0.1))
+    with pytest.raises(
+        CheckpointError, match=r"weight_sum is one number .* several .*: 0\.01\d*, 0\.04"
+    ):
+        adapter.to_optax(samestep.checkpoint(rule, params, state), native.state, native.params)

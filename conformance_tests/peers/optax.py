@@ -9,6 +9,12 @@ from typing import Any
 
 from . import RECTIFIED, Arguments, Peer
 
+try:  # the one correspondence, of which the converters of states are made too
+    from samestep.jax.natives import KEPT, MAKERS, SHARED, field_of
+    from samestep.jax.natives.making import MUON, muon
+except ImportError:  # without JAX there is nothing to be run
+    KEPT, MUON, SHARED = {}, {}, {}
+
 NAME = "optax"
 LIBRARIES = ("jax", "optax")
 PACKAGE = "optax"
@@ -54,8 +60,6 @@ def kept(rule: str, *slots: str) -> dict[str, Callable[[Any, Any], Any]]:
 
 
 def _read(rule: str, slot: str, state: Any, values: Any) -> Any:
-    from samestep.jax.natives import KEPT, SHARED, field_of  # noqa: PLC0415
-
     return field_of({**KEPT[rule], **SHARED.get(rule, {})}[slot], state, values)
 
 
@@ -74,11 +78,25 @@ def _native(rule: str) -> Callable[[Any, Hypers], Any]:
     """A function that makes a transformation of optax from our hyperparameters."""
 
     def make(optax: Any, h: Hypers) -> Any:
-        from samestep.jax.natives import MAKERS  # noqa: PLC0415
-
         return MAKERS[rule](optax, h)
 
     return make
+
+
+def _peer(
+    rule: str,
+    *settings: Hypers,
+    make: Callable[[Any, Hypers], Any] | None = None,
+    slots: Mapping[str, Any] | None = None,
+    **others: Any,
+) -> Peer:
+    """A transformation of optax, with all the slots that have a place in it, and its rule."""
+    left_out = others.get("left_out", ())
+    own = {}
+    for name in (settings[0].get("inner", rule), rule):
+        places = {**KEPT.get(name, {}), **SHARED.get(name, {})}.keys() - {*left_out}
+        own |= kept(name, *sorted(places))
+    return Peer(rule, make or _native(rule), slots or own, settings, **others)
 
 
 def _inside(optax: Any, h: Hypers) -> Any:
@@ -94,19 +112,6 @@ def _schedule_free(optax: Any, h: Hypers) -> Any:
     return optax.contrib.schedule_free(_inside(optax, h), h["lr"], **more)
 
 
-def _schedule_free_sgd(optax: Any, h: Hypers) -> Any:
-    more = {name: h[name] for name in ("weight_decay", "weight_lr_power")}
-    return optax.contrib.schedule_free_sgd(h["lr"], b1=h["momentum"], **more)
-
-
-def _schedule_free_adamw(optax: Any, h: Hypers) -> Any:
-    more = {name: h[name] for name in ("eps", "weight_decay", "weight_lr_power")}
-    b1, b2 = h["betas"]
-    return optax.contrib.schedule_free_adamw(h["lr"], b1=b1, b2=b2, **more)
-
-
-FREE = {"z": lambda state, values: state.z}
-"""What ``optax.contrib.schedule_free`` keeps in our form."""
 WEIGHTS = dict.fromkeys(("weight_sum", "lr_max"), "once for all parameters, as a sum")
 
 
@@ -126,17 +131,6 @@ ROOT = {"lr": 0.01, "eps": 1e-3, "eps_root": 1e-3}
 DECAY = {"weight_decay": 0.1}
 BETAS = {"betas": (0.8, 0.99)}
 
-JORDAN = (3.4445, -4.7750, 2.0315)
-MUON: dict[str, Any] = {
-    "ns_coeffs": lambda h: {"jordan": JORDAN, "quintic": "dion"}[h["ns_coefficients"]],
-    "ns_steps": "ns_steps",
-    "beta": "momentum",
-    "eps": lambda h: h["ns_guard"][1],
-    "weight_decay": "weight_decay",
-    "nesterov": "nesterov",
-    "consistent_rms": lambda h: {"match_rms": 0.2, "spectral": 1.0}.get(h["scale"]),
-}
-"""The arguments of ``optax.contrib.muon``."""
 ADAM = ("adam_b1", "adam_b2", "adam_eps_root", "adam_weight_decay", "adam_learning_rate")
 
 ARGUMENTS = Arguments(
@@ -220,297 +214,173 @@ def _muon(optax: Any, h: Hypers) -> Any:
 
         return jax.tree.map(one, params)
 
-    return optax.contrib.muon(
-        h["lr"],
-        muon_weight_dimension_numbers=numbers,
-        **{name: MUON[name](h) if callable(MUON[name]) else h[MUON[name]] for name in MUON},
-    )
+    return muon(optax, h, muon_weight_dimension_numbers=numbers)
 
 
 PEERS = [
-    Peer(
-        "SGD",
-        _native("SGD"),
-        kept("SGD", "m"),
-        [{}, {"momentum": 0.9, **DECAY}, {"momentum": 0.9, "nesterov": True, **DECAY}],
-    ),
-    Peer(
+    _peer("SGD", {}, {"momentum": 0.9, **DECAY}, {"momentum": 0.9, "nesterov": True, **DECAY}),
+    _peer(
         "RMSprop",
-        _native("RMSprop"),
-        kept("RMSprop", "v", "g", "m"),
-        [
-            {},
-            {"centered": True, "momentum": 0.9, **LARGE},
-            {"eps_at": "outside", "momentum": 0.9, "nesterov": True, "initial_v": 0.3, **LARGE},
-            {"bias_correction": True, "alpha": 0.8, **LARGE},
-            {"bias_correction": True, "centered": True, **LARGE},
-        ],
+        {},
+        {"centered": True, "momentum": 0.9, **LARGE},
+        {"eps_at": "outside", "momentum": 0.9, "nesterov": True, "initial_v": 0.3, **LARGE},
+        {"bias_correction": True, "alpha": 0.8, **LARGE},
+        {"bias_correction": True, "centered": True, **LARGE},
     ),
-    Peer("Adagrad", _native("Adagrad"), kept("Adagrad", "v"), [{}, {"initial_v": 0.0, **LARGE}]),
-    Peer(
-        "AdaDelta",
-        _native("AdaDelta"),
-        kept("AdaDelta", "v", "u"),
-        [{}, {"rho": 0.8, **LARGE, **DECAY}],
-    ),
-    Peer(
-        "Adam",
-        _native("Adam"),
-        kept("Adam", "m", "v"),
-        [{}, {**ROOT, **BETAS}],
-    ),
-    Peer("AdamW", _native("AdamW"), kept("AdamW", "m", "v"), [{}, {**ROOT, **DECAY, **BETAS}]),
-    Peer(
-        "AMSGrad",
-        _native("AMSGrad"),
-        kept("AMSGrad", "m", "v", "v_max"),
-        [{}, {**ROOT, "betas": (0.8, 0.9)}, {"bias_correction": False}],
-    ),
-    Peer(
-        "Adamax",
-        _native("Adamax"),
-        kept("Adamax", "m", "u"),
-        [{}, {**LARGE, **DECAY, **BETAS, "decay": "in_update"}],
-    ),
-    Peer(
-        "Lion",
-        _native("Lion"),
-        kept("Lion", "m"),
-        [{}, {"lr": 0.01, **DECAY, "betas": (0.8, 0.95)}],
-    ),
-    Peer(
+    _peer("Adagrad", {}, {"initial_v": 0.0, **LARGE}),
+    _peer("AdaDelta", {}, {"rho": 0.8, **LARGE, **DECAY}),
+    _peer("Adam", {}, {**ROOT, **BETAS}),
+    _peer("AdamW", {}, {**ROOT, **DECAY, **BETAS}),
+    _peer("AMSGrad", {}, {**ROOT, "betas": (0.8, 0.9)}, {"bias_correction": False}),
+    _peer("Adamax", {}, {**LARGE, **DECAY, **BETAS, "decay": "in_update"}),
+    _peer("Lion", {}, {"lr": 0.01, **DECAY, "betas": (0.8, 0.95)}),
+    _peer(
         "SM3",
-        _native("SM3"),
-        kept("SM3", "m", "mu"),
-        [
-            {},
-            {"lr": 0.01, "momentum": 0.5, "eps": 1e-2},
-            {"momentum": 0.0, "eps": 1e-2},
-            {"eps": 0.0},
-        ],
+        {},
+        {"lr": 0.01, "momentum": 0.5, "eps": 1e-2},
+        {"momentum": 0.0, "eps": 1e-2},
+        {"eps": 0.0},
         without={"scalar": "it looks for a first axis", "empty": "no maximum over no elements"},
     ),
-    Peer(
+    _peer(
         "LARS",
-        _native("LARS"),
-        kept("LARS", "m"),
-        [{}, {**DECAY, "eps": 1e-2, "nesterov": True, "momentum": 0.8, "trust_coefficient": 0.1}],
+        {},
+        {**DECAY, "eps": 1e-2, "nesterov": True, "momentum": 0.8, "trust_coefficient": 0.1},
     ),
-    Peer(
-        "LAMB",
-        _native("LAMB"),
-        kept("LAMB", "m", "v"),
-        [{}, {**ROOT, **DECAY, **BETAS}],
-    ),
-    Peer(
-        "AdaBelief",
-        _native("AdaBelief"),
-        kept("AdaBelief", "m", "v"),
-        [{}, {**ROOT, **BETAS}],
-    ),
-    Peer(
-        "Adan",
-        _native("Adan"),
-        kept("Adan", "m", "v", "n", "prev"),
-        [{}, {**ROOT, **DECAY, "betas": (0.8, 0.9, 0.95)}],
-    ),
-    Peer(
-        "AdEMAMix",
-        _native("AdEMAMix"),
-        kept("AdEMAMix", "m1", "m2", "v"),
-        [{}, {**ROOT, **DECAY, "alpha": 2.0, "betas": (0.8, 0.99, 0.999)}],
-    ),
-    Peer(
-        "SimplifiedAdEMAMix",
-        _native("SimplifiedAdEMAMix"),
-        kept("SimplifiedAdEMAMix", "m", "v"),
-        [{}, {**ROOT, **DECAY, "alpha": 2.0, "betas": (0.8, 0.99)}],
-    ),
-    Peer(
-        "ADOPT",
-        _native("ADOPT"),
-        kept("ADOPT", "m", "v"),
-        [{}, {**LARGE, "clipping": False}, {**LARGE, **BETAS}],
-    ),
-    Peer(
+    _peer("LAMB", {}, {**ROOT, **DECAY, **BETAS}),
+    _peer("AdaBelief", {}, {**ROOT, **BETAS}),
+    _peer("Adan", {}, {**ROOT, **DECAY, "betas": (0.8, 0.9, 0.95)}),
+    _peer("AdEMAMix", {}, {**ROOT, **DECAY, "alpha": 2.0, "betas": (0.8, 0.99, 0.999)}),
+    _peer("SimplifiedAdEMAMix", {}, {**ROOT, **DECAY, "alpha": 2.0, "betas": (0.8, 0.99)}),
+    _peer("ADOPT", {}, {**LARGE, "clipping": False}, {**LARGE, **BETAS}),
+    _peer(
         "MADGRAD",
-        _native("MADGRAD"),
-        kept("MADGRAD", "s", "v", "p0"),
-        [{}, {**LARGE, **DECAY, "momentum": 0.5}],
+        {},
+        {**LARGE, **DECAY, "momentum": 0.5},
         tolerance=1e-6,
         because="the root of the step is in float32",
     ),
-    Peer(
+    _peer(
         "ScheduleFreeAdamW",
-        _schedule_free_adamw,
-        FREE,
-        [{}, {**LARGE, **DECAY, **BETAS, "weight_lr_power": 1.0}],
-        left_out={"v": "inside of the state inside", **WEIGHTS},
+        {},
+        {**LARGE, **DECAY, **BETAS, "weight_lr_power": 1.0},
+        left_out=WEIGHTS,
     ),
-    Peer(
+    _peer(
         "ScheduleFreeSGD",
-        _schedule_free_sgd,
-        FREE,
-        [{}, {"lr": 0.1, "momentum": 0.5, "weight_lr_power": 1.0, **DECAY}],
+        {},
+        {"lr": 0.1, "momentum": 0.5, "weight_lr_power": 1.0, **DECAY},
         left_out=WEIGHTS,
     ),
-    Peer(
+    _peer(
         "ScheduleFree",
-        _schedule_free,
-        FREE,
-        [{"inner": "SGD", "lr": 0.1, "toward": 0.5, "weight_lr_power": 1.0, **DECAY}],
+        {"inner": "SGD", "lr": 0.1, "toward": 0.5, "weight_lr_power": 1.0, **DECAY},
+        make=_schedule_free,
         left_out=WEIGHTS,
     ),
-    Peer(
-        "NovoGrad",
-        _native("NovoGrad"),
-        kept("NovoGrad", "m", "v"),
-        [{}, {**ROOT, **DECAY, **BETAS}],
-    ),
-    Peer(
+    _peer("NovoGrad", {}, {**ROOT, **DECAY, **BETAS}),
+    _peer(
         "Muon",
-        _muon,
-        kept("Muon", "m"),
-        [
-            {},
-            {"scale": "match_rms", "nesterov": False, "weight_decay": 0.1, "layout": "oi"},
-            {
-                "lr": 0.1,
-                "weight_decay": 0.1,
-                "momentum": 0.9,
-                "ns_steps": 5,
-                "ns_coefficients": "quintic",
-                "ns_guard": ("sum", 1e-3),
-            },
-            {"ns_steps": 7, "scale": "spectral"},
-        ],
+        {},
+        {"scale": "match_rms", "nesterov": False, "weight_decay": 0.1, "layout": "oi"},
+        {
+            "lr": 0.1,
+            "weight_decay": 0.1,
+            "momentum": 0.9,
+            "ns_steps": 5,
+            "ns_coefficients": "quintic",
+            "ns_guard": ("sum", 1e-3),
+        },
+        {"ns_steps": 7, "scale": "spectral"},
+        make=_muon,
         without={"empty": "no quotient of its sides"},
     ),
-    Peer(
-        "NAdam",
-        _native("NAdam"),
-        kept("NAdam", "m", "v"),
-        [{}, {**ROOT, **DECAY, **BETAS}],
-    ),
-    Peer(
+    _peer("NAdam", {}, {**ROOT, **DECAY, **BETAS}),
+    _peer(
         "RAdam",
-        _native("RAdam"),
-        kept("RAdam", "m", "v"),
-        [{}, {**ROOT, "threshold": 10.0}, {**ROOT, "betas": (0.8, 0.9)}],
+        {},
+        {**ROOT, "threshold": 10.0},
+        {**ROOT, "betas": (0.8, 0.9)},
         tolerance=RECTIFIED,
         because="the library finds rho by cancellation",
     ),
-    Peer(
+    _peer(
         "Rprop",
-        _native("Rprop"),
-        kept("Rprop", "size", "last"),
-        [{}, {"lr": 0.5, "etas": (0.4, 1.5), "step_sizes": (1e-2, 0.6)}],
+        {},
+        {"lr": 0.5, "etas": (0.4, 1.5), "step_sizes": (1e-2, 0.6)},
         left_out={"prev": "optax compares the signs of gradient and kept update"},
     ),
-    Peer(
-        "Yogi",
-        _native("Yogi"),
-        kept("Yogi", "m", "v"),
-        [{}, {"lr": 0.1, "eps": 1e-2, "betas": (0.8, 0.9)}],
-    ),
-    Peer("Yogi", _yogi, kept("Yogi", "m", "v"), [{"initial_v": 0.1, "initial_m": 0.1}]),
-    Peer(
-        "Signum",
-        _native("Signum"),
-        kept("Signum", "m"),
-        [{}, {"lr": 0.01, "momentum": 0.5}],
-    ),
-    Peer("SignSGD", _native("SignSGD"), {}, [{}, {"lr": 0.01}]),
-    Peer(
+    _peer("Yogi", {}, {"lr": 0.1, "eps": 1e-2, "betas": (0.8, 0.9)}),
+    _peer("Yogi", {"initial_v": 0.1, "initial_m": 0.1}, make=_yogi),
+    _peer("Signum", {}, {"lr": 0.01, "momentum": 0.5}),
+    _peer("SignSGD", {}, {"lr": 0.01}),
+    _peer(
         "Adafactor",
-        _native("Adafactor"),
-        {"v": _factors, **kept("Adafactor", "m")},
-        [
-            {},
-            {"lr": 0.1, "min_dim": 2, "momentum": 0.9, **DECAY},
-            {
-                "lr": 0.1,
-                "min_dim": 4,
-                "scale_parameter": False,
-                "eps": (1e-3, 1e-3),
-                "clip_threshold": 1.5,
-                "decay_rate": 0.7,
-            },
-        ],
+        {},
+        {"lr": 0.1, "min_dim": 2, "momentum": 0.9, **DECAY},
+        {
+            "lr": 0.1,
+            "min_dim": 4,
+            "scale_parameter": False,
+            "eps": (1e-3, 1e-3),
+            "clip_threshold": 1.5,
+            "decay_rate": 0.7,
+        },
+        slots={"v": _factors, **kept("Adafactor", "m")},
         tolerance=1e-6,
         because="optax computes 1 - t**-0.8 in float32, which rounds by 6e-8",
     ),
-    Peer(
-        "DAdaptAdam",
-        _native("DAdaptAdam"),
-        kept("DAdaptAdam", "m", "v", "s", "d", "numerator"),
-        [{}, {**DECAY, **BETAS, "d0": 1e-2, "lr": 0.5, "eps": 1e-4}],
-    ),
-    Peer(
+    _peer("DAdaptAdam", {}, {**DECAY, **BETAS, "d0": 1e-2, "lr": 0.5, "eps": 1e-4}),
+    _peer(
         "Prodigy",
-        _native("Prodigy"),
-        kept("Prodigy", "m", "v", "s", "p0", "d", "numerator"),
-        [
-            {"d0": 1e-2},
-            {
-                **DECAY,
-                **BETAS,
-                "beta3": 0.95,
-                "d0": 1e-2,
-                "lr": 0.5,
-                "d_coef": 2.0,
-                "eps": 1e-4,
-                "safeguard_warmup": True,
-            },
-        ],
+        {"d0": 1e-2},
+        {
+            **DECAY,
+            **BETAS,
+            "beta3": 0.95,
+            "d0": 1e-2,
+            "lr": 0.5,
+            "d_coef": 2.0,
+            "eps": 1e-4,
+            "safeguard_warmup": True,
+        },
         left_out={"d_max": "without a limit to its growth, d is its own maximum"},
     ),
-    Peer(
+    _peer(
         "Prodigy",
-        _native("Prodigy"),
-        kept("Prodigy", "m", "v", "s", "p0", "d", "numerator"),
-        [DECAY],
+        DECAY,
         left_out={"d_max": "without a limit to its growth, d is its own maximum"},
         tolerance=1e-9,
         because="parameters near 1 first move by 1e-6, so that p0 - p keeps ten digits",
     ),
-    Peer(
+    _peer(
         "Lookahead",
-        _lookahead,
-        {**kept("SGD", "m"), **kept("Lookahead", "slow")},
-        [
-            {"inner": "SGD", "momentum": 0.9, "sync_period": 7, "sync_rate": 0.3, **DECAY},
-            {"inner": "SGD", "sync_period": 3, "sync_rate": 0.8},
-        ],
+        {"inner": "SGD", "momentum": 0.9, "sync_period": 7, "sync_rate": 0.3, **DECAY},
+        {"inner": "SGD", "sync_period": 3, "sync_rate": 0.8},
+        make=_lookahead,
     ),
-    Peer(
+    _peer(
         "ClipValue",
-        lambda optax, h: optax.chain(optax.clip(h["max_value"]), _inside(optax, h)),
-        kept("SGD", "m"),
-        [{"inner": "SGD", "momentum": 0.9, "max_value": 0.01, **DECAY}],
+        {"inner": "SGD", "momentum": 0.9, "max_value": 0.01, **DECAY},
+        make=lambda optax, h: optax.chain(optax.clip(h["max_value"]), _inside(optax, h)),
     ),
-    Peer(
+    _peer(
         "ClipGlobalNorm",
-        lambda optax, h: optax.chain(optax.clip_by_global_norm(h["max_norm"]), _inside(optax, h)),
-        kept("SGD", "m"),
-        [
-            {"inner": "SGD", "momentum": 0.9, "max_norm": 0.5, **DECAY},
-            {"inner": "SGD", "momentum": 0.9, "max_norm": 1e-5},
-        ],
+        {"inner": "SGD", "momentum": 0.9, "max_norm": 0.5, **DECAY},
+        {"inner": "SGD", "momentum": 0.9, "max_norm": 1e-5},
+        make=lambda optax, h: optax.chain(
+            optax.clip_by_global_norm(h["max_norm"]), _inside(optax, h)
+        ),
     ),
-    Peer(
+    _peer(
         "Centralize",
-        lambda optax, h: optax.chain(optax.centralize(), _inside(optax, h)),
-        kept("SGD", "m"),
-        [{"inner": "SGD", "momentum": 0.9, **DECAY}],
+        {"inner": "SGD", "momentum": 0.9, **DECAY},
+        make=lambda optax, h: optax.chain(optax.centralize(), _inside(optax, h)),
     ),
-    Peer(
+    _peer(
         "Accumulate",
-        _accumulate,
-        {**kept("SGD", "m"), **kept("Accumulate", "accumulated")},
-        [
-            {"inner": "SGD", "momentum": 0.9, "every": 3, **DECAY},
-            {"inner": "SGD", "momentum": 0.9, "every": 1},
-        ],
+        {"inner": "SGD", "momentum": 0.9, "every": 3, **DECAY},
+        {"inner": "SGD", "momentum": 0.9, "every": 1},
+        make=_accumulate,
     ),
 ]

@@ -89,7 +89,7 @@ def _whole(value: Any, what: str) -> int:
 
 def _names(node: Node) -> list[str]:
     """The fields of a part that count steps."""
-    names = ("step",) if node.ours else COUNTS
+    names = ("step",) if node.ours else (*COUNTS,)
     return [name for name in names if name in (node.fields or ())]
 
 
@@ -97,7 +97,7 @@ def _counted(node: Node) -> Iterator[tuple[str, int]]:
     """The steps that a part of a state has counted."""
     for name in _names(node):
         place = f"{node.place}.{name}"
-        yield place, _whole(getattr(node.value, name), place)
+        yield place, _whole(getattr(node.value, name), place) - COUNTS.get(name, 0)
 
 
 def _scheduled(node: Node) -> Iterator[tuple[str, int]]:
@@ -192,7 +192,7 @@ def recounted(node: Node, calls: int, every: int, skipped: int) -> dict[str, Any
     if node.kind == "MultiStepsState":
         new = {"mini_step": step % every, "gradient_step": step // every}
     else:
-        new = dict.fromkeys(_names(node), step)
+        new = {name: step + COUNTS.get(name, 0) for name in _names(node)}
     changed: dict[str, Any] = {n: like(count, getattr(node.value, n)) for n, count in new.items()}
     if scheduled := getattr(node.value, "hyperparams_states", None):
         changed["hyperparams_states"] = {

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy
+
 import jax
 from samestep import quirks
-from samestep.arrays import listed
+from samestep.arrays import known, listed
 from samestep.checkpoints.state import CheckpointError
 from samestep.rule import Rule
 from samestep.wrapper import Wrapper
@@ -25,6 +27,7 @@ from .tables import (
     OURS,
     SHARED,
     SIGNS,
+    TOLD,
     UNREAD,
     Kept,
 )
@@ -48,6 +51,7 @@ def found(states: States, rules: Iterable[Rule], *, foreign: bool) -> list[Own]:
     pairs = enumerate(zip(states.params, rules, strict=True))
     owned = [_owned(states, at, path, rule) for at, (path, rule) in pairs]
     _refuse_containers(states, owned)
+    _refuse_other_told(states, owned)
     _refuse_left(states, owned, foreign)
     return owned
 
@@ -63,6 +67,7 @@ def _owned(states: States, at: int, path: str, rule: Rule) -> Own:
     base = rule
     while isinstance(base, Wrapper) and not _has(ours, base):
         table |= _table(base, base._slots)
+        _refuse_other_form(base)
         base = base.rule
     if ours:
         table |= {slot: Kept((OURS,), slot) for slot in base.slots()}
@@ -126,11 +131,15 @@ def _found_once(states: States, at: int, path: str, rule: Rule, slot: str, kept:
     places = [
         Place(node, kept, fields, entries)
         for node in states.of_kinds(*kept.states)
-        if (entries := tuple(states.entries(node, f)[at] for f in fields))[0] is not None
+        if (entries := tuple(_entry(states, node, f, at, kept) for f in fields))[0] is not None
     ]
     if len(places) != 1:
         _refuse_times(states, f"slot {slot} of parameter {path!r} of {rule!r}", kept, places)
     return _of_factored(rule, states.params[path], places[0]) if factored else places[0]
+
+
+def _entry(states: States, node: Node, field: str, at: int, kept: Kept) -> Any:
+    return node.held(field) if kept.once else states.entries(node, field)[at]
 
 
 def _refuse_times(states: States, what: str, kept: Kept, places: list[Place]) -> None:
@@ -196,6 +205,21 @@ def _refuse_containers(states: States, owned: list[Own]) -> None:
             raise CheckpointError(f"{wrapper} needs {kind}; the state has {states.listed()}")
 
 
+def _refuse_other_told(states: States, owned: list[Own]) -> None:
+    """Raise if a number in the state, which is the transformation's, is not that of a rule."""
+    for own in owned:
+        for rule in (*own.wrappers, own.base):
+            kind, field, name, at = TOLD.get(rule.name, ("", "", "", None))
+            for node in states.of_kinds(kind):
+                held = numpy.asarray(getattr(node.value, field))
+                given = rule.hypers[name] if at is None else rule.hypers[name][at]
+                if held != numpy.asarray(known(given), held.dtype):
+                    raise CheckpointError(
+                        f"{node.place}.{field} is {float(held):.7g}, with which optax has made the "
+                        f"transformation; for it, {rule!r} has {name}={rule.hypers[name]!r}"
+                    )
+
+
 def _rules(owned: list[Own]) -> str:
     return listed({repr(own.rule): 0 for own in owned})
 
@@ -203,11 +227,11 @@ def _rules(owned: list[Own]) -> str:
 def _refuse_left(states: States, owned: list[Own], foreign: bool) -> None:
     """Raise if state would get lost, or if the rule would not have written it."""
     used = _used(states, owned)
-    known = {kind for table in KEPT.values() for kept in table.values() for kind in kept.states}
+    kinds = {kind for table in KEPT.values() for kept in table.values() for kind in kept.states}
     for node in states.nodes:
-        if node.kind in BESIDE or not (foreign or node.kind in known):
+        if node.kind in BESIDE or not (foreign or node.kind in kinds):
             continue
-        left = _unused(node, used.get(node.place, set()))
+        left = _unused(node, node.kind in kinds, used.get(node.place, set()))
         if left:
             raise CheckpointError(
                 f"{node.place} is {node.kind}, and {listed(left)} of it is no slot of "
@@ -225,11 +249,11 @@ def _used(states: States, owned: list[Own]) -> dict[str, set[str]]:
     return used
 
 
-def _unused(node: Node, used: set[str]) -> list[str]:
+def _unused(node: Node, keeps: bool, used: set[str]) -> list[str]:
     """Fields with arrays that are not slots."""
     if node.ours:
         names: Iterable[str] = node.value.slots
-    elif node.kind in INSIDE and node.kind not in CONTAINERS:
+    elif node.kind in INSIDE and node.kind not in CONTAINERS and not keeps:
         return []
     elif node.fields is None:
         return [node.kind]

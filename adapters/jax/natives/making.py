@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import reduce
+from operator import itemgetter
+from types import SimpleNamespace
 from typing import Any
 
 from samestep.checkpoints import CheckpointError
 from samestep.checkpoints.correspondence import About
 from samestep.checkpoints.faithful import refuse_lost
 from samestep.checkpoints.table_rows import row
+from samestep.parts.orthogonal import coefficients
 from samestep.rule import registry
 
-__all__ = ["MAKERS"]
+__all__ = ["MAKERS", "MUON", "muon"]
 
 Hypers = Mapping[str, Any]
 
@@ -96,6 +99,48 @@ _ADAM = "lr=learning_rate betas=b1,b2"
 _ADAM_3 = "lr=learning_rate betas=b1,b2,b3"
 
 
+def _triples(h: Hypers) -> Any:
+    read = {name: h[name] for name in ("ns_coefficients", "ns_steps", "ns_beyond")}
+    steps, safety = coefficients(SimpleNamespace(**read))
+    if safety != 1:
+        raise CheckpointError(
+            f"ns_coefficients={h['ns_coefficients']!r} are made for {safety} times the norm, by "
+            "which optax.contrib.muon does not divide"
+        )
+    return steps[0] if len({*steps}) == 1 else steps
+
+
+def _added(h: Hypers) -> float:
+    kind, eps = h["ns_guard"]
+    if kind != "sum":
+        raise CheckpointError(f"ns_guard is {h['ns_guard']!r}; optax.contrib.muon adds its eps")
+    return float(eps)
+
+
+def _rms(h: Hypers) -> float | None:
+    known = {"shape": None, "match_rms": 0.2, "spectral": 1.0}
+    if h["scale"] not in known:
+        raise CheckpointError(f"optax.contrib.muon has no scale as {h['scale']!r}")
+    return known[h["scale"]]
+
+
+MUON: Mapping[str, Callable[[Hypers], Any]] = {
+    "ns_coeffs": _triples,
+    "ns_steps": itemgetter("ns_steps"),
+    "beta": itemgetter("momentum"),
+    "eps": _added,
+    "weight_decay": itemgetter("weight_decay"),
+    "nesterov": itemgetter("nesterov"),
+    "consistent_rms": _rms,
+}
+"""The arguments of ``optax.contrib.muon`` by their names."""
+
+
+def muon(optax: Any, h: Hypers, **more: Any) -> Any:
+    """The transformation, whose Adam is for no parameter, or for those that ``more`` says."""
+    return optax.contrib.muon(h["lr"], **{name: how(h) for name, how in MUON.items()}, **more)
+
+
 class _Read(dict[str, Any]):
     """Numbers that know which of them have been read."""
 
@@ -156,7 +201,14 @@ _MAKERS: Mapping[str, Callable[[Any, Hypers], Any]] = {
         "contrib.simplified_ademamix", f"{_ADAM} alpha eps eps_root weight_decay"
     ),
     "ADOPT": _call("contrib.adopt", f"{_ADAM} eps clipping=use_clipping"),
+    "Muon": muon,
     "NovoGrad": _call("novograd", f"{_ADAM} eps eps_root weight_decay"),
+    "ScheduleFreeAdamW": _call(
+        "contrib.schedule_free_adamw", f"{_ADAM} eps weight_decay weight_lr_power"
+    ),
+    "ScheduleFreeSGD": _call(
+        "contrib.schedule_free_sgd", "lr=learning_rate momentum=b1 weight_decay weight_lr_power"
+    ),
     "NAdam": _call("nadamw", f"{_ADAM} eps eps_root weight_decay"),
     "RAdam": _call("radam", f"{_ADAM} eps eps_root threshold"),
     "Rprop": _rprop,

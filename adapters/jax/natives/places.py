@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -57,6 +58,14 @@ class Own(NamedTuple):
             found.append(rule)
             rule = rule.rule
         return found
+
+    def share(self, slot: str, held: Callable[[str], Any]) -> Any:
+        """By what optax multiplies a slot of ours, from another slot; 1 if by nothing."""
+        times = self.places[slot].kept.times
+        if times is None:
+            return 1
+        other, power = times
+        return held(other) ** self.rule.owner(slot).hypers[power]
 
     def has_sign_only(self, slot: str) -> bool:
         """Whether the state has only the slot's sign, stored in another slot."""

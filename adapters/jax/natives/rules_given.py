@@ -83,7 +83,9 @@ def _fields_by_parameter(node: Node) -> list[str]:
     """The fields of a part that hold something for each parameter."""
     if node.ours:
         return [*node.value.slots]
-    if node.kind in BESIDE or node.kind in INSIDE:
+    places = [kept for table in KEPT.values() for kept in table.values() if not kept.once]
+    holds = node.kind in INSIDE and all(node.kind not in kept.states for kept in places)
+    if node.kind in BESIDE or holds:
         return []
-    known = {kept.field for table in KEPT.values() for kept in table.values()}
+    known = {kept.field for kept in places}
     return [field for field in node.fields or () if field in known]

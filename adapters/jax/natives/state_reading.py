@@ -59,6 +59,9 @@ def _slots(own: Own) -> dict[str, Any]:
                 f"{len(shapes)}"
             )
         parts = [own.fitted(slot, *pair) for pair in zip(arrays, shapes, strict=True)]
+        if place.kept.times:
+            share = own.share(slot, lambda name: own.places[name].arrays[0])
+            parts = [xp.where(share > 0, part / share, 0) for part in parts]
         if own.has_sign_only(slot):
             parts = [xp.sign(part) for part in parts]
         slots[slot] = tuple(parts) if several else parts[0]

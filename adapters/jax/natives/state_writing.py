@@ -11,6 +11,7 @@ import optax  # type: ignore[import-untyped]  # ships no types
 import jax
 import jax.numpy as xp
 from samestep import step as stepping
+from samestep.arrays import listed
 from samestep.checkpoints.description import made
 from samestep.checkpoints.state import (
     Checkpoint,
@@ -158,11 +159,16 @@ def _trees(states: States, owned: list[Own], saved: Checkpoint) -> Iterator[tupl
             if own.has_sign_only(slot):
                 _refuse_other_sign(own, slot, slots)
                 continue
-            for field, mine in _native(own, slot, slots[slot], place).items():
+            for field, mine in _native(own, slot, slots, place).items():
                 arrays.setdefault((place.node.place, field), {})[at] = mine
     nodes = {node.place: node for node in states.nodes}
+    places = [place for own in owned for place in own.places.values() if place.kept.once]
+    once = {(place.node.place, place.kept.field) for place in places}
     for (node_place, field), new in arrays.items():
         node = nodes[node_place]
+        if (node_place, field) in once:
+            yield node, field, _alike(f"{node_place}.{field}", [one for (one,) in new.values()])
+            continue
         leaves = [
             leaf
             for at, entry in enumerate(states.entries(node, field))
@@ -171,8 +177,19 @@ def _trees(states: States, owned: list[Own], saved: Checkpoint) -> Iterator[tupl
         yield node, field, jax.tree.unflatten(jax.tree.structure(node.held(field)), leaves)
 
 
-def _native(own: Own, slot: str, value: Any, place: Place) -> dict[str, list[Any]]:
+def _alike(what: str, values: list[Any]) -> Any:
+    """The number of all parameters, of which optax has one."""
+    if any(bool(value != values[0]) for value in values):
+        raise CheckpointError(
+            f"{what} is one number for all parameters, which have several in the checkpoint: "
+            f"{listed({repr(float(value)): 0 for value in values})}"
+        )
+    return values[0]
+
+
+def _native(own: Own, slot: str, slots: Mapping[str, Any], place: Place) -> dict[str, list[Any]]:
     """By field, the arrays of a slot in the shapes and dtypes of the existing arrays."""
+    value = slots[slot]
     parts = value if isinstance(value, tuple) else (value,)
     old = place.arrays
     if len(old) != len(parts):
@@ -184,7 +201,8 @@ def _native(own: Own, slot: str, value: Any, place: Place) -> dict[str, list[Any
     new = []
     for tensor, leaf in zip(parts, old, strict=True):
         array = own.fitted(slot, tensor.like(leaf), tuple(leaf.shape))
-        new.append(_cast(place.signed(array), leaf, what))
+        share = own.share(slot, lambda name, leaf=leaf: slots[name].like(leaf))  # type: ignore[misc]
+        new.append(_cast(place.signed(array) * share, leaf, what))
     several = len(place.fields) > 1  # of which each has one array
     shares = [[array] for array in new] if several else [new]
     return dict(zip(place.fields, shares, strict=True))

@@ -18,6 +18,7 @@ __all__ = [
     "OURS",
     "SHARED",
     "SIGNS",
+    "TOLD",
     "UNREAD",
     "Kept",
 ]
@@ -34,6 +35,10 @@ class Kept(NamedTuple):
     field: str
     sign: int = 1
     """-1 if optax keeps the addition to a parameter and we keep the subtraction."""
+    once: bool = False
+    """Whether optax keeps one number for all parameters, and we keep one for each."""
+    times: tuple[str, str] | None = None
+    """A slot of ours, and a number that is its power, if optax has ours times this power."""
 
 
 def _of(state: str, **fields: str) -> dict[str, Kept]:
@@ -43,6 +48,13 @@ def _of(state: str, **fields: str) -> dict[str, Kept]:
 _ADAM = _of("ScaleByAdamState", m="mu", v="nu")
 _CENTERED = ("ScaleByRStdDevState", "ScaleByRStdDevWithCountState")
 _MEAN_SQUARE = ("ScaleByRmsState", "ScaleByRmsWithCountState", *_CENTERED)
+_FREE = {
+    "z": Kept(("ScheduleFreeState",), "z"),
+    "lr_max": Kept(("ScheduleFreeState",), "max_lr", once=True),
+    "weight_sum": Kept(
+        ("ScheduleFreeState",), "weight_sum", once=True, times=("lr_max", "weight_lr_power")
+    ),
+}
 
 KEPT: dict[str, dict[str, Kept]] = {
     "SGD": _of("TraceState", m="trace"),
@@ -72,6 +84,9 @@ KEPT: dict[str, dict[str, Kept]] = {
     "DAdaptAdam": _of("DAdaptAdamWState", m="exp_avg", v="exp_avg_sq", s="grad_sum"),
     "Prodigy": _of("ProdigyState", m="exp_avg", v="exp_avg_sq", s="grad_sum", p0="params0"),
     "Muon": _of("MuonState", m="mu"),
+    "ScheduleFree": _FREE,
+    "ScheduleFreeAdamW": {"v": Kept(_MEAN_SQUARE, "nu"), **_FREE},
+    "ScheduleFreeSGD": _FREE,
     "Accumulate": _of("MultiStepsState", accumulated="acc_grads"),
     "Lookahead": _of("LookaheadParams", slow="slow"),
     "ClipValue": {},
@@ -93,13 +108,21 @@ SHARED: dict[str, dict[str, Kept]] = {
 SIGNS = {"Rprop": {"prev": "last"}}
 """Slots of which a rule reads only the sign, and the slot that has the same sign."""
 
-FORM = {"lr_at", "momentum_form", "axes"}
+FORM = {"lr_at", "momentum_form", "axes", "weight_power"}
 """Options that make a slot another quantity; they must be as in optax."""
 
-COUNTS = ("count", "count_m2", "t")
-"""Fields that count steps."""
+COUNTS = {"count": 0, "count_m2": 0, "t": 0, "step_count": 1}
+"""Fields that count steps, and what they begin with."""
 
-UNREAD = {"ns_coeffs", "fast", "mini_step", "gradient_step", "skip_state", "steps_since_sync"}
+TOLD = {
+    "ScheduleFree": ("ScheduleFreeState", "b1", "toward", None),
+    "ScheduleFreeAdamW": ("ScheduleFreeState", "b1", "betas", 0),
+    "ScheduleFreeSGD": ("ScheduleFreeState", "b1", "momentum", None),
+}
+"""By rule: a state and its field with a number that the transformation fixes, and where the number
+is in the rule."""
+
+UNREAD = {"b1", "ns_coeffs", "fast", "mini_step", "gradient_step", "skip_state", "steps_since_sync"}
 """Fields that are not slots, though they may hold arrays."""
 
 INSIDE = {
@@ -110,6 +133,7 @@ INSIDE = {
     "MultiStepsState": "inner_opt_state",
     "ApplyIfFiniteState": "inner_state",
     "LookaheadState": "fast_state",
+    "ScheduleFreeState": "base_optimizer_state",
 }
 """The states that hold other states, and the field that holds them."""
 
