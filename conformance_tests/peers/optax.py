@@ -92,7 +92,7 @@ def _peer(
 ) -> Peer:
     """A transformation of optax, with all the slots that have a place in it, and its rule."""
     left_out = others.get("left_out", ())
-    own = {}
+    own: dict[str, Any] = {}
     for name in (settings[0].get("inner", rule), rule):
         places = {**KEPT.get(name, {}), **SHARED.get(name, {})}.keys() - {*left_out}
         own |= kept(name, *sorted(places))
