@@ -65,6 +65,8 @@ def _stored(rule: Rule, xp: Any, slot: str, own: Any) -> Any:
         return compute_dtype(xp, own)
     if kind == "parameter" and name is not None and WIDTHS[name] <= WIDTHS[dtype_name(own)]:
         return own
+    if kind == "range" and (dtype_name(own) if name is None else name) == "float16":
+        return compute_dtype(xp, own)
     dtype = own if name is None else getattr(xp, name, None)
     if dtype is None:
         raise ValueError(

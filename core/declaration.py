@@ -272,8 +272,8 @@ class Initial:
     """The first value of a slot: ``make(xp, param, rule)`` returns its arrays.
 
     ``shapes`` returns their shapes from the parameter's shape and the rule; ``None`` means that
-    they are not known before the arrays are made. ``dtype`` is ``"state"``, or ``"parameter"`` or
-    ``"compute"`` for values that must not be rounded to the state's dtype.
+    they are not known before the arrays are made. ``dtype`` is ``"state"``; ``"parameter"`` or
+    ``"compute"`` for values that must not be rounded; ``"range"`` where float16 has none of them.
     """
 
     make: Callable[[Any, Any, Any], Any]

@@ -262,9 +262,10 @@ def _refuse_forgotten(rule: Rule) -> None:
 def _refuse_impatient(rule: Rule) -> None:
     """Raise if a step moves the parameter that waits."""
     shape = _shape(max(2, rule.min_ndim))
-    if rule.waits and not rule.inside and moves(rule, shape, rule.waits):
+    does = moves(rule, shape, rule.waits) if rule.waits and not rule.inside else ""
+    if does:
         raise ValueError(
-            f"{rule.name} declares waits = {rule.waits}, but moves the parameter in these steps; a "
+            f"{rule.name} declares waits = {rule.waits}, but {does} in these steps; a "
             "step of one's own is made with self.descended, or with s.rate, which is 0 in them"
         )
 

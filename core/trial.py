@@ -13,7 +13,7 @@ from .arrays import map_parts, parts
 from .moves import pointed
 from .neutral import XP, Neutral, renamed
 from .segments import SEGMENTS
-from .watched import described, not_floating
+from .watched import CLOSE, described, not_floating
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -24,8 +24,6 @@ STEPS = (1.0, 1e3, 1e-3, 1.0, 1.0)
 """The size of the gradient in each step: limits are reached in one, and not in another."""
 SPARSE, BROKEN = 3, 4
 """The step whose gradient is 0 in the last half, and the one that has infinity and NaN there."""
-CLOSE = 1e-7
-"""The relative difference of two results in float64 that sums in another order may have."""
 
 
 def steps(
@@ -103,11 +101,13 @@ def positions(rule: Rule, *given: Any, **more: Any) -> list[Any]:
     return steps(rule, *given, **more)[:: 1 + len(rule.slots()) + rule.has_point]
 
 
-def moves(rule: Rule, shape: tuple[int, ...], count: int) -> bool:
-    """Whether a parameter moves in so many first steps, of which a trial has five at most."""
+def moves(rule: Rule, shape: tuple[int, ...], count: int) -> str:
+    """What a parameter does in so many first steps, of which a trial has five; or nothing."""
     param = Neutral(numpy.cos(numpy.arange(1.0, numpy.prod(shape) + 1)))
     after = positions(rule, [shape], taken=0)[: min(count, BROKEN)]
-    return not all(alike([[param]], [found]) for found in after)
+    if not all(numpy.isfinite(_vector(found)).all() for found in after):
+        return "has a direction that is not finite"
+    return "" if all(alike([[param]], [found]) for found in after) else "moves the parameter"
 
 
 def _waits(rule: Rule) -> Iterator[int]:

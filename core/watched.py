@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .rule import Rule
 
 __all__ = [
+    "CLOSE",
     "KINDS",
     "another",
     "combined",
@@ -45,6 +46,9 @@ class _Method(NamedTuple):
     types: tuple[type, ...]
     returns: str
 
+
+CLOSE = 1e-7
+"""The relative difference of two results in float64 that sums in another order may have."""
 
 NEW = "and a dict of new slots"
 METHODS = {
@@ -277,6 +281,8 @@ def _unfit(name: str, found: Any, given: dict[str, Any]) -> str:
         return f"{described(found)}; it must return {returns}"
     like: Any = given.get("direction", given.get("param"))
     first, last = results[0], results[-1]
+    if isinstance(first, Move) and not _is_one_step(first, like):
+        return f"a Move whose change does not lead from {like!r} to its param; both are one step"
     if isinstance(first, Neutral) and first.shape != like.shape:
         return f"an array of shape {first.shape} for {like!r}; the shapes must be equal"
     slots = first if name == "local" else last if several else {}
@@ -289,6 +295,14 @@ def _unfit(name: str, found: Any, given: dict[str, Any]) -> str:
         if unfit:
             return f"slot {slot} of {unfit}"
     return _unfit_terms(name, last) if name in ("local", "combine", "scalars") else ""
+
+
+def _is_one_step(move: Move, param: Neutral) -> bool:
+    """Whether both forms of a move lead to one place, but for rounding."""
+    one, other = move.param.values, (param + move.change).values
+    scale = numpy.max(numpy.abs(one), initial=0.0, where=numpy.isfinite(one))
+    near = {"rtol": CLOSE, "atol": CLOSE * scale}
+    return one.shape == other.shape and numpy.allclose(one, other, equal_nan=True, **near)
 
 
 def _unfit_terms(name: str, terms: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from samestep.declaration import hyper, shared, slot
+from samestep.declaration import ZEROS, Initial, hyper, shared, slot
 from samestep.vocabulary import choose, initial_parameter
 
 from . import moments
@@ -20,6 +20,9 @@ beta3 = hyper(None, "decay of s; None is sqrt(beta2)", unit="1/step", ge=0, lt=1
 d0 = hyper(1e-6, "first estimate of d", unit="parameter", gt=0, typical=1e-3, whole=True)
 d_coef = hyper(1.0, "multiple of the estimate", unit="1", gt=0, whole=True)
 growth_rate = hyper(math.inf, "largest factor of d per step", unit="1", ge=1, whole=True)
+
+SMALL = Initial(ZEROS.make, dtype="range")
+"""Zeros of a slot whose values have ``d0`` as a factor, or its square: 0 in float16."""
 
 p0 = slot("parameter as it was at init", init=initial_parameter, fixed=True)
 d = shared("estimated step size", start="d0")

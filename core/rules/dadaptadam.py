@@ -1,5 +1,5 @@
 from samestep.parts import distance, moments
-from samestep.parts.distance import adapted
+from samestep.parts.distance import SMALL, adapted
 from samestep.parts.moments import gathered, quotient, vanishing
 from samestep.vocabulary import Rule, ema, slot, sqrt, weights
 
@@ -29,8 +29,8 @@ class DAdaptAdam(Rule):
     bias_correction = moments.bias_correction.replaced(default=False)
     decay = Rule.decay.replaced(default="in_update", choices=("l2", "in_update"))
 
-    m, v = slot("mean of the gradient, times the step size"), moments.v
-    s = slot("slow mean of the gradient, times the step size")
+    m, v = slot("mean of the gradient, times the step size", init=SMALL), moments.v
+    s = slot("slow mean of the gradient, times the step size", init=SMALL)
     d, numerator, step_size = distance.d, distance.numerator, distance.step_size
 
     def scalars(self, xp, t):

@@ -1,5 +1,5 @@
 from samestep.parts import distance, moments
-from samestep.parts.distance import estimated
+from samestep.parts.distance import SMALL, estimated
 from samestep.parts.moments import gathered, quotient, vanishing
 from samestep.vocabulary import Rule, decayed_direction, ema, option, slot, sqrt, weights
 
@@ -27,8 +27,8 @@ class Prodigy(Rule):
     safeguard_warmup = option(False, "leave lr out of s, for long warm-ups")
     decay = Rule.decay.replaced(default="in_update", choices=("l2", "in_update"))
 
-    m, v = moments.m, moments.v
-    s, p0 = slot("decaying sum of weighted gradients"), distance.p0
+    m, v = slot("mean of d grad", init=SMALL), slot("mean of its square", init=SMALL)
+    s, p0 = slot("decaying sum of weighted gradients", init=SMALL), distance.p0
     d, d_max, numerator = distance.d, distance.d_max, distance.numerator
 
     step_size = distance.step_size

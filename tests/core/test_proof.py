@@ -26,7 +26,7 @@ from samestep import (
 )
 from samestep.conformance.rules.test_agreement import assert_agrees
 from samestep.parity.backend import backends
-from samestep.vocabulary import choose, norm
+from samestep.vocabulary import Move, choose, norm
 from tests.core.own_rules import Right, mistaken, returning
 
 
@@ -50,6 +50,24 @@ MISTAKES = {
     "a piece as the point": (
         mistaken(point=lambda self, param, state: state.m[:1]),
         r"^Mine\.point returned \(1, 4\) for a parameter of shape \(8, 4\)",
+    ),
+    "two steps in one": (
+        mistaken(
+            Wrapper,
+            moved=lambda self, xp, grad, param, state, s: (
+                Move(lambda: -grad, lambda: param - 0.5 * grad),
+                {},
+            ),
+        ),
+        r"^Mine\.moved returned a Move whose change does not lead from",
+    ),
+    "an infinite direction that waits": (
+        mistaken(
+            waits=1,
+            scalars=lambda self, xp, t: {"k": choose(xp, t > 1, 1.0, numpy.inf)},
+            direction=lambda self, xp, grad, param, state, s: (s.k * grad, {"m": grad}),
+        ),
+        r"^Mine declares waits = 1, but has a direction that is not finite in these steps",
     ),
     "a point of other elements": (
         mistaken(point=lambda self, param, state: state.m / state.m[0]),

@@ -107,3 +107,16 @@ def test_ademamix_keeps_its_dtypes_under_scan():
     slots = {name: {str(a.dtype) for a in jax.tree.leaves(v)} for name, v in last.slots.items()}
     assert slots == {"m1": {"bfloat16"}, "m2": {"bfloat16"}, "v": {"float32"}}
     assert int(last.step) == 4
+
+
+@pytest.mark.parametrize("rule", [samestep.Prodigy(), samestep.DAdaptAdam()])
+def test_values_that_float16_does_not_have_are_kept_in_float32(rule):
+    """Products with the first estimate of a step size, 1e-6, and their squares."""
+    found = []
+    for own in (rule, rule.replace(state_dtype="float32"), rule.replace(state_dtype="float16")):
+        param = np.full(3, 0.125, "float16")
+        state = own.init(param)
+        for _ in range(3):
+            param, state = own.update(np.full(3, 0.5, "float16"), param, state)
+        found.append([*param, *state.slots["m"], *state.slots["s"]])
+    assert found[0] == found[1] == found[2]
