@@ -367,8 +367,11 @@ def test_gradients_in_other_units_move_the_parameters_alike(rule_class, data):
     trajectory = _times(large, _trajectory(rule, data, decades=(-2, 1)).rounded("float32"))
     if "tensor" in (rule.needs, inner.needs):  # a ratio with a norm of zero counts as 1, always
         trajectory = _without_zeros(trajectory)
-    if isinstance(rule, samestep.Wrapper) or rule.needs == "matrix":  # its limits are as large
-        rule = rule.replace(**{n: large * rule.hypers[n] for n in _limits(rule_class)})
+    limited = {rule_class, *([type(inner)] if inner.needs == "matrix" else [])}
+    if isinstance(rule, samestep.Wrapper) or inner.needs == "matrix":  # its limits are as large
+        rule = rule.replace(
+            **{n: large * rule.hypers[n] for kind in limited for n in _limits(kind)}
+        )
     factor = 2.0 ** data.draw(st.integers(1, 12))
     changed = {
         name: _scaled(rule.hypers[name], [factor**power for power in power_of])
