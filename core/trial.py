@@ -150,7 +150,8 @@ def alike(some: list[Any], others: list[Any], *, close: float = CLOSE) -> bool:
 def _vector(values: list[Any]) -> Any:
     """All numbers of an array in pieces; of tuples, the first ones' numbers come first."""
     groups = zip(*map(parts, values), strict=True)
-    return numpy.concatenate([part.values.ravel() for group in groups for part in group])
+    found = (part.values.ravel() for group in groups for part in group)
+    return numpy.concatenate([numpy.zeros(0), *found])  # of no points of evaluation, none
 
 
 # Several parameters in one vector.

@@ -39,8 +39,9 @@ def weighed(xp: Any, step_size: Any, state: Any, s: Any) -> tuple[Array, dict[st
     so that equal weights are counted without rounding; ``s.aged`` is ``(1 - 1/t)^weight_power``.
     """
     lr_max = at_least(xp, state.lr_max, step_size)
-    weighs = (lr_max > 0) | (s.weight_lr_power == 0)
-    ratio = xp.where(lr_max > 0, state.lr_max / xp.where(lr_max > 0, lr_max, 1.0), 1.0)
+    moves = lr_max > 0
+    weighs = moves | (s.weight_lr_power == 0)
+    ratio = xp.where(moves, state.lr_max / xp.where(moves, lr_max, 1.0), 1.0)
     total = 1 + s.aged * ratio**s.weight_lr_power * state.weight_sum
     share = xp.where(weighs, 1 / total, 0.0)
     return share, {"weight_sum": xp.where(weighs, total, 0.0), "lr_max": lr_max}

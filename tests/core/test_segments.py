@@ -7,6 +7,7 @@ import math
 import pytest
 
 from samestep import proof, trial, watched
+from samestep.conformance.harness.settings import all_rules, is_own, typical
 from samestep.vocabulary import norm, rms
 from tests.core.own_rules import mistaken, returning
 
@@ -41,3 +42,11 @@ def test_a_namespace_of_segments_has_sums_and_means_and_what_leaves_elements_apa
     rule = mistaken(returning(lambda xp, grad, *_: (grad / xp.max(grad), {"m": grad})))
     with pytest.raises(TypeError, match=r"^xp.max may look at the elements of several parameters"):
         trial.steps(watched.plain(rule()), [(3,), (5,)], segmented=True)
+
+
+def test_rules_that_sum_over_a_parameter_step_segments():
+    """Those of the package, also with a point of evaluation; each would be stepped by shapes."""
+    rules = (typical(rule) for rule in all_rules() if is_own(rule))
+    assert [
+        rule for rule in rules if rule.needs == "tensor" and not proof.sums_segments(rule)
+    ] == []
