@@ -11,6 +11,7 @@ from mlx.utils import tree_map, tree_map_with_path
 from samestep import packing
 from samestep import step as stepping
 from samestep.arrays import known, listed
+from samestep.checkpoints.processes import Processes
 from samestep.checkpoints.state import Checkpoint
 from samestep.checks import check_shared, refuse_lacking
 from samestep.counts import MOST, advanced, refuse_count, split, standing, withheld
@@ -24,6 +25,7 @@ from samestep.weight_decay import at_rate
 from . import checkpoint as checkpoints
 from .compiling import as_arrays, compiled
 from .missing import OWN, Seen, begun, counter, label, late
+from .sharded import processes_of
 from .shards import Shards, telling
 from .trees import leaves
 
@@ -95,7 +97,6 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         Raises:
             TypeError: the model is missing; MLX's optimizers do not know their parameters.
         """
-        self._refuse_none(params)
         return checkpoints.taken(self, params)
 
     def restore(self, checkpoint: Checkpoint, params: Any = None) -> Any:
@@ -104,16 +105,11 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         Raises:
             TypeError: the model is missing; MLX's optimizers do not know their parameters.
         """
-        self._refuse_none(params)
         return checkpoints.restore(self, checkpoint, params)
 
-    def _refuse_none(self, params: Any) -> None:
-        self._shards.refuse()
-        if params is None:
-            raise TypeError(
-                f"{self.rule.name}: give the model too; MLX's optimizers do not know their "
-                "parameters"
-            )
+    def _processes(self, params: Any) -> Processes | None:
+        """The ranks, if they may have pieces of the parameters; all save and load together."""
+        return processes_of(self._shards.group) if self._shards.divides else None
 
     def resume(self, rule: Rule, step: int, state: Any, shared: dict[str, Any]) -> None:
         """Continue with this rule and state after ``step`` steps."""
@@ -236,7 +232,8 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
             own = rule_of(rule, path, param)
             count = step if steps is None else steps(label(path))
             piece = self._shards.of(path)
-            entries.append(stepping.entry(own, xp, path, count, grad, param, state, piece))
+            entry = stepping.entry(own, xp, path, count, grad, param, state, piece)
+            entries.append(entry._replace(copies=self._shards.copies(own, path)))
             return len(entries) - 1
 
         places = tree_map_with_path(enter, gradients, parameters, state)
@@ -244,7 +241,7 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         run: Any = stepping.run if execution == "reference" else packing.run
         executor = (compiled, as_arrays) if execution == "compiled" else ()
         with float32_products(xp) if multiplies(rule) else nullcontext():
-            exchange = self._shards.exchange(paths)
+            exchange = self._shards.exchange(paths, rule, step)
             computed, shared = run(xp, entries, common, *executor, exchange=exchange)
             results = list(computed)
         self.state.update(state)

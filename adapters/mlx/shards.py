@@ -14,12 +14,13 @@ import numpy
 
 import mlx.core as xp
 from samestep.arrays import listed
-from samestep.differing import differing
+from samestep.differing import differing, numbers_of
 from samestep.groups import holds, parameter
+from samestep.notice import warn
 from samestep.placement import Cut, Mesh, Placement
 from samestep.rule import Rule
 
-__all__ = ["Exchange", "Shards", "telling"]
+__all__ = ["Exchange", "Shards", "telling", "told"]
 
 Array = Any
 
@@ -75,23 +76,45 @@ class Shards:
             return
         known = {path: one.shape for path, one in self._known.items()}
         new = [path for path, array in params.items() if known.get(path) != tuple(array.shape)]
-        if new:
-            self._meet({path: params[path] for path in sorted(new)})
+        if new:  # of an element rule the place of a later piece does not matter
+            meets = self._sees or not self._known
+            self._meet({path: params[path] for path in sorted(new)}, self._say if meets else None)
 
     def of(self, path: str) -> Placement | None:
         """Which piece of a parameter this rank has; ``None`` where it has the whole."""
         return self._known[path].placement if path in self._known else None
 
-    def exchange(self, paths: Sequence[str]) -> Exchange | None:
+    def copies(self, rule: Rule, path: str) -> Mesh | None:
+        """The ranks that have copies of a parameter, and agree on its terms of sums."""
+        whole = rule.phases and self._exchanges and self.of(path) is None
+        return self._mesh if whole else None
+
+    def exchange(self, paths: Sequence[str], rule: Rule, step: Any) -> Exchange | None:
         """What the ranks exchange with in one step of these parameters.
 
+        Args:
+            paths: the parameters.
+            rule: the rule, with its numbers.
+            step: the calls so far, if they are known.
+
         Raises:
-            ValueError: other ranks step other parameters, or cannot take the step.
+            ValueError: other ranks step otherwise, or cannot take the step.
         """
         if not self._exchanges:
             return None
-        self._agree(tuple(self._known[path].words for path in paths))
+        calls = step if isinstance(step, int) else None
+        words = *numbers_of(rule, calls), f"calls so far: {calls}"
+        self._agree(tuple(self._known[path].words for path in paths), numbers=words)
         return Exchange(self.group)
+
+    @property
+    def _mesh(self) -> Mesh:
+        return Mesh(("mlx", id(self.group)), (self.group.size(),), (self.group.rank(),))
+
+    @property
+    def divides(self) -> bool:
+        """Whether ranks may have pieces."""
+        return not self._alone and bool(self.given)
 
     @property
     def _alone(self) -> bool:
@@ -121,40 +144,56 @@ class Shards:
         found = [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
         raise ValueError(differing(self.name, [*map(ast.literal_eval, found)]))
 
-    def refuse(self) -> None:
-        """Raise if parameters are divided: a checkpoint has whole parameters."""
-        divided = [path for path, one in self._known.items() if one.divided]
-        if divided:
-            raise ValueError(
-                f"{self.name}: parameters {listed(divided)} are divided among the ranks of a "
-                "group, and a checkpoint has whole ones; gather parameters and state with "
-                "mx.distributed.all_gather first"
-            )
+    def pieces(
+        self, params: Mapping[str, Array], agree: Callable[[Mapping[str, str]], None]
+    ) -> dict[str, Placement]:
+        """Which piece of each divided parameter this rank has, also where no step has to know.
 
-    def _meet(self, params: Mapping[str, Array]) -> None:
-        """Find the pieces of parameters that have not been seen."""
+        Args:
+            params: the parameters.
+            agree: goes on if all ranks say the same, which are facts by names.
+        """
+        late = [path for path in sorted(params) if not self._is_placed(path, params[path])]
+        self._meet({path: params[path] for path in late}, agree)
+        return {path: place for path in params if (place := self.of(path)) is not None}
+
+    def _is_placed(self, path: str, array: Array) -> bool:
+        """Whether it is known which piece of a parameter this is."""
+        one = self._known.get(path)
+        same = one is not None and one.shape == tuple(array.shape)
+        return same and not (one.divided and one.placement is None)
+
+    def _say(self, words: Mapping[str, str]) -> None:
+        """Go on if all ranks have the same parameters."""
+        self._agree((*words.values(),))
+        self._opens = True  # a step is to come
+
+    def _meet(
+        self, params: Mapping[str, Array], agree: Callable[[Mapping[str, str]], None] | None
+    ) -> None:
+        """Find the pieces of parameters that have not been seen; without ``agree`` no places."""
         cuts = {path: self._axis(path, array) for path, array in params.items()}
+        if not (self._known or any(axis is not None for axis in cuts.values())) and self.given:
+            warn(f"{self.name}: shards= chooses none of the parameters {listed(cuts)}")
         words = {}
         for path, array in params.items():
             sizes: list[Any] = [*array.shape]
             if (axis := cuts[path]) is not None:
                 sizes[axis] = "divided"
             words[path] = f"{path!r} of shape ({', '.join(map(str, sizes))}), {array.dtype}"
-        table, meets = list[list[int]](), self._sees or not self._known
-        if meets:  # of an element rule the place of a later piece does not matter
-            self._agree((*words.values(),))
-            self._opens = True  # a step is to come
+        table = list[list[int]]()
+        if agree is not None:
+            agree(words)
             firsts = [(array.shape, cuts[path] or 0) for path, array in params.items()]
             table = self._told([shape[axis] if shape else 0 for shape, axis in firsts])
-        mesh = Mesh(("mlx", id(self.group)), (self.group.size(),), (self.group.rank(),))
         for place, (path, array) in enumerate(params.items()):
             axis, shape = cuts[path], [*array.shape]
             placed = None
-            if axis is not None and meets:
+            if axis is not None and agree is not None:
                 bounds = (0, *accumulate(one[place] for one in table))
                 shape[axis] = bounds[-1]
                 along = [Cut(bounds, (0,)) if at == axis else None for at in range(array.ndim)]
-                placed = Placement(tuple(shape), tuple(along), mesh)
+                placed = Placement(tuple(shape), tuple(along), self._mesh)
             known = tuple(array.shape), axis is not None, placed, words[path]
             self._known[path] = _Known(*known)
 
@@ -173,9 +212,14 @@ class Shards:
 
     def _told(self, numbers: list[int]) -> list[list[int]]:
         """The numbers of all ranks."""
-        own = xp.array([numbers], xp.int32)
-        rows: Any = numpy.array(xp.distributed.all_gather(own, group=self.group))
-        return [[*map(int, row)] for row in rows]
+        return told(self.group, numbers)
+
+
+def told(group: Any, numbers: list[int]) -> list[list[int]]:
+    """The numbers of all ranks, of 32 bits."""
+    own = xp.array([numbers], xp.int32)
+    rows: Any = numpy.array(xp.distributed.all_gather(own, group=group))
+    return [[*map(int, row)] for row in rows]
 
 
 def _is_axis(value: Any) -> bool:
@@ -195,7 +239,7 @@ def telling(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method of an optimizer whose errors are told to ranks that wait for this one."""
 
     @wraps(method)
-    def told(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def tells(self: Any, *args: Any, **kwargs: Any) -> Any:
         self._shards._opens = True
         try:
             return method(self, *args, **kwargs)
@@ -203,7 +247,7 @@ def telling(method: Callable[..., Any]) -> Callable[..., Any]:
             self._shards.failed(error, steps=method.__name__ != "init")
             raise
 
-    return told
+    return tells
 
 
 class Exchange:

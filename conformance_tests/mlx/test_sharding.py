@@ -9,7 +9,7 @@ import pytest
 import samestep
 import samestep.mlx
 from samestep import Where
-from samestep.conformance.harness.ranks import RankError, started
+from samestep.conformance.harness.ranks import started
 
 sharded = pytest.mark.sharded
 CUT = {"w": 0, "u": 1, "b": 0}
@@ -134,6 +134,42 @@ def test_ranks_with_other_parameters_or_gradients_are_refused_on_each(ranks, nam
     np.testing.assert_array_equal(params["v"], same["v"])
 
 
+def apart(rank, name):
+    """A rank has another number, in its first step or a later one, or NaN in what all have."""
+    rule = samestep.SkipNonFinite(samestep.ClipGlobalNorm(samestep.AdamW(lr=0.125)))
+    optimizer = samestep.mlx.bind(rule, group=mx.distributed.init(), shards=[(Where(path="w"), 0)])
+    params, words = {name: mx.ones((4, 4)) for name in ("w", "v")}, []
+    for step in range(2):
+        grads = {**params}
+        if name == "NaN" and rank:
+            grads["v"] = grads["v"] * mx.nan
+        usual = optimizer.betas
+        if rank and name != "NaN":
+            setattr(optimizer, name, {"learning_rate": 0.25, "betas": (0.5, 0.99)}[name])
+        if name == "NaN":
+            found = optimizer.apply_gradients(grads, params)
+            assert all(mx.array_equal(found[path], params[path]).item() for path in params)
+            assert optimizer.state["shared_state"]["skipped"].item() == step + 1
+            continue
+        with pytest.raises(ValueError) as refusal:
+            optimizer.apply_gradients(grads, params)
+        words.append(str(refusal.value))
+        optimizer.learning_rate, optimizer.betas = 0.125, usual
+        params = optimizer.apply_gradients(grads, params)
+    return words
+
+
+@sharded
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("learning_rate", "lr = 0.25"), ("betas", "betas = (0.5, 0.99)"), ("NaN", "")],
+)
+def test_numbers_and_copies_of_one_rank_are_told(ranks, name, number):
+    first, second = ranks.run(apart, name, seconds=30)
+    assert first == second and len(first) == (0 if name == "NaN" else 2)
+    assert all(f"{number} in 1 only" in words for words in first), first
+
+
 def added_later(rank):
     """A step of an element rule exchanges nothing, even of a parameter that one rank has alone."""
     optimizer = samestep.mlx.bind(samestep.AdamW(), group=mx.distributed.init(), shards=0)
@@ -142,8 +178,11 @@ def added_later(rank):
     params |= {"v": mx.ones((4, 3))} if rank else {}
     params = optimizer.apply_gradients(params, params)
     mx.eval(params, optimizer.state)
-    with pytest.raises(ValueError, match="are divided among the ranks"):
+    with pytest.raises(samestep.CheckpointError, match="process"):
         samestep.checkpoint(optimizer, params)
+    typo = samestep.mlx.AdamW(group=mx.distributed.init(), shards=[(Where(path="x"), 0)])
+    with pytest.warns(UserWarning, match="AdamW: shards= chooses none of the parameters w"):
+        typo.init({"w": params["w"]})
     return np.array(params["w"])
 
 
@@ -152,18 +191,59 @@ def test_an_element_rule_meets_once(ranks):
     np.testing.assert_array_equal(*ranks.run(added_later, seconds=30))
 
 
-def saved(rank):
-    """A checkpoint of pieces."""
-    group, params = mx.distributed.init(), {"w": mx.ones((4, 3))}
-    optimizer = samestep.mlx.bind(samestep.LAMB(lr=0.1), group=group, shards=0)
-    optimizer.init(params)
-    samestep.checkpoint(optimizer, params)
+def saved(rank, rule, folder):
+    """Steps of pieces and a file of them; then steps after a file of one rank, and its parameters.
+
+    An element rule steps a parameter that comes later, of which it need not know the place.
+    """
+    group = {"group": mx.distributed.init(), "shards": SHARDS}
+    first, other = (samestep.mlx.bind(rule, **group) for _ in range(2))
+    params, late = arrays(0, "float32", True), rule.needs == "element"
+    for t in range(3):
+        own = {n: x for n, x in params.items() if not (late and n == "u" and t == 0)}
+        grads = {n: x for n, x in arrays(1 + t, "float32", True).items() if n in own}
+        params |= first.apply_gradients(grads, own)
+    samestep.save(folder / "two", first, params)
+    found = samestep.load(folder / "one", other, arrays(9, "float32", True))
+    for t in range(3, 5):
+        found = other.apply_gradients(arrays(1 + t, "float32", True), found)
+    samestep.save(folder / "end", other, found)
+    if rank:
+        found["x"] = mx.ones((3,))
+    with pytest.raises(samestep.CheckpointError) as refusal:
+        samestep.save(folder / "other", other, found)
+    return str(refusal.value)
 
 
 @sharded
-def test_pieces_are_not_saved_as_wholes(ranks):
-    with pytest.raises(RankError, match="parameters w are divided among the ranks"):
-        ranks.run(saved)
+@pytest.mark.parametrize("rule", [each_need(), samestep.AdamW(lr=0.01, weight_decay=0.1)])
+def test_a_file_of_pieces_is_that_of_one_rank(rule, ranks, tmp_path):
+    """And the other way round."""
+    mx.set_default_device(mx.cpu)
+    optimizer, params = samestep.mlx.bind(rule), arrays(0, "float32")
+    for t in range(5):
+        late = rule.needs == "element" and t == 0
+        grads = {n: x for n, x in arrays(1 + t, "float32").items() if not (late and n == "u")}
+        params |= optimizer.apply_gradients(grads, params)
+        if t == 2:
+            samestep.save(tmp_path / "one", optimizer, params)
+    samestep.save(tmp_path / "five", optimizer, params)
+    first, second = ranks.run(saved, rule, tmp_path, seconds=60)
+    assert "'x' of shape (3), " in first and first == second, first
+    assert not (tmp_path / "other").exists()
+    for file, wanted in (("two", "one"), ("end", "five")):
+        one, other = (samestep.checkpoints.read(tmp_path / name) for name in (file, wanted))
+        assert one.parameters.keys() == other.parameters.keys() and one.calls == other.calls
+        for path, own in one.parameters.items():
+            alike = other.parameters[path]
+            assert own.step == alike.step and own.shape == alike.shape
+            pairs = zip(own.tensors(), alike.tensors(), strict=True)
+            for a, b in [(own.value, alike.value), *((a, b) for (_, a), (_, b) in pairs)]:
+                a, b = a.values(), b.values()  # noqa: PLW2901
+                off = np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)
+                assert off <= (0 if rule.needs == "element" else 1e-6), (file, path)
+    back = samestep.load(tmp_path / "end", optimizer, arrays(9, "float32"))
+    assert all(back[name].shape == params[name].shape for name in params)
 
 
 def test_one_rank_has_everything():
