@@ -3,11 +3,13 @@
 rule = samestep.recipes.muon(model.named_parameters())
 rule = samestep.recipes.scion(model.named_parameters())
 rule = samestep.recipes.adam_mini(model.named_parameters(), heads=12)
+rule = samestep.recipes.layerwise(model.named_parameters(), samestep.AdamW(lr=1e-3))
 optimizer = samestep.torch.bind(rule, model.named_parameters())
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
@@ -15,11 +17,16 @@ from typing import Any
 
 from .conditions import Where
 from .groups import Parameter, Predicate, holds, parameter
+from .kept import KEPT
 from .routes import Route, route
 from .rule import Rule, registry
+from .schedules import Scaled
 from .table import named
 
-__all__ = ["EMBEDDINGS", "HEADS", "KEYS", "QUERIES", "adam_mini", "muon", "scion"]
+__all__ = ["EMBEDDINGS", "HEADS", "KEYS", "QUERIES", "adam_mini", "layerwise", "muon", "scion"]
+
+NUMBER = re.compile(r"(|.*?[._])(\d+)(?=\.|$)")
+"""The beginning of the path of a layer: a stem, and the first number that is a word of its own."""
 
 Names = Predicate | Sequence[str] | str | None
 
@@ -190,6 +197,82 @@ def adam_mini(
     return made
 
 
+def layerwise(
+    params: Any,
+    rule: Rule,
+    decay: float = 0.75,
+    *,
+    stem: str | None = None,
+    embeddings: Names = EMBEDDINGS,
+) -> Rule:
+    """A rule whose learning rate is smaller the nearer a layer is to the inputs.
+
+        lr of layer l of n = lr decay^(n + 1 - l);  lr decay^(n + 1) of embeddings;  else lr
+
+    Layers count from 1, in the order of the first number in their paths, such as ``blocks.3.attn``,
+    ``h.3`` or ``Block_3``. The head and the last norm have ``lr``. Schedules are given to the rule,
+    as ``lr``: schedulers of torch do not change numbers of groups.
+
+        samestep.recipes.layerwise(params, samestep.AdamW(lr=warmup_cosine(1e-3, 100, 1000)))
+
+    Source: Clark et al., "ELECTRA", arXiv 2003.10555; Bao et al., "BEiT", arXiv 2106.08254.
+
+    Args:
+        params: as for ``Rule.table``: pairs of a name and a tensor, or a tree of arrays.
+        rule: a rule with an ``lr``.
+        decay: the factor from a layer to the one before it, in (0, 1].
+        stem: the path before the number, such as ``"encoder.layer."``, where several parts of the
+            model have numbers.
+        embeddings: patterns of the paths of embeddings, or a predicate; None if there is none.
+
+    Returns:
+        The rule with a group for each layer, for every framework.
+
+    Raises:
+        TypeError: the rule has no ``lr`` of its own.
+        ValueError: no path has a number, or several parts of the model have some; nothing is called
+            like an embedding; groups of the rule have numbers; ``decay`` is out of range.
+    """
+    if "lr" not in rule.hypers:
+        raise TypeError(f"recipes.layerwise: {rule!r} has no lr; give layers to the rules inside")
+    if not 0 < decay <= 1:
+        raise ValueError(f"recipes.layerwise(decay={decay!r}): decay must be in (0, 1]")
+    if any(changes.keys() - {*KEPT} for _, changes in rule.groups.groups):
+        raise ValueError(f"recipes.layerwise: groups of {rule.name} have numbers, as layers do")
+    found = [parameter(path, array.shape) for path, array in named("recipes.layerwise", params)]
+    numbers = _layers(found, stem)
+    lowest = _chosen("layerwise: embeddings", embeddings, found)
+    layers = [] if lowest is None else [(lowest, 0)]
+    for place, (_, prefix) in enumerate(sorted(numbers.items()), 1):
+        own = [Where(path=f"{before}{end}") for before in prefix for end in ("", ".*")]
+        layers.append((reduce(or_, own), place))
+    lr = rule.hypers["lr"]
+    groups = [(one, {"lr": _times(lr, decay ** (len(numbers) + 1 - at))}) for one, at in layers]
+    return rule.replace(groups=(*rule.groups.groups, *groups))
+
+
+def _layers(found: Sequence[Parameter], stem: str | None) -> dict[int, set[str]]:
+    """By the number of a layer, the beginnings of the paths of its parameters."""
+    stems, numbers = set[str](), dict[int, set[str]]()
+    for each in found:
+        match = NUMBER.match(each.path)
+        if match is not None and stem in (None, match[1]):
+            stems.add(match[1])
+            numbers.setdefault(int(match[2]), set()).add(match[1] + match[2])
+    if len(stems) != 1:
+        said = f"several stems, {', '.join(map(repr, sorted(stems)))}" if stems else "no number"
+        paths = ", ".join(each.path for each in found[:6])
+        raise ValueError(
+            f"recipes.layerwise: the paths of layers have {said}; the paths are {paths}; give "
+            'stem=, the path before the number, such as "blocks." of blocks.3.weight'
+        )
+    return numbers
+
+
+def _times(lr: Any, factor: float) -> Any:
+    return Scaled(lr, factor) if callable(lr) else lr * factor
+
+
 def _refuse_decay(recipe: str, made: Route, params: Any) -> None:
     """Raise if groups of a rule decay a vector, which by the recipe does not decay."""
     for path, array in named(f"recipes.{recipe}", params):
@@ -221,7 +304,7 @@ def _chosen(name: str, given: Names, matrices: Sequence[Parameter]) -> Predicate
         more = " and others" if len(matrices) > 6 else ""
         recipe, _, name = name.partition(": ")
         raise ValueError(
-            f"recipes.{recipe}: no matrix is called as {name} (by {said}); the matrices are {paths}"
+            f"recipes.{recipe}: nothing is called as {name} (by {said}); there are {paths}"
             f"{more}; give {name}=, a pattern of the path, or {name}=None if there is none"
         )
     return reduce(or_, fitting) if fitting else None

@@ -71,7 +71,7 @@ def test_every_layer_has_the_norm_of_scion_that_suits_it(capsys: Any) -> None:
     assert 0.7 < size < 1.2  # of the iteration, whose singular values are near 1
     assert all(numpy.allclose(numpy.mean(x * x), 1) for x in (bias, scale))
     assert numpy.array_equal(head, -numpy.sign(arrays(1)["lm_head.weight"]) * 0.5 * 8 / 4)
-    with pytest.raises(ValueError, match=r"recipes\.scion: no matrix is called as head"):
+    with pytest.raises(ValueError, match=r"recipes\.scion: nothing is called as head"):
         recipes.scion({"w": numpy.ones((2, 2))})
 
 
@@ -93,10 +93,10 @@ def test_the_names_of_flax_and_llama_are_known() -> None:
         (
             "lm_head.weight",
             {},
-            r"no matrix is called as head .*\*lm_head\*.*transformer.wte.weight",
+            r"nothing is called as head .*\*lm_head\*.*transformer.wte.weight",
         ),
-        ("transformer.wte.weight", {}, "no matrix is called as embeddings"),
-        ("", {"head": "*.final.*"}, r"no matrix is called as head \(by \*\.final\.\*\)"),
+        ("transformer.wte.weight", {}, "nothing is called as embeddings"),
+        ("", {"head": "*.final.*"}, r"nothing is called as head \(by \*\.final\.\*\)"),
         ("", {"embeddings": Where(path="x")}, r"as embeddings \(by Where\(path='x'\)\)"),
     ],
 )
@@ -185,12 +185,12 @@ def test_heads_of_queries_and_of_keys_are_blocks_of_adam_mini(capsys: Any) -> No
     assert state.slots["v"]["q_proj.weight"].shape == (8, 1)
     with pytest.raises(ValueError, match=r"which are not 3 heads of as many rows"):
         recipes.adam_mini(params, 3, 2, samestep.AdamMini(layout="oi"), show=False)
-    with pytest.raises(ValueError, match=r"recipes\.adam_mini: no matrix is called as queries"):
+    with pytest.raises(ValueError, match=r"recipes\.adam_mini: nothing is called as queries"):
         recipes.adam_mini({"w": numpy.ones((2, 2))}, 2)
     with pytest.raises(ValueError, match="heads=0"):
         recipes.adam_mini(params, 4, 0, show=False)
     others = {name.replace("q_proj", "seq_proj"): array for name, array in params.items()}
-    with pytest.raises(ValueError, match=r"no matrix is called as queries"):
+    with pytest.raises(ValueError, match=r"nothing is called as queries"):
         recipes.adam_mini(others, 4, 2, show=False)
 
 
@@ -198,3 +198,49 @@ def test_a_group_that_decays_a_vector_is_refused() -> None:
     other = samestep.AdamW(groups=[(Where(path="*norm*"), {"weight_decay": 0.5})])
     with pytest.raises(ValueError, match=r"gives transformer\.h\.0\.norm\.weight weight_decay=0.5"):
         recipes.muon(arrays(), other=other, show=False)
+
+
+LAYERED = {
+    "patch_embed.weight": 0.0625,
+    "blocks.0.mlp.0.weight": 0.125,
+    "blocks.2.norm": 0.25,
+    "blocks.10.norm": 0.5,
+    "norm.weight": 1.0,
+    "head.weight": 1.0,
+}
+
+
+@pytest.mark.parametrize("lr", [0.1, samestep.schedules.CosineDecay(0.1, 10)])
+@pytest.mark.parametrize("around", [samestep.ClipNorm, lambda rule: rule])
+def test_layers_near_the_inputs_learn_more_slowly(lr: Any, around: Any) -> None:
+    params = {path: numpy.ones((2, 2)) for path in LAYERED}
+    layout = [(Where(path="head*"), {"layout": "io"})]
+    rule = around(samestep.AdaMuon(lr=lr, groups=layout))
+    layered = recipes.layerwise(params, rule, 0.5)
+    for path, share in LAYERED.items():
+        own = layered.of(path, (2, 2))
+        rate = own.hypers["lr"]
+        assert [rate(t) if callable(rate) else rate for t in (0, 3, 10)] == pytest.approx(
+            [share * (lr(t) if callable(lr) else lr) for t in (0, 3, 10)], rel=1e-14
+        )
+        assert own.hypers["layout"] == ("io" if path == "head.weight" else None)
+
+
+def test_layers_that_are_not_known_are_asked_about() -> None:
+    rule, ones = samestep.AdamW(), numpy.ones(2)
+    several = {"encoder.0.w": ones, "encoder.1.w": ones, "decoder.0.w": ones, "embed": ones}
+    with pytest.raises(ValueError, match=r"several stems, 'decoder\.', 'encoder\.';.*give stem="):
+        recipes.layerwise(several, rule)
+    layered = recipes.layerwise(several, rule.replace(lr=1.0), 0.5, stem="encoder.")
+    rates = {path: layered.of(path, (2,)).hypers["lr"] for path in several}
+    assert rates == {"encoder.0.w": 0.25, "encoder.1.w": 0.5, "decoder.0.w": 1.0, "embed": 0.125}
+    with pytest.raises(ValueError, match="no number; the paths are w, embed; give stem="):
+        recipes.layerwise({"w": ones, "embed": ones}, rule)
+    with pytest.raises(ValueError, match="nothing is called as embeddings"):
+        recipes.layerwise({"0.w": ones}, rule)
+    with pytest.raises(ValueError, match=r"decay must be in \(0, 1\]"):
+        recipes.layerwise(several, rule, 0.0)
+    with pytest.raises(ValueError, match="groups of AdamW have numbers"):
+        recipes.layerwise(several, samestep.AdamW(groups=[(Where(), {"lr": 0.5})]))
+    with pytest.raises(TypeError, match=r"route.* has no lr"):
+        recipes.layerwise(several, samestep.route(rule))
