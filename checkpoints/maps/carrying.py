@@ -7,7 +7,7 @@ refused if training in the other shape would have had another state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -19,8 +19,7 @@ from samestep.checkpoints.boxes import Box
 from samestep.checkpoints.description import Description, made
 from samestep.checkpoints.state import ParameterState
 from samestep.checkpoints.tensor import Tensor
-from samestep.declaration import Slot
-from samestep.kept import kept_by, letters_of, shortened
+from samestep.kept import kept_by, letters_of, saying, shortened
 from samestep.rule import Rule
 from samestep.wrapper import Wrapper
 
@@ -91,15 +90,15 @@ class _Size(int):
         return sizes
 
 
-def _kept(slot: Slot, shape: Shape, rule: Rule) -> tuple[Kept, ...]:
-    """The axes of the parameter that each array of a slot has."""
-    shapes = slot.init.shapes
+def _kept(name: str, shape: Shape, rule: Rule) -> tuple[Kept, ...]:
+    """The axes of the parameter that each array of a slot has, as the slot's own rule says."""
+    shapes, owner = rule.declared_slots()[name].init.shapes, rule.owner(name)
     if shapes is None:
         raise Refused("its declaration does not say how its shape follows the parameter's")
-    if shapes(_Size.of(shape or (2,)), rule) == ():
+    if shapes(_Size.of(shape or (2,)), owner) == ():
         return (None,)
     kept, sizes = kept_by(rule, len(shape)), _Size.of(shape)
-    found = kept.slot(sizes, shapes(kept.seen(sizes), rule))
+    found = kept.slot(sizes, shapes(kept.seen(sizes), owner))
     several = found if found and isinstance(found[0], tuple) else (found,)
     return tuple(frozenset(_along(own, shape)) for own in several)
 
@@ -131,8 +130,8 @@ def carried(
             try:
                 if name not in declared:
                     raise Refused(f"it keeps {listed(declared)} only")
-                old = _kept(declared[name], first.shape, before)
-                new = _kept(declared[name], change.shape, after)
+                old = _kept(name, first.shape, before)
+                new = _kept(name, change.shape, after)
                 values = [own.slots[name] for own in owns if own.slots]
                 slots[name] = _slot(values, shapes, old, new, change)
             except Refused as error:
@@ -217,15 +216,29 @@ def levels(description: Description) -> Iterator[tuple[Rule, str]]:
     yield rule, rule.needs
 
 
-def turned(rule: Rule, axes: Shape) -> dict[str, Any]:
-    """The values of ``layout`` and ``batch_axes`` that a rule has after a transpose."""
-    batch, fields = kept_by(rule, len(axes)).batch, rule.fields()
-    letters = iter(letters_of(rule, len(axes) - len(batch)))
+def turned(description: Description, axes: Shape) -> Description:
+    """The rule after a transpose: ``layout`` and ``batch_axes`` as each rule inside sees them."""
+    if description == UNOWNED:
+        return description
+    rule = _made(description)
+    batch = kept_by(rule, len(axes)).batch
+    ndim = len(axes) - len(batch)
+    letters = iter(letters_of(rule, ndim))
     own = {axis: next(letters, "") for axis in range(len(axes)) if axis not in batch}
     values: dict[str, Any] = {}
-    if batch and "batch_axes" in fields:
+    if batch:
         values["batch_axes"] = sorted(map(axes.index, batch))
     found = "".join(own[axis] for axis in axes if axis in own)
-    if found and "layout" in fields:
+    if found:
         values["layout"] = shortened(rule, found)
-    return values
+    return _saying(description, saying(rule, values, ndim if found else 0), values.keys())
+
+
+def _saying(description: Description, rule: Rule, names: Iterable[str]) -> Description:
+    """The description with the values of a rule, and of the rules inside it."""
+    own = {name: rule._values[name] for name in names if name in rule._values}
+    own = {n: [*value] if isinstance(value, tuple) else value for n, value in own.items()}
+    found = {**description, "values": {**description["values"], **own}}
+    if isinstance(rule, Wrapper):
+        found["rule"] = _saying(description["rule"], rule.rule, names)
+    return found

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy
 
-from samestep.checkpoints.description import Description
 from samestep.checkpoints.state import ParameterState
 from samestep.kept import KEPT, ORIENTED
 
@@ -41,17 +40,8 @@ class Transpose:
             lambda arrays: arrays[0].transpose(self.axes),
             lambda kept: frozenset(map(self.axes.index, kept)),
         )
-        return carried([own], own.rule if self._idle else self._turned(own.rule), change)
-
-    @property
-    def _idle(self) -> bool:
-        return self.axes == tuple(range(len(self.axes)))
-
-    def _turned(self, description: Description) -> Description:
-        """The rule with ``layout`` and ``batch_axes`` changed like the transposed axes."""
-        for depth, (rule, _) in enumerate(levels(description)):
-            description = _changed(description, depth, turned(rule, self.axes))
-        return description
+        idle = self.axes == tuple(range(len(self.axes)))
+        return carried([own], own.rule if idle else turned(own.rule, self.axes), change)
 
     def inverse(self) -> Transpose:
         """The inverse permutation."""
@@ -59,12 +49,6 @@ class Transpose:
 
     def __str__(self) -> str:
         return f"transpose {[*self.axes]}"
-
-
-def _changed(description: Description, depth: int, values: dict[str, Any]) -> Description:
-    if depth:
-        return {**description, "rule": _changed(description["rule"], depth - 1, values)}
-    return {**description, "values": {**description["values"], **values}}
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ PARAMS = arrays(
 AXES = {"Flax": {2: (1, 0), 4: (2, 3, 1, 0)}, "MLX": {4: (0, 2, 3, 1)}}
 """The order of torch's axes in the weights of other frameworks, by the number of dimensions."""
 
+LAYOUTS = {"Flax": "io", "MLX": "oxi"}
+
 
 def rules_of(framework):
     return [
@@ -72,8 +74,8 @@ def test_training_goes_on_in_the_other_layout_as_if_nothing_had_been(name, frame
     whole, last = training(rule, half, range(STEPS, 2 * STEPS), state)
 
     turn, change = Map(*rules_of(framework)), partial(turned, framework=framework)
-    layouts = {"layout"} & {*rule.hypers}
-    other = rule.replace(**dict.fromkeys(layouts, "io")) if framework == "Flax" else rule
+    layouts = {"layout"} & {*rule.hypers} if framework == "Flax" or rule.tells_places else ()
+    other = rule.replace(**dict.fromkeys(layouts, LAYOUTS[framework]))
     mapped = samestep.checkpoint(rule, half, state).mapped(turn)
     there, begun = samestep.restore(other, mapped, change(params))
     assert begun.step == STEPS
@@ -406,6 +408,24 @@ def test_the_output_axis_is_turned_in_wrappers_and_inside_them():
     samestep.restore(around(None), after, turned(arrays(shapes)))
     with pytest.raises(CheckpointError, match="layout is 'oi' here and 'io' there"):
         samestep.restore(around("oi"), after, turned(arrays(shapes)))
+
+
+@pytest.mark.parametrize("framework", AXES)
+@pytest.mark.parametrize("inside", [samestep.Adafactor(), samestep.CAME(), samestep.SM3()])
+def test_factors_of_a_rule_that_sees_the_outputs_first_move_as_it_sees_them(inside, framework):
+    def around(layout):
+        return samestep.AdaptiveClip(inside, layout=layout, batch_axes=())
+
+    params = {"conv.weight": PARAMS["conv.weight"]}
+    half, state = training(around("oi"), params, range(STEPS))
+    whole, _ = training(around("oi"), half, range(STEPS, 2 * STEPS), state)
+    mapped = samestep.checkpoint(around("oi"), half, state).mapped(Map(*rules_of(framework)))
+    change = partial(turned, framework=framework)
+    other = around(LAYOUTS[framework])
+    there, begun = samestep.restore(other, mapped, change(params))
+    there, _ = training(other, there, range(STEPS, 2 * STEPS), begun, change)
+    (moved,), (expected,) = there.values(), change(whole).values()
+    numpy.testing.assert_allclose(moved, expected, rtol=1e-12)
 
 
 def test_a_matrix_rule_takes_a_reshape_after_which_the_matrix_is_the_same():
