@@ -20,7 +20,8 @@ class Prodigy(Reference):
     When the denominator is zero (no nonzero gradient so far, lr = 0, or beta3 = 0 and all
     gradients zero) the step ends there: no parameter moves or decays, d, d_max and numerator
     keep their values. The averages m, v and s are by then updated, except at lr = 0. The code
-    does not count such a step for its bias correction; here it counts, as in optax.
+    does not count such a step for its bias correction; here it counts, as in optax. With beta1 = 0
+    the code keeps no m, and scales the gradient by the new d; here m is as in the paper.
     """
 
     INSIDE = ("in_update",)
@@ -50,13 +51,11 @@ class Prodigy(Reference):
 
         numerator = beta3 * self.state["numerator"]
         denominator = 0.0
-        gradients = []
         for p, given, own in zip(self.params, grads, self.kept, strict=True):
             m, v, s = own["m"], own["v"], own["s"]
             g = np.asarray(given, dtype=np.float64)
             if self.decay == "l2":
                 g = np.asarray(g + self.amount * p)
-            gradients.append(g)
             numerator += (d / self.d0) * dlr * float(np.sum(g * (own["p0"] - p)))
             m[...] = beta1 * m + (1 - beta1) * d * g
             v[...] = beta2 * v + (1 - beta2) * d**2 * g**2
@@ -75,7 +74,6 @@ class Prodigy(Reference):
         d = min(d_max, d * self.growth_rate)
         self.state |= {"d": d, "d_max": d_max, "numerator": numerator}
 
-        for p, g, own in zip(self.params, gradients, self.kept, strict=True):
-            m = own["m"] if beta1 else d * g  # the code keeps no m then, and scales by the new d
+        for p, own in zip(self.params, self.kept, strict=True):
             p[...] = p - self.weight_decay * dlr * p
-            p[...] = p - dlr * m / (np.sqrt(own["v"]) + d * self.eps)
+            p[...] = p - dlr * own["m"] / (np.sqrt(own["v"]) + d * self.eps)

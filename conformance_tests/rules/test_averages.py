@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy
@@ -12,6 +12,8 @@ import pytest
 
 import samestep
 from samestep import SGD, AdamW, Average, Where, route
+from samestep.conformance.peers import FLOAT64, agree
+from samestep.conformance.references import follow_reference
 from samestep.conformance.rules.test_preparation import (
     PLAIN,
     SHAPES,
@@ -21,7 +23,8 @@ from samestep.conformance.rules.test_preparation import (
     everywhere,
     followed,
 )
-from samestep.parity import oracle, record
+from samestep.parity import follow, oracle, record
+from samestep.parity.backend import Backend, backends
 
 
 def averages_of_torch(make, steps, first=0):
@@ -328,6 +331,23 @@ def test_swapping_in_mlx_and_back_after_an_exception():
         inside = model(data)
         raise KeyError
     assert mx.array_equal(model(data), before) and not mx.array_equal(inside, before)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch (packed)", "optax", "mlx"])
+def test_schedule_free_goes_around_prodigy(name):
+    """The step size that Prodigy finds moves z, and weighs it in the average."""
+    backend = backends()[name]
+    if not isinstance(backend, Backend):
+        pytest.skip(f"{name} is not installed")
+    recorded = record(3, 20, {"matrix": (4, 3), "bias": (5,)}, decades=(-2, 1))
+    onward = [{path: 1 + 0.1 * g for path, g in grads.items()} for grads in recorded.grads]
+    trajectory = replace(recorded, grads=onward)
+    found = samestep.Prodigy(lr=1.0, betas=(0.0, 0.99), weight_decay=0.1, d0=1e-3, growth_rate=1.3)
+    rule = samestep.ScheduleFree(found)
+    expected = follow_reference(rule, trajectory)
+    assert expected[-1]["d", ""] > 100 * found.d0
+    run = backend.start(rule, trajectory.params, "float64")
+    agree(follow(run, backend, trajectory), expected, FLOAT64)
 
 
 def test_the_point_of_a_stack_is_that_of_its_layers():

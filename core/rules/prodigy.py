@@ -13,8 +13,8 @@ class Prodigy(Rule):
 
     Source: Mishchenko and Defazio, arXiv 2306.06101, the Adam version, as in prodigyopt 1.1.2.
     Agrees with: prodigyopt; optax.contrib.prodigy with bias_correction=True.
-    Differs from: prodigyopt, whose slice_p is not offered, and which does not count steps before
-        the first gradient that is not zero; optax, which always corrects the bias.
+    Differs from: prodigyopt, whose slice_p is not offered, whose m has the new d if beta1 is 0, and
+        which does not count steps before the first gradient; optax, which always corrects the bias.
     Shapes: grad, param and slots are equal; d, d_max and numerator are 0-d, for all parameters.
     """
 
