@@ -9,7 +9,7 @@ import mlx.core as xp
 from mlx.nn.layers.base import Module
 from mlx.utils import tree_map_with_path
 from samestep.checkpoints.description import common_numbers
-from samestep.checkpoints.processes import Processes, together
+from samestep.checkpoints.processes import together
 from samestep.checkpoints.state import Checkpoint, ParameterState
 from samestep.checkpoints.trees import by_path, found_for, from_leaves, into_leaves
 from samestep.kept import rule_of
@@ -33,7 +33,7 @@ def taken(optimizer: RuleOptimizer, params: Any) -> Checkpoint:
         return _taken(optimizer, _tree(optimizer, params), processes)
 
 
-def _taken(optimizer: RuleOptimizer, tree: Any, processes: Processes | None) -> Checkpoint:
+def _taken(optimizer: RuleOptimizer, tree: Any, processes: Any) -> Checkpoint:
     arrays, rule = by_path(leaves(tree)), optimizer.current
     xp.eval(tree, optimizer.state)  # what ranks exchange in it, they do in one order
     pieces = _pieces(optimizer, arrays, processes)
@@ -68,9 +68,7 @@ def restore(optimizer: RuleOptimizer, checkpoint: Checkpoint, params: Any) -> An
     return None
 
 
-def _restored(
-    optimizer: RuleOptimizer, checkpoint: Checkpoint, tree: Any, processes: Processes | None
-) -> Any:
+def _restored(optimizer: RuleOptimizer, checkpoint: Checkpoint, tree: Any, processes: Any) -> Any:
     arrays = by_path(leaves(tree))
     rule = optimizer.current
     xp.eval(tree, optimizer.state)

@@ -43,16 +43,17 @@ class Shards:
         self.name, self.group = rule.name, group
         self.given = [(None, given)] if isinstance(given, int) else [*(given or ())]
         self._known: dict[str, _Known] = {}
-        self._sees, self._opens = rule.needs != "element", True
+        needs = next((own.needs for own in rule.branches if own.needs != "element"), "element")
+        self._sees, self._opens = needs != "element", True
         if group is None and given is not None:
             raise ValueError(
                 f"{rule.name}(shards={given!r}): give the group too, such as "
                 "group=mx.distributed.init()"
             )
-        if group is not None and given is None and rule.needs != "element":
+        if group is not None and given is None and self._sees:
             raise ValueError(
                 f"{rule.name}(group=...): {rule.name} reads more than one element (needs "
-                f"{rule.needs!r}), so it must know which parameters are divided among the ranks; "
+                f"{needs!r}), so it must know which parameters are divided among the ranks; "
                 "give shards=0 if that is the first axis of every parameter, or pairs such as "
                 "[(Where(path='*.up.weight'), 0)]. If every rank has all parameters, leave out "
                 "group= and average the gradients with mlx.nn.average_gradients"
@@ -160,8 +161,9 @@ class Shards:
     def _is_placed(self, path: str, array: Array) -> bool:
         """Whether it is known which piece of a parameter this is."""
         one = self._known.get(path)
-        same = one is not None and one.shape == tuple(array.shape)
-        return same and not (one.divided and one.placement is None)
+        if one is None or one.shape != tuple(array.shape):
+            return False
+        return one.placement is not None or not one.divided
 
     def _say(self, words: Mapping[str, str]) -> None:
         """Go on if all ranks have the same parameters."""

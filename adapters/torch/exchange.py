@@ -164,7 +164,7 @@ class Exchange:
         self._known = None if self._asks else message
 
 
-def number_of(words: tuple[str, ...]) -> int:
+def number_of(words: tuple[Any, ...]) -> int:
     """A number that stands for words."""
     return zlib.crc32(repr(words).encode())
 

@@ -35,6 +35,7 @@ def _modules() -> list[Any]:
 
 
 def _below(kind: type) -> Iterator[type]:
+    one: type
     for one in kind.__subclasses__():
         yield one
         yield from _below(one)

@@ -109,12 +109,13 @@ class Shards:
 
     def _meshes(self, member: Member) -> Iterable[Mesh]:
         """The meshes whose processes all have a parameter, of those that exchange something."""
-        placement = self.placements[id(member.param)]
+        param: Any = member.param
+        placement = self.placements[id(param)]
         if placement is not None:
             return [placement.mesh]
-        if is_spread(member.param):
-            return [mesh for mesh in self.places if mesh.key == member.param.device_mesh]
-        return self.places if self.shares or id(member.param) in self.copies else ()
+        if is_spread(param):
+            return [mesh for mesh in self.places if mesh.key == param.device_mesh]
+        return self.places if self.shares or id(param) in self.copies else ()
 
     def begun(self, rules: list[Rule], calls: Any, counts: list[int]) -> Exchange:
         """The other processes, which step the same parameters with the same numbers.

@@ -16,6 +16,9 @@ CUT = {"w": 0, "u": 1, "b": 0}
 SHARDS = [(Where(path=name), axis) for name, axis in CUT.items()]
 SHAPES = {"w": (7, 12), "u": (4, 9), "n": (4, 3), "b": (9,), "c": (3,)}
 RELATIVE = {"float32": 1e-6, "float64": 1e-14}
+ROUTE = samestep.route(
+    (Where(min_ndim=2), samestep.Muon(lr=0.02, layout="oi")), samestep.AdamW(lr=0.01)
+)
 ranks = started("mlx", 2)
 
 
@@ -62,7 +65,7 @@ def each_need():
 )
 @pytest.mark.parametrize("dtype", RELATIVE)
 @pytest.mark.parametrize(
-    "rule", [each_need(), samestep.Prodigy(), samestep.AdamW(lr=0.01, weight_decay=0.1)]
+    "rule", [each_need(), ROUTE, samestep.Prodigy(), samestep.AdamW(lr=0.01, weight_decay=0.1)]
 )
 def test_pieces_take_the_steps_of_whole_parameters(rule, dtype, execution, ranks):
     whole, *_ = ranks.run(trained, rule, dtype, 20, execution, False)
