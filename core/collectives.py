@@ -279,6 +279,18 @@ class Exchanging:
             found[item.place] = {**found[item.place], item.name: total}
         return found
 
+    def agreed(self, entry: Entry, values: Slots) -> Slots:
+        """What has come of sums over all parameters, where processes have them on several meshes.
+
+        Those who share a small mesh have the same bits of its sums, others may have other ones.
+        """
+        home = getattr(self.exchange, "home", None)
+        if home is None:
+            return values
+        entry = entry._replace(copies=home)
+        items = [copied(entry, name, value) for name, value in values.items()]
+        return dict(zip(values, added(self.xp, self.exchange, items), strict=True))
+
 
 _plans: dict[Any, Plan | None] = {}
 """Exchanges by function, rule, placement, and what is switched on in a step."""

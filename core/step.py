@@ -388,7 +388,7 @@ def _summed(
         else:
             s = coefficients(first, home)
             _, new = _combined(phase, xp, first.rule.bare, some, some, terms, visible, s)
-        visible |= new
+        visible |= new if exchanging is None else exchanging.agreed(first, new)
         common = {name: cast_like(xp, visible[name], old) for name, old in common.items()}
     return entries, common
 

@@ -22,7 +22,7 @@ from samestep.differing import differing
 from samestep.placement import Mesh
 from torch import distributed
 
-__all__ = ["Exchange", "Pretended", "number_of"]
+__all__ = ["Exchange", "Pretended", "number_of", "ranks_of"]
 
 LARGEST = 0xFFFFFF
 """The largest number that is sent, which float32 has exactly."""
@@ -50,6 +50,7 @@ class Exchange:
         self._known: _Message | None = None
         self._asks, self._first = False, False
         self._again: list[Mesh] = []  # asked last, too: some of their processes have more meshes
+        self.wide: Mesh | None = None  # it has all others in it
         self.opens = True
         """Whether this process has sent nothing in this step."""
 
@@ -96,6 +97,11 @@ class Exchange:
         for mesh in (*self._facts, *self._again):
             changed = self.group(mesh).differ(-1 if changed else self._number_of(mesh))
         return changed
+
+    @property
+    def home(self) -> Mesh | None:
+        """The mesh whose processes agree on sums over all parameters, where there are several."""
+        return None if self.wide in self._again else self.wide
 
     def group(self, mesh: Mesh) -> _Group:
         """The processes of a mesh."""
@@ -236,7 +242,7 @@ def _group_of(mesh: Mesh) -> _Group:
     key: Any = mesh.key
     if isinstance(key, distributed.ProcessGroup):
         return _Group(key, [*range(key.size())], None)
-    ranks: list[int] = key.mesh.flatten().tolist()
+    ranks = ranks_of(mesh)
     if key.ndim == 1:
         handle = key.get_group()
     elif sorted(ranks) == [*range(distributed.get_world_size())]:
@@ -245,6 +251,15 @@ def _group_of(mesh: Mesh) -> _Group:
         handle = distributed.new_group(sorted(ranks), use_local_synchronization=True)
     order = [distributed.get_group_rank(handle, rank) for rank in ranks]
     return _Group(handle, order, key.device_type if key.device_type != "cpu" else None)
+
+
+def ranks_of(mesh: Mesh) -> list[int]:
+    """The processes of a mesh, by their ranks in the world."""
+    key: Any = mesh.key
+    if isinstance(key, distributed.ProcessGroup):
+        return distributed.get_process_group_ranks(key)
+    ranks: list[int] = key.mesh.flatten().tolist()
+    return ranks
 
 
 class Pretended:

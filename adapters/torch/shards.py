@@ -14,7 +14,7 @@ from samestep.kept import rule_of
 from samestep.placement import Mesh, Placement
 from samestep.rule import Rule
 
-from .exchange import Exchange, Facts, number_of
+from .exchange import Exchange, Facts, number_of, ranks_of
 from .pieces import is_spread
 from .placement import everywhere, mesh_of, placement_of
 from .slices import copied, mesh_of_group, sliced
@@ -58,6 +58,9 @@ class Shards:
         found = [one.mesh for one in self.placements.values() if one is not None]
         meshes = sorted((*found, *self.copies.values()), key=lambda mesh: -math.prod(mesh.sizes))
         self.copies |= {one: meshes[0] for one in plain if meshes}
+        several = [{*ranks_of(mesh)} for mesh in dict.fromkeys(meshes)]
+        holds = len(several) > 1 and all(map(several[0].issuperset, several))
+        self.exchange.wide = meshes[0] if holds else None
         self.shares = optimizer.share_work is not None
 
     def _measure(self, optimizer: RuleOptimizer) -> None:

@@ -245,7 +245,9 @@ def _of_people() -> Iterator[Fault]:
         placement._cut,
         "getattr(P, 'dim', None) == A => getattr(P, 'dim', 0) == A",
     )
-    yield named("copies are pieces of a mesh of all", placement.mesh_of, "tuple(M.shape) => (4,)")
+    yield named(
+        "copies are pieces of a mesh of all", placement.everywhere, "tuple(M.shape) => (4,)"
+    )
     yield named("the results of another owner", group.swapped, "self.order.index(P) => P")
     yield named("rows in the order of the group", group.gathered, "T[self.order] => T")
     yield named(
@@ -264,9 +266,9 @@ def _of_people() -> Iterator[Fault]:
         "getattr(P, 'split_factor', 1) => 1",
     )
     yield named(
-        "everyone has the first piece", placement.mesh_of, "M.get_coordinate() => (0,) * M.ndim"
+        "everyone has the first piece", placement.everywhere, "M.get_coordinate() => (0,) * M.ndim"
     )
     yield named("a gradient is not added up", pieces.apart, "A.redistribute(M, P) => A")
     yield named("a slice is the whole", slices.sliced, "bounds[-1] => param.shape[0]")
     yield named("a file has one piece", sharded._boxes, "C.piece(M, P) => C.piece(M)")
-    yield named("a mesh is not compared", exchange.Exchange._told, "G.any(C) => C")
+    yield named("a mesh is not compared", exchange.Exchange._told, "G.differ(A if C else N) => C")

@@ -435,6 +435,33 @@ def test_copies_are_stepped_by_all_or_by_none(ranks, name, late):
     assert first == second and f"'{name}' of shape (4, 3), torch.float32 in 0 only" in first
 
 
+def parted_on_meshes(rank, bad):
+    """A gradient is NaN in one process, of a piece or a copy that only two processes share."""
+    from torch.distributed.tensor import Replicate, Shard  # noqa: PLC0415
+
+    mesh = torch.distributed.init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+    places = {
+        "wide": (mesh, [Shard(0), Shard(1)]),
+        "piece": (mesh["data"], [Shard(0)]),
+        "copy": (mesh["tensor"], [Replicate()]),
+    }
+    params = {n: torch.nn.Parameter(spread(torch.ones(4, 4), *p)) for n, p in places.items()}
+    rule = samestep.SkipNonFinite(samestep.ClipGlobalNorm(samestep.AdamW(lr=0.1)))
+    optimizer = adapter.bind(rule, params.items())
+    for step in range(3):
+        for name, param in params.items():
+            param.grad = param.detach() * (torch.nan if (step, rank, name) == (1, 3, bad) else 0.5)
+        optimizer.step()
+    values = {name: whole(param.detach()).sum().item() for name, param in params.items()}
+    return optimizer.param_groups[0]["skipped"].item(), values
+
+
+@pytest.mark.parametrize("bad", ["piece", "copy"])
+def test_processes_of_several_meshes_agree_on_sums_over_all_parameters(four, bad):
+    first, *others = four.run(parted_on_meshes, bad)
+    assert first[0] == 1.0 and all(other == first for other in others)
+
+
 def a_copy_beside_pieces(rank):
     """A rule without sums over all parameters: a plain tensor may be a process's own."""
     params, optimizer, give, refused = of_every_kind(rank, samestep.LAMB(lr=0.1))
