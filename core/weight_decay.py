@@ -28,7 +28,6 @@ __all__ = [
     "FAMILIES",
     "OF_PEAK",
     "SAYS",
-    "at_rate",
     "change",
     "decayed_direction",
     "decayed_gradient",
@@ -150,12 +149,6 @@ def peak_of(values: Mapping[str, Any]) -> Any:
         return getattr(values["lr"], "peak", None) if peak is None else peak
     except OverflowError:  # it rises for ever
         return None
-
-
-def at_rate(rule: Any, lr: Any) -> Any:
-    """The rule with a learning rate that its schedule gave, and still with the largest of it."""
-    of_peak = rule.hypers.get("decay") in OF_PEAK
-    return rule.replace(lr=lr, **({"peak_lr": peak_of(rule.hypers)} if of_peak else {}))
 
 
 def masked(xp: Any, direction: Any, param: Any, s: Any) -> Any:

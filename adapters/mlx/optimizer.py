@@ -19,8 +19,8 @@ from samestep.execution import EXECUTIONS, Execution, checked, say
 from samestep.kept import rule_of
 from samestep.matching import warn_unmatched
 from samestep.products import float32_products, multiplies
+from samestep.renumbering import at_rate
 from samestep.rule import Rule
-from samestep.weight_decay import at_rate
 
 from . import checkpoint as checkpoints
 from .compiling import as_arrays, compiled

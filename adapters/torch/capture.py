@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from samestep.notice import warn
 
-from .groups import alike
+from .held import alike
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from samestep.checkpoints.correspondence import About, Native
@@ -13,12 +13,13 @@ from .libraries import LIBRARIES
 __all__ = ["refuse_foreign"]
 
 
-def refuse_foreign(rule: Rule, group: Mapping[str, Any]) -> None:
+def refuse_foreign(rule: Rule, group: Mapping[str, Any], ours: Collection[str]) -> None:
     """Raise for a number that a library reads in a group, if its value is not the rule's.
 
     Args:
         rule: the rule of the group.
         group: the group, with all of the rule's numbers.
+        ours: the numbers of all rules that the parameters of the group have, in a route.
 
     Raises:
         TypeError: such a number; it has another name here.
@@ -26,7 +27,7 @@ def refuse_foreign(rule: Rule, group: Mapping[str, Any]) -> None:
     rules = [rule]
     for one in rules:
         rules.extend(one.inside)
-    for name in {*group} - {*rule.hypers}:
+    for name in {*group} - {*ours}:
         for one in rules:
             for library in LIBRARIES.values():
                 for native in library.table.values():

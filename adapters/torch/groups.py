@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, count, repeat
-from numbers import Real
 from operator import attrgetter, is_, is_not
-from typing import Any, NamedTuple
-
-import numpy
+from typing import Any
 
 import torch
-from samestep.arrays import is_narrow
 from samestep.groups import refuse_apart
 from samestep.matching import warn_hidden, warn_unmatched
 from samestep.names import Place, around, unwrapped
@@ -21,8 +17,9 @@ from torch.nn.parameter import is_lazy
 
 from .counting import CALLS, counts_in
 from .foreign import refuse_foreign
+from .held import Held, alike, is_fixed, on_host, renumbered, rule_with
 
-__all__ = ["GroupedOptimizer", "alike"]
+__all__ = ["GroupedOptimizer"]
 
 
 _grad = attrgetter("grad")
@@ -31,25 +28,13 @@ FIXED = ("rule", "execution", "capturable", "differentiable", "reduce_over", "sh
 """Attributes that are the constructor's."""
 
 
-class _Held(NamedTuple):
-    """The values in a group that its rule was made from.
-
-    ``fixed``: a value changes only by being replaced; a tensor could change in place.
-    """
-
-    names: tuple[str, ...]
-    values: list[Any]
-    fixed: bool
-    numbers: tuple[Any, ...]
-
-
 class GroupedOptimizer(torch.optim.Optimizer):
     """An optimizer whose groups hold the hyperparameters of a rule."""
 
     rule: Rule
     differentiable: bool
     _branches: tuple[Rule, ...]
-    _held: list[_Held]
+    _held: list[Held]
     _rules: list[Rule]
     _within: frozenset[str] = frozenset()
     """The paths of the modules of DDP in the names of all parameters."""
@@ -89,8 +74,9 @@ class GroupedOptimizer(torch.optim.Optimizer):
         groups = [
             {**self._branches[part.get("branch", 0)].hypers, **changed, **part} for part in parts
         ]
+        ours = {name for group in groups for name in self._own(group).hypers}
         for group in groups:
-            refuse_foreign(self._own(group), group)
+            refuse_foreign(self._own(group), group, ours)
         refuse_apart([self._rule_of(group) for group in (*self.param_groups, *groups)])
         before = len(self.param_groups)
         try:
@@ -250,7 +236,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
             group[CALLS] = calls
 
     def _rule_of(self, group: dict[str, Any]) -> Rule:
-        return self._rule_with(self._values_of(group))
+        return rule_with(self._values_of(group))
 
     def _own(self, group: dict[str, Any]) -> Rule:
         """The rule with which a group was made."""
@@ -260,7 +246,7 @@ class GroupedOptimizer(torch.optim.Optimizer):
     def _values_of(self, group: dict[str, Any]) -> tuple[Any, ...]:
         own = self._own(group)
         try:
-            return own, *(_on_host(group[name], self.differentiable) for name in own.hypers)
+            return own, *(on_host(group[name], self.differentiable) for name in own.hypers)
         except (KeyError, RuntimeError):
             self._refuse_group(own, group)
             raise
@@ -278,11 +264,6 @@ class GroupedOptimizer(torch.optim.Optimizer):
                     f"{tuple(value.shape)}; it must be a number, or a tensor of one element"
                 )
 
-    @staticmethod
-    def _rule_with(values: tuple[Any, ...]) -> Rule:
-        own: Rule = values[0]
-        return own.replace(**dict(zip(own.hypers, values[1:], strict=True)))
-
     def _rules_of_groups(self) -> list[Rule]:
         """The rule of every group; the same list as before as long as no value changes."""
         groups = self.param_groups
@@ -297,24 +278,29 @@ class GroupedOptimizer(torch.optim.Optimizer):
 
     def _renewed(self) -> list[Rule]:
         """The rule of every group; with unchanged numbers it is the same object."""
-        held = [self._hold(group) for group in self.param_groups]
-        before = [*zip(self._held, self._rules, strict=True)]
-        before += [(_Held((), [], True, ()), self.rule)] * (len(held) - len(before))
-        rules = [
-            rule if alike(now.numbers, old.numbers) else self._rule_with(now.numbers)
-            for now, (old, rule) in zip(held, before, strict=False)
-        ]
-        if any(map(is_not, rules, (rule for _, rule in before))) or len(rules) != len(self._rules):
+        held: list[Held] = []
+        rules: list[Rule] = []
+        before = chain(zip(self._held, self._rules, strict=True), repeat((None, None)))
+        for group, (old, rule) in zip(self.param_groups, before, strict=False):
+            now, new = renumbered(old, rule, group) or self._read(old, rule, group)
+            held.append(now)
+            rules.append(new)
+        if len(rules) != len(self._rules) or any(map(is_not, rules, self._rules)):
             refuse_apart(rules)
             self._rules = rules
         self._held = held
         return self._rules
 
-    def _hold(self, group: dict[str, Any]) -> _Held:
+    def _read(
+        self, old: Held | None, rule: Rule | None, group: dict[str, Any]
+    ) -> tuple[Held, Rule]:
+        """What a group holds now, and its rule."""
         numbers = self._values_of(group)
         names = ("branch", *numbers[0].hypers)
         values = [*map(group.get, names)]
-        return _Held(names, values, all(map(_is_fixed, values)), numbers)
+        now = Held(names, values, all(map(is_fixed, values)), numbers)
+        same = old is not None and rule is not None and alike(numbers, old.numbers)
+        return now, rule if same else rule_with(numbers)
 
     def _with_gradients(self) -> tuple[list[Any], list[Any], list[Any]]:
         """The parameters that have a gradient, these, and names and places of the parameters."""
@@ -364,33 +350,3 @@ class GroupedOptimizer(torch.optim.Optimizer):
         named = [item for group in groups for item in self._named(group)]
         if not any(is_lazy(param) for _, param in named):
             say(self.rule, [(name, param.shape) for name, param in named])
-
-
-def _on_host(value: Any, differentiable: bool) -> Any:
-    """A hyperparameter for the rule: an array of NumPy or a CPU tensor becomes numbers.
-
-    A tensor that gradients are to flow to stays a tensor.
-    """
-    if isinstance(value, numpy.ndarray):
-        value = value.tolist()
-    if isinstance(value, (tuple, list)):
-        return tuple(_on_host(item, differentiable) for item in value)
-    if isinstance(value, torch.Tensor) and value.device.type == "cpu":
-        stays = (differentiable and value.requires_grad) or is_narrow(value)
-        return value if stays else value.item()
-    return value
-
-
-def alike(one: Any, other: Any) -> bool:
-    """Whether hyperparameters are equal: numbers by value and type, everything else by identity."""
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(alike, one, other))
-    plain = isinstance(one, (float, int, str)) and type(one) is type(other)
-    return one is other or (plain and bool(one == other))
-
-
-def _is_fixed(value: Any) -> bool:
-    """Whether a hyperparameter changes only by being replaced, unlike an array or a list."""
-    if isinstance(value, tuple):
-        return all(map(_is_fixed, value))
-    return value is None or callable(value) or isinstance(value, (Real, str, numpy.generic))

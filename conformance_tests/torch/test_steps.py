@@ -37,8 +37,9 @@ RULES = each_rule()
 
 def kept_in(rule, slot, dtype):
     """The dtype of a slot of a parameter of that dtype; coefficients are never narrow."""
-    coefficient = rule.slots()[slot].init.dtype == "compute"
-    return samestep.step.compute_dtype(torch, dtype) if coefficient else dtype
+    kind = rule.slots()[slot].init.dtype
+    wide = kind == "compute" or (kind == "range" and dtype is torch.float16)
+    return samestep.step.compute_dtype(torch, dtype) if wide else dtype
 
 
 @pytest.mark.parametrize("name", RULES)
