@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from samestep.arrays import dtype_name, listed, map_parts
 from samestep.counts import counts_of
-from samestep.names import unwrapped
+from samestep.names import counterparts
 from samestep.rule import Rule
 from samestep.spelling import nearest
 from samestep.step import FLOATING, check_slots
@@ -194,12 +194,10 @@ def sorted_for(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> Checkpoi
 
 def _renamed(checkpoint: Checkpoint, wanted: Mapping[str, Wanted]) -> Checkpoint:
     """The checkpoint with the wanted names, where only what wrappers add to a name differs."""
-    known = dict(zip(unwrapped([*wanted]), wanted, strict=True)) | {name: name for name in wanted}
+    meant = counterparts([*checkpoint.parameters, *checkpoint.others], wanted)
 
     def renamed(tree: Mapping[str, Any]) -> dict[str, Any]:
-        pairs = zip(tree.items(), unwrapped([*tree]), strict=True)
-        meant = {name: (known.get(short, name), value) for (name, value), short in pairs}
-        return {name if own in tree else own: value for name, (own, value) in meant.items()}
+        return {meant.get(name, name): value for name, value in tree.items()}
 
     return replace(
         checkpoint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["ADDED", "AROUND", "Place", "around", "dotted", "unwrapped"]
+__all__ = ["ADDED", "AROUND", "Place", "around", "counterparts", "dotted", "unwrapped"]
 
 ADDED = (
     "_orig_mod",
@@ -69,6 +69,26 @@ def around(names: Sequence[str]) -> frozenset[str]:
             if end in found and (part != AROUND or at == len(parts) - 1):
                 found[end] = False
     return frozenset(end for end, alike in found.items() if alike)
+
+
+def counterparts(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """The other name of each name that differs in what wrappers add alone; the rest is left out.
+
+    Whether ``module`` is a wrapper's cannot be seen where some parameters of a model are not among
+    the names. So names without it are one, where no name is the same and no second one is alike.
+    """
+    own, theirs = [*names], [*others]
+    left = _by_rest(set(own) - set(theirs)), _by_rest(set(theirs) - set(own))
+    return {left[0][rest]: left[1][rest] for rest in left[0].keys() & left[1].keys()}
+
+
+def _by_rest(names: Iterable[str]) -> dict[str, str]:
+    """Names by what is left of them without wrappers, those that are alike left out."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        *above, leaf = _own(name) or [name]
+        found.setdefault(".".join((*(p for p in above if p != AROUND), leaf)), []).append(name)
+    return {rest: several[0] for rest, several in found.items() if len(several) == 1}
 
 
 def _own(name: str) -> list[str]:

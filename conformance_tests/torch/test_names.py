@@ -17,7 +17,7 @@ import samestep
 import samestep.torch as adapter
 from samestep import Where
 from samestep.conformance.harness.torch_training import assert_equal, everything, train
-from samestep.names import unwrapped
+from samestep.names import counterparts, unwrapped
 
 
 class Net(torch.nn.Module):
@@ -175,6 +175,38 @@ def test_a_name_that_ddp_hides_from_a_predicate_is_warned_of(head):
     for known in (lambda p: table[p.path] == 1, Where(path="module.*"), Where(path="*.w")):
         rule = samestep.SGD(lr=1.0, groups=[(known, {"lr": 0.1})])
         adapter.bind(rule, [("module.w", torch.ones(2)), ("other", torch.ones(2))])
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_frozen_parameters_beside_a_module_of_the_user_s_change_no_name(saves):
+    """Alone, its names look as if they were those of DDP; files of both kinds go into both."""
+
+    def of(model, every):
+        model.requires_grad_(False).module.requires_grad_(True)
+        named = model.named_parameters()
+        return [pair for pair in named if every or pair[1].requires_grad]
+
+    one, other = net(), net()
+    # of a model in which all are to be trained, and of what the optimizer has of it
+    begun, loading = (adapter.AdamW(of(m, e)) for m, e in ((one, saves), (other, not saves)))
+    train(begun, [*one.module.parameters()], range(3))
+    saved = samestep.checkpoint(begun, one)
+    assert ("weight" in saved.parameters) is not saves
+    samestep.restore(loading, saved, other)
+    for mine, theirs in zip(one.module.parameters(), other.module.parameters(), strict=True):
+        assert torch.equal(loading.state[theirs]["m"], begun.state[mine]["m"])
+        assert torch.equal(mine, theirs)
+
+
+def test_names_are_counterparts_where_no_second_one_is_alike():
+    assert counterparts(["w", "b"], ["module.w", "module.module.b", "head.w"]) == {
+        "w": "module.w",
+        "b": "module.module.b",
+    }
+    assert counterparts(["w"], ["module.w", "a._orig_mod.w", "module.module.w"]) == {}
+    assert counterparts(["w", "module.w"], ["w", "module.module.w"]) == {
+        "module.w": "module.module.w"
+    }
 
 
 def test_a_predicate_that_chooses_nothing_is_warned_of_when_the_optimizer_is_made():
