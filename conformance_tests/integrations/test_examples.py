@@ -49,6 +49,12 @@ def test_an_example_runs_and_its_loss_falls(name):
     assert found[-1] < 0.9 * found[0]
 
 
+def test_statistics_that_are_gathered_at_the_average_are_better_than_those_of_training():
+    rows = [line for line in printed("batch_norm.py").splitlines() if "statistics" in line]
+    pairs = [[float(word) for word in re.findall(r"\d+\.\d+", row)] for row in rows]
+    assert len(pairs) > 2 and all(right < stale for right, stale in pairs)
+
+
 def test_a_route_prints_its_table_and_the_same_losses_in_torch_and_jax():
     text = printed("route_muon.py")
     rows = {
