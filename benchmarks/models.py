@@ -98,6 +98,7 @@ MODELS = {
     "llama7b": Model("LLaMA 7 B", [llama()], rules=("AdamW",), device="gpu"),
     "resnet50": Model("ResNet-50", [resnet50()]),
     "small": Model("600 x (32x32)", [[(32, 32)] * 600]),
+    "mixed": Model("12 x (512x512), 100 x (32x32)", [[(512, 512)] * 12 + [(32, 32)] * 100]),
     "large": Model("one of 50 M", [[(50_000_000,)]], rules=("AdamW", "Lion")),
     "tensors": Model(
         "n x (32x32)", [[(32, 32)] * n for n in (10, 30, 100, 300, 1000, 3000)], narrow=True

@@ -35,7 +35,7 @@ SWITCHES = {
 }
 """The ways of executing that torch's optimizers, and those written like them, let one choose."""
 
-GROUPS = {"Muon": {"use_muon": True}}
+GROUPS = {name: {"use_muon": True} for name in ("AdaMuon", "Muon", "NorMuon")}
 """The key that pytorch_optimizer needs in a group of parameters."""
 
 
@@ -113,10 +113,10 @@ def _named(
     classes = [value for value in vars(source).values() if isinstance(value, type)]
     own = [one for one in classes if one.__module__.partition(".")[0] == package]
     native = next((one for one in own if one.__name__.lower() == rule.lower()), None)
-    if native is None:
+    parameters = signature(native).parameters if native else {}
+    if native is None or "model" in parameters:  # of which it is made, as AdamMini of some is
         return None
     ours = registry[rule]()
-    parameters = signature(native).parameters
     values = {
         name: value
         for name, value in ours.hypers.items()

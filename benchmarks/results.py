@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from .models import IMPORT, MODELS
 from .targets import TARGETS, Target
 from .timing import Spread
 
-__all__ = ["Results", "Row", "Verdict", "concerns", "judged", "machine"]
+__all__ = ["Results", "Row", "Verdict", "commit", "concerns", "judged", "machine"]
 
 PACKAGES = (
     *("samestep", "numpy", "torch", "jax", "jaxlib", "optax", "mlx"),
@@ -139,7 +140,18 @@ def machine(threads: int) -> dict[str, Any]:
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "versions": versions(PACKAGES),
+        "commit": commit(),
     }
+
+
+def commit() -> str | None:
+    """The commit of the checkout; ``None`` for an installed package, or one that git is not at."""
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
 
 
 @dataclass

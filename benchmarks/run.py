@@ -26,7 +26,7 @@ from .results import Results, Row, judged, machine
 from .timing import alternate, median, paired, timed
 from .traffic import DTYPES, moved, needed
 
-__all__ = ["Case", "Options", "cases", "executions", "limited", "prepared", "run"]
+__all__ = ["Case", "Options", "cases", "executions", "limited", "made", "prepared", "run"]
 
 SWEPT = "AdamW"
 """The rule that is timed where a model is about the machinery."""
@@ -116,11 +116,10 @@ def _of_model(
     narrow, stepper = MODELS[model].narrow, framework(name)
     if MODELS[model].device not in ("", stepper.device):
         return
-    every = [rule for rule in sorted(registry) if not issubclass(registry[rule], Wrapper)]
-    for rule in options.rules or ([SWEPT] if narrow else MODELS[model].rules or every):
+    for rule in options.rules or ([SWEPT] if narrow else MODELS[model].rules or sorted(registry)):
         own = {library: by_rule[rule] for library, by_rule in has.items() if rule in by_rule}
         if not own and COPY in options.against:
-            own = {COPY: Opponent(registry[rule](), {"": _nothing})}
+            own = {COPY: Opponent(made(rule), {"": _nothing})}
         for dtype in options.dtypes[:1] if narrow else options.dtypes:
             for execution in stepper.executions:
                 if execution in (options.executions or stepper.executions):
@@ -138,6 +137,13 @@ def _of_step(row: Row, own: Mapping[str, Opponent], asked: Sequence[str]) -> Ite
                 one = replace(row, library=library, variant=variant)
                 one = replace(one, tensors=len(taken), elements=elements(taken))
                 yield Case(one, opponent.rule, taken, None if make is _nothing else make)
+
+
+def made(name: str) -> Rule:
+    """The rule with its defaults and a known layout; a wrapper is around the rule that is swept."""
+    cls = registry[name]
+    rule = cls(registry[SWEPT]()) if issubclass(cls, Wrapper) else cls()
+    return rule.replace(layout="oi") if rule.sees_axes else rule
 
 
 def _nothing(given: Any) -> None:

@@ -264,12 +264,13 @@ def _report(results: Results) -> Report:
     versions = ", ".join(f"{name} {found}" for name, found in where.get("versions", {}).items())
     said = (
         f"{where['processor']}, {where['threads']} threads, {where['system']}, "
-        f"Python {where['python']}; {versions}."
+        f"Python {where['python']}; {versions}; commit {where.get('commit') or 'unknown'}."
     )
-    blocks: list[Block] = [Line(said, on="markdown"), _table("", SUMMARY, summary, on="markdown")]
+    blocks: list[Block] = [Line(said), _table("", SUMMARY, summary, on="markdown")]
     for title, rows in _by_model(results).items():
         cells = [[cell(row) for cell in COLUMNS.values()] for row in rows]
         blocks.append(_table(title, [*COLUMNS], cells))
+    blocks += _by_rule(results)
     blocks.append(_table("targets, and how many rows met them", SUMMARY, summary, on="terminal"))
     return Report([*blocks, Line(LEGEND), *map(Line, _notes(results))], wide=WIDE)
 
@@ -289,6 +290,29 @@ def _by_model(results: Results) -> dict[str, list[Row]]:
         common = filter(None, (row.framework, row.title, row.dtype))
         found.setdefault(", ".join(common), []).append(row)
     return found
+
+
+def _by_rule(results: Results) -> Iterator[Block]:
+    """Every rule in a line, with a column for each way of executing it; by model and dtype."""
+    for model, dtype in dict.fromkeys((row.model, row.dtype) for row in results.rows):
+        rows = [row for row in results.rows if (row.model, row.dtype) == (model, dtype)]
+        ways = [*dict.fromkeys((row.framework, row.execution) for row in rows)]
+        cells: dict[str, list[list[Row]]] = {}
+        for row in rows:
+            line = cells.setdefault(row.timed, [[] for _ in ways])
+            line[ways.index((row.framework, row.execution))].append(row)
+        title = f"time / copy (time / the fastest other), {rows[0].title}, {dtype}"
+        lines = [[rule, *map(_best, line)] for rule, line in sorted(cells.items())]
+        if len(lines) > 1:
+            yield _table(title, ["rule", *map(" ".join, ways)], lines)
+
+
+def _best(rows: Sequence[Row]) -> str:
+    """How long a step takes beside a copy, and beside the fastest step of another library."""
+    copies = [row.copy_ratio.median for row in rows if row.copy_ratio]
+    others = [(row.ratio.median, row.against) for row in rows if row.ratio]
+    found = [f"{median(copies):.2f}"] if copies else []
+    return " ".join(found + [f"({ratio:.2f} {name})" for ratio, name in sorted(others)[-1:]])
 
 
 def _notes(results: Results) -> Iterator[str]:

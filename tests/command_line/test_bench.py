@@ -21,6 +21,7 @@ from samestep.benchmarks.sharded import PIECES
 from samestep.benchmarks.targets import TARGETS, Target
 from samestep.benchmarks.timing import Spread, alternate, median, paired
 from samestep.benchmarks.traffic import moved
+from samestep.command_line.commands import bench as bench_command
 from samestep.command_line.main import commands
 
 REFUSED = 2
@@ -322,6 +323,25 @@ def test_a_rule_steps_the_tensors_that_it_takes() -> None:
     assert {row.model for row in rows} == {"resnet50"}
     assert {row.tensors for row in rows} == {54}
     assert {row.library for row in rows} == {COPY}
+
+
+def test_every_rule_is_timed_beside_a_copy_on_every_framework() -> None:
+    pytest.importorskip("torch")
+    options = run.Options(against=(COPY,), models=("mixed",))
+    found = run.cases(options)
+    for name in {case.row.framework for case in found}:
+        assert {case.row.rule for case in found if case.row.framework == name} == {*run.registry}
+
+
+def test_every_rule_has_one_line_with_the_fastest_other() -> None:
+    copied = replace(ROW, copy_ratio=Spread(1.5, 1, 2))
+    rows = [
+        replace(copied, variant=name, ratio=Spread(n, n, n)) for n, name in ((2, "a"), (3, "b"))
+    ]
+    rows.append(replace(copied, rule="Lion", framework="mlx", execution="auto", library=COPY))
+    (table,) = (block for block in bench_command._by_rule(Results({}, rows=rows)))
+    assert table.columns == ["rule", "torch compiled", "mlx auto"]
+    assert table.rows == [["AdamW", "1.50 (3.00 torch.optim b)", ""], ["Lion", "", "1.50"]]
 
 
 @pytest.mark.parametrize("name", ["torch", "jax", "mlx"])
