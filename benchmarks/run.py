@@ -143,7 +143,7 @@ def made(name: str) -> Rule:
     """The rule with its defaults and a known layout; a wrapper is around the rule that is swept."""
     cls = registry[name]
     rule = cls(registry[SWEPT]()) if issubclass(cls, Wrapper) else cls()
-    return rule.replace(layout="oi") if rule.sees_axes else rule
+    return rule.replace(layout="oi") if "layout" in rule.hypers else rule
 
 
 def _nothing(given: Any) -> None:
