@@ -19,6 +19,7 @@ __all__ = [
     "is_array",
     "is_narrow",
     "known",
+    "library_of",
     "listed",
     "map_parts",
     "parts",
@@ -28,11 +29,20 @@ __all__ = [
 ]
 
 Array = Any
+LIBRARIES = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "mlx": "mlx", "numpy": "numpy"}
+"""By the first name of a class's module."""
 
 
 def is_array(value: Any) -> bool:
     """Whether ``value`` is a 0-d array of some framework (a traced learning rate, for example)."""
     return hasattr(value, "dtype") and getattr(value, "shape", None) == ()
+
+
+@cache
+def library_of(kind: type) -> str:
+    """The library of an array by the modules of its classes, ``"jax"`` for jaxlib's."""
+    roots = [base.__module__.partition(".")[0] for base in kind.__mro__]
+    return next((LIBRARIES[root] for root in roots if root in LIBRARIES), roots[0])
 
 
 def is_narrow(value: Any) -> bool:

@@ -13,10 +13,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import questions
+from .arrays import library_of
 from .convolutions import is_kernel
 from .declaration import Option
 from .questions import parameter
@@ -247,7 +247,7 @@ def rule_of(rule: Rule, path: str, array: Any, library: str = "") -> Rule:
     own = rule.of(path, shape)
     if own.needs == "element":
         return own
-    by, known = BY_LIBRARY.get(library or _library(array.__class__)), own._variants
+    by, known = BY_LIBRARY.get(library or library_of(array.__class__)), own._variants
     key = by, path, shape
     if key not in rule._ways:
         rule._ways[key] = _way(own, path, shape, by)
@@ -338,13 +338,6 @@ def saying(rule: Rule, values: dict[str, Any], ndim: int = 0) -> Rule:
         values = values | {"layout": "o" + turned.lstrip("o")}  # several of outputs are one
     inside = tuple(saying(one, values, ndim) for one in rule.inside)
     return rule._copy({**rule._values, **own}, inside, rule.bare.groups)
-
-
-@cache
-def _library(kind: type) -> str:
-    """The library of an array, by the modules of its classes."""
-    roots = [base.__module__.partition(".")[0] for base in kind.__mro__]
-    return next((root for root in roots if root in BY_LIBRARY), roots[0])
 
 
 def _asking(rule: Rule) -> str:

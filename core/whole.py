@@ -11,7 +11,7 @@ import numpy
 
 from . import step as stepping
 from . import tree
-from .arrays import is_array, known, listed, map_parts, without_autocast
+from .arrays import is_array, known, library_of, listed, map_parts, traced, without_autocast
 from .checks import check_shared
 from .counts import Histories, advanced, placed, refuse_count, split
 from .kept import rule_of
@@ -82,6 +82,8 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
     stepping.check_slots(rule, "the parameters", state.slots)
     arrays = dict(tree.leaves(params))
     common, missed = split(state.shared)
+    if rule.has_arrays:
+        rule = _at_home(rule, {library_of(type(array)) for array in arrays.values()})
     if arrays and (state.slots or common):
         check_shared(rule, common)
     _refuse_unknown(rule, grads, arrays)
@@ -128,6 +130,28 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
         tree.rebuild(params, lambda path, old: new[path][0] if path in new else old),
         State(calls, {name: new_slot(name) for name in rule.slots()}, shared),
     )
+
+
+def _at_home(rule: Rule, libraries: set[str]) -> Rule:
+    """The rule with plain numbers for those that are arrays of other libraries than parameters.
+
+    Raises:
+        TypeError: the value of such a number is not known, and it is not being traced.
+    """
+
+    def foreign(value: Any) -> bool:
+        return is_array(value) and library_of(type(value)) not in libraries
+
+    def plain(value: Any) -> Any:
+        number = known(value) if foreign(value) else value
+        if foreign(number) and not traced(type(number)):
+            raise TypeError(
+                f"{rule.name}: a number is {value!r} of {library_of(type(value))}, and parameters "
+                f"are arrays of {listed(libraries)}; give a float, or a 0-d array of these"
+            )
+        return number
+
+    return rule.map_numbers(plain) if any(map(foreign, rule.numbers())) else rule
 
 
 def _histories(

@@ -55,3 +55,30 @@ def test_a_number_is_held_to_its_range_and_to_the_others() -> None:
         renumbered(AdamW(), {"lr": -1.0})
     with pytest.raises(ValueError, match="more than the largest step size"):
         renumbered(AdamW(decay="relative", peak_lr=0.1, lr=0.05), {"lr": 0.5})
+
+
+@pytest.mark.parametrize("library", ["torch", "mlx.core", "jax.numpy"])
+def test_a_number_of_another_library_is_the_number(library):
+    """It failed in NumPy's words, or gave arrays of the number's library."""
+    made = pytest.importorskip(library)
+    number = made.tensor(0.5) if library == "torch" else made.asarray(0.5)
+    rule = samestep.Average(samestep.SGD(lr=number, momentum=number))
+    params, expected = ({"w": numpy.ones((3, 2))} for _ in range(2))
+    state = rule.init(params)
+    same = samestep.Average(samestep.SGD(lr=0.5, momentum=0.5))
+    for _ in range(2):
+        params, state = rule.update({"w": numpy.full((3, 2), 0.3)}, params, state)
+    other = same.init(expected)
+    for _ in range(2):
+        expected, other = same.update({"w": numpy.full((3, 2), 0.3)}, expected, other)
+    assert type(params["w"]) is numpy.ndarray
+    assert numpy.array_equal(params["w"], expected["w"])
+
+
+def test_a_number_of_another_library_whose_value_is_not_known_is_refused():
+    torch = pytest.importorskip("torch")
+    rule = samestep.SGD(lr=torch.tensor(0.1, requires_grad=True))
+    params = {"w": numpy.ones(2)}
+    words = r"SGD: a number is tensor.* of torch, and parameters are arrays of numpy; give a float"
+    with pytest.raises(TypeError, match=words):
+        rule.update(params, params, rule.init(params))
