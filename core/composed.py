@@ -17,11 +17,11 @@ from . import pickling
 from .arrays import is_array, parts
 from .declaration import Hyper, Option, Shared, Slot, plain
 from .groups import EVERYWHERE, Choice, Groups
+from .kept import KEPT, Way, saying
 from .made import Declared
 from .spelling import absent
 
 if TYPE_CHECKING:
-    from .kept import Way
     from .rule import Rule
 
 __all__ = ["Composed"]
@@ -359,7 +359,9 @@ class Composed(Declared, root=True):
         shown = {n: v for n, v in self._values.items() if v is not usual.get(n)}
         shown = {n: v for n, v in shown.items() if n not in usual or v != usual[n]}
         shown |= {n: v for n, v in self.groups.arguments().items() if v}
-        return [*map(show, self.inside), *(f"{name}={value!r}" for name, value in shown.items())]
+        once = {name: None for name in KEPT if self._values.get(name) is not None}
+        inside = (saying(rule, once) for rule in self.inside)  # which has what it sees
+        return [*map(show, inside), *(f"{name}={value!r}" for name, value in shown.items())]
 
     def __eq__(self, other: Any) -> bool:
         return self is other or (

@@ -339,3 +339,12 @@ def test_a_transposed_convolution_is_asked_about():
     assert seen(rule, "deconv.weight", (4, 6, 3, 3)) == "ioii"
     with pytest.raises(ValueError, match=r"layout='ioo' must have 2 letters, one for each axis"):
         Muon(layout="ioo").init({"kernel": W})
+
+
+def test_a_rule_that_has_the_layout_of_a_parameter_is_shown_as_one_that_can_be_made():
+    """A rule inside has the layout that it sees, which would be said twice and be refused."""
+    given = samestep.AdaptiveClip(samestep.Adafactor(), layout="oi", batch_axes=())
+    own = rule_of(given, "conv.weight", numpy.ones((4, 3, 2, 2)))
+    assert own.inside[0].layout == "oixx"
+    again = eval(repr(own), vars(samestep))
+    assert rule_of(again, "conv.weight", numpy.ones((4, 3, 2, 2))) == own
