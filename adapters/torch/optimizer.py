@@ -38,7 +38,7 @@ from .scaling import unscaled
 from .sharded import processes_of
 from .shards import Shards
 from .slices import checked_group, refuse_parts, refuse_slices, warn_of_replaced
-from .state_dict import as_mapping, is_to_make_state, loaded, settled
+from .state_dict import as_mapping, is_called_by, loaded, settled
 from .trial import totals, tried
 
 __all__ = ["EXECUTIONS", "RuleOptimizer", "bind"]
@@ -100,8 +100,8 @@ class RuleOptimizer(Evaluating):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. A ``closure`` evaluates the model again; its loss is returned."""
         loss = None
-        if not torch.compiler.is_compiling() and not self.state and is_to_make_state():
-            return self.init_state()
+        if not (torch.compiler.is_compiling() or self.state) and is_called_by("_init_optim_state"):
+            return self.init_state()  # of zeros, with rates that a rule may have more of
         advance = partial(advance_in_graph, self) if self.differentiable else self._advance_in_place
         if self._multiplies:
             advance = partial(_precisely, advance)
@@ -277,8 +277,9 @@ class RuleOptimizer(Evaluating):
         """The state, with the value at the last step for each schedule."""
         if self._captured is not None:
             self._captured.warn_of_changes(self)
+        is_form = is_called_by("_load_optim_state_dict")
         handle = self.register_state_dict_post_hook(
-            lambda _, saved: settled(self, saved), prepend=True
+            lambda _, saved: settled(self, saved, is_form), prepend=True
         )
         try:
             return super().state_dict()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from samestep.arrays import listed, parts
+from samestep.checkpoints.tensor import Tensor
 from samestep.kept import rule_of
 from samestep.names import unwrapped
 from samestep.rule import Rule
@@ -24,21 +25,29 @@ from .described import warn_of_numbers
 from .entries import entries_of
 from .kernels import is_fake
 from .members import count_of, is_ours, slots_of
-from .modes import refuse_half_evaluated
+from .modes import EVALUATION, POINT, TRAINED, refuse_half_evaluated
+from .pieces import is_spread
+from .sharded import placed
 
 if TYPE_CHECKING:
     from .optimizer import RuleOptimizer
 
-__all__ = ["as_mapping", "is_to_make_state", "loaded", "settled"]
+__all__ = ["as_mapping", "is_called_by", "loaded", "settled"]
 
 Group = dict[str, Any]
 
-STEPS_ABOVE = 6
-"""How many calls there may be between a step and who takes it, as of hooks and schedulers."""
+CALLS_BETWEEN = 6
+"""How many calls there may be between a method and who calls it, as of hooks and schedulers."""
 
 
-def settled(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
-    """A state dict with the current numbers instead of schedules."""
+def settled(optimizer: RuleOptimizer, saved: dict[str, Any], is_form: bool) -> dict[str, Any]:
+    """A state dict with the current numbers instead of schedules.
+
+    ``is_form``: whether another state is to be loaded in its form, which may be one of training.
+    """
+    if is_form:
+        for key, own in saved["state"].items():
+            saved["state"][key] = {n: v for n, v in own.items() if n != TRAINED}
     calls = calls_in(optimizer)
     for group, packed in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         own = optimizer._rule_of(group)
@@ -69,6 +78,7 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
                 own["step"] = count_of(own["step"], "cpu")
                 none = {entry(name): torch.zeros(()) for name in optimizer.rule.withholds}
                 own = none | own  # as in every state
+                own = _of_mode(saved_group.get(POINT) == EVALUATION, param, own)
             if own:
                 _check_state(rule, name, param, own)
                 counted = param.device if optimizer.capturable else "cpu"
@@ -94,17 +104,14 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
     return {"state": state, "param_groups": groups, "_calls": most, "_common": common}
 
 
-def is_to_make_state() -> bool:
-    """Whether torch's functions of state dicts take a step, which is to make a state only.
-
-    They do so with zero gradients and learning rates, of which a rule may have more than they know.
-    """
+def is_called_by(function: str) -> bool:
+    """Whether one of torch's functions of state dicts calls the method that asks."""
     frame: Any = sys._getframe(2)
-    for _ in range(STEPS_ABOVE):
+    for _ in range(CALLS_BETWEEN):
         if frame is None:
             return False
         code, frame = frame.f_code, frame.f_back
-        if code.co_name == "_init_optim_state":
+        if code.co_name == function:
             return True
     return False
 
@@ -277,6 +284,16 @@ def _check_shared(optimizer: RuleOptimizer, saved_groups: list[Group]) -> None:
                 f"{who}: {name} is {first[name]} in a group of the state dict and {number} in "
                 "another; it belongs to all parameters together"
             )
+
+
+def _of_mode(evaluating: bool, param: torch.Tensor, own: dict[str, Any]) -> dict[str, Any]:
+    """A state with the parameter of training, in pieces as that is, in evaluation only."""
+    if not evaluating:
+        return {name: value for name, value in own.items() if name != TRAINED}
+    value = own.get(TRAINED)
+    if is_spread(param) and isinstance(value, torch.Tensor) and not is_spread(value):
+        return own | {TRAINED: placed(Tensor.of(value), param)}
+    return own
 
 
 def _check_state(rule: Rule, name: str, param: torch.Tensor, own: dict[str, Any]) -> None:

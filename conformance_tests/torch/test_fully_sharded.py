@@ -272,6 +272,39 @@ def test_a_forward_sees_the_mode_after_a_forward_alone(ranks):
     ranks.run(evaluated_between)
 
 
+def of_another_mode(rank, way, mode):
+    """A state of evaluation for an optimizer that trains, or the other way round."""
+    from torch.distributed.checkpoint import state_dict as functions  # noqa: PLC0415
+
+    options = functions.StateDictOptions(
+        full_state_dict=way == "full", flatten_optimizer_state_dict=way == "flattened"
+    )
+    models = [sharded(net(seed)) for seed in (0, 1)]
+    rule = samestep.ScheduleFreeAdamW(lr=0.1)
+    run, other = (adapter.bind(rule, model.named_parameters()) for model in models)
+    for model, own in zip(models, (run, other), strict=True):
+        stepped(model, own, 2)
+    (run if mode == "evaluation" else other).eval()
+    saved = copy.deepcopy(functions.get_state_dict(models[0], run, options=options))
+    functions.set_state_dict(
+        models[1], other, model_state_dict=saved[0], optim_state_dict=saved[1], options=options
+    )
+    for own in (run, other):
+        assert own.param_groups[0]["point"] == mode
+        own.train()
+    for model, own in zip(models, (run, other), strict=True):
+        stepped(model, own, 2)
+    for param, same in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(whole(param.detach()), whole(same.detach()))
+
+
+@pytest.mark.parametrize(
+    ("way", "mode"), [("full", "evaluation"), ("full", "training"), ("flattened", "training")]
+)
+def test_a_state_brings_its_mode(ranks, way, mode):
+    ranks.run(of_another_mode, way, mode)
+
+
 def made_late(rank):
     """An optimizer of the gathered parameters of a root, and one that came when nobody looked."""
     model = torch.nn.Sequential(sharded(net()), torch.nn.Linear(3, 2))
