@@ -1,7 +1,7 @@
 """The modules of FSDP2, which hold gathered copies of parameters after a forward alone.
 
-Nothing leads from a parameter to its module. The modules are looked for among all objects, which
-takes some hundredths of a second, where a class of such modules has been made at all.
+Nothing leads from a parameter to its module, and the modules are looked for among all that refer to
+their classes. That takes some hundredths of a second, where there is such a class at all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _modules() -> list[Any]:
     """The modules of ``fully_shard``."""
     fsdp: Any = sys.modules.get("torch.distributed.fsdp")
     kinds = {*_below(fsdp.FSDPModule)} if hasattr(fsdp, "FSDPModule") else set()
-    return [one for one in gc.get_objects() if type(one) in kinds] if kinds else []
+    return [one for one in gc.get_referrers(*kinds) if type(one) in kinds] if kinds else []
 
 
 def _below(kind: type) -> Iterator[type]:
