@@ -30,7 +30,8 @@ from samestep.parity.trajectory import Trajectory, as_recorded, record
 from samestep.rule import Rule, registry
 from samestep.wrapper import Wrapper
 
-from .catalogue import FAULTS, Edit, TableFault, edit
+from .catalogue import FAULTS
+from .edits import Edit, TableFault, edit
 from .mutation import Fault, changed, entered, stale, with_fault
 from .outcomes import written
 
