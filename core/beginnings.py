@@ -7,13 +7,15 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import array_api_compat.numpy
+
 from .arrays import cast, compute_dtype, dtype_name, map_parts, widest
 from .declaration import ZEROS
 from .exchanges import begun
 from .kept import Kept, kept_by
 from .placement import Placement
 from .products import float32_products, multiplies
-from .shaping import started
+from .shaping import is_numberwise, started
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -41,12 +43,14 @@ def init_slots(
     for name, item in rule.slots().items():
         dtype = _stored(rule, xp, name, param.dtype)
         make = partial(_made, xp, item.init.make, rule.owner(name))
-        own, as_kept = make, kept
+        on_host = partial(_made, array_api_compat.numpy, item.init.make, rule.owner(name))
+        own, as_kept, numberwise = make, kept, is_numberwise(on_host, kept, param.ndim)
         if placement is not None and not placement.is_whole:
-            own = partial(begun, rule, name, item.init.make, kept, placement, immediate, xp)
+            given = item.init.make, kept, placement, immediate, numberwise
+            own = partial(begun, rule, name, *given, xp)
             as_kept = Kept(kept.batch)
         with float32_products(xp) if multiplies(rule) else nullcontext():
-            first[name] = cast(xp, started(xp, own, param, as_kept), dtype)
+            first[name] = cast(xp, started(xp, own, param, as_kept, numberwise), dtype)
         if item.init is not ZEROS:  # which may be a view of the parameter, written into by a step
             first[name] = map_parts(partial(xp.asarray, copy=True), first[name])
         if item.start != 0.0:

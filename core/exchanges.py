@@ -298,6 +298,7 @@ def begun(
     kept: Kept,
     placement: Placement,
     immediate: Any,
+    numberwise: bool,
     xp: Any,
     param: Array,
 ) -> Any:
@@ -314,7 +315,7 @@ def begun(
         return make(Namespace(tape), seen, rule.owner(name))
 
     try:
-        value = started(Namespace(tape), first, Placed(param, axes, tape), own)
+        value = started(Namespace(tape), first, Placed(param, axes, tape), own, numberwise)
     except NotLocalError as error:
         raise _unknown(rule, name) from error
     return map_parts(lambda part, axes: fitted(part, axes).local, value, of_slot(name, value))

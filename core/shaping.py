@@ -8,6 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import array_api_compat.numpy
+import numpy
+
 from .arrays import map_parts, parts
 from .kept import PLAIN, Kept, split
 from .once import once
@@ -15,7 +18,7 @@ from .once import once
 if TYPE_CHECKING:
     from .rule import Rule
 
-__all__ = ["EXCHANGED", "as_vectors", "seen", "stacked", "started"]
+__all__ = ["EXCHANGED", "as_vectors", "is_numberwise", "seen", "stacked", "started"]
 
 Array = Any
 Slots = dict[str, Any]
@@ -221,27 +224,32 @@ class _Axes:
         return array if idle else self.xp.permute_dims(array, order)
 
 
-def started(xp: Any, make: Callable[[Array], Any], param: Array, kept: Kept) -> Any:
-    """A first slot of a kept parameter; ``make`` gives that of a parameter as it is seen."""
+def started(
+    xp: Any, make: Callable[[Array], Any], param: Array, kept: Kept, numberwise: bool = False
+) -> Any:
+    """A first slot of a kept parameter; ``make`` gives that of a parameter as it is seen.
+
+    ``numberwise``: each number comes from the parameter's in its place; see ``is_numberwise``.
+    """
     axes, own = _Axes(xp, kept, param.shape), kept._replace(batch=())
     if kept.batch:
-        layer = partial(started, xp, make, kept=own)
+        layer = partial(started, xp, make, kept=own, numberwise=numberwise)
         return _each(axes.stored, _mapped(xp, layer, (axes.shown(param),), None))
-    found = make(param)
-    if kept == PLAIN or (
-        _alike(found, param)
-        and (1 not in param.shape or _alike(*_tried(xp, make, kept.seen(tuple(param.shape)))))
-    ):
-        return found  # number by number from the parameter's, whose values may be unknown
+    if kept == PLAIN or numberwise:
+        return make(param)
     return _each(axes.stored, make(axes.shown(param)))
 
 
-def _tried(xp: Any, make: Callable[[Array], Any], shape: tuple[int, ...]) -> tuple[Any, Array]:
-    """A first slot of zeros of that shape, and the zeros."""
-    zeros = xp.zeros(shape)
-    return make(zeros), zeros
-
-
-def _alike(found: Any, param: Array) -> bool:
-    """Whether each part of a slot is one number, or one for each of the parameter."""
-    return all(tuple(part.shape) in (tuple(param.shape), ()) for part in parts(found))
+def is_numberwise(make: Callable[[Array], Any], kept: Kept, ndim: int) -> bool:
+    """Whether a first slot is the same in every order of axes, as zeros are; tried on NumPy's."""
+    if kept._replace(batch=()) == PLAIN:
+        return True
+    shape = tuple(range(2, 2 + ndim - len(kept.batch)))
+    numbers = numpy.arange(1.0, math.prod(shape) + 1).reshape(shape)
+    axes = _Axes(array_api_compat.numpy, kept._replace(batch=()), shape)
+    try:
+        one, other = make(numbers), _each(axes.stored, make(axes.shown(numbers)))
+    except Exception:  # of functions of another framework, or of a shape that is refused
+        return False
+    pairs = zip(map(numpy.asarray, parts(one)), map(numpy.asarray, parts(other)), strict=True)
+    return all(a.shape in ((), shape) and numpy.array_equal(a, b) for a, b in pairs)
