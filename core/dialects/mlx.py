@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from samestep.dialects import keller_jordan, preset
+from samestep.dialects import preset
+from samestep.dialects.keller_jordan import by_last_axes
+from samestep.quirks import Quirk
 
 OF = "mlx.optimizers.{rule}"
+
+SCALE_BY_INPUTS = Quirk(
+    "scale by the last two axes of MLX",
+    "scales by the last two axes of a convolution kernel, its last place and its inputs",
+    "scales a convolution kernel by its outputs and inputs",
+    by_last_axes("oxi"),
+    rules=("Muon",),
+)
 
 PRESETS = {
     "AdaDelta": preset(),
@@ -18,7 +28,7 @@ PRESETS = {
         "decays inside",
         weight_decay=0.01,
         decay="l2",
-        quirks=(keller_jordan.SCALE_BY_LAST_AXES,),
+        quirks=(SCALE_BY_INPUTS,),
     ),
     "RMSprop": preset(),
     "SGD": preset(momentum_start="zero"),

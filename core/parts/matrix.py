@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from samestep.arrays import cast
+from samestep.kept import letters_of, said
 from samestep.vocabulary import at_least, sqrt
 
 __all__ = [
+    "apart",
     "as_matrix",
     "narrowed",
     "projected",
@@ -16,6 +18,19 @@ __all__ = [
 ]
 
 Array = Any
+
+
+def apart(rule: Any, shape: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """The sizes of the inputs and of the places of a kernel, each in the order of its axes.
+
+    The rule declares ``tells_places``; else every axis counts as an input.
+    """
+    several = max(1, (said(rule, "layout") or "").count("o")) - 1  # which are seen as one
+    letters = letters_of(rule, len(shape) + several).replace("o", "") or "i" * len(shape)
+    found: dict[str, list[int]] = {"i": [], "x": []}
+    for size, letter in zip(shape[1:], letters, strict=False):
+        found[letter].append(size)
+    return found["i"], found["x"]
 
 
 def as_matrix(xp: Any, x: Array, whole: bool = False) -> Array:

@@ -16,14 +16,13 @@ import math
 from typing import Any
 
 from samestep.declaration import option
-from samestep.kept import letters_of, said
 from samestep.vocabulary import rms, sign, sqrt
 
-from .matrix import as_matrix
+from .matrix import apart, as_matrix
 from .moments import lost, quotient
 from .orthogonal import orthogonalized
 
-__all__ = ["lost", "nearest", "places"]
+__all__ = ["lost", "nearest"]
 
 Array = Any
 
@@ -52,14 +51,6 @@ normalized = option(
 )
 
 
-def places(rule: Any, shape: tuple[int, ...]) -> int:
-    """The number of places of a convolution's kernel; 1 of another array."""
-    several = max(1, (said(rule, "layout") or "").count("o")) - 1  # which are seen as one
-    letters = letters_of(rule, len(shape) + several).replace("o", "")
-    sizes = zip(shape[1:], letters, strict=False)
-    return math.prod(size for size, letter in sizes if letter == "x")
-
-
 def nearest(rule: Any, xp: Any, m: Array, s: Any) -> Array:
     """The point of the ball of radius 1 that is furthest along ``m``."""
     kind = rule.norm if m.ndim > 1 else "rms"
@@ -71,7 +62,7 @@ def nearest(rule: Any, xp: Any, m: Array, s: Any) -> Array:
     if kind == "sign":
         found = sign(xp, matrix) / (inputs if counted else 1)
     elif kind in ("spectral", "spectral_max"):
-        taps = places(rule, m.shape)
+        taps = math.prod(apart(rule, m.shape)[1])
         scale = math.sqrt(outputs / max(1, inputs // taps) if counted else outputs) / taps
         scale = max(1.0, scale) if kind == "spectral_max" else scale
         found = scale * orthogonalized(rule, xp, matrix)

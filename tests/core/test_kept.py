@@ -289,6 +289,39 @@ def test_a_convolution_takes_one_step_in_every_layout(rule):
         numpy.testing.assert_allclose(stepped(library, rule), expected, rtol=2e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(("like", "ratio"), [("keller-jordan", 3 / 3), ("mlx", 3 / 5)])
+def test_a_dialect_scales_a_kernel_by_the_axes_of_its_library_in_every_layout(like, ratio):
+    """By height and width of OIHW, and by width and inputs of OHWI."""
+    rules = [Muon(like=like, scale=scale, ns_dtype="float32") for scale in ("none", "unit_rms")]
+    for library in LAYOUTS:
+        plain, scaled = (
+            stepped(library, rule.replace(weight_decay=0.0)) - KERNEL for rule in rules
+        )
+        numpy.testing.assert_allclose(scaled, ratio**0.5 * plain, rtol=1e-3, atol=1e-6)
+
+
+def test_a_first_value_is_computed_of_a_parameter_as_its_rule_sees_it():
+    class Mine(samestep.Rule, register=False):
+        needs = "axes"
+        lr = samestep.hyper(0.1, "step size", unit="1", ge=0)
+        size = samestep.slot(
+            "sum of an output",
+            init=lambda xp, param: (
+                0.0 * param + xp.sum(param, axis=tuple(range(1, param.ndim)), keepdims=True)
+            ),
+            fixed=True,
+        )
+
+        def direction(self, xp, grad, param, state, s):
+            return state.size * grad, {}
+
+    expected = stepped("torch", Mine())
+    for library in ("jax.numpy", "mlx.core"):
+        numpy.testing.assert_allclose(stepped(library, Mine()), expected, rtol=1e-4, atol=1e-5)
+    heads = samestep.AdamMini(per="head", heads=2).init({"q": {"kernel": numpy.ones((3, 4))}})
+    assert heads.slots["v"]["q"]["kernel"].shape == (1, 4)
+
+
 def test_a_kernel_is_factored_like_a_library_whose_dialect_is_asked_for():
     torch = pytest.importorskip("torch")
     mine, theirs = (torch.nn.Parameter(torch.tensor(KERNEL)) for _ in range(2))
