@@ -143,7 +143,7 @@ def scion(
         for name, (given, own) in asked.items()
         if (predicate := _chosen(f"scion: {name}", given, matrices)) is not None
     ]
-    made = route(*roles, rule)
+    made = route((Where(max_ndim=1), rule), *roles, rule)
     if show:
         print(made.table(params))
     return made

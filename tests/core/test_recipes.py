@@ -64,6 +64,7 @@ def test_every_layer_has_the_norm_of_scion_that_suits_it(capsys: Any) -> None:
     params = {path: 0 * array for path, array in arrays().items()}
     rule = recipes.scion(params, samestep.Scion(lr=0.5, radius=2.0, layout="oi"), head_radius=8.0)
     assert capsys.readouterr().out == rule.table(params) + "\n"
+    assert rule.of("lm_head.bias", (7,)).hypers["radius"] == 2.0  # a vector, as every other
     found, _ = rule.update(arrays(1), params, rule.init(params))
     words, attention, bias, scale, head = found.values()
     assert numpy.allclose(numpy.linalg.norm(words, axis=1), 4**0.5)  # of one word, times lr radius
