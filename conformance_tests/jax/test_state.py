@@ -93,7 +93,8 @@ def test_a_state_dtype_asked_for_stays(rule_class, dtype):
     params, optimizer = tree(rule, 0, jnp.float32), adapter.bind(rule)
     state = optimizer.init(params)
     for name, slot in rule.slots().items():
-        wanted = {"state": dtype}.get(slot.init.dtype, "float32")
+        ranging = "float32" if dtype == "float16" else dtype
+        wanted = {"state": dtype, "range": ranging}.get(slot.init.dtype, "float32")
         assert {leaf.dtype.name for leaf in jax.tree.leaves(state.slots[name])} == {wanted}
     updates, after = jax.eval_shape(optimizer.update, params, state, params)
     assert types(after) == types(state) and types(updates) == types(params)
