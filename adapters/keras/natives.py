@@ -11,6 +11,7 @@ that it gives now, and a checkpoint says that it is one.
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -186,7 +187,7 @@ def _averaging(native: Native, optimizer: Any) -> Native:
 
 
 def _rule(optimizer: Any, own: _Variable) -> Rule:
-    rule = replace(own.native, only=ONLY).rule_of(_who(optimizer), own.about)
+    rule = replace(own.native, only=ONLY | own.native.only).rule_of(_who(optimizer), own.about)
     if not optimizer.use_ema:
         return rule
     average = registry["Average"]
@@ -256,6 +257,7 @@ def kept(optimizer: Any, at: int) -> dict[str, Any]:
 def _numbers(optimizer: Any) -> dict[str, Any]:
     """Hyperparameters by their names, with the current learning rate."""
     found = {name: value for name, value in vars(optimizer).items() if not name.startswith("_")}
+    found["backend"] = sys.modules["keras"].backend.backend()
     found["learning_rate"] = float(_host(optimizer.learning_rate))
     return found | {name: found[name] or 0.0 for name in DECAYS if name in found}
 

@@ -5,12 +5,15 @@ This file names rules and hyperparameters: it has their names in Keras.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy
+
 from samestep.checkpoints.correspondence import About, Field, Kept
 from samestep.checkpoints.table_rows import always, choice, row, truth
+from samestep.checkpoints.tensor import Tensor
 from samestep.parts.orthogonal import SETS
 
 __all__ = ["APART", "DECAYS", "KERAS", "ONLY", "REFUSED", "State"]
@@ -67,6 +70,28 @@ def _of_decay(value: float, about: About) -> dict[str, Any]:
     return {"adam_weight_decay": value * about.numbers["adam_lr_ratio"]}
 
 
+def _alike(about: About) -> float:
+    """The power of the rate in the weight of a step: every step has the same weight."""
+    if about.numbers.get("backend") == "torch":
+        raise ValueError("on torch it takes the new z for the old, and averages something else")
+    return 0.0
+
+
+def _warmed(about: About) -> float:
+    warmup = about.numbers["warmup_steps"] or 1
+    return float(about.numbers["learning_rate"] * min(1.0, about.step / warmup))
+
+
+def _counted(number: Callable[[About], float]) -> Kept:
+    """A number that follows from the count of steps."""
+
+    def ours(_: State, about: About) -> Tensor:
+        wide = "float64" if about.dtype == "float64" else "float32"
+        return Tensor.of(numpy.asarray(number(about), wide))
+
+    return Kept(ours, lambda *_: {})
+
+
 APART = "is_adam_s"
 """Of a parameter of Muon: whether its steps are AdamW's."""
 DECAYS = ("weight_decay", "adam_weight_decay")
@@ -114,6 +139,14 @@ KERAS = {
         fields={"relative_step": always(True)},
         kept={"v": Kept(_means, _of_means, ("_r", "_c", "_v"))},
     ),
+    "ScheduleFreeAdamW": _keras(
+        "ScheduleFreeAdamW",
+        f"lr=learning_rate {_BETAS} eps=epsilon warmup_steps",
+        "v=_velocities z=_momentums",
+        fields={"weight_lr_power": Field(_alike, lambda *_: {})},
+        kept={"weight_sum": _counted(lambda about: about.step), "lr_max": _counted(_warmed)},
+        only={"weight_decay": (0.0, "it decays the point of the gradient and not the other")},
+    ),
     "Muon": _keras(
         "Muon",
         f"{_COMMON} momentum nesterov ns_steps",
@@ -143,7 +176,6 @@ REFUSED = {
     "Ftrl": "there is no rule here for FTRL",
     "LossScaleOptimizer": "its scale of the loss is no state of a rule; give its inner_optimizer",
     "MultiOptimizer": "it has several optimizers; give each of them",
-    "ScheduleFreeAdamW": "there is no rule here that evaluates at other parameters than it trains",
 }
 
 ONLY = {

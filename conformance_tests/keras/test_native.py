@@ -322,6 +322,7 @@ def optimizers():
     of = keras.optimizers
     yield of.Ftrl(), "FTRL"
     yield of.Muon(rms_rate=0.1), "rms_rate is 0.1"
+    yield of.ScheduleFreeAdamW(weight_decay=0.1), "it decays the point of the gradient and not"
     yield of.LossScaleOptimizer(of.Adam()), "inner_optimizer"
     yield of.Adam(clipnorm=1.0), "clipnorm=1.0"
     yield of.Adam(gradient_accumulation_steps=4), "gradient_accumulation_steps=4"

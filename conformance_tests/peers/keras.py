@@ -88,6 +88,7 @@ ARGUMENTS = Arguments(
     _ours(),
     {
         **{f"Muon.{name}": "AdamW's, whose the vectors are" for name in ADAM},
+        "ScheduleFreeAdamW.weight_decay": "a decay of one of its two points alone",
         "exclude_layers": "a choice of parameters, which a route makes here",
         "exclude_embeddings": "a choice of parameters, which a route makes here",
         "AMSGrad.amsgrad": "given, to select the rule",
@@ -121,6 +122,12 @@ PEERS = [
     _peer("Nadam", {}, BETAS, left_out={"product": "one for all parameters there"}),
     _peer("Lion", {}, {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
     _peer("Lamb", {}, BETAS),
+    _peer(
+        "ScheduleFreeAdamW",
+        {},
+        {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-2, "warmup_steps": 35},
+        left_out=dict.fromkeys(("weight_sum", "lr_max"), "numbers that follow from the step"),
+    ),
     _peer(
         "Muon",
         {},

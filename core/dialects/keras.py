@@ -55,5 +55,6 @@ PRESETS = {
     "RMSprop": preset(  # alpha is Keras's rho
         lr=0.001, alpha=0.9, eps=1e-07, eps_at="inside", lr_at="inside", decay="decoupled"
     ),
+    "ScheduleFreeAdamW": preset("decays one point of two", weight_lr_power=0.0),
     "SGD": preset(lr=0.01, momentum_start="zero", lr_at="inside", decay="decoupled"),
 }
