@@ -50,7 +50,7 @@ def values_at(rule: Rule, names: tuple[str, ...], step: Any) -> dict[str, Any]:
     for name in names:
         value, field = values[name], cast(Hyper, rule.fields()[name])
         now = tuple(
-            _called(rule, name, part, rule.schedule_step(name, place, step))
+            _called(rule, name, field, part, rule.schedule_step(name, place, step))
             if callable(part)
             else part
             for place, part in enumerate(_elements(value))
@@ -63,10 +63,17 @@ def values_at(rule: Rule, names: tuple[str, ...], step: Any) -> dict[str, Any]:
     return values
 
 
-def _called(rule: Rule, name: str, schedule: Any, step: Any) -> Any:
-    """The number of a schedule at a step; an error inside it says whose schedule it is."""
+def _called(rule: Rule, name: str, field: Hyper, schedule: Any, step: Any) -> Any:
+    """The number of a schedule at a step; an error inside it says whose schedule it is.
+
+    A line through a whole number may miss it by a rounding.
+    """
     try:
-        return known(schedule(step))
+        value = known(schedule(step))
+        if isinstance(value, float) and isinstance(field.default, int):
+            near = round(value, 9)
+            value = near if near % 1 == 0 else value
+        return value
     except Exception as error:
         words = f"{rule.name}({name}={schedule!r})"
         if not _takes_one(schedule):

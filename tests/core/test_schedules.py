@@ -533,3 +533,8 @@ def test_a_rate_above_the_largest_is_refused():
     rising = samestep.SGD(lr=lambda step: 0.1 * (step + 1), decay="relative", peak_lr=0.1)
     with pytest.raises(ValueError, match=f"{words}.*the schedule gave it for step 4"):
         rising.at(4)
+
+
+def test_a_line_through_whole_numbers_gives_whole_numbers():
+    rule = samestep.ScheduleFreeAdamW(warmup_steps=Linear(2, 5, 3))
+    assert [rule.at(step).warmup_steps for step in range(4)] == [2, 3, 4, 5]
