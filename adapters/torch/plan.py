@@ -18,6 +18,7 @@ from samestep.rule import Rule
 from samestep.step import Entry
 
 from .batch import Batch
+from .counting import entry
 from .entries import entries_of, slots_in
 from .gathering import gatherings
 from .kernels import FLAT, is_fake, is_plain, limits, real, real_gradient
@@ -29,7 +30,6 @@ from .trial import kinds, variant
 __all__ = ["Member", "Plan"]
 
 Tensors = Sequence[torch.Tensor]
-
 _in_order = torch.Tensor.is_contiguous
 _target = weakref.ref.__call__
 _dtype = attrgetter("dtype")
@@ -181,7 +181,9 @@ class Plan:
         ]
         kept = [("step", *entries_of(member.slots)) for member in members]
         own = [place[name] for place, names in zip(found, kept, strict=True) for name in names]
-        self.own = None if own == [*range(len(self.names))] else own
+        gone = {entry(name) for rule in self.rules for name in rule.withholds}.union(*kept)
+        plain = all(isinstance(part, torch.Tensor) for s in self.states for part in s.values())
+        self.own = None if plain and gone.issuperset(self.names) else own
         self.steps = [place["step"] for place in found]
         self.places = [
             {name: slots_in(place)[name] for name in member.slots}

@@ -77,7 +77,7 @@ def loaded(optimizer: RuleOptimizer, saved: dict[str, Any]) -> dict[str, Any]:
             if "step" in own:
                 own["step"] = count_of(own["step"], "cpu")
                 none = {entry(name): torch.zeros(()) for name in optimizer.rule.withholds}
-                own = none | own  # as in every state
+                own |= {name: zero for name, zero in none.items() if name not in own}
                 own = _of_mode(saved_group.get(POINT) == EVALUATION, param, own)
             if own:
                 _check_state(rule, name, param, own)
