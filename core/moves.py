@@ -45,6 +45,8 @@ class Moving:
 
     steps_early: Any = False
     """Whether some rule takes its step in ``gather``, by ``early_step``."""
+    steady: Any = ()
+    """Names of numbers, ``betas.0`` of an element, that may not change while a model is trained."""
 
     def __init_subclass__(cls, root: bool = False, **kwargs: Any) -> None:
         own, forms = vars(cls), cast("Any", cls)

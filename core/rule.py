@@ -15,6 +15,7 @@ from .declaration import Hyper, Storage, option
 from .kept import KEPT
 from .made import SHAPED, registry
 from .moves import Moving
+from .steady import refuse_schedules
 from .whole import State
 
 __all__ = ["Rule", "State", "registry"]
@@ -64,6 +65,7 @@ class Rule(Moving, Composed, root=True):
         """Raise for values that do not go together, each valid by itself; ``changed`` are new."""
         self._refuse_combinations()
         decay_families.refuse_peakless(self)
+        refuse_schedules(self)
         self.groups.check(self)
         dtype: Any = self._values.get("state_dtype")
         for slot in dict(dtype) if isinstance(dtype, tuple) else ():

@@ -21,6 +21,7 @@ from samestep.matching import warn_unmatched
 from samestep.products import float32_products, multiplies
 from samestep.renumbering import at_rate
 from samestep.rule import Rule
+from samestep.steady import refuse_changed
 
 from . import checkpoint as checkpoints
 from .compiling import as_arrays, compiled
@@ -374,7 +375,9 @@ class RuleOptimizer(mlx.optimizers.Optimizer):
         if name == "lr":
             self.learning_rate = value
         elif "rule" in self.__dict__ and name in self.rule.hypers:
-            self.rule = self.rule.replace(**{name: value})
+            new = self.rule.replace(**{name: value})
+            refuse_changed(self.rule if self.steps_taken else new, new)
+            self.rule = new
         else:
             super().__setattr__(name, value)
 

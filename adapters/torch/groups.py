@@ -13,6 +13,7 @@ from samestep.matching import warn_hidden, warn_unmatched
 from samestep.names import Place, around, unwrapped
 from samestep.rule import Rule, registry
 from samestep.spelling import ELSEWHERE
+from samestep.steady import refuse_changed
 from torch.nn.parameter import is_lazy
 
 from .counting import CALLS, counts_in
@@ -283,6 +284,8 @@ class GroupedOptimizer(torch.optim.Optimizer):
         before = chain(zip(self._held, self._rules, strict=True), repeat((None, None)))
         for group, (old, rule) in zip(self.param_groups, before, strict=False):
             now, new = renumbered(old, rule, group) or self._read(old, rule, group)
+            if rule is not None and rule.has_point and new is not rule:
+                refuse_changed(rule, new)
             held.append(now)
             rules.append(new)
         if len(rules) != len(self._rules) or any(map(is_not, rules, self._rules)):

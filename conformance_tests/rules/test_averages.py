@@ -369,3 +369,38 @@ def test_the_point_of_a_stack_is_that_of_its_layers():
     for at, layer in enumerate(grads):
         param, own = one.update(layer, layers[at], one.init(layers[at]))
         assert numpy.array_equal(found[at], samestep.averaged(one, param, own))
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "values"),
+    [
+        (samestep.ScheduleFreeAdamW, "betas", ((0.9, 0.999), (0.5, 0.999))),
+        (samestep.ScheduleFreeRAdam, "weight_power", (0.0, 1.0)),
+        (samestep.ScheduleFreeSGD, "momentum", (0.9, 0.5)),
+        (samestep.GPAAdamW, "mu_y", (0.9, 0.5)),
+        (partial(samestep.ScheduleFree, SGD()), "toward", (0.9, 0.5)),
+    ],
+)
+def test_what_the_point_is_computed_with_may_not_change(cls, name, values):
+    """It was made with the number of before, and would be elsewhere with the new one."""
+    first, other = values
+    words = rf"{name}(\.0)? .*may not change in a training"
+    changing = (lambda step: 0.5, 0.9) if isinstance(first, tuple) else lambda step: 0.5
+    with pytest.raises(ValueError, match=words):
+        cls(**{name: changing})
+    torch = pytest.importorskip("torch")
+    param = torch.nn.Parameter(torch.ones(3))
+    optimizer = samestep.torch.bind(cls(**{name: first}), [param])
+    for value in (first, first, other):
+        param.grad = torch.ones(3)
+        optimizer.param_groups[0][name] = value
+        if value is other:
+            with pytest.raises(ValueError, match=words):
+                optimizer.step()
+        else:
+            optimizer.step()
+    mx = pytest.importorskip("mlx.core")
+    optimizer = samestep.mlx.bind(cls(**{name: first}))
+    optimizer.apply_gradients({"w": mx.ones(3)}, {"w": mx.ones(3)})
+    with pytest.raises(ValueError, match=words):
+        setattr(optimizer, name, other)

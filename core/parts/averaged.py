@@ -18,6 +18,9 @@ __all__ = ["averaged", "between", "lagging", "warmed", "weighed"]
 
 Array = Any
 
+POWERS = ("weight_power", "weight_lr_power")
+"""Numbers that all weights so far have been made with."""
+
 weight_lr_power = hyper(2.0, "power of the largest step size in the weight of z", unit="1", ge=0)
 weight_power = hyper(0.0, "power of the step in the weight of z", unit="1", ge=0)
 warmup_steps = hyper(0, "steps in which the step size grows to lr", unit="steps", ge=0, typical=4)

@@ -25,6 +25,8 @@ class GPAAdamW(Rule):
     Shapes: grad, param, m, v and z are equal, any shape.
     """
 
+    steady = ("mu_y",)
+
     lr = moments.lr.replaced(default=1.0)
     betas = moments.betas
     mu_x = hyper(0.9967, "decay per step of the average", unit="1/step", ge=0, lt=1)

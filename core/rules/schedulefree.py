@@ -22,7 +22,7 @@ class ScheduleFree(Wrapper):
     Shapes: z is shaped like param; weight_sum and lr_max are 0-d.
     """
 
-    reads, divides = "tensor", True
+    reads, divides, steady = "tensor", True, ("toward", *form.POWERS)
 
     toward = hyper(0.9, "share of x in the point of the gradient", unit="1", gt=0, lt=1)
     weight_power, weight_lr_power = form.weight_power, form.weight_lr_power

@@ -24,7 +24,7 @@ class ScheduleFreeRAdam(Rule):
     Shapes: grad, param, v and z are equal, any shape; weight_sum and lr_max are 0-d.
     """
 
-    needs = "tensor"
+    needs, steady = "tensor", ("betas.0", *form.POWERS)
 
     lr = moments.lr.replaced(default=0.0025)
     betas = moments.betas.replaced(ge=(None, 0), gt=(0, None))

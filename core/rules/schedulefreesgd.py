@@ -22,7 +22,7 @@ class ScheduleFreeSGD(Rule):
     Shapes: grad, param and z are equal, any shape; weight_sum and lr_max are 0-d.
     """
 
-    needs = "tensor"
+    needs, steady = "tensor", ("momentum", *form.POWERS)
 
     lr = hyper(1.0, "step size", unit="parameter/gradient", ge=0)
     momentum = hyper(0.9, "share of x in the point of the gradient", unit="1", gt=0, lt=1)
