@@ -83,7 +83,7 @@ def update(rule: Rule, grads: Any, params: Any, state: State) -> tuple[Any, Stat
     arrays = dict(tree.leaves(params))
     common, missed = split(state.shared)
     if rule.has_arrays:
-        rule = _at_home(rule, {library_of(type(array)) for array in arrays.values()})
+        rule = _at_home(rule, {library_of(array.__class__) for array in arrays.values()})
     if arrays and (state.slots or common):
         check_shared(rule, common)
     _refuse_unknown(rule, grads, arrays)
@@ -140,13 +140,13 @@ def _at_home(rule: Rule, libraries: set[str]) -> Rule:
     """
 
     def foreign(value: Any) -> bool:
-        return is_array(value) and library_of(type(value)) not in libraries
+        return is_array(value) and library_of(value.__class__) not in libraries
 
     def plain(value: Any) -> Any:
         number = known(value) if foreign(value) else value
-        if foreign(number) and not traced(type(number)):
+        if foreign(number) and not traced(number.__class__):
             raise TypeError(
-                f"{rule.name}: a number is {value!r} of {library_of(type(value))}, and parameters "
+                f"{rule.name}: a number is {value!r} of {library_of(value.__class__)}, and parameters "
                 f"are arrays of {listed(libraries)}; give a float, or a 0-d array of these"
             )
         return number

@@ -187,7 +187,7 @@ def _averaging(native: Native, optimizer: Any) -> Native:
 
 
 def _rule(optimizer: Any, own: _Variable) -> Rule:
-    rule = replace(own.native, only=ONLY | own.native.only).rule_of(_who(optimizer), own.about)
+    rule = replace(own.native, only={**ONLY, **own.native.only}).rule_of(_who(optimizer), own.about)
     if not optimizer.use_ema:
         return rule
     average = registry["Average"]
