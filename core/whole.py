@@ -146,8 +146,8 @@ def _at_home(rule: Rule, libraries: set[str]) -> Rule:
         number = known(value) if foreign(value) else value
         if foreign(number) and not traced(number.__class__):
             raise TypeError(
-                f"{rule.name}: a number is {value!r} of {library_of(value.__class__)}, and parameters "
-                f"are arrays of {listed(libraries)}; give a float, or a 0-d array of these"
+                f"{rule.name}: {value!r} is a number of {library_of(value.__class__)}, and "
+                f"parameters are of {listed(libraries)}; give a float, or a 0-d array of these"
             )
         return number
 

@@ -79,6 +79,6 @@ def test_a_number_of_another_library_whose_value_is_not_known_is_refused():
     torch = pytest.importorskip("torch")
     rule = samestep.SGD(lr=torch.tensor(0.1, requires_grad=True))
     params = {"w": numpy.ones(2)}
-    words = r"SGD: a number is tensor.* of torch, and parameters are arrays of numpy; give a float"
+    words = r"SGD: tensor.* is a number of torch, and parameters are of numpy; give a float"
     with pytest.raises(TypeError, match=words):
         rule.update(params, params, rule.init(params))
