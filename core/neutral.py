@@ -74,6 +74,7 @@ Of functions, before the names: how many arguments may be given by place, and wh
 """
 
 OTHERS = "other functions of xp, or those of samestep.vocabulary"
+VOCABULARY = "samestep.vocabulary"
 OURS = ("sign",)
 """The functions of ``samestep.vocabulary`` that differ under ``xp``: MLX's sign of NaN is 0."""
 ARITHMETIC = "add sub mul truediv floordiv mod pow neg"
@@ -316,8 +317,9 @@ class Namespace:
 
     def __getattr__(self, name: str) -> Any:
         whole = self._prefix + name
-        if whole not in _arguments():
-            use = f"samestep.vocabulary.{whole}(xp, x)" if whole in OURS else OTHERS
+        own = whole in OURS and sys._getframe(1).f_globals.get("__name__") == VOCABULARY
+        if whole not in _arguments() and not own:
+            use = f"{VOCABULARY}.{whole}(xp, x)" if whole in OURS else OTHERS
             raise (AttributeError if _is_ours() else TypeError)(  # which no getattr takes
                 f"not all frameworks have xp.{whole}, or it differs between them; use {use}"
             )

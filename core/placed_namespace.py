@@ -34,8 +34,8 @@ _ELEMENTWISE = """
     bitwise_right_shift bitwise_xor ceil clip conj cos cosh divide equal exp expm1 floor
     floor_divide greater greater_equal imag isclose isfinite isinf isnan isneginf isposinf less
     less_equal log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor maximum
-    minimum multiply nan_to_num negative not_equal positive pow real reciprocal remainder round sign
-    sin sinh smooth_sqrt sqrt square subtract tan tanh trunc where
+    minimum multiply nan_to_num negative not_equal positive pow real reciprocal remainder round sgn
+    sign sin sinh smooth_sqrt sqrt square subtract tan tanh trunc where
 """
 ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 """Functions of each element."""

@@ -44,6 +44,7 @@ __all__ = [
     "per_axis",
     "precision",
     "rms",
+    "same_sign",
     "scalar",
     "shared",
     "shrinkage",
@@ -181,8 +182,18 @@ def rms(xp: Any, x: Array) -> Array:
 
 
 def sign(xp: Any, x: Array) -> Array:
-    """The sign of ``x``: -1, 0 or 1; NaN for NaN, where torch and MLX return 0."""
-    return xp.where(x > 0, 1.0, xp.where(x < 0, -1.0, x))
+    """The sign of ``x``: -1 or 1; x itself where that is a zero or NaN, for which libraries differ.
+
+    What is selected is nearly always the same one: where neither torch nor the C++ compiler behind
+    MLX makes vectors of a selection, the processor guesses it.
+    """
+    signs = getattr(xp, "sgn", None) or xp.sign  # of torch; array-api-compat's sign of it indexes
+    return xp.where(xp.abs(x) > 0, signs(x), x)
+
+
+def same_sign(xp: Any, a: Array, b: Array) -> Array:
+    """Whether both are positive or both are negative; a product may be too small to tell."""
+    return ((a > 0) & (b > 0)) | ((a < 0) & (b < 0))
 
 
 def shrinkage(xp: Any, length: Array, most: Any) -> Array:

@@ -1,4 +1,4 @@
-from samestep.vocabulary import Wrapper, at_least, count, option, sign
+from samestep.vocabulary import Wrapper, at_least, count, option, same_sign
 
 
 class Cautious(Wrapper):
@@ -30,7 +30,7 @@ class Cautious(Wrapper):
     )
 
     def redirect(self, xp, direction, grad, s):
-        mask = xp.where(direction * sign(xp, grad) > 0, xp.ones_like(grad), 0.0)
+        mask = xp.where(same_sign(xp, direction, grad), xp.ones_like(grad), 0.0)
         kept, elements = xp.sum(mask), count(xp, mask)
         if self.rescale == "count":
             return elements / (kept + 1) * mask * direction
