@@ -47,7 +47,7 @@ class Rule(Moving, Composed, root=True):
     """Whether the rule tells the places of a kernel from its inputs; a factored rule does."""
     continuous: ClassVar[Any] = True
     """Whether a tiny change of the gradient makes a tiny change of the step. A sign does not."""
-    amplifies: ClassVar[float] = 1
+    amplifies: ClassVar[Any] = 1
     """How much more than other rules the rule may amplify a rounding error."""
     decays_inside: ClassVar[bool] = False
     """Whether ``direction`` applies the ``in_update`` decay, before a trust ratio for example."""

@@ -33,9 +33,19 @@ from samestep.rule import Rule
 from samestep.step import advance, scalars
 from samestep.vocabulary import initial_parameter
 
-from .settings import all_rules, typical
+from .settings import all_rules, is_own, settings, typical
 
-__all__ = ["BOUNDS", "Agreement", "bound", "exact", "measure", "one_steps", "operations", "table"]
+__all__ = [
+    "BOUNDS",
+    "Agreement",
+    "bound",
+    "exact",
+    "measure",
+    "one_steps",
+    "operations",
+    "table",
+    "tabled",
+]
 
 STEPS = 200
 STEPS_ELSEWHERE = 60
@@ -243,13 +253,25 @@ def table(dtype: str = "float32", known: str = "") -> str:
     shown = [b for b in backends().values() if isinstance(b, Backend) and dtype in b.dtypes]
     head = _line(["rule", *(backend.name for backend in shown)])
     found = known.splitlines()
-    rows = {line.split()[1]: line for line in found[2:]} if found[:1] == [head] else {}
-    for rule in all_rules():
-        if rule.__module__.startswith("samestep.") and rule.__name__ not in rows:
-            cells = (_cell(typical(rule), backend, dtype) for backend in shown)
-            rows[rule.__name__] = _line([rule.__name__, *cells])
+    rows = {line.split(" | ")[0][2:]: line for line in found[2:]} if found[:1] == [head] else {}
+    for name, rule in tabled().items():
+        if name not in rows:
+            rows[name] = _line([name, *(_cell(rule, backend, dtype) for backend in shown)])
     ruler = _line(["---"] * (len(shown) + 1))
     return "\n".join([head, ruler, *(rows[name] for name in sorted(rows))])
+
+
+WITH_OPTIONS = "Muon"
+"""The rule whose options that amplify have rows; those of its kin amplify as much."""
+
+
+def tabled() -> dict[str, Rule]:
+    """The typical rules, and those whose options amplify a rounding more, by what a row says."""
+    found = {rule.__name__: typical(rule) for rule in all_rules() if is_own(rule)}
+    usual = found[WITH_OPTIONS]
+    options = settings(type(usual)).items()
+    more = {name: one for name, one in options if one.amplifies > usual.amplifies}
+    return found | {f"{WITH_OPTIONS}, {name}": one for name, one in more.items()}
 
 
 def _line(cells: list[str]) -> str:

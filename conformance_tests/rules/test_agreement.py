@@ -25,6 +25,14 @@ def test_one_step_is_within_the_bound_of_float64(rule_class, backend, dtype, rec
     assert measured.turned <= ILL_CONDITIONED
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("coefficients", ["polar_express_5", "cans"])
+def test_coefficients_that_amplify_a_rounding_say_how_much(coefficients):
+    rule = typical(samestep.Muon, ns_coefficients=coefficients)
+    off = measure(rule, NUMPY, "float32").one_step.ulp
+    assert bound(typical(samestep.Muon), NUMPY, "float32") < off <= bound(rule, NUMPY, "float32")
+
+
 def accumulates(rule, dtype):
     """Whether the errors of many steps have a bound.
 

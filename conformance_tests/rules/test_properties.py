@@ -551,6 +551,8 @@ def _powers(rule, name):
         return _powers(rule, "lr")
     units = field.unit.split(", ")
     known = {"gradient": 1, "gradient^2": 2, "parameter/gradient": -1, "gradient/parameter": 1}
+    if "parameter/lr" in units:  # of a direction
+        known["parameter/lr"] = -(_powers(rule, "lr")[0] or 0)
     powers = [known.get(unit, None if "^(" in unit else 0) for unit in (units * count)[:count]]
     if name == "eps" and rule.hypers.get("eps_at") == "inside" and "eps_root" in rule.hypers:
         powers = [2]  # under a root

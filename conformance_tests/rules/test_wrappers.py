@@ -19,6 +19,7 @@ from samestep import (
     Centralize,
     ClipGlobalNorm,
     ClipNorm,
+    ClipUpdate,
     ClipValue,
     Lookahead,
     Muon,
@@ -54,12 +55,14 @@ WRAPPERS = {
     "Centralize": Centralize,
     "ClipGlobalNorm": partial(ClipGlobalNorm, max_norm=0.5),
     "ClipNorm": partial(ClipNorm, clip_norm=0.2),
+    "ClipUpdate": partial(ClipUpdate, max_rms=0.2),
     "ClipValue": partial(ClipValue, max_value=0.1),
     "Lookahead": partial(Lookahead, sync_period=3),
     "Scout": partial(Scout, sync_period=3, sync_rate=0.1),
     "SkipNonFinite": SkipNonFinite,
 }
 PREPARING = ("AdaptiveClip", "Centralize", "ClipGlobalNorm", "ClipNorm", "ClipValue")
+REDIRECTING = ("Cautious", "ClipUpdate")
 BRIEF = record(seed=8, steps=14, shapes=SHAPES, decades=(-2, 1))
 
 
@@ -67,7 +70,7 @@ def refused(outer, inner):
     """Why one wrapper does not go around another."""
     if outer == inner or {outer, inner} == {"Lookahead", "Scout"}:
         return f"cannot wrap {inner}"
-    if outer == "Cautious" and inner not in PREPARING:
+    if outer in REDIRECTING and inner not in (*PREPARING, *REDIRECTING):
         return f"let {inner} be the outer one"
     if outer == "Scout" and inner in ("ClipGlobalNorm", "SkipNonFinite"):
         return "cannot wrap a rule that needs a tree"
@@ -84,7 +87,7 @@ def test_wrappers_go_around_each_other_or_say_why_not(outer, inner):
             continue
         rule = WRAPPERS[outer](WRAPPERS[inner](plain))
         reference = rule
-        if outer == "Cautious":
+        if outer in REDIRECTING and inner in PREPARING:
             reference = WRAPPERS[inner](WRAPPERS[outer](plain))
         given = BRIEF
         if outer == "SkipNonFinite":
@@ -188,3 +191,23 @@ def test_a_parameter_without_elements_takes_no_part(wrapper, inner):
         numpy.testing.assert_array_equal(found["w"], alone["w"])
         assert state.shared == own.shared and found["none"].shape == (0, 2)
         assert rule.update(empty, empty, rule.init(empty))[0]["none"].shape == (0, 2)
+
+
+def test_a_clipped_update_is_optax_s_clip_by_block_rms():
+    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
+    transformations = (
+        optax.scale_by_adam(b2=0.99),
+        optax.clip_by_block_rms(0.5),
+        optax.add_decayed_weights(0.1),
+        optax.scale_by_learning_rate(0.01),
+    )
+    rule = ClipUpdate(AdamW(lr=0.01, betas=(0.9, 0.99), weight_decay=0.1), max_rms=0.5)
+    with jax.enable_x64(True):
+        theirs = optax.chain(*transformations)
+        params = {path: jax.numpy.asarray(array) for path, array in BRIEF.params.items()}
+        state = theirs.init(params)
+        for grads, snapshot in zip(BRIEF.grads, oracle(rule, BRIEF)[1:], strict=True):
+            updates, state = theirs.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+            for path, array in params.items():
+                numpy.testing.assert_allclose(snapshot["param", path], array, 1e-10, 1e-14)

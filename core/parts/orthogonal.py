@@ -29,6 +29,7 @@ from samestep.vocabulary import at_least, ema, norm, sqrt, weights, whole
 __all__ = [
     "SETS",
     "adaptive_gains",
+    "amplified",
     "coefficients",
     "factor",
     "gains",
@@ -54,6 +55,8 @@ class Schedule(NamedTuple):
     """The factor of the norm that the coefficients are made for."""
     shorter: bool = True
     """Whether the first steps alone are an iteration, too."""
+    amplifies: float = 1
+    """How much more than ``jordan`` the iteration amplifies a rounding."""
 
 
 _JORDAN = (3.4445, -4.7750, 2.0315)
@@ -96,6 +99,7 @@ SETS: Mapping[str, Schedule] = {
         ),
         safety=1.02,
         shorter=False,
+        amplifies=5,
     ),
     "cans": Schedule(
         (
@@ -106,6 +110,7 @@ SETS: Mapping[str, Schedule] = {
             (2.2737, -1.6447, 0.4162),
         ),
         shorter=False,
+        amplifies=25,
     ),
     "deepseek": Schedule((*[_JORDAN] * 8, *[(2.0, -1.5, 0.5)] * 2), shorter=False),
 }
@@ -216,11 +221,20 @@ ns_dtype = precision("dtype of the products in Newton-Schulz", bfloat16=0.05)
 
 def coefficients(rule: Any) -> tuple[tuple[Triple, ...], float]:
     """The triple of each step of a rule, and the factor of the norm."""
-    given = rule.ns_coefficients
-    steps, safety, _ = SETS[given] if isinstance(given, str) else Schedule(given)
+    steps, safety, *_ = _schedule(rule)
     number = rule.ns_steps
     rest = steps if rule.ns_beyond == "cycle" else steps[-1:]
     return (steps + rest * number)[:number], safety
+
+
+def _schedule(rule: Any) -> Schedule:
+    given = rule.ns_coefficients
+    return SETS[given] if isinstance(given, str) else Schedule(given)
+
+
+def amplified(by: float = 1) -> Any:
+    """``amplifies`` of a rule, whose own arithmetic amplifies a rounding of NS by a number."""
+    return property(lambda rule: by * _schedule(rule).amplifies)
 
 
 def refuse_short(rule: Any) -> None:

@@ -28,7 +28,7 @@ class AdaMuon(Rule):
     """
 
     needs, continuous = "matrix", False
-    min_ndim, amplifies = 2, 40  # of a rounding, by five iterations, in v
+    min_ndim, amplifies = 2, orthogonal.amplified(40)  # by five iterations, in v
 
     lr = hyper(0.02, "step size, 5 times its RMS", unit="parameter", ge=0)
     momentum, nesterov = orthogonal.momentum, orthogonal.nesterov

@@ -26,7 +26,7 @@ class MARSMuon(Rule):
     """
 
     needs = "matrix"
-    min_ndim, amplifies = 2, 2  # an error of the norm is one of every element of c
+    min_ndim, amplifies = 2, orthogonal.amplified(2)  # an error of the norm is one of all c
 
     lr = hyper(1e-3, "step size, 5 times its RMS", unit="parameter", ge=0)
     momentum = orthogonal.momentum

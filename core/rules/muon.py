@@ -25,7 +25,7 @@ class Muon(Rule):
     """
 
     needs = "matrix"
-    min_ndim = 2
+    min_ndim, amplifies = 2, orthogonal.amplified()
 
     lr = hyper(0.02, "step size, in spectral norm per step", unit="parameter", ge=0)
     momentum, nesterov = orthogonal.momentum, orthogonal.nesterov

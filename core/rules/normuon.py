@@ -31,7 +31,7 @@ class NorMuon(Rule):
     """
 
     needs = "matrix"
-    min_ndim, amplifies = 2, 40  # of a rounding, by five iterations, in v
+    min_ndim, amplifies = 2, orthogonal.amplified(40)  # by five iterations, in v
 
     lr = hyper(0.02, "step size, in spectral norm per step", unit="parameter", ge=0)
     momentum, nesterov = orthogonal.momentum, orthogonal.nesterov

@@ -1,6 +1,5 @@
 from samestep.parts import oracle, orthogonal
 from samestep.parts.oracle import nearest
-from samestep.parts.orthogonal import refuse_short
 from samestep.vocabulary import Rule, ema, hyper, slot, weights
 
 
@@ -33,6 +32,7 @@ class Scion(Rule):
     """
 
     needs, min_ndim, tells_places = "matrix", 0, True
+    amplifies = orthogonal.amplified()
 
     lr = hyper(1e-3, "step size, in radii", unit="1", ge=0)
     momentum = hyper(0.9, "decay per step of m", unit="1/step", ge=0, lt=1)
@@ -41,12 +41,10 @@ class Scion(Rule):
     eps = hyper(1e-8, "added to the norms of columns, rows and vectors", unit="gradient", ge=0)
     ns_steps, ns_coefficients = orthogonal.ns_steps, orthogonal.ns_coefficients
     ns_beyond, ns_guard = orthogonal.ns_beyond, orthogonal.ns_guard
-    ns_dtype = orthogonal.ns_dtype
+    ns_dtype, validate = orthogonal.ns_dtype, orthogonal.refuse_short
     weight_decay = Rule.weight_decay.replaced(default=1.0)
 
     m = slot("mean of the gradient")
-
-    validate = refuse_short
 
     @property
     def continuous(self):

@@ -12,12 +12,9 @@ from functools import cache
 import pytest
 
 from samestep.conformance.harness import stubs
-from samestep.conformance.harness.agreement import bound, exact
+from samestep.conformance.harness.agreement import bound, exact, tabled
 from samestep.conformance.harness.checkout import ROOT, packages
-from samestep.conformance.harness.settings import all_rules, typical
 from samestep.parity.backend import Backend, backends
-
-OWN = [rule for rule in all_rules() if rule.__module__.startswith("samestep.")]
 
 
 @cache
@@ -35,21 +32,16 @@ def shown() -> dict[tuple[str, str], str]:
 
 
 def test_the_table_of_agreement_has_every_rule_and_backend():
-    expected = {
-        (rule.__name__, backend.name)
-        for rule in OWN
-        for backend in backends().values()
-        if isinstance(backend, Backend)
-    }
+    there = [backend for backend in backends().values() if isinstance(backend, Backend)]
+    expected = {(name, backend.name) for name in tabled() for backend in there}
     assert set(shown()) == expected
 
 
-@pytest.mark.parametrize("own", OWN, ids=lambda rule: rule.__name__)
-def test_the_figures_of_agreement_are_what_is_promised_on_every_machine(own):
+@pytest.mark.parametrize(("name", "rule"), tabled().items(), ids=tabled())
+def test_the_figures_of_agreement_are_what_is_promised_on_every_machine(name, rule):
     """The figures are one machine's; test_agreement holds every machine to the same bounds."""
-    rule = typical(own)
     for backend in (b for b in backends().values() if isinstance(b, Backend)):
-        cell = shown()[own.__name__, backend.name]
+        cell = shown()[name, backend.name]
         assert float(cell.strip("*")) <= bound(rule, backend, "float32"), backend.name
         if exact(rule, backend):
             assert cell.startswith("**"), backend.name
