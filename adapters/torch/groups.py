@@ -302,8 +302,9 @@ class GroupedOptimizer(torch.optim.Optimizer):
         names = ("branch", *numbers[0].hypers)
         values = [*map(group.get, names)]
         now = Held(names, values, all(map(is_fixed, values)), numbers)
-        same = old is not None and rule is not None and alike(numbers, old.numbers)
-        return now, rule if same else rule_with(numbers)
+        if old is None or rule is None or not alike(numbers, old.numbers):
+            rule = rule_with(numbers)
+        return now, rule
 
     def _with_gradients(self) -> tuple[list[Any], list[Any], list[Any]]:
         """The parameters that have a gradient, these, and names and places of the parameters."""

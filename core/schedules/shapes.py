@@ -290,7 +290,8 @@ class Join(Schedule):
             for schedule, begin, end in zip(self.schedules, begins, ends, strict=False)
             if end > begin
         ]
-        return None if None in found else max(found)
+        known = [value for value in found if value is not None]
+        return max(known) if len(known) == len(found) else None
 
     def __post_init__(self) -> None:
         given, words = self.schedules, "a sequence of schedules or numbers, at least one"
