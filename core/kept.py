@@ -195,7 +195,8 @@ def options(need: str) -> dict[str, Option]:
 def as_seen(rule: Any) -> dict[str, Any]:
     """The options of a rule, or of a class, with which a parameter is kept as the rule sees it."""
     kind: Any = rule if isinstance(rule, type) else type(rule)
-    values = {"layout": "io" if kind.needs == "factored" else "oi", "batch_axes": ()}
+    told = kind.tells_places if isinstance(kind.tells_places, str) else "oi"
+    values = {"layout": "io" if kind.needs == "factored" else told, "batch_axes": ()}
     return {name: value for name, value in values.items() if name in rule.fields()}
 
 

@@ -43,8 +43,11 @@ class Rule(Moving, Composed, root=True):
     """What the rule reads in addition to a single element: one of ``NEEDS``."""
     min_ndim: ClassVar[Any] = 0
     """The least number of dimensions of a parameter."""
-    tells_places: ClassVar[bool] = False
-    """Whether the rule tells the places of a kernel from its inputs; a factored rule does."""
+    tells_places: ClassVar[bool | str] = False
+    """Whether the rule tells the places of a kernel from its inputs; a factored rule does.
+
+    The quirk of a library says the layout of its kernels.
+    """
     continuous: ClassVar[Any] = True
     """Whether a tiny change of the gradient makes a tiny change of the step. A sign does not."""
     amplifies: ClassVar[Any] = 1

@@ -211,7 +211,7 @@ def _watching(rule: str, name: str, function: Callable[..., Any]) -> Callable[..
             wants = "" if isinstance(error, AttributeError) else f"; it must return {returns}"
             words = f"{rule}.{name} fails{what}: {error}{wants}"
             raise _told(kind(words)) from error
-        words = _unfit(name, found, given)
+        words = _unfit(name, found, given, early=self.steps_early)
         if words:
             raise _told(ValueError(f"{rule}.{name} returned {words}"))
         if name in RETURNING:
@@ -272,8 +272,11 @@ class _Coefficients(stepping.Record):
             raise AttributeError(f"{error}; scalars() must return it") from None
 
 
-def _unfit(name: str, found: Any, given: dict[str, Any]) -> str:
-    """What is wrong with the result of a method, in words, or nothing."""
+def _unfit(name: str, found: Any, given: dict[str, Any], early: Any) -> str:
+    """What is wrong with the result of a method, in words, or nothing.
+
+    ``early``: the change of a rule that steps early is there for those that ask for it alone.
+    """
     _, types, returns = METHODS[name]
     several = len(types) > 1 and isinstance(found, (tuple, list))
     results = [*found] if several else [found]
@@ -281,7 +284,7 @@ def _unfit(name: str, found: Any, given: dict[str, Any]) -> str:
         return f"{described(found)}; it must return {returns}"
     like: Any = given.get("direction", given.get("param"))
     first, last = results[0], results[-1]
-    if isinstance(first, Move) and not _is_one_step(first, like):
+    if isinstance(first, Move) and not early and not _is_one_step(first, like):
         return f"a Move whose change does not lead from {like!r} to its param; both are one step"
     if isinstance(first, Neutral) and first.shape != like.shape:
         return f"an array of shape {first.shape} for {like!r}; the shapes must be equal"

@@ -146,5 +146,7 @@ class Muon(Orthogonal):
     def change(self, p: Array, g: Array, m: Array) -> Array:
         """Return lr times the orthogonalised momentum, scaled by its sides."""
         matrix = self.matrix(self.look(g, m))
-        sides = p.shape[-2:] if self.scale_axes == "last" else matrix.shape
+        sides = matrix.shape if self.scale_axes == "all" else p.shape[-2:]
+        if self.scale_axes == "inputs" and p.ndim > 2 and self.layout == "oi":
+            sides = p.shape[-1], p.shape[1]  # of OIHW, where the library keeps OHWI
         return self.lr * self.scaling(*sides) * self.shaped(self.orthogonalise(matrix), p)

@@ -21,7 +21,7 @@ def by_last_axes(order: str) -> tuple[Methods, ...]:
 
         return factor
 
-    return with_calls({factor: replaced}), lambda rule: {"tells_places": True}
+    return with_calls({factor: replaced}), lambda rule: {"tells_places": order}
 
 
 SCALE_BY_LAST_AXES = Quirk(

@@ -14,6 +14,7 @@ SCALE_BY_INPUTS = Quirk(
     "scales a convolution kernel by its outputs and inputs",
     by_last_axes("oxi"),
     rules=("Muon",),
+    formerly=("scale_axes", "inputs", "all"),
 )
 
 PRESETS = {

@@ -82,14 +82,7 @@ def test_an_unknown_quirk_is_refused_with_those_that_there_are() -> None:
         samestep.Adan(keep_previous=False)
 
 
-@pytest.mark.parametrize(
-    ("rule", "name"),
-    [
-        (r, n)
-        for r, n in QUIRKS
-        if any(q.name == n and q.formerly for q in registry[r].quirks_known())
-    ],
-)
+@pytest.mark.parametrize(("rule", "name"), QUIRKS)
 def test_a_description_with_the_option_that_a_quirk_was_is_read(rule: str, name: str) -> None:
     cls = registry[rule]
     quirk = next(quirk for quirk in cls.quirks_known() if quirk.name == name)
