@@ -360,7 +360,7 @@ class Composed(Declared, root=True):
         shown = {n: v for n, v in shown.items() if n not in usual or v != usual[n]}
         shown |= {n: v for n, v in self.groups.arguments().items() if v}
         once = {name: None for name in KEPT if self._values.get(name) is not None}
-        inside = (saying(rule, once) for rule in self.inside)  # which has what it sees
+        inside = (saying(rule, once) if once else rule for rule in self.inside)  # as it is seen
         return [*map(show, inside), *(f"{name}={value!r}" for name, value in shown.items())]
 
     def __eq__(self, other: Any) -> bool:
