@@ -23,7 +23,7 @@ from .kernels import real
 from .pieces import is_spread
 from .resharding import reshard
 
-__all__ = ["POINT", "TRAINED", "Evaluating", "refuse_evaluating"]
+__all__ = ["EVALUATION", "POINT", "TRAINED", "Evaluating", "refuse_evaluating"]
 
 TRAINED = "trained"
 """The entry of a parameter's state that has the parameter while a model is evaluated."""
@@ -79,12 +79,6 @@ class Evaluating(GroupedOptimizer):
         first = self.param_groups[0].get(POINT, TRAINING)
         for group in self.param_groups if self.rule.has_point else ():
             group.setdefault(POINT, first)
-
-    @property
-    def is_evaluating(self) -> bool:
-        """Whether the parameters are those of evaluation."""
-        groups = self.param_groups
-        return bool(groups) and groups[0].get(POINT) == EVALUATION
 
     def _reshard(self) -> None:
         """Let FSDP2 gather again what is written here: after a forward alone it has a copy."""

@@ -26,11 +26,11 @@ from .aged import RECORD, unpickled, written_by
 from .capture import Captured, capturing, refuse_uncounted, refuse_unplanned, warn_of_memory
 from .checkpoint import Params
 from .coefficients import Coefficients, conditional, scalars
-from .counting import calls_of, note
+from .counting import CALLS, calls_of, note
 from .differentiating import advance_in_graph
 from .members import check, members_of, shared_of, state_of
 from .memory import release
-from .modes import Evaluating, refuse_evaluating
+from .modes import EVALUATION, POINT, Evaluating, refuse_evaluating
 from .pieces import apart, is_spread, pieces
 from .plan import Plan
 from .resharding import refuse_freed, refuse_gathered
@@ -108,7 +108,7 @@ class RuleOptimizer(Evaluating):
         if self._shards is not None:
             self._shards.exchange.opens = True
         try:
-            if self.is_evaluating:
+            if self.param_groups and self.param_groups[0].get(POINT) == EVALUATION:
                 refuse_evaluating(self)
             if closure is not None:
                 with torch.enable_grad():
@@ -197,7 +197,9 @@ class RuleOptimizer(Evaluating):
         if taken is not None:
             common = {n: torch.where(taken.to(v.device), common[n], v) for n, v in before.items()}
         if type(calls) is int and taken is None and not common:
-            self._called(calls + 1)
+            vars(self)["_calls"] = calls + 1  # without a call, in every step
+            for group in self.param_groups:
+                group[CALLS] = calls + 1
         else:
             note(self, own, before, common, taken)
         if common:
