@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, repeat
+from operator import attrgetter, setitem
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -184,8 +184,10 @@ class RuleOptimizer(Evaluating):
         vmap = None if self._resolved == "reference" else torch.vmap
         spread = spread_of(xp, params, common, _device, rules) if plan.spread else None
         exchange = plan.shards and plan.shards.begun(rules, calls, plan.expected)
-        more: dict[str, Any] = {"vmap": vmap, "spread": spread, "exchange": exchange}
-        more |= {
+        more: dict[str, Any] = {
+            "vmap": vmap,
+            "spread": spread,
+            "exchange": exchange,
             "totals": totals,  # and coefficients, which may have tensors in them
             "scalars": scalars if self.capturable or plan.spread or common else stepping.scalars,
         }
@@ -197,9 +199,8 @@ class RuleOptimizer(Evaluating):
         if taken is not None:
             common = {n: torch.where(taken.to(v.device), common[n], v) for n, v in before.items()}
         if type(calls) is int and taken is None and not common:
-            vars(self)["_calls"] = calls + 1  # without a call, in every step
-            for group in self.param_groups:
-                group[CALLS] = calls + 1
+            vars(self)["_calls"] = calls + 1
+            [*map(setitem, self.param_groups, repeat(CALLS), repeat(calls + 1))]
         else:
             note(self, own, before, common, taken)
         if common:
