@@ -21,7 +21,8 @@ class StableAdamW(Adaptive):
         self.average(g, m, v)
         beta1, beta2 = self.betas
         u = v / self.debias(beta2)
-        squares = quotient(g**2, np.maximum(u, self.eps**2))
+        least = self.eps if self.eps_at == "inside" else self.eps**2  # a square there
+        squares = quotient(g**2, np.maximum(u, least))
         ratio = float(np.sqrt(np.mean(squares))) if g.size else 0.0
         adam = quotient(m / self.debias(beta1), self.denominator(v, None, beta2))
         return self.lr / max(1.0, ratio) * (adam + self.weight_decay * p)

@@ -30,12 +30,13 @@ class StableAdamW(Rule):
     m, v = moments.m, moments.v
 
     def scalars(self, xp, t):
-        return corrections(self, xp, t) | {"vanishes": lost(self.eps)}
+        least = self.eps**0.5 if self.eps_at == "inside" else self.eps
+        return corrections(self, xp, t) | {"least": least, "vanishes": lost(least)}
 
     def direction(self, xp, grad, param, state, s):
         m = ema(state.m, grad, s.beta1)
         v = ema(state.v, grad * grad, s.beta2)
-        size = at_least(xp, s.root.scale * sqrt(xp, v), s.eps)
+        size = at_least(xp, s.root.scale * sqrt(xp, v), s.least)
         ratio = rms(xp, quotient(xp, grad, size, s.vanishes))
         step = over_root(xp, s.unbias_m * m, v, s.root)
         step = decayed_direction(self.decay, step, param, s)
