@@ -88,7 +88,7 @@ def bound(rule: Rule, backend: Backend, dtype: str, slot: str = "param") -> floa
     a rule that sums over all parameters has its state rounded on the way, between the two phases.
     Where a change is handed on, adding it to the parameter rounds once more.
     """
-    limit = BOUNDS[rule.needs] * rule.amplifies
+    limit: float = BOUNDS[rule.needs] * rule.amplifies
     if dtype == "bfloat16":
         limit = (2 if rule.reduces else 0.5) + limit / 2**16
     limit += stated_error(rule) * 2**23

@@ -23,7 +23,7 @@ class Redirected(Wrapping):
     def begin(self) -> None:
         """Take the decay over from the reference that has it."""
         base = self.base()
-        before = self.inner if isinstance(self.inner, Redirected) else base
+        before: Any = self.inner if isinstance(self.inner, Redirected) else base
         self.lr, self.family, self.amount = base.lr, base.decay, before.amount
         before.amount = 0.0
 
