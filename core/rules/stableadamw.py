@@ -20,8 +20,7 @@ class StableAdamW(Rule):
 
     needs, decays_inside = "tensor", True
 
-    lr = moments.lr
-    betas = moments.betas.replaced(default=(0.9, 0.99))
+    lr, betas = moments.lr, moments.betas.replaced(default=(0.9, 0.99))
     eps, eps_root = moments.eps.replaced(default=1e-6), moments.eps_root
     eps_at, bias_correction = moments.eps_at, moments.bias_correction
     weight_decay = Rule.weight_decay.replaced(default=1e-2)
