@@ -13,7 +13,7 @@ from .groups import Predicate
 from .rule import Rule, registry
 from .spelling import unknown
 
-__all__ = ["called", "create", "decaying"]
+__all__ = ["Names", "called", "create", "decaying"]
 
 Names = Predicate | Sequence[str] | str | None
 
@@ -30,7 +30,7 @@ def create(name: str, *, no_decay: Names = None, **numbers: Any) -> Rule:
 
     Raises:
         ValueError: there is no such rule; the message has the names that are similar.
-        TypeError: ``mask`` is given beside ``no_decay``.
+        TypeError: ``no_decay`` has no patterns or predicates; ``mask`` is given beside it.
     """
     return registry[called(name)](**decaying(no_decay, numbers))
 
@@ -50,7 +50,13 @@ def decaying(no_decay: Names, numbers: Mapping[str, Any]) -> dict[str, Any]:
         return {**numbers}
     if numbers.get("mask") is not None:
         raise TypeError("create(no_decay=..., mask=...): give one of them, mask has what decays")
-    patterns = (no_decay,) if isinstance(no_decay, str) or callable(no_decay) else tuple(no_decay)
+    given: Any = no_decay
+    patterns = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    if not all(isinstance(each, str) or callable(each) for each in patterns):
+        raise TypeError(
+            f"create(no_decay={given!r}): no_decay must be a pattern of paths, such as '*bias', "
+            "a predicate, such as Where(max_ndim=1), or a list of these"
+        )
     if not patterns:
         return {**numbers}
     left = [Where() & each if callable(each) else Where(path=each) for each in patterns]

@@ -16,6 +16,7 @@ from operator import or_
 from typing import Any
 
 from .conditions import Where
+from .creating import Names
 from .groups import Parameter, Predicate, holds, parameter
 from .kept import KEPT
 from .routes import Route, route
@@ -27,8 +28,6 @@ __all__ = ["EMBEDDINGS", "HEADS", "KEYS", "QUERIES", "adam_mini", "layerwise", "
 
 NUMBER = re.compile(r"(|.*?[._])(\d+)(?=\.|$)")
 """The beginning of the path of a layer: a stem, and the first number that is a word of its own."""
-
-Names = Predicate | Sequence[str] | str | None
 
 
 def _words(*words: str) -> tuple[str, ...]:

@@ -39,6 +39,12 @@ def test_parameters_that_do_not_decay_are_named(no_decay: Any) -> None:
         samestep.create("adamw", no_decay=no_decay, mask=Where())
 
 
+@pytest.mark.parametrize("no_decay", [True, 1, b"*bias", ["*bias", None]])
+def test_what_names_no_parameters_is_refused_in_words(no_decay: Any) -> None:
+    with pytest.raises(TypeError, match=r"no_decay must be a pattern of paths, such as '\*bias'"):
+        samestep.create("adamw", no_decay=no_decay)
+
+
 @pytest.mark.parametrize("library", ["torch", "jax", "mlx"])
 def test_a_framework_makes_its_own(library: str) -> None:
     adapter = pytest.importorskip(f"samestep.{library}")
